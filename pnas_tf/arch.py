@@ -1,0 +1,149 @@
+"""An arch: a space with one op for each choice; reads, writes and draws itself."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from importlib import resources
+from typing import Any
+
+from pnas_tf import ops as op_language
+from pnas_tf import space as space_lib
+from pnas_tf.errors import InputError
+from pnas_tf.space import Block, OpKey, Space
+
+FORMAT = "pnas_tf.arch/1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arch:
+    """One network of a space.
+
+    Attributes:
+        space: the space it was taken from.
+        ops: op text by choice name.
+        costs: what is known of it: target, expected_ms, table_ms, params, macs, ...
+
+    Raises:
+        InputError: on construction, if a choice has no op or one that it does not offer.
+    """
+
+    space: Space
+    ops: dict[str, str]
+    costs: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        choices = self.space.choices
+        unknown, missing = sorted(set(self.ops) - set(choices)), sorted(set(choices) - set(self.ops))
+        if unknown or missing:
+            raise InputError(f"An arch of {self.space.name} needs one op for each choice: "
+                             f"missing {missing[:5]}, unknown {[str(name)[:30] for name in unknown[:5]]}.")
+        for name, op in self.ops.items():
+            if op not in choices[name].ops:
+                raise InputError(f"Choice {name} offers {', '.join(choices[name].ops)}; got {str(op)[:40]!r}.")
+
+    def op_of(self, block: Block) -> str:
+        """The op of a block, chosen or fixed."""
+        return self.ops.get(block.name, block.ops[0])
+
+    def blocks(self) -> list[tuple[Block, str]]:
+        """Every block with its op, stem to head, `zero` left out."""
+        pairs = [(block, self.op_of(block)) for block in self.space.all_blocks]
+        return [(block, op) for block, op in pairs if op != op_language.ZERO]
+
+    def keys(self) -> list[tuple[Block, OpKey]]:
+        """The table rows that the network's estimate is the sum of."""
+        shapes = self.space.input_shapes()
+        return [(block, OpKey(op, shapes[block.name], block.filters, block.strides, block.shortcut))
+                for block, op in self.blocks()]
+
+    def with_costs(self, **costs: Any) -> "Arch":
+        """The same arch with more known of it."""
+        return dataclasses.replace(self, costs={**self.costs, **costs})
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of an arch.json."""
+        return {"format": FORMAT, "space": self.space.to_json(), "ops": self.ops, "costs": self.costs}
+
+    def save(self, path: str) -> None:
+        """Writes arch.json: whole, or not at all."""
+        write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
+
+    def draw(self) -> str:
+        """The network as text, a line for each block."""
+        lines = [f"{self.space.name}: {self.space.input_size}x{self.space.input_size}x{self.space.input_channels}"
+                 f" -> {self.space.num_classes} classes"]
+        shapes = self.space.input_shapes()
+        for block in self.space.all_blocks:
+            op, (height, width, channels) = self.op_of(block), shapes[block.name]
+            shape = f"{height}x{width}x{channels}"
+            text = "skipped" if op == op_language.ZERO else f"{op} -> {block.filters}" + (
+                f" /{block.strides}" if block.strides > 1 else "") + (" + shortcut" if block.shortcut else "")
+            lines.append(f"  {block.name:<10} {shape:<12} {text}")
+        return "\n".join(lines)
+
+
+def from_json(data: Any, where: str = "arch") -> Arch:
+    """Reads what `Arch.to_json` wrote.
+
+    Raises:
+        InputError: if it is not an arch.
+    """
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InputError(f"{where}: not an arch file (its format should be {FORMAT!r}).")
+    arch_ops, costs = data.get("ops"), data.get("costs", {})
+    if not isinstance(arch_ops, dict) or not isinstance(costs, dict):
+        raise InputError(f"{where}: ops and costs must be JSON objects.")
+    space = space_lib.from_json(data.get("space"), where)
+    try:
+        return Arch(space, arch_ops, costs)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def names() -> list[str]:
+    """The archs that ship with the package."""
+    return sorted(entry.name[:-5] for entry in resources.files("pnas_tf").joinpath("archs").iterdir()
+                  if entry.name.endswith(".json"))
+
+
+def load(name_or_path: str) -> Arch:
+    """A shipped arch by name, or one read from a JSON file.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if name_or_path in names():
+        text = resources.files("pnas_tf").joinpath("archs", name_or_path + ".json").read_text(encoding="utf-8")
+        return from_json(json.loads(text), name_or_path)
+    if not os.path.exists(name_or_path):
+        raise InputError(f"Unknown arch {name_or_path!r}. Shipped: {', '.join(names())}, or the path of an arch.json.")
+    return from_json(space_lib.read_json(name_or_path), name_or_path)
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a file beside its place and renames it: readers see the old one or the new one, never half.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """As `write_text`, for bytes."""
+    folder = os.path.dirname(os.path.abspath(path))
+    temporary = None
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writing-", delete=False) as file:
+            temporary = file.name
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise InputError(f"{path}: cannot be written ({error.strerror}). Free space or choose another folder.") from None

@@ -1,0 +1,95 @@
+"""From an arch to a flat functional Keras model, and from one op to a model of it alone."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from pnas_tf import arch as arch_lib
+from pnas_tf import fast_layers, ops
+from pnas_tf.arch import Arch
+from pnas_tf.space import OpKey
+
+
+def build_network(arch: Arch | str, *, num_classes: int | None = None, input_size: int | None = None,
+                  dropout: float = 0.0, batch_size: int | None = None, layers: Any = fast_layers,
+                  model_class: Any = keras.Model) -> keras.Model:
+    """A plain Keras model of an arch: no gate, no skipped block, float32 logits.
+
+    Layer names begin with block and op, `b07_mb_k5_e6_project`, and end up in the `.tflite`.
+
+    Args:
+        arch: an arch, the name of a shipped one, or the path of an arch.json.
+        num_classes: of the classifier; the arch's own if None.
+        input_size: height and width of the images; the arch's own if None.
+        dropout: rate before the classifier.
+        batch_size: fixed batch of the input, or None.
+        layers: namespace of layers to construct from.
+        model_class: what joins them; `tf_keras.Model` for `layers=tf_keras.layers`.
+
+    Returns:
+        Model from float32 [batch, height, width, channels] to float32 logits [batch, classes].
+
+    Raises:
+        InputError: if the arch cannot be loaded.
+    """
+    if isinstance(arch, str):
+        arch = arch_lib.load(arch)
+    space = arch.space.for_data(input_size or arch.space.input_size, arch.space.input_channels,
+                                num_classes or arch.space.num_classes)
+    arch = Arch(space, arch.ops, arch.costs)
+    inputs = layers.Input((space.input_size, space.input_size, space.input_channels), batch_size=batch_size,
+                          name="image")
+    x = inputs
+    for block, op in arch.blocks():
+        if block is space.head[-1] and dropout:
+            # Whole channels dropped before the average pool are features dropped after it.
+            x = layers.SpatialDropout2D(dropout, name="dropout")(x)
+        x = _apply(op, x, layers, f"{block.name}_{op}", block.filters, block.strides, block.shortcut)
+    return model_class(inputs, x, name=space.name)
+
+
+def build_op(key: OpKey, *, batch_size: int | None = None, layers: Any = fast_layers,
+             model_class: Any = keras.Model) -> keras.Model:
+    """A model of one op alone, with the residual add if its block has a shortcut: what a table row times."""
+    inputs = layers.Input(key.input, batch_size=batch_size, name="input")
+    outputs = _apply(key.op, inputs, layers, key.op, key.filters, key.strides, key.shortcut)
+    return model_class(inputs, outputs, name=key.op)
+
+
+def _apply(op, x, layers, name, filters, strides, shortcut):
+    y = ops.build(op, x, layers=layers, name=name, filters=filters, strides=strides, shortcut=shortcut)
+    return layers.Add(name=f"{name}_add")([x, y]) if shortcut else y
+
+
+def portable(model: keras.Model) -> keras.Model:
+    """The same model in stock Keras layers, weights copied: its `.keras` file loads without this package."""
+
+    def stock(layer):
+        if isinstance(layer, fast_layers.BatchNormalization):
+            return keras.layers.BatchNormalization.from_config(layer.get_config())
+        return layer.__class__.from_config(layer.get_config())
+
+    copy = keras.models.clone_model(model, clone_function=stock)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def count_params(model: keras.Model) -> int:
+    """Trainable parameters: moving statistics of batch norm are not counted, as in the paper."""
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+
+
+def count_macs(model: keras.Model) -> int:
+    """Multiply-accumulates of one image: convolutions and dense layers; no bias, batch norm, pooling or add."""
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.DepthwiseConv2D | keras.layers.Conv2D):
+            per_position = int(np.prod(layer.kernel.shape)) if hasattr(layer, "kernel") else 0
+            total += per_position * int(np.prod(layer.output.shape[1:3]))
+        elif isinstance(layer, keras.layers.SeparableConv2D):
+            kernels = int(np.prod(layer.depthwise_kernel.shape)) + int(np.prod(layer.pointwise_kernel.shape))
+            total += kernels * int(np.prod(layer.output.shape[1:3]))
+        elif isinstance(layer, keras.layers.Dense):
+            total += int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1]))
+    return total
