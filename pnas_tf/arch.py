@@ -51,7 +51,7 @@ class Arch:
         pairs = [(block, self.op_of(block)) for block in self.space.all_blocks]
         return [(block, op) for block, op in pairs if op != op_language.ZERO]
 
-    def keys(self) -> list[tuple[Block, OpKey]]:
+    def op_keys(self) -> list[tuple[Block, OpKey]]:
         """The table rows that the network's estimate is the sum of."""
         shapes = self.space.input_shapes()
         return [(block, OpKey(op, shapes[block.name], block.filters, block.strides, block.shortcut))
@@ -146,4 +146,5 @@ def write_bytes(path: str, data: bytes) -> None:
     except OSError as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
-        raise InputError(f"{path}: cannot be written ({error.strerror}). Free space or choose another folder.") from None
+        raise InputError(f"{path}: cannot be written ({error.strerror}). "
+                         "Free space or choose another folder.") from None

@@ -58,7 +58,7 @@ class LatencyTable:
 
     def missing(self, space: Space) -> list[tuple[Block, OpKey]]:
         """The candidates of a space that the table cannot price."""
-        return [(block, key) for block, key in space.keys() if not self.has(block.name, key)]
+        return [(block, key) for block, key in space.op_keys() if not self.has(block.name, key)]
 
     def check_covers(self, space: Space) -> None:
         """Raises InputError that names the first missing row and says how many more there are."""
@@ -123,7 +123,8 @@ def _parse(text: str, path: str) -> LatencyTable:
     rows, choice_rows = {}, {}
     head = _object(lines[0], path, 1)
     if head.get("format") != FORMAT or not isinstance(head.get("target"), str):
-        raise InputError(f"{path}: not a latency table (line 1 should be a header with format {FORMAT!r} and a target).")
+        raise InputError(f"{path}: not a latency table (line 1 should be a header with format {FORMAT!r} "
+                         "and a target).")
     for number, line in enumerate(lines[1:-1], start=2):
         entry = _object(line, path, number)
         key = _key(entry, path, number)

@@ -106,7 +106,7 @@ class Space:
             side, channels = -(-side // block.strides), block.filters
         return shapes
 
-    def keys(self) -> Iterator[tuple[Block, OpKey]]:
+    def op_keys(self) -> Iterator[tuple[Block, OpKey]]:
         """Every (block, key of one candidate op) but `zero`, which costs nothing."""
         shapes = self.input_shapes()
         for block in self.all_blocks:
