@@ -40,17 +40,26 @@ class LatencyTable:
         """Name of what was measured."""
         return self.header["target"]
 
-    def has(self, block_name: str, key: OpKey) -> bool:
-        """Whether the table prices this op at this block."""
-        return (block_name, key) in self.choice_rows or key in self.rows
+    def row(self, block_name: str, key: OpKey) -> dict[str, Any] | None:
+        """The measurement that prices an op at a block, or None.
+
+        A row for that position comes first, then the one for its shape. A classifier of another number of
+        classes is priced as the next larger one in the table: dearer, never cheaper.
+        """
+        found = self.choice_rows.get((block_name, key)) or self.rows.get(key)
+        if found is None and key.op == "classifier":
+            larger = [other for other in self.rows if other.op == key.op and other.input == key.input
+                      and other.filters > key.filters]
+            found = self.rows[min(larger, key=lambda other: other.filters)] if larger else None
+        return found
 
     def ms(self, block_name: str, key: OpKey) -> float:
-        """Milliseconds of an op at a block: a row for that position, else the one for its shape.
+        """Milliseconds of an op at a block: see `row`.
 
         Raises:
-            InputError: if the table has neither.
+            InputError: if the table has no row for it.
         """
-        row = self.choice_rows.get((block_name, key)) or self.rows.get(key)
+        row = self.row(block_name, key)
         if row is None:
             raise InputError(f"Table {self.target} ({self.path}) has no row for {key}. "
                              f"Measure it: {self._command(key)}")
@@ -58,7 +67,7 @@ class LatencyTable:
 
     def missing(self, space: Space) -> list[tuple[Block, OpKey]]:
         """The candidates of a space that the table cannot price."""
-        return [(block, key) for block, key in space.op_keys() if not self.has(block.name, key)]
+        return [(block, key) for block, key in space.op_keys() if self.row(block.name, key) is None]
 
     def check_covers(self, space: Space) -> None:
         """Raises InputError that names the first missing row and says how many more there are."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from pnas_tf import arch as arch_lib
 from pnas_tf.errors import InputError
 
 
@@ -41,25 +40,6 @@ def as_text() -> str:
     return "\n".join(sorted(lines)) + "\n"
 
 
-def save(path: str) -> None:
-    """Writes `as_text` to a file."""
-    arch_lib.write_text(path, as_text())
-
-
-def read(path: str) -> dict[str, str]:
-    """Flags of an earlier run by name, from its `run.flags`.
-
-    Raises:
-        InputError: if the file cannot be read.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}). Is this the folder of a finished search?") from None
-    values = {}
-    for line in lines:
-        name, separator, value = line.removeprefix("--").partition("=")
-        if line.startswith("--"):
-            values[name] = value if separator else ("false" if name.startswith("no") else "true")
-    return values
+def read(path):  # TODO moved
+    from pnas_tf import run_folder
+    return run_folder.read_flags(path)

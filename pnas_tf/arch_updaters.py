@@ -1,0 +1,166 @@
+"""How alpha learns from a held-out batch: the gradient of binary gates, or REINFORCE."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnas_tf import gates
+from pnas_tf.cost import Cost, LatencyLoss
+from pnas_tf.supernet import Supernet
+
+PATHS = ("two", "all")
+
+
+class GradientUpdater(keras.layers.Layer):
+    """Alpha by gradient through binary gates (paper sections 3.2 and 3.3).
+
+    `two`: two ops of each choice are sampled, the pair's alphas move against each other, and a shift keeps
+    every other probability as it was. `all`: one op runs with gradients, the outputs of all are observed.
+    """
+
+    def __init__(self, supernet: Supernet, cost: Cost, latency_loss: LatencyLoss, paths: str = "two",
+                 active_draw: str = "even"):
+        """Prepares the step.
+
+        Args:
+            supernet: whose alpha learns.
+            cost: milliseconds of each op.
+            latency_loss: joins cross-entropy and expected milliseconds.
+            paths: `two` or `all`.
+            active_draw: see `gates.sample_pairs`.
+        """
+        super().__init__(name="gradient_updater")
+        if paths not in PATHS:
+            raise ValueError(f"paths must be one of {PATHS}, got {paths!r}.")
+        self._supernet, self._cost, self._latency_loss = supernet, cost, latency_loss
+        self._paths, self._active_draw = paths, active_draw
+        self._compiled = tf.function(self._step, autograph=False)
+        self.built = True
+
+    def update(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
+               optimizer: keras.optimizers.Optimizer) -> dict[str, tf.Tensor]:
+        """One architecture step.
+
+        Args:
+            images: float32 [batch, height, width, channels], held out.
+            labels: int32 [batch].
+            seed: int32 [2], of the sampled paths.
+            optimizer: Adam with beta1 = 0, so that alphas without a gradient stay.
+
+        Returns:
+            Scalars to log: held_out_loss, held_out_accuracy, expected_ms.
+        """
+        return self._compiled(images, labels, seed, optimizer)
+
+    def _step(self, images, labels, seed, optimizer):
+        alpha, mask = self._supernet.alpha, self._supernet.mask
+        before = alpha.value.read_value()
+        if self._paths == "two":
+            involved = gates.sample_pairs(before, mask, seed, self._active_draw)
+        else:
+            involved = tf.where(mask, tf.range(mask.shape[1])[None], -1)
+        gate_gradient, ce, accuracy = self._gate_gradient(images, labels, before, involved, seed)
+        expected = self._cost.expected(gates.probabilities(before, mask))
+        ce_weight, ms_weight = self._loss_slopes(ce, expected)
+        # Expected latency is linear in the gates too: each op's milliseconds are its gate's gradient of it.
+        op_ms = tf.gather(self._cost.matrix, tf.maximum(involved, 0), batch_dims=1)
+        gradient = gates.alpha_gradient(before, involved, ce_weight * gate_gradient + ms_weight * op_ms)
+        optimizer.apply([gradient], [alpha])
+        if self._paths == "two":
+            alpha.assign(gates.rescale(alpha.value.read_value(), before, involved))
+        return {"held_out_loss": ce, "held_out_accuracy": accuracy, "expected_ms": expected}
+
+    def _gate_gradient(self, images, labels, alpha, involved, seed):
+        width = involved.shape[1]
+        counts = self._supernet.mask.sum(1) if self._paths == "all" else np.full(len(self._supernet.mask), 2)
+        rows = [tf.zeros([count]) for count in counts]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(rows)
+            if self._paths == "two":
+                logits = self._supernet.run_gated(images, involved, rows)
+            else:
+                logits = self._supernet.run_all_gated(
+                    images, gates.sample_path(alpha, self._supernet.mask, seed), rows)
+            ce = cross_entropy(labels, logits)
+        gradients = tape.gradient(ce, rows)
+        return tf.stack([tf.pad(g, [[0, width - g.shape[0]]]) for g in gradients]), ce, accuracy_of(labels, logits)
+
+    def _loss_slopes(self, ce, expected):
+        with tf.GradientTape() as tape:
+            tape.watch([ce, expected])
+            loss = self._latency_loss(ce, expected)
+        return tape.gradient(loss, [ce, expected], unconnected_gradients="zero")
+
+
+class ReinforceUpdater(keras.layers.Layer):
+    """Alpha by REINFORCE (paper section 3.3.1): sampled networks are rewarded for accuracy and latency.
+
+    Attributes:
+        baseline: moving average of the mean reward; 0 before the first update.
+    """
+
+    def __init__(self, supernet: Supernet, cost: Cost, target_ms: float, samples: int = 10, exponent: float = 0.1,
+                 baseline_decay: float = 0.9):
+        """Prepares the step.
+
+        Args:
+            supernet: whose alpha learns.
+            cost: milliseconds of each op.
+            target_ms: T of the reward acc * (T / ms) ** exponent; 0 for accuracy alone.
+            samples: networks an update.
+            exponent: of the latency factor.
+            baseline_decay: share of the old baseline that stays at an update.
+        """
+        super().__init__(name="reinforce_updater")
+        self._supernet, self._cost, self._target_ms = supernet, cost, target_ms
+        self._samples, self._exponent, self._decay = samples, exponent, baseline_decay
+        self.baseline = self.add_weight(name="baseline", shape=(), initializer="zeros", trainable=False)
+        self.updates = self.add_weight(name="updates", shape=(), dtype="int32", initializer="zeros", trainable=False)
+        self._evaluate = tf.function(self._reward, autograph=False)
+        self._apply = tf.function(self._policy_step, autograph=False)
+        self.built = True
+
+    def update(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
+               optimizer: keras.optimizers.Optimizer) -> dict[str, tf.Tensor]:
+        """One architecture step; arguments and result as `GradientUpdater.update`, and `reward`."""
+        samples = [self._evaluate(images, labels, one) for one in tf.random.split(seed, self._samples)]
+        paths, rewards, losses, accuracies = (tf.stack(column) for column in zip(*samples, strict=True))
+        expected = self._apply(paths, rewards, optimizer)
+        return {"held_out_loss": tf.reduce_mean(losses), "held_out_accuracy": tf.reduce_mean(accuracies),
+                "expected_ms": expected, "reward": tf.reduce_mean(rewards)}
+
+    def _reward(self, images, labels, seed):
+        path = gates.sample_path(self._supernet.alpha.value, self._supernet.mask, seed)
+        logits = self._supernet(images, path)
+        accuracy = accuracy_of(labels, logits)
+        ms = self._cost.fixed + tf.reduce_sum(tf.gather(self._cost.matrix, path, batch_dims=1))
+        factor = (self._target_ms / ms) ** self._exponent if self._target_ms else 1.0
+        return path, accuracy * factor, cross_entropy(labels, logits), accuracy
+
+    def _policy_step(self, paths, rewards, optimizer):
+        alpha, mask = self._supernet.alpha, self._supernet.mask
+        mean = tf.reduce_mean(rewards)
+        # The baseline that is subtracted does not contain the rewards it is subtracted from.
+        baseline = tf.where(self.updates.value > 0, self.baseline.value, mean)
+        probs = gates.probabilities(alpha.value, mask)
+        # d(-log p(path)) / dalpha = probs - one_hot(path), weighed by each network's advantage.
+        push = (probs[None] - tf.one_hot(paths, mask.shape[1])) * (rewards - baseline)[:, None, None]
+        optimizer.apply([tf.reduce_mean(push, axis=0) * tf.cast(mask, tf.float32)], [alpha])
+        self.baseline.assign(self._decay * baseline + (1.0 - self._decay) * mean)
+        self.updates.assign_add(1)
+        return self._cost.expected(probs)
+
+
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
+    """Mean cross-entropy: labels int32 [batch], logits [batch, classes] -> scalar float32."""
+    logits = tf.cast(logits, tf.float32)
+    if not label_smoothing:
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    classes = logits.shape[-1]
+    goal = tf.one_hot(labels, classes) * (1.0 - label_smoothing) + label_smoothing / classes
+    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(goal, logits))
+
+
+def accuracy_of(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Share of images whose largest logit is the label's: scalar float32."""
+    return tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, -1, labels.dtype), labels), tf.float32))

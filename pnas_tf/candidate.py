@@ -1,0 +1,300 @@
+"""One op of the supernet: its weights, statistics and momentum as three flat variables.
+
+A branch of the supernet's step then reads two variables instead of fifteen, its update is one kernel, and
+its gradient one vector; that is what makes a sampled path cost what a plain network costs.
+
+The op's own builder makes the layers. They are built once with Keras, for names, shapes and initial values,
+and noted in order; to run, the builder is called again with a namespace that applies the noted layers as pure
+functions of slices of the flat vectors.
+"""
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnas_tf import fast_layers, ops
+from pnas_tf.space import OpKey
+
+# (weights, statistics, x) -> (y, observed statistics), for one layer in training mode.
+PureLayer = Callable[[list[tf.Tensor], list[tf.Tensor], Any], tuple[tf.Tensor, list[tf.Tensor]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """One layer of an op.
+
+    Attributes:
+        name: of the layer, the same as in the derived network.
+        run: the layer as a pure function.
+        weight_shapes: shapes of its trainable variables.
+        stat_shapes: shapes of its non-trainable variables.
+        stat_rate: statistics move by this share towards what was observed.
+    """
+
+    name: str
+    run: PureLayer
+    weight_shapes: tuple[tuple[int, ...], ...]
+    stat_shapes: tuple[tuple[int, ...], ...]
+    stat_rate: float
+
+
+class Candidate(keras.layers.Layer):
+    """One op at one block.
+
+    Attributes:
+        kernel: float32 [n], all trainable weights.
+        stats: float32 [m], all moving statistics of batch norm.
+        momentum: float32 [n], the optimizer's slot.
+    """
+
+    def __init__(self, key: OpKey, prefix: str, **kwargs):
+        """Creates the variables.
+
+        Args:
+            key: op, shapes and strides.
+            prefix: of the layer names, block and op: `b07_mb_k5_e6`.
+            **kwargs: of the Keras layer.
+        """
+        super().__init__(name=prefix, **kwargs)
+        self.key, self.prefix = key, prefix
+        made = _Recorder()
+        self._build_op(keras.Input(key.input), made)
+        self._steps = [_step(layer) for layer in made.layers]
+        kernel = _flat([w for layer in made.layers for w in layer.trainable_variables])
+        stats = _flat([s for layer in made.layers for s in layer.non_trainable_variables])
+        self.kernel = self._flat_weight("kernel", kernel, trainable=True)
+        self.stats = self._flat_weight("stats", stats)
+        self.momentum = self._flat_weight("momentum", np.zeros_like(kernel))
+        self.built = True
+
+    def _flat_weight(self, name, value, trainable=False):
+        # From the host's array straight into the variable: no copy stays in the graph.
+        return self.add_weight(name=name, shape=value.shape, initializer=lambda shape, dtype: value,
+                               dtype="float32", trainable=trainable)
+
+    def _build_op(self, x, layers):
+        return ops.build(self.key.op, x, layers=layers, name=self.prefix, filters=self.key.filters,
+                         strides=self.key.strides, shortcut=self.key.shortcut)
+
+    @property
+    def size(self) -> int:
+        """Number of trainable weights."""
+        return self.kernel.shape[0]
+
+    def run(self, x: tf.Tensor, kernel: tf.Tensor, update_stats: bool) -> tf.Tensor:
+        """The op in training mode: batch norm normalises by the batch.
+
+        Args:
+            x: [batch, height, width, channels].
+            kernel: float32 [n], the weights to use; gradients flow to it.
+            update_stats: whether the moving statistics take part of this batch.
+
+        Returns:
+            [batch, height / strides, width / strides, filters].
+        """
+        replay = _Replay(self._steps, kernel, self.stats)
+        y = self._build_op(x, replay)
+        if update_stats and replay.observed:
+            # The raw op on the handle also works inside a branch and under a distribution strategy.
+            old = read(self.stats)
+            tf.raw_ops.AssignVariableOp(resource=self.stats.value.handle,
+                                        value=old + self._stat_rates() * (tf.concat(replay.observed, 0) - old))
+        return y
+
+    def update(self, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float, weight_decay: float) -> None:
+        """One step of SGD with Nesterov momentum and coupled weight decay, as PyTorch defines it.
+
+        Args:
+            gradient: float32 [at least n]; what lies behind n is padding.
+            learning_rate: scalar.
+            momentum: decay of the velocity.
+            weight_decay: times the weight is added to the gradient.
+        """
+        tf.raw_ops.ResourceApplyMomentum(
+            var=self.kernel.value.handle, accum=self.momentum.value.handle, lr=learning_rate,
+            grad=gradient[:self.size] + weight_decay * read(self.kernel), momentum=momentum, use_nesterov=True)
+
+    def layer_weights(self) -> dict[str, list[np.ndarray]]:
+        """Weights by layer name, in the order of `layer.set_weights`."""
+        weights = _split(np.asarray(self.kernel), [step.weight_shapes for step in self._steps])
+        stats = _split(np.asarray(self.stats), [step.stat_shapes for step in self._steps])
+        return {step.name: own + moving for step, own, moving in zip(self._steps, weights, stats, strict=True)
+                if own or moving}
+
+    def _stat_rates(self) -> float | np.ndarray:
+        rates = np.concatenate([np.full(_sizes(step.stat_shapes), step.stat_rate, np.float32)
+                                for step in self._steps if step.stat_shapes])
+        return float(rates[0]) if np.all(rates == rates[0]) else rates
+
+
+def read(variable: keras.Variable) -> tf.Tensor:
+    """The value of a variable now, also inside a branch."""
+    return variable.value.read_value()
+
+
+class _Recorder:
+    """A namespace of layers that notes each layer it makes."""
+
+    def __init__(self):
+        self.layers: list[keras.layers.Layer] = []
+
+    def __getattr__(self, name):
+        layer_class = getattr(fast_layers, name)
+
+        def make(*args, **kwargs):
+            self.layers.append(layer_class(*args, **kwargs))
+            return self.layers[-1]
+
+        return make
+
+
+class _Replay:
+    """A namespace that applies noted layers, in order, with weights cut from flat vectors."""
+
+    def __init__(self, steps: Sequence[_Step], kernel: tf.Tensor, stats: keras.Variable):
+        self._steps = iter(steps)
+        self._weights = iter(_unpack(kernel, [shape for step in steps for shape in step.weight_shapes]))
+        self._stats, self._stat_offset = stats, 0
+        self.observed: list[tf.Tensor] = []
+
+    def __getattr__(self, name):
+        def make(*args, **kwargs):
+            step = next(self._steps)
+
+            def apply(x):
+                weights = [next(self._weights) for _ in step.weight_shapes]
+                y, observed = step.run(weights, self._cut_stats(step), x)
+                self.observed += [tf.reshape(tf.cast(value, tf.float32), [-1]) for value in observed]
+                return y
+
+            return apply
+
+        return make
+
+    def _cut_stats(self, step):
+        """The layer's own statistics; batch norm in training mode does not read them."""
+        start, self._stat_offset = self._stat_offset, self._stat_offset + _sizes(step.stat_shapes)
+        if step.stat_rate != 1.0:
+            return []
+        flat, cuts = read(self._stats)[start:self._stat_offset], []
+        for shape in step.stat_shapes:
+            cuts.append(tf.reshape(flat[:math.prod(shape)], shape))
+            flat = flat[math.prod(shape):]
+        return cuts
+
+
+def _unpack(flat: tf.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[tf.Tensor]:
+    """Cuts a vector into tensors; the gradient is a single concatenation."""
+
+    @tf.custom_gradient
+    def cut(flat):
+        parts = tf.split(flat, [math.prod(shape) for shape in shapes])
+        outputs = [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+        return outputs, lambda *gradients: tf.concat([tf.reshape(g, [-1]) for g in gradients], 0)
+
+    return cut(flat) if shapes else []
+
+
+def _step(layer: keras.layers.Layer) -> _Step:
+    pure = _PURE.get(type(layer), _stateless)(layer)
+    is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
+    return _Step(layer.name, pure, tuple(tuple(w.shape) for w in layer.trainable_variables),
+                 tuple(tuple(s.shape) for s in layer.non_trainable_variables),
+                 1.0 - layer.momentum if is_batch_norm and pure is not _stateless else 1.0)
+
+
+def _stateless(layer):
+    """Any Keras layer, by its own stateless call; costs more nodes in the graph than the cases below."""
+    training = {"training": True} if "training" in inspect.signature(layer.call).parameters else {}
+
+    def run(weights, stats, x):
+        return layer.stateless_call(weights, stats, x, **training)
+
+    return run
+
+
+def _conv(layer):
+    strides, dilations, padding = list(layer.strides), list(layer.dilation_rate), layer.padding.upper()
+    if layer.groups != 1 or layer.data_format != "channels_last":
+        return _stateless(layer)
+    finish = _bias_and_activation(layer)
+
+    def run(weights, stats, x):
+        y = tf.nn.conv2d(x, tf.cast(weights[0], x.dtype), strides, padding, dilations=dilations)
+        return finish(y, weights[1:]), []
+
+    return run
+
+
+def _depthwise(layer):
+    strides, dilations, padding = list(layer.strides), list(layer.dilation_rate), layer.padding.upper()
+    if layer.data_format != "channels_last":
+        return _stateless(layer)
+    finish = _bias_and_activation(layer)
+
+    def run(weights, stats, x):
+        y = tf.nn.depthwise_conv2d(x, tf.cast(weights[0], x.dtype), [1, *strides, 1], padding, dilations=dilations)
+        return finish(y, weights[1:]), []
+
+    return run
+
+
+def _bias_and_activation(layer):
+    activation = None if layer.activation is keras.activations.linear else layer.activation
+
+    def finish(y, bias):
+        y = tf.nn.bias_add(y, tf.cast(bias[0], y.dtype)) if bias else y
+        return activation(y) if activation else y
+
+    return finish
+
+
+def _batch_norm(layer):
+    epsilon = layer.epsilon
+    if not (layer.scale and layer.center and layer.axis in (-1, 3)):
+        raise ValueError(f"Batch norm {layer.name} needs scale and center over the channels of an image.")
+
+    def run(weights, stats, x):
+        y, mean, variance = fast_layers.fused_batch_norm(x, weights[0], weights[1], epsilon)
+        return y, [mean, variance]
+
+    return run
+
+
+def _relu(layer):
+    if layer.max_value != 6 or layer.negative_slope != 0 or layer.threshold != 0:
+        return _stateless(layer)
+    return lambda weights, stats, x: (tf.nn.relu6(x), [])
+
+
+_PURE: dict[type, Callable[[keras.layers.Layer], PureLayer]] = {
+    keras.layers.Conv2D: _conv,
+    keras.layers.DepthwiseConv2D: _depthwise,
+    fast_layers.BatchNormalization: _batch_norm,
+    keras.layers.ReLU: _relu,
+}
+
+
+def _sizes(shapes: Sequence[tuple[int, ...]]) -> int:
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def _flat(variables: Sequence[keras.Variable]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.float32), *(np.ravel(np.asarray(v, np.float32)) for v in variables)])
+
+
+def _split(flat: np.ndarray, shapes_by_step: Sequence[Sequence[tuple[int, ...]]]) -> list[list[np.ndarray]]:
+    parts, start = [], 0
+    for shapes in shapes_by_step:
+        own = []
+        for shape in shapes:
+            own.append(flat[start:start + math.prod(shape)].reshape(shape))
+            start += math.prod(shape)
+        parts.append(own)
+    return parts

@@ -1,0 +1,138 @@
+"""Additive costs of a network (milliseconds, parameters, MACs), their expectation, and what they do to the loss."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from pnas_tf import network
+from pnas_tf.arch import Arch
+from pnas_tf.errors import InputError
+from pnas_tf.latency_table import LatencyTable
+from pnas_tf.space import OpKey, Space
+
+# Prices one op at a block: (block name, key) -> cost.
+Price = Callable[[str, OpKey], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """One additive cost of every network of a space.
+
+    Attributes:
+        matrix: float32 [choices, ops], cost of each op; 0 for `zero` and for entries that a choice lacks.
+        fixed: cost of the blocks without a choice.
+    """
+
+    matrix: np.ndarray
+    fixed: float
+
+    def expected(self, probs: tf.Tensor) -> tf.Tensor:
+        """Expected cost (paper section 3.3), fixed part included.
+
+        Args:
+            probs: float32 [choices, ops]; rows sum to 1.
+
+        Returns:
+            Scalar float32.
+        """
+        return self.fixed + tf.reduce_sum(probs * self.matrix)
+
+    def of_path(self, path: np.ndarray) -> float:
+        """Cost of one network, op indices int [choices]."""
+        return self.fixed + float(np.sum(self.matrix[np.arange(len(path)), path]))
+
+    def range(self, mask: np.ndarray) -> tuple[float, float]:
+        """Cheapest and dearest network; mask bool [choices, ops] as in the supernet."""
+        low = np.where(mask, self.matrix, np.inf).min(1).sum()
+        return self.fixed + float(low), self.fixed + float(np.where(mask, self.matrix, -np.inf).max(1).sum())
+
+
+def matrix(space: Space, price: Price) -> Cost:
+    """Prices every candidate of a space.
+
+    Raises:
+        InputError: if the price of one is not known.
+    """
+    rows = {name: row for row, name in enumerate(space.choices)}
+    values = np.zeros((len(rows), max(len(block.ops) for block in space.choices.values())), np.float32)
+    fixed = 0.0
+    for block, key in space.op_keys():
+        if block.name in rows:
+            values[rows[block.name], block.ops.index(key.op)] = price(block.name, key)
+        else:
+            fixed += price(block.name, key)
+    return Cost(values, fixed)
+
+
+def of_arch(arch: Arch, price: Price) -> float:
+    """The cost of a network: the plain sum over its blocks, stem and head included."""
+    return sum(price(block.name, key) for block, key in arch.op_keys())
+
+
+def milliseconds(table: LatencyTable) -> Price:
+    """Prices by a latency table."""
+    return table.ms
+
+
+def params() -> Price:
+    """Prices by trainable parameters."""
+    return _counted(network.count_params)
+
+
+def macs() -> Price:
+    """Prices by multiply-accumulates of one image."""
+    return _counted(network.count_macs)
+
+
+def _counted(count):
+    known: dict[OpKey, float] = {}
+
+    def price(block_name, key):
+        if key not in known:
+            known[key] = float(count(network.build_op(key)))
+        return known[key]
+
+    return price
+
+
+# A latency loss maps (cross-entropy, expected ms) to the loss of the architecture step, scalars all.
+LatencyLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def add_linear(target_ms: float, strength: float = 0.1) -> LatencyLoss:
+    """ce + strength * (expected / target - 1): the paper's additive form, normalised by the target."""
+    return lambda ce, expected_ms: ce + strength * (expected_ms / target_ms - 1.0)
+
+
+def mul_log(target_ms: float, alpha: float = 0.2, beta: float = 0.3) -> LatencyLoss:
+    """alpha * ce * (ln expected / ln target) ** beta: the original's default.
+
+    It depends on the unit, and is undefined at 1 ms and below, so `expected` counts as 1.01 ms at least.
+
+    Raises:
+        InputError: if the target is 1 ms or less.
+    """
+    if target_ms <= 1.01:
+        raise InputError(f"The latency loss mul_log needs a target above 1 ms (it takes its logarithm), got {target_ms}"
+                         " ms. Use --latency_loss=add_linear.")
+    return lambda ce, expected_ms: alpha * ce * (
+        tf.math.log(tf.maximum(expected_ms, 1.01)) / np.float32(np.log(target_ms))) ** beta
+
+
+def no_latency() -> LatencyLoss:
+    """Cross-entropy alone."""
+    return lambda ce, expected_ms: ce
+
+
+LATENCY_LOSSES = ("add_linear", "mul_log", "none")
+
+
+def latency_loss(name: str, target_ms: float, strength: float = 0.1) -> LatencyLoss:
+    """One of `LATENCY_LOSSES` by name."""
+    if name == "none":
+        return no_latency()
+    if not target_ms > 0:
+        raise InputError(f"The latency loss {name} needs a target: --target_ms above 0, got {target_ms}.")
+    return add_linear(target_ms, strength) if name == "add_linear" else mul_log(target_ms)

@@ -1,0 +1,81 @@
+"""A run folder: where its files are, which flags it belongs to, and its metrics as JSON Lines."""
+
+import json
+import os
+from typing import Any
+
+from pnas_tf import arch
+from pnas_tf.errors import InputError
+
+
+def path(run_dir: str, *names: str) -> str:
+    """A file of the run folder."""
+    return os.path.join(run_dir, *names)
+
+
+def claim(run_dir: str, flags_text: str) -> None:
+    """Makes the folder, or checks that it belongs to the same flags.
+
+    Args:
+        run_dir: the folder.
+        flags_text: from `run_flags.as_text`.
+
+    Raises:
+        InputError: if the folder was used with other flags, or cannot be written.
+    """
+    if not run_dir:
+        raise InputError("Name a folder for the results: --run_dir=DIR.")
+    file = path(run_dir, "run.flags")
+    if os.path.exists(file):
+        before, now = read_flags(file), parse_flags(flags_text)
+        ignored = {"flagfile", "run_dir"}
+        changed = [f"--{name}={before.get(name, '(default)')} then, {now.get(name, '(default)')} now"
+                   for name in sorted({*before, *now} - ignored) if before.get(name) != now.get(name)]
+        if changed:
+            raise InputError(f"{run_dir} holds a run with other flags: {'; '.join(changed[:5])}. "
+                             "Use another --run_dir, or the same flags to resume.")
+    else:
+        arch.write_text(file, flags_text)
+
+
+def read_metrics(run_dir: str) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that was cut off is left out."""
+    lines = []
+    if os.path.exists(path(run_dir, "metrics.jsonl")):
+        with open(path(run_dir, "metrics.jsonl"), encoding="utf-8") as file:
+            for text in file:
+                try:
+                    lines.append(json.loads(text))
+                except ValueError:
+                    break
+    return lines
+
+
+def write_metrics(run_dir: str, lines: list[dict[str, Any]]) -> None:
+    """Writes metrics.jsonl anew."""
+    arch.write_text(path(run_dir, "metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def read_flags(path: str) -> dict[str, str]:
+    """Flags of an earlier run by name, from its `run.flags`.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse_flags(file.read())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). Is this the folder of a search?") from None
+
+
+def parse_flags(text: str) -> dict[str, str]:
+    """Flags by name, from lines such as `--name=value`, `--switch` or `--noswitch`."""
+    values = {}
+    for line in text.splitlines():
+        name, separator, value = line.strip().removeprefix("--").partition("=")
+        if line.startswith("--") and not separator:
+            name, value = (name[2:], "false") if name.startswith("no") else (name, "true")
+        if line.startswith("--"):
+            values[name] = value
+    return values

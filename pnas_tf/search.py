@@ -1,0 +1,176 @@
+"""Searches the best network for a data set on a device.
+
+    python -m pnas_tf.search --flagfile=quickstart.flags --run_dir=runs/quickstart
+
+Writes run.flags, arch.json (each epoch), metrics.jsonl, logs/ (TensorBoard), checkpoints/ and
+inherited.weights.h5 into --run_dir. The same command on the same folder goes on where it was stopped.
+"""
+
+import os
+
+from absl import flags
+
+from pnas_tf import latency_table, run_flags, run_folder, schedule, space
+from pnas_tf.errors import InputError
+
+_SPACE = flags.DEFINE_string("space", "quickstart", "Name of a search space, or path of a JSON file.")
+_WIDTH_MULT = flags.DEFINE_float("width_mult", 1.0, "Multiplies all widths of the space.", 0.05, 20)
+_DATASET = flags.DEFINE_string("dataset", "fashion_mnist_small",
+                               "fashion_mnist_small, fashion_mnist, cifar10, npz:PATH, folder:PATH or tfds:NAME.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the files of the data set are.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the space.", 0, 8192)
+_HELD_OUT_SIZE = flags.DEFINE_integer("held_out_size", 0, "Training images kept for alpha; 0: chosen by the data "
+                                      "set's size.", 0)
+_TABLE = flags.DEFINE_string("table", None, "Latency table: a file, or the name of a shipped one.")
+_TARGET_MS = flags.DEFINE_float("target_ms", 0.0, "Wanted milliseconds; 0: the middle of what the space can be.", 0)
+_LATENCY_LOSS = flags.DEFINE_enum("latency_loss", "add_linear", ["add_linear", "mul_log", "none"],
+                                  "How expected latency joins the loss of the architecture step.")
+_LATENCY_STRENGTH = flags.DEFINE_float("latency_strength", 0.1, "Weight of the latency term of add_linear.", 0)
+_ARCH_UPDATE = flags.DEFINE_enum("arch_update", "gradient", ["gradient", "reinforce"], "How alpha learns.")
+_PATHS = flags.DEFINE_enum("paths", "two", ["two", "all"], "Ops observed in a gradient step.")
+_ACTIVE_DRAW = flags.DEFINE_enum("active_draw", "even", ["even", "softmax"],
+                                 "Which op of a sampled pair is active: either, or by their probabilities.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images a step.", 1)
+_WARMUP_EPOCHS = flags.DEFINE_integer("warmup_epochs", 40, "Epochs before alpha starts to learn.", 0)
+_SEARCH_EPOCHS = flags.DEFINE_integer("search_epochs", 120, "Epochs with architecture steps.", 1)
+_ARCH_EVERY = flags.DEFINE_integer("arch_every", 5, "Weight steps for each architecture step.", 1)
+_WARMUP_LR = flags.DEFINE_float("warmup_lr", 0.05, "Learning rate at the start of the warm-up.", 0)
+_LR = flags.DEFINE_float("lr", 0.025, "Learning rate at the start of the search.", 0)
+_ALPHA_LR = flags.DEFINE_float("alpha_lr", 0.0, "Learning rate of alpha; 0: scaled to the number of steps.", 0)
+_LABEL_SMOOTHING = flags.DEFINE_float("label_smoothing", 0.1, "Of the weight steps.", 0, 1)
+_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 4e-5, "Of the weights.", 0)
+_MAX_STEPS = flags.DEFINE_integer("max_steps", 0, "Squeezes the whole search into so many weight steps: a trial run.",
+                                  0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, data order and sampled paths.", 0, 2**31 - 1)
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the results.")
+
+
+def run(*, search_space: space.Space, table: latency_table.LatencyTable, data, plan: schedule.Schedule,
+        run_dir: str, target_ms: float, latency_loss: str, latency_strength: float, arch_update: str, paths: str,
+        active_draw: str, batch_size: int, alpha_lr: float, label_smoothing: float, weight_decay: float, seed: int):
+    """Searches, and leaves the result in the run folder.
+
+    Args:
+        search_space: fits the data.
+        table: covers the space.
+        data: from `data.load`.
+        plan: phases and learning rates.
+        run_dir: claimed already.
+        target_ms: wanted milliseconds, or 0 for the middle of the space's range.
+        latency_loss: one of `cost.LATENCY_LOSSES`.
+        latency_strength: of add_linear.
+        arch_update: gradient or reinforce.
+        paths: two or all.
+        active_draw: even or softmax.
+        batch_size: images a step.
+        alpha_lr: 0 to scale it to the plan.
+        label_smoothing: of weight steps.
+        weight_decay: of weight steps.
+        seed: of everything random.
+
+    Returns:
+        The found arch, with its costs.
+    """
+    import tensorflow as tf
+
+    from pnas_tf import arch_updaters, callbacks, cost, searcher, supernet
+
+    # The graph optimiser doubles the seconds to the first step of a supernet and gains nothing in the steps.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    net = supernet.Supernet(search_space, seed)
+    ms = cost.matrix(search_space, cost.milliseconds(table))
+    low, high = ms.range(net.mask)
+    target_ms = target_ms or (low + high) / 2
+    print(f"{search_space.name}: {len(search_space.choices)} choices, {search_space.size:.3g} archs, "
+          f"{net.count_weights():,} weights; {low:.3f} to {high:.3f} ms on {table.target}, target {target_ms:.3f} ms.")
+    if not low <= target_ms <= high:
+        raise InputError(f"No network of {search_space.name} takes {target_ms:g} ms on {table.target}: "
+                         f"ask for {low:.4g} to {high:.4g} ms (--target_ms).")
+    if arch_update == "reinforce":
+        updater = arch_updaters.ReinforceUpdater(net, ms, target_ms)
+    else:
+        updater = arch_updaters.GradientUpdater(net, ms, cost.latency_loss(latency_loss, target_ms, latency_strength),
+                                                paths, active_draw)
+    ops = net.mask.shape[1]
+    observed = 2 if arch_update == "gradient" and paths == "two" else ops
+    alpha_lr = alpha_lr or schedule.alpha_lr(plan.arch_steps, ops, observed)
+    print(f"{data.train.size:,} training and {data.held_out.size:,} held-out images; {plan.steps:,} weight steps "
+          f"({plan.warmup_steps:,} of them warm-up), {plan.arch_steps:,} architecture steps at lr {alpha_lr:.3g}: "
+          f"an alpha can travel about {schedule.alpha_travel(alpha_lr, plan.arch_steps, ops, observed):.1f}.")
+    model = searcher.Searcher(net, updater, plan, seed=seed, label_smoothing=label_smoothing,
+                              weight_decay=weight_decay)
+    model.compile(searcher.alpha_optimizer(alpha_lr))
+    done = callbacks.restore_checkpoint(model, run_dir)
+    if done:
+        print(f"Going on after epoch {done} of {plan.epochs}.")
+    if done < plan.epochs:
+        batches = searcher.alternating_batches(data.train, data.held_out, plan, batch_size, seed,
+                                               done * plan.steps_per_epoch)
+        model.fit(batches, initial_epoch=done, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch, verbose=0,
+                  callbacks=[callbacks.SearchLog(run_dir, ms, table.target, target_ms)])
+    return _finish(net, ms, table, target_ms, run_dir)
+
+
+def _finish(net, ms, table, target_ms, run_dir):
+    from pnas_tf import derive, network
+
+    probs = net.probs().numpy()
+    arch = derive.most_probable(net.space, probs)
+    model = network.build_network(arch)
+    net.copy_weights_to(model, arch)
+    model.save_weights(run_folder.path(run_dir, "inherited.weights.h5"))
+    arch = arch.with_costs(target=table.target, target_ms=target_ms, expected_ms=float(ms.expected(probs)),
+                           table_ms=ms.of_path(net.path(arch)), params=network.count_params(model),
+                           macs=network.count_macs(model))
+    arch.save(run_folder.path(run_dir, "arch.json"))
+    return arch
+
+
+def _main() -> None:
+    search_space, table = space.load(_SPACE.value).scaled(_WIDTH_MULT.value), None
+    if not _TABLE.value:
+        raise InputError("Name the latency table of your device: --table=FILE. Make one with "
+                         f"python -m latency.build_table --space={_SPACE.value} --measurer=host --output=FILE, or use "
+                         f"a shipped one: {', '.join(latency_table.names()) or 'none'}.")
+    table = latency_table.read(_TABLE.value)
+    from pnas_tf import data as data_lib
+
+    data = data_lib.load(_DATASET.value, image_size=_IMAGE_SIZE.value or search_space.input_size,
+                         held_out_size=_HELD_OUT_SIZE.value or None, seed=_SEED.value, data_dir=_DATA_DIR.value)
+    search_space = search_space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
+    table.check_covers(search_space)
+    _warn_classifier(table, search_space)
+    plan = schedule.Schedule(data.train.steps_per_epoch(_BATCH_SIZE.value), _WARMUP_EPOCHS.value,
+                             _SEARCH_EPOCHS.value, _ARCH_EVERY.value, _WARMUP_LR.value, _LR.value)
+    plan = plan.squeezed(_MAX_STEPS.value) if _MAX_STEPS.value else plan
+    run_folder.claim(_RUN_DIR.value, run_flags.as_text())
+    try:
+        arch = run(search_space=search_space, table=table, data=data, plan=plan, run_dir=_RUN_DIR.value,
+                   target_ms=_TARGET_MS.value, latency_loss=_LATENCY_LOSS.value,
+                   latency_strength=_LATENCY_STRENGTH.value, arch_update=_ARCH_UPDATE.value, paths=_PATHS.value,
+                   active_draw=_ACTIVE_DRAW.value, batch_size=_BATCH_SIZE.value, alpha_lr=_ALPHA_LR.value,
+                   label_smoothing=_LABEL_SMOOTHING.value, weight_decay=_WEIGHT_DECAY.value, seed=_SEED.value)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on after the last whole epoch.")
+        raise
+    costs = arch.costs
+    print(f"\n{arch.draw()}\n\nFound: {costs['params']:,} parameters, {costs['macs']:,} MACs, "
+          f"{costs['table_ms']:.3f} ms by the table of {costs['target']} (target {costs['target_ms']:.3f} ms).\n"
+          f"Results: {os.path.join(_RUN_DIR.value, 'arch.json')}\n"
+          f"Next:    python -m pnas_tf.train --run_dir={_RUN_DIR.value}")
+
+
+def _warn_classifier(table, search_space):
+    block, key = list(search_space.op_keys())[-1]
+    classes = table.row(block.name, key)["filters"]
+    if classes != key.filters:
+        print(f"Table {table.target} has no classifier of {key.filters} classes: it is priced as one of {classes}.")
+
+
+def main() -> None:
+    """Console script."""
+    run_flags.start(_main)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The search as a Keras model: `fit` calls its `train_step`, which alternates weights and architecture."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnas_tf import gates
+from pnas_tf.arch_updaters import accuracy_of, cross_entropy
+from pnas_tf.data import Part
+from pnas_tf.schedule import Schedule
+from pnas_tf.supernet import Supernet
+
+# (images, labels, seed, optimizer) -> scalars to log
+Update = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, keras.optimizers.Optimizer], dict[str, tf.Tensor]]
+
+
+class Searcher(keras.Model):
+    """Trains a supernet's weights and alpha in turn (paper section 3.2).
+
+    `train_step` runs in Python and calls two compiled functions: a weight step on training images with a
+    sampled path and, where the batch brings held-out images, the updater's architecture step.
+
+    Attributes:
+        supernet: what is searched.
+        updater: an updater of `arch_updaters`.
+        schedule: learning rates and phases.
+        step: int32 scalar, weight steps done; kept in checkpoints.
+    """
+
+    def __init__(self, supernet: Supernet, updater: keras.layers.Layer, schedule: Schedule, *, seed: int = 0,
+                 label_smoothing: float = 0.1, momentum: float = 0.9, weight_decay: float = 4e-5):
+        """Binds the parts.
+
+        Args:
+            supernet: what is searched.
+            updater: how alpha learns.
+            schedule: learning rates and phases.
+            seed: of the sampled paths.
+            label_smoothing: in weight steps.
+            momentum: of SGD with Nesterov momentum.
+            weight_decay: of SGD, on every weight of the sampled ops.
+        """
+        super().__init__(name="searcher")
+        self.supernet, self.updater, self.schedule = supernet, updater, schedule
+        self._seed, self._label_smoothing = seed, label_smoothing
+        self._momentum, self._weight_decay = momentum, weight_decay
+        self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
+        self._compiled_weight_step = tf.function(self._weight_step, autograph=False)
+        self._means: dict[str, keras.metrics.Mean] = {}
+        self.built = True
+
+    def compile(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Sets the optimizer of alpha: see `alpha_optimizer`."""
+        super().compile(optimizer=optimizer, run_eagerly=True)
+        optimizer.build([self.supernet.alpha])
+
+    def train_step(self, data) -> dict[str, float]:
+        """A weight step and, if held-out images came along, an architecture step.
+
+        Args:
+            data: from `alternating_batches`: ((images, labels), (held-out images, held-out labels)).
+
+        Returns:
+            Means of the epoch so far.
+        """
+        (images, labels), (held_images, held_labels) = data
+        step = int(self.step.numpy())
+        logs = self._compiled_weight_step(images, labels, self._path_seed(2 * step),
+                                          tf.constant(self.schedule.weight_lr(step)))
+        if held_images.shape[0]:
+            logs.update(self.updater.update(held_images, held_labels, self._path_seed(2 * step + 1), self.optimizer))
+        self.step.assign_add(1)
+        for name, value in logs.items():
+            self._means.setdefault(name, keras.metrics.Mean(name=name)).update_state(value)
+        return {name: mean.result() for name, mean in self._means.items()}
+
+    def reset_metrics(self) -> None:
+        """Starts the means of a new epoch."""
+        super().reset_metrics()
+        self._means.clear()
+
+    def _path_seed(self, number):
+        return tf.constant([self._seed, number], tf.int32)
+
+    def _weight_step(self, images, labels, seed, learning_rate):
+        path = gates.sample_path(self.supernet.alpha.value, self.supernet.mask, seed)
+        probes = self.supernet.probes()
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(probes)
+            logits = self.supernet.run_path(images, path, probes)
+            loss = cross_entropy(labels, logits, self._label_smoothing)
+        self.supernet.update(path, tape.gradient(loss, probes), learning_rate, self._momentum, self._weight_decay)
+        return {"train_loss": loss, "train_accuracy": accuracy_of(labels, logits)}
+
+
+def alpha_optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
+    """Adam without momentum: an alpha whose gradient is 0 stays where it is (paper section 3.2.1)."""
+    return keras.optimizers.Adam(learning_rate, beta_1=0.0, beta_2=0.999, epsilon=1e-8)
+
+
+def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_size: int, seed: int,
+                        first_step: int = 0) -> tf.data.Dataset:
+    """The batches of a search from weight step `first_step` to its end.
+
+    Each element holds a training batch and a held-out batch; the latter has no images where no
+    architecture step is due.
+
+    Args:
+        train: training part, augmented.
+        held_out: held-out part, not augmented.
+        schedule: says when an architecture step is due.
+        batch_size: of both.
+        seed: of order and augmentation; the same batches come whether or not the search was interrupted.
+        first_step: weight steps already done.
+
+    Returns:
+        Dataset of ((images, labels), (held-out images, held-out labels)).
+    """
+    weights = train.batches(batch_size, augment=True, seed=seed, skip_steps=first_step)
+    due = np.array([schedule.arch_due(step) for step in range(first_step, schedule.steps)], np.int64)
+    archs = held_out.batches(batch_size, seed=seed + 1, skip_steps=schedule.arch_steps_before(first_step))
+    image_spec, label_spec = archs.element_spec
+    nothing = tf.data.Dataset.from_tensors((tf.zeros([0, *image_spec.shape[1:]], image_spec.dtype),
+                                            tf.zeros([0], label_spec.dtype))).repeat()
+    alternating = tf.data.Dataset.choose_from_datasets([nothing, archs], tf.data.Dataset.from_tensor_slices(due),
+                                                       stop_on_empty_dataset=False)
+    return tf.data.Dataset.zip((weights, alternating)).prefetch(2)

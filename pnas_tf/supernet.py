@@ -1,0 +1,130 @@
+"""The supernet: every op of every choice, one alpha matrix, and the ways to run a path through it."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnas_tf import gates
+from pnas_tf.arch import Arch
+from pnas_tf.mixed_op import MixedOp
+from pnas_tf.space import Space
+
+
+class Supernet(keras.Model):
+    """The over-parameterised network of a space.
+
+    Attributes:
+        space: what it was made from.
+        mixed_ops: one for each block, stem to head.
+        alpha: float32 [choices, ops], architecture parameters of all choices; unused entries stay 0.
+        mask: bool [choices, ops], which entries are used.
+    """
+
+    def __init__(self, space: Space, seed: int = 0, **kwargs):
+        """Creates all weights.
+
+        Args:
+            space: at least one choice.
+            seed: of the initial weights and alphas (normal with deviation 1e-3).
+            **kwargs: of the Keras model.
+        """
+        super().__init__(name=f"supernet_{space.name}", **kwargs)
+        keras.utils.set_random_seed(seed)
+        self.space = space
+        shapes = space.input_shapes()
+        self.mixed_ops = [MixedOp(block, shapes[block.name]) for block in space.all_blocks]
+        counts = [len(block.ops) for block in space.choices.values()]
+        self.mask = np.arange(max(counts)) < np.array(counts)[:, None]
+        start = 1e-3 * np.random.default_rng(seed).standard_normal(self.mask.shape) * self.mask
+        self.alpha = self.add_weight(name="alpha", shape=self.mask.shape, dtype="float32", trainable=False,
+                                     initializer=lambda shape, dtype: start.astype("float32"))
+        self._positions = {name: row for row, name in enumerate(space.choices)}
+        self._probe_sizes = [mixed_op.probe_size for mixed_op in self.mixed_ops]
+        self.built = True
+
+    def call(self, images: tf.Tensor, path: tf.Tensor | None = None) -> tf.Tensor:
+        """Logits [batch, classes] of one path, by batch statistics; of the most probable one if None."""
+        path = self.best_path() if path is None else path
+        return self._thread(images, lambda op, x, row: op.run_path(x, None if row is None else path[row]))
+
+    def probs(self) -> tf.Tensor:
+        """Probabilities of the ops, float32 [choices, ops]."""
+        return gates.probabilities(self.alpha.value, self.mask)
+
+    def best_path(self) -> tf.Tensor:
+        """The most probable op of each choice, int32 [choices]."""
+        return tf.argmax(self.probs(), axis=-1, output_type=tf.int32)
+
+    def run_path(self, images: tf.Tensor, path: tf.Tensor, probes: list[tf.Tensor]) -> tf.Tensor:
+        """Logits of one path in a weight step.
+
+        Args:
+            images: [batch, height, width, channels].
+            path: int32 [choices].
+            probes: from `probes()`, one for each block; they take the gradients of the weights that ran.
+
+        Returns:
+            Logits [batch, classes].
+        """
+        probe_of = dict(zip(self.mixed_ops, probes, strict=True))
+        return self._thread(images, lambda op, x, row: op.run_path(x, None if row is None else path[row], probe_of[op]))
+
+    def run_gated(self, images: tf.Tensor, involved: tf.Tensor, gate_rows: list[tf.Tensor]) -> tf.Tensor:
+        """Logits with binary gates: see `MixedOp.run_gated`; involved int32 [choices, k], gates [k] a choice."""
+        return self._thread(images, lambda op, x, row: op.run_path(x, None) if row is None else
+                            op.run_gated(x, involved[row], gate_rows[row]))
+
+    def run_all_gated(self, images: tf.Tensor, path: tf.Tensor, gate_rows: list[tf.Tensor]) -> tf.Tensor:
+        """Logits with a gate for every op: see `MixedOp.run_all_gated`; gates [ops of the choice] a choice."""
+        return self._thread(images, lambda op, x, row: op.run_path(x, None) if row is None else
+                            op.run_all_gated(x, path[row], gate_rows[row]))
+
+    def probes(self) -> list[tf.Tensor]:
+        """Zeros [probe_size] for each block: what a weight step differentiates by."""
+        return [tf.zeros([size]) for size in self._probe_sizes]
+
+    def update(self, path: tf.Tensor, gradients: list[tf.Tensor], learning_rate: tf.Tensor, momentum: float,
+               weight_decay: float) -> None:
+        """Applies the probes' gradients to the weights of a path; all other weights stay untouched.
+
+        Args:
+            path: int32 [choices], as in `run_path`.
+            gradients: of the probes.
+            learning_rate: scalar.
+            momentum: of SGD with Nesterov momentum.
+            weight_decay: of SGD.
+        """
+        for mixed_op, gradient in zip(self.mixed_ops, gradients, strict=True):
+            row = self._positions.get(mixed_op.name)
+            mixed_op.update(None if row is None else path[row], gradient, learning_rate, momentum, weight_decay)
+
+    def arch(self, path: np.ndarray) -> Arch:
+        """The arch of a path of op indices [choices]."""
+        return Arch(self.space, {name: block.ops[int(index)] for (name, block), index
+                                 in zip(self.space.choices.items(), path, strict=True)})
+
+    def path(self, arch: Arch) -> np.ndarray:
+        """The op indices of an arch of this space, int32 [choices]."""
+        return np.array([block.ops.index(arch.ops[name]) for name, block in self.space.choices.items()], np.int32)
+
+    def copy_weights_to(self, model: keras.Model, arch: Arch) -> None:
+        """Gives a derived network the weights and statistics that its ops have here.
+
+        Args:
+            model: `build_network(arch)`.
+            arch: of this supernet's space.
+        """
+        for mixed_op in self.mixed_ops:
+            candidate = mixed_op.candidates[mixed_op.block.ops.index(arch.op_of(mixed_op.block))]
+            for name, weights in (candidate.layer_weights() if candidate else {}).items():
+                model.get_layer(name).set_weights(weights)
+
+    def count_weights(self) -> int:
+        """Trainable weights of all ops; alphas and statistics not counted."""
+        return sum(candidate.size for mixed_op in self.mixed_ops for candidate in mixed_op.candidates if candidate)
+
+    def _thread(self, images, run):
+        x = images
+        for mixed_op in self.mixed_ops:
+            x = run(mixed_op, x, self._positions.get(mixed_op.name))
+        return x

@@ -1,0 +1,167 @@
+"""Trains a found network (or a published one) with model.fit.
+
+    python -m pnas_tf.train --run_dir=runs/quickstart
+    python -m pnas_tf.train --arch=proxyless_mobile --dataset=folder:photos --run_dir=runs/photos
+
+Writes model.keras (stock Keras layers: it loads without this package) and train.json into --run_dir.
+"""
+
+import json
+import os
+import time
+
+from absl import flags
+
+from pnas_tf import arch as arch_lib
+from pnas_tf import run_flags, run_folder
+from pnas_tf.errors import InputError
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the search, and of the results.")
+_ARCH = flags.DEFINE_string("arch", None, "Name of a shipped arch or path of an arch.json; default: the folder's.")
+_DATASET = flags.DEFINE_string("dataset", None, "Data set; default: that of the search.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the search.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the arch.", 0, 8192)
+_INIT = flags.DEFINE_enum("init", "scratch", ["scratch", "inherited"], "Start anew, or from the supernet's weights.")
+_EPOCHS = flags.DEFINE_integer("epochs", 300, "Passes over the training images.", 1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images a step.", 1)
+_LR = flags.DEFINE_float("lr", 0.05, "Learning rate at the start; falls to 0 as a cosine.", 0)
+_MOMENTUM = flags.DEFINE_float("momentum", 0.9, "Of SGD with Nesterov momentum.", 0, 0.999)
+_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 4e-5, "Of convolution and dense weights.", 0)
+_LABEL_SMOOTHING = flags.DEFINE_float("label_smoothing", 0.1, "Of the training loss.", 0, 1)
+_DROPOUT = flags.DEFINE_float("dropout", 0.0, "Before the classifier.", 0, 0.9)
+_SEED = flags.DEFINE_integer("seed", 0, "Of weights and data order.", 0, 2**31 - 1)
+
+
+def run(*, arch: arch_lib.Arch, data, run_dir: str, inherited: bool, epochs: int, batch_size: int, lr: float,
+        momentum: float, weight_decay: float, label_smoothing: float, dropout: float, seed: int) -> dict:
+    """Trains, and writes model.keras and train.json.
+
+    Args:
+        arch: fits the data.
+        data: from `data.load`.
+        run_dir: folder of the results.
+        inherited: whether to start from inherited.weights.h5 of the folder.
+        epochs: passes over the training images.
+        batch_size: images a step.
+        lr: at the start; a cosine to 0.
+        momentum: of SGD.
+        weight_decay: of convolution and dense weights.
+        label_smoothing: of the training loss.
+        dropout: before the classifier.
+        seed: of weights and data order.
+
+    Returns:
+        The facts of train.json.
+    """
+    import keras
+
+    from pnas_tf import network
+
+    keras.utils.set_random_seed(seed)
+    model = network.build_network(arch, dropout=dropout)
+    if inherited:
+        _inherit(model, run_folder.path(run_dir, "inherited.weights.h5"))
+    steps = data.train.steps_per_epoch(batch_size)
+    model.compile(optimizer=sgd(lr, steps * epochs, momentum, weight_decay), loss=smoothed_loss(label_smoothing),
+                  metrics=["accuracy"], jit_compile=False)
+    facts = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
+    print(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
+          f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
+    begin = time.monotonic()
+    history = model.fit(data.train.batches(batch_size, augment=True, seed=seed), steps_per_epoch=steps, epochs=epochs,
+                        validation_data=data.held_out.batches(256), verbose=0, callbacks=[_Progress(epochs)]).history
+    model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
+    loss, accuracy = model.evaluate(data.test.batches(256), verbose=0)
+    facts |= {"dataset": data.name, "seed": seed, "init": "inherited" if inherited else "scratch",
+              "seconds": round(time.monotonic() - begin, 1), "test_images": data.test.size,
+              "test_loss": float(loss), "test_accuracy": float(accuracy),
+              "history": {name: [float(value) for value in values] for name, values in history.items()}}
+    _save(network.portable(model), run_folder.path(run_dir, "model.keras"))
+    arch_lib.write_text(run_folder.path(run_dir, "train.json"), json.dumps(facts, indent=1) + "\n")
+    return facts
+
+
+def sgd(lr: float, steps: int, momentum: float, weight_decay: float):
+    """SGD of the paper's recipe: Nesterov momentum, cosine to 0 over all steps, no decay on batch norm.
+
+    Keras decays weights apart from the gradient, so the decay misses the momentum's gain of 1 / (1 - momentum)
+    that the paper's (coupled) decay has: it is put back here.
+    """
+    import keras
+
+    warmup = min(steps // 20, 1000)
+    schedule = keras.optimizers.schedules.CosineDecay(lr / 10, max(1, steps - warmup), warmup_target=lr,
+                                                      warmup_steps=max(1, warmup))
+    optimizer = keras.optimizers.SGD(schedule, momentum=momentum, nesterov=True,
+                                     weight_decay=weight_decay / (1 - momentum) or None)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta"])
+    return optimizer
+
+
+def smoothed_loss(label_smoothing: float):
+    """Cross-entropy of logits with int labels and label smoothing, as a Keras loss function."""
+    import tensorflow as tf
+
+    from pnas_tf.arch_updaters import cross_entropy
+
+    def loss(labels, logits):
+        return cross_entropy(tf.cast(labels, tf.int32), logits, label_smoothing)
+
+    return loss
+
+
+def _Progress(epochs):
+    import keras
+
+    begin = time.monotonic()
+
+    def show(epoch, logs):
+        left = (time.monotonic() - begin) / (epoch + 1) * (epochs - epoch - 1)
+        print(f"epoch {epoch + 1}/{epochs}, loss {logs['loss']:.3f} acc {logs['accuracy']:.3f}, held-out loss "
+              f"{logs['val_loss']:.3f} acc {logs['val_accuracy']:.3f}, {left:.0f} s left", flush=True)
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=show)
+
+
+def _inherit(model, path):
+    if not os.path.exists(path):
+        raise InputError(f"{path} is missing: --init=inherited needs the folder of a finished search.")
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError):
+        raise InputError(f"{path} does not fit this arch (was arch.json edited?). Use --init=scratch.") from None
+
+
+def _save(model, path):
+    temporary = os.path.join(os.path.dirname(path), ".writing.keras")
+    model.save(temporary)
+    os.replace(temporary, path)
+
+
+def _main() -> None:
+    if not _RUN_DIR.value:
+        raise InputError("Name the folder of a search, or one for the results: --run_dir=DIR.")
+    arch = arch_lib.load(_ARCH.value or run_folder.path(_RUN_DIR.value, "arch.json"))
+    used = run_folder.read_flags(run_folder.path(_RUN_DIR.value, "run.flags")) if not _DATASET.value else {}
+    from pnas_tf import data as data_lib
+
+    data = data_lib.load(_DATASET.value or used.get("dataset", ""), seed=int(used.get("seed", _SEED.value)),
+                         image_size=_IMAGE_SIZE.value or arch.space.input_size,
+                         data_dir=_DATA_DIR.value or used.get("data_dir"))
+    space = arch.space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
+    facts = run(arch=arch_lib.Arch(space, arch.ops, arch.costs), data=data, run_dir=_RUN_DIR.value,
+                inherited=_INIT.value == "inherited", epochs=_EPOCHS.value, batch_size=_BATCH_SIZE.value,
+                lr=_LR.value, momentum=_MOMENTUM.value, weight_decay=_WEIGHT_DECAY.value,
+                label_smoothing=_LABEL_SMOOTHING.value, dropout=_DROPOUT.value, seed=_SEED.value)
+    print(f"\nTest accuracy {100 * facts['test_accuracy']:.2f} % on {facts['test_images']:,} images, trained in "
+          f"{facts['seconds']:.0f} s.\nModel: {run_folder.path(_RUN_DIR.value, 'model.keras')}\n"
+          f"Next:  python -m export.tflite --run_dir={_RUN_DIR.value}")
+
+
+def main() -> None:
+    """Console script."""
+    run_flags.start(_main)
+
+
+if __name__ == "__main__":
+    main()
