@@ -1,0 +1,204 @@
+"""Changes of images, random and fixed: batches of small ones in memory, and files one by one.
+
+Pixels are 0..255 everywhere; `normalise` comes last. Every random function is stateless: the same seed
+gives the same image on any step of any run, which is what an exact resume needs.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+# The original's recipe for ImageNet: scale and ratio of the random crop, colour jitter, central part.
+CROP_AREA = (0.08, 1.0)
+CROP_RATIO = (3 / 4, 4 / 3)
+BRIGHTNESS = 32 / 255
+SATURATION = 0.5
+CENTRAL_PART = 224 / 256
+
+# TensorFlow's default, INTEGER_FAST, is off by one grey level on average, and shifts the mean of red and blue by
+# as much. This one gives the pixels that other libraries give.
+DCT_METHOD = "INTEGER_ACCURATE"
+
+# How files begin that TensorFlow can decode.
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
+
+
+def normalise(images: tf.Tensor, mean: Sequence[float], std: Sequence[float]) -> tf.Tensor:
+    """(images - mean) / std, channel by channel.
+
+    Args:
+        images: [..., height, width, channels].
+        mean: by channel.
+        std: by channel.
+
+    Returns:
+        float32, as `images`.
+    """
+    # Spread over the image beforehand: TensorFlow broadcasts three channels four times as slowly.
+    mean, std = (tf.constant(np.broadcast_to(np.float32(value), images.shape[-3:])) for value in (mean, std))
+    return (tf.cast(images, tf.float32) - mean) / std
+
+
+def crop_and_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Pads with zeros, crops each image at a random place, and flips every other one at random.
+
+    Works on the whole batch, by two gathers: six times the speed of image by image.
+
+    Args:
+        images: [batch, height, width, channels].
+        seed: integers [2].
+
+    Returns:
+        As `images`. The padding is an eighth of the side: 4 for 32x32, 3 for 28x28.
+    """
+    batch, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    pad_rows, pad_columns = height // 8, width // 8
+    row_seed, column_seed, flip_seed = tf.unstack(tf.random.split(seed, 3))
+    top = tf.random.stateless_uniform([batch, 1], row_seed, maxval=2 * pad_rows + 1, dtype=tf.int32)
+    left = tf.random.stateless_uniform([batch, 1], column_seed, maxval=2 * pad_columns + 1, dtype=tf.int32)
+    flip = tf.random.stateless_uniform([batch, 1], flip_seed) < 0.5
+    rows = top + tf.range(height)
+    columns = left + tf.where(flip, tf.range(width - 1, -1, -1), tf.range(width))
+    padded = tf.pad(images, [[0, 0], [pad_rows, pad_rows], [pad_columns, pad_columns], [0, 0]])
+    cropped = tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    return tf.ensure_shape(cropped, images.shape)
+
+
+def random_crop_of_file(contents: tf.Tensor, image_size: int, seed: tf.Tensor) -> tf.Tensor:
+    """Decodes a random part of an image file, resizes it, and flips it or not.
+
+    Args:
+        contents: bytes of a JPEG, PNG, BMP or GIF file, scalar.
+        image_size: height and width of the result.
+        seed: integers [2].
+
+    Returns:
+        float32 [image_size, image_size, 3].
+    """
+    crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
+
+    def window(shape):
+        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+            shape, tf.constant([[[0.0, 0.0, 1.0, 1.0]]]), crop_seed, min_object_covered=0.0,
+            aspect_ratio_range=CROP_RATIO, area_range=CROP_AREA, max_attempts=10)
+        return tf.concat([begin[:2], size[:2]], 0)
+
+    return tf.image.stateless_random_flip_left_right(_resized_part(contents, window, image_size), flip_seed)
+
+
+def central_crop_of_file(contents: tf.Tensor, image_size: int) -> tf.Tensor:
+    """The evaluation view: shorter side to image_size * 256 / 224, then the central square.
+
+    Computed as one resize of the central square, 7/8 of the shorter side, which is the same view and reads
+    fewer pixels.
+
+    Args:
+        contents: bytes of an image file, scalar.
+        image_size: height and width of the result.
+
+    Returns:
+        float32 [image_size, image_size, 3].
+    """
+    def window(shape):
+        side = tf.cast(tf.reduce_min(shape[:2]), tf.float32) * CENTRAL_PART
+        side = tf.maximum(1, tf.cast(tf.round(side), tf.int32))
+        return tf.concat([(shape[:2] - side) // 2, [side, side]], 0)
+
+    return _resized_part(contents, window, image_size)
+
+
+def colour_jitter(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Multiplies brightness by up to 1 +- 32/255 and saturation by up to 1 +- 0.5, as the original does.
+
+    Args:
+        image: float32 [height, width, 3].
+        seed: integers [2].
+    """
+    factors = tf.random.stateless_uniform([2], seed, -1.0, 1.0)
+    image = tf.clip_by_value(image * (1.0 + BRIGHTNESS * factors[0]), 0.0, 255.0)
+    grey = tf.image.rgb_to_grayscale(image)
+    return tf.clip_by_value(grey + (image - grey) * (1.0 + SATURATION * factors[1]), 0.0, 255.0)
+
+
+def check_is_image(contents: tf.Tensor, path: tf.Tensor) -> tf.Operation:
+    """An assertion that names the file if it does not begin as an image does."""
+    known = [tf.strings.substr(contents, 0, len(magic)) == magic for magic in MAGIC]
+    return tf.debugging.Assert(tf.reduce_any(known),
+                               ["Not a JPEG, PNG, BMP or GIF image; remove it or save it again:", path])
+
+
+def decode_all(files: Sequence[bytes], image_size: int | None = None) -> np.ndarray:
+    """Decodes encoded images into memory.
+
+    Args:
+        files: bytes of image files; of one size, unless `image_size` is given.
+        image_size: if given, the result is the evaluation view of that size.
+
+    Returns:
+        uint8 [images, height, width, 3].
+    """
+    def decode(contents):
+        if image_size is None:
+            return _rgb(contents)
+        return tf.cast(tf.round(central_crop_of_file(contents, image_size)), tf.uint8)
+
+    with tf.device("CPU"):
+        decoded = tf.data.Dataset.from_tensor_slices(list(files)).map(decode, tf.data.AUTOTUNE).batch(500)
+        return np.concatenate(list(decoded.as_numpy_iterator()))
+
+
+def resize_all(images: np.ndarray, image_size: int) -> np.ndarray:
+    """Resizes images in memory.
+
+    Args:
+        images: uint8 [images, height, width, channels].
+        image_size: new height and width.
+
+    Returns:
+        uint8 [images, image_size, image_size, channels].
+    """
+    resized = np.empty((len(images), image_size, image_size, images.shape[-1]), np.uint8)
+    with tf.device("CPU"):
+        for first in range(0, len(images), 500):
+            part = _resize(images[first:first + 500], image_size, True)
+            resized[first:first + 500] = tf.cast(tf.round(part), tf.uint8).numpy()
+    return resized
+
+
+def _resized_part(contents: tf.Tensor, window: Callable, image_size: int) -> tf.Tensor:
+    """Decodes the window [top, left, height, width] that `window(shape)` names, and resizes it."""
+    def of_jpeg():
+        return tf.io.decode_and_crop_jpeg(contents, window(tf.io.extract_jpeg_shape(contents)), channels=3,
+                                          dct_method=DCT_METHOD)
+
+    def of_other():
+        image = _rgb(contents)
+        top, left, height, width = tf.unstack(window(tf.shape(image)))
+        return image[top:top + height, left:left + width]
+
+    part = tf.cond(tf.io.is_jpeg(contents), of_jpeg, of_other)
+    # Antialiasing halves the speed of the whole pipeline, and bilinear weights reach over two pixels anyway.
+    shrinks = tf.reduce_max(tf.shape(part)[:2]) > 2 * image_size
+    resized = tf.cond(shrinks, lambda: _resize(part, image_size, True), lambda: _resize(part, image_size, False))
+    return tf.ensure_shape(resized, [image_size, image_size, 3])
+
+
+def _resize(images: tf.Tensor, image_size: int, antialias: bool) -> tf.Tensor:
+    return tf.clip_by_value(tf.image.resize(images, [image_size, image_size], antialias=antialias), 0.0, 255.0)
+
+
+def _rgb(contents: tf.Tensor) -> tf.Tensor:
+    """Decodes any image file to uint8 [height, width, 3]: grey is repeated, alpha dropped, a GIF's first frame taken.
+
+    By hand for all but JPEG, because `channels=3` is an error for some BMP files.
+    """
+    def of_other():
+        image = tf.io.decode_image(contents, expand_animations=False)
+        return tf.gather(image, tf.where(tf.shape(image)[-1] >= 3, [0, 1, 2], [0, 0, 0]), axis=-1)
+
+    def of_jpeg():
+        return tf.io.decode_jpeg(contents, channels=3, dct_method=DCT_METHOD)
+
+    image = tf.cond(tf.io.is_jpeg(contents), of_jpeg, of_other)
+    return tf.ensure_shape(image, [None, None, 3])

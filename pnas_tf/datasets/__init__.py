@@ -1,0 +1,1 @@
+"""Embedded data sets, and readers of the files that data sets come in."""

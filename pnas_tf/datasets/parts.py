@@ -1,0 +1,120 @@
+"""Parts of a data set as batches: shuffled without end for training, or one pass in order."""
+
+import abc
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from pnas_tf import augment as augment_lib
+
+
+class Part(abc.ABC):
+    """Some of the images of a data set: training, held-out or test."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, members: np.ndarray, image_size: int,
+                 mean: Sequence[float], std: Sequence[float]):
+        """
+        Args:
+            images: of several parts, which share them; see the subclass.
+            labels: int32 [images].
+            members: positions of this part's images.
+            image_size: height and width of the batches' images.
+            mean: pixel mean by channel.
+            std: pixel standard deviation by channel.
+        """
+        with tf.device("CPU"):
+            self._images, self._labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+            self._members = tf.convert_to_tensor(members, tf.int64)
+        self._image_size, self._mean, self._std = image_size, mean, std
+
+    @property
+    def size(self) -> int:
+        """Number of images."""
+        return self._members.shape[0]
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Full batches in one pass over the images; at least 1."""
+        return max(1, self.size // batch_size)
+
+    def batches(self, batch_size: int, *, augment: bool = False, seed: int | None = None,
+                skip_steps: int = 0) -> tf.data.Dataset:
+        """Batches of (float32 [batch, height, width, channels] normalised images, int32 [batch] labels).
+
+        Args:
+            batch_size: images in a batch.
+            augment: whether to change images at random; needs a seed.
+            seed: if given, batches never end, are all full (images repeat if there are fewer than a batch), and
+                are shuffled anew each epoch. If None, one pass in a fixed order; the last batch may be smaller.
+            skip_steps: batches to leave out at the start, unread. A batch depends on the seed and on its step
+                alone, so an interrupted run goes on with exactly what it would have seen.
+
+        Raises:
+            ValueError: if images are to be changed at random without a seed.
+        """
+        if augment and seed is None:
+            raise ValueError("augment=True draws random numbers: give a seed.")
+        with tf.device("CPU"):
+            order = self._once(batch_size) if seed is None else self._endless(batch_size, seed, skip_steps)
+            if seed is None:
+                order = order.skip(skip_steps)
+            return self._read(order, batch_size, seed is not None, augment).prefetch(tf.data.AUTOTUNE)
+
+    def _once(self, batch_size: int) -> tf.data.Dataset:
+        """(int64 [batch] positions of images, int64 [2] seed that nothing uses)."""
+        positions = tf.data.Dataset.from_tensor_slices(self._members).batch(batch_size)
+        return positions.map(lambda positions: (positions, tf.zeros([2], tf.int64)))
+
+    def _endless(self, batch_size: int, seed: int, skip_steps: int) -> tf.data.Dataset:
+        """(int64 [batch] positions of images, int64 [2] seed of the batch), from step `skip_steps` on."""
+        steps = self.steps_per_epoch(batch_size)
+        places = np.arange(steps * batch_size) % self.size
+
+        def epoch(number):
+            # Negative, because [seed, step] seeds the augmentation of a step.
+            shuffled = tf.random.experimental.stateless_shuffle(self._members, tf.stack([seed, -1 - number]))
+            return tf.data.Dataset.from_tensor_slices(tf.reshape(tf.gather(shuffled, places), [steps, batch_size]))
+
+        positions = tf.data.Dataset.counter(skip_steps // steps).flat_map(epoch).skip(skip_steps % steps)
+        return positions.enumerate(skip_steps).map(lambda step, positions: (positions, tf.stack([seed, step])))
+
+    @abc.abstractmethod
+    def _read(self, order: tf.data.Dataset, batch_size: int, endless: bool, augment: bool) -> tf.data.Dataset:
+        """From positions and seeds to batches."""
+
+
+class ArrayPart(Part):
+    """Images in memory: uint8 [images, height, width, channels]; changed a batch at a time."""
+
+    def _read(self, order, batch_size, endless, augment):
+        def read(positions, seed):
+            images = tf.gather(self._images, positions)
+            if augment:
+                images = augment_lib.crop_and_flip(images, seed)
+            return augment_lib.normalise(images, self._mean, self._std), tf.gather(self._labels, positions)
+
+        return order.map(read, tf.data.AUTOTUNE, deterministic=True)
+
+
+class FilePart(Part):
+    """Images in files: paths, bytes [images]; read and changed one by one."""
+
+    def _read(self, order, batch_size, endless, augment):
+        def one_by_one(positions, seed):
+            return tf.data.Dataset.from_tensor_slices((positions, tf.random.split(seed, tf.size(positions))))
+
+        def read(position, seed):
+            path = tf.gather(self._images, position)
+            contents = tf.io.read_file(path)
+            with tf.control_dependencies([augment_lib.check_is_image(contents, path)]):
+                contents = tf.identity(contents)
+            if augment:
+                crop_seed, colour_seed = tf.unstack(tf.random.split(seed, 2))
+                image = augment_lib.random_crop_of_file(contents, self._image_size, crop_seed)
+                image = augment_lib.colour_jitter(image, colour_seed)
+            else:
+                image = augment_lib.central_crop_of_file(contents, self._image_size)
+            return augment_lib.normalise(image, self._mean, self._std), tf.gather(self._labels, position)
+
+        images = order.flat_map(one_by_one).map(read, tf.data.AUTOTUNE, deterministic=True)
+        return images.batch(batch_size, drop_remainder=endless)

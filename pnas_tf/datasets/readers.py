@@ -1,0 +1,187 @@
+"""Reads data set files that nobody vouches for into arrays and lists; NumPy only, never a pickle.
+
+Each reader returns what the file holds or raises an InputError of one line. Whether arrays of images and
+labels fit together is checked once for all data sets, in `pnas_tf.data`.
+"""
+
+import gzip
+import math
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+from pnas_tf.errors import InputError
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+CIFAR_RECORD_BYTES = 1 + 32 * 32 * 3
+MAX_IDX_BYTES = 2_000_000_000
+
+
+def read_idx(path: str) -> np.ndarray:
+    """The uint8 array of an IDX .gz file (the format of MNIST and Fashion-MNIST).
+
+    Raises:
+        InputError: if the file is missing, cut off, or not IDX.
+    """
+    try:
+        with gzip.open(path, "rb") as file:
+            zeros, kind, rank = struct.unpack(">HBB", file.read(4))
+            if zeros != 0 or kind != 8 or not 1 <= rank <= 4:
+                raise InputError(f"{path}: not an IDX file of bytes. Get the original file again.")
+            shape = struct.unpack(f">{rank}I", file.read(4 * rank))
+            expected_bytes = math.prod(shape)
+            if expected_bytes > MAX_IDX_BYTES:
+                raise InputError(f"{path}: claims an array of shape {shape}; this is not one of the known files.")
+            data = file.read(expected_bytes + 1)
+    except (OSError, EOFError, struct.error, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read as .gz ({_one_line(error)}). Get the original file again.") from None
+    if len(data) != expected_bytes:
+        raise InputError(f"{path}: expected {expected_bytes} bytes for shape {shape}. Get the original file again.")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def read_npz(file: str | BinaryIO, required: Sequence[str], optional: Sequence[str] = (),
+             name: str | None = None) -> dict[str, np.ndarray]:
+    """Arrays of a .npz file by name; object arrays, which are pickles, are refused.
+
+    Args:
+        file: path or open file.
+        required: names that must be there.
+        optional: names that are returned if they are there.
+        name: what to call the file in an error; its path if None.
+
+    Raises:
+        InputError: if the file is missing, unreadable, a pickle, or lacks an array.
+    """
+    name = name or str(file)
+    if isinstance(file, str) and not os.path.isfile(file):
+        raise InputError(f"{name}: no such file. Expected a .npz with {', '.join(required)}, as np.savez writes it.")
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{name}: not a .npz archive. Write it by np.savez with {', '.join(required)}.")
+            missing = [key for key in required if key not in archive.files]
+            if missing:
+                raise InputError(f"{name}: needs the arrays {', '.join(required)}; {missing[0]} is missing, found "
+                                 f"{', '.join(archive.files[:10]) or 'none'}.")
+            return {key: archive[key] for key in (*required, *optional) if key in archive.files}
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError,
+            MemoryError, NotImplementedError, RuntimeError) as error:
+        if "pickle" in str(error):
+            raise InputError(f"{name}: holds Python objects (a pickle), which may run code and are never loaded. "
+                             "Save plain arrays: uint8 images and integer labels.") from None
+        raise InputError(f"{name}: cannot be read as .npz ({_one_line(error)}). "
+                         "It may be cut off; write it again.") from None
+
+
+def read_cifar10_binary(folder: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The binary version of CIFAR-10: six files of records, each a label and the planes R, G, B.
+
+    Returns:
+        x_train uint8 [50000, 32, 32, 3], y_train uint8 [50000], x_test, y_test.
+
+    Raises:
+        InputError: if a file is missing or is not made of such records.
+    """
+    def read(file_name: str) -> np.ndarray:
+        path = os.path.join(folder, file_name)
+        try:
+            data = np.fromfile(path, np.uint8)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}). Unpack cifar-10-binary.tar.gz "
+                             "again.") from None
+        if not data.size or data.size % CIFAR_RECORD_BYTES:
+            raise InputError(f"{path}: expected records of {CIFAR_RECORD_BYTES} bytes, got {data.size} bytes. "
+                             "Unpack cifar-10-binary.tar.gz again.")
+        return data.reshape(-1, CIFAR_RECORD_BYTES)
+
+    def split(records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        planes = records[:, 1:].reshape(-1, 3, 32, 32)
+        return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0]
+
+    train = np.concatenate([read(f"data_batch_{number}.bin") for number in range(1, 6)])
+    return (*split(train), *split(read("test_batch.bin")))
+
+
+def cut(data: np.ndarray, offsets: np.ndarray, name: str) -> list[bytes]:
+    """Cuts concatenated files apart.
+
+    Args:
+        data: uint8 [bytes], the files one after the other.
+        offsets: integers [files + 1], where each begins and the last ends.
+        name: what to call them in an error.
+
+    Raises:
+        InputError: if the offsets do not fit the data.
+    """
+    fits = (data.dtype == np.uint8 and data.ndim == 1 and offsets.dtype.kind in "iu" and offsets.ndim == 1
+            and len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == len(data)
+            and bool(np.all(offsets[1:] > offsets[:-1])))
+    if not fits:
+        raise InputError(f"{name}: the offsets do not cut the JPEG bytes into images. Write the archive again.")
+    whole = data.tobytes()
+    return [whole[begin:end] for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
+
+
+def subfolders(path: str) -> list[str]:
+    """Names of the folders in a folder, sorted; hidden ones and __MACOSX are left out.
+
+    Raises:
+        InputError: if there is no such folder.
+    """
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries
+                          if entry.is_dir() and not entry.name.startswith((".", "__")))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as a folder ({error.strerror}). Expected one folder of images for "
+                         "each class in it.") from None
+
+
+def list_class_folders(path: str, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Lists the images of one folder for each class.
+
+    Args:
+        path: the folder that holds the class folders.
+        class_names: in the order of their labels.
+
+    Returns:
+        Paths, bytes [images], and int32 [images] labels; sorted by class, then name.
+
+    Raises:
+        InputError: if there are other folders, or one without images.
+    """
+    unknown = sorted(set(subfolders(path)) - set(class_names))
+    if unknown:
+        raise InputError(f"{path}: the folder {unknown[0]!r} is none of the {len(class_names)} training classes "
+                         f"({', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}). Rename or move it.")
+    paths, labels = [], []
+    for label, class_name in enumerate(class_names):
+        folder = os.path.join(path, class_name)
+        names = _image_names(folder)
+        if not names:
+            raise InputError(f"{folder}: no images. Expected files that end in {', '.join(IMAGE_ENDINGS)}.")
+        paths += [os.fsencode(os.path.join(folder, file_name)) for file_name in names]
+        labels += [label] * len(names)
+    return np.array(paths), np.array(labels, np.int32)
+
+
+def _image_names(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            # "._x.jpg" is macOS metadata, not an image.
+            return sorted(entry.name for entry in entries
+                          if entry.name.lower().endswith(IMAGE_ENDINGS) and not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read as a folder ({error.strerror}). Every class has one.") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__

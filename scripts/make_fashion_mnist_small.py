@@ -1,0 +1,48 @@
+"""Writes the embedded data set: a balanced subset of Fashion-MNIST (MIT licence).
+
+    apt-get install dataset-fashion-mnist
+    python scripts/make_fashion_mnist_small.py
+
+Takes 600 training and 200 test images of each class, chosen by a fixed seed, in their original order. The
+result is the same to the byte for the same zlib. Its notice is pnas_tf/datasets/fashion_mnist_small.LICENSE.
+"""
+
+import io
+import os
+import sys
+
+import numpy as np
+
+from pnas_tf import arch
+from pnas_tf.datasets import readers
+
+SOURCE = "/usr/share/datasets/fashion-mnist"
+TARGET = os.path.join(os.path.dirname(__file__), "..", "pnas_tf", "datasets", "fashion_mnist_small.npz")
+SEED = 2017
+
+
+def choose(labels: np.ndarray, images_per_class: int) -> np.ndarray:
+    """Sorted positions of `images_per_class` random images of each class."""
+    # RandomState, because its stream is frozen: any NumPy chooses the same images.
+    random = np.random.RandomState(SEED)
+    return np.sort(np.concatenate([random.permutation(np.flatnonzero(labels == label))[:images_per_class]
+                                   for label in np.unique(labels)]))
+
+
+def main() -> None:
+    source = sys.argv[1] if len(sys.argv) > 1 else SOURCE
+    arrays = {}
+    for part, file_part, images_per_class in (("train", "train", 600), ("test", "t10k", 200)):
+        images = readers.read_idx(os.path.join(source, f"{file_part}-images-idx3-ubyte.gz"))
+        labels = readers.read_idx(os.path.join(source, f"{file_part}-labels-idx1-ubyte.gz"))
+        chosen = choose(labels, images_per_class)
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = images[chosen], labels[chosen]
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    arch.write_bytes(TARGET, file.getvalue())
+    print(f"{os.path.normpath(TARGET)}: {len(file.getvalue())} bytes, "
+          + ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
+
+
+if __name__ == "__main__":
+    main()
