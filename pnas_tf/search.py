@@ -13,37 +13,6 @@ from absl import flags
 from pnas_tf import latency_table, run_flags, run_folder, schedule, space
 from pnas_tf.errors import InputError
 
-_SPACE = flags.DEFINE_string("space", "quickstart", "Name of a search space, or path of a JSON file.")
-_WIDTH_MULT = flags.DEFINE_float("width_mult", 1.0, "Multiplies all widths of the space.", 0.05, 20)
-_DATASET = flags.DEFINE_string("dataset", "fashion_mnist_small",
-                               "fashion_mnist_small, fashion_mnist, cifar10, npz:PATH, folder:PATH or tfds:NAME.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the files of the data set are.")
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the space.", 0, 8192)
-_HELD_OUT_SIZE = flags.DEFINE_integer("held_out_size", 0, "Training images kept for alpha; 0: chosen by the data "
-                                      "set's size.", 0)
-_TABLE = flags.DEFINE_string("table", None, "Latency table: a file, or the name of a shipped one.")
-_TARGET_MS = flags.DEFINE_float("target_ms", 0.0, "Wanted milliseconds; 0: the middle of what the space can be.", 0)
-_LATENCY_LOSS = flags.DEFINE_enum("latency_loss", "add_linear", ["add_linear", "mul_log", "none"],
-                                  "How expected latency joins the loss of the architecture step.")
-_LATENCY_STRENGTH = flags.DEFINE_float("latency_strength", 0.1, "Weight of the latency term of add_linear.", 0)
-_ARCH_UPDATE = flags.DEFINE_enum("arch_update", "gradient", ["gradient", "reinforce"], "How alpha learns.")
-_PATHS = flags.DEFINE_enum("paths", "two", ["two", "all"], "Ops observed in a gradient step.")
-_ACTIVE_DRAW = flags.DEFINE_enum("active_draw", "even", ["even", "softmax"],
-                                 "Which op of a sampled pair is active: either, or by their probabilities.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images a step.", 1)
-_WARMUP_EPOCHS = flags.DEFINE_integer("warmup_epochs", 40, "Epochs before alpha starts to learn.", 0)
-_SEARCH_EPOCHS = flags.DEFINE_integer("search_epochs", 120, "Epochs with architecture steps.", 1)
-_ARCH_EVERY = flags.DEFINE_integer("arch_every", 5, "Weight steps for each architecture step.", 1)
-_WARMUP_LR = flags.DEFINE_float("warmup_lr", 0.05, "Learning rate at the start of the warm-up.", 0)
-_LR = flags.DEFINE_float("lr", 0.025, "Learning rate at the start of the search.", 0)
-_ALPHA_LR = flags.DEFINE_float("alpha_lr", 0.0, "Learning rate of alpha; 0: scaled to the number of steps.", 0)
-_LABEL_SMOOTHING = flags.DEFINE_float("label_smoothing", 0.1, "Of the weight steps.", 0, 1)
-_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 4e-5, "Of the weights.", 0)
-_MAX_STEPS = flags.DEFINE_integer("max_steps", 0, "Squeezes the whole search into so many weight steps: a trial run.",
-                                  0)
-_SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, data order and sampled paths.", 0, 2**31 - 1)
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the results.")
-
 
 def run(*, search_space: space.Space, table: latency_table.LatencyTable, data, plan: schedule.Schedule,
         run_dir: str, target_ms: float, latency_loss: str, latency_strength: float, arch_update: str, paths: str,
@@ -89,8 +58,8 @@ def run(*, search_space: space.Space, table: latency_table.LatencyTable, data, p
     if arch_update == "reinforce":
         updater = arch_updaters.ReinforceUpdater(net, ms, target_ms)
     else:
-        updater = arch_updaters.GradientUpdater(net, ms, cost.latency_loss(latency_loss, target_ms, latency_strength),
-                                                paths, active_draw)
+        loss = cost.latency_loss(latency_loss, target_ms, plan.arch_steps, latency_strength)
+        updater = arch_updaters.GradientUpdater(net, ms, loss, paths, active_draw)
     ops = net.mask.shape[1]
     observed = 2 if arch_update == "gradient" and paths == "two" else ops
     alpha_lr = alpha_lr or schedule.alpha_lr(plan.arch_steps, ops, observed)
@@ -126,38 +95,70 @@ def _finish(net, ms, table, target_ms, run_dir):
     return arch
 
 
+def _define_flags() -> None:
+    flags.DEFINE_string("space", "quickstart", "Name of a search space, or path of a JSON file.")
+    flags.DEFINE_float("width_mult", 1.0, "Multiplies all widths of the space.", 0.05, 20)
+    flags.DEFINE_string("dataset", "fashion_mnist_small",
+                        "fashion_mnist_small, fashion_mnist, cifar10, npz:PATH, folder:PATH or tfds:NAME.")
+    flags.DEFINE_string("data_dir", None, "Where the files of the data set are.")
+    flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the space.", 0, 8192)
+    flags.DEFINE_integer("held_out_size", 0, "Training images kept for alpha; 0: chosen by the data set's size.", 0)
+    flags.DEFINE_string("table", None, "Latency table: a file, or the name of a shipped one.")
+    flags.DEFINE_float("target_ms", 0.0, "Wanted milliseconds; 0: the middle of what the space can be.", 0)
+    flags.DEFINE_enum("latency_loss", "lagrangian", ["lagrangian", "add_linear", "mul_log", "none"],
+                      "How expected latency joins the loss of the architecture step.")
+    flags.DEFINE_float("latency_strength", 0.1, "Weight of the latency term of add_linear.", 0)
+    flags.DEFINE_enum("arch_update", "gradient", ["gradient", "reinforce"], "How alpha learns.")
+    flags.DEFINE_enum("paths", "two", ["two", "all"], "Ops observed in a gradient step.")
+    flags.DEFINE_enum("active_draw", "even", ["even", "softmax"],
+                      "Which op of a sampled pair is active: either, or by their probabilities.")
+    flags.DEFINE_integer("batch_size", 256, "Images a step.", 1)
+    flags.DEFINE_integer("warmup_epochs", 40, "Epochs before alpha starts to learn.", 0)
+    flags.DEFINE_integer("search_epochs", 120, "Epochs with architecture steps.", 1)
+    flags.DEFINE_integer("arch_every", 5, "Weight steps for each architecture step.", 1)
+    flags.DEFINE_float("warmup_lr", 0.05, "Learning rate at the start of the warm-up.", 0)
+    flags.DEFINE_float("lr", 0.025, "Learning rate at the start of the search.", 0)
+    flags.DEFINE_float("alpha_lr", 0.0, "Learning rate of alpha; 0: scaled to the number of steps.", 0)
+    flags.DEFINE_float("label_smoothing", 0.1, "Of the weight steps.", 0, 1)
+    flags.DEFINE_float("weight_decay", 4e-5, "Of the weights.", 0)
+    flags.DEFINE_integer("max_steps", 0, "Squeezes the whole search into so many weight steps: a trial run.", 0)
+    flags.DEFINE_integer("seed", 0, "Of initial weights, data order and sampled paths.", 0, 2**31 - 1)
+    flags.DEFINE_string("run_dir", None, "Folder of the results.")
+
+
 def _main() -> None:
-    search_space, table = space.load(_SPACE.value).scaled(_WIDTH_MULT.value), None
-    if not _TABLE.value:
+    f = flags.FLAGS
+    search_space = space.load(f.space).scaled(f.width_mult)
+    if not f.table:
         raise InputError("Name the latency table of your device: --table=FILE. Make one with "
-                         f"python -m latency.build_table --space={_SPACE.value} --measurer=host --output=FILE, or use "
+                         f"python -m latency.build_table --space={f.space} --measurer=host --output=FILE, or use "
                          f"a shipped one: {', '.join(latency_table.names()) or 'none'}.")
-    table = latency_table.read(_TABLE.value)
+    table = latency_table.read(f.table)
     from pnas_tf import data as data_lib
 
-    data = data_lib.load(_DATASET.value, image_size=_IMAGE_SIZE.value or search_space.input_size,
-                         held_out_size=_HELD_OUT_SIZE.value or None, seed=_SEED.value, data_dir=_DATA_DIR.value)
+    data = data_lib.load(f.dataset, image_size=f.image_size or search_space.input_size,
+                         held_out_size=f.held_out_size or None, seed=f.seed, data_dir=f.data_dir)
     search_space = search_space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
     table.check_covers(search_space)
     _warn_classifier(table, search_space)
-    plan = schedule.Schedule(data.train.steps_per_epoch(_BATCH_SIZE.value), _WARMUP_EPOCHS.value,
-                             _SEARCH_EPOCHS.value, _ARCH_EVERY.value, _WARMUP_LR.value, _LR.value)
-    plan = plan.squeezed(_MAX_STEPS.value) if _MAX_STEPS.value else plan
-    run_folder.claim(_RUN_DIR.value, run_flags.as_text())
+    plan = schedule.Schedule(data.train.steps_per_epoch(f.batch_size), f.warmup_epochs,
+                             f.search_epochs, f.arch_every, f.warmup_lr, f.lr)
+    plan = plan.squeezed(f.max_steps) if f.max_steps else plan
+    run_folder.claim(f.run_dir, run_flags.as_text())
     try:
-        arch = run(search_space=search_space, table=table, data=data, plan=plan, run_dir=_RUN_DIR.value,
-                   target_ms=_TARGET_MS.value, latency_loss=_LATENCY_LOSS.value,
-                   latency_strength=_LATENCY_STRENGTH.value, arch_update=_ARCH_UPDATE.value, paths=_PATHS.value,
-                   active_draw=_ACTIVE_DRAW.value, batch_size=_BATCH_SIZE.value, alpha_lr=_ALPHA_LR.value,
-                   label_smoothing=_LABEL_SMOOTHING.value, weight_decay=_WEIGHT_DECAY.value, seed=_SEED.value)
+        arch = run(search_space=search_space, table=table, data=data, plan=plan, run_dir=f.run_dir,
+                   target_ms=f.target_ms, latency_loss=f.latency_loss,
+                   latency_strength=f.latency_strength, arch_update=f.arch_update, paths=f.paths,
+                   active_draw=f.active_draw, batch_size=f.batch_size, alpha_lr=f.alpha_lr,
+                   label_smoothing=f.label_smoothing, weight_decay=f.weight_decay, seed=f.seed)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on after the last whole epoch.")
         raise
     costs = arch.costs
     print(f"\n{arch.draw()}\n\nFound: {costs['params']:,} parameters, {costs['macs']:,} MACs, "
           f"{costs['table_ms']:.3f} ms by the table of {costs['target']} (target {costs['target_ms']:.3f} ms).\n"
-          f"Results: {os.path.join(_RUN_DIR.value, 'arch.json')}\n"
-          f"Next:    python -m pnas_tf.train --run_dir={_RUN_DIR.value}")
+          f"Results: {os.path.join(f.run_dir, 'arch.json')}\n"
+          f"Next:    python -m pnas_tf.train --run_dir={f.run_dir}")
 
 
 def _warn_classifier(table, search_space):
@@ -169,6 +170,7 @@ def _warn_classifier(table, search_space):
 
 def main() -> None:
     """Console script."""
+    _define_flags()
     run_flags.start(_main)
 
 

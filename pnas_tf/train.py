@@ -16,21 +16,6 @@ from pnas_tf import arch as arch_lib
 from pnas_tf import run_flags, run_folder
 from pnas_tf.errors import InputError
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the search, and of the results.")
-_ARCH = flags.DEFINE_string("arch", None, "Name of a shipped arch or path of an arch.json; default: the folder's.")
-_DATASET = flags.DEFINE_string("dataset", None, "Data set; default: that of the search.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the search.")
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the arch.", 0, 8192)
-_INIT = flags.DEFINE_enum("init", "scratch", ["scratch", "inherited"], "Start anew, or from the supernet's weights.")
-_EPOCHS = flags.DEFINE_integer("epochs", 300, "Passes over the training images.", 1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images a step.", 1)
-_LR = flags.DEFINE_float("lr", 0.05, "Learning rate at the start; falls to 0 as a cosine.", 0)
-_MOMENTUM = flags.DEFINE_float("momentum", 0.9, "Of SGD with Nesterov momentum.", 0, 0.999)
-_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 4e-5, "Of convolution and dense weights.", 0)
-_LABEL_SMOOTHING = flags.DEFINE_float("label_smoothing", 0.1, "Of the training loss.", 0, 1)
-_DROPOUT = flags.DEFINE_float("dropout", 0.0, "Before the classifier.", 0, 0.9)
-_SEED = flags.DEFINE_integer("seed", 0, "Of weights and data order.", 0, 2**31 - 1)
-
 
 def run(*, arch: arch_lib.Arch, data, run_dir: str, inherited: bool, epochs: int, batch_size: int, lr: float,
         momentum: float, weight_decay: float, label_smoothing: float, dropout: float, seed: int) -> dict:
@@ -138,28 +123,47 @@ def _save(model, path):
     os.replace(temporary, path)
 
 
+def _define_flags() -> None:
+    flags.DEFINE_string("run_dir", None, "Folder of the search, and of the results.")
+    flags.DEFINE_string("arch", None, "Name of a shipped arch or path of an arch.json; default: the folder's.")
+    flags.DEFINE_string("dataset", None, "Data set; default: that of the search.")
+    flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the search.")
+    flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the arch.", 0, 8192)
+    flags.DEFINE_enum("init", "scratch", ["scratch", "inherited"], "Start anew, or from the supernet's weights.")
+    flags.DEFINE_integer("epochs", 300, "Passes over the training images.", 1)
+    flags.DEFINE_integer("batch_size", 256, "Images a step.", 1)
+    flags.DEFINE_float("lr", 0.05, "Learning rate at the start; falls to 0 as a cosine.", 0)
+    flags.DEFINE_float("momentum", 0.9, "Of SGD with Nesterov momentum.", 0, 0.999)
+    flags.DEFINE_float("weight_decay", 4e-5, "Of convolution and dense weights.", 0)
+    flags.DEFINE_float("label_smoothing", 0.1, "Of the training loss.", 0, 1)
+    flags.DEFINE_float("dropout", 0.0, "Before the classifier.", 0, 0.9)
+    flags.DEFINE_integer("seed", 0, "Of weights and data order.", 0, 2**31 - 1)
+
+
 def _main() -> None:
-    if not _RUN_DIR.value:
+    f = flags.FLAGS
+    if not f.run_dir:
         raise InputError("Name the folder of a search, or one for the results: --run_dir=DIR.")
-    arch = arch_lib.load(_ARCH.value or run_folder.path(_RUN_DIR.value, "arch.json"))
-    used = run_folder.read_flags(run_folder.path(_RUN_DIR.value, "run.flags")) if not _DATASET.value else {}
+    arch = arch_lib.load(f.arch or run_folder.path(f.run_dir, "arch.json"))
+    used = run_folder.read_flags(run_folder.path(f.run_dir, "run.flags")) if not f.dataset else {}
     from pnas_tf import data as data_lib
 
-    data = data_lib.load(_DATASET.value or used.get("dataset", ""), seed=int(used.get("seed", _SEED.value)),
-                         image_size=_IMAGE_SIZE.value or arch.space.input_size,
-                         data_dir=_DATA_DIR.value or used.get("data_dir"))
+    data = data_lib.load(f.dataset or used.get("dataset", ""), seed=int(used.get("seed", f.seed)),
+                         image_size=f.image_size or arch.space.input_size,
+                         data_dir=f.data_dir or used.get("data_dir"))
     space = arch.space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
-    facts = run(arch=arch_lib.Arch(space, arch.ops, arch.costs), data=data, run_dir=_RUN_DIR.value,
-                inherited=_INIT.value == "inherited", epochs=_EPOCHS.value, batch_size=_BATCH_SIZE.value,
-                lr=_LR.value, momentum=_MOMENTUM.value, weight_decay=_WEIGHT_DECAY.value,
-                label_smoothing=_LABEL_SMOOTHING.value, dropout=_DROPOUT.value, seed=_SEED.value)
+    facts = run(arch=arch_lib.Arch(space, arch.ops, arch.costs), data=data, run_dir=f.run_dir,
+                inherited=f.init == "inherited", epochs=f.epochs, batch_size=f.batch_size,
+                lr=f.lr, momentum=f.momentum, weight_decay=f.weight_decay,
+                label_smoothing=f.label_smoothing, dropout=f.dropout, seed=f.seed)
     print(f"\nTest accuracy {100 * facts['test_accuracy']:.2f} % on {facts['test_images']:,} images, trained in "
-          f"{facts['seconds']:.0f} s.\nModel: {run_folder.path(_RUN_DIR.value, 'model.keras')}\n"
-          f"Next:  python -m export.tflite --run_dir={_RUN_DIR.value}")
+          f"{facts['seconds']:.0f} s.\nModel: {run_folder.path(f.run_dir, 'model.keras')}\n"
+          f"Next:  python -m export.tflite --run_dir={f.run_dir}")
 
 
 def main() -> None:
     """Console script."""
+    _define_flags()
     run_flags.start(_main)
 
 

@@ -14,7 +14,8 @@ EVERY = np.ones((1, 4), bool)
 
 
 def test_probabilities_golden():
-    np.testing.assert_allclose(gates.probabilities(ALPHA, EVERY)[0], [0.258594, 0.191572, 0.315848, 0.233986], atol=1e-6)
+    probs = gates.probabilities(ALPHA, EVERY)[0]
+    np.testing.assert_allclose(probs, [0.258594, 0.191572, 0.315848, 0.233986], atol=1e-6)
 
 
 def test_masked_ops_have_probability_zero():

@@ -1,5 +1,7 @@
 """The supernet against plain Keras networks, brute force, and itself before and after a step."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -106,11 +108,10 @@ def test_weight_step_leaves_everything_unsampled_bitwise_unchanged(net, batch):
 
 def brute_force_gate_gradients(net, batch, active):
     """Every op as a Keras model in training mode, outputs multiplied by one-hot gates, plain autodiff."""
-    shapes, gate_rows, rows = net.space.input_shapes(), [], []
-    models = {}
+    models, gate_rows = {}, []
     for mixed_op in net.mixed_ops:
         for candidate in filter(None, mixed_op.candidates):
-            key = space.OpKey(candidate.key.op, shapes[mixed_op.name], candidate.key.filters, candidate.key.strides, False)
+            key = dataclasses.replace(candidate.key, shortcut=False)
             model = network.build_op(key, layers=keras.layers)
             for name, weights in candidate.layer_weights().items():
                 model.get_layer(name.replace(candidate.prefix, key.op)).set_weights(weights)
@@ -123,8 +124,9 @@ def brute_force_gate_gradients(net, batch, active):
         rows = iter(gate_rows)
         for block in net.space.all_blocks:
             gate = next(rows) if len(block.ops) > 1 else tf.ones([1])
-            y = tf.add_n([gate[j] * (tf.zeros_like(x) if op == "zero" else models[f"{block.name}_{op}"](x, training=True))
-                          for j, op in enumerate(block.ops)])
+            outputs = [tf.zeros_like(x) if op == "zero" else models[f"{block.name}_{op}"](x, training=True)
+                       for op in block.ops]
+            y = tf.add_n([gate[j] * output for j, output in enumerate(outputs)])
             x = x + y if block.shortcut else y
         loss = arch_updaters.cross_entropy(batch[1], x)
     return loss, tape.gradient(loss, gate_rows)

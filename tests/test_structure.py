@@ -1,0 +1,85 @@
+"""Imports go one way, and BUILD says the same."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("pnas_tf", "export", "latency")
+# Each level of pnas_tf imports only its own and lower ones.
+LEVELS = (
+    {"errors", "ops", "space", "arch", "latency_table", "run_folder", "schedule", "plots"},
+    {"fast_layers", "network", "gates", "candidate", "mixed_op", "supernet", "cost"},
+    {"augment", "datasets", "data", "arch_updaters", "searcher", "derive", "callbacks"},
+    {"run_flags", "search", "train", "report"},
+)
+NO_TENSORFLOW = LEVELS[0] | {"run_flags"}
+
+
+def sources():
+    return {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path
+            for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+def imports_of(path, anywhere=True):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in ast.walk(tree) if anywhere else tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def own_imports(path):
+    known = sources()
+    return {name for name in imports_of(path) if name in known}
+
+
+def test_packages_import_one_way():
+    for name, path in sources().items():
+        rank = PACKAGES.index(name.split(".")[0])
+        for other in own_imports(path):
+            assert PACKAGES.index(other.split(".")[0]) <= rank, f"{name} imports {other}"
+
+
+def level_of(module):
+    return next((number for number, level in enumerate(LEVELS) if module.split(".")[1] in level), None)
+
+
+def test_levels_of_the_search_package():
+    for name, path in sources().items():
+        if not name.startswith("pnas_tf.") or name.endswith("__init__"):
+            continue
+        assert level_of(name) is not None, f"{name} has no level: add it to LEVELS"
+        for other in own_imports(path):
+            if not other.endswith("__init__"):
+                assert level_of(other) <= level_of(name), f"{name} imports {other} of a higher level"
+
+
+def test_text_and_data_import_no_tensorflow():
+    for name, path in sources().items():
+        if name.startswith("pnas_tf.") and name.split(".")[1] in NO_TENSORFLOW:
+            heavy = {found.split(".")[0] for found in imports_of(path)} & {"tensorflow", "keras", "tf_keras"}
+            assert not heavy, f"{name} imports {heavy}"
+
+
+def test_package_import_is_light():
+    code = "import sys, pnas_tf; assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_build_file_has_the_real_dependencies():
+    """One target for each module, whose deps are the modules of ours that it imports."""
+    text = (ROOT / "BUILD").read_text(encoding="utf-8")
+    targets = {}
+    for body in re.findall(r"py_(?:library|binary)\((.*?)\n\)", text, flags=re.S):
+        name = re.search(r'name = "([^"]+)"', body)[1]
+        deps = re.search(r"deps = \[(.*?)\]", body, flags=re.S)
+        targets[name] = set(re.findall(r'":([^"]+)"', deps[1])) if deps else set()
+    expected = {name.replace(".", "_"): {other.replace(".", "_") for other in own_imports(path) - {name}}
+                for name, path in sources().items() if not name.endswith("__init__")}
+    assert targets == expected
