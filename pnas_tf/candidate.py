@@ -233,16 +233,10 @@ def _conv(layer):
 
 
 def _depthwise(layer):
-    strides, dilations, padding = list(layer.strides), list(layer.dilation_rate), layer.padding.upper()
-    if layer.data_format != "channels_last":
+    strides = layer.strides[0]
+    if not layer.is_plain:
         return _stateless(layer)
-    finish = _bias_and_activation(layer)
-
-    def run(weights, stats, x):
-        y = tf.nn.depthwise_conv2d(x, tf.cast(weights[0], x.dtype), [1, *strides, 1], padding, dilations=dilations)
-        return finish(y, weights[1:]), []
-
-    return run
+    return lambda weights, stats, x: (fast_layers.depthwise_conv(x, tf.cast(weights[0], x.dtype), strides), [])
 
 
 def _bias_and_activation(layer):
@@ -275,7 +269,7 @@ def _relu(layer):
 
 _PURE: dict[type, Callable[[keras.layers.Layer], PureLayer]] = {
     keras.layers.Conv2D: _conv,
-    keras.layers.DepthwiseConv2D: _depthwise,
+    fast_layers.DepthwiseConv2D: _depthwise,
     fast_layers.BatchNormalization: _batch_norm,
     keras.layers.ReLU: _relu,
 }

@@ -63,14 +63,15 @@ def _apply(op, x, layers, name, filters, strides, shortcut):
 
 
 def portable(model: keras.Model) -> keras.Model:
-    """The same model in stock Keras layers, weights copied: its `.keras` file loads without this package."""
+    """The same model in stock Keras layers, weights copied, not compiled: its file loads without this package."""
 
     def stock(layer):
-        if isinstance(layer, fast_layers.BatchNormalization):
-            return keras.layers.BatchNormalization.from_config(layer.get_config())
-        return layer.__class__.from_config(layer.get_config())
+        fast = type(layer).__module__ == fast_layers.__name__
+        return (getattr(keras.layers, type(layer).__name__) if fast else type(layer)).from_config(layer.get_config())
 
-    copy = keras.models.clone_model(model, clone_function=stock)
+    # A clone would take the compiled loss along, which may be a function that no other program knows.
+    uncompiled = keras.Model(model.inputs, model.outputs, name=model.name)
+    copy = keras.models.clone_model(uncompiled, clone_function=stock)
     copy.set_weights(model.get_weights())
     return copy
 

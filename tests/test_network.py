@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnas_tf import arch, network, space
+from pnas_tf import arch, network, space, train
 
 QUICK = space.SPACES["quickstart"]
 ARCH = arch.Arch(QUICK, {"b01": "mb_k3_e3", "b02": "zero", "b03": "mb_k5_e3", "b04": "mb_k3_e3", "b05": "mb_k3_e6",
@@ -54,6 +54,7 @@ def test_frozen_batch_norm_keeps_its_statistics(pair):
 
 def test_portable_file_loads_without_this_package(pair, tmp_path):
     model, _ = pair
+    model.compile(loss=train.smoothed_loss(0.1))
     network.portable(model).save(tmp_path / "model.keras")
     images = np.random.default_rng(3).normal(size=(4, 28, 28, 1)).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
