@@ -7,6 +7,7 @@ from collections.abc import Callable
 from absl import app, flags
 
 from pnas_tf.errors import InputError
+from pnas_tf.quiet import quiet
 
 
 def start(run: Callable[[], None]) -> None:
@@ -31,15 +32,17 @@ def start(run: Callable[[], None]) -> None:
     app.run(main)
 
 
+def load_tensorflow() -> None:
+    """Imports TensorFlow without the lines that its C++ part prints while it loads."""
+    with quiet():
+        import keras  # noqa: F401
+
+
 def as_text() -> str:
-    """Every flag of the running program as used, one a line: a file for `--flagfile`."""
+    """Every flag of the running entry point as used, one a line: a file for `--flagfile`."""
     lines = []
     for module, module_flags in flags.FLAGS.flags_by_module_dict().items():
-        if not module.startswith("absl"):
+        # Libraries define flags too. The program that was started goes by its path.
+        if module == sys.argv[0] or module.split(".")[0] in ("pnas_tf", "export", "latency"):
             lines += [flag.serialize() for flag in module_flags if flag.value is not None and flag.serialize()]
     return "\n".join(sorted(lines)) + "\n"
-
-
-def read(path):  # TODO moved
-    from pnas_tf import run_folder
-    return run_folder.read_flags(path)

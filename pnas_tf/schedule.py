@@ -69,8 +69,8 @@ class Schedule:
         """The same plan in at most `max_steps` weight steps, warm-up and search in proportion: a trial run."""
         if self.steps <= max_steps:
             return self
-        epochs = max(2, min(self.epochs, math.ceil(max_steps / self.steps_per_epoch)))
-        warmup = min(epochs - 1, round(epochs * self.warmup_epochs / self.epochs))
+        epochs = max(2, min(self.epochs, 4, max_steps // 2), math.ceil(max_steps / self.steps_per_epoch))
+        warmup = min(epochs - 1, max(min(1, self.warmup_epochs), round(epochs * self.warmup_epochs / self.epochs)))
         steps = max(1, max_steps // epochs)
         return dataclasses.replace(self, steps_per_epoch=steps, warmup_epochs=warmup, search_epochs=epochs - warmup,
                                    arch_every=min(self.arch_every, steps))

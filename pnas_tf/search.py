@@ -76,7 +76,7 @@ def run(*, search_space: space.Space, table: latency_table.LatencyTable, data, p
         batches = searcher.alternating_batches(data.train, data.held_out, plan, batch_size, seed,
                                                done * plan.steps_per_epoch)
         model.fit(batches, initial_epoch=done, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch, verbose=0,
-                  callbacks=[callbacks.SearchLog(run_dir, ms, table.target, target_ms)])
+                  shuffle=False, callbacks=[callbacks.SearchLog(run_dir, ms, table.target, target_ms)])
     return _finish(net, ms, table, target_ms, run_dir)
 
 
@@ -134,6 +134,7 @@ def _main() -> None:
                          f"python -m latency.build_table --space={f.space} --measurer=host --output=FILE, or use "
                          f"a shipped one: {', '.join(latency_table.names()) or 'none'}.")
     table = latency_table.read(f.table)
+    run_flags.load_tensorflow()
     from pnas_tf import data as data_lib
 
     data = data_lib.load(f.dataset, image_size=f.image_size or search_space.input_size,

@@ -53,8 +53,9 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, inherited: bool, epochs: int
     print(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
           f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
     begin = time.monotonic()
-    history = model.fit(data.train.batches(batch_size, augment=True, seed=seed), steps_per_epoch=steps, epochs=epochs,
-                        validation_data=data.held_out.batches(256), verbose=0, callbacks=[_Progress(epochs)]).history
+    history = model.fit(data.train.batches(batch_size, augment=True, seed=seed), steps_per_epoch=steps,
+                        epochs=epochs, validation_data=data.held_out.batches(256), verbose=0, shuffle=False,
+                        callbacks=[_progress(epochs)]).history
     model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
     loss, accuracy = model.evaluate(data.test.batches(256), verbose=0)
     facts |= {"dataset": data.name, "seed": seed, "init": "inherited" if inherited else "scratch",
@@ -95,7 +96,7 @@ def smoothed_loss(label_smoothing: float):
     return loss
 
 
-def _Progress(epochs):
+def _progress(epochs):
     import keras
 
     begin = time.monotonic()
@@ -146,6 +147,7 @@ def _main() -> None:
         raise InputError("Name the folder of a search, or one for the results: --run_dir=DIR.")
     arch = arch_lib.load(f.arch or run_folder.path(f.run_dir, "arch.json"))
     used = run_folder.read_flags(run_folder.path(f.run_dir, "run.flags")) if not f.dataset else {}
+    run_flags.load_tensorflow()
     from pnas_tf import data as data_lib
 
     data = data_lib.load(f.dataset or used.get("dataset", ""), seed=int(used.get("seed", f.seed)),

@@ -1,0 +1,190 @@
+"""The search command, from flags to files: runs, resumes, refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from pnas_tf import arch, latency_table, network, run_folder, space
+
+ROOT = Path(__file__).parent.parent
+TINY = space.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
+                      stem=space.Block("stem", ("conv_k3",), 8, 2), first=space.Block("b00", ("mb_k3_e1",), 8, 2),
+                      widths=(8,), cells=(2,), strides=(1,), mix=16)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A space and a table of made-up prices, as a user would have them on disk."""
+    folder = tmp_path_factory.mktemp("inputs")
+    (folder / "space.json").write_text(json.dumps(TINY.to_json()))
+    lines = [json.dumps(latency_table.header("test"))]
+    for number, key in enumerate(dict.fromkeys(key for _, key in TINY.op_keys())):
+        ms = 0.01 * (1 + number)
+        lines.append(json.dumps(latency_table.row(key, median_ms=ms, min_ms=ms, mean_ms=ms, std_ms=0.0, runs=1)))
+    (folder / "table.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def command(files, run_dir, *more, module="pnas_tf.search"):
+    flags = [f"--space={files}/space.json", f"--table={files}/table.jsonl", "--batch_size=32", "--warmup_epochs=1",
+             "--search_epochs=3", "--arch_every=1", "--max_steps=24", f"--run_dir={run_dir}"]
+    return [sys.executable, "-m", module, *(flags if module == "pnas_tf.search" else [f"--run_dir={run_dir}"]), *more]
+
+
+def run(arguments, **kwargs):
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def finished(files, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("finished")
+    result = run(command(files, run_dir))
+    assert result.returncode == 0, result.stderr
+    return run_dir, result
+
+
+def test_search_leaves_a_whole_run_folder(finished):
+    run_dir, result = finished
+    found = arch.load(str(run_dir / "arch.json"))
+    model = network.build_network(found)
+    assert found.costs["params"] == network.count_params(model)
+    assert found.costs["macs"] == network.count_macs(model)
+    assert found.costs["target"] == "test"
+    lines = run_folder.read_metrics(str(run_dir))
+    assert [line["epoch"] for line in lines] == [0, 1, 2, 3]
+    assert [line["phase"] for line in lines] == ["warmup", "search", "search", "search"]
+    assert "held_out_loss" not in lines[0] and lines[1]["held_out_loss"] > 0
+    for line in lines:
+        for row in line["probs"].values():
+            assert sum(row.values()) == pytest.approx(1, abs=1e-5)
+    assert len(list((run_dir / "checkpoints").iterdir())) == 2
+    assert any(name.name.startswith("events") for name in (run_dir / "logs").iterdir())
+    model.load_weights(run_dir / "inherited.weights.h5")
+    assert "epoch 4/4" in result.stdout and "ms (target" in result.stdout and "left" in result.stdout
+
+
+def test_search_is_quiet(finished):
+    assert finished[1].stderr == ""
+
+
+def test_same_command_on_a_finished_folder_ends_at_once_with_the_same_arch(finished, files):
+    run_dir, _ = finished
+    before = (run_dir / "arch.json").read_bytes()
+    result = run(command(files, run_dir))
+    assert result.returncode == 0 and "Going on after epoch 4 of 4" in result.stdout
+    assert (run_dir / "arch.json").read_bytes() == before
+
+
+def test_interrupted_search_goes_on_to_the_same_result(finished, files, tmp_path):
+    run_dir, _ = finished
+    with subprocess.Popen(command(files, tmp_path / "run"), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch 2/4"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stdout.read()
+        assert process.wait(60) == 130
+    assert "The same command goes on" in rest
+    result = run(command(files, tmp_path / "run"))
+    assert result.returncode == 0 and "Going on after epoch" in result.stdout
+    assert (tmp_path / "run" / "arch.json").read_bytes() == (run_dir / "arch.json").read_bytes()
+    timing = {"seconds", "step_ms"}
+    first, second = ([{k: v for k, v in line.items() if k not in timing} for line in run_folder.read_metrics(str(d))]
+                     for d in (run_dir, tmp_path / "run"))
+    assert first == second
+
+
+def test_other_flags_in_a_used_folder_are_refused(finished, files):
+    result = run(command(files, finished[0], "--lr=0.9"))
+    assert result.returncode == 1
+    assert "other flags: --lr=0.025 then, 0.9 now" in result.stderr
+
+
+def test_run_flags_run_again(finished, tmp_path):
+    result = run([sys.executable, "-m", "pnas_tf.search", f"--flagfile={finished[0]}/run.flags",
+                  f"--run_dir={tmp_path}/again"])
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "again" / "arch.json").read_bytes() == (finished[0] / "arch.json").read_bytes()
+
+
+@pytest.mark.parametrize("method", [["--arch_update=reinforce"], ["--paths=all", "--latency_loss=add_linear"],
+                                    ["--latency_loss=none", "--active_draw=softmax"]])
+def test_other_methods_search_too(files, tmp_path, method):
+    result = run(command(files, tmp_path / "run", *method, "--max_steps=6"))
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "run" / "arch.json").exists()
+
+
+@pytest.mark.parametrize("init", ["scratch", "inherited"])
+def test_train_writes_a_model_that_loads_anywhere(finished, tmp_path, init):
+    run_dir, _ = finished
+    result = run(command(None, run_dir, "--epochs=1", "--batch_size=256", f"--init={init}", module="pnas_tf.train"))
+    assert result.returncode == 0, result.stderr
+    facts = json.loads((run_dir / "train.json").read_text())
+    model = keras.models.load_model(run_dir / "model.keras")
+    assert facts["params"] == arch.load(str(run_dir / "arch.json")).costs["params"]
+    from pnas_tf import data
+
+    images, labels = next(iter(data.load("fashion_mnist_small").test.batches(2000)))
+    accuracy = np.mean(model.predict(images, verbose=0).argmax(1) == labels.numpy())
+    assert accuracy == pytest.approx(facts["test_accuracy"], abs=1e-3)
+
+
+def table_without(files, tmp_path, op):
+    lines = (files / "table.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "short.jsonl").write_text("".join(line for line in lines if f'"{op}"' not in line))
+    return f"--table={tmp_path}/short.jsonl"
+
+
+BAD = {
+    "unknown flag": (["--no_such_flag=1"], "no_such_flag"),
+    "unknown space": (["--space=nowhere"], "Unknown space 'nowhere'"),
+    "unknown data set": (["--dataset=nothing"], "nothing"),
+    "missing folder": (["--dataset=folder:/no/such/place"], "/no/such/place"),
+    "missing table": (["--table=/no/table.jsonl"], "No latency table at /no/table.jsonl"),
+    "no table": (["--table="], "--table=FILE"),
+    "impossible target": (["--target_ms=5000"], "--target_ms"),
+    "logarithm of little": (["--latency_loss=mul_log", "--target_ms=0.3"], "add_linear"),
+    "stray argument": (["stray"], "stray"),
+    "out of bounds": (["--batch_size=0"], "batch_size"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_no_folder(files, tmp_path, case):
+    more, expected = BAD[case]
+    result = run(command(files, tmp_path / "run", *more))
+    assert result.returncode != 0
+    assert expected in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run" / "arch.json").exists()
+
+
+def test_table_without_a_needed_row_names_it(files, tmp_path):
+    result = run(command(files, tmp_path / "run", table_without(files, tmp_path, "mb_k5_e6")))
+    assert result.returncode == 1
+    assert "no row for mb_k5_e6 on 7x7x8 -> 8, stride 1" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "latency.build_table" in result.stderr
+
+
+def test_truncated_arch_is_one_line(finished, tmp_path):
+    text = (finished[0] / "arch.json").read_text()
+    (tmp_path / "arch.json").write_text(text[:200])
+    result = run([sys.executable, "-m", "pnas_tf.train", f"--arch={tmp_path}/arch.json", f"--run_dir={tmp_path}",
+                  "--dataset=fashion_mnist_small"])
+    assert result.returncode == 1 and result.stderr.count("\n") == 1 and "cut off" in result.stderr
+    assert os.listdir(tmp_path) == ["arch.json"]
+
+
+def test_help_is_quick_and_names_the_flags():
+    result = run([sys.executable, "-m", "pnas_tf.search", "--help"])
+    assert "--target_ms" in result.stdout and "--flagfile=quickstart.flags" in result.stdout
+    assert "tensorflow" not in result.stderr.lower()
