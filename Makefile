@@ -1,0 +1,50 @@
+# make            what there is
+# make quickstart the main job, end to end, on this machine
+# make test       the tests
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= runs/quickstart
+BIN := $(VENV)/bin
+export PYTHONUNBUFFERED = 1
+
+.PHONY: help quickstart test test-slow lint clean
+
+help:
+	@echo "make quickstart   table of this machine, search, training, .tflite, report (RUN=$(RUN))"
+	@echo "make test         quick tests (minutes)"
+	@echo "make test-slow    long tests"
+	@echo "make lint         ruff"
+	@echo "make clean        removes the virtual environment and runs/"
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+quickstart: $(VENV)/.installed
+	@echo "1/5 How long does each op take on this machine?"
+	@$(BIN)/python -m latency.build_table --space=quickstart --measurer=host --output=$(RUN)/host.jsonl
+	@echo "2/5 Searching."
+	@$(BIN)/python -m pnas_tf.search --flagfile=quickstart.flags --table=$(RUN)/host.jsonl --run_dir=$(RUN)
+	@echo "3/5 Training what was found."
+	@$(BIN)/python -m pnas_tf.train --run_dir=$(RUN) --epochs=20 --batch_size=64 --lr=0.1
+	@echo "4/5 Writing .tflite and timing it."
+	@$(BIN)/python -m export.tflite --run_dir=$(RUN) --mode=float32,float16,int8
+	@echo "5/5 Report."
+	@$(BIN)/python -m pnas_tf.report --run_dir=$(RUN)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) runs
