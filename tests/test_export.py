@@ -1,0 +1,280 @@
+"""A small MBConv network, exported in every mode and compared with Keras; what is broken is refused."""
+
+import dataclasses
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+
+from export import check, convert, interpreter, tflite, timing
+from pnas_tf import data as data_lib
+from pnas_tf import network
+from pnas_tf.arch import Arch
+from pnas_tf.datasets.parts import ArrayPart
+from pnas_tf.errors import InputError
+from pnas_tf.space import Block, Space
+
+SIDE = 16
+SPACE = Space(
+    "small", input_size=SIDE, input_channels=3, num_classes=4, stem=(Block("stem", ("conv_k3",), 8, strides=2),),
+    blocks=(Block("b00", ("mb_k3_e3", "mb_k5_e6", "zero"), 8, shortcut=True),
+            Block("b01", ("mb_k5_e3",), 16, strides=2),
+            Block("b02", ("mb_k3_e1", "zero"), 16, shortcut=True)),
+    head=(Block("mix", ("conv_k1",), 32), Block("classifier", ("classifier",), 4)))
+ARCH = Arch(SPACE, {"b00": "mb_k5_e6", "b02": "mb_k3_e1"})
+LAYERS = ("stem_conv_k3", "b00_mb_k5_e6", "b01_mb_k5_e3", "b02_mb_k3_e1", "mix_conv_k1", "classifier_classifier")
+
+
+def images_of_quadrants(count, seed):
+    """uint8 images whose label is the quadrant that is brighter."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, count).astype(np.int32)
+    images = rng.integers(0, 160, (count, SIDE, SIDE, 3))
+    for image, label in zip(images, labels, strict=True):
+        top, left = SIDE // 2 * (label // 2), SIDE // 2 * (label % 2)
+        image[top:top + SIDE // 2, left:left + SIDE // 2] += 50
+    return images.astype(np.uint8), labels
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("data") / "quadrants.npz")
+    (x, y), (x_test, y_test) = images_of_quadrants(600, 0), images_of_quadrants(300, 1)
+    np.savez(path, x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(npz):
+    return data_lib.load(f"npz:{npz}")
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    """Trained to be mostly right, so that top-1 means something."""
+    keras.utils.set_random_seed(0)
+    model = network.build_network(ARCH)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    model.optimizer.learning_rate = 0.01
+    model.fit(data.train.batches(32, seed=0), steps_per_epoch=60, verbose=0)
+    return network.portable(model)
+
+
+@pytest.fixture(scope="module")
+def images(data):
+    return np.concatenate([batch for batch, _ in data.test.batches(100).as_numpy_iterator()])
+
+
+def exported(model, mode, images):
+    return convert.convert(model, mode, [images[:50]])
+
+
+def test_float32_agrees_with_keras(model, images):
+    logits = interpreter.run(interpreter.make_interpreter(exported(model, "float32", images)), images)
+    np.testing.assert_allclose(logits, model.predict(images, verbose=0), atol=1e-4)
+    builtin = interpreter.make_interpreter(exported(model, "float32", images), delegate="none")
+    np.testing.assert_allclose(interpreter.run(builtin, images), logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", convert.MODES)
+def test_batch_norm_is_folded_and_layers_keep_their_names(model, images, mode):
+    contents = convert.describe(exported(model, mode, images))
+    ops = Counter(contents.ops)
+    ops.pop("DEQUANTIZE", None)  # float16 weights
+    assert ops == {"CONV_2D": 2 + 2 + 2 + 1, "DEPTHWISE_CONV_2D": 3, "ADD": 2, "MEAN": 1, "FULLY_CONNECTED": 1}
+    assert contents.input_shape == (1, SIDE, SIDE, 3)
+    for name in LAYERS:
+        assert any(f"/{name}_" in tensor for tensor in contents.tensors), name
+
+
+@pytest.mark.parametrize("mode", convert.MODES)
+def test_relu6_is_fused(model, images, mode):
+    """Every convolution but the three projections carries its ReLU6."""
+    contents = schema.ModelT.InitFromPackedBuf(exported(model, mode, images), 0)
+    convolutions = (schema.Conv2DOptionsT, schema.DepthwiseConv2DOptionsT)
+    activations = Counter(operator.builtinOptions.fusedActivationFunction
+                          for operator in contents.subgraphs[0].operators
+                          if isinstance(operator.builtinOptions, convolutions))
+    assert activations == {schema.ActivationFunctionType.RELU6: 7, schema.ActivationFunctionType.NONE: 3}
+
+
+def test_float16_is_smaller_and_agrees(model, images):
+    content = exported(model, "float16", images)
+    logits = interpreter.run(interpreter.make_interpreter(content), images)
+    expected = model.predict(images, verbose=0)
+    assert "FLOAT16" in convert.describe(content).dtypes
+    assert len(content) < len(exported(model, "float32", images))
+    assert np.mean(logits.argmax(1) == expected.argmax(1)) >= 0.995
+    assert 0 < np.abs(logits - expected).max() < 0.1
+
+
+def test_int8_is_all_integer_and_as_right_as_keras(model, images, data):
+    content = exported(model, "int8", images)
+    assert convert.describe(content).dtypes <= {"INT8", "INT32"}
+    runner = interpreter.make_interpreter(content)
+    assert runner.get_input_details()[0]["dtype"] == runner.get_output_details()[0]["dtype"] == np.int8
+    labels = np.concatenate([labels for _, labels in data.test.batches(100).as_numpy_iterator()])
+    keras_top1 = np.mean(model.predict(images, verbose=0).argmax(1) == labels)
+    top1 = np.mean(interpreter.run(runner, images).argmax(1) == labels)
+    assert keras_top1 > 0.9 and keras_top1 - top1 <= 0.015
+
+
+def test_quantised_input_and_output_by_hand(model, images):
+    """Scale and zero point applied outside, with TensorFlow's own interpreter."""
+    content = exported(model, "int8", images)
+    reference = tf.lite.Interpreter(model_content=content)
+    reference.allocate_tensors()
+    given, taken = reference.get_input_details()[0], reference.get_output_details()[0]
+    scale, zero = given["quantization"]
+    quantised = np.round(images[:1].astype(np.float64) / scale) + zero
+    reference.set_tensor(given["index"], np.clip(quantised, -128, 127).astype(np.int8))
+    reference.invoke()
+    scale, zero = taken["quantization"]
+    expected = (reference.get_tensor(taken["index"]).astype(np.float64) - zero) * scale
+    logits = interpreter.run(interpreter.make_interpreter(content), images[:1])
+    np.testing.assert_allclose(logits, expected, atol=1.01 * scale)  # kernels may round the last step apart
+
+
+def test_what_tflite_cannot_express_is_refused():
+    inputs = keras.Input((4, 4, 1))
+    outputs = keras.layers.Lambda(lambda x: tf.reduce_sum(tf.math.digamma(x), [1, 2]))(inputs)
+    with pytest.raises(InputError, match=r"no built-in op for tf\.Digamma\."):
+        convert.convert(keras.Model(inputs, outputs), "float32")
+
+
+def test_unfrozen_and_unquantised_models_are_refused():
+    """What the converter has been seen to write without an error."""
+    good = convert.Contents(("CONV_2D",), ("a",), frozenset({"INT8", "INT32"}), (1, 4, 4, 1))
+    convert._check(good, "int8")
+    with pytest.raises(InputError, match="VAR_HANDLE"):
+        convert._check(dataclasses.replace(good, ops=("VAR_HANDLE", "CONV_2D")), "float32")
+    with pytest.raises(InputError, match="FLOAT32"):
+        convert._check(dataclasses.replace(good, dtypes=frozenset({"INT8", "FLOAT32"})), "int8")
+
+
+def test_unreadable_models_are_one_line():
+    for model in (b"not a model", "/nonexistent/model.tflite"):
+        with pytest.raises(InputError) as caught:
+            interpreter.make_interpreter(model)
+        assert "\n" not in str(caught.value)
+
+
+def test_quiet_reaches_what_python_does_not_print(capfd):
+    with interpreter.quiet():
+        os.write(1, b"noise")
+        os.write(2, b"noise")
+    os.write(1, b"heard")
+    out, err = capfd.readouterr()
+    assert (out, err) == ("heard", "")
+
+
+def test_facts_by_hand():
+    keras_logits = np.array([[1, 0], [0, 1], [3, -20], [0, 1]], np.float32)
+    logits = np.array([[1, 0.5], [1, 0], [3, -20], [0, 1]], np.float32)
+    assert check.facts(logits, keras_logits, np.array([0, 0, 0, 0])) == {
+        "checked_images": 4, "max_difference": 1.0, "keras_logit": 20.0, "agreement": 0.75, "top1": 0.75,
+        "keras_top1": 0.5}
+
+
+@pytest.mark.parametrize(("mode", "change", "bad"), [
+    ("float32", {"max_difference": 0.9e-4}, False), ("float32", {"max_difference": 1.1e-4}, True),
+    ("float32", {"max_difference": 1.9e-4, "keras_logit": 20.0}, False), ("float32", {"max_difference": np.nan}, True),
+    ("float16", {"agreement": 0.995}, False), ("float16", {"agreement": 0.994}, True),
+    ("float16", {"agreement": 0.98, "checked_images": 50}, False), ("float16", {"agreement": np.nan}, True),
+    ("int8", {"top1": 0.885}, False), ("int8", {"top1": 0.884}, True), ("int8", {"top1": 0.95}, False),
+    ("int8", {"max_difference": 0.5, "agreement": 0.9}, False), ("int8", {"max_difference": np.inf}, True)])
+def test_bounds_of_the_check(mode, change, bad):
+    facts = {"checked_images": 2000, "max_difference": 0.0, "keras_logit": 5.0, "agreement": 1.0, "top1": 0.9,
+             "keras_top1": 0.9, **change}
+    assert (check.problem(mode, facts) is not None) == bad
+
+
+def test_entry_point_writes_files_and_facts(model, npz, tmp_path):
+    model.save(tmp_path / "model.keras")
+    done = export(f"--model={tmp_path}/model.keras", f"--dataset=npz:{npz}", "--mode=float32,int8",
+                  "--check_images=100", "--calibration_images=60")
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["float32.json", "float32.tflite", "int8.json", "int8.tflite", "model.keras"]
+    assert f"{tmp_path}/int8.tflite" in done.stdout
+    facts = json.loads((tmp_path / "int8.json").read_text())
+    assert facts["size_bytes"] == os.path.getsize(tmp_path / "int8.tflite")
+    assert facts["checked_images"] == 100 and facts["params"] == network.count_params(model)
+    assert facts["target"] == "host_xnnpack1_int8" and facts["measured_ms"] > 0
+    runner = interpreter.make_interpreter(str(tmp_path / "float32.tflite"))
+    np.testing.assert_allclose(interpreter.run(runner, np.ones((1, SIDE, SIDE, 3), np.float32)),
+                               model(np.ones((1, SIDE, SIDE, 3))), atol=1e-4)
+
+
+def test_failed_check_leaves_nothing_behind(model, data, tmp_path):
+    """Calibrated on images far darker than the test's, int8 clips what it should tell apart."""
+    dark = np.zeros((60, SIDE, SIDE, 3), np.uint8)
+    dark_data = dataclasses.replace(data, train=ArrayPart(dark, np.zeros(60, np.int32), np.arange(60), SIDE,
+                                                          data.mean, data.std))
+    for old in ("int8.tflite", "int8.json"):
+        (tmp_path / old).write_text("of an earlier export")
+    with pytest.raises(InputError, match=r"int8\.tflite is not written") as caught:
+        tflite.run(model=model, data=dark_data, modes=["int8"], out_dir=str(tmp_path))
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "junk", "empty", "missing"])
+def test_broken_model_files_are_refused(model, tmp_path, damage):
+    path = tmp_path / "model.keras"
+    model.save(path)
+    content = path.read_bytes()
+    path.write_bytes({"cut": content[:len(content) // 2], "junk": b"junk" * 100, "empty": b"", "missing": b""}[damage])
+    if damage == "missing":
+        path.unlink()
+    with pytest.raises(InputError) as caught:
+        tflite.load_model(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_models_of_another_kind_are_refused(data, tmp_path):
+    inputs = keras.Input((5,))
+    keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "dense.keras")
+    with pytest.raises(InputError, match="from images"):
+        tflite.load_model(str(tmp_path / "dense.keras"))
+    other = network.build_network(ARCH, num_classes=7)
+    with pytest.raises(InputError, match="of 7 classes"):
+        tflite.run(model=other, data=data, modes=["float32"], out_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("arguments", [(), ("--run_dir=a", "--model=b"), ("--model=b",), ("--run_dir=a", "--mode=int4"),
+                                       ("--run_dir=/nonexistent",)])
+def test_bad_flags_are_one_line(arguments):
+    done = export(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+
+
+def export(*arguments):
+    return subprocess.run([sys.executable, "-m", "export.tflite", *arguments], capture_output=True, text=True,
+                          check=False)
+
+
+def test_rounds_are_interleaved_and_prepared():
+    log = []
+    samples = timing.interleaved_ms([lambda: log.append(0), lambda: log.append(1)], rounds=3, runs=4,
+                                    before=lambda position: log.append(f"before {position}"))
+    assert np.shape(samples) == (2, 3, 4) and np.min(samples) >= 0
+    for position in (0, 1):
+        assert log.count(position) == 3 * (timing.WARMUP_RUNS + 4)
+        assert log.count(f"before {position}") == 3 * 4
+    calls = [entry for entry in log if isinstance(entry, int)]
+    assert sum(a != b for a, b in itertools.pairwise(calls)) >= 3  # not one subject after the other
+
+
+def test_statistic_by_hand():
+    assert timing.summarise([[3.0, 1.0, 8.0], [2.0, 2.5, 90.0]]) == {
+        "median_ms": 2.5, "min_ms": 1.0, "mean_ms": pytest.approx(106.5 / 6),
+        "std_ms": pytest.approx(np.std([3, 1, 8, 2, 2.5, 90])), "runs": 6}
