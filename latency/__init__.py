@@ -1,0 +1,1 @@
+"""Makes latency tables: how long each op takes on a target."""

@@ -1,0 +1,170 @@
+"""Builds the latency table of a search space: times every unique op of it on a target.
+
+    python -m latency.build_table --space=quickstart --output=runs/host.jsonl
+    python -m latency.build_table --space=proxyless_imagenet --dtype=int8 --output=tables/host_int8.jsonl
+
+Stopped and started again, it goes on where it was: rows that are in the file are not measured again.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from export import convert, interpreter
+from latency import measure
+from pnas_tf import arch as arch_lib
+from pnas_tf import latency_table, ops, run_flags
+from pnas_tf.errors import InputError
+from pnas_tf.latency_table import LatencyTable
+from pnas_tf.space import OpKey, Space
+
+# The least that a row may say: a tenth of a microsecond, below what a call can be timed to.
+LEAST_MS = 1e-4
+
+# The op that every network has once: its row keeps the overhead of a call, so that the sum of a network's rows has it
+# once too.
+CALLED_ONCE = "classifier"
+
+
+def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str, Any] | None = None,
+        only: Sequence[str] = (), target_name: str | None = None) -> LatencyTable:
+    """Measures the rows that a table lacks.
+
+    Args:
+        space: whose candidate ops to time.
+        output: path of the table; made, or added to.
+        measurer: of `measure.MEASURERS`.
+        settings: for the measurer, of `measure.SETTINGS`.
+        only: op texts to restrict the rows to.
+        target_name: instead of the measurer's own name for the target.
+
+    Returns:
+        The table as it stands in the file.
+
+    Raises:
+        InputError: if the file holds something else, or measurements of another target.
+    """
+    from tqdm import tqdm
+
+    keys = _keys(space, only)
+    device = measure.MEASURERS[measurer](**(settings or {}))
+    between = measure.context_build(space)
+    if os.path.exists(output):
+        _drop_half_line(output)
+        measure.check_same(latency_table.read(output).header, device.facts(), output)
+    else:
+        _write_header(output, device, between, target_name)
+    table = latency_table.read(output)
+    overhead_ms = _overhead_ms(table, target_name)
+    missing = [key for key in keys if key not in table.rows]
+    with open(output, "a", encoding="utf-8") as file:
+        builds = [measure.op_build(key) for key in missing]
+        progress = tqdm(device.measure(builds, between), total=len(keys), initial=len(keys) - len(missing),
+                        desc=table.target, unit="op")
+        for key, times in zip(missing, progress, strict=True):
+            if key.op != CALLED_ONCE:
+                times = less_overhead(times, overhead_ms)
+            row = latency_table.row(key, **times)
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+    return latency_table.read(output)
+
+
+def less_overhead(times: dict[str, float], overhead_ms: float) -> dict[str, float]:
+    """What an op adds to a network, which is called once and not once for each op.
+
+    Args:
+        times: median_ms, min_ms, mean_ms of an op called alone, ...
+        overhead_ms: of a call.
+
+    Returns:
+        The same, with the overhead taken off, and at least `LEAST_MS` left.
+    """
+    return {name: max(value - overhead_ms, LEAST_MS) if name in latency_table.TIMES else value
+            for name, value in times.items()}
+
+
+def _overhead_ms(table: LatencyTable, target_name: str | None) -> float:
+    """What the header says of it, checked; and the name of the target, if one is wanted."""
+    overhead = table.header.get("overhead_ms", 0.0)
+    if isinstance(overhead, bool) or not isinstance(overhead, int | float) or not 0 <= overhead < 1e4:
+        raise InputError(f"{table.path}: overhead_ms in line 1 is not a time in milliseconds: {str(overhead)[:40]}.")
+    if target_name and target_name != table.target:
+        raise InputError(f"{table.path} holds the target {table.target[:80]!r}, not {target_name!r}. "
+                         "Leave out --target_name, or build another table by --output.")
+    return overhead
+
+
+def _keys(space: Space, only: Sequence[str]) -> list[OpKey]:
+    for op in only:
+        ops.parse(op)
+    keys = list(dict.fromkeys(key for _, key in space.op_keys() if not only or key.op in only))
+    if not keys:
+        raise InputError(f"Space {space.name} has no op {', '.join(only)}. Its ops: "
+                         f"{', '.join(sorted({key.op for _, key in space.op_keys()}))}.")
+    return keys
+
+
+def _write_header(path: str, device: measure.Measurer, between: measure.Build, target_name: str | None) -> None:
+    facts = device.facts()
+    overhead = next(iter(device.measure([measure.op_build(measure.OVERHEAD_KEY)], between)))
+    facts |= {"target": target_name or facts["target"], "overhead_ms": round(overhead["median_ms"], 6),
+              "note": f"overhead_ms, the time of a call that does next to nothing, is taken off all but {CALLED_ONCE}"}
+    arch_lib.write_text(path, json.dumps(latency_table.header(**facts)) + "\n")
+
+
+def _drop_half_line(path: str) -> None:
+    """Cuts off what follows the last newline: a row that was being written when the program was stopped."""
+    try:
+        with open(path, "r+b") as file:
+            content = file.read(latency_table.MAX_BYTES)
+            # Only ever of a table of ours: another file that was named by mistake stays as it is.
+            if content.startswith(b'{"format": "pnas_tf.latency/') and b"\n" in content:
+                file.truncate(content.rindex(b"\n") + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another --output.") from None
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("space", "quickstart", "Name of a search space, or path of a JSON file.")
+    flags.DEFINE_float("width_mult", 1.0, "Multiplies all widths of the space.", 0.05, 20)
+    flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: the space's own.", 0, 8192)
+    flags.DEFINE_integer("image_channels", 0, "Channels of the images; 0: the space's own.", 0, 1024)
+    flags.DEFINE_integer("num_classes", 0, "Classes; 0: the space's own.", 0, 1_000_000)
+    flags.DEFINE_enum("measurer", "host", list(measure.MEASURERS), "TFLite on this machine, or TensorFlow with XLA.")
+    flags.DEFINE_integer("threads", 1, "CPU threads.", 1, 256)
+    flags.DEFINE_enum("delegate", "xnnpack", list(interpreter.DELEGATES),
+                      "host: XNNPACK, or TFLite's built-in kernels.")
+    flags.DEFINE_enum("dtype", "float32", list(convert.MODES), "Number format; xla: float32.")
+    flags.DEFINE_integer("batch_size", 1, "Images in a run; host: 1.", 1, 65536)
+    flags.DEFINE_integer("rounds", 6, "Interleaved passes over a group of ops.", 1, 1000)
+    flags.DEFINE_integer("runs", 10, "Timed runs of an op in a round.", 1, 10_000)
+    flags.DEFINE_list("only", [], "Ops to restrict the table to, with commas between: mb_k3_e3,mb_k5_e6.")
+    flags.DEFINE_string("target_name", None, "Name of the target; default: host_xnnpack1_float32 and the like.")
+    flags.DEFINE_string("output", None, "The table, a .jsonl file.")
+
+
+def _main() -> None:
+    f = flags.FLAGS
+    if not f.output:
+        raise InputError("Name the file of the table: --output=TABLE.jsonl.")
+    space = measure.load_space(f.space, width_mult=f.width_mult, image_size=f.image_size,
+                               image_channels=f.image_channels, num_classes=f.num_classes)
+    table = run(space=space, output=f.output, measurer=f.measurer, only=f.only, target_name=f.target_name,
+                settings={name: f[name].value for name in measure.SETTINGS})
+    print(f"\nTarget: {table.target} ({table.header['device']}, {table.header['runtime']})\n"
+          f"Rows:   {len(table.rows)}\nTable:  {f.output}\n"
+          f"Next:   python -m pnas_tf.search --space={f.space} --table={f.output} --run_dir=DIR")
+
+
+def main() -> None:
+    """Console script."""
+    _define_flags()
+    run_flags.start(_main)
+
+
+if __name__ == "__main__":
+    main()

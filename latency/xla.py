@@ -1,0 +1,82 @@
+"""Times models compiled by XLA in TensorFlow: a GPU if there is one, else the CPU, in batches.
+
+XLA has no depthwise kernel for CPUs: MBConv ops are many times slower there than under TFLite. That is how the
+target is, so the table says it.
+"""
+
+import datetime
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from export import machine, timing
+from pnas_tf.errors import InputError
+
+# As in `host`.
+GROUP = 8
+
+
+class Xla:
+    """`tf.function(jit_compile=True)`; compiling is not timed, waiting for the device is."""
+
+    def __init__(self, *, threads: int = 1, delegate: str = "jit", dtype: str = "float32", batch_size: int = 1,
+                 rounds: int = 6, runs: int = 10):
+        """Sets how to time.
+
+        Args:
+            threads: CPU threads; must be set before TensorFlow computes anything in the process.
+            delegate: XLA has none; ignored.
+            dtype: `float32`.
+            batch_size: images in a run.
+            rounds: passes over a group of models.
+            runs: timed runs of each model in a round.
+
+        Raises:
+            InputError: if it cannot be done so.
+        """
+        import tensorflow as tf
+
+        if dtype != "float32":
+            raise InputError(f"XLA is timed in float32, got dtype {str(dtype)[:40]!r}.")
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+        except RuntimeError:
+            raise InputError(f"TensorFlow runs with {tf.config.threading.get_intra_op_parallelism_threads()} threads "
+                             f"already (0: all), expected {threads}: time in a process of its own.") from None
+        self._threads, self._batch_size, self._rounds, self._runs = threads, batch_size, rounds, runs
+
+    def facts(self) -> dict[str, Any]:
+        """See `measure.Measurer`."""
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        facts = machine.facts()
+        if gpus:
+            facts["device"] = tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name)
+        return {"target": f"xla_{'gpu' if gpus else 'cpu'}_b{self._batch_size}_float32", "measurer": "xla", **facts,
+                "runtime": f"tensorflow {tf.__version__}", "delegate": "jit", "threads": self._threads,
+                "dtype": "float32", "batch_size": self._batch_size, "rounds": self._rounds, "runs": self._runs,
+                "statistic": timing.STATISTIC, "context": "each run follows one of the same op",
+                "date": datetime.date.today().isoformat()}
+
+    def measure(self, builds: Sequence[Callable[[], Any]], between: Callable[[], Any] | None = None
+                ) -> Iterator[dict[str, float]]:
+        """See `measure.Measurer`; `between` is left out: to compile a whole network takes longer than a table."""
+        for start in range(0, len(builds), GROUP):
+            subjects = [self._subject(build()) for build in builds[start:start + GROUP]]
+            for samples in timing.interleaved_ms(subjects, rounds=self._rounds, runs=self._runs):
+                yield timing.summarise(samples)
+
+    def _subject(self, model):
+        import tensorflow as tf
+
+        shape = (self._batch_size, *model.input_shape[1:])
+        images = tf.constant(np.random.default_rng(0).standard_normal(shape, np.float32))
+        compiled = tf.function(lambda images: model(images, training=False), jit_compile=True, autograph=False)
+
+        def run():
+            compiled(images)
+            tf.test.experimental.sync_devices()
+
+        return run

@@ -1,0 +1,239 @@
+"""Tables are built, resumed and refused; predictions are compared with whole networks."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from export import convert
+from latency import build_table, compare, measure
+from pnas_tf import latency_table
+from pnas_tf.arch import Arch
+from pnas_tf.errors import InputError
+from pnas_tf.space import OpKey, from_json
+
+TINY = {"name": "tiny", "input_size": 8, "input_channels": 3, "num_classes": 3,
+        "stem": [{"name": "stem", "ops": ["conv_k3"], "filters": 8, "strides": 2}],
+        "blocks": [{"name": "b00", "ops": ["mb_k3_e3", "zero"], "filters": 8, "shortcut": True},
+                   {"name": "b01", "ops": ["mb_k3_e3", "zero"], "filters": 8, "shortcut": True}],
+        "head": [{"name": "classifier", "ops": ["classifier"], "filters": 3}]}
+SPACE = from_json(TINY)
+QUICK = {"rounds": 2, "runs": 3}
+KEY = OpKey("mb_k3_e3", (4, 4, 8), 8, 1, True)
+
+
+def build(path, **more):
+    return build_table.run(**{"space": SPACE, "output": str(path), "settings": QUICK, **more})
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Bytes of a whole table."""
+    path = tmp_path_factory.mktemp("tables") / "tiny.jsonl"
+    build(path)
+    return path.read_bytes()
+
+
+def test_table_has_each_unique_op_once(built):
+    head, *rows = [json.loads(line) for line in built.splitlines()]
+    assert head["format"] == "pnas_tf.latency/1" and head["target"] == "host_xnnpack1_float32"
+    assert {"device", "os", "runtime", "delegate", "threads", "dtype", "governor", "date", "statistic",
+            "overhead_ms"} <= set(head)
+    assert [row["op"] for row in rows] == ["conv_k3", "mb_k3_e3", "classifier"]  # b00 and b01 are one key
+    assert all(row["runs"] == 6 and 0 < row["min_ms"] <= row["median_ms"] for row in rows)
+
+
+@pytest.mark.parametrize("cut", ["after the header", "in the first row", "in the last row", "the last newline"])
+def test_resumed_table_is_whole_and_keeps_its_rows(built, tmp_path, cut):
+    lines = built.splitlines(keepends=True)
+    left = {"after the header": lines[0], "in the first row": lines[0] + lines[1][:30],
+            "in the last row": b"".join(lines[:3]) + lines[3][:-5], "the last newline": built[:-1]}[cut]
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(left)
+    build(path)
+    whole = left[:left.rindex(b"\n") + 1]
+    assert path.read_bytes().startswith(whole) and len(whole) < len(path.read_bytes())
+    table = latency_table.read(str(path))
+    assert not table.missing(SPACE) and len(table.rows) == 3
+
+
+def test_finished_table_stays_as_it_is(built, tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(built)
+    build(path)
+    assert path.read_bytes() == built
+
+
+@pytest.mark.parametrize(("more", "shown"), [
+    ({"settings": {**QUICK, "dtype": "int8"}}, "dtype 'float32' there, 'int8' here"),
+    ({"settings": {**QUICK, "delegate": "none"}}, "delegate 'xnnpack' there, 'none' here"),
+    ({"target_name": "another"}, "not 'another'"), ({"only": ["mb_k5_e6"]}, "has no op mb_k5_e6"),
+    ({"only": ["mb_k4"]}, "mb_k4")])
+def test_other_settings_do_not_enter_a_table(built, tmp_path, more, shown):
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(built)
+    with pytest.raises(InputError, match=shown) as caught:
+        build(path, **more)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == built
+
+
+@pytest.mark.parametrize("content", [b"my thesis, first draft", b"a,b\n1,2\n3", b"",
+                                     b'{"format": "pnas_tf.arch/1"}\n{'])
+def test_files_that_are_no_table_are_left_alone(tmp_path, content):
+    path = tmp_path / "precious"
+    path.write_bytes(content)
+    with pytest.raises(InputError):
+        build(path)
+    assert path.read_bytes() == content
+
+
+def test_only_and_target_name(tmp_path):
+    table = build(tmp_path / "t.jsonl", only=["mb_k3_e3"], target_name="my_phone")
+    assert table.target == "my_phone" and list(table.rows) == [KEY]
+
+
+def test_int8_on_builtin_kernels(tmp_path):
+    table = build(tmp_path / "t.jsonl", only=["mb_k3_e3"], settings={**QUICK, "dtype": "int8", "delegate": "none"})
+    assert table.target == "host_builtin1_int8" and table.rows[KEY]["median_ms"] > 0
+
+
+@pytest.mark.parametrize(("damage", "said"), [
+    (lambda text: text[:-20], "cut off"),
+    (lambda text: text.replace('"median_ms": ', '"median_ms": -', 1), "not a time"),
+    (lambda text: text.replace('"median_ms": ', '"median_ms": NaN, "x": ', 1), "not a time"),
+    (lambda text: text.replace('"median_ms"', '"ms"', 1), "not a time"),
+    (lambda text: text + "{not json}\n", "not a JSON object"), (lambda text: "[]\n" + text, "line 1"),
+    (lambda text: text.replace('"filters": 8', '"filters": "8"', 1), "a row needs")])
+def test_damaged_tables_are_refused_in_one_line(built, tmp_path, damage, said):
+    path = tmp_path / "t.jsonl"
+    path.write_text(damage(built.decode()))
+    with pytest.raises(InputError, match=said) as caught:
+        latency_table.read(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_row_names_itself_and_the_command(built, tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b"".join(line for line in built.splitlines(keepends=True) if b"mb_k3_e3" not in line))
+    table = latency_table.read(str(path))
+    for look in (lambda: table.ms("b00", KEY), lambda: table.check_covers(SPACE)):
+        with pytest.raises(InputError, match=r"mb_k3_e3 on 4x4x8 -> 8.*latency\.build_table"):
+            look()
+
+
+def test_header_of_nonsense_is_refused(built, tmp_path):
+    path = tmp_path / "t.jsonl"
+    head, *rows = built.decode().splitlines(keepends=True)
+    path.write_text(head.replace('"overhead_ms": ', '"overhead_ms": "x", "y": ') + rows[0])
+    with pytest.raises(InputError, match="overhead_ms"):
+        build(path)
+    for name, value in (("threads", "two"), ("rounds", 0), ("runs", True), ("dtype", ["int8"]), ("delegate", "gpu")):
+        with pytest.raises(InputError):
+            measure.from_header({**json.loads(head), name: value}, "t.jsonl")
+
+
+def test_overhead_is_taken_off_and_something_left():
+    times = {"median_ms": 0.5, "min_ms": 0.1, "mean_ms": 0.6, "std_ms": 0.05, "runs": 6}
+    assert build_table.less_overhead(times, 0.2) == {
+        "median_ms": pytest.approx(0.3), "min_ms": build_table.LEAST_MS, "mean_ms": pytest.approx(0.4), "std_ms": 0.05,
+        "runs": 6}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_timed_ops_have_nothing_folded_away(dtype):
+    """A fresh block with a shortcut multiplies by gamma = 0."""
+    model = measure.op_build(KEY)()
+    contents = convert.describe(convert.convert(model, dtype, [np.ones((1, *KEY.input), np.float32)]))
+    assert contents.ops == ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "ADD")
+    assert all(np.abs(variable.numpy()).max() > 0 for variable in model.variables)
+    assert all(variable.numpy().min() >= 0.5 for variable in model.variables
+               if variable.path.endswith(("gamma", "moving_variance")))
+
+
+def test_random_networks_are_uniform_and_repeatable():
+    archs = measure.random_archs(SPACE, 400, seed=3)
+    assert archs == measure.random_archs(SPACE, 400, seed=3)
+    skipped = np.mean([[op == "zero" for op in arch.ops.values()] for arch in archs], axis=0)
+    np.testing.assert_allclose(skipped, 0.5, atol=0.1)  # 4 standard deviations
+
+
+def test_space_is_fitted_to_the_data(tmp_path):
+    (tmp_path / "s.json").write_text(json.dumps(TINY))
+    space = measure.load_space(str(tmp_path / "s.json"), width_mult=2, image_size=20, num_classes=5)
+    assert (space.input_size, space.input_channels, space.num_classes) == (20, 3, 5)
+    assert [block.filters for block in space.all_blocks] == [16, 16, 16, 5]
+
+
+def test_networks_are_compared_with_the_sum_of_their_rows(built, tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(built)
+    archs = [Arch(SPACE, {"b00": "mb_k3_e3", "b01": op}) for op in ("mb_k3_e3", "zero")]
+    result = compare.run(table=latency_table.read(str(path)), archs=archs)
+    ms = {row["op"]: row["median_ms"] for row in map(json.loads, built.splitlines()[1:])}
+    assert [network["predicted_ms"] for network in result["networks"]] == pytest.approx(
+        [ms["conv_k3"] + count * ms["mb_k3_e3"] + ms["classifier"] for count in (2, 1)])
+    assert all(network["measured_ms"] > 0 for network in result["networks"])
+    assert result["spearman"] is None and result["rmse_ms"] >= 0
+
+
+def test_figures_by_other_means():
+    rng = np.random.default_rng(0)
+    measured = rng.uniform(1, 2, 50)
+    predicted = measured * rng.uniform(0.85, 1.15, 50)
+    figures = compare.figures(predicted, measured)
+    assert figures["spearman"] == pytest.approx(scipy.stats.spearmanr(predicted, measured).statistic)
+    assert figures["rmse_ms"] == pytest.approx(np.linalg.norm(predicted - measured) / 50**0.5)
+    within = [0.9 <= p / m <= 1.1 for p, m in zip(predicted, measured, strict=True)]
+    assert figures["within_10_percent"] == sum(within) / 50
+    assert figures["within_5_percent"] < figures["within_10_percent"] < 1
+
+
+@pytest.mark.parametrize("change", [{"measurer": "android"}, {"measurer": None}, {"device": "Pixel 6"},
+                                    {"runtime": "litert 0.1"}])
+def test_target_that_is_not_at_hand(built, tmp_path, change):
+    head, *rows = built.decode().splitlines(keepends=True)
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({**json.loads(head), **change}) + "\n" + "".join(rows))
+    with pytest.raises(InputError, match=r"cannot be timed here|another target") as caught:
+        compare.run(table=latency_table.read(str(path)), archs=measure.random_archs(SPACE, 1))
+    assert "\n" not in str(caught.value)
+
+
+def test_xla_and_the_entry_points(tmp_path):
+    """In a process of its own: the number of threads is set before TensorFlow starts."""
+    (tmp_path / "s.json").write_text(json.dumps(TINY))
+    path = tmp_path / "t.jsonl"
+    done = entry("build_table", f"--space={tmp_path}/s.json", "--measurer=xla", "--batch_size=2", "--rounds=1",
+                 "--runs=2", "--only=mb_k3_e3", f"--output={path}")
+    assert done.returncode == 0, done.stderr
+    assert str(path) in done.stdout and "Rows:   1" in done.stdout
+    table = latency_table.read(str(path))
+    assert table.target == "xla_cpu_b2_float32" and table.rows[KEY]["median_ms"] > 0
+    assert table.header["batch_size"] == 2 and table.header["overhead_ms"] > 0
+
+
+def test_compare_entry_point(built, tmp_path):
+    (tmp_path / "s.json").write_text(json.dumps(TINY))
+    (tmp_path / "t.jsonl").write_bytes(built)
+    done = entry("compare", f"--space={tmp_path}/s.json", f"--table={tmp_path}/t.jsonl", "--networks=2",
+                 f"--json={tmp_path}/result.json")
+    assert done.returncode == 0, done.stderr
+    assert "within 5 %" in done.stdout and len(json.loads((tmp_path / "result.json").read_text())["networks"]) == 2
+
+
+@pytest.mark.parametrize("arguments", [
+    ("build_table",), ("build_table", "--output=t.jsonl", "--space=nowhere"),
+    ("build_table", "--output=t.jsonl", "--batch_size=2"), ("compare",), ("compare", "--table=/nonexistent")])
+def test_bad_flags_are_one_line(arguments):
+    done = entry(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+
+
+def entry(name, *arguments):
+    return subprocess.run([sys.executable, "-m", f"latency.{name}", *arguments], capture_output=True, text=True,
+                          check=False)
