@@ -6,6 +6,8 @@ its gradient one vector; that is what makes a sampled path cost what a plain net
 The op's own builder makes the layers. They are built once with Keras, for names, shapes and initial values,
 and noted in order; to run, the builder is called again with a namespace that applies the noted layers as pure
 functions of slices of the flat vectors.
+
+TensorFlow splits rows of 64 bytes without copying them, so each weight starts at a multiple of that.
 """
 
 import dataclasses
@@ -20,6 +22,9 @@ import tensorflow as tf
 
 from pnas_tf import fast_layers, ops
 from pnas_tf.space import OpKey
+
+# Floats in 64 bytes.
+ALIGNED = 16
 
 # (weights, statistics, x) -> (y, observed statistics), for one layer in training mode.
 PureLayer = Callable[[list[tf.Tensor], list[tf.Tensor], Any], tuple[tf.Tensor, list[tf.Tensor]]]
@@ -48,9 +53,10 @@ class Candidate(keras.layers.Layer):
     """One op at one block.
 
     Attributes:
-        kernel: float32 [n], all trainable weights.
+        kernel: float32 [n], all trainable weights, each followed by zeros up to a multiple of `ALIGNED`.
         stats: float32 [m], all moving statistics of batch norm.
         momentum: float32 [n], the optimizer's slot.
+        weights_count: number of trainable weights.
     """
 
     def __init__(self, key: OpKey, prefix: str, **kwargs):
@@ -66,7 +72,9 @@ class Candidate(keras.layers.Layer):
         made = _Recorder()
         self._build_op(keras.Input(key.input), made)
         self._steps = [_step(layer) for layer in made.layers]
-        kernel = _flat([w for layer in made.layers for w in layer.trainable_variables])
+        self._layout = _Layout([shape for step in self._steps for shape in step.weight_shapes])
+        self.weights_count = self._layout.used
+        kernel = self._layout.pack([np.asarray(w) for layer in made.layers for w in layer.trainable_variables])
         stats = _flat([s for layer in made.layers for s in layer.non_trainable_variables])
         self.kernel = self._flat_weight("kernel", kernel, trainable=True)
         self.stats = self._flat_weight("stats", stats)
@@ -82,50 +90,52 @@ class Candidate(keras.layers.Layer):
         return ops.build(self.key.op, x, layers=layers, name=self.prefix, filters=self.key.filters,
                          strides=self.key.strides, shortcut=self.key.shortcut)
 
-    @property
-    def size(self) -> int:
-        """Number of trainable weights."""
-        return self.kernel.shape[0]
-
-    def run(self, x: tf.Tensor, kernel: tf.Tensor, update_stats: bool) -> tf.Tensor:
+    def run(self, x: tf.Tensor, *, probe: tf.Tensor | None = None, update_stats: bool = False) -> tf.Tensor:
         """The op in training mode: batch norm normalises by the batch.
 
         Args:
             x: [batch, height, width, channels].
-            kernel: float32 [n], the weights to use; gradients flow to it.
+            probe: float32 [unknown] that takes the gradient of the weights, [n]; its value is not read. None: no
+                gradient goes to the weights.
             update_stats: whether the moving statistics take part of this batch.
 
         Returns:
             [batch, height / strides, width / strides, filters].
         """
-        replay = _Replay(self._steps, kernel, self.stats)
+        weights = self._layout.unpack(read(self.kernel), probe)
+        replay = _Replay(self._steps, weights, self.stats)
         y = self._build_op(x, replay)
         if update_stats and replay.observed:
             # The raw op on the handle also works inside a branch and under a distribution strategy.
-            old = read(self.stats)
-            tf.raw_ops.AssignVariableOp(resource=self.stats.value.handle,
-                                        value=old + self._stat_rates() * (tf.concat(replay.observed, 0) - old))
+            change = self._stat_rates() * (tf.concat(replay.observed, 0) - read(self.stats))
+            tf.raw_ops.AssignAddVariableOp(resource=self.stats.value.handle, value=change)
         return y
 
     def update(self, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float, weight_decay: float) -> None:
         """One step of SGD with Nesterov momentum and coupled weight decay, as PyTorch defines it.
 
         Args:
-            gradient: float32 [at least n]; what lies behind n is padding.
+            gradient: float32 [n].
             learning_rate: scalar.
             momentum: decay of the velocity.
             weight_decay: times the weight is added to the gradient.
         """
         tf.raw_ops.ResourceApplyMomentum(
             var=self.kernel.value.handle, accum=self.momentum.value.handle, lr=learning_rate,
-            grad=gradient[:self.size] + weight_decay * read(self.kernel), momentum=momentum, use_nesterov=True)
+            grad=tf.ensure_shape(gradient, self.kernel.shape) + weight_decay * read(self.kernel), momentum=momentum,
+            use_nesterov=True)
 
     def layer_weights(self) -> dict[str, list[np.ndarray]]:
         """Weights by layer name, in the order of `layer.set_weights`."""
-        weights = _split(np.asarray(self.kernel), [step.weight_shapes for step in self._steps])
-        stats = _split(np.asarray(self.stats), [step.stat_shapes for step in self._steps])
-        return {step.name: own + moving for step, own, moving in zip(self._steps, weights, stats, strict=True)
-                if own or moving}
+        weights, stats, found = iter(self._layout.cut(np.asarray(self.kernel))), np.asarray(self.stats), {}
+        for step in self._steps:
+            own = [next(weights) for _ in step.weight_shapes]
+            moving = np.split(stats, np.cumsum([math.prod(shape) for shape in step.stat_shapes]))
+            stats = moving[-1]
+            own += [part.reshape(shape) for part, shape in zip(moving, step.stat_shapes, strict=False)]
+            if own:
+                found[step.name] = own
+        return found
 
     def _stat_rates(self) -> float | np.ndarray:
         rates = np.concatenate([np.full(_sizes(step.stat_shapes), step.stat_rate, np.float32)
@@ -157,9 +167,8 @@ class _Recorder:
 class _Replay:
     """A namespace that applies noted layers, in order, with weights cut from flat vectors."""
 
-    def __init__(self, steps: Sequence[_Step], kernel: tf.Tensor, stats: keras.Variable):
-        self._steps = iter(steps)
-        self._weights = iter(_unpack(kernel, [shape for step in steps for shape in step.weight_shapes]))
+    def __init__(self, steps: Sequence[_Step], weights: Sequence[tf.Tensor], stats: keras.Variable):
+        self._steps, self._weights = iter(steps), iter(weights)
         self._stats, self._stat_offset = stats, 0
         self.observed: list[tf.Tensor] = []
 
@@ -170,7 +179,8 @@ class _Replay:
             def apply(x):
                 weights = [next(self._weights) for _ in step.weight_shapes]
                 y, observed = step.run(weights, self._cut_stats(step), x)
-                self.observed += [tf.reshape(tf.cast(value, tf.float32), [-1]) for value in observed]
+                self.observed += [value if value.shape.rank == 1 and value.dtype == tf.float32 else
+                                  tf.reshape(tf.cast(value, tf.float32), [-1]) for value in observed]
                 return y
 
             return apply
@@ -180,7 +190,7 @@ class _Replay:
     def _cut_stats(self, step):
         """The layer's own statistics; batch norm in training mode does not read them."""
         start, self._stat_offset = self._stat_offset, self._stat_offset + _sizes(step.stat_shapes)
-        if step.stat_rate != 1.0:
+        if not step.stat_shapes or step.stat_rate != 1.0:
             return []
         flat, cuts = read(self._stats)[start:self._stat_offset], []
         for shape in step.stat_shapes:
@@ -189,16 +199,61 @@ class _Replay:
         return cuts
 
 
-def _unpack(flat: tf.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[tf.Tensor]:
-    """Cuts a vector into tensors; the gradient is a single concatenation."""
+class _Layout:
+    """Where each of an op's weights stands in its flat vector: one after the other, each from a multiple of `ALIGNED`.
 
-    @tf.custom_gradient
-    def cut(flat):
-        parts = tf.split(flat, [math.prod(shape) for shape in shapes])
-        outputs = [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
-        return outputs, lambda *gradients: tf.concat([tf.reshape(g, [-1]) for g in gradients], 0)
+    Attributes:
+        used: number of weights.
+        size: length of the vector.
+    """
 
-    return cut(flat) if shapes else []
+    def __init__(self, shapes: Sequence[tuple[int, ...]]):
+        self._shapes = list(shapes)
+        self._sizes = [math.prod(shape) for shape in shapes]
+        self._rows = [-(-size // ALIGNED) for size in self._sizes]
+        self.used, self.size = sum(self._sizes), sum(self._rows) * ALIGNED
+
+    def pack(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Values in the order of the shapes -> the vector."""
+        padded = [np.pad(np.ravel(value), (0, -np.size(value) % ALIGNED)) for value in values]
+        return np.concatenate([np.zeros(0), *padded]).astype(np.float32)
+
+    def cut(self, flat: np.ndarray) -> list[np.ndarray]:
+        """The vector -> values in the order of the shapes."""
+        parts = np.split(flat, np.cumsum(self._rows)[:-1] * ALIGNED)
+        return [part[:size].reshape(shape)
+                for part, size, shape in zip(parts, self._sizes, self._shapes, strict=True)]
+
+    def unpack(self, flat: tf.Tensor, probe: tf.Tensor | None) -> list[tf.Tensor]:
+        """As `cut`, for tensors, with the gradient of all weights sent to the probe in one concatenation."""
+        if probe is None:
+            # Or the gradient of a branch would go on to the variables it reads, and be thrown away.
+            return self._slices(tf.stop_gradient(flat))
+
+        @tf.custom_gradient
+        def route(probe):
+            def gradient(*upstream):
+                parts = []
+                for value, size in zip(upstream, self._sizes, strict=True):
+                    parts += [tf.reshape(value, [-1]), *self._zeros(-size % ALIGNED)]
+                return tf.concat(parts, 0)
+
+            return self._slices(flat), gradient
+
+        return route(probe)
+
+    def _slices(self, flat):
+        slices = []
+        for part, size, shape in zip(tf.split(tf.reshape(flat, [-1, ALIGNED]), self._rows), self._sizes, self._shapes,
+                                     strict=True):
+            if size % ALIGNED:
+                part = tf.reshape(part, [-1])[:size]
+            slices.append(part if part.shape == shape else tf.reshape(part, shape))
+        return slices
+
+    @staticmethod
+    def _zeros(count):
+        return [tf.zeros([count])] if count else []
 
 
 def _step(layer: keras.layers.Layer) -> _Step:
@@ -281,14 +336,3 @@ def _sizes(shapes: Sequence[tuple[int, ...]]) -> int:
 
 def _flat(variables: Sequence[keras.Variable]) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.float32), *(np.ravel(np.asarray(v, np.float32)) for v in variables)])
-
-
-def _split(flat: np.ndarray, shapes_by_step: Sequence[Sequence[tuple[int, ...]]]) -> list[list[np.ndarray]]:
-    parts, start = [], 0
-    for shapes in shapes_by_step:
-        own = []
-        for shape in shapes:
-            own.append(flat[start:start + math.prod(shape)].reshape(shape))
-            start += math.prod(shape)
-        parts.append(own)
-    return parts

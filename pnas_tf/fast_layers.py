@@ -48,9 +48,10 @@ def fused_batch_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: f
     Returns:
         The normalised x, and float32 [channels] each: batch mean, unbiased batch variance.
     """
+    nothing = tf.zeros([0])
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x, scale=gamma, offset=beta, mean=tf.zeros([0]), variance=tf.zeros([0]), epsilon=epsilon,
-        is_training=True, exponential_avg_factor=1.0)
+        x=x, scale=gamma, offset=beta, mean=nothing, variance=nothing, epsilon=epsilon, is_training=True,
+        exponential_avg_factor=1.0)
     return outputs, mean, variance
 
 

@@ -83,8 +83,8 @@ def binary_gate(gate: tf.Tensor, active: tf.Tensor, *others: tf.Tensor):
     """
 
     def gradient(upstream):
-        outputs = (active, *others)
-        dots = [tf.reduce_sum(tf.cast(upstream, tf.float32) * tf.cast(output, tf.float32)) for output in outputs]
+        dots = [tf.reduce_sum(tf.cast(upstream, tf.float32) * tf.cast(output, tf.float32))
+                for output in (active, *others)]
         return (tf.stack(dots), upstream, *(None for _ in others))
 
     return tf.identity(active), gradient

@@ -1,16 +1,16 @@
 """A block of the supernet: its candidate ops, of which one path (or two) runs.
 
 `tf.switch_case` runs the sampled branch alone. Gradients do not go to the candidates' variables (TensorFlow
-would fill in zeros for every op that was not sampled) but to a probe, one vector of the block's largest
-candidate, and the branch of the sampled op applies it to its own variables. What was not sampled is neither
-read nor written. A block with a single op has no branch.
+would fill in zeros for every op that was not sampled) but to a probe, one vector whose length is that of the
+sampled op's weights, and the branch of that op applies it to its own variables. What was not sampled is
+neither read nor written. A block with a single op has no branch.
 """
 
 import keras
 import tensorflow as tf
 
 from pnas_tf import gates, ops
-from pnas_tf.candidate import Candidate, read
+from pnas_tf.candidate import Candidate
 from pnas_tf.space import Block, OpKey
 
 
@@ -20,7 +20,6 @@ class MixedOp(keras.layers.Layer):
     Attributes:
         block: the block.
         candidates: one for each op, None for `zero`.
-        probe_size: weights of the largest candidate.
     """
 
     def __init__(self, block: Block, input_shape: tuple[int, int, int], **kwargs):
@@ -38,7 +37,6 @@ class MixedOp(keras.layers.Layer):
             None if op == ops.ZERO else
             Candidate(OpKey(op, input_shape, block.filters, block.strides, block.shortcut), f"{block.name}_{op}")
             for op in block.ops]
-        self.probe_size = max(candidate.size for candidate in self.candidates if candidate)
         self.built = True
 
     def run_path(self, x: tf.Tensor, index: tf.Tensor | None, probe: tf.Tensor | None = None) -> tf.Tensor:
@@ -47,8 +45,8 @@ class MixedOp(keras.layers.Layer):
         Args:
             x: [batch, height, width, channels].
             index: scalar int32, the op; None for a block with a single op.
-            probe: float32 [probe_size] that takes the gradient of the op's weights, and then the op's batch norm
-                statistics move; None to run without either.
+            probe: from `new_probe`, takes the gradient of the op's weights, and then the op's batch norm statistics
+                move; None to run without either.
 
         Returns:
             The block's output, shortcut included.
@@ -58,10 +56,7 @@ class MixedOp(keras.layers.Layer):
             def run():
                 if candidate is None:
                     return tf.identity(x)
-                kernel = read(candidate.kernel)
-                if probe is not None:
-                    kernel = _route_gradient(kernel, probe)
-                y = candidate.run(x, kernel, update_stats=probe is not None)
+                y = candidate.run(x, probe=probe, update_stats=probe is not None)
                 return x + y if self.block.shortcut else y
 
             return run
@@ -100,7 +95,7 @@ class MixedOp(keras.layers.Layer):
 
         Args:
             index: as in `run_path`.
-            gradient: float32 [probe_size].
+            gradient: of the probe.
             learning_rate: scalar.
             momentum: of SGD.
             weight_decay: of SGD.
@@ -122,8 +117,7 @@ class MixedOp(keras.layers.Layer):
 
     def _op_branches(self, x):
         def branch(candidate):
-            return lambda: tf.zeros_like(x) if candidate is None else candidate.run(
-                x, read(candidate.kernel), update_stats=False)
+            return lambda: tf.zeros_like(x) if candidate is None else candidate.run(x)
 
         return [branch(candidate) for candidate in self.candidates]
 
@@ -137,12 +131,9 @@ class MixedOp(keras.layers.Layer):
         return y
 
 
-def _route_gradient(kernel: tf.Tensor, probe: tf.Tensor) -> tf.Tensor:
-    """The kernel, with its gradient sent to the probe, padded to the probe's size, and none to the variable."""
-    padding = probe.shape[0] - kernel.shape[0]
+def new_probe() -> tf.Tensor:
+    """What a weight step differentiates by in place of a block's weights.
 
-    @tf.custom_gradient
-    def route(probe):
-        return tf.identity(kernel), lambda gradient: tf.pad(gradient, [[0, padding]]) if padding else gradient
-
-    return route(probe)
+    Its length is unknown to the graph, since each candidate has its own; its value is never read.
+    """
+    return tf.raw_ops.PlaceholderWithDefault(input=tf.zeros([1]), shape=[None])

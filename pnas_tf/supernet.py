@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from pnas_tf import gates
 from pnas_tf.arch import Arch
-from pnas_tf.mixed_op import MixedOp
+from pnas_tf.mixed_op import MixedOp, new_probe
 from pnas_tf.space import Space
 
 
@@ -39,7 +39,6 @@ class Supernet(keras.Model):
         self.alpha = self.add_weight(name="alpha", shape=self.mask.shape, dtype="float32", trainable=False,
                                      initializer=lambda shape, dtype: start.astype("float32"))
         self._positions = {name: row for row, name in enumerate(space.choices)}
-        self._probe_sizes = [mixed_op.probe_size for mixed_op in self.mixed_ops]
         self.built = True
 
     def call(self, images: tf.Tensor, path: tf.Tensor | None = None) -> tf.Tensor:
@@ -80,8 +79,8 @@ class Supernet(keras.Model):
                             op.run_all_gated(x, path[row], gate_rows[row]))
 
     def probes(self) -> list[tf.Tensor]:
-        """Zeros [probe_size] for each block: what a weight step differentiates by."""
-        return [tf.zeros([size]) for size in self._probe_sizes]
+        """One for each block: what a weight step differentiates by. See `mixed_op.new_probe`."""
+        return [new_probe() for _ in self.mixed_ops]
 
     def update(self, path: tf.Tensor, gradients: list[tf.Tensor], learning_rate: tf.Tensor, momentum: float,
                weight_decay: float) -> None:
@@ -121,7 +120,8 @@ class Supernet(keras.Model):
 
     def count_weights(self) -> int:
         """Trainable weights of all ops; alphas and statistics not counted."""
-        return sum(candidate.size for mixed_op in self.mixed_ops for candidate in mixed_op.candidates if candidate)
+        return sum(candidate.weights_count
+                   for mixed_op in self.mixed_ops for candidate in mixed_op.candidates if candidate)
 
     def _thread(self, images, run):
         x = images

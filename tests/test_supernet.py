@@ -22,7 +22,7 @@ def net():
     net = supernet.Supernet(SMALL, seed=3)
     rng = np.random.default_rng(5)
     for candidate in candidates(net):
-        candidate.kernel.assign(candidate.kernel.numpy() + 0.1 * rng.normal(size=candidate.size))
+        candidate.kernel.assign(candidate.kernel.numpy() + 0.1 * rng.normal(size=candidate.kernel.shape))
     return net
 
 
@@ -92,7 +92,7 @@ def test_weight_step_equals_that_of_a_plain_keras_network(net, batch, path):
 
 def test_weight_step_leaves_everything_unsampled_bitwise_unchanged(net, batch):
     for candidate in candidates(net):
-        candidate.momentum.assign(np.full(candidate.size, 0.25))
+        candidate.momentum.assign(np.full(candidate.momentum.shape, 0.25))
     before, alpha = state(net), net.alpha.numpy()
     path = np.array([1, 6, 3, 0], np.int32)
     tf.function(lambda: weight_step(net, batch, tf.constant(path)), autograph=False)()
