@@ -15,7 +15,6 @@ LEVELS = (
     {"augment", "datasets", "data", "arch_updaters", "searcher", "derive", "callbacks"},
     {"run_flags", "search", "train", "report"},
 )
-NO_TENSORFLOW = LEVELS[0] | {"run_flags"}
 
 
 def sources():
@@ -62,7 +61,7 @@ def test_levels_of_the_search_package():
 
 def test_text_and_data_import_no_tensorflow():
     for name, path in sources().items():
-        if name.startswith("pnas_tf.") and name.split(".")[1] in NO_TENSORFLOW:
+        if name.startswith("pnas_tf.") and name.split(".")[1] in LEVELS[0]:
             heavy = {found.split(".")[0] for found in imports_of(path)} & {"tensorflow", "keras", "tf_keras"}
             assert not heavy, f"{name} imports {heavy}"
 
