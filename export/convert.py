@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from export.interpreter import quiet
 from pnas_tf.errors import InputError
+from pnas_tf.quiet import quiet
 
 MODES = ("float32", "float16", "int8")
 

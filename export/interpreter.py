@@ -2,14 +2,14 @@
 
 import contextlib
 import importlib.metadata
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from pnas_tf.errors import InputError
+from pnas_tf.quiet import quiet
 
 DELEGATES = ("xnnpack", "none")
 
@@ -129,26 +129,3 @@ def _runtime() -> tuple[str, Any, Any]:
     import tensorflow as tf
 
     return f"tf.lite {tf.__version__}", tf.lite.Interpreter, tf.lite.experimental.OpResolverType
-
-
-@contextlib.contextmanager
-def quiet(enabled: bool = True) -> Iterator[None]:
-    """Sends stdout and stderr to nowhere, those of C++ too, which Python's redirection does not reach."""
-    if not enabled:
-        yield
-        return
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(1), os.dup(2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, copy in enumerate(saved, start=1):
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(nowhere)

@@ -181,6 +181,7 @@ def _main() -> None:
         used = run_folder.read_flags(run_folder.path(f.run_dir, "run.flags"))
     else:
         raise InputError("--model alone does not say which images to check it on: give --dataset too.")
+    run_flags.load_tensorflow()
     model = load_model(model_path)
     arch_path = os.path.join(out_dir, "arch.json")
     costs = arch_lib.load(arch_path).costs if os.path.exists(arch_path) else {}

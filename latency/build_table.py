@@ -153,6 +153,7 @@ def _main() -> None:
         raise InputError("Name the file of the table: --output=TABLE.jsonl.")
     space = measure.load_space(f.space, width_mult=f.width_mult, image_size=f.image_size,
                                image_channels=f.image_channels, num_classes=f.num_classes)
+    run_flags.load_tensorflow()
     table = run(space=space, output=f.output, measurer=f.measurer, only=f.only, target_name=f.target_name,
                 settings={name: f[name].value for name in measure.SETTINGS})
     print(f"\nTarget: {table.target} ({table.header['device']}, {table.header['runtime']})\n"

@@ -104,6 +104,7 @@ def _main() -> None:
                                    image_channels=f.image_channels, num_classes=f.num_classes)
         table.check_covers(space)
         archs = measure.random_archs(space, f.networks, f.seed)
+    run_flags.load_tensorflow()
     result = run(table=table, archs=archs)
     print(_show(result))
     if f.json:

@@ -167,15 +167,6 @@ def test_unreadable_models_are_one_line():
         assert "\n" not in str(caught.value)
 
 
-def test_quiet_reaches_what_python_does_not_print(capfd):
-    with interpreter.quiet():
-        os.write(1, b"noise")
-        os.write(2, b"noise")
-    os.write(1, b"heard")
-    out, err = capfd.readouterr()
-    assert (out, err) == ("heard", "")
-
-
 def test_facts_by_hand():
     keras_logits = np.array([[1, 0], [0, 1], [3, -20], [0, 1]], np.float32)
     logits = np.array([[1, 0.5], [1, 0], [3, -20], [0, 1]], np.float32)
