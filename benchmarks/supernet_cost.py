@@ -67,7 +67,7 @@ def measure(search_space: space.Space, kind: str, batch_size: int, paths: int, r
 
     _graph_optimiser(False)
     held = _held_mb()
-    net = supernet.Supernet(search_space, seed)
+    net = supernet.Supernet(search_space, seed, recompute=kind.endswith("_recompute"))
     rest_mb = _held_mb() - held
     step = _steps()[kind](net, images, labels)
     rss = _rss_mb()
@@ -150,8 +150,8 @@ def _steps():
     return {"weight": lambda *args: _weight(*args), "two": lambda *args: _gated(*args, paths="two"),
             "all": lambda *args: _gated(*args, paths="all"), "reinforce": lambda *args: _forward(*args),
             "weighted_sum": lambda *args: _weighted_sum(*args),
-            "weight_recompute": lambda *args: _weight(*args, memory="recompute"),
-            "two_recompute": lambda *args: _gated(*args, paths="two", memory="recompute")}
+            "weight_recompute": lambda *args: _weight(*args),
+            "two_recompute": lambda *args: _gated(*args, paths="two")}
 
 
 def _weight(net, images, labels):
@@ -177,21 +177,20 @@ def _gated(net, images, labels, paths):
     from pnas_tf import gates
     from pnas_tf.arch_updaters import cross_entropy
 
-    counts = net.mask.sum(1)
-    rows = [2] * len(counts) if paths == "two" else counts
+    counts = net.mask.sum(1).astype(np.int32)
 
     def step(path):
-        gate_rows = [tf.zeros([count]) for count in rows]
+        if paths == "two":
+            involved = tf.stack([path, (path + 1) % counts], axis=1)
+            others = [[pair[1]] for pair in tf.unstack(involved)]
+        else:
+            involved = tf.concat([path[:, None], tf.where(net.mask, tf.range(net.mask.shape[1])[None], -1)], 1)
+            others = [list(range(count)) for count in counts]
+        rows = [tf.zeros([1 + len(row)]) for row in others]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(gate_rows)
-            if paths == "two":
-                involved = tf.stack([path, (path + 1) % counts.astype(np.int32)], axis=1)
-                logits = net.run_gated(images, involved, gate_rows)
-            else:
-                involved = tf.where(net.mask, tf.range(net.mask.shape[1])[None], -1)
-                logits = net.run_all_gated(images, path, gate_rows)
-            loss = cross_entropy(labels, logits)
-        gradient = tf.stack([tf.pad(g, [[0, involved.shape[1] - g.shape[0]]]) for g in tape.gradient(loss, gate_rows)])
+            tape.watch(rows)
+            loss = cross_entropy(labels, net.run_gated(images, path, others, rows))
+        gradient = tf.stack([tf.pad(g, [[0, involved.shape[1] - g.shape[0]]]) for g in tape.gradient(loss, rows)])
         net.alpha.assign_sub(1e-3 * gates.alpha_gradient(net.alpha.value, involved, gradient))
         return loss
 

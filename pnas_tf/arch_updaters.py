@@ -1,7 +1,6 @@
 """How alpha learns from a held-out batch: the gradient of binary gates, or REINFORCE."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from pnas_tf import gates
@@ -71,19 +70,22 @@ class GradientUpdater(keras.layers.Layer):
         return {"held_out_loss": ce, "held_out_accuracy": accuracy, "expected_ms": expected}
 
     def _gate_gradient(self, images, labels, alpha, involved, seed):
-        width = involved.shape[1]
-        counts = self._supernet.mask.sum(1) if self._paths == "all" else np.full(len(self._supernet.mask), 2)
-        rows = [tf.zeros([count]) for count in counts]
+        """Gradients of the gates of the involved ops [choices, k], cross-entropy and accuracy."""
+        if self._paths == "two":
+            active, others = involved[:, 0], [[pair[1]] for pair in tf.unstack(involved)]
+        else:
+            active = gates.sample_path(alpha, self._supernet.mask, seed)
+            others = [list(range(count)) for count in self._supernet.mask.sum(1)]
+        rows = [tf.zeros([1 + len(row)]) for row in others]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(rows)
-            if self._paths == "two":
-                logits = self._supernet.run_gated(images, involved, rows)
-            else:
-                logits = self._supernet.run_all_gated(
-                    images, gates.sample_path(alpha, self._supernet.mask, seed), rows)
+            logits = self._supernet.run_gated(images, active, others, rows)
             ce = cross_entropy(labels, logits)
         gradients = tape.gradient(ce, rows)
-        return tf.stack([tf.pad(g, [[0, width - g.shape[0]]]) for g in gradients]), ce, accuracy_of(labels, logits)
+        if self._paths == "all":
+            # The active op is also one of all: its own gate stands first and is not needed twice.
+            gradients = [tf.pad(g[1:], [[0, involved.shape[1] + 1 - g.shape[0]]]) for g in gradients]
+        return tf.stack(gradients), ce, accuracy_of(labels, logits)
 
     def _loss_slopes(self, ce, expected):
         with tf.GradientTape() as tape:

@@ -4,6 +4,8 @@ All choices of a supernet share one alpha matrix [choices, ops]. Rows of choices
 padded entries are masked, so their probability is 0. Everything here is a function of tensors.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 ACTIVE_DRAWS = ("even", "softmax")
@@ -66,28 +68,32 @@ def sample_pairs(alpha: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, active_draw
     return tf.where(keep[:, None], pairs, tf.reverse(pairs, axis=[1]))
 
 
-@tf.custom_gradient
-def binary_gate(gate: tf.Tensor, active: tf.Tensor, *others: tf.Tensor):
-    """The output of the active op, with a gradient for the gate of every op given.
+def binary_gate(gate: tf.Tensor, active: tf.Tensor, observe: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """The output of the active op, with a gradient for the gate of every op involved.
 
     The gates are one-hot, so sum_j gate_j * o_j is the active output; its derivative by gate_j is
-    <dL/dy, o_j> (paper equation 3). Only the active op passes a gradient on to its input.
+    <dL/dy, o_j> (paper equation 3). Only the active op passes a gradient on to its input. The other ops are
+    asked for their product when dL/dy is there, so nothing of theirs is kept meanwhile.
 
     Args:
-        gate: float32 [1 + len(others)]; its value is not read.
+        gate: float32 [k]; its value is not read.
         active: output of the active op.
-        *others: outputs of other ops, of the same shape.
+        observe: from (dL/dy, active) to float32 [k], the products <dL/dy, o_j>.
 
     Returns:
         A tensor equal to `active`.
     """
 
-    def gradient(upstream):
-        dots = [tf.reduce_sum(tf.cast(upstream, tf.float32) * tf.cast(output, tf.float32))
-                for output in (active, *others)]
-        return (tf.stack(dots), upstream, *(None for _ in others))
+    @tf.custom_gradient
+    def pass_on(gate, active):
+        return tf.identity(active), lambda upstream: (observe(upstream, active), upstream)
 
-    return tf.identity(active), gradient
+    return pass_on(gate, active)
+
+
+def product(upstream: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+    """<dL/dy, o>, the sum over all elements of their products: scalar float32."""
+    return tf.reduce_sum(tf.cast(upstream, tf.float32) * tf.cast(output, tf.float32))
 
 
 def alpha_gradient(alpha: tf.Tensor, involved: tf.Tensor, gate_gradient: tf.Tensor) -> tf.Tensor:

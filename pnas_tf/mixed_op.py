@@ -6,6 +6,9 @@ sampled op's weights, and the branch of that op applies it to its own variables.
 neither read nor written. A block with a single op has no branch.
 """
 
+import functools
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -22,16 +25,18 @@ class MixedOp(keras.layers.Layer):
         candidates: one for each op, None for `zero`.
     """
 
-    def __init__(self, block: Block, input_shape: tuple[int, int, int], **kwargs):
+    def __init__(self, block: Block, input_shape: tuple[int, int, int], recompute: bool = False, **kwargs):
         """Creates the candidates.
 
         Args:
             block: of the space.
             input_shape: height, width, channels that enter it.
+            recompute: whether to keep only the block's input for the gradient and run the op again: less memory,
+                more time.
             **kwargs: of the Keras layer.
         """
         super().__init__(name=block.name, **kwargs)
-        self.block = block
+        self.block, self._recompute = block, recompute
         self._input_shape = input_shape
         self.candidates = [
             None if op == ops.ZERO else
@@ -52,41 +57,37 @@ class MixedOp(keras.layers.Layer):
             The block's output, shortcut included.
         """
 
-        def branch(candidate):
-            def run():
-                if candidate is None:
-                    return tf.identity(x)
-                y = candidate.run(x, probe=probe, update_stats=probe is not None)
-                return x + y if self.block.shortcut else y
+        def run(candidate, x, probe, update_stats):
+            if candidate is None:
+                return tf.identity(x)
+            y = candidate.run(x, probe=probe, update_stats=update_stats)
+            return x + y if self.block.shortcut else y
 
-            return run
+        return self._run(run, x, index, probe)
 
-        return self._switch(x, index, [branch(candidate) for candidate in self.candidates])
-
-    def run_gated(self, x: tf.Tensor, involved: tf.Tensor, gate: tf.Tensor) -> tf.Tensor:
-        """The block with binary gates over the involved ops: the first is active, the others only observed.
+    def run_gated(self, x: tf.Tensor, active: tf.Tensor, others: Sequence[tf.Tensor | int], gate: tf.Tensor,
+                  ) -> tf.Tensor:
+        """The block with binary gates: one op is active, others are only observed.
 
         Args:
             x: [batch, height, width, channels].
-            involved: int32 [k], ops; the first is active, a negative index stands for no op.
-            gate: float32 [k], takes the gradient of each op's gate.
+            active: scalar int32, the op that runs with a gradient to x.
+            others: of each further gate the op, scalar int32; the active op may be among them and is not run again.
+            gate: float32 [1 + others], takes the gradient of each op's gate, the active one's first.
 
         Returns:
             The block's output with the active op, shortcut included.
         """
-        active = self._op_output(x, involved[0])
-        still = tf.stop_gradient(x)
-        others = [self._op_output(still, tf.maximum(involved[k], 0)) for k in range(1, involved.shape[0])]
-        y = gates.binary_gate(gate, active, *others)
-        return x + y if self.block.shortcut else y
 
-    def run_all_gated(self, x: tf.Tensor, active: tf.Tensor, gate: tf.Tensor) -> tf.Tensor:
-        """As `run_gated` with every op observed: gate is float32 [ops], active a scalar int32."""
-        output = self._op_output(x, active)
-        still = tf.stop_gradient(x)
-        others = [branch() for branch in self._op_branches(still)]
-        # The active op is one of the others too: its gate gradient is read there, the first one is dropped.
-        y = gates.binary_gate(tf.concat([[0.0], gate], 0), output, *others)
+        def run(candidate, x, probe, update_stats):
+            return tf.zeros_like(x) if candidate is None else candidate.run(x)
+
+        def observe(upstream, output):
+            still = _after(upstream, x)
+            own = gates.product(upstream, output)
+            return tf.stack([own, *(self._observed(upstream, still, active, other, own) for other in others)])
+
+        y = gates.binary_gate(gate, self._run(run, x, active, None), observe)
         return x + y if self.block.shortcut else y
 
     def update(self, index: tf.Tensor | None, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float,
@@ -112,23 +113,70 @@ class MixedOp(keras.layers.Layer):
         branches = [branch(candidate) for candidate in self.candidates]
         branches[0]() if index is None else tf.switch_case(index, branches)
 
-    def _op_output(self, x, index):
-        return self._switch(x, index, self._op_branches(x))
+    def _observed(self, upstream, x, active, other, own):
+        """<dL/dy, o> of an op that is not on the path; the active op's own product if it is that."""
 
-    def _op_branches(self, x):
         def branch(candidate):
-            return lambda: tf.zeros_like(x) if candidate is None else candidate.run(x)
+            return lambda: tf.constant(0.0) if candidate is None else gates.product(upstream, candidate.run(x))
 
-        return [branch(candidate) for candidate in self.candidates]
+        branches = [branch(candidate) for candidate in self.candidates]
+        if isinstance(other, int):
+            return tf.cond(tf.equal(active, other), lambda: own, branches[other])
+        return tf.switch_case(other, branches)
 
-    def _switch(self, x, index, branches):
+    def _run(self, run, x, index, probe):
+        """`run(candidate, x, probe, update_stats)` of the op at `index`, or of the only one."""
+        if not self._recompute:
+            return self._switch(index, [functools.partial(run, candidate, x, probe, probe is not None)
+                                        for candidate in self.candidates], x)
+        return self._recomputed(run, x, index, new_probe() if probe is None else probe, probe is not None)
+
+    def _recomputed(self, run, x, index, probe, update_stats):
+        """As `_run`, keeping nothing but x for the gradient: the op runs once more in the backward pass."""
+
+        @tf.custom_gradient
+        def forward(x, probe):
+            y = self._switch(index, [functools.partial(run, candidate, x, None, update_stats)
+                                     for candidate in self.candidates], x)
+
+            def gradient(upstream, variables=None):
+                again = _after(upstream, x)
+
+                def branch(candidate):
+                    def differentiate():
+                        inner = new_probe()
+                        with tf.GradientTape(watch_accessed_variables=False) as tape:
+                            tape.watch([again, inner])
+                            y = run(candidate, again, inner if update_stats else None, False)
+                        return tape.gradient(y, [again, inner], upstream, unconnected_gradients="zero")
+
+                    return differentiate
+
+                gradients = self._switch(index, [branch(candidate) for candidate in self.candidates])
+                return tuple(gradients) if variables is None else (tuple(gradients), [None] * len(variables))
+
+            return y, gradient
+
+        return forward(x, probe)
+
+    def _switch(self, index, branches, x=None):
         if len(branches) == 1:
             return branches[0]()
         y = tf.switch_case(index, branches)
-        if len(x.shape) == 4:
+        if x is not None and len(x.shape) == 4:
             side = [-(-size // self.block.strides) for size in self._input_shape[:2]]
             y.set_shape([x.shape[0], *side, self.block.filters])
         return y
+
+
+def _after(upstream: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """x, not before upstream is there.
+
+    Without it TensorFlow runs what belongs to the backward pass of every block as soon as x is known, and
+    keeps all of it. It has no effect inside a branch.
+    """
+    with tf.control_dependencies([upstream]):
+        return tf.stop_gradient(tf.identity(x))
 
 
 def new_probe() -> tf.Tensor:

@@ -20,19 +20,20 @@ class Supernet(keras.Model):
         mask: bool [choices, ops], which entries are used.
     """
 
-    def __init__(self, space: Space, seed: int = 0, **kwargs):
+    def __init__(self, space: Space, seed: int = 0, recompute: bool = False, **kwargs):
         """Creates all weights.
 
         Args:
             space: at least one choice.
             seed: of the initial weights and alphas (normal with deviation 1e-3).
+            recompute: whether gradients run ops a second time instead of keeping what they need: see `MixedOp`.
             **kwargs: of the Keras model.
         """
         super().__init__(name=f"supernet_{space.name}", **kwargs)
         keras.utils.set_random_seed(seed)
         self.space = space
         shapes = space.input_shapes()
-        self.mixed_ops = [MixedOp(block, shapes[block.name]) for block in space.all_blocks]
+        self.mixed_ops = [MixedOp(block, shapes[block.name], recompute) for block in space.all_blocks]
         counts = [len(block.ops) for block in space.choices.values()]
         self.mask = np.arange(max(counts)) < np.array(counts)[:, None]
         start = 1e-3 * np.random.default_rng(seed).standard_normal(self.mask.shape) * self.mask
@@ -68,15 +69,21 @@ class Supernet(keras.Model):
         probe_of = dict(zip(self.mixed_ops, probes, strict=True))
         return self._thread(images, lambda op, x, row: op.run_path(x, None if row is None else path[row], probe_of[op]))
 
-    def run_gated(self, images: tf.Tensor, involved: tf.Tensor, gate_rows: list[tf.Tensor]) -> tf.Tensor:
-        """Logits with binary gates: see `MixedOp.run_gated`; involved int32 [choices, k], gates [k] a choice."""
-        return self._thread(images, lambda op, x, row: op.run_path(x, None) if row is None else
-                            op.run_gated(x, involved[row], gate_rows[row]))
+    def run_gated(self, images: tf.Tensor, active: tf.Tensor, others: list[list[tf.Tensor | int]],
+                  gate_rows: list[tf.Tensor]) -> tf.Tensor:
+        """Logits of one path with binary gates, in an architecture step: see `MixedOp.run_gated`.
 
-    def run_all_gated(self, images: tf.Tensor, path: tf.Tensor, gate_rows: list[tf.Tensor]) -> tf.Tensor:
-        """Logits with a gate for every op: see `MixedOp.run_all_gated`; gates [ops of the choice] a choice."""
+        Args:
+            images: [batch, height, width, channels].
+            active: int32 [choices], the path.
+            others: for each choice the further ops to observe.
+            gate_rows: for each choice float32 [1 + others], the active op's gate first; they take the gradients.
+
+        Returns:
+            Logits [batch, classes].
+        """
         return self._thread(images, lambda op, x, row: op.run_path(x, None) if row is None else
-                            op.run_all_gated(x, path[row], gate_rows[row]))
+                            op.run_gated(x, active[row], others[row], gate_rows[row]))
 
     def probes(self) -> list[tf.Tensor]:
         """One for each block: what a weight step differentiates by. See `mixed_op.new_probe`."""

@@ -50,7 +50,7 @@ def target(name: str, path: Path, known: dict[str, Path]) -> str:
 def main() -> None:
     """Writes the file."""
     known = modules()
-    head = ('"""One target for each module, made by scripts/make_build.py; PyPI packages come from the environment."""\n\n'
+    head = ('"""One target for each module, made by scripts/make_build.py; PyPI packages come with Python."""\n\n'
             'load("@rules_python//python:defs.bzl", "py_binary", "py_library")\n\n'
             'package(default_visibility = ["//visibility:public"])\n\nlicenses(["notice"])')
     rules = [target(name, path, known) for name, path in known.items()]

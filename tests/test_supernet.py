@@ -16,10 +16,10 @@ SMALL = space.mb_space("small", input_size=8, num_classes=4, stem=Block("stem", 
 LR, MOMENTUM, DECAY = 0.05, 0.9, 4e-5
 
 
-@pytest.fixture
-def net():
+@pytest.fixture(params=["keep", "recompute"])
+def net(request):
     """A supernet whose residual ops do not start as zero, so that every gradient is alive."""
-    net = supernet.Supernet(SMALL, seed=3)
+    net = supernet.Supernet(SMALL, seed=3, recompute=request.param == "recompute")
     rng = np.random.default_rng(5)
     for candidate in candidates(net):
         candidate.kernel.assign(candidate.kernel.numpy() + 0.1 * rng.normal(size=candidate.kernel.shape))
@@ -132,28 +132,37 @@ def brute_force_gate_gradients(net, batch, active):
     return loss, tape.gradient(loss, gate_rows)
 
 
+def gate_gradients(net, batch, active, others):
+    rows = [tf.zeros([1 + len(row)]) for row in others]
+
+    @tf.function(autograph=False)
+    def compute(active):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(rows)
+            loss = arch_updaters.cross_entropy(batch[1], net.run_gated(batch[0], active, others, rows))
+        return loss, tape.gradient(loss, rows)
+
+    return compute(tf.constant(active))
+
+
 @pytest.mark.parametrize("pairs", [[[0, 1], [6, 2], [3, 5], [1, 6]], [[4, 2], [3, 6], [0, 1], [6, 0]]])
 def test_two_path_gate_gradients_equal_brute_force(net, batch, pairs):
     pairs = np.array(pairs, np.int32)
-    rows = [tf.zeros([2]) for _ in pairs]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(rows)
-        loss = arch_updaters.cross_entropy(batch[1], net.run_gated(batch[0], tf.constant(pairs), rows))
+    loss, gradients = gate_gradients(net, batch, pairs[:, 0], [[tf.constant(pair[1])] for pair in pairs])
     expected_loss, expected = brute_force_gate_gradients(net, batch, pairs[:, 0])
     assert float(loss) == pytest.approx(float(expected_loss), abs=1e-5)
-    for mine, brute, pair in zip(tape.gradient(loss, rows), expected, pairs, strict=True):
+    for mine, brute, pair in zip(gradients, expected, pairs, strict=True):
         np.testing.assert_allclose(mine, brute.numpy()[pair], atol=1e-5)
 
 
 def test_all_path_gate_gradients_equal_brute_force(net, batch):
     active = np.array([2, 6, 0, 1], np.int32)
-    rows = [tf.zeros([len(block.ops)]) for block in net.space.choices.values()]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(rows)
-        loss = arch_updaters.cross_entropy(batch[1], net.run_all_gated(batch[0], tf.constant(active), rows))
+    others = [list(range(len(block.ops))) for block in net.space.choices.values()]
+    _, gradients = gate_gradients(net, batch, active, others)
     _, expected = brute_force_gate_gradients(net, batch, active)
-    for mine, brute in zip(tape.gradient(loss, rows), expected, strict=True):
-        np.testing.assert_allclose(mine, brute, atol=1e-5)
+    for mine, brute, index in zip(gradients, expected, active, strict=True):
+        np.testing.assert_allclose(mine[1:], brute, atol=1e-5)
+        np.testing.assert_allclose(mine[0], brute[index], atol=1e-5)
 
 
 @pytest.mark.parametrize("paths", arch_updaters.PATHS)
