@@ -4,16 +4,19 @@ import glob
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf import derive, gates, run_folder
+from pnas_tf import gates, run_folder
+from pnas_tf.arch import Arch
 from pnas_tf.cost import Cost
 from pnas_tf.errors import InputError
 from pnas_tf.searcher import Searcher
+from pnas_tf.space import Space
 
 KEPT_CHECKPOINTS = 2
 
@@ -21,19 +24,21 @@ KEPT_CHECKPOINTS = 2
 class SearchLog(keras.callbacks.Callback):
     """Writes the run folder of a search, epoch by epoch, and prints how far it is."""
 
-    def __init__(self, run_dir: str, cost: Cost, target: str, target_ms: float, printer=print):
+    def __init__(self, run_dir: str, cost: Cost, target: str, target_ms: float,
+                 derive: Callable[[Space, np.ndarray], Arch], printer: Callable[[str], object] = print):
         """Binds the folder.
 
         Args:
             run_dir: claimed already.
             cost: milliseconds of each op.
             target: name of the table's target.
-            target_ms: wanted milliseconds, or 0.
+            target_ms: wanted milliseconds.
+            derive: from the space and probs [choices, ops] to the arch that is written at each epoch.
             printer: takes each line for the terminal.
         """
         super().__init__()
         self._run_dir, self._cost, self._target, self._target_ms = run_dir, cost, target, target_ms
-        self._print = printer
+        self._derive, self._print = derive, printer
         self._lines = run_folder.read_metrics(run_dir)
         self._writer = tf.summary.create_file_writer(run_folder.path(run_dir, "logs"))
         self._epochs_run = 0
@@ -61,7 +66,7 @@ class SearchLog(keras.callbacks.Callback):
         self._epochs_run += 1
         searcher, seconds = self.model, time.monotonic() - self._epoch_begin
         probs = searcher.supernet.probs().numpy()
-        arch = derive.most_probable(searcher.supernet.space, probs)
+        arch = self._derive(searcher.supernet.space, probs)
         table_ms = self._cost.of_path(searcher.supernet.path(arch))
         line = {
             "kind": "search", "epoch": epoch,
@@ -87,9 +92,8 @@ class SearchLog(keras.callbacks.Callback):
                  f"train loss {line['train_loss']:.3f} acc {line['train_accuracy']:.3f}"]
         if "held_out_loss" in line:
             parts.append(f"held-out loss {line['held_out_loss']:.3f} acc {line['held_out_accuracy']:.3f}")
-        wanted = f" (target {self._target_ms:g})" if self._target_ms else ""
-        parts += [f"expected {line['expected_ms']:.3f} ms{wanted}", f"entropy {line['entropy']:.2f}",
-                  f"{_duration(left)} left"]
+        parts += [f"expected {line['expected_ms']:.3g} ms (target {self._target_ms:.3g})",
+                  f"entropy {line['entropy']:.2f}", f"{_duration(left)} left"]
         return ("\r" if sys.stderr.isatty() else "") + ", ".join(parts)
 
     def _tensorboard(self, line):

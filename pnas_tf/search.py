@@ -6,17 +6,46 @@ Writes run.flags, arch.json (each epoch), metrics.jsonl, logs/ (TensorBoard), ch
 inherited.weights.h5 into --run_dir. The same command on the same folder goes on where it was stopped.
 """
 
+import dataclasses
 import os
+from typing import Any
 
 from absl import flags
 
+from pnas_tf import arch as arch_lib
 from pnas_tf import latency_table, run_flags, run_folder, schedule, space
 from pnas_tf.errors import InputError
 
+# Of what a random network of the space takes: where to aim if no target is given.
+DEFAULT_TARGET = 0.75
 
-def run(*, search_space: space.Space, table: latency_table.LatencyTable, data, plan: schedule.Schedule,
-        run_dir: str, target_ms: float, latency_loss: str, latency_strength: float, arch_update: str, paths: str,
-        active_draw: str, batch_size: int, alpha_lr: float, label_smoothing: float, weight_decay: float, seed: int):
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How alpha learns; the defaults are those of the flags.
+
+    Attributes:
+        target_ms: wanted milliseconds, or 0 for `DEFAULT_TARGET`.
+        latency_loss: one of `cost.LATENCY_LOSSES`.
+        latency_strength: of add_linear.
+        arch_update: gradient or reinforce.
+        paths: two or all.
+        active_draw: even or softmax.
+        alpha_lr: 0 to scale it to the number of steps.
+    """
+
+    target_ms: float = 0.0
+    latency_loss: str = "lagrangian"
+    latency_strength: float = 0.1
+    arch_update: str = "gradient"
+    paths: str = "two"
+    active_draw: str = "even"
+    alpha_lr: float = 0.0
+
+
+def run(*, search_space: space.Space, table: latency_table.LatencyTable, data: Any, plan: schedule.Schedule,
+        run_dir: str, method: Method | None = None, batch_size: int = 256, label_smoothing: float = 0.1,
+        weight_decay: float = 4e-5, recompute: bool = False, seed: int = 0) -> arch_lib.Arch:
     """Searches, and leaves the result in the run folder.
 
     Args:
@@ -25,48 +54,32 @@ def run(*, search_space: space.Space, table: latency_table.LatencyTable, data, p
         data: from `data.load`.
         plan: phases and learning rates.
         run_dir: claimed already.
-        target_ms: wanted milliseconds, or 0 for the middle of the space's range.
-        latency_loss: one of `cost.LATENCY_LOSSES`.
-        latency_strength: of add_linear.
-        arch_update: gradient or reinforce.
-        paths: two or all.
-        active_draw: even or softmax.
+        method: how alpha learns.
         batch_size: images a step.
-        alpha_lr: 0 to scale it to the plan.
         label_smoothing: of weight steps.
         weight_decay: of weight steps.
+        recompute: whether to trade time for memory.
         seed: of everything random.
 
     Returns:
         The found arch, with its costs.
+
+    Raises:
+        InputError: if no network of the space can keep the target.
     """
     import tensorflow as tf
 
-    from pnas_tf import arch_updaters, callbacks, cost, searcher, supernet
+    from pnas_tf import callbacks, cost, searcher, supernet
 
     # The graph optimiser doubles the seconds to the first step of a supernet and gains nothing in the steps.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    net = supernet.Supernet(search_space, seed)
+    net = supernet.Supernet(search_space, seed, recompute)
     ms = cost.matrix(search_space, cost.milliseconds(table))
-    low, high = ms.range(net.mask)
-    target_ms = target_ms or (low + high) / 2
-    print(f"{search_space.name}: {len(search_space.choices)} choices, {search_space.size:.3g} archs, "
-          f"{net.count_weights():,} weights; {low:.3f} to {high:.3f} ms on {table.target}, target {target_ms:.3f} ms.")
-    if not low <= target_ms <= high:
-        raise InputError(f"No network of {search_space.name} takes {target_ms:g} ms on {table.target}: "
-                         f"ask for {low:.4g} to {high:.4g} ms (--target_ms).")
-    if arch_update == "reinforce":
-        updater = arch_updaters.ReinforceUpdater(net, ms, target_ms)
-    else:
-        loss = cost.latency_loss(latency_loss, target_ms, plan.arch_steps, latency_strength)
-        updater = arch_updaters.GradientUpdater(net, ms, loss, paths, active_draw)
-    ops = net.mask.shape[1]
-    observed = 2 if arch_update == "gradient" and paths == "two" else ops
-    alpha_lr = alpha_lr or schedule.alpha_lr(plan.arch_steps, ops, observed)
-    print(f"{data.train.size:,} training and {data.held_out.size:,} held-out images; {plan.steps:,} weight steps "
-          f"({plan.warmup_steps:,} of them warm-up), {plan.arch_steps:,} architecture steps at lr {alpha_lr:.3g}: "
-          f"an alpha can travel about {schedule.alpha_travel(alpha_lr, plan.arch_steps, ops, observed):.1f}.")
-    model = searcher.Searcher(net, updater, plan, seed=seed, label_smoothing=label_smoothing,
+    method = _with_target(method or Method(), net, ms, table.target)
+    alpha_lr = _alpha_lr(method, net, plan)
+    print(f"{data.train.size:,} training and {data.held_out.size:,} held-out images, {plan.steps:,} weight steps, "
+          f"{plan.warmup_steps:,} of them warm-up.")
+    model = searcher.Searcher(net, _updater(method, net, ms, plan), plan, seed=seed, label_smoothing=label_smoothing,
                               weight_decay=weight_decay)
     model.compile(searcher.alpha_optimizer(alpha_lr))
     done = callbacks.restore_checkpoint(model, run_dir)
@@ -75,20 +88,65 @@ def run(*, search_space: space.Space, table: latency_table.LatencyTable, data, p
     if done < plan.epochs:
         batches = searcher.alternating_batches(data.train, data.held_out, plan, batch_size, seed,
                                                done * plan.steps_per_epoch)
+        log = callbacks.SearchLog(run_dir, ms, table.target, method.target_ms, _derivation(method, ms))
         model.fit(batches, initial_epoch=done, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch, verbose=0,
-                  shuffle=False, callbacks=[callbacks.SearchLog(run_dir, ms, table.target, target_ms)])
-    return _finish(net, ms, table, target_ms, run_dir)
+                  shuffle=False, callbacks=[log])
+    return _finish(net, ms, table, method, run_dir)
 
 
-def _finish(net, ms, table, target_ms, run_dir):
+def _with_target(method, net, ms, target):
+    low, high = ms.range(net.mask)
+    uniform = net.mask / net.mask.sum(1, keepdims=True)
+    target_ms = method.target_ms or DEFAULT_TARGET * float(ms.expected(uniform.astype("float32")))
+    print(f"{net.space.name}: {len(net.space.choices)} choices, {net.space.size:.3g} archs, {net.count_weights():,} "
+          f"weights; {low:.3g} to {high:.3g} ms on {target}, target {target_ms:.3g} ms.")
+    if method.latency_loss != "none" and target_ms < low:
+        raise InputError(f"No network of {net.space.name} takes {target_ms:g} ms on {target}: "
+                         f"ask for {low:.4g} to {high:.4g} ms (--target_ms).")
+    return dataclasses.replace(method, target_ms=target_ms)
+
+
+def _updater(method, net, ms, plan):
+    from pnas_tf import arch_updaters, cost
+
+    if method.arch_update == "reinforce":
+        return arch_updaters.ReinforceUpdater(net, ms, method.target_ms)
+    loss = cost.latency_loss(method.latency_loss, method.target_ms, plan.arch_steps, method.latency_strength)
+    return arch_updaters.GradientUpdater(net, ms, loss, method.paths, method.active_draw)
+
+
+def _alpha_lr(method, net, plan):
+    ops = net.mask.shape[1]
+    observed = 2 if method.arch_update == "gradient" and method.paths == "two" else ops
+    lr = method.alpha_lr or schedule.alpha_lr(plan.arch_steps, ops, observed)
+    print(f"{plan.arch_steps:,} architecture steps at learning rate {lr:.3g}: an alpha can travel about "
+          f"{schedule.alpha_travel(lr, plan.arch_steps, ops, observed):.1f}.")
+    return lr
+
+
+def _derivation(method, ms):
+    from pnas_tf import derive
+
+    def derived(search_space, probs):
+        if method.latency_loss == "none":
+            return derive.most_probable(search_space, probs)
+        return derive.most_probable_within(search_space, probs, ms, method.target_ms)
+
+    return derived
+
+
+def _finish(net, ms, table, method, run_dir):
     from pnas_tf import derive, network
 
     probs = net.probs().numpy()
-    arch = derive.most_probable(net.space, probs)
+    arch, unlimited = _derivation(method, ms)(net.space, probs), derive.most_probable(net.space, probs)
+    if arch != unlimited:
+        print(f"The most probable op of each choice would take {ms.of_path(net.path(unlimited)):.3g} ms; "
+              "taken is the most probable network within the target.")
     model = network.build_network(arch)
     net.copy_weights_to(model, arch)
     model.save_weights(run_folder.path(run_dir, "inherited.weights.h5"))
-    arch = arch.with_costs(target=table.target, target_ms=target_ms, expected_ms=float(ms.expected(probs)),
+    arch = arch.with_costs(target=table.target, target_ms=method.target_ms, expected_ms=float(ms.expected(probs)),
                            table_ms=ms.of_path(net.path(arch)), params=network.count_params(model),
                            macs=network.count_macs(model))
     arch.save(run_folder.path(run_dir, "arch.json"))
@@ -104,7 +162,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the space.", 0, 8192)
     flags.DEFINE_integer("held_out_size", 0, "Training images kept for alpha; 0: chosen by the data set's size.", 0)
     flags.DEFINE_string("table", None, "Latency table: a file, or the name of a shipped one.")
-    flags.DEFINE_float("target_ms", 0.0, "Wanted milliseconds; 0: the middle of what the space can be.", 0)
+    flags.DEFINE_float("target_ms", 0.0, "Wanted milliseconds, never exceeded; 0: 0.75 of a random network's.", 0)
     flags.DEFINE_enum("latency_loss", "lagrangian", ["lagrangian", "add_linear", "mul_log", "none"],
                       "How expected latency joins the loss of the architecture step.")
     flags.DEFINE_float("latency_strength", 0.1, "Weight of the latency term of add_linear.", 0)
@@ -121,6 +179,8 @@ def _define_flags() -> None:
     flags.DEFINE_float("alpha_lr", 0.0, "Learning rate of alpha; 0: scaled to the number of steps.", 0)
     flags.DEFINE_float("label_smoothing", 0.1, "Of the weight steps.", 0, 1)
     flags.DEFINE_float("weight_decay", 4e-5, "Of the weights.", 0)
+    flags.DEFINE_enum("memory", "keep", ["keep", "recompute"],
+                      "What gradients need: kept, or computed again (less memory, more time).")
     flags.DEFINE_integer("max_steps", 0, "Squeezes the whole search into so many weight steps: a trial run.", 0)
     flags.DEFINE_integer("seed", 0, "Of initial weights, data order and sampled paths.", 0, 2**31 - 1)
     flags.DEFINE_string("run_dir", None, "Folder of the results.")
@@ -148,16 +208,15 @@ def _main() -> None:
     run_folder.claim(f.run_dir, run_flags.as_text())
     try:
         arch = run(search_space=search_space, table=table, data=data, plan=plan, run_dir=f.run_dir,
-                   target_ms=f.target_ms, latency_loss=f.latency_loss,
-                   latency_strength=f.latency_strength, arch_update=f.arch_update, paths=f.paths,
-                   active_draw=f.active_draw, batch_size=f.batch_size, alpha_lr=f.alpha_lr,
-                   label_smoothing=f.label_smoothing, weight_decay=f.weight_decay, seed=f.seed)
+                   method=Method(**{field.name: f[field.name].value for field in dataclasses.fields(Method)}),
+                   batch_size=f.batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
+                   recompute=f.memory == "recompute", seed=f.seed)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on after the last whole epoch.")
         raise
     costs = arch.costs
     print(f"\n{arch.draw()}\n\nFound: {costs['params']:,} parameters, {costs['macs']:,} MACs, "
-          f"{costs['table_ms']:.3f} ms by the table of {costs['target']} (target {costs['target_ms']:.3f} ms).\n"
+          f"{costs['table_ms']:.3g} ms by the table of {costs['target']} (target {costs['target_ms']:.3g} ms).\n"
           f"Results: {os.path.join(f.run_dir, 'arch.json')}\n"
           f"Next:    python -m pnas_tf.train --run_dir={f.run_dir}")
 

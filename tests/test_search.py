@@ -150,7 +150,7 @@ BAD = {
     "missing folder": (["--dataset=folder:/no/such/place"], "/no/such/place"),
     "missing table": (["--table=/no/table.jsonl"], "No latency table at /no/table.jsonl"),
     "no table": (["--table="], "--table=FILE"),
-    "impossible target": (["--target_ms=5000"], "--target_ms"),
+    "impossible target": (["--target_ms=0.00001"], "--target_ms"),
     "logarithm of little": (["--latency_loss=mul_log", "--target_ms=0.3"], "add_linear"),
     "stray argument": (["stray"], "stray"),
     "out of bounds": (["--batch_size=0"], "batch_size"),
