@@ -85,6 +85,22 @@ def run(run_dir: str) -> str:
     return path
 
 
+def summary(facts: Facts) -> str:
+    """The result in a few lines for the terminal; what is not known yet is left out."""
+    measured = facts.measured or {}
+    lines = [("Test accuracy", facts.train.get("test_accuracy"), format_percent),
+             ("Parameters", facts.cost("params"), lambda value: f"{value:,.0f}"),
+             ("MACs", facts.cost("macs"), lambda value: f"{value:,.0f}"),
+             ("Predicted", facts.cost("table_ms"), lambda value: f"{format_ms(value)} on {facts.target}"),
+             ("Measured", measured.get("measured_ms"), lambda value: f"{format_ms(value)} on {measured.get('target')}"),
+             ("Target", facts.target_ms, format_ms)]
+    found = [f"{name + ':':<15}{show(value)}" for name, value, show in lines if number(value) is not None]
+    files = [f"{mode}.tflite" for mode in MODES if os.path.exists(run_folder.path(facts.run_dir, f"{mode}.tflite"))]
+    kept = [name for name in ("arch.json", "model.keras", *files, "report.html")
+            if os.path.exists(run_folder.path(facts.run_dir, name))]
+    return "\n".join([*found, f"{'Files:':<15}{', '.join(kept)} in {facts.run_dir}"])
+
+
 def collect(run_dir: str) -> Facts:
     """Reads a run folder.
 
@@ -321,7 +337,12 @@ def main() -> None:
     """Entry point."""
     # Defined here and not on import: other entry points have a --run_dir too, and one process may import both.
     run_dir = flags.DEFINE_string("run_dir", None, "Folder of a search; report.html is written into it.", required=True)
-    run_flags.start(lambda: print(f"Report: {run(run_dir.value)}"))
+
+    def show():
+        path = run(run_dir.value)
+        print(f"{summary(collect(run_dir.value))}\nReport:        {path}")
+
+    run_flags.start(show)
 
 
 if __name__ == "__main__":

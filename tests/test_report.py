@@ -329,7 +329,17 @@ def test_entry_point(tmp_path):
     assert result.returncode == 1 and result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
     run_folder(tmp_path)
     result = start(f"--run_dir={tmp_path}")
-    assert result.returncode == 0 and result.stdout == f"Report: {tmp_path}/report.html\n", result.stderr
+    assert result.returncode == 0 and result.stdout.endswith(f"Report:        {tmp_path}/report.html\n"), result.stderr
+
+
+def test_summary_says_what_is_known_and_leaves_out_the_rest(tmp_path):
+    run_folder(tmp_path)
+    lines = dict(line.split(":", 1) for line in report.summary(report.collect(str(tmp_path))).splitlines())
+    costs = json.loads((tmp_path / "arch.json").read_text())["costs"]
+    assert lines["Parameters"].strip() == f"{costs['params']:,}"
+    assert lines["Predicted"].strip() == f"{report.format_ms(costs['table_ms'])} on {TARGET}"
+    (tmp_path / "train.json").unlink()
+    assert "Test accuracy" not in report.summary(report.collect(str(tmp_path)))
 
 
 def test_needs_no_tensorflow(tmp_path):

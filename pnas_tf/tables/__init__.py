@@ -1,0 +1,1 @@
+"""Latency tables that ship with the package."""
