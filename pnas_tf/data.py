@@ -8,10 +8,12 @@ Images that come as arrays stay in memory and are augmented by random crop and f
 folder stay files and are augmented as for ImageNet: random resized crop, flip, colour jitter.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from typing import Any
 
@@ -277,3 +279,24 @@ DATASETS: dict[str, Loader] = {
 
 # What follows the colon of a spec, for the data sets that take something there.
 ARGUMENTS = {"npz": "PATH", "folder": "PATH", "tfds": "NAME"}
+
+
+@contextlib.contextmanager
+def naming_broken_images() -> Iterator[None]:
+    """Turns TensorFlow's error about an image file that cannot be decoded into one line.
+
+    Raises:
+        InputError: in place of that error; others pass.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        text = " ".join(str(error).split())
+        named = re.search(r"\[(Not a JPEG[^]]*:)\] ?\[(?:b?['\"])?([^]'\"]*)", text)
+        if named:
+            raise InputError(f"{named[2]}: {named[1].rstrip(':')}.") from None
+        if re.search(r"jpe?g|png|bmp|gif|image", text, flags=re.IGNORECASE):
+            reason = text.partition("[[")[0].strip()[:200]
+            raise InputError(f"An image of the data set is broken: {reason}. Remove or save again such files.") \
+                from None
+        raise

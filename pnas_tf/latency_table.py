@@ -62,7 +62,8 @@ class LatencyTable:
         row = self.row(block_name, key)
         if row is None:
             raise InputError(f"Table {self.target} ({self.path}) has no row for {key}. "
-                             f"Measure it: {self._command(key)}")
+                             f"Measure it: python -m latency.build_table --space=SPACE --only={key.op} "
+                             f"--output={self._output()}")
         return row["median_ms"]
 
     def missing(self, space: Space) -> list[tuple[Block, OpKey]]:
@@ -75,13 +76,13 @@ class LatencyTable:
         if missing:
             key = missing[0][1]
             more = len({key for _, key in missing}) - 1
-            raise InputError(f"Table {self.target} ({self.path}) has no row for {key}"
-                             + (f" and {more} more" if more else "") + f". Measure them: {self._command(None)} "
-                             "with the flags of this search's space")
+            raise InputError(
+                f"Table {self.target} ({self.path}) has no row for {key}" + (f" and {more} more" if more else "")
+                + f". Measure them: python -m latency.build_table --space={space.name} --image_size={space.input_size} "
+                f"--image_channels={space.input_channels} --num_classes={space.num_classes} --output={self._output()}")
 
-    def _command(self, key: OpKey | None) -> str:
-        only = f" --only={key.op}" if key else ""
-        return f"python -m latency.build_table --space=SPACE{only} --output={self.path}"
+    def _output(self) -> str:
+        return self.path if self.path.endswith(".jsonl") else "TABLE.jsonl"  # not into a shipped one
 
 
 def read(path: str) -> LatencyTable:

@@ -70,6 +70,7 @@ def run(*, search_space: space.Space, table: latency_table.LatencyTable, data: A
     import tensorflow as tf
 
     from pnas_tf import callbacks, cost, searcher, supernet
+    from pnas_tf import data as data_lib
 
     # The graph optimiser doubles the seconds to the first step of a supernet and gains nothing in the steps.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
@@ -89,8 +90,9 @@ def run(*, search_space: space.Space, table: latency_table.LatencyTable, data: A
         batches = searcher.alternating_batches(data.train, data.held_out, plan, batch_size, seed,
                                                done * plan.steps_per_epoch)
         log = callbacks.SearchLog(run_dir, ms, table.target, method.target_ms, _derivation(method, ms))
-        model.fit(batches, initial_epoch=done, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch, verbose=0,
-                  shuffle=False, callbacks=[log])
+        with data_lib.naming_broken_images():
+            model.fit(batches, initial_epoch=done, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch,
+                      verbose=0, shuffle=False, callbacks=[log])
     return _finish(net, ms, table, method, run_dir)
 
 

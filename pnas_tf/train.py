@@ -40,6 +40,7 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, inherited: bool, epochs: int
     """
     import keras
 
+    from pnas_tf import data as data_lib
     from pnas_tf import network
 
     keras.utils.set_random_seed(seed)
@@ -53,11 +54,12 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, inherited: bool, epochs: int
     print(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
           f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
     begin = time.monotonic()
-    history = model.fit(data.train.batches(batch_size, augment=True, seed=seed), steps_per_epoch=steps,
-                        epochs=epochs, validation_data=data.held_out.batches(256), verbose=0, shuffle=False,
-                        callbacks=[_progress(epochs)]).history
-    model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
-    loss, accuracy = model.evaluate(data.test.batches(256), verbose=0)
+    with data_lib.naming_broken_images():
+        history = model.fit(data.train.batches(batch_size, augment=True, seed=seed), steps_per_epoch=steps,
+                            epochs=epochs, validation_data=data.held_out.batches(256), verbose=0, shuffle=False,
+                            callbacks=[_progress(epochs)]).history
+        model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
+        loss, accuracy = model.evaluate(data.test.batches(256), verbose=0)
     facts |= {"dataset": data.name, "seed": seed, "init": "inherited" if inherited else "scratch",
               "seconds": round(time.monotonic() - begin, 1), "test_images": data.test.size,
               "test_loss": float(loss), "test_accuracy": float(accuracy),

@@ -23,13 +23,18 @@ TINY = space.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
 def files(tmp_path_factory):
     """A space and a table of made-up prices, as a user would have them on disk."""
     folder = tmp_path_factory.mktemp("inputs")
-    (folder / "space.json").write_text(json.dumps(TINY.to_json()))
+    write_space(TINY, folder / "space.json", folder / "table.jsonl")
+    write_space(TINY.for_data(28, 3, 2), folder / "rgb.json", folder / "rgb.jsonl")
+    return folder
+
+
+def write_space(tiny, space_file, table_file):
+    space_file.write_text(json.dumps(tiny.to_json()))
     lines = [json.dumps(latency_table.header("test"))]
-    for number, key in enumerate(dict.fromkeys(key for _, key in TINY.op_keys())):
+    for number, key in enumerate(dict.fromkeys(key for _, key in tiny.op_keys())):
         ms = 0.01 * (1 + number)
         lines.append(json.dumps(latency_table.row(key, median_ms=ms, min_ms=ms, mean_ms=ms, std_ms=0.0, runs=1)))
-    (folder / "table.jsonl").write_text("\n".join(lines) + "\n")
-    return folder
+    table_file.write_text("\n".join(lines) + "\n")
 
 
 def command(files, run_dir, *more, module="pnas_tf.search"):
@@ -188,3 +193,18 @@ def test_help_is_quick_and_names_the_flags():
     result = run([sys.executable, "-m", "pnas_tf.search", "--help"])
     assert "--target_ms" in result.stdout and "--flagfile=quickstart.flags" in result.stdout
     assert "tensorflow" not in result.stderr.lower()
+
+
+@pytest.mark.parametrize("content, expected", [(b"no image at all", "broken.jpg: Not a JPEG"),
+                                               (b"\xff\xd8\xff\xe0 cut off", "broken")])
+def test_broken_image_is_one_line(files, tmp_path, content, expected):
+    for label in ("a", "b"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(6):
+            keras.utils.save_img(tmp_path / "photos" / label / f"{number}.jpg", np.zeros((32, 32, 3)))
+    (tmp_path / "photos" / "a" / "broken.jpg").write_bytes(content)
+    result = run(command(files, tmp_path / "run", f"--dataset=folder:{tmp_path}/photos", "--image_size=28",
+                         f"--space={files}/rgb.json", f"--table={files}/rgb.jsonl"))
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    # The JPEG library says its own lines first.
+    assert result.stderr.splitlines()[-1].startswith("Error: ") and expected in result.stderr.splitlines()[-1]
