@@ -25,7 +25,7 @@ class SearchLog(keras.callbacks.Callback):
     """Writes the run folder of a search, epoch by epoch, and prints how far it is."""
 
     def __init__(self, run_dir: str, cost: Cost, target: str, target_ms: float,
-                 derive: Callable[[Space, np.ndarray], Arch], printer: Callable[[str], object] = print):
+                 derive: Callable[[Space, np.ndarray], Arch]):
         """Binds the folder.
 
         Args:
@@ -34,11 +34,10 @@ class SearchLog(keras.callbacks.Callback):
             target: name of the table's target.
             target_ms: wanted milliseconds.
             derive: from the space and probs [choices, ops] to the arch that is written at each epoch.
-            printer: takes each line for the terminal.
         """
         super().__init__()
         self._run_dir, self._cost, self._target, self._target_ms = run_dir, cost, target, target_ms
-        self._derive, self._print = derive, printer
+        self._derive = derive
         self._lines = run_folder.read_metrics(run_dir)
         self._writer = tf.summary.create_file_writer(run_folder.path(run_dir, "logs"))
         self._epochs_run = 0
@@ -83,7 +82,7 @@ class SearchLog(keras.callbacks.Callback):
                         table_ms=table_ms).save(run_folder.path(self._run_dir, "arch.json"))
         self._tensorboard(line)
         save_checkpoint(searcher, self._run_dir, epoch + 1)
-        self._print(self._progress(line))
+        print(self._progress(line), flush=True)
 
     def _progress(self, line: dict[str, Any]) -> str:
         schedule = self.model.schedule
