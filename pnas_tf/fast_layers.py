@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 # Up to this side of a map the filter gradient goes by one matrix product for each channel.
-_SMALL_SIDE = 7
+SMALL_SIDE = 7
 
 
 def __getattr__(name: str):
@@ -104,22 +104,24 @@ def depthwise_conv(x: tf.Tensor, kernel: tf.Tensor, strides: int) -> tf.Tensor:
             else:
                 x_gradient = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
                     input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, strides=steps, padding="SAME")
-            small = x.shape[1] <= _SMALL_SIDE
-            return x_gradient, (_filter_gradient_small if small else _filter_gradient)(x, upstream, side, strides)
+            small = x.shape[1] <= SMALL_SIDE
+            return x_gradient, (filter_gradient_small if small else filter_gradient)(x, upstream, side, strides)
 
         return tf.nn.depthwise_conv2d(x, kernel, steps, "SAME"), gradient
 
     return convolve(x, kernel)
 
 
-def _filter_gradient(x, upstream, side, strides):
+def filter_gradient(x: tf.Tensor, upstream: tf.Tensor, side: int, strides: int) -> tf.Tensor:
+    """Gradient [side, side, channels, 1] of a depthwise filter, by explicit padding (SAME's own amounts)."""
     before, after = _same_padding(x.shape[1], side, strides)
     return tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
         input=x, filter_sizes=[side, side, x.shape[3], 1], out_backprop=upstream, strides=[1, strides, strides, 1],
         padding="EXPLICIT", explicit_paddings=[0, 0, before, after, before, after, 0, 0])
 
 
-def _filter_gradient_small(x, upstream, side, strides):
+def filter_gradient_small(x: tf.Tensor, upstream: tf.Tensor, side: int, strides: int) -> tf.Tensor:
+    """As `filter_gradient`: products of all positions with all positions for each channel, summed along diagonals."""
     height, channels, out = x.shape[1], x.shape[3], upstream.shape[1]
     inputs = tf.transpose(tf.reshape(x, [-1, height * height, channels]), [2, 1, 0])
     outputs = tf.transpose(tf.reshape(upstream, [-1, out * out, channels]), [2, 0, 1])
