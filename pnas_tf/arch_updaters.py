@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from pnas_tf import gates
-from pnas_tf.cost import Cost, LatencyLoss
+from pnas_tf.cost import Cost, LatencyLoss, Reward
 from pnas_tf.supernet import Supernet
 
 PATHS = ("two", "all")
@@ -101,21 +101,20 @@ class ReinforceUpdater(keras.layers.Layer):
         baseline: moving average of the mean reward; 0 before the first update.
     """
 
-    def __init__(self, supernet: Supernet, cost: Cost, target_ms: float, samples: int = 10, exponent: float = 0.1,
+    def __init__(self, supernet: Supernet, cost: Cost, reward: Reward, samples: int = 10,
                  baseline_decay: float = 0.9):
         """Prepares the step.
 
         Args:
             supernet: whose alpha learns.
             cost: milliseconds of each op.
-            target_ms: T of the reward acc * (T / ms) ** exponent; 0 for accuracy alone.
+            reward: of a sampled network, see `cost.reward`.
             samples: networks an update.
-            exponent: of the latency factor.
             baseline_decay: share of the old baseline that stays at an update.
         """
         super().__init__(name="reinforce_updater")
-        self._supernet, self._cost, self._target_ms = supernet, cost, target_ms
-        self._samples, self._exponent, self._decay = samples, exponent, baseline_decay
+        self._supernet, self._cost, self._reward_of = supernet, cost, reward
+        self._samples, self._decay = samples, baseline_decay
         self.baseline = self.add_weight(name="baseline", shape=(), initializer="zeros", trainable=False)
         self.updates = self.add_weight(name="updates", shape=(), dtype="int32", initializer="zeros", trainable=False)
         self._evaluate = tf.function(self._reward, autograph=False)
@@ -136,8 +135,7 @@ class ReinforceUpdater(keras.layers.Layer):
         logits = self._supernet(images, path)
         accuracy = accuracy_of(labels, logits)
         ms = self._cost.fixed + tf.reduce_sum(tf.gather(self._cost.matrix, path, batch_dims=1))
-        factor = (self._target_ms / ms) ** self._exponent if self._target_ms else 1.0
-        return path, accuracy * factor, cross_entropy(labels, logits), accuracy
+        return path, self._reward_of(accuracy, ms), cross_entropy(labels, logits), accuracy
 
     def _policy_step(self, paths, rewards, optimizer):
         alpha, mask = self._supernet.alpha, self._supernet.mask
@@ -145,9 +143,7 @@ class ReinforceUpdater(keras.layers.Layer):
         # The baseline that is subtracted does not contain the rewards it is subtracted from.
         baseline = tf.where(self.updates.value > 0, self.baseline.value, mean)
         probs = gates.probabilities(alpha.value, mask)
-        # d(-log p(path)) / dalpha = probs - one_hot(path), weighed by each network's advantage.
-        push = (probs[None] - tf.one_hot(paths, mask.shape[1])) * (rewards - baseline)[:, None, None]
-        optimizer.apply([tf.reduce_mean(push, axis=0) * tf.cast(mask, tf.float32)], [alpha])
+        optimizer.apply([gates.policy_gradient(probs, paths, rewards - baseline)], [alpha])
         self.baseline.assign(self._decay * baseline + (1.0 - self._decay) * mean)
         self.updates.assign_add(1)
         return self._cost.expected(probs)

@@ -117,6 +117,24 @@ def alpha_gradient(alpha: tf.Tensor, involved: tf.Tensor, gate_gradient: tf.Tens
     return tf.reduce_sum(gradient[..., None] * spread, axis=1)
 
 
+def policy_gradient(probs: tf.Tensor, paths: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
+    """REINFORCE: gradient of alpha whose descent makes paths with an advantage likelier (paper section 3.3.1).
+
+    The mean over samples of advantage * d(-ln p(path)) / dalpha; an unbiased estimate of minus the gradient of
+    the expected reward.
+
+    Args:
+        probs: float32 [choices, ops], what the paths were drawn from.
+        paths: int32 [samples, choices].
+        advantages: float32 [samples], reward less baseline.
+
+    Returns:
+        float32 [choices, ops]; 0 for ops that a choice lacks.
+    """
+    push = probs[None] - tf.one_hot(paths, probs.shape[1])
+    return tf.reduce_mean(push * advantages[:, None, None], axis=0)
+
+
 def rescale(new_alpha: tf.Tensor, old_alpha: tf.Tensor, pairs: tf.Tensor) -> tf.Tensor:
     """Shifts the two updated alphas of each choice so that all other probabilities stay as they were.
 

@@ -7,7 +7,6 @@ leaves out what is not there yet, so it may be written at any time during a run.
 """
 
 import dataclasses
-import json
 import math
 import os
 import shlex
@@ -25,7 +24,6 @@ from pnas_tf.errors import InputError
 from pnas_tf.plots import number
 
 MODES = ("float32", "float16", "int8", "int8_qat")
-MAX_METRICS_BYTES = 200_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +112,7 @@ def collect(run_dir: str) -> Facts:
         raise InputError(f"{run_dir}: no such folder. Give --run_dir the folder of a search.")
     arch = arch_lib.from_json(space_lib.read_json(path("arch.json")), path("arch.json")) \
         if os.path.exists(path("arch.json")) else None
-    epochs = read_epochs(path("metrics.jsonl")) if os.path.exists(path("metrics.jsonl")) else []
+    epochs = run_folder.read_metrics(run_dir)
     if arch is None and not epochs:
         raise InputError(f"{run_dir}: nothing to report, neither arch.json nor an epoch in metrics.jsonl. "
                          "Search first: python -m pnas_tf.search --flagfile=quickstart.flags "
@@ -124,33 +122,6 @@ def collect(run_dir: str) -> Facts:
     train = _read_object(path("train.json")) if os.path.exists(path("train.json")) else {}
     used = run_folder.read_flags(path("run.flags")) if os.path.exists(path("run.flags")) else {}
     return Facts(run_dir, arch, epochs, train, exports, used)
-
-
-def read_epochs(path: str) -> list[dict[str, Any]]:
-    """The epochs of a search from metrics.jsonl, in order; of one logged twice the later line counts.
-
-    Raises:
-        InputError: if the file cannot be read or a line is not JSON; a half last line is ignored.
-    """
-    try:
-        if os.path.getsize(path) > MAX_METRICS_BYTES:
-            raise InputError(f"{path}: larger than {MAX_METRICS_BYTES} bytes; this is not one of our files.")
-        with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    epochs = {}
-    for line_number, line in enumerate(lines, start=1):
-        try:
-            entry = json.loads(line) if line.strip() else {}
-        except (ValueError, RecursionError):
-            if line_number == len(lines):
-                break
-            raise InputError(f"{path}, line {line_number}: not valid JSON. Remove the line.") from None
-        epoch = number(entry.get("epoch")) if isinstance(entry, dict) and entry.get("kind") == "search" else None
-        if epoch is not None:
-            epochs[epoch] = entry
-    return [epochs[epoch] for epoch in sorted(epochs)]
 
 
 def _read_object(path: str) -> dict[str, Any]:

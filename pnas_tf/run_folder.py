@@ -7,6 +7,8 @@ from typing import Any
 from pnas_tf import arch
 from pnas_tf.errors import InputError
 
+MAX_METRICS_BYTES = 500_000_000
+
 
 def path(run_dir: str, *names: str) -> str:
     """A file of the run folder."""
@@ -39,16 +41,32 @@ def claim(run_dir: str, flags_text: str) -> None:
 
 
 def read_metrics(run_dir: str) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line that was cut off is left out."""
-    lines = []
-    if os.path.exists(path(run_dir, "metrics.jsonl")):
-        with open(path(run_dir, "metrics.jsonl"), encoding="utf-8") as file:
-            for text in file:
-                try:
-                    lines.append(json.loads(text))
-                except ValueError:
-                    break
-    return lines
+    """The epochs of a search from metrics.jsonl, in order; of one logged twice the later line counts.
+
+    Raises:
+        InputError: if the file cannot be read or a line is not JSON; a half last line is ignored.
+    """
+    file_path, epochs = path(run_dir, "metrics.jsonl"), {}
+    if not os.path.exists(file_path):
+        return []
+    try:
+        if os.path.getsize(file_path) > MAX_METRICS_BYTES:
+            raise InputError(f"{file_path}: larger than {MAX_METRICS_BYTES} bytes; this is not one of our files.")
+        with open(file_path, "rb") as file:
+            lines = file.read().split(b"\n")
+    except OSError as error:
+        raise InputError(f"{file_path}: cannot be read ({error.strerror}).") from None
+    for line_number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line) if line.strip() else {}
+        except (ValueError, RecursionError):
+            if line_number == len(lines):
+                break
+            raise InputError(f"{file_path}, line {line_number}: not valid JSON. Remove the line.") from None
+        epoch = entry.get("epoch") if isinstance(entry, dict) and entry.get("kind") == "search" else None
+        if isinstance(epoch, int) and not isinstance(epoch, bool):
+            epochs[epoch] = entry
+    return [epochs[epoch] for epoch in sorted(epochs)]
 
 
 def write_metrics(run_dir: str, lines: list[dict[str, Any]]) -> None:

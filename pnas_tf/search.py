@@ -31,6 +31,8 @@ class Method:
         arch_update: gradient or reinforce.
         paths: two or all.
         active_draw: even or softmax.
+        reward: one of `cost.REWARDS`, for reinforce.
+        reinforce_samples: networks of an update, for reinforce.
         alpha_lr: 0 to scale it to the number of steps.
     """
 
@@ -40,6 +42,8 @@ class Method:
     arch_update: str = "gradient"
     paths: str = "two"
     active_draw: str = "even"
+    reward: str = "paper"
+    reinforce_samples: int = 10
     alpha_lr: float = 0.0
 
 
@@ -112,7 +116,8 @@ def _updater(method, net, ms, plan):
     from pnas_tf import arch_updaters, cost
 
     if method.arch_update == "reinforce":
-        return arch_updaters.ReinforceUpdater(net, ms, method.target_ms)
+        reward = cost.reward(method.reward, method.target_ms)
+        return arch_updaters.ReinforceUpdater(net, ms, reward, method.reinforce_samples)
     loss = cost.latency_loss(method.latency_loss, method.target_ms, plan.arch_steps, method.latency_strength)
     return arch_updaters.GradientUpdater(net, ms, loss, method.paths, method.active_draw)
 
@@ -172,6 +177,8 @@ def _define_flags() -> None:
     flags.DEFINE_enum("paths", "two", ["two", "all"], "Ops observed in a gradient step.")
     flags.DEFINE_enum("active_draw", "even", ["even", "softmax"],
                       "Which op of a sampled pair is active: either, or by their probabilities.")
+    flags.DEFINE_enum("reward", "paper", ["paper", "mnas", "abs"], "What reinforce raises.")
+    flags.DEFINE_integer("reinforce_samples", 10, "Networks sampled for an update of reinforce.", 1)
     flags.DEFINE_integer("batch_size", 256, "Images a step.", 1)
     flags.DEFINE_integer("warmup_epochs", 40, "Epochs before alpha starts to learn.", 0)
     flags.DEFINE_integer("search_epochs", 120, "Epochs with architecture steps.", 1)

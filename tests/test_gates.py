@@ -139,3 +139,47 @@ def test_sampling_is_a_function_of_the_seed():
                            for seed in ([3, 4], [3, 4], [3, 5]))
     np.testing.assert_array_equal(first, again)
     assert np.any(first.numpy() != other.numpy())
+
+
+def test_reinforce_estimates_the_gradient_of_the_expected_reward():
+    """Against the exact expectation over all 12 paths, differentiated by finite differences."""
+    rewards = np.random.default_rng(3).uniform(size=(3, 4))
+
+    def expected(row):
+        probs = gates.probabilities(row.astype(np.float32), MASK).numpy()
+        return float(probs[0, :3] @ rewards @ probs[1])
+
+    exact = np.zeros((2, 4))
+    for index in np.ndindex(2, 4):
+        step = np.zeros((2, 4))
+        step[index] = 1e-2
+        exact[index] = (expected(ROW + step) - expected(ROW - step)) / 2e-2
+    paths = _sample(gates.sample_path, ROW, MASK, 40000)
+    gained = rewards[paths[:, 0], paths[:, 1]]
+    for baseline in (0.0, gained.mean()):
+        estimate = gates.policy_gradient(gates.probabilities(ROW, MASK), paths, (gained - baseline).astype(np.float32))
+        np.testing.assert_allclose(estimate, -exact, atol=5 / np.sqrt(len(paths)))
+
+
+def test_all_path_gradient_is_exact_for_a_loss_that_is_linear_in_the_gates():
+    """Averaged over sampled active ops, dL/dg is the loss of each op: the exact gradient of the expected loss."""
+    losses = np.array([[0.3, -1.0, 2.0, 0.5]], np.float32)
+    alpha = tf.constant(ALPHA)
+    with tf.GradientTape() as tape:
+        tape.watch(alpha)
+        expected = tf.reduce_sum(tf.nn.softmax(alpha) * losses)
+    estimate = gates.alpha_gradient(ALPHA, np.array([[0, 1, 2, 3]], np.int32), losses)
+    np.testing.assert_allclose(estimate, tape.gradient(expected, alpha), atol=1e-6)
+
+
+def test_two_path_gradient_is_exact_for_each_pair_of_a_linear_loss():
+    """For the loss conditioned on the sampled pair it is the exact gradient, for every pair."""
+    losses = np.array([0.3, -1.0, 2.0, 0.5], np.float32)
+    for pair in [(0, 1), (2, 0), (3, 1)]:
+        alpha = tf.constant(ALPHA)
+        with tf.GradientTape() as tape:
+            tape.watch(alpha)
+            probs = tf.nn.softmax(tf.gather(alpha[0], pair))
+            expected = tf.reduce_sum(probs * losses[list(pair)])
+        estimate = gates.alpha_gradient(ALPHA, np.array([pair], np.int32), losses[list(pair)][None])
+        np.testing.assert_allclose(estimate, tf.convert_to_tensor(tape.gradient(expected, alpha)), atol=1e-6)

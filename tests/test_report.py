@@ -15,6 +15,7 @@ from PIL import Image
 
 from pnas_tf import arch as arch_lib
 from pnas_tf import plots, report
+from pnas_tf import run_folder as run_folder_lib
 from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
 from pnas_tf.space import SPACES
@@ -275,8 +276,8 @@ def test_epoch_logged_twice_counts_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"kind": "search", "epoch": 1, "entropy": 3}\n\n{"kind": "search", "epoch": 0}\n'
                     '{"kind": "train", "epoch": 5}\n{"kind": "search", "epoch": 1, "entropy": 2}\n{"ki')
-    assert report.read_epochs(str(path)) == [{"kind": "search", "epoch": 0},
-                                             {"kind": "search", "epoch": 1, "entropy": 2}]
+    assert run_folder_lib.read_metrics(str(tmp_path)) == [{"kind": "search", "epoch": 0},
+                                                          {"kind": "search", "epoch": 1, "entropy": 2}]
 
 
 def test_a_long_search_of_many_choices_stays_small(tmp_path):

@@ -244,7 +244,7 @@ def test_reinforce_moves_towards_the_rewarded_op(batch):
     """With one choice's op free and all others dear, the latency factor alone decides."""
     net = supernet.Supernet(SMALL, seed=2)
     ms = cost.matrix(SMALL, lambda name, key: 0.01 if name != "b01" or key.op == "mb_k3_e3" else 100.0)
-    updater = arch_updaters.ReinforceUpdater(net, ms, target_ms=1.0, samples=8, exponent=1.0)
+    updater = arch_updaters.ReinforceUpdater(net, ms, lambda accuracy, ms: (1.0 + accuracy) / ms, samples=8)
     optimizer = searcher.alpha_optimizer(0.05)
     optimizer.build([net.alpha])
     before = net.probs().numpy()[0, 0]
