@@ -89,7 +89,12 @@ def test_same_command_on_a_finished_folder_ends_at_once_with_the_same_arch(finis
 
 def test_interrupted_search_goes_on_to_the_same_result(finished, files, tmp_path):
     run_dir, _ = finished
-    with subprocess.Popen(command(files, tmp_path / "run"), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+
+    def take_signals():  # a shell's background job, as CI may be, ignores SIGINT, and so would what it starts
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command(files, tmp_path / "run"), cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                          preexec_fn=take_signals) as process:
         for line in process.stdout:
             if line.startswith("epoch 1/4"):  # next comes a step that is compiled first: time enough
                 process.send_signal(signal.SIGINT)
