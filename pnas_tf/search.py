@@ -211,14 +211,17 @@ def _main() -> None:
     search_space = search_space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
     table.check_covers(search_space)
     _warn_classifier(table, search_space)
-    plan = schedule.Schedule(data.train.steps_per_epoch(f.batch_size), f.warmup_epochs,
+    batch_size = min(f.batch_size, data.train.size)
+    if batch_size < f.batch_size:
+        print(f"Batches of {batch_size}: there are no more training images.")
+    plan = schedule.Schedule(data.train.steps_per_epoch(batch_size), f.warmup_epochs,
                              f.search_epochs, f.arch_every, f.warmup_lr, f.lr)
     plan = plan.squeezed(f.max_steps) if f.max_steps else plan
     run_folder.claim(f.run_dir, run_flags.as_text())
     try:
         arch = run(search_space=search_space, table=table, data=data, plan=plan, run_dir=f.run_dir,
                    method=Method(**{field.name: f[field.name].value for field in dataclasses.fields(Method)}),
-                   batch_size=f.batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
+                   batch_size=batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
                    recompute=f.memory == "recompute", seed=f.seed)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on after the last whole epoch.")

@@ -157,7 +157,7 @@ def _main() -> None:
                          data_dir=f.data_dir or used.get("data_dir"))
     space = arch.space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
     facts = run(arch=arch_lib.Arch(space, arch.ops, arch.costs), data=data, run_dir=f.run_dir,
-                inherited=f.init == "inherited", epochs=f.epochs, batch_size=f.batch_size,
+                inherited=f.init == "inherited", epochs=f.epochs, batch_size=min(f.batch_size, data.train.size),
                 lr=f.lr, momentum=f.momentum, weight_decay=f.weight_decay,
                 label_smoothing=f.label_smoothing, dropout=f.dropout, seed=f.seed)
     print(f"\nTest accuracy {100 * facts['test_accuracy']:.2f} % on {facts['test_images']:,} images, trained in "
