@@ -34,7 +34,9 @@ def run(*, table: LatencyTable, archs: Sequence[Arch]) -> dict[str, Any]:
     """
     from tqdm import tqdm
 
-    predicted = [sum(table.ms(block.name, key) for block, key in arch.op_keys()) for arch in archs]
+    from pnas_tf import cost
+
+    predicted = [cost.of_arch(arch, cost.milliseconds(table)) for arch in archs]
     device = measure.from_header(table.header, table.path)
     builds = [measure.network_build(arch) for arch in archs]
     measured = [times["median_ms"] for times in tqdm(device.measure(builds), total=len(archs), unit="network")]

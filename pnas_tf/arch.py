@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -81,6 +82,12 @@ class Arch:
                 f" /{block.strides}" if block.strides > 1 else "") + (" + shortcut" if block.shortcut else "")
             lines.append(f"  {block.name:<10} {shape:<12} {text}")
         return "\n".join(lines)
+
+
+def from_path(space: Space, path: Sequence[int]) -> Arch:
+    """The arch of op indices, one for each choice of a space in order."""
+    return Arch(space, {name: block.ops[int(index)]
+                        for (name, block), index in zip(space.choices.items(), path, strict=True)})
 
 
 def from_json(data: Any, where: str = "arch") -> Arch:

@@ -204,14 +204,13 @@ class _Layout:
 
     Attributes:
         used: number of weights.
-        size: length of the vector.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, ...]]):
         self._shapes = list(shapes)
         self._sizes = [math.prod(shape) for shape in shapes]
         self._rows = [-(-size // ALIGNED) for size in self._sizes]
-        self.used, self.size = sum(self._sizes), sum(self._rows) * ALIGNED
+        self.used = sum(self._sizes)
 
     def pack(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """Values in the order of the shapes -> the vector."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pnas_tf.arch import Arch
+from pnas_tf.arch import Arch, from_path
 from pnas_tf.cost import Cost
 from pnas_tf.space import Space
 
@@ -17,7 +17,7 @@ def most_probable(space: Space, probs: np.ndarray) -> Arch:
         space: what was searched.
         probs: float [choices, ops], 0 for ops that a choice lacks.
     """
-    return _arch(space, np.argmax(probs, axis=1))
+    return from_path(space, np.argmax(probs, axis=1))
 
 
 def most_probable_within(space: Space, probs: np.ndarray, cost: Cost, limit: float) -> Arch | None:
@@ -54,7 +54,7 @@ def most_probable_within(space: Space, probs: np.ndarray, cost: Cost, limit: flo
     for parents, chosen in reversed(history):
         path.append(int(chosen[index]))
         index = int(parents[index])
-    return _arch(space, path[::-1])
+    return from_path(space, path[::-1])
 
 
 def _frontier(costs, scores, limit):
@@ -68,8 +68,3 @@ def _frontier(costs, scores, limit):
         if improves.sum() <= MAX_FRONTIER:
             break
     return order[improves]
-
-
-def _arch(space, path):
-    return Arch(space, {name: block.ops[int(index)]
-                        for (name, block), index in zip(space.choices.items(), path, strict=True)})

@@ -1,7 +1,5 @@
 """The search as a Keras model: `fit` calls its `train_step`, which alternates weights and architecture."""
 
-from collections.abc import Callable
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -11,9 +9,6 @@ from pnas_tf.arch_updaters import accuracy_of, cross_entropy
 from pnas_tf.data import Part
 from pnas_tf.schedule import Schedule
 from pnas_tf.supernet import Supernet
-
-# (images, labels, seed, optimizer) -> scalars to log
-Update = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, keras.optimizers.Optimizer], dict[str, tf.Tensor]]
 
 
 class Searcher(keras.Model):

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf import gates
-from pnas_tf.arch import Arch
+from pnas_tf.arch import Arch, from_path
 from pnas_tf.mixed_op import MixedOp, new_probe
 from pnas_tf.space import Space
 
@@ -106,8 +106,7 @@ class Supernet(keras.Model):
 
     def arch(self, path: np.ndarray) -> Arch:
         """The arch of a path of op indices [choices]."""
-        return Arch(self.space, {name: block.ops[int(index)] for (name, block), index
-                                 in zip(self.space.choices.items(), path, strict=True)})
+        return from_path(self.space, path)
 
     def path(self, arch: Arch) -> np.ndarray:
         """The op indices of an arch of this space, int32 [choices]."""
