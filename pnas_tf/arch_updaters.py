@@ -3,11 +3,12 @@
 import keras
 import tensorflow as tf
 
-from pnas_tf import gates
+from pnas_tf import gates, replicas
 from pnas_tf.cost import Cost, LatencyLoss, Reward
 from pnas_tf.supernet import Supernet
 
 PATHS = ("two", "all")
+EXPECTED_LATENCIES = ("full", "pair")
 
 
 class GradientUpdater(keras.layers.Layer):
@@ -18,7 +19,7 @@ class GradientUpdater(keras.layers.Layer):
     """
 
     def __init__(self, supernet: Supernet, cost: Cost, latency_loss: LatencyLoss, paths: str = "two",
-                 active_draw: str = "even"):
+                 active_draw: str = "even", expected_latency: str = "full"):
         """Prepares the step.
 
         Args:
@@ -27,13 +28,18 @@ class GradientUpdater(keras.layers.Layer):
             latency_loss: joins cross-entropy and expected milliseconds.
             paths: `two` or `all`.
             active_draw: see `gates.sample_pairs`.
+            expected_latency: what the loss is told: `full`, the network's expectation; or `pair`, that over the ops
+                of the step alone, as if a two-path step had no others (as the original does). The two
+                differ for a loss that is not linear in milliseconds.
         """
         super().__init__(name="gradient_updater")
         if paths not in PATHS:
             raise ValueError(f"paths must be one of {PATHS}, got {paths!r}.")
+        if expected_latency not in EXPECTED_LATENCIES:
+            raise ValueError(f"expected_latency must be one of {EXPECTED_LATENCIES}, got {expected_latency!r}.")
         self._supernet, self._cost, self._latency_loss = supernet, cost, latency_loss
-        self._paths, self._active_draw = paths, active_draw
-        self._compiled = tf.function(self._step, autograph=False)
+        self._paths, self._active_draw, self._expected_latency = paths, active_draw, expected_latency
+        self._step_of_all = replicas.on_all(self._step)
         self.built = True
 
     def update(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
@@ -49,7 +55,7 @@ class GradientUpdater(keras.layers.Layer):
         Returns:
             Scalars to log: held_out_loss, held_out_accuracy, expected_ms.
         """
-        return self._compiled(images, labels, seed, optimizer)
+        return self._step_of_all(images, labels, seed, optimizer)
 
     def _step(self, images, labels, seed, optimizer):
         alpha, mask = self._supernet.alpha, self._supernet.mask
@@ -60,7 +66,9 @@ class GradientUpdater(keras.layers.Layer):
             involved = tf.where(mask, tf.range(mask.shape[1])[None], -1)
         gate_gradient, ce, accuracy = self._gate_gradient(images, labels, before, involved, seed)
         expected = self._cost.expected(gates.probabilities(before, mask))
-        ce_weight, ms_weight = self._loss_slopes(ce, expected)
+        told = expected if self._expected_latency == "full" else self._cost.expected(
+            gates.probabilities(before, gates.members(involved, mask.shape[1])))
+        ce_weight, ms_weight = self._loss_slopes(ce, told)
         # Expected latency is linear in the gates too: each op's milliseconds are its gate's gradient of it.
         op_ms = tf.gather(self._cost.matrix, tf.maximum(involved, 0), batch_dims=1)
         gradient = gates.alpha_gradient(before, involved, ce_weight * gate_gradient + ms_weight * op_ms)
@@ -72,20 +80,11 @@ class GradientUpdater(keras.layers.Layer):
     def _gate_gradient(self, images, labels, alpha, involved, seed):
         """Gradients of the gates of the involved ops [choices, k], cross-entropy and accuracy."""
         if self._paths == "two":
-            active, others = involved[:, 0], [[pair[1]] for pair in tf.unstack(involved)]
-        else:
-            active = gates.sample_path(alpha, self._supernet.mask, seed)
-            others = [list(range(count)) for count in self._supernet.mask.sum(1)]
-        rows = [tf.zeros([1 + len(row)]) for row in others]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(rows)
-            logits = self._supernet.run_gated(images, active, others, rows)
-            ce = cross_entropy(labels, logits)
-        gradients = tape.gradient(ce, rows)
-        if self._paths == "all":
-            # The active op is also one of all: its own gate stands first and is not needed twice.
-            gradients = [tf.pad(g[1:], [[0, involved.shape[1] + 1 - g.shape[0]]]) for g in gradients]
-        return tf.stack(gradients), ce, accuracy_of(labels, logits)
+            others = [[pair[1]] for pair in tf.unstack(involved)]
+            rows, ce, accuracy = gate_gradients(self._supernet, images, labels, involved[:, 0], others)
+            return tf.stack(rows), ce, accuracy
+        active = gates.sample_path(alpha, self._supernet.mask, seed)
+        return all_gate_gradients(self._supernet, images, labels, active)
 
     def _loss_slopes(self, ce, expected):
         with tf.GradientTape() as tape:
@@ -117,8 +116,8 @@ class ReinforceUpdater(keras.layers.Layer):
         self._samples, self._decay = samples, baseline_decay
         self.baseline = self.add_weight(name="baseline", shape=(), initializer="zeros", trainable=False)
         self.updates = self.add_weight(name="updates", shape=(), dtype="int32", initializer="zeros", trainable=False)
-        self._evaluate = tf.function(self._reward, autograph=False)
-        self._apply = tf.function(self._policy_step, autograph=False)
+        self._evaluate = replicas.on_all(self._reward)
+        self._apply = replicas.on_all(self._policy_step)
         self.built = True
 
     def update(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
@@ -133,9 +132,9 @@ class ReinforceUpdater(keras.layers.Layer):
     def _reward(self, images, labels, seed):
         path = gates.sample_path(self._supernet.alpha.value, self._supernet.mask, seed)
         logits = self._supernet(images, path)
-        accuracy = accuracy_of(labels, logits)
+        accuracy, ce = replicas.mean([accuracy_of(labels, logits), cross_entropy(labels, logits)])
         ms = self._cost.fixed + tf.reduce_sum(tf.gather(self._cost.matrix, path, batch_dims=1))
-        return path, self._reward_of(accuracy, ms), cross_entropy(labels, logits), accuracy
+        return path, self._reward_of(accuracy, ms), ce, accuracy
 
     def _policy_step(self, paths, rewards, optimizer):
         alpha, mask = self._supernet.alpha, self._supernet.mask
@@ -143,10 +142,42 @@ class ReinforceUpdater(keras.layers.Layer):
         # The baseline that is subtracted does not contain the rewards it is subtracted from.
         baseline = tf.where(self.updates.value > 0, self.baseline.value, mean)
         probs = gates.probabilities(alpha.value, mask)
-        optimizer.apply([gates.policy_gradient(probs, paths, rewards - baseline)], [alpha])
+        optimizer.apply([replicas.share_of_sum(gates.policy_gradient(probs, paths, rewards - baseline))], [alpha])
         self.baseline.assign(self._decay * baseline + (1.0 - self._decay) * mean)
         self.updates.assign_add(1)
         return self._cost.expected(probs)
+
+
+def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,
+                   others: list[list[tf.Tensor | int]]) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+    """Derivatives of the cross-entropy by the gates of some ops while one path runs (paper equation 3).
+
+    Args:
+        supernet: whose ops run.
+        images: float32 [batch, height, width, channels].
+        labels: int32 [batch].
+        active: int32 [choices], the path.
+        others: for each choice the further ops to observe.
+
+    Returns:
+        For each choice float32 [1 + others], the active op's first; the cross-entropy; the accuracy.
+    """
+    rows = [tf.zeros([1 + len(row)]) for row in others]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(rows)
+        logits = supernet.run_gated(images, active, others, rows)
+        ce = cross_entropy(labels, logits)
+    return tape.gradient(ce, rows), ce, accuracy_of(labels, logits)
+
+
+def all_gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor,
+                       active: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """As `gate_gradients`, of every op: float32 [choices, ops], 0 for ops that a choice lacks."""
+    others = [list(range(count)) for count in supernet.mask.sum(1)]
+    rows, ce, accuracy = gate_gradients(supernet, images, labels, active, others)
+    # The active op is also one of all: its own gate stands first and is not needed twice.
+    rows = [tf.pad(row[1:], [[0, supernet.mask.shape[1] + 1 - row.shape[0]]]) for row in rows]
+    return tf.stack(rows), ce, accuracy
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:

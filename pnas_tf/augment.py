@@ -40,24 +40,31 @@ def normalise(images: tf.Tensor, mean: Sequence[float], std: Sequence[float]) ->
     return (tf.cast(images, tf.float32) - mean) / std
 
 
-def crop_and_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def crop_and_flip(images: tf.Tensor, seed: tf.Tensor, places: tf.Tensor, batch_size: int) -> tf.Tensor:
     """Pads with zeros, crops each image at a random place, and flips every other one at random.
 
     Works on the whole batch, by two gathers: six times the speed of image by image.
 
     Args:
-        images: [batch, height, width, channels].
-        seed: integers [2].
+        images: [part, height, width, channels], some of a batch or all.
+        seed: integers [2], of the whole batch.
+        places: integers [part], where these images stand in the batch: what happens to one does not depend on which
+            others are here.
+        batch_size: images in the whole batch.
 
     Returns:
         As `images`. The padding is an eighth of the side: 4 for 32x32, 3 for 28x28.
     """
-    batch, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    height, width = images.shape[1], images.shape[2]
     pad_rows, pad_columns = height // 8, width // 8
     row_seed, column_seed, flip_seed = tf.unstack(tf.random.split(seed, 3))
-    top = tf.random.stateless_uniform([batch, 1], row_seed, maxval=2 * pad_rows + 1, dtype=tf.int32)
-    left = tf.random.stateless_uniform([batch, 1], column_seed, maxval=2 * pad_columns + 1, dtype=tf.int32)
-    flip = tf.random.stateless_uniform([batch, 1], flip_seed) < 0.5
+
+    def draw(seed, **kwargs):
+        return tf.gather(tf.random.stateless_uniform([batch_size, 1], seed, **kwargs), places)
+
+    top = draw(row_seed, maxval=2 * pad_rows + 1, dtype=tf.int32)
+    left = draw(column_seed, maxval=2 * pad_columns + 1, dtype=tf.int32)
+    flip = draw(flip_seed) < 0.5
     rows = top + tf.range(height)
     columns = left + tf.where(flip, tf.range(width - 1, -1, -1), tf.range(width))
     padded = tf.pad(images, [[0, 0], [pad_rows, pad_rows], [pad_columns, pad_columns], [0, 0]])

@@ -100,7 +100,7 @@ class Candidate(keras.layers.Layer):
             update_stats: whether the moving statistics take part of this batch.
 
         Returns:
-            [batch, height / strides, width / strides, filters].
+            [batch, height / strides, width / strides, filters], of x's type.
         """
         weights = self._layout.unpack(read(self.kernel), probe)
         replay = _Replay(self._steps, weights, self.stats)
@@ -109,7 +109,7 @@ class Candidate(keras.layers.Layer):
             # The raw op on the handle also works inside a branch and under a distribution strategy.
             change = self._stat_rates() * (tf.concat(replay.observed, 0) - read(self.stats))
             tf.raw_ops.AssignAddVariableOp(resource=self.stats.value.handle, value=change)
-        return y
+        return tf.cast(y, x.dtype)  # a layer may answer in float32
 
     def update(self, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float, weight_decay: float) -> None:
         """One step of SGD with Nesterov momentum and coupled weight decay, as PyTorch defines it.

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf import gates
+from pnas_tf import gates, replicas
 from pnas_tf.arch_updaters import accuracy_of, cross_entropy
 from pnas_tf.data import Part
 from pnas_tf.schedule import Schedule
@@ -15,7 +15,8 @@ class Searcher(keras.Model):
     """Trains a supernet's weights and alpha in turn (paper section 3.2).
 
     `train_step` runs in Python and calls two compiled functions: a weight step on training images with a
-    sampled path and, where the batch brings held-out images, the updater's architecture step.
+    sampled path and, where the batch brings held-out images, the updater's architecture step. Made in the scope of
+    a `tf.distribute` strategy, each function runs on every replica.
 
     Attributes:
         supernet: what is searched.
@@ -42,14 +43,19 @@ class Searcher(keras.Model):
         self._seed, self._label_smoothing = seed, label_smoothing
         self._momentum, self._weight_decay = momentum, weight_decay
         self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
-        self._compiled_weight_step = tf.function(self._weight_step, autograph=False)
-        self._means: dict[str, keras.metrics.Mean] = {}
+        self._weight_step_of_all = replicas.on_all(self._weight_step)
+        self._sums: dict[str, tuple[tf.Tensor, int]] = {}
         self.built = True
 
     def compile(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Sets the optimizer of alpha: see `alpha_optimizer`."""
         super().compile(optimizer=optimizer, run_eagerly=True)
         optimizer.build([self.supernet.alpha])
+
+    def make_train_function(self, force=False):
+        """`fit` hands a step's batch to `train_step` as it is: under a strategy, with the parts of all replicas."""
+        self.train_function = lambda iterator: self.train_step(next(iterator))
+        return self.train_function
 
     def train_step(self, data) -> dict[str, float]:
         """A weight step and, if held-out images came along, an architecture step.
@@ -61,33 +67,38 @@ class Searcher(keras.Model):
             Means of the epoch so far.
         """
         (images, labels), (held_images, held_labels) = data
-        step = int(self.step.numpy())
-        logs = self._compiled_weight_step(images, labels, self._path_seed(2 * step),
-                                          tf.constant(self.schedule.weight_lr(step)))
-        if held_images.shape[0]:
+        step = int(self.step.value.numpy())
+        logs = self._weight_step_of_all(images, labels, self._path_seed(2 * step),
+                                        tf.constant(self.schedule.weight_lr(step)))
+        if replicas.local(held_images).shape[0]:
             logs.update(self.updater.update(held_images, held_labels, self._path_seed(2 * step + 1), self.optimizer))
         self.step.assign_add(1)
         for name, value in logs.items():
-            self._means.setdefault(name, keras.metrics.Mean(name=name)).update_state(value)
-        return {name: mean.result() for name, mean in self._means.items()}
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = total + value, count + 1
+        return {name: total / count for name, (total, count) in self._sums.items()}
 
     def reset_metrics(self) -> None:
         """Starts the means of a new epoch."""
         super().reset_metrics()
-        self._means.clear()
+        self._sums.clear()
 
     def _path_seed(self, number):
         return tf.constant([self._seed, number], tf.int32)
 
     def _weight_step(self, images, labels, seed, learning_rate):
-        path = gates.sample_path(self.supernet.alpha.value, self.supernet.mask, seed)
-        probes = self.supernet.probes()
+        net = self.supernet
+        path = gates.sample_path(net.alpha.value, net.mask, seed)
+        probes = net.probes()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(probes)
-            logits = self.supernet.run_path(images, path, probes)
+            logits = net.run_path(images, path, probes)
             loss = cross_entropy(labels, logits, self._label_smoothing)
-        self.supernet.update(path, tape.gradient(loss, probes), learning_rate, self._momentum, self._weight_decay)
-        return {"train_loss": loss, "train_accuracy": accuracy_of(labels, logits)}
+            scaled = net.loss_scale.scaled(loss)
+        *gradients, loss, accuracy = replicas.mean([*tape.gradient(scaled, probes), loss, accuracy_of(labels, logits)])
+        net.loss_scale.descend(gradients, lambda gradients: net.update(path, gradients, learning_rate, self._momentum,
+                                                                       self._weight_decay))
+        return {"train_loss": loss, "train_accuracy": accuracy}
 
 
 def alpha_optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
@@ -96,8 +107,8 @@ def alpha_optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
 
 
 def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_size: int, seed: int,
-                        first_step: int = 0) -> tf.data.Dataset:
-    """The batches of a search from weight step `first_step` to its end.
+                        first_step: int = 0) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """The batches of a search from weight step `first_step` to its end, for the replicas of the current strategy.
 
     Each element holds a training batch and a held-out batch; the latter has no images where no
     architecture step is due.
@@ -106,19 +117,24 @@ def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_s
         train: training part, augmented.
         held_out: held-out part, not augmented.
         schedule: says when an architecture step is due.
-        batch_size: of both.
+        batch_size: of both, all replicas together.
         seed: of order and augmentation; the same batches come whether or not the search was interrupted.
         first_step: weight steps already done.
 
     Returns:
         Dataset of ((images, labels), (held-out images, held-out labels)).
     """
-    weights = train.batches(batch_size, augment=True, seed=seed, skip_steps=first_step)
     due = np.array([schedule.arch_due(step) for step in range(first_step, schedule.steps)], np.int64)
-    archs = held_out.batches(batch_size, seed=seed + 1, skip_steps=schedule.arch_steps_before(first_step))
-    image_spec, label_spec = archs.element_spec
-    nothing = tf.data.Dataset.from_tensors((tf.zeros([0, *image_spec.shape[1:]], image_spec.dtype),
-                                            tf.zeros([0], label_spec.dtype))).repeat()
-    alternating = tf.data.Dataset.choose_from_datasets([nothing, archs], tf.data.Dataset.from_tensor_slices(due),
-                                                       stop_on_empty_dataset=False)
-    return tf.data.Dataset.zip((weights, alternating)).prefetch(2)
+
+    def of(share):
+        weights = train.batches(batch_size, augment=True, seed=seed, skip_steps=first_step, share=share)
+        archs = held_out.batches(batch_size, seed=seed + 1, skip_steps=schedule.arch_steps_before(first_step),
+                                 share=share)
+        image_spec, label_spec = archs.element_spec
+        nothing = tf.data.Dataset.from_tensors((tf.zeros([0, *image_spec.shape[1:]], image_spec.dtype),
+                                                tf.zeros([0], label_spec.dtype))).repeat()
+        turns = tf.data.Dataset.from_tensor_slices(np.repeat(due, share.count))
+        alternating = tf.data.Dataset.choose_from_datasets([nothing, archs], turns, stop_on_empty_dataset=False)
+        return tf.data.Dataset.zip((weights, alternating)).prefetch(2 * share.count)
+
+    return replicas.distribute(of)

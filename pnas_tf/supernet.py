@@ -6,8 +6,12 @@ import tensorflow as tf
 
 from pnas_tf import gates
 from pnas_tf.arch import Arch, from_path
+from pnas_tf.loss_scale import LossScale
 from pnas_tf.mixed_op import MixedOp, new_probe
 from pnas_tf.space import Space
+
+# What ops compute in, by the name of the Keras policy.
+PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
 
 class Supernet(keras.Model):
@@ -18,20 +22,25 @@ class Supernet(keras.Model):
         mixed_ops: one for each block, stem to head.
         alpha: float32 [choices, ops], architecture parameters of all choices; unused entries stay 0.
         mask: bool [choices, ops], which entries are used.
+        loss_scale: for gradients in float16.
     """
 
-    def __init__(self, space: Space, seed: int = 0, recompute: bool = False, **kwargs):
+    def __init__(self, space: Space, seed: int = 0, recompute: bool = False, precision: str = "float32", **kwargs):
         """Creates all weights.
 
         Args:
             space: at least one choice.
             seed: of the initial weights and alphas (normal with deviation 1e-3).
             recompute: whether gradients run ops a second time instead of keeping what they need: see `MixedOp`.
+            precision: one of `PRECISIONS`; what ops compute in. Weights, statistics, gates, alpha and losses are
+                float32 in each.
             **kwargs: of the Keras model.
         """
         super().__init__(name=f"supernet_{space.name}", **kwargs)
         keras.utils.set_random_seed(seed)
         self.space = space
+        self._precision = PRECISIONS[precision]
+        self.loss_scale = LossScale(self._precision)
         shapes = space.input_shapes()
         self.mixed_ops = [MixedOp(block, shapes[block.name], recompute) for block in space.all_blocks]
         counts = [len(block.ops) for block in space.choices.values()]
@@ -130,7 +139,7 @@ class Supernet(keras.Model):
                    for mixed_op in self.mixed_ops for candidate in mixed_op.candidates if candidate)
 
     def _thread(self, images, run):
-        x = images
+        x = tf.cast(images, self._precision)
         for mixed_op in self.mixed_ops:
             x = run(mixed_op, x, self._positions.get(mixed_op.name))
-        return x
+        return tf.cast(x, tf.float32)

@@ -244,7 +244,8 @@ def test_every_view_of_an_image_is_another(kind, tmp_path):
 
 def test_crop_and_flip_is_a_shifted_perhaps_mirrored_image():
     images = np.random.RandomState(0).randint(1, 256, (400, 16, 16, 3)).astype(np.uint8)
-    changed = augment.crop_and_flip(tf.constant(images), tf.constant([3, 5], tf.int64)).numpy()
+    changed = augment.crop_and_flip(tf.constant(images), tf.constant([3, 5], tf.int64), np.arange(len(images)),
+                                   len(images)).numpy()
     seen = []
     for before, after in zip(images, changed, strict=True):
         padded = np.pad(before, ((2, 2), (2, 2), (0, 0)))

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf import augment as augment_lib
+from pnas_tf.replicas import Share
 
 
 class Part(abc.ABC):
@@ -37,8 +38,8 @@ class Part(abc.ABC):
         """Full batches in one pass over the images; at least 1."""
         return max(1, self.size // batch_size)
 
-    def batches(self, batch_size: int, *, augment: bool = False, seed: int | None = None,
-                skip_steps: int = 0) -> tf.data.Dataset:
+    def batches(self, batch_size: int, *, augment: bool = False, seed: int | None = None, skip_steps: int = 0,
+                share: Share = Share()) -> tf.data.Dataset:
         """Batches of (float32 [batch, height, width, channels] normalised images, int32 [batch] labels).
 
         Args:
@@ -48,6 +49,8 @@ class Part(abc.ABC):
                 are shuffled anew each epoch. If None, one pass in a fixed order; the last batch may be smaller.
             skip_steps: batches to leave out at the start, unread. A batch depends on the seed and on its step
                 alone, so an interrupted run goes on with exactly what it would have seen.
+            share: the replicas to serve, with a seed. Each element is then the part of a batch that one replica gets:
+                together they are the very batch that a single replica would get.
 
         Raises:
             ValueError: if images are to be changed at random without a seed.
@@ -58,7 +61,8 @@ class Part(abc.ABC):
             order = self._once(batch_size) if seed is None else self._endless(batch_size, seed, skip_steps)
             if seed is None:
                 order = order.skip(skip_steps)
-            return self._read(order, batch_size, seed is not None, augment).prefetch(tf.data.AUTOTUNE)
+            images = self._read(self._shared(order, batch_size, share), batch_size, share, seed is not None, augment)
+            return images.prefetch(tf.data.AUTOTUNE)
 
     def _once(self, batch_size: int) -> tf.data.Dataset:
         """(int64 [batch] positions of images, int64 [2] seed that nothing uses)."""
@@ -78,19 +82,33 @@ class Part(abc.ABC):
         positions = tf.data.Dataset.counter(skip_steps // steps).flat_map(epoch).skip(skip_steps % steps)
         return positions.enumerate(skip_steps).map(lambda step, positions: (positions, tf.stack([seed, step])))
 
+    def _shared(self, order: tf.data.Dataset, batch_size: int, share: Share) -> tf.data.Dataset:
+        """(positions [part], seed of the batch, int64 [part] places in the batch), for each replica of the share."""
+        if share.total == 1:
+            return order.map(lambda positions, seed: (positions, seed, tf.range(tf.size(positions, tf.int64))))
+        own = slice(share.first, share.first + share.count)
+        places = np.arange(batch_size).reshape(share.total, -1)[own]
+
+        def parts(positions, seed):
+            seeds = tf.repeat(seed[None], share.count, 0)
+            return tf.data.Dataset.from_tensor_slices((tf.gather(positions, places), seeds, places))
+
+        return order.flat_map(parts)
+
     @abc.abstractmethod
-    def _read(self, order: tf.data.Dataset, batch_size: int, endless: bool, augment: bool) -> tf.data.Dataset:
-        """From positions and seeds to batches."""
+    def _read(self, order: tf.data.Dataset, batch_size: int, share: Share, endless: bool,
+              augment: bool) -> tf.data.Dataset:
+        """From `_shared` to images: random changes are those of the place in the whole batch."""
 
 
 class ArrayPart(Part):
     """Images in memory: uint8 [images, height, width, channels]; changed a batch at a time."""
 
-    def _read(self, order, batch_size, endless, augment):
-        def read(positions, seed):
+    def _read(self, order, batch_size, share, endless, augment):
+        def read(positions, seed, places):
             images = tf.gather(self._images, positions)
             if augment:
-                images = augment_lib.crop_and_flip(images, seed)
+                images = augment_lib.crop_and_flip(images, seed, places, batch_size)
             return augment_lib.normalise(images, self._mean, self._std), tf.gather(self._labels, positions)
 
         return order.map(read, tf.data.AUTOTUNE, deterministic=True)
@@ -99,9 +117,10 @@ class ArrayPart(Part):
 class FilePart(Part):
     """Images in files: paths, bytes [images]; read and changed one by one."""
 
-    def _read(self, order, batch_size, endless, augment):
-        def one_by_one(positions, seed):
-            return tf.data.Dataset.from_tensor_slices((positions, tf.random.split(seed, tf.size(positions))))
+    def _read(self, order, batch_size, share, endless, augment):
+        def one_by_one(positions, seed, places):
+            seeds = tf.gather(tf.random.split(seed, batch_size), places)
+            return tf.data.Dataset.from_tensor_slices((positions, seeds))
 
         def read(position, seed):
             path = tf.gather(self._images, position)
@@ -117,4 +136,4 @@ class FilePart(Part):
             return augment_lib.normalise(image, self._mean, self._std), tf.gather(self._labels, position)
 
         images = order.flat_map(one_by_one).map(read, tf.data.AUTOTUNE, deterministic=True)
-        return images.batch(batch_size, drop_remainder=endless)
+        return images.batch(batch_size // share.total, drop_remainder=endless)
