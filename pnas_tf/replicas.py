@@ -1,0 +1,146 @@
+"""Several devices that train one supernet: which there are, what each is given, and the mean over them.
+
+Every replica draws the same path from the same seed, works on its own part of the batch, and applies the mean of
+all gradients, so weights and alphas stay equal. Batch norm normalises by the replica's own images, as in the original.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from pnas_tf.errors import InputError
+
+STRATEGIES = ("none", "mirrored", "multi_worker")
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which replicas an input pipeline serves: `first` to `first + count - 1` of `total`."""
+
+    first: int = 0
+    count: int = 1
+    total: int = 1
+
+
+def strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
+    """The devices to train on. Call it before anything else of TensorFlow, and once in a process.
+
+    Args:
+        name: `none` (one device); `mirrored` (several devices of this machine); `multi_worker` (one process on each
+            machine, which the environment variable TF_CONFIG lists).
+        replicas: devices of this machine, for `mirrored`; 0 for every GPU. A machine without a GPU splits its
+            CPU into so many logical devices.
+
+    Raises:
+        InputError: if there are no such devices, or TF_CONFIG is missing or wrong.
+    """
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "multi_worker":
+        _check_tf_config(os.environ.get("TF_CONFIG"))
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name != "mirrored":
+        raise ValueError(f"strategy must be one of {STRATEGIES}, got {name!r}.")
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        if replicas > len(gpus):
+            raise InputError(f"--replicas={replicas}, but this machine has {len(gpus)} GPUs.")
+        return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(replicas or len(gpus))])
+    if not replicas:
+        raise InputError("--strategy=mirrored found no GPU here. Give --replicas=N to split the CPU into N devices.")
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(replicas)])
+
+
+def is_chief() -> bool:
+    """Whether this process writes the run folder: the first worker does, and so does a process without others."""
+    resolver = tf.distribute.get_strategy().cluster_resolver
+    return resolver is None or not resolver.task_type or (resolver.task_type, resolver.task_id) in (
+        ("chief", 0), ("worker", 0) if "chief" not in resolver.cluster_spec().as_dict() else ("chief", 0))
+
+
+def check_divides(batch_size: int) -> None:
+    """Raises InputError if the replicas of the current strategy cannot share batches of this size evenly."""
+    count = tf.distribute.get_strategy().num_replicas_in_sync
+    if batch_size % count:
+        raise InputError(f"Batches of {batch_size} images cannot be shared by {count} replicas: "
+                         f"--batch_size must be a multiple of {count}.")
+
+
+def distribute(make_batches: Callable[[Share], tf.data.Dataset]) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """A data set for the replicas of the current strategy.
+
+    Args:
+        make_batches: from a `Share` to a data set whose elements are one replica's part of a step, the replicas of
+            the share in turn.
+    """
+    current = tf.distribute.get_strategy()
+    if current.num_replicas_in_sync == 1:
+        return make_batches(Share())
+
+    def of_worker(context: tf.distribute.InputContext):
+        count = context.num_replicas_in_sync // context.num_input_pipelines
+        return make_batches(Share(count * context.input_pipeline_id, count, context.num_replicas_in_sync))
+
+    return current.distribute_datasets_from_function(of_worker)
+
+
+def on_all(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a step that every replica of the current strategy runs, each on its own part of the arguments.
+
+    Args:
+        step: from tensors to tensors that are equal on all replicas.
+
+    Returns:
+        A function of per-replica values or of values that all share; returns those of the first replica here.
+    """
+    current = tf.distribute.get_strategy()
+
+    def run(*args):
+        results = current.run(step, args)
+        return tf.nest.map_structure(local, results)
+
+    return tf.function(run, autograph=False)
+
+
+def local(value: Any) -> Any:
+    """The first replica's part of a per-replica value; anything else as it is."""
+    return value.values[0] if isinstance(value, tf.distribute.DistributedValues) else value
+
+
+def mean(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The mean over replicas of each tensor, in one all-reduce. Called by every replica, outside of branches.
+
+    Args:
+        values: float32, of any shapes, the same on each replica.
+    """
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return list(values)
+    flat = tf.concat([tf.reshape(value, [-1]) for value in values], 0)
+    flat = context.all_reduce(tf.distribute.ReduceOp.MEAN, flat)
+    parts = tf.split(flat, [tf.size(value) for value in values], num=len(values))
+    return [tf.reshape(part, tf.shape(value)) for part, value in zip(parts, values, strict=True)]
+
+
+def share_of_sum(gradient: tf.Tensor) -> tf.Tensor:
+    """What each replica hands to a Keras optimizer, which sums over replicas, if all hold the same gradient."""
+    return gradient / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _check_tf_config(text: str | None) -> None:
+    example = """TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'"""
+    try:
+        config = json.loads(text or "")
+        addresses = config["cluster"][config["task"]["type"]]
+        ok = 0 <= int(config["task"]["index"]) < len(addresses)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        ok = False
+    if not ok:
+        raise InputError(f"--strategy=multi_worker needs the environment variable TF_CONFIG with the cluster and this "
+                         f"process's task, such as {example}; got {(text or 'none')[:100]!r}.")
