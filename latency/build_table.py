@@ -37,7 +37,7 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
         space: whose candidate ops to time.
         output: path of the table; made, or added to.
         measurer: of `measure.MEASURERS`.
-        settings: for the measurer, of `measure.SETTINGS`.
+        settings: for the measurer, of `measure.settings_of`.
         only: op texts to restrict the rows to.
         target_name: instead of the measurer's own name for the target.
 
@@ -67,12 +67,12 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
     if not missing:
         return table
     # In the context of this space: the same call takes 0.5 us among small networks and 7 us among those of ImageNet.
-    overhead_ms = next(iter(device.measure([measure.op_build(measure.OVERHEAD_KEY)], between)))["median_ms"]
+    overhead = {"the overhead of a call": measure.op_build(measure.OVERHEAD_KEY)}
+    overhead_ms = next(times["median_ms"] for _, times in device.measure(overhead, between))
     with open(output, "a", encoding="utf-8") as file:
-        builds = [measure.op_build(key) for key in missing]
-        progress = tqdm(device.measure(builds, between), total=len(keys), initial=len(keys) - len(missing),
-                        desc=table.target, unit="op")
-        for key, times in zip(missing, progress, strict=True):
+        builds = {key: measure.op_build(key) for key in missing}
+        for key, times in tqdm(device.measure(builds, between), total=len(keys), initial=len(keys) - len(missing),
+                               desc=table.target, unit="op"):
             taken_off_ms = 0.0 if key.op == CALLED_ONCE else overhead_ms
             row = latency_table.row(key, **less_overhead(times, taken_off_ms), overhead_ms=taken_off_ms)
             file.write(json.dumps(row) + "\n")
@@ -143,7 +143,7 @@ def _main() -> None:
                                image_channels=f.image_channels, num_classes=f.num_classes)
     run_flags.load_tensorflow()
     table = run(space=space, output=f.output, measurer=f.measurer, only=f.only, target_name=f.target_name,
-                settings={name: f[name].value for name in measure.SETTINGS})
+                settings={name: f[name].value for name in measure.settings_of(f.measurer)})
     print(f"\nTarget: {table.target} ({table.header['device']}, {table.header['runtime']})\n"
           f"Rows:   {len(table.rows)}\nTable:  {f.output}\n"
           f"Next:   python -m pnas_tf.search --space={f.space} --table={f.output} --run_dir=DIR")

@@ -1,7 +1,7 @@
 """Times models as `.tflite` on this machine: what is timed is converted as what is shipped."""
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,12 +47,13 @@ class Host:
                 "context": "each run follows one of another network of the space",
                 "date": datetime.date.today().isoformat()}
 
-    def measure(self, builds: Sequence[Callable[[], Any]], between: Callable[[], Any] | None = None
-                ) -> Iterator[dict[str, float]]:
+    def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
+                ) -> Iterator[tuple[Any, dict[str, float]]]:
         """See `measure.Measurer`."""
         run_another = self._subject(between)[0] if between else None
-        for start in range(0, len(builds), GROUP):
-            subjects = [self._subject(build) for build in builds[start:start + GROUP]]
+        names = list(builds)
+        for group in (names[start:start + GROUP] for start in range(0, len(names), GROUP)):
+            subjects = [self._subject(builds[name]) for name in group]
 
             def before(position, subjects=subjects):
                 if run_another:
@@ -60,8 +61,8 @@ class Host:
                     subjects[position][1]()  # writes the input: fresh in the caches, as from the op before
 
             invokes = [invoke for invoke, _ in subjects]
-            for samples in timing.interleaved_ms(invokes, rounds=self._rounds, runs=self._runs, before=before):
-                yield timing.summarise(samples)
+            samples = timing.interleaved_ms(invokes, rounds=self._rounds, runs=self._runs, before=before)
+            yield from zip(group, map(timing.summarise, samples), strict=True)
 
     def _subject(self, build):
         model = build()

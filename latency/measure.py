@@ -1,10 +1,13 @@
 """The seam between tables and devices: what is timed, and the ways of timing it.
 
-To add a way of measuring, write one class with the two methods of `Measurer` and enter it in `MEASURERS`.
+To add a way of measuring, write one class with the two methods of `Measurer` and enter it in `MEASURERS`. Its settings
+are the keyword arguments of the class: flags of the same names set them, and the table's header records them.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,28 +24,33 @@ Build = Callable[[], Any]
 # The smallest op there is: what it takes is the price of a call.
 OVERHEAD_KEY = OpKey("conv_k1", (1, 1, 8), 8, 1, False)
 
-# What decides whether two measurements may stand in one table, or be compared.
-SAME_TARGET = ("measurer", "device", "runtime", "delegate", "threads", "dtype", "batch_size", "context", "statistic")
-SETTINGS = ("threads", "delegate", "dtype", "batch_size", "rounds", "runs")
+# What decides whether two measurements may stand in one table, or be compared. What a measurer does not have is None.
+SAME_TARGET = ("measurer", "device", "soc", "android", "runtime", "benchmark_binary", "delegate", "threads", "cpu_mask",
+               "governor", "dtype", "batch_size", "context", "statistic")
 
 
 class Measurer(Protocol):
-    """Times models on one target. Constructed from keyword arguments named as in `SETTINGS`."""
+    """Times models on one target. Constructed from keyword arguments that all have defaults: its settings."""
 
     def facts(self) -> dict[str, Any]:
         """What a table's header says: target (a default name), the rest of `SAME_TARGET`, the settings, ..."""
         ...
 
-    def measure(self, builds: Sequence[Build], between: Build | None = None) -> Iterator[dict[str, float]]:
+    def measure(self, builds: Mapping[Any, Build], between: Build | None = None
+                ) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Times models.
 
         Args:
-            builds: of the models, which have a dynamic batch or the measurer's.
+            builds: of the models, which have a dynamic batch or the measurer's, by what messages shall call them.
             between: of a model to run before each timed run, so that caches are as they are inside a network; a
-                measurer that cannot do so leaves it out, and its facts say so (`context`).
+                measurer that cannot do so uses it otherwise or leaves it out, and its facts say so (`context`).
 
         Yields:
-            For each model in order: median_ms, min_ms, mean_ms, std_ms, runs.
+            (name in `builds`, measurement) as soon as there is one, in any order. A measurement is median_ms, min_ms,
+            mean_ms, std_ms, runs, and what else a table's row shall say.
+
+        Raises:
+            InputError: at the end, if models could not be timed; the others have been yielded.
         """
         ...
 
@@ -57,16 +65,31 @@ def from_header(header: Mapping[str, Any], path: str) -> Measurer:
         InputError: if that cannot be done here: an unknown measurer, or another device or runtime.
     """
     name = header.get("measurer")
-    if not isinstance(name, str) or name not in MEASURERS or not set(SETTINGS) <= set(header):
+    if not isinstance(name, str) or name not in MEASURERS:
         raise InputError(f"{path}: its target {header['target']} cannot be timed here: expected a table made by "
                          f"latency.build_table with --measurer={'|'.join(MEASURERS)}, got measurer {str(name)[:40]!r}.")
-    for setting in ("threads", "batch_size", "rounds", "runs"):
-        value = header[setting]
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65536:
-            raise InputError(f"{path}: {setting} in line 1 must be a whole number above 0, got {str(value)[:40]!r}.")
-    measurer = MEASURERS[name](**{setting: header[setting] for setting in SETTINGS})
+    settings = {setting: _checked(header[setting], default, f"{path}: {setting} in line 1")
+                for setting, default in settings_of(name).items() if setting in header}
+    measurer = MEASURERS[name](**settings)
     check_same(header, measurer.facts(), path)
     return measurer
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """What can be set for a measurer: default by name."""
+    return {setting: parameter.default for setting, parameter in inspect.signature(MEASURERS[name]).parameters.items()}
+
+
+def _checked(value, default, where):
+    """A setting from a header, of which nothing is known but that it stood in a file."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(default, int) and not (number and isinstance(value, int) and 1 <= value <= 65536):
+        raise InputError(f"{where} must be a whole number above 0, got {str(value)[:40]!r}.")
+    if isinstance(default, float) and not (number and 0 <= value <= 1e6):
+        raise InputError(f"{where} must be a number of at least 0, got {str(value)[:40]!r}.")
+    if isinstance(default, str) and not (isinstance(value, str) and len(value) <= 200):
+        raise InputError(f"{where} must be a short text, got {str(value)[:40]!r}.")
+    return value
 
 
 def check_same(header: Mapping[str, Any], facts: Mapping[str, Any], path: str) -> None:

@@ -5,7 +5,7 @@ target is, so the table says it.
 """
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,13 +60,14 @@ class Xla:
                 "statistic": timing.STATISTIC, "context": "each run follows one of the same op",
                 "date": datetime.date.today().isoformat()}
 
-    def measure(self, builds: Sequence[Callable[[], Any]], between: Callable[[], Any] | None = None
-                ) -> Iterator[dict[str, float]]:
+    def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
+                ) -> Iterator[tuple[Any, dict[str, float]]]:
         """See `measure.Measurer`; `between` is left out: to compile a whole network takes longer than a table."""
-        for start in range(0, len(builds), GROUP):
-            subjects = [self._subject(build()) for build in builds[start:start + GROUP]]
-            for samples in timing.interleaved_ms(subjects, rounds=self._rounds, runs=self._runs):
-                yield timing.summarise(samples)
+        names = list(builds)
+        for group in (names[start:start + GROUP] for start in range(0, len(names), GROUP)):
+            subjects = [self._subject(builds[name]()) for name in group]
+            samples = timing.interleaved_ms(subjects, rounds=self._rounds, runs=self._runs)
+            yield from zip(group, map(timing.summarise, samples), strict=True)
 
     def _subject(self, model):
         import tensorflow as tf
