@@ -1,0 +1,200 @@
+"""Reads what TFLite's `benchmark_model` prints, of any age: it comes from a device, so anything may stand in it.
+
+The forms: lines with `INFO: `, with logcat's prefix or with none; large numbers as 2.95034e+06; percentiles only from
+newer builds. LiteRT's newer tool of the same name (CompiledModel) prints another form, in milliseconds.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+
+from pnas_tf.errors import InputError
+
+# A longer line is cut: the tool prints none, and patterns need not be quick on megabytes.
+MAX_LINE = 2000
+
+_NUMBER = r"[-+]?\d[\d.]{0,30}(?:[eE][-+]?\d{1,3})?"
+_COUNT = re.compile(r"(?:^|\s)(count=\d.*)")
+_FIELD = re.compile(rf"\b(\w+)=({_NUMBER})(?=\s|$)")
+_TIMINGS = re.compile(rf"Inference timings in us: .*\bInference \(avg\): ({_NUMBER})\s*$")
+_COMPILED_MODEL = re.compile(rf"\bInference \((\w+)\):\s+({_NUMBER}) ms(?: \((\d{{1,9}}) runs\))?\s*$")
+_UNKNOWN_FLAGS = re.compile(r"Unconsumed cmdline flags:\s*(\S.*)")
+_VERSION = re.compile(r"(?:TensorFlow|TFLite|LiteRT)(?: Lite)?(?: runtime)? version\s*:?\s*v?(\d+\.\d+[\w.+-]{0,20})",
+                      re.IGNORECASE)
+_APPLIED = re.compile(r"Explicitly applied (\w{1,40}) delegate, and the model graph will be "
+                      r"(completely|partially) executed")
+_NOT_APPLIED = re.compile(r"Though (\w{1,40}) delegate is explicitly applied, the model graph will not be executed")
+_REPLACING = re.compile(r"Replacing (\d{1,9}) out of (\d{1,9}) node\(s\) with delegate \((\w{1,40})\)")
+_CREATED = re.compile(r"Created TensorFlow Lite (?:(\w{1,40}) delegate|delegate for (\w{1,40}))")
+
+
+class NoTimingError(InputError):
+    """The output holds no time of the model, or one that cannot be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """What the tool says of one model.
+
+    Attributes:
+        runs: timed runs.
+        mean_ms, min_ms, max_ms, std_ms: milliseconds of a run.
+        median_ms: None if not printed.
+        version: of the runtime, None if not printed.
+        delegates: those that were made, by how much of the model they took: `full`, `part`, `nothing`, or `unknown`.
+        unknown_flags: flags that the tool did not know, and went on without.
+    """
+
+    runs: int
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    std_ms: float
+    median_ms: float | None
+    version: str | None
+    delegates: dict[str, str]
+    unknown_flags: str
+
+
+def parse(text: str) -> Benchmark:
+    """Reads one run of the tool.
+
+    Raises:
+        NoTimingError: if there is no timing, with what the tool said instead.
+    """
+    lines = [line[:MAX_LINE] for line in text.splitlines()]
+    figures = _figures_us(lines) or _figures_compiled_model(lines)
+    if figures is None:
+        raise NoTimingError(f"no timing in what benchmark_model printed: {excerpt(text)}")
+    runs, mean_ms = int(figures["count"]), figures["avg"]
+    one = dict.fromkeys(("min", "max"), mean_ms) if runs == 1 else {}  # a single run is printed as count=1 curr=9
+    figures = {"std": 0.0, **one, **figures}
+    if not {"min", "max"} <= set(figures):
+        raise NoTimingError(f"benchmark_model printed a timing without min and max: {excerpt(text)}")
+    least, most, median = figures["min"], figures["max"], figures.get("median")
+    slack = 1e-5 * most  # a mean is printed with 6 digits, min and max with all
+    between = all(least - slack <= value <= most + slack for value in (mean_ms, median) if value is not None)
+    if not (runs >= 1 and 0 <= least <= most < 1e7 and mean_ms > 0 and 0 <= figures["std"] < 1e7 and between):
+        raise NoTimingError(f"benchmark_model printed times that cannot be: {excerpt(text)}")
+    return Benchmark(runs, mean_ms, least, most, figures["std"], median, _first(_VERSION, lines), _delegates(lines),
+                     _first(_UNKNOWN_FLAGS, lines) or "")
+
+
+def _figures_us(lines: list[str]) -> dict[str, float] | None:
+    """The last `count=` line before the summary, in milliseconds: the first one is of the warm-up, later ones are of
+    profiles."""
+    counted = None
+    for line in lines:
+        count, timings = _COUNT.search(line), _TIMINGS.search(line)
+        if count:
+            counted = {name: float(value) for name, value in _FIELD.findall(count[1]) if _is_number(value)}
+        if timings and counted and _is_number(timings[1]):
+            mean_us = float(timings[1])
+            if "avg" in counted and not math.isclose(counted["avg"], mean_us, rel_tol=1e-4):
+                return None  # two halves of different runs
+            return {name: value if name == "count" else value / 1000
+                    for name, value in {**counted, "avg": mean_us}.items()}
+    return None
+
+
+def _figures_compiled_model(lines: list[str]) -> dict[str, float] | None:
+    found = {}
+    for match in filter(None, map(_COMPILED_MODEL.search, lines)):
+        if _is_number(match[2]):
+            found[match[1]] = float(match[2])
+        if match[3]:
+            found["count"] = float(match[3])
+    return found if {"avg", "count"} <= set(found) else None
+
+
+def _is_number(text):
+    try:
+        return math.isfinite(float(text))
+    except ValueError:  # 1.2.3
+        return False
+
+
+def _delegates(lines: list[str]) -> dict[str, str]:
+    """By delegate, the worst that is said of it."""
+    ranks = ("nothing", "part", "full", "unknown")
+    said: dict[str, str] = {}
+
+    def note(name, share):
+        name = next((known for known in ("xnnpack", "gpu", "nnapi") if known in name.lower()), name.lower())
+        said[name] = min(share, said.get(name, "unknown"), key=ranks.index)
+
+    for line in lines:
+        if match := _CREATED.search(line):
+            note(match[1] or match[2], "unknown")
+        if match := _APPLIED.search(line):
+            note(match[1], {"completely": "full", "partially": "part"}[match[2]])
+        if match := _NOT_APPLIED.search(line):
+            note(match[1], "nothing")
+        if match := _REPLACING.search(line):
+            note(match[3], "full" if match[1] == match[2] else "part")
+    return said
+
+
+def _first(pattern, lines):
+    return next((match[1].strip() for match in map(pattern.search, lines) if match), None)
+
+
+def excerpt(text: str, limit: int = 300) -> str:
+    """One line for a message: the tool's errors, else its last lines; nothing that a terminal would obey."""
+    lines = [clean(line, limit) for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"\b(?:ERROR|FATAL|error|denied|not found|No such)\b", line)]
+    return clean(" | ".join((errors or lines)[-3:]), limit) or "nothing"
+
+
+def clean(text: str, limit: int = 100) -> str:
+    """Text of a device without control characters, cut to a length."""
+    text = "".join(character if character.isprintable() else " " for character in text[:4 * limit]).strip()
+    return text if len(text) <= limit else text[:limit - 3] + "..."
+
+
+@dataclasses.dataclass(frozen=True)
+class OpTime:
+    """One operator of a profile: TFLite's type and name, mean milliseconds of a run, and calls in a run."""
+
+    node_type: str
+    name: str
+    mean_ms: float
+    times_called: int
+
+
+def op_profile(text: str) -> list[OpTime]:
+    """Operators in order of execution, from `--enable_op_profiling=true`, as text or CSV.
+
+    Profiling slows a run: take totals from runs without it.
+
+    Raises:
+        NoTimingError: if there is no such profile.
+    """
+    _, regular, after = text.partition("Operator-wise Profiling Info for Regular Benchmark Runs:")
+    rows = list(_profile_rows((after if regular else text).splitlines()))
+    if not rows:
+        raise NoTimingError(f"no profile of operators in what benchmark_model printed: {excerpt(text)}")
+    return rows
+
+
+def _profile_rows(lines: list[str]) -> Iterator[OpTime]:
+    """Rows of the first table. Types and names hold blanks and commas, so the numbers between them are the landmark."""
+    pattern = columns = None
+    started = False
+    for line in (line[:MAX_LINE].strip() for line in lines):
+        if not started:
+            started = "Run Order" in line
+        elif columns is None:
+            names = re.findall(r"\[([^\]]+)\]", line) or line.split(",")
+            columns = [name.strip().lower().replace("_", " ") for name in names][1:-1]
+            gap = r"[ \t,]{1,80}"
+            pattern = re.compile(rf"(\S.*?){gap}((?:{_NUMBER}%?{gap}){{{len(columns)}}})(\S.*)")
+        elif not (match := pattern.fullmatch(line)):
+            return
+        else:
+            values = [float(number) for number in re.findall(_NUMBER, match[2])]
+            numbers = dict(zip(columns, values, strict=True))
+            if not {"avg ms", "times called"} <= set(numbers):
+                return
+            yield OpTime(match[1], match[3], numbers["avg ms"], int(numbers["times called"]))
