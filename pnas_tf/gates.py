@@ -68,6 +68,11 @@ def sample_pairs(alpha: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, active_draw
     return tf.where(keep[:, None], pairs, tf.reverse(pairs, axis=[1]))
 
 
+def members(involved: tf.Tensor, ops: int) -> tf.Tensor:
+    """Which ops are involved: int32 [choices, k], negative for none -> bool [choices, ops]."""
+    return tf.reduce_any(tf.equal(involved[..., None], tf.range(ops)), axis=1)
+
+
 def binary_gate(gate: tf.Tensor, active: tf.Tensor, observe: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
     """The output of the active op, with a gradient for the gate of every op involved.
 
