@@ -39,7 +39,7 @@ class GradientUpdater(keras.layers.Layer):
             raise ValueError(f"expected_latency must be one of {EXPECTED_LATENCIES}, got {expected_latency!r}.")
         self._supernet, self._cost, self._latency_loss = supernet, cost, latency_loss
         self._paths, self._active_draw, self._expected_latency = paths, active_draw, expected_latency
-        self._step_of_all = replicas.on_all(self._step)
+        self._step_of_all = replicas.on_all(supernet.distribute_strategy, self._step)
         self.built = True
 
     def update(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
@@ -116,8 +116,8 @@ class ReinforceUpdater(keras.layers.Layer):
         self._samples, self._decay = samples, baseline_decay
         self.baseline = self.add_weight(name="baseline", shape=(), initializer="zeros", trainable=False)
         self.updates = self.add_weight(name="updates", shape=(), dtype="int32", initializer="zeros", trainable=False)
-        self._evaluate = replicas.on_all(self._reward)
-        self._apply = replicas.on_all(self._policy_step)
+        self._evaluate = replicas.on_all(supernet.distribute_strategy, self._reward)
+        self._apply = replicas.on_all(supernet.distribute_strategy, self._policy_step)
         self.built = True
 
     def update(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,

@@ -57,6 +57,8 @@ class Candidate(keras.layers.Layer):
         stats: float32 [m], all moving statistics of batch norm.
         momentum: float32 [n], the optimizer's slot.
         weights_count: number of trainable weights.
+
+    What an op does not have (a pool has no weights, a bare convolution no statistics) is None.
     """
 
     def __init__(self, key: OpKey, prefix: str, **kwargs):
@@ -82,6 +84,8 @@ class Candidate(keras.layers.Layer):
         self.built = True
 
     def _flat_weight(self, name, value, trainable=False):
+        if not value.size:
+            return None  # TensorFlow cannot send an empty variable to another worker
         # From the host's array straight into the variable: no copy stays in the graph.
         return self.add_weight(name=name, shape=value.shape, initializer=lambda shape, dtype: value,
                                dtype="float32", trainable=trainable)
@@ -102,7 +106,7 @@ class Candidate(keras.layers.Layer):
         Returns:
             [batch, height / strides, width / strides, filters], of x's type.
         """
-        weights = self._layout.unpack(read(self.kernel), probe)
+        weights = self._layout.unpack(read(self.kernel), probe) if self.kernel is not None else []
         replay = _Replay(self._steps, weights, self.stats)
         y = self._build_op(x, replay)
         if update_stats and replay.observed:
@@ -120,6 +124,8 @@ class Candidate(keras.layers.Layer):
             momentum: decay of the velocity.
             weight_decay: times the weight is added to the gradient.
         """
+        if self.kernel is None:
+            return
         tf.raw_ops.ResourceApplyMomentum(
             var=self.kernel.value.handle, accum=self.momentum.value.handle, lr=learning_rate,
             grad=tf.ensure_shape(gradient, self.kernel.shape) + weight_decay * read(self.kernel), momentum=momentum,
@@ -127,7 +133,8 @@ class Candidate(keras.layers.Layer):
 
     def layer_weights(self) -> dict[str, list[np.ndarray]]:
         """Weights by layer name, in the order of `layer.set_weights`."""
-        weights, stats, found = iter(self._layout.cut(np.asarray(self.kernel))), np.asarray(self.stats), {}
+        weights = iter(self._layout.cut(np.asarray(self.kernel)) if self.kernel is not None else [])
+        stats, found = np.asarray(self.stats) if self.stats is not None else np.zeros(0), {}
         for step in self._steps:
             own = [next(weights) for _ in step.weight_shapes]
             moving = np.split(stats, np.cumsum([math.prod(shape) for shape in step.stat_shapes]))

@@ -57,53 +57,54 @@ def strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(replicas)])
 
 
-def is_chief() -> bool:
-    """Whether this process writes the run folder: the first worker does, and so does a process without others."""
-    resolver = tf.distribute.get_strategy().cluster_resolver
-    return resolver is None or not resolver.task_type or (resolver.task_type, resolver.task_id) in (
-        ("chief", 0), ("worker", 0) if "chief" not in resolver.cluster_spec().as_dict() else ("chief", 0))
+def is_chief(devices: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run folder: the first of several workers does, and one that has no others."""
+    cluster = devices.cluster_resolver
+    if cluster is None or not cluster.task_type:
+        return True
+    first = "chief" if "chief" in cluster.cluster_spec().jobs else "worker"
+    return (cluster.task_type, cluster.task_id) == (first, 0)
 
 
-def check_divides(batch_size: int) -> None:
-    """Raises InputError if the replicas of the current strategy cannot share batches of this size evenly."""
-    count = tf.distribute.get_strategy().num_replicas_in_sync
+def check_divides(devices: tf.distribute.Strategy, batch_size: int) -> None:
+    """Raises InputError if the replicas cannot share batches of this size evenly."""
+    count = devices.num_replicas_in_sync
     if batch_size % count:
         raise InputError(f"Batches of {batch_size} images cannot be shared by {count} replicas: "
                          f"--batch_size must be a multiple of {count}.")
 
 
-def distribute(make_batches: Callable[[Share], tf.data.Dataset]) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """A data set for the replicas of the current strategy.
+def distribute(devices: tf.distribute.Strategy, make_batches: Callable[[Share], tf.data.Dataset]
+               ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """A data set for the replicas.
 
     Args:
+        devices: whose replicas.
         make_batches: from a `Share` to a data set whose elements are one replica's part of a step, the replicas of
             the share in turn.
     """
-    current = tf.distribute.get_strategy()
-    if current.num_replicas_in_sync == 1:
+    if devices.num_replicas_in_sync == 1:
         return make_batches(Share())
 
     def of_worker(context: tf.distribute.InputContext):
         count = context.num_replicas_in_sync // context.num_input_pipelines
         return make_batches(Share(count * context.input_pipeline_id, count, context.num_replicas_in_sync))
 
-    return current.distribute_datasets_from_function(of_worker)
+    return devices.distribute_datasets_from_function(of_worker)
 
 
-def on_all(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a step that every replica of the current strategy runs, each on its own part of the arguments.
+def on_all(devices: tf.distribute.Strategy, step: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a step that every replica runs, each on its own part of the arguments.
 
     Args:
+        devices: whose replicas.
         step: from tensors to tensors that are equal on all replicas.
 
     Returns:
         A function of per-replica values or of values that all share; returns those of the first replica here.
     """
-    current = tf.distribute.get_strategy()
-
     def run(*args):
-        results = current.run(step, args)
-        return tf.nest.map_structure(local, results)
+        return tf.nest.map_structure(local, devices.run(step, args))
 
     return tf.function(run, autograph=False)
 

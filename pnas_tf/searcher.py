@@ -15,8 +15,9 @@ class Searcher(keras.Model):
     """Trains a supernet's weights and alpha in turn (paper section 3.2).
 
     `train_step` runs in Python and calls two compiled functions: a weight step on training images with a
-    sampled path and, where the batch brings held-out images, the updater's architecture step. Made in the scope of
-    a `tf.distribute` strategy, each function runs on every replica.
+    sampled path and, where the batch brings held-out images, the updater's architecture step. Both run on every
+    replica of the strategy in whose scope the supernet was made. The searcher itself is made outside of it, and
+    hands each step to the replicas: so Keras' `fit` works under a strategy of several workers, too.
 
     Attributes:
         supernet: what is searched.
@@ -43,14 +44,15 @@ class Searcher(keras.Model):
         self._seed, self._label_smoothing = seed, label_smoothing
         self._momentum, self._weight_decay = momentum, weight_decay
         self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
-        self._weight_step_of_all = replicas.on_all(self._weight_step)
+        self._weight_step_of_all = replicas.on_all(supernet.distribute_strategy, self._weight_step)
         self._sums: dict[str, tuple[tf.Tensor, int]] = {}
         self.built = True
 
     def compile(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """Sets the optimizer of alpha: see `alpha_optimizer`."""
+        """Sets the optimizer of alpha: see `alpha_optimizer`; made in the scope of the supernet's strategy."""
         super().compile(optimizer=optimizer, run_eagerly=True)
-        optimizer.build([self.supernet.alpha])
+        with self.supernet.distribute_strategy.scope():
+            optimizer.build([self.supernet.alpha])
 
     def make_train_function(self, force=False):
         """`fit` hands a step's batch to `train_step` as it is: under a strategy, with the parts of all replicas."""
@@ -107,8 +109,9 @@ def alpha_optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
 
 
 def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_size: int, seed: int,
-                        first_step: int = 0) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """The batches of a search from weight step `first_step` to its end, for the replicas of the current strategy.
+                        first_step: int = 0, devices: tf.distribute.Strategy | None = None
+                        ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """The batches of a search from weight step `first_step` to its end.
 
     Each element holds a training batch and a held-out batch; the latter has no images where no
     architecture step is due.
@@ -120,6 +123,7 @@ def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_s
         batch_size: of both, all replicas together.
         seed: of order and augmentation; the same batches come whether or not the search was interrupted.
         first_step: weight steps already done.
+        devices: for whose replicas; None for a single one.
 
     Returns:
         Dataset of ((images, labels), (held-out images, held-out labels)).
@@ -137,4 +141,4 @@ def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_s
         alternating = tf.data.Dataset.choose_from_datasets([nothing, archs], turns, stop_on_empty_dataset=False)
         return tf.data.Dataset.zip((weights, alternating)).prefetch(2 * share.count)
 
-    return replicas.distribute(of)
+    return replicas.distribute(devices or tf.distribute.get_strategy(), of)
