@@ -64,7 +64,7 @@ class GradientUpdater(keras.layers.Layer):
             involved = gates.sample_pairs(before, mask, seed, self._active_draw)
         else:
             involved = tf.where(mask, tf.range(mask.shape[1])[None], -1)
-        gate_gradient, ce, accuracy = self._gate_gradient(images, labels, before, involved, seed)
+        gate_gradient, finite, ce, accuracy = self._gate_gradient(images, labels, before, involved, seed)
         expected = self._cost.expected(gates.probabilities(before, mask))
         told = expected if self._expected_latency == "full" else self._cost.expected(
             gates.probabilities(before, gates.members(involved, mask.shape[1])))
@@ -72,17 +72,18 @@ class GradientUpdater(keras.layers.Layer):
         # Expected latency is linear in the gates too: each op's milliseconds are its gate's gradient of it.
         op_ms = tf.gather(self._cost.matrix, tf.maximum(involved, 0), batch_dims=1)
         gradient = gates.alpha_gradient(before, involved, ce_weight * gate_gradient + ms_weight * op_ms)
-        optimizer.apply([gradient], [alpha])
+        # Where float16 overflowed nothing is known of accuracy, and latency alone may not decide.
+        optimizer.apply([replicas.share_of_sum(tf.where(finite, gradient, 0.0))], [alpha])
         if self._paths == "two":
             alpha.assign(gates.rescale(alpha.value.read_value(), before, involved))
         return {"held_out_loss": ce, "held_out_accuracy": accuracy, "expected_ms": expected}
 
     def _gate_gradient(self, images, labels, alpha, involved, seed):
-        """Gradients of the gates of the involved ops [choices, k], cross-entropy and accuracy."""
+        """Gradients of the gates of the involved ops [choices, k], then as `gate_gradients`."""
         if self._paths == "two":
             others = [[pair[1]] for pair in tf.unstack(involved)]
-            rows, ce, accuracy = gate_gradients(self._supernet, images, labels, involved[:, 0], others)
-            return tf.stack(rows), ce, accuracy
+            rows, *rest = gate_gradients(self._supernet, images, labels, involved[:, 0], others)
+            return tf.stack(rows), *rest
         active = gates.sample_path(alpha, self._supernet.mask, seed)
         return all_gate_gradients(self._supernet, images, labels, active)
 
@@ -149,7 +150,7 @@ class ReinforceUpdater(keras.layers.Layer):
 
 
 def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,
-                   others: list[list[tf.Tensor | int]]) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+                   others: list[list[tf.Tensor | int]]) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
     """Derivatives of the cross-entropy by the gates of some ops while one path runs (paper equation 3).
 
     Args:
@@ -160,24 +161,28 @@ def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, act
         others: for each choice the further ops to observe.
 
     Returns:
-        For each choice float32 [1 + others], the active op's first; the cross-entropy; the accuracy.
+        For each choice float32 [1 + others], the active op's first; whether they are finite, as they always are but
+        in float16 (then they are 0); the cross-entropy; the accuracy. All are means over replicas.
     """
     rows = [tf.zeros([1 + len(row)]) for row in others]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(rows)
         logits = supernet.run_gated(images, active, others, rows)
         ce = cross_entropy(labels, logits)
-    return tape.gradient(ce, rows), ce, accuracy_of(labels, logits)
+        scaled = supernet.loss_scale.scaled(ce)
+    *rows, ce, accuracy = replicas.mean([*tape.gradient(scaled, rows), ce, accuracy_of(labels, logits)])
+    rows, finite = supernet.loss_scale.unscaled(rows)
+    return rows, finite, ce, accuracy
 
 
 def all_gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor,
-                       active: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+                       active: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """As `gate_gradients`, of every op: float32 [choices, ops], 0 for ops that a choice lacks."""
     others = [list(range(count)) for count in supernet.mask.sum(1)]
-    rows, ce, accuracy = gate_gradients(supernet, images, labels, active, others)
+    rows, *rest = gate_gradients(supernet, images, labels, active, others)
     # The active op is also one of all: its own gate stands first and is not needed twice.
     rows = [tf.pad(row[1:], [[0, supernet.mask.shape[1] + 1 - row.shape[0]]]) for row in rows]
-    return tf.stack(rows), ce, accuracy
+    return tf.stack(rows), *rest
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
