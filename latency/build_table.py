@@ -2,6 +2,8 @@
 
     python -m latency.build_table --space=quickstart --output=runs/host.jsonl
     python -m latency.build_table --space=proxyless_imagenet --dtype=int8 --output=tables/host_int8.jsonl
+    python -m latency.build_table --measurer=android --benchmark_binary=android_aarch64_benchmark_model \
+        --space=proxyless_imagenet --output=tables/phone.jsonl
 
 Stopped and started again, it goes on where it was: rows that are in the file are not measured again.
 """
@@ -14,7 +16,7 @@ from typing import Any
 from absl import flags
 
 from export import convert, interpreter
-from latency import measure
+from latency import android, measure
 from pnas_tf import arch as arch_lib
 from pnas_tf import latency_table, ops, run_flags
 from pnas_tf.errors import InputError
@@ -68,8 +70,9 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
         return table
     # In the context of this space: the same call takes 0.5 us among small networks and 7 us among those of ImageNet.
     overhead = {"the overhead of a call": measure.op_build(measure.OVERHEAD_KEY)}
-    overhead_ms = next(times["median_ms"] for _, times in device.measure(overhead, between))
-    with open(output, "a", encoding="utf-8") as file:
+    ((_, overhead_times),) = device.measure(overhead, between)
+    overhead_ms = overhead_times["median_ms"]
+    with latency_table.open_to_add(output) as file:
         builds = {key: measure.op_build(key) for key in missing}
         for key, times in tqdm(device.measure(builds, between), total=len(keys), initial=len(keys) - len(missing),
                                desc=table.target, unit="op"):
@@ -122,17 +125,57 @@ def _define_flags() -> None:
     flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: the space's own.", 0, 8192)
     flags.DEFINE_integer("image_channels", 0, "Channels of the images; 0: the space's own.", 0, 1024)
     flags.DEFINE_integer("num_classes", 0, "Classes; 0: the space's own.", 0, 1_000_000)
-    flags.DEFINE_enum("measurer", "host", list(measure.MEASURERS), "TFLite on this machine, or TensorFlow with XLA.")
-    flags.DEFINE_integer("threads", 1, "CPU threads.", 1, 256)
-    flags.DEFINE_enum("delegate", "xnnpack", list(interpreter.DELEGATES),
-                      "host: XNNPACK, or TFLite's built-in kernels.")
-    flags.DEFINE_enum("dtype", "float32", list(convert.MODES), "Number format; xla: float32.")
-    flags.DEFINE_integer("batch_size", 1, "Images in a run; host: 1.", 1, 65536)
-    flags.DEFINE_integer("rounds", 6, "Interleaved passes over a group of ops.", 1, 1000)
-    flags.DEFINE_integer("runs", 10, "Timed runs of an op in a round.", 1, 10_000)
+    flags.DEFINE_enum("measurer", "host", list(measure.MEASURERS),
+                      "TFLite on this machine, TensorFlow with XLA, or TFLite on phones.")
+    _define_settings()
     flags.DEFINE_list("only", [], "Ops to restrict the table to, with commas between: mb_k3_e3,mb_k5_e6.")
     flags.DEFINE_string("target_name", None, "Name of the target; default: host_xnnpack1_float32 and the like.")
     flags.DEFINE_string("output", None, "The table, a .jsonl file.")
+
+
+def _define_settings() -> None:
+    """One flag for each setting of a measurer; None is the measurer's own default."""
+    integer, number, text = flags.DEFINE_integer, flags.DEFINE_float, flags.DEFINE_string
+    flags.DEFINE_enum("runtime", None, ["auto", *interpreter.RUNTIMES],
+                      "host: which TFLite; default: auto, the first of them that is installed.")
+    integer("threads", None, "CPU threads; default 1.", 1, 256)
+    flags.DEFINE_enum("delegate", None, list(android.DELEGATES),
+                      "none: TFLite's built-in kernels; default: xnnpack. host: xnnpack or none.")
+    flags.DEFINE_enum("dtype", None, list(convert.MODES), "Number format; default: float32. xla: float32.")
+    integer("batch_size", None, "Images in a run; host: 1.", 1, 65536)
+    integer("rounds", None, "Interleaved passes over a group of ops; default: 6, android: 1.", 1, 1000)
+    integer("runs", None, "Timed runs of an op in a round; default: 10, android: 50.", 1, 10_000)
+    text("benchmark_binary", None, "android: path of TFLite's benchmark_model for Android.")
+    text("binary_sha256", None, "android: of a benchmark_model that is on the phone, instead.")
+    flags.DEFINE_list("serial", None, "android: of the phones, with commas between; default: all that are attached.")
+    text("adb", None, "android: path of adb; default: that of the PATH.")
+    text("cpu_mask", None, "android: cores, hexadecimal as taskset takes it, or all; default: the fastest ones.")
+    number("min_seconds", None, "android: least time of the runs of an op; default: 1.", 0, 3600)
+    integer("warmup_runs", None, "android: least number of runs before; default: 1.", 1, 10_000)
+    number("warmup_seconds", None, "android: least time of them; default: 0.5.", 0, 3600)
+    number("run_delay_seconds", None, "android: pause between runs of an op; default: 0.", 0, 3600)
+    number("pause_seconds", None, "android: pause between ops; default: 0.", 0, 3600)
+    number("cooldown_seconds", None, "android: pause before something is tried again; default: 10.", 0, 3600)
+    number("wait_seconds", None, "android: how long a lost or hot phone is waited for; default: 600.", 0, 1e6)
+    number("timeout_seconds", None, "android: how long an op may take; default: 150.", 1, 1e5)
+    number("max_celsius", None, "android: of the battery, above which nothing is measured; default: 40.", 0, 100)
+    number("max_drift", None, "android: change of the anchor network's time, as a share, from which on the last batch "
+                              "is measured again; default: 0.05.", 0, 1000)
+
+
+def _settings(measurer: str) -> dict[str, Any]:
+    """Flags that were given.
+
+    Raises:
+        InputError: for one that the measurer would not obey.
+    """
+    known = measure.settings_of(measurer)
+    given = {name: flags.FLAGS[name].value for kind in measure.MEASURERS for name in measure.settings_of(kind)
+             if name in flags.FLAGS and flags.FLAGS[name].value is not None}
+    for name in given:
+        if name not in known:
+            raise InputError(f"--{name} means nothing to --measurer={measurer}, which knows --{', --'.join(known)}.")
+    return given
 
 
 def _main() -> None:
@@ -143,7 +186,7 @@ def _main() -> None:
                                image_channels=f.image_channels, num_classes=f.num_classes)
     run_flags.load_tensorflow()
     table = run(space=space, output=f.output, measurer=f.measurer, only=f.only, target_name=f.target_name,
-                settings={name: f[name].value for name in measure.settings_of(f.measurer)})
+                settings=_settings(f.measurer))
     print(f"\nTarget: {table.target} ({table.header['device']}, {table.header['runtime']})\n"
           f"Rows:   {len(table.rows)}\nTable:  {f.output}\n"
           f"Next:   python -m pnas_tf.search --space={f.space} --table={f.output} --run_dir=DIR")

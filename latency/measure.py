@@ -1,7 +1,8 @@
 """The seam between tables and devices: what is timed, and the ways of timing it.
 
 To add a way of measuring, write one class with the two methods of `Measurer` and enter it in `MEASURERS`. Its settings
-are the keyword arguments of the class: flags of the same names set them, and the table's header records them.
+are the keyword arguments of the class: flags of the same names set them, and the table's header records them. One whose
+default is None (the path of a tool, a serial number) is of the place and not of the target: never taken from a header.
 """
 
 import functools
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from latency.android import Android
 from latency.host import Host
 from latency.xla import Xla
 from pnas_tf.arch import Arch
@@ -25,7 +27,7 @@ Build = Callable[[], Any]
 OVERHEAD_KEY = OpKey("conv_k1", (1, 1, 8), 8, 1, False)
 
 # What decides whether two measurements may stand in one table, or be compared. What a measurer does not have is None.
-SAME_TARGET = ("measurer", "device", "soc", "android", "runtime", "benchmark_binary", "delegate", "threads", "cpu_mask",
+SAME_TARGET = ("measurer", "device", "soc", "android", "runtime", "binary_sha256", "delegate", "threads", "cpu_mask",
                "governor", "dtype", "batch_size", "context", "statistic")
 
 
@@ -55,7 +57,7 @@ class Measurer(Protocol):
         ...
 
 
-MEASURERS: dict[str, Callable[..., Measurer]] = {"host": Host, "xla": Xla}
+MEASURERS: dict[str, Callable[..., Measurer]] = {"host": Host, "xla": Xla, "android": Android}
 
 
 def from_header(header: Mapping[str, Any], path: str) -> Measurer:
@@ -66,12 +68,16 @@ def from_header(header: Mapping[str, Any], path: str) -> Measurer:
     """
     name = header.get("measurer")
     if not isinstance(name, str) or name not in MEASURERS:
-        raise InputError(f"{path}: its target {header['target']} cannot be timed here: expected a table made by "
+        raise InputError(f"{path}: its target {header['target'][:80]!r} cannot be timed here: expected a table made by "
                          f"latency.build_table with --measurer={'|'.join(MEASURERS)}, got measurer {str(name)[:40]!r}.")
     settings = {setting: _checked(header[setting], default, f"{path}: {setting} in line 1")
-                for setting, default in settings_of(name).items() if setting in header}
-    measurer = MEASURERS[name](**settings)
-    check_same(header, measurer.facts(), path)
+                for setting, default in settings_of(name).items() if setting in header and default is not None}
+    try:
+        measurer = MEASURERS[name](**settings)
+        facts = measurer.facts()
+    except InputError as error:
+        raise InputError(f"{path}: its target {header['target'][:80]!r} cannot be timed here: {error}") from None
+    check_same(header, facts, path)
     return measurer
 
 

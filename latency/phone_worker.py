@@ -1,0 +1,233 @@
+"""One phone at work: batches of models, watched by an anchor network that is timed again and again."""
+
+import contextlib
+import dataclasses
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from latency.adb import DeviceError, Stopped
+from latency.benchmark_output import Benchmark
+from latency.phone import THROTTLING, BenchmarkError, Phone, State
+
+# How often a batch is measured, and how often a model is tried in it.
+BATCH_TRIES, MODEL_TRIES = 3, 2
+# The tool counts whole microseconds: below this, a step is more than 5 % of the median, and the mean is finer.
+CLEAR_MEDIAN_MS = 0.02
+ANCHOR = "anchor.tflite"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How patiently to measure.
+
+    Attributes:
+        rounds: passes over a batch, in an order drawn anew for each.
+        pause_s: seconds before each run of the tool.
+        cooldown_s: seconds before something is tried again.
+        wait_s: seconds that a lost or hot phone may take to come back.
+        max_celsius: of the battery, above which nothing is measured.
+        max_drift: share by which the anchor network may differ from the start.
+    """
+
+    rounds: int
+    pause_s: float
+    cooldown_s: float
+    wait_s: float
+    max_celsius: float
+    max_drift: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """A batch: rows by model, reasons by model that gave none, and what there is to say."""
+
+    rows: dict[Any, dict[str, Any]]
+    failed: dict[Any, str]
+    notes: list[str]
+
+
+class Worker:
+    """One phone at work."""
+
+    def __init__(self, phone: Phone, prepare: Callable[[Phone], None], pace: Pace, stopped: threading.Event):
+        """Nothing is done yet.
+
+        Args:
+            phone: to work with, prepared.
+            prepare: connects a phone that was lost and makes it ready again, or raises DeviceError.
+            pace: how patiently.
+            stopped: when set, waiting ends by `Stopped`.
+        """
+        self.phone, self._prepare, self._pace, self._stopped = phone, prepare, pace, stopped
+
+    def start(self, anchor: bytes) -> float:
+        """Milliseconds of the anchor network, when two measurements have agreed.
+
+        Raises:
+            DeviceError: if the phone is lost, too hot, or not to be had at one pace.
+        """
+        try:
+            self._check_cool()
+        except DeviceError as error:
+            say(f"{error}. Waiting for it.")
+            self._patiently(self._check_cool)
+        self._push({ANCHOR: anchor})
+        last_ms = self._anchor_ms()
+        for _ in range(4):
+            now_ms = self._anchor_ms()
+            if self._drift(now_ms, last_ms) is None:
+                return min(now_ms, last_ms)
+            last_ms = now_ms
+            self._wait(self._pace.cooldown_s)
+        raise DeviceError(f"{self.phone.serial} keeps no pace: its anchor network never took the same time twice "
+                          f"within {self._pace.max_drift:.0%}. Close its apps, let it cool down")
+
+    def batch(self, models: Mapping[Any, bytes], anchor: bytes, reference_ms: float) -> Done:
+        """Times models, again if the anchor network says that the phone changed its pace meanwhile.
+
+        Args:
+            models: contents of `.tflite` files by name.
+            anchor: the anchor network's.
+            reference_ms: what the anchor took at the start.
+
+        Raises:
+            DeviceError: if the phone is lost, full, too hot or keeps no pace: then nothing of it counts.
+        """
+        names = {name: f"m{number:03}.tflite" for number, name in enumerate(models)}
+        notes: list[str] = []
+        for _ in range(BATCH_TRIES):
+            before = self._check_cool()
+            self._push({**{names[name]: content for name, content in models.items()}, ANCHOR: anchor})
+            found, failed = self._time_all(names)
+            anchor_ms = self._anchor_ms()
+            drift = self._drift(anchor_ms, reference_ms)
+            if drift is None:
+                facts = {"phone": self.phone.name, "anchor_ms": anchor_ms, **_both(before, self.phone.state())}
+                return Done({name: {**_times(one), **facts} for name, one in found.items()}, failed, notes)
+            notes.append(f"{self.phone.serial}: the anchor network takes {drift}; its last batch is measured again.")
+            self._wait(self._pace.cooldown_s)
+        raise DeviceError(f"{self.phone.serial} has changed its pace: its anchor network takes {drift} after "
+                          f"{BATCH_TRIES} tries")
+
+    def recover(self, anchor: bytes, reference_ms: float) -> None:
+        """Waits until the phone is there, cool and at its old pace.
+
+        Raises:
+            DeviceError: if that takes too long.
+        """
+        def back():
+            self._prepare(self.phone)
+            self._check_cool()
+            self._push({ANCHOR: anchor})
+            drift = self._drift(self._anchor_ms(), reference_ms)
+            if drift:
+                raise DeviceError(f"{self.phone.serial} has changed its pace: its anchor network takes {drift}")
+
+        self._wait(self._pace.cooldown_s)
+        self._patiently(back)
+
+    def _patiently(self, action):
+        deadline = time.monotonic() + self._pace.wait_s
+        while True:
+            try:
+                return action()
+            except DeviceError as error:
+                if time.monotonic() >= deadline:
+                    raise DeviceError(f"{error} (for {self._pace.wait_s:g} s)") from None
+            self._wait(max(self._pace.cooldown_s, 0.1))
+
+    def _time_all(self, file_names):
+        found: dict[Any, Benchmark] = {}
+        failed: dict[Any, str] = {}
+        rng = random.Random(0)
+        for _ in range(self._pace.rounds):
+            for name in rng.sample(list(file_names), len(file_names)):
+                try:
+                    one = self._tried(file_names[name])
+                except BenchmarkError as error:
+                    failed[name] = str(error)
+                else:
+                    found[name] = min(one, found.get(name, one), key=_typical_ms)
+        return {name: one for name, one in found.items() if name not in failed}, failed
+
+    def _tried(self, file_name):
+        for last in (False,) * (MODEL_TRIES - 1) + (True,):
+            self._wait(self._pace.pause_s)
+            try:
+                return self.phone.time(file_name)
+            except BenchmarkError:
+                if last:
+                    raise
+        raise AssertionError
+
+    def _anchor_ms(self):
+        try:
+            return _typical_ms(self._tried(ANCHOR))
+        except BenchmarkError as error:  # what every phone can do that works
+            raise DeviceError(f"{self.phone.serial} cannot time its anchor network: {error}") from None
+
+    def _drift(self, now_ms, reference_ms):
+        """None if small, else in words."""
+        drift = now_ms / reference_ms - 1
+        return None if abs(drift) <= self._pace.max_drift else \
+            f"{abs(drift):.0%} {'longer' if drift > 0 else 'less'} than at the start"
+
+    def _check_cool(self) -> State:
+        state = self.phone.state()
+        if (state.battery_celsius or 0) > self._pace.max_celsius:
+            raise DeviceError(f"{self.phone.serial} is too hot: {state.battery_celsius} degrees Celsius, limit "
+                              f"{self._pace.max_celsius:g} (--max_celsius)")
+        if (state.thermal_status or 0) >= THROTTLING:
+            raise DeviceError(f"{self.phone.serial} is too hot: thermal status {state.thermal_status}, Android slows "
+                              "it down")
+        return state
+
+    def _push(self, contents):
+        with files(contents) as paths:
+            self.phone.push(paths)
+
+    def _wait(self, seconds):
+        if self._stopped.wait(seconds):
+            raise Stopped
+
+
+def _typical(found: Benchmark) -> str:
+    """Which of the tool's figures is taken: the median if there is one that its whole microseconds do not blur."""
+    return "median" if (found.median_ms or 0) >= CLEAR_MEDIAN_MS else "mean"
+
+
+def _typical_ms(found):
+    return found.median_ms if _typical(found) == "median" else found.mean_ms
+
+
+def _times(found):
+    return {"median_ms": _typical_ms(found), "median_from": _typical(found), "min_ms": found.min_ms,
+            "mean_ms": found.mean_ms, "std_ms": found.std_ms, "runs": found.runs}
+
+
+def _both(before, after):
+    return {name: [getattr(before, name), getattr(after, name)] for name in (f.name for f in dataclasses.fields(State))}
+
+
+@contextlib.contextmanager
+def files(contents: Mapping[str, bytes]) -> Iterator[list[str]]:
+    """Paths of temporary files of these names and contents."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [os.path.join(folder, name) for name in contents]
+        for path, content in zip(paths, contents.values(), strict=True):
+            with open(path, "wb") as file:
+                file.write(content)
+        yield paths
+
+
+def say(text: str) -> None:
+    """Tells the user what happened, past a progress bar."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)

@@ -1,0 +1,173 @@
+"""Fixtures of several test files: the adb client, and devices for it."""
+
+import dataclasses
+import functools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from latency.android import Android
+
+ADB_DEVICE = Path(__file__).parent / "adb_device"
+PROPERTIES = {"ro.product.manufacturer": "Google", "ro.product.model": "Pixel 2", "ro.board.platform": "msm8998",
+              "ro.build.version.release": "11", "ro.build.version.sdk": "30", "ro.build.id": "RP1A.201005.004",
+              "ro.product.cpu.abi": "arm64-v8a"}
+BATTERY = """Current Battery Service state:
+  AC powered: false
+  USB powered: true
+  status: 2
+  health: 2
+  present: true
+  level: 83
+  scale: 100
+  voltage: 3972
+  temperature: 312
+  technology: Li-ion
+"""
+THERMAL = """IsStatusOverride: false
+Thermal Status: 0
+Cached temperatures:
+\tTemperature{mValue=33.931, mType=-1, mName=neutral_therm, mStatus=1}
+"""
+
+
+def adb_clients():
+    """Paths by name: Debian's adb, and the newer one in the wheel of adbutils."""
+    found = {"debian": shutil.which("adb")}
+    try:
+        import adbutils
+
+        found["wheel"] = shutil.which(str(Path(adbutils.__file__).parent / "binaries" / "adb"))
+    except ImportError:
+        pass
+    return {name: path for name, path in found.items() if path}
+
+
+@dataclasses.dataclass
+class Client:
+    """An adb client with a server of its own."""
+
+    path: str
+    environment: dict[str, str]
+
+    def __call__(self, *arguments):
+        """What `adb ARGUMENTS` gives."""
+        return subprocess.run([self.path, *arguments], env=self.environment, capture_output=True, text=True,
+                              check=False, stdin=subprocess.DEVNULL, timeout=30)
+
+
+@functools.cache
+def free_port():
+    """The same one for the whole session: servers that come and go one after another."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session", params=["debian", "wheel"])
+def adb_server(request, tmp_path_factory):
+    """Every adb client that can be found, each with a server on a port of its own and keys in a folder of its own."""
+    path = adb_clients().get(request.param)
+    if not path:
+        pytest.skip({"debian": "no adb in the PATH (apt-get install adb)",
+                     "wheel": "no adb in the wheel of adbutils (pip install -r requirements-dev.txt)"}[request.param])
+    client = Client(path, {**os.environ, "ANDROID_ADB_SERVER_PORT": str(free_port()),
+                           "HOME": str(tmp_path_factory.mktemp("home"))})
+    client.environment.pop("ANDROID_SERIAL", None)
+    client("start-server")
+    yield client
+    client("kill-server")
+
+
+@pytest.fixture
+def client(adb_server, monkeypatch):
+    """The same, also for what the test itself starts."""
+    for name in ("ANDROID_ADB_SERVER_PORT", "HOME"):
+        monkeypatch.setenv(name, adb_server.environment[name])
+    monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    return adb_server
+
+
+class Device:
+    """A test device: tests/adb_device/device.py in a process."""
+
+    def __init__(self, root, client, properties, faults=()):
+        self.root, self.client = root, client
+        (root / "faults").mkdir(parents=True)
+        for name in faults:
+            self.fault(name)
+        shutil.copytree(ADB_DEVICE / "bin", root / "system" / "bin")
+        self.write("props", "".join(f"{name}={value}\n" for name, value in {**PROPERTIES, **properties}.items()))
+        self.write("model", "test_device")
+        self.write("dumpsys_battery", BATTERY)
+        self.write("dumpsys_thermalservice", THERMAL)
+        for core in range(8):  # as in a Pixel 2: the fast ones are 4 to 7
+            folder = root / "sys/devices/system/cpu" / f"cpu{core}" / "cpufreq"
+            folder.mkdir(parents=True)
+            (folder / "cpuinfo_max_freq").write_text("1900800\n" if core < 4 else "2457600\n")
+            (folder / "scaling_governor").write_text("interactive\n")
+        self.process = subprocess.Popen([sys.executable, str(ADB_DEVICE / "device.py"), f"--root={root}"],
+                                        stdout=subprocess.PIPE, text=True)
+        self.serial = f"127.0.0.1:{self.process.stdout.readline().strip()}"
+        self.said = client("connect", self.serial).stdout
+
+    def write(self, name, text):
+        """Sets a file of the sandbox."""
+        (self.root / name).write_text(text)
+
+    def read(self, name):
+        """Lines of a file of the sandbox."""
+        path = self.root / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def fault(self, name, text=""):
+        """Starts one: see device.py and recorded_benchmark.sh."""
+        self.write(f"faults/{name}", text)
+
+    def heal(self, name):
+        """Ends it."""
+        (self.root / "faults" / name).unlink()
+
+    def close(self):
+        """Unplugs it for good."""
+        self.client("disconnect", self.serial)
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def converted_once():
+    """Lets the measurer of phones convert each model once in a session of tests, instead of once in each test."""
+    real, kept = Android._converted, {}
+
+    def converted(self, build):
+        name = (self._dtype, str(getattr(build, "args", build)))
+        if name not in kept:
+            kept[name] = real(self, build)
+        return kept[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Android, "_converted", converted)
+        yield
+
+
+@pytest.fixture
+def device(client, tmp_path, converted_once):
+    """Makes devices: device(model="Pixel 2", faults=["no_space"], ...)."""
+    made = []
+
+    def make(faults=(), **properties):
+        root = tmp_path / f"device{len(made)}"
+        names = {"model": "ro.product.model", "android": "ro.build.version.release"}
+        made.append(Device(root, client, {names[name]: value for name, value in properties.items()}, faults))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
