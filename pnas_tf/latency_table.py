@@ -1,22 +1,30 @@
 """A latency table: measured milliseconds of each op on one target, as JSON Lines.
 
 Line 1 is the header (what was measured, where and how), each further line one measurement. A row
-that is missing is an error, never 0.
+that is missing is an error, never 0. `latency.compare --calibrate` leaves the measured times as they are and
+adds `calibrated_ms` to rows: what the op adds to whole networks.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import math
 import os
+from collections.abc import Iterator, Mapping
 from importlib import resources
-from typing import Any
+from typing import Any, TextIO
 
+from pnas_tf import arch as arch_lib
+from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
 from pnas_tf.space import Block, OpKey, Space
 
 FORMAT = "pnas_tf.latency/1"
 MAX_BYTES = 200_000_000
 TIMES = ("median_ms", "min_ms", "mean_ms")
+# Missing rows that an error names.
+NAMED = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +48,17 @@ class LatencyTable:
         """Name of what was measured."""
         return self.header["target"]
 
+    def accuracy(self, space: Space) -> dict[str, Any] | None:
+        """How far predictions were off for whole networks of a space, as `latency.compare` found and wrote down.
+
+        Returns:
+            networks, within_5_percent, within_10_percent, rmse_of_mean, spearman, calibrated, date, ...; None if the
+            table was not compared with networks of such a space.
+        """
+        entries = self.header.get("accuracy")
+        entry = entries.get(accuracy_name(space)) if isinstance(entries, dict) else None
+        return entry if isinstance(entry, dict) else None
+
     def row(self, block_name: str, key: OpKey) -> dict[str, Any] | None:
         """The measurement that prices an op at a block, or None.
 
@@ -54,7 +73,7 @@ class LatencyTable:
         return found
 
     def ms(self, block_name: str, key: OpKey) -> float:
-        """Milliseconds of an op at a block: see `row`.
+        """Milliseconds that an op at a block adds to a network: calibrated ones if there are any. See `row`.
 
         Raises:
             InputError: if the table has no row for it.
@@ -64,20 +83,20 @@ class LatencyTable:
             raise InputError(f"Table {self.target} ({self.path}) has no row for {key}. "
                              f"Measure it: python -m latency.build_table --space=SPACE --only={key.op} "
                              f"--output={self._output()}")
-        return row["median_ms"]
+        return row.get("calibrated_ms", row["median_ms"])
 
-    def missing(self, space: Space) -> list[tuple[Block, OpKey]]:
-        """The candidates of a space that the table cannot price."""
-        return [(block, key) for block, key in space.op_keys() if self.row(block.name, key) is None]
+    def missing(self, what: Space | Arch) -> list[tuple[Block, OpKey]]:
+        """The ops of a space, or of one network, that the table cannot price."""
+        return [(block, key) for block, key in what.op_keys() if self.row(block.name, key) is None]
 
-    def check_covers(self, space: Space) -> None:
-        """Raises InputError that names the first missing row and says how many more there are."""
-        missing = self.missing(space)
+    def check_covers(self, what: Space | Arch) -> None:
+        """Raises InputError that names missing rows of a space or of one network, and says how many more there are."""
+        missing = list(dict.fromkeys(str(key) for _, key in self.missing(what)))
         if missing:
-            key = missing[0][1]
-            more = len({key for _, key in missing}) - 1
+            space, more = (what.space if isinstance(what, Arch) else what), len(missing) - NAMED
             raise InputError(
-                f"Table {self.target} ({self.path}) has no row for {key}" + (f" and {more} more" if more else "")
+                f"Table {self.target} ({self.path}) has no row for {'; '.join(missing[:NAMED])}"
+                + (f"; and {more} more" if more > 0 else "")
                 + f". Measure them: python -m latency.build_table --space={space.name} --image_size={space.input_size} "
                 f"--image_channels={space.input_channels} --num_classes={space.num_classes} --output={self._output()}")
 
@@ -93,7 +112,7 @@ def read(path: str) -> LatencyTable:
     """
     shipped = resources.files("pnas_tf").joinpath("tables", path + ".jsonl")
     if os.sep not in path and not os.path.exists(path) and shipped.is_file():
-        return _parse(shipped.read_text(encoding="utf-8"), path)
+        return parse(shipped.read_text(encoding="utf-8"), path)
     if not os.path.isfile(path):
         raise InputError(f"No latency table at {path}. Shipped: {', '.join(names()) or 'none'}. Make one for your "
                          f"device: python -m latency.build_table --space=SPACE --measurer=host --output={path}")
@@ -101,7 +120,7 @@ def read(path: str) -> LatencyTable:
         raise InputError(f"{path}: larger than {MAX_BYTES} bytes; this is not a latency table.")
     try:
         with open(path, encoding="utf-8") as file:
-            return _parse(file.read(), path)
+            return parse(file.read(), path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text ({error}).") from None
 
@@ -112,12 +131,68 @@ def names() -> list[str]:
                   if entry.name.endswith(".jsonl"))
 
 
-def row(key: OpKey, *, median_ms: float, min_ms: float, mean_ms: float, std_ms: float, runs: int,
-        **more: Any) -> dict[str, Any]:
-    """One measurement as it stands in a table."""
+def row(key: OpKey, *, median_ms: float, **more: Any) -> dict[str, Any]:
+    """One measurement as it stands in a table.
+
+    Args:
+        key: of the op.
+        median_ms: milliseconds that count.
+        **more: what else is known: min_ms, mean_ms, std_ms, runs, choice (the only block that the row prices), ...
+    """
     return {"op": key.op, "input": list(key.input), "filters": key.filters, "strides": key.strides,
-            "shortcut": key.shortcut, "median_ms": median_ms, "min_ms": min_ms, "mean_ms": mean_ms,
-            "std_ms": std_ms, "runs": runs, **more}
+            "shortcut": key.shortcut, "median_ms": median_ms, **more}
+
+
+def accuracy_name(space: Space) -> str:
+    """What the accuracy of a table goes by: a space, its images and its widths."""
+    widths = dict.fromkeys(block.filters for block in space.all_blocks[:-1])
+    return (f"{space.name} {space.input_size}x{space.input_size}x{space.input_channels} "
+            f"{'-'.join(str(width) for width in widths)}")
+
+
+def annotate(path: str, *, calibrated_ms: Mapping[OpKey, float], accuracy: Mapping[str, dict[str, Any]]) -> None:
+    """Writes what comparison with whole networks found into a table: a whole new file, or none.
+
+    Args:
+        path: of the table. Its measurements stay as they are.
+        calibrated_ms: for rows; others keep what they have.
+        accuracy: by `accuracy_name`, for the header; other entries stay.
+
+    Raises:
+        InputError: if the file is no table, or cannot be written.
+    """
+    def annotated(line: str) -> str:
+        entry = json.loads(line)
+        found = calibrated_ms.get(_key(entry, path, 0))
+        return line if found is None or "choice" in entry else json.dumps({**entry, "calibrated_ms": found})
+
+    with open_to_add(path):  # or rows that another program adds meanwhile would be lost with the old file
+        table = read(path)
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()[1:]
+        entries = table.header.get("accuracy")
+        header = {**table.header, "accuracy": {**(entries if isinstance(entries, dict) else {}), **accuracy}}
+        arch_lib.write_text(path, "\n".join([json.dumps(header), *map(annotated, lines)]) + "\n")
+
+
+@contextlib.contextmanager
+def open_to_add(path: str) -> Iterator[TextIO]:
+    """The file of a table, open for more rows and for nobody else who asks by this function.
+
+    Raises:
+        InputError: if another program has it, or it cannot be written.
+    """
+    try:
+        file = open(path, "r+", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another file.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{path}: another program is adding to this table. Wait for it, or stop it.") from None
+        file.seek(0, os.SEEK_END)
+        yield file
 
 
 def header(target: str, **facts: Any) -> dict[str, Any]:
@@ -125,7 +200,8 @@ def header(target: str, **facts: Any) -> dict[str, Any]:
     return {"format": FORMAT, "target": target, **facts}
 
 
-def _parse(text: str, path: str) -> LatencyTable:
+def parse(text: str, path: str) -> LatencyTable:
+    """Reads the contents of a file; the path is what errors call it. Raises InputError as `read`."""
     lines = text.split("\n")
     if lines[-1]:
         raise InputError(f"{path}, line {len(lines)}: cut off. Run the same latency.build_table command again: "
@@ -142,6 +218,8 @@ def _parse(text: str, path: str) -> LatencyTable:
             value = entry.get(name)
             if name == "median_ms" or value is not None:
                 _check_time(value, f"{path}, line {number}: {name}")
+        if "calibrated_ms" in entry:
+            _check_time(entry["calibrated_ms"], f"{path}, line {number}: calibrated_ms")
         choice = entry.get("choice")
         if choice is None:
             rows[key] = entry
