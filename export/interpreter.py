@@ -13,24 +13,46 @@ from pnas_tf.quiet import quiet
 
 DELEGATES = ("xnnpack", "none")
 
-
-def runtime_name() -> str:
-    """Name and version of the runtime, `litert 2.3.0`."""
-    return _runtime()[0]
+# Runtimes and the PyPI packages that hold them, best first.
+RUNTIMES = {"litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime", "tf.lite": "tensorflow"}
 
 
-def target_name(*, threads: int, delegate: str, dtype: str) -> str:
-    """Name of this host as a target: `host_xnnpack1_float32`, `host_builtin1_int8`."""
-    return f"host_{'builtin' if delegate == 'none' else delegate}{threads}_{dtype}"
+def installed_runtime(name: str = "auto") -> str:
+    """A runtime of `RUNTIMES` by name, or for `auto` the best that is installed.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    names = list(RUNTIMES) if name == "auto" else [name]
+    for candidate in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError, KeyError):
+            importlib.metadata.version(RUNTIMES[candidate])
+            return candidate
+    raise InputError(f"The runtime {name[:40]} is not installed: expected one of auto, {', '.join(RUNTIMES)}. "
+                     f"pip install {RUNTIMES.get(name, RUNTIMES['litert'])}")
 
 
-def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "xnnpack") -> Any:
+def runtime_name(runtime: str = "auto") -> str:
+    """Name and version of a runtime, `litert 2.3.0`; loads nothing."""
+    name = installed_runtime(runtime)
+    return f"{name} {importlib.metadata.version(RUNTIMES[name])}"
+
+
+def target_name(*, threads: int, delegate: str, dtype: str, runtime: str = "litert") -> str:
+    """Name of this host as a target: `host_xnnpack1_float32`, `host_tflite_runtime_builtin1_int8`."""
+    named = "" if runtime == "litert" else f"{runtime.replace('.', '_')}_"
+    return f"host_{named}{'builtin' if delegate == 'none' else delegate}{threads}_{dtype}"
+
+
+def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "xnnpack", runtime: str = "auto") -> Any:
     """An interpreter with its tensors allocated.
 
     Args:
         model: contents of a `.tflite`, or its path.
         threads: CPU threads.
         delegate: `xnnpack`, or `none` for the runtime's built-in kernels.
+        runtime: of `RUNTIMES`, or `auto`. tflite_runtime fails in a process that has loaded TensorFlow:
+            `timed_models.time_models_apart` gives it one of its own.
 
     Raises:
         InputError: if the model is not a `.tflite` that this runtime can run.
@@ -44,7 +66,9 @@ def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "x
                 model = file.read()
         except OSError as error:
             raise InputError(f"{where}: cannot be read ({error.strerror}).") from None
-    name, interpreter_class, resolver = _runtime()
+    # TensorFlow is loaded or will be where nobody asked for a runtime.
+    name = "tf.lite" if runtime == "auto" and installed_runtime() == "tflite_runtime" else installed_runtime(runtime)
+    interpreter_class, resolver = _load(name)
     kinds = {"xnnpack": resolver.AUTO, "none": resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
     try:
         with quiet():
@@ -58,22 +82,24 @@ def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "x
 
 
 def run(interpreter: Any, images: np.ndarray) -> np.ndarray:
-    """Logits of images, one at a time.
+    """Logits of images, in batches of the model's own size.
 
     Args:
-        interpreter: of a model with batch 1.
-        images: float32 [images, height, width, channels].
+        interpreter: of a model with a fixed batch; a last batch that is not full is filled with its last image.
+        images: float32 [images, height, width, channels], at least one.
 
     Returns:
         float32 [images, classes]; quantised models get and give what their scales and zero points say.
     """
     read, write = _reader(interpreter), _writer(interpreter)
+    size = int(interpreter.get_input_details()[0]["shape"][0])
     logits = []
-    for image in images:
-        write(image[None])
+    for start in range(0, len(images), size):
+        batch = images[start:start + size]
+        write(np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), 0)]) if len(batch) < size else batch)
         interpreter.invoke()
-        logits.append(read()[0])
-    return np.stack(logits)
+        logits.append(read()[:len(batch)])
+    return np.concatenate(logits)
 
 
 def subject(interpreter: Any, seed: int = 0) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -113,19 +139,18 @@ def _reader(interpreter):
     return read
 
 
-def _runtime() -> tuple[str, Any, Any]:
-    """(name and version, Interpreter class, OpResolverType)."""
-    with contextlib.suppress(ImportError):
+def _load(name: str) -> tuple[Any, Any]:
+    """(Interpreter class, OpResolverType) of a runtime."""
+    if name == "litert":
         from ai_edge_litert import interpreter as litert
 
-        return f"litert {importlib.metadata.version('ai-edge-litert')}", litert.Interpreter, litert.OpResolverType
-    # tflite_runtime fails in a process that has loaded TensorFlow.
-    if "tensorflow" not in sys.modules:
-        with contextlib.suppress(ImportError):
-            from tflite_runtime import interpreter as tflite
+        return litert.Interpreter, litert.OpResolverType
+    if name == "tflite_runtime":
+        if "tensorflow" in sys.modules:
+            raise InputError("tflite_runtime fails in a process that has loaded TensorFlow. Use the runtime litert.")
+        from tflite_runtime import interpreter as tflite
 
-            version = importlib.metadata.version("tflite-runtime")
-            return f"tflite_runtime {version}", tflite.Interpreter, tflite.OpResolverType
+        return tflite.Interpreter, tflite.OpResolverType
     import tensorflow as tf
 
-    return f"tf.lite {tf.__version__}", tf.lite.Interpreter, tf.lite.experimental.OpResolverType
+    return tf.lite.Interpreter, tf.lite.experimental.OpResolverType

@@ -1,49 +1,75 @@
-"""How things are timed: interleaved rounds, so that a busy moment of the machine does not fall on one of them alone."""
+"""How things are timed: short visits spread over time, so that a slow minute of the machine hits none of them alone."""
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-# A busy machine only ever makes a run slower, and for longer than a run. So: the median inside a round, against
-# single slow runs, and the best round, against slow moments.
-STATISTIC = "median_ms is the minimum over rounds of the round's median"
+# A busy machine only ever makes a run slower, and for longer than a visit: on a shared server, whole groups that were
+# timed within the same 20 seconds were off by 3 to 30 % together. So: the median inside a visit, against single slow
+# runs, and the best of visits that lie minutes apart, against slow times.
+STATISTIC = "median_ms is the minimum over rounds, spread in time, of the round's median"
 
 WARMUP_RUNS = 2
 
+# Models that start together, and are done together after as many visits as there are rounds.
+GROUP = 8
 
-def interleaved_ms(subjects: Sequence[Callable[[], object]], *, rounds: int, runs: int,
-                   before: Callable[[int], object] | None = None, seed: int = 0) -> list[list[list[float]]]:
-    """Times every subject in every round, in an order drawn anew for each round.
+Name = TypeVar("Name", bound=Hashable)
+
+
+def spread_out(names: Sequence[Name], rounds: int, visit: Callable[[Name], list[float]], group: int = GROUP,
+               seed: int = 0) -> Iterator[tuple[Name, list[list[float]]]]:
+    """Visits everything in so many rounds, and hands out results all along.
+
+    In a step, each group that has begun and is not done yet is visited once, in an order drawn anew; then the next
+    group begins. So `rounds` groups are under way at a time, and the visits of one thing lie as many visits apart.
 
     Args:
-        subjects: calls to time; each returns when its work is done.
-        rounds: passes over the subjects.
-        runs: timed calls of each subject in a round.
-        before: called with the subject's position before each timed call, not timed itself.
+        names: what to time.
+        rounds: visits of each.
+        visit: times one thing now; milliseconds of its runs.
+        group: things that begin together.
         seed: of the order.
 
-    Returns:
-        Milliseconds [subjects][rounds][runs].
+    Yields:
+        (name, milliseconds [rounds][runs]) as soon as its visits are over.
     """
-    order, rng = list(range(len(subjects))), random.Random(seed)
-    samples: list[list[list[float]]] = [[] for _ in subjects]
-    for _ in range(rounds):
-        rng.shuffle(order)
-        for position in order:
-            for _ in range(WARMUP_RUNS):
-                subjects[position]()
-            samples[position].append([_timed_ms(subjects[position], before, position) for _ in range(runs)])
-    return samples
+    rng = random.Random(seed)
+    groups = [names[start:start + group] for start in range(0, len(names), group)]
+    samples: dict[Name, list[list[float]]] = {name: [] for name in names}
+    for step in range(len(groups) + rounds - 1):
+        active = [name for members in groups[max(0, step - rounds + 1):step + 1] for name in members]
+        rng.shuffle(active)
+        for name in active:
+            samples[name].append(visit(name))
+        for name in groups[step - rounds + 1] if step >= rounds - 1 else ():
+            yield name, samples.pop(name)
 
 
-def _timed_ms(subject, before, position):
-    if before:
-        before(position)
-    begin = time.perf_counter()
-    subject()
-    return (time.perf_counter() - begin) * 1000
+def timed_ms(subject: Callable[[], object], runs: int, before: Callable[[], object] | None = None) -> list[float]:
+    """One visit: some runs to warm up, then the timed ones.
+
+    Args:
+        subject: what to time; returns when its work is done.
+        runs: timed calls.
+        before: called before each timed call, not timed itself.
+
+    Returns:
+        Milliseconds of each run.
+    """
+    for _ in range(WARMUP_RUNS):
+        subject()
+    times = []
+    for _ in range(runs):
+        if before:
+            before()
+        begin = time.perf_counter()
+        subject()
+        times.append((time.perf_counter() - begin) * 1000)
+    return times
 
 
 def summarise(samples: Sequence[Sequence[float]]) -> dict[str, float]:

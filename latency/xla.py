@@ -13,9 +13,6 @@ import numpy as np
 from export import machine, timing
 from pnas_tf.errors import InputError
 
-# As in `host`.
-GROUP = 8
-
 
 class Xla:
     """`tf.function(jit_compile=True)`; compiling is not timed, waiting for the device is."""
@@ -29,8 +26,8 @@ class Xla:
             delegate: XLA has none; ignored.
             dtype: `float32`.
             batch_size: images in a run.
-            rounds: passes over a group of models.
-            runs: timed runs of each model in a round.
+            rounds: visits of each model, spread over time.
+            runs: timed runs in a visit.
 
         Raises:
             InputError: if it cannot be done so.
@@ -63,11 +60,16 @@ class Xla:
     def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
                 ) -> Iterator[tuple[Any, dict[str, float]]]:
         """See `measure.Measurer`; `between` is left out: to compile a whole network takes longer than a table."""
-        names = list(builds)
-        for group in (names[start:start + GROUP] for start in range(0, len(names), GROUP)):
-            subjects = [self._subject(builds[name]()) for name in group]
-            samples = timing.interleaved_ms(subjects, rounds=self._rounds, runs=self._runs)
-            yield from zip(group, map(timing.summarise, samples), strict=True)
+        subjects: dict[Any, Callable[[], None]] = {}
+
+        def visit(name):
+            if name not in subjects:
+                subjects[name] = self._subject(builds[name]())
+            return timing.timed_ms(subjects[name], self._runs)
+
+        for name, samples in timing.spread_out(list(builds), self._rounds, visit):
+            del subjects[name]
+            yield name, timing.summarise(samples)
 
     def _subject(self, model):
         import tensorflow as tf

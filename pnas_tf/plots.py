@@ -169,6 +169,37 @@ def line_chart(name: str, lines: Sequence[Line], *, x_label: str = "epoch", leve
         return _inline(figure, name)
 
 
+def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, title: str) -> str:
+    """Predicted against measured milliseconds of networks (paper figure 5), as an SVG file of its own.
+
+    Args:
+        measured_ms: of each network.
+        predicted_ms: of each network.
+        title: what was measured.
+
+    Returns:
+        Contents of an SVG file: a point for each network, the line where both agree, and 10 % to either side.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.hashsalt": "pnas_tf", "text.parse_math": False}):
+        figure = Figure(figsize=(5, 5), layout="constrained")
+        axes = figure.add_subplot()
+        ends = [0.9 * min(*measured_ms, *predicted_ms), 1.1 * max(*measured_ms, *predicted_ms)]
+        axes.fill_between(ends, [0.9 * end for end in ends], [1.1 * end for end in ends], color="#000000", alpha=0.08,
+                          linewidth=0, label="within 10 %")
+        axes.plot(ends, ends, color="#64707d", linewidth=1, label="predicted = measured")
+        axes.plot(measured_ms, predicted_ms, "o", color="#2b6cb0", markersize=4, alpha=0.7,
+                  label=f"{len(measured_ms)} networks")
+        axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="measured, ms", ylabel="predicted by the table, ms",
+                 title=title)
+        axes.legend(frameon=False)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return buffer.getvalue()
+
+
 def _inline(figure, name: str) -> str:
     """A figure as an SVG element for a page: the page's colours, ids of its own, no metadata."""
     buffer = io.StringIO()
