@@ -12,6 +12,8 @@ import numpy as np
 # Relative errors of single rows that are tried, and which of them hold is found by cross-validation: of a whole table
 # (all rows by one factor), of an op (all rows of mb_k7_e6 by one factor), and of a row.
 TABLE_SIGMA = 0.3
+# What every network takes more or less than its rows, as a share of a mean network: as `offset` beside a `scale`.
+OFFSET_SIGMA = 0.01
 OP_SIGMAS = (0.0, 0.01, 0.03, 0.1)
 ROW_SIGMAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 # What a network's own time is measured to, relative.
@@ -47,11 +49,16 @@ def _held_out_error(counts, row_ms, ops, network_ms, op_sigma, row_sigma):
 def _ridge(counts, row_ms, ops, network_ms, op_sigma, row_sigma):
     """The most probable rows, if errors are normal with these deviations: relative, and independent of each other.
 
-    row = row_ms * (1 + table error + op error + row error), so rows are normal with the covariance below, and so are
-    their sums; the rows given the sums are one linear solve in as many unknowns as there are networks.
+    row = row_ms * (1 + table error + op error + row error) + share of the offset, so rows are normal with the
+    covariance below, and so are their sums; the rows given the sums are one linear solve in as many unknowns as there
+    are networks. So that costs stay sums of rows, the offset is shared by the rows that every network has: stem, head.
     """
     same_op = np.equal.outer(np.asarray(ops), np.asarray(ops))
     covariance = (TABLE_SIGMA**2 + op_sigma**2 * same_op + row_sigma**2 * np.eye(len(ops))) * np.outer(row_ms, row_ms)
+    share = np.where((counts > 0).all(0), row_ms, 0.0)
+    if share.any():
+        share *= OFFSET_SIGMA * np.mean(network_ms) / share.sum()
+        covariance += np.outer(share, share)
     sums = counts @ row_ms
     gain = covariance @ counts.T
     noise = np.diag((NETWORK_SIGMA * network_ms) ** 2)

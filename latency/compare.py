@@ -147,7 +147,9 @@ def _show(result):
 
 
 def _write_down(table: LatencyTable, space: Space, result: dict[str, Any], seed: int, calibrated_on: int) -> None:
-    entry = {"networks": len(result["networks"]), "seed": seed, "calibrated_on": calibrated_on, **result["figures"],
+    before = (table.accuracy(space) or {}).get("calibrated_on", 0)
+    entry = {"networks": len(result["networks"]), "seed": seed, "calibrated_on": calibrated_on or before,
+             **result["figures"],
              "noise_rmse_of_mean": result["noise"]["rmse_of_mean"],
              "uncalibrated_rmse_of_mean": result["uncalibrated"]["rmse_of_mean"],
              "date": datetime.date.today().isoformat()}
