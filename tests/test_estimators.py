@@ -1,0 +1,378 @@
+"""Estimates of alpha's gradient against enumeration: every arch, every pair of ops, every path of a tiny supernet."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import estimators
+from pnas_tf import arch_updaters, cost, gates, space, supernet
+from pnas_tf.space import Block
+
+# Nine archs: one choice with a shortcut and zero, one without either.
+TINY = space.Space(
+    "tiny", input_size=6, input_channels=3, num_classes=4, stem=(Block("stem", ("conv_k3",), 8),),
+    blocks=(Block("b01", ("conv_k1", "mb_k3_e1", "zero"), 8, shortcut=True),
+            Block("b02", ("conv_k3", "mb_k3_e1", "mb_k5_e2"), 12)),
+    head=(Block("classifier", ("classifier",), 4),))
+ALPHA = np.array([[0.8, -0.5, 0.2], [-0.3, 0.6, 1.0]], np.float32)
+PROBS = np.exp(ALPHA) / np.exp(ALPHA).sum(1, keepdims=True)
+PATHS = list(itertools.product(range(3), repeat=2))
+MS = cost.Cost(np.array([[1.0, 3.0, 0.0], [2.0, 0.5, 4.0]], np.float32), fixed=0.25)
+EVERY = np.ones((2, 3), bool)
+
+
+class Receiver:
+    """Stands in for the optimizer: keeps the gradient and moves nothing."""
+
+    def __init__(self):
+        self.gradient = tf.Variable(tf.zeros([2, 3]))
+
+    def apply(self, gradients, variables):
+        self.gradient.assign(gradients[0])
+
+
+@pytest.fixture(scope="module")
+def net():
+    """A supernet whose residual ops do not start as zero, and whose ops differ enough for the losses to differ."""
+    net = supernet.Supernet(TINY, seed=1)
+    rng = np.random.default_rng(2)
+    for mixed_op in net.mixed_ops:
+        for candidate in filter(None, mixed_op.candidates):
+            candidate.kernel.assign(candidate.kernel.numpy() + 0.3 * rng.normal(size=candidate.kernel.shape))
+    net.alpha.assign(ALPHA)
+    return net
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(3)
+    return tf.constant(rng.normal(size=(8, 6, 6, 3)), tf.float32), tf.constant(rng.integers(0, 4, 8), tf.int32)
+
+
+@pytest.fixture(scope="module")
+def forward(net, batch):
+    """For each path (cross-entropy, accuracy), by the forward pass alone."""
+    found = {path: net(batch[0], tf.constant(path)) for path in PATHS}
+    return {path: (float(arch_updaters.cross_entropy(batch[1], logits)),
+                   float(arch_updaters.accuracy_of(batch[1], logits))) for path, logits in found.items()}
+
+
+@pytest.fixture(scope="module")
+def gate_gradients(net, batch):
+    """For each path the gradient of each gate, [choices, ops]; tests/test_supernet.py has them by autodiff."""
+    compute = tf.function(lambda path: arch_updaters.all_gate_gradients(net, *batch, path)[0], autograph=False)
+    return {path: compute(tf.constant(path)).numpy().astype(np.float64) for path in PATHS}
+
+
+def softmax(alpha):
+    e = np.exp(alpha - np.max(alpha))
+    return e / e.sum()
+
+
+def exact_gradient(value_of):
+    """Gradient by alpha of the expectation of a value of each path, by finite differences."""
+
+    def expected(alpha):
+        probs = [softmax(row) for row in alpha]
+        return sum(probs[0][a] * probs[1][b] * value_of[a, b] for a, b in PATHS)
+
+    gradient = np.zeros((2, 3))
+    for index in np.ndindex(2, 3):
+        step = np.zeros((2, 3))
+        step[index] = 1e-5
+        gradient[index] = (expected(ALPHA + step) - expected(ALPHA - step)) / 2e-5
+    return gradient
+
+
+def pair_gradient(choice, pair, gate_gradient):
+    """What a two-path step hands to the optimizer for one choice: equation 4 of the paper with the pair alone."""
+    q = softmax(ALPHA[choice, list(pair)].astype(np.float64))
+    row = np.zeros(3)
+    difference = gate_gradient[pair[0]] - gate_gradient[pair[1]]
+    row[pair[0]], row[pair[1]] = q[0] * q[1] * difference, -q[0] * q[1] * difference
+    return row
+
+
+def ordered_pairs(choice, active_draw):
+    """(pair, active first) and its probability: drawn one after the other, then which of them is active."""
+    probs = PROBS[choice].astype(np.float64)
+    for first, second in itertools.permutations(range(3), 2):
+        drawn = probs[first] * probs[second] / (1 - probs[first])
+        first_active = 0.5 if active_draw == "even" else probs[first] / (probs[first] + probs[second])
+        yield (first, second), drawn * first_active
+        yield (second, first), drawn * (1 - first_active)
+
+
+def mean_two_path(gate_gradients, active_draw):
+    total = np.zeros((2, 3))
+    for (one, p), (two, q) in itertools.product(ordered_pairs(0, active_draw), ordered_pairs(1, active_draw)):
+        at = gate_gradients[one[0], two[0]]
+        total += p * q * np.stack([pair_gradient(0, one, at[0]), pair_gradient(1, two, at[1])])
+    return total
+
+
+def average(updater, batch, steps, before=lambda: None):
+    """Mean gradient of many steps and its standard error."""
+    receiver, seen = Receiver(), []
+    for number in range(steps):
+        before()
+        updater.update(*batch, tf.constant([5, number]), receiver)
+        updater._supernet.alpha.assign(ALPHA)
+        seen.append(receiver.gradient.numpy())
+    return np.mean(seen, 0), np.std(seen, 0) / np.sqrt(steps)
+
+
+def assert_within_errors(mean, error, expected):
+    """Within 4.5 standard errors, which six numbers exceed once in 20,000 times; and the test could tell from zero."""
+    assert np.all(np.abs(mean - expected) <= 4.5 * error + 1e-7), (mean, expected, error)
+    assert np.max(np.abs(expected) / (error + 1e-12)) > 9
+
+
+@pytest.mark.parametrize("active_draw", gates.ACTIVE_DRAWS)
+def test_two_path_steps_average_to_the_sum_over_pairs(net, batch, gate_gradients, active_draw):
+    updater = arch_updaters.GradientUpdater(net, MS, cost.no_latency(), active_draw=active_draw)
+    mean, error = average(updater, batch, 1500)
+    assert_within_errors(mean, error, mean_two_path(gate_gradients, active_draw))
+
+
+def test_the_two_draws_are_told_apart(gate_gradients):
+    even, by_softmax = (mean_two_path(gate_gradients, draw) for draw in gates.ACTIVE_DRAWS)
+    assert np.max(np.abs(even - by_softmax)) > 0.1 * np.max(np.abs(even))
+
+
+@pytest.mark.parametrize("active_draw", gates.ACTIVE_DRAWS)
+def test_formula_of_the_mean_two_path_gradient_equals_the_sum_over_pairs(gate_gradients, active_draw):
+    """The formula of docs/method.md, for each op that is active in the other choice."""
+    formula = np.zeros((2, 3))
+    for other in range(3):
+        first = np.array([gate_gradients[active, other][0] for active in range(3)])
+        second = np.array([gate_gradients[other, active][1] for active in range(3)])
+        formula[0] += estimators.active_shares(PROBS[1], active_draw)[other] * estimators.two_path(
+            PROBS[0], first, active_draw)
+        formula[1] += estimators.active_shares(PROBS[0], active_draw)[other] * estimators.two_path(
+            PROBS[1], second, active_draw)
+    np.testing.assert_allclose(formula, mean_two_path(gate_gradients, active_draw), atol=1e-7)
+
+
+def test_all_path_steps_average_to_the_sum_over_paths(net, batch, gate_gradients):
+    expected = np.zeros((2, 3))
+    for path, gradient in gate_gradients.items():
+        weight = PROBS[0, path[0]] * PROBS[1, path[1]]
+        expected += weight * PROBS * (gradient - np.sum(PROBS * gradient, 1, keepdims=True))
+    updater = arch_updaters.GradientUpdater(net, MS, cost.no_latency(), paths="all")
+    mean, error = average(updater, batch, 1000)
+    assert_within_errors(mean, error, expected)
+
+
+def quadratic(count, seed):
+    """A loss 0.5 y'Ay + b'y of the output y, of which each op makes one: losses [ops], gate gradients [ops, ops]."""
+    rng = np.random.default_rng(seed)
+    outputs, root, linear = rng.normal(size=(count, 6)), rng.normal(size=(6, 6)), rng.normal(size=6)
+    slopes = outputs @ (root @ root.T) + linear
+    return 0.5 * np.einsum("ij,ij->i", outputs @ (root @ root.T), outputs) + outputs @ linear, slopes @ outputs.T
+
+
+def test_two_sided_estimate_is_exact_for_a_quadratic_loss():
+    losses, gate_gradients = quadratic(5, 0)
+    change = losses[None] - losses[:, None]
+    np.testing.assert_allclose(estimators.two_sided(gate_gradients), change, atol=1e-9)
+    assert np.max(np.abs(estimators.one_sided(gate_gradients) - change)) > 1
+
+
+def test_two_path_steps_on_two_ops_average_to_the_exact_gradient_of_a_quadratic_loss():
+    losses, gate_gradients = quadratic(2, 1)
+    for probs in ([0.5, 0.5], [0.9, 0.1]):
+        exact = estimators.exact(np.array(probs), losses)
+        np.testing.assert_allclose(estimators.two_path(np.array(probs), gate_gradients), exact, atol=1e-9)
+        one_sided = estimators.two_path(np.array(probs), gate_gradients, "softmax")
+        assert (np.max(np.abs(one_sided - exact)) > 1e-3) == (probs[0] != 0.5)
+
+
+def test_uniform_probabilities_only_scale_the_gradient_of_two_path_steps():
+    losses, gate_gradients = quadratic(7, 2)
+    probs = np.full(7, 1 / 7)
+    np.testing.assert_allclose(estimators.two_path(probs, gate_gradients),
+                               7 / 12 * estimators.exact(probs, losses), atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_rescaled_step_with_the_right_sign_lowers_the_expected_loss(seed):
+    """Whatever the probabilities and the optimizer's step: docs/method.md."""
+    rng = np.random.default_rng(seed)
+    losses, alpha = rng.normal(size=6), rng.normal(size=(1, 6)).astype(np.float32)
+    for pair in itertools.combinations(range(6), 2):
+        pair = np.array([pair], np.int32)
+        gradient = gates.alpha_gradient(alpha, pair, losses[pair].astype(np.float32)).numpy()
+        # An optimizer such as Adam scales each alpha's step on its own.
+        stepped = alpha - rng.uniform(0.01, 0.3, size=alpha.shape).astype(np.float32) * gradient
+        after = gates.rescale(stepped, alpha, pair).numpy()
+        assert softmax(after[0]) @ losses < softmax(alpha[0]) @ losses
+
+
+# Latency in the gradient.
+
+@pytest.mark.parametrize("paths", arch_updaters.PATHS)
+def test_every_step_is_the_formula_of_its_ops_with_zero_like_any_other(net, batch, gate_gradients, paths):
+    """Cross-entropy and latency both, also where zero is active or observed."""
+    slope_ce, slope_ms = 0.7, 0.05
+    updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: slope_ce * ce + slope_ms * ms, paths=paths)
+    receiver, active_zero, observed_zero = Receiver(), 0, 0
+    for number in range(30):
+        seed = tf.constant([9, number])
+        updater.update(*batch, seed, receiver)
+        net.alpha.assign(ALPHA)
+        if paths == "two":
+            pairs = gates.sample_pairs(ALPHA, EVERY, seed).numpy()
+            active, involved = tuple(pairs[:, 0]), pairs
+        else:
+            active, involved = tuple(gates.sample_path(ALPHA, EVERY, seed).numpy()), np.tile(np.arange(3), (2, 1))
+        value = slope_ce * gate_gradients[active] + slope_ms * MS.matrix
+        expected = np.zeros((2, 3))
+        for choice in range(2):
+            own = involved[choice]
+            q = softmax(ALPHA[choice, own])
+            expected[choice, own] = q * (value[choice, own] - q @ value[choice, own])
+        np.testing.assert_allclose(receiver.gradient.numpy(), expected, atol=2e-6)
+        if 2 in involved[0]:
+            assert abs(expected[0, 2]) > 1e-4
+            active_zero += active[0] == 2
+            observed_zero += active[0] != 2
+    assert active_zero and observed_zero
+
+
+@pytest.mark.parametrize("expected_latency", arch_updaters.EXPECTED_LATENCIES)
+def test_latency_gradient_is_that_of_the_expectation_the_loss_is_told(net, batch, expected_latency):
+    """Finite differences of ms ** 2, a loss that is not linear; in the direction in which the pair moves."""
+    updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: 0.0 * ce + ms ** 2,
+                                            expected_latency=expected_latency)
+    receiver, slopes = Receiver(), set()
+    full = 0.25 + np.sum(PROBS * MS.matrix)
+    for number in range(5):
+        seed = tf.constant([4, number])
+        logs = updater.update(*batch, seed, receiver)
+        net.alpha.assign(ALPHA)
+        pairs = gates.sample_pairs(ALPHA, EVERY, seed).numpy()
+
+        def of_pair(alpha, pairs=pairs):
+            return 0.25 + sum(softmax(alpha[c, pairs[c]]) @ MS.matrix[c, pairs[c]] for c in range(2))
+
+        base = full if expected_latency == "full" else of_pair(ALPHA)
+        for index in np.ndindex(2, 3):
+            step = np.zeros((2, 3))
+            step[index] = 1e-4
+            change = (of_pair(ALPHA + step) - of_pair(ALPHA - step)) / 2e-4
+            assert receiver.gradient.numpy()[index] == pytest.approx(2 * base * change, abs=2e-3)
+        slopes.add(round(2 * base, 3))
+        assert float(logs["expected_ms"]) == pytest.approx(full, rel=1e-6)
+    assert (len(slopes) == 1) == (expected_latency == "full")
+
+
+@pytest.mark.parametrize("expected_latency", arch_updaters.EXPECTED_LATENCIES)
+def test_latency_gradient_by_pencil(net, batch, expected_latency):
+    """Equal alphas and the loss ms ** 2: an alpha's gradient is 1/4 (ms - ms of the other) 2 E.
+
+    E is 1/4 + (1 + 3 + 0) / 3 + (2 + 1/2 + 4) / 3 = 3.75 in full, and 1/4 + 2 + 1.25 = 3.5 for the pairs of ops 0, 1.
+    """
+    updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: 0.0 * ce + ms ** 2,
+                                            expected_latency=expected_latency)
+    receiver, level = np.zeros((2, 3), np.float32), {"full": 3.75, "pair": 3.5}[expected_latency]
+    seed = next(seed for seed in (tf.constant([0, number]) for number in range(200))
+                if np.all(gates.sample_pairs(receiver, EVERY, seed).numpy().sum(1) == 1))
+    receiver = Receiver()
+    net.alpha.assign(np.zeros((2, 3)))
+    updater.update(*batch, seed, receiver)
+    net.alpha.assign(ALPHA)
+    np.testing.assert_allclose(receiver.gradient.numpy(), level / 2 * np.array([[-2, 2, 0], [1.5, -1.5, 0]]), rtol=1e-5)
+
+
+def test_unknown_settings_are_refused(net):
+    with pytest.raises(ValueError, match="expected_latency must be one of"):
+        arch_updaters.GradientUpdater(net, MS, cost.no_latency(), expected_latency="half")
+    with pytest.raises(ValueError, match="paths must be one of"):
+        arch_updaters.GradientUpdater(net, MS, cost.no_latency(), paths="three")
+
+
+# What a step leaves behind.
+
+def test_rescaling_keeps_unsampled_probabilities_where_the_bare_step_does_not(net, batch):
+    updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: ce + ms)
+    kept = dict.fromkeys((True, False), 0.0)
+    optimizer, receiver = keras.optimizers.SGD(0.5), Receiver()
+    optimizer.build([net.alpha])
+    for number in range(10):
+        seed = tf.constant([3, number])
+        pairs = gates.sample_pairs(ALPHA, EVERY, seed)
+        unsampled = ~gates.members(pairs, 3).numpy()
+        updater.update(*batch, seed, optimizer)
+        assert np.all(net.alpha.numpy()[unsampled] == ALPHA[unsampled])
+        kept[True] = max(kept[True], np.max(np.abs(net.probs().numpy() - PROBS)[unsampled]))
+        net.alpha.assign(ALPHA)
+        updater.update(*batch, seed, receiver)
+        bare = gates.probabilities(ALPHA - 0.5 * receiver.gradient.numpy(), EVERY).numpy()
+        kept[False] = max(kept[False], np.max(np.abs(bare - PROBS)[unsampled]))
+        net.alpha.assign(ALPHA)
+    assert kept[True] < 1e-6 and kept[False] > 1e-3
+
+
+# REINFORCE.
+
+def rewards_of(forward, reward):
+    return {(a, b): float(reward(tf.constant(forward[a, b][1]), tf.constant(MS.of_path(np.array([a, b])), tf.float32)))
+            for a, b in PATHS}
+
+
+@pytest.mark.parametrize("name", cost.REWARDS)
+def test_reinforce_averages_to_the_exact_gradient_of_the_expected_reward(net, batch, forward, name):
+    reward = cost.reward(name, 3.0)
+    updater = arch_updaters.ReinforceUpdater(net, MS, reward, samples=4)
+
+    def before():
+        updater.updates.assign(1)
+        updater.baseline.assign(0.1)
+
+    mean, error = average(updater, batch, 400, before)
+    assert_within_errors(mean, error, -exact_gradient(rewards_of(forward, reward)))
+
+
+def test_first_reinforce_update_is_short_by_one_sample(net, batch, forward):
+    """Its baseline is the mean of its own rewards, which takes away the share 1 / samples of the gradient."""
+    reward = cost.reward("paper", 3.0)
+    updater = arch_updaters.ReinforceUpdater(net, MS, reward, samples=3)
+    mean, error = average(updater, batch, 600, lambda: updater.updates.assign(0))
+    exact = -exact_gradient(rewards_of(forward, reward))
+    assert_within_errors(mean, error, 2 / 3 * exact)
+    assert np.any(np.abs(mean - exact) > 4.5 * error)
+
+
+def test_reinforce_update_is_the_mean_over_its_samples(net, batch, forward):
+    reward, seed = cost.reward("mnas", 3.0), tf.constant([8, 1])
+    updater = arch_updaters.ReinforceUpdater(net, MS, reward, samples=5)
+    updater.updates.assign(1)
+    updater.baseline.assign(0.2)
+    receiver, known = Receiver(), rewards_of(forward, reward)
+    logs = updater.update(*batch, seed, receiver)
+    paths = [tuple(gates.sample_path(ALPHA, EVERY, one).numpy()) for one in tf.random.split(seed, 5)]
+    assert len(set(paths)) > 1
+    expected = np.mean([(known[path] - 0.2) * (PROBS - np.eye(3)[list(path)]) for path in paths], axis=0)
+    np.testing.assert_allclose(receiver.gradient.numpy(), expected, atol=1e-6)
+    assert float(logs["reward"]) == pytest.approx(np.mean([known[path] for path in paths]), rel=1e-6)
+    assert float(logs["held_out_loss"]) == pytest.approx(np.mean([forward[path][0] for path in paths]), rel=1e-5)
+
+
+def test_baseline_is_a_moving_average_of_earlier_rewards(net, batch):
+    """By hand, with decay 0.9 and rewards 1, 0, 0.5: baselines 1, 0.9, 0.86, and each update subtracts the last one."""
+    reward = tf.Variable(0.0)
+    updater = arch_updaters.ReinforceUpdater(net, MS, lambda accuracy, ms: 0.0 * accuracy + reward, samples=1)
+    receiver = Receiver()
+    for number, (value, subtracted, baseline) in enumerate([(1.0, 1.0, 1.0), (0.0, 1.0, 0.9), (0.5, 0.9, 0.86)]):
+        reward.assign(value)
+        seed = tf.constant([2, number])
+        updater.update(*batch, seed, receiver)
+        path = gates.sample_path(ALPHA, EVERY, tf.random.split(seed, 1)[0]).numpy()
+        np.testing.assert_allclose(receiver.gradient.numpy(), (value - subtracted) * (PROBS - np.eye(3)[path]),
+                                   atol=1e-6)
+        assert float(updater.baseline.numpy()) == pytest.approx(baseline, rel=1e-6)
+    assert int(updater.updates.numpy()) == 3
