@@ -15,6 +15,7 @@ from pnas_tf import gates, run_folder
 from pnas_tf.arch import Arch
 from pnas_tf.cost import Cost
 from pnas_tf.errors import InputError
+from pnas_tf.evaluate import PathScorer
 from pnas_tf.searcher import Searcher
 from pnas_tf.space import Space
 
@@ -25,7 +26,7 @@ class SearchLog(keras.callbacks.Callback):
     """Writes the run folder of a search, epoch by epoch, and prints how far it is."""
 
     def __init__(self, run_dir: str, cost: Cost, target: str, target_ms: float,
-                 derive: Callable[[Space, np.ndarray], Arch]):
+                 derive: Callable[[Space, np.ndarray], Arch], scorer: PathScorer):
         """Binds the folder.
 
         Args:
@@ -34,10 +35,11 @@ class SearchLog(keras.callbacks.Callback):
             target: name of the table's target.
             target_ms: wanted milliseconds.
             derive: from the space and probs [choices, ops] to the arch that is written at each epoch.
+            scorer: of that arch, on held-out images.
         """
         super().__init__()
         self._run_dir, self._cost, self._target, self._target_ms = run_dir, cost, target, target_ms
-        self._derive = derive
+        self._derive, self._scorer = derive, scorer
         self._lines = run_folder.read_metrics(run_dir)
         self._writer = tf.summary.create_file_writer(run_folder.path(run_dir, "logs"))
         self._epochs_run = 0
@@ -66,7 +68,8 @@ class SearchLog(keras.callbacks.Callback):
         searcher, seconds = self.model, time.monotonic() - self._epoch_begin
         probs = searcher.supernet.probs().numpy()
         arch = self._derive(searcher.supernet.space, probs)
-        table_ms = self._cost.of_path(searcher.supernet.path(arch))
+        path = searcher.supernet.path(arch)
+        table_ms, score = self._cost.of_path(path), self._scorer.score(path)
         line = {
             "kind": "search", "epoch": epoch,
             "phase": "warmup" if epoch < searcher.schedule.warmup_epochs else "search",
@@ -74,6 +77,7 @@ class SearchLog(keras.callbacks.Callback):
             "step_ms": round(1e3 * seconds / searcher.schedule.steps_per_epoch, 3),
             **{name: float(value) for name, value in (logs or {}).items()},
             "expected_ms": float(self._cost.expected(probs)), "table_ms": table_ms,
+            "derived_loss": score.loss, "derived_accuracy": score.accuracy,
             "entropy": float(gates.entropy(tf.constant(probs))),
             "probs": named_probs(searcher.supernet, probs)}
         self._lines.append(line)

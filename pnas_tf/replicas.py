@@ -4,10 +4,12 @@ Every replica draws the same path from the same seed, works on its own part of t
 all gradients, so weights and alphas stay equal. Batch norm normalises by the replica's own images, as in the original.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -24,6 +26,9 @@ class Share:
     first: int = 0
     count: int = 1
     total: int = 1
+
+
+ALONE = Share()
 
 
 def strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
@@ -74,6 +79,37 @@ def check_divides(devices: tf.distribute.Strategy, batch_size: int) -> None:
                          f"--batch_size must be a multiple of {count}.")
 
 
+def check_agree(devices: tf.distribute.Strategy, number: int, what: str) -> None:
+    """Raises InputError unless every worker has the same number: they may not see the same run folder."""
+    if devices.num_replicas_in_sync == 1:
+        return
+    gather = on_all(devices, lambda: tf.distribute.get_replica_context().all_gather(tf.constant([number]), axis=0))
+    numbers = sorted({*gather().numpy().tolist()})
+    if len(numbers) > 1:
+        raise InputError(f"Workers differ in {what}: {numbers}. All need the same --run_dir, on a shared file system.")
+
+
+@contextlib.contextmanager
+def starting_again(name: str) -> Iterator[None]:
+    """For several workers: when another one is lost, starts this process again, with the same command.
+
+    It then waits until all have been started, and the search goes on after the last whole epoch.
+
+    Args:
+        name: of the strategy; with another one, errors pass.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
+                tf.errors.DeadlineExceededError, tf.errors.InternalError)
+        if name != "multi_worker" or not isinstance(error, lost):
+            raise
+        print(f"Lost another worker ({type(error).__name__}). Starting again; start the lost one with its own command.",
+              flush=True)
+        os.execv(sys.executable, sys.orig_argv)
+
+
 def distribute(devices: tf.distribute.Strategy, make_batches: Callable[[Share], tf.data.Dataset]
                ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """A data set for the replicas.
@@ -84,7 +120,7 @@ def distribute(devices: tf.distribute.Strategy, make_batches: Callable[[Share], 
             the share in turn.
     """
     if devices.num_replicas_in_sync == 1:
-        return make_batches(Share())
+        return make_batches(ALONE)
 
     def of_worker(context: tf.distribute.InputContext):
         count = context.num_replicas_in_sync // context.num_input_pipelines
@@ -135,7 +171,7 @@ def share_of_sum(gradient: tf.Tensor) -> tf.Tensor:
 
 
 def _check_tf_config(text: str | None) -> None:
-    example = """TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'"""
+    example = json.dumps({"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}})
     try:
         config = json.loads(text or "")
         addresses = config["cluster"][config["task"]["type"]]
@@ -144,4 +180,4 @@ def _check_tf_config(text: str | None) -> None:
         ok = False
     if not ok:
         raise InputError(f"--strategy=multi_worker needs the environment variable TF_CONFIG with the cluster and this "
-                         f"process's task, such as {example}; got {(text or 'none')[:100]!r}.")
+                         f"process's task, such as '{example}'; got {(text or 'none')[:100]!r}.")

@@ -33,9 +33,12 @@ def start(run: Callable[[], None]) -> None:
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow without the lines that its C++ part prints while it loads."""
+    """Imports TensorFlow without the lines that its C++ part prints while it loads, nor its own notices later."""
     with quiet():
         import keras  # noqa: F401
+        import tensorflow as tf
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0":
+        tf.get_logger().setLevel("ERROR")
 
 
 def as_text() -> str:

@@ -66,6 +66,7 @@ def test_search_leaves_a_whole_run_folder(finished):
     assert [line["epoch"] for line in lines] == [0, 1, 2, 3]
     assert [line["phase"] for line in lines] == ["warmup", "search", "search", "search"]
     assert "held_out_loss" not in lines[0] and lines[1]["held_out_loss"] > 0
+    assert all(0 < line["derived_loss"] < 10 and 0 <= line["derived_accuracy"] <= 1 for line in lines)
     for line in lines:
         for row in line["probs"].values():
             assert sum(row.values()) == pytest.approx(1, abs=1e-5)
@@ -125,7 +126,9 @@ def test_run_flags_run_again(finished, tmp_path):
 
 
 @pytest.mark.parametrize("method", [["--arch_update=reinforce"], ["--paths=all", "--latency_loss=add_linear"],
-                                    ["--latency_loss=none", "--active_draw=softmax"]])
+                                    ["--latency_loss=none", "--active_draw=softmax"],
+                                    ["--expected_latency=pair", "--latency_loss=add_linear"],
+                                    ["--precision=mixed_bfloat16", "--bn_recalibration_batches=0"]])
 def test_other_methods_search_too(files, tmp_path, method):
     result = run(command(files, tmp_path / "run", *method, "--max_steps=6"))
     assert result.returncode == 0, result.stderr
@@ -161,6 +164,8 @@ BAD = {
     "missing table": (["--table=/no/table.jsonl"], "No latency table at /no/table.jsonl"),
     "no table": (["--table="], "--table=FILE"),
     "impossible target": (["--target_ms=0.00001"], "--target_ms"),
+    "no such devices": (["--strategy=mirrored"], "--replicas=N"),
+    "uneven shares": (["--strategy=mirrored", "--replicas=3"], "multiple of 3"),
     "logarithm of little": (["--latency_loss=mul_log", "--target_ms=0.3"], "add_linear"),
     "stray argument": (["stray"], "stray"),
     "out of bounds": (["--batch_size=0"], "batch_size"),

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf import augment as augment_lib
-from pnas_tf.replicas import Share
+from pnas_tf.replicas import ALONE, Share
 
 
 class Part(abc.ABC):
@@ -39,7 +39,7 @@ class Part(abc.ABC):
         return max(1, self.size // batch_size)
 
     def batches(self, batch_size: int, *, augment: bool = False, seed: int | None = None, skip_steps: int = 0,
-                share: Share = Share()) -> tf.data.Dataset:
+                share: Share = ALONE) -> tf.data.Dataset:
         """Batches of (float32 [batch, height, width, channels] normalised images, int32 [batch] labels).
 
         Args:
