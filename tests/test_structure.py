@@ -11,8 +11,9 @@ PACKAGES = ("pnas_tf", "export", "latency")
 # Each level of pnas_tf imports only its own and lower ones.
 LEVELS = (
     {"errors", "ops", "space", "arch", "latency_table", "run_folder", "schedule", "plots", "quiet"},
-    {"fast_layers", "network", "gates", "candidate", "mixed_op", "supernet", "cost"},
-    {"augment", "datasets", "data", "arch_updaters", "searcher", "derive", "callbacks"},
+    {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost",
+     "torch_padding"},
+    {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "callbacks"},
     {"run_flags", "search", "train", "report"},
 )
 
