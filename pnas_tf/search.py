@@ -277,6 +277,7 @@ def _search(search_space, table, devices):
     search_space = search_space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
     table.check_covers(search_space)
     _warn_classifier(table, search_space)
+    print(_accuracy(table, search_space))
     batch_size = min(f.batch_size, data.train.size)
     if batch_size < f.batch_size:
         print(f"Batches of {batch_size}: there are no more training images.")
@@ -294,6 +295,17 @@ def _search(search_space, table, devices):
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on after the last whole epoch.")
         raise
+
+
+def _accuracy(table, search_space):
+    """How far the table's predictions were off, or a warning that nobody knows."""
+    entry = table.accuracy(search_space) or {}
+    shares = [entry.get(name) for name in ("within_5_percent", "within_10_percent", "rmse_of_mean")]
+    if not all(isinstance(share, float | int) for share in shares):
+        return (f"Warning: how well table {table.target} predicts networks of {search_space.name} is not known. Find "
+                f"out: python -m latency.compare --table=TABLE.jsonl --space={search_space.name}")
+    return (f"Table {table.target} predicted {shares[0]:.0%} of whole networks within 5 % and {shares[1]:.0%} within "
+            f"10 %, RMSE {shares[2]:.1%} of the mean.")
 
 
 def _warn_classifier(table, search_space):

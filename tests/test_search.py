@@ -76,6 +76,16 @@ def test_search_leaves_a_whole_run_folder(finished):
     assert "epoch 4/4" in result.stdout and "ms (target" in result.stdout and "left" in result.stdout
 
 
+def test_search_says_what_is_known_of_its_table(finished, files, tmp_path):
+    assert "Warning: how well table test predicts networks of tiny is not known" in finished[1].stdout
+    lines = (files / "table.jsonl").read_text().splitlines()
+    head = json.loads(lines[0]) | {"accuracy": {latency_table.accuracy_name(TINY): {
+        "within_5_percent": 0.93, "within_10_percent": 1.0, "rmse_of_mean": 0.021}}}
+    (tmp_path / "known.jsonl").write_text("\n".join([json.dumps(head), *lines[1:]]) + "\n")
+    result = run(command(files, tmp_path / "run", f"--table={tmp_path}/known.jsonl", "--max_steps=4"))
+    assert "predicted 93% of whole networks within 5 % and 100% within 10 %, RMSE 2.1% of the mean" in result.stdout
+
+
 def test_search_is_quiet(finished):
     assert finished[1].stderr == ""
 
