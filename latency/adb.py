@@ -103,7 +103,8 @@ class Adb:
     def connect(self) -> None:
         """Waits for nothing; raises DeviceError with the way out if the device cannot be used.
 
-        A device at a network address is connected again if need be: the server forgets it when it restarts.
+        A device at a network address is connected again if need be: the server forgets it when it restarts. It is not
+        disconnected first, as one that does not answer now would be gone from the list of devices.
         """
         state = devices(self._path).get(self.serial)
         if state in (None, "offline") and re.fullmatch(r".+:\d+", self.serial):
@@ -124,7 +125,8 @@ class Adb:
         """
         mark = secrets.token_hex(8)
         # stderr comes along: where it belongs between the lines, and also from devices older than Android 7.
-        code, text = self._run("shell", f"echo {mark}; ( {command}\n) 2>&1; echo; echo {mark} $?", timeout_s=timeout_s)
+        code, text = self._run("shell", f"echo {mark}; ( {command}\n) 2>&1; code=$?; echo; echo {mark} $code",
+                               timeout_s=timeout_s)
         match = re.search(rf"^{mark}\r?\n(.*)^{mark} (\d{{1,3}})\r?$", text, flags=re.M | re.S)
         if not match:
             state = devices(self._path).get(self.serial)

@@ -115,8 +115,6 @@ class _Queue:
         self._strikes[worker] = 0
         self.failed.update(done.failed)
         self._timed += len(done.rows)
-        for note in done.notes:
-            say(note)
         return done.rows
 
     def _drop(self, problem):

@@ -15,8 +15,10 @@ from latency.adb import DeviceError, Stopped
 from latency.benchmark_output import Benchmark
 from latency.phone import THROTTLING, BenchmarkError, Phone, State
 
-# How often a batch is measured, and how often a model is tried in it.
-BATCH_TRIES, MODEL_TRIES = 3, 2
+# How often a model is tried that gives no number.
+MODEL_TRIES = 2
+# How often the anchor network is timed again at the start, until two times in a row agree.
+START_TRIES = 4
 # The tool counts whole microseconds: below this, a step is more than 5 % of the median, and the mean is finer.
 CLEAR_MEDIAN_MS = 0.02
 ANCHOR = "anchor.tflite"
@@ -45,11 +47,10 @@ class Pace:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """A batch: rows by model, reasons by model that gave none, and what there is to say."""
+    """A batch: rows by model, and reasons by model that gave none."""
 
     rows: dict[Any, dict[str, Any]]
     failed: dict[Any, str]
-    notes: list[str]
 
 
 class Worker:
@@ -78,18 +79,17 @@ class Worker:
             say(f"{error}. Waiting for it.")
             self._patiently(self._check_cool)
         self._push({ANCHOR: anchor})
-        last_ms = self._anchor_ms()
-        for _ in range(4):
-            now_ms = self._anchor_ms()
-            if self._drift(now_ms, last_ms) is None:
-                return min(now_ms, last_ms)
-            last_ms = now_ms
+        times_ms = [self._anchor_ms()]
+        for _ in range(START_TRIES):
+            times_ms.append(self._anchor_ms())
+            if abs(times_ms[-1] / times_ms[-2] - 1) <= self._pace.max_drift:
+                return min(times_ms[-2:])
             self._wait(self._pace.cooldown_s)
         raise DeviceError(f"{self.phone.serial} keeps no pace: its anchor network never took the same time twice "
                           f"within {self._pace.max_drift:.0%}. Close its apps, let it cool down")
 
     def batch(self, models: Mapping[Any, bytes], anchor: bytes, reference_ms: float) -> Done:
-        """Times models, again if the anchor network says that the phone changed its pace meanwhile.
+        """Times models, then the anchor network, which shows whether the phone still keeps its pace.
 
         Args:
             models: contents of `.tflite` files by name.
@@ -97,23 +97,16 @@ class Worker:
             reference_ms: what the anchor took at the start.
 
         Raises:
-            DeviceError: if the phone is lost, full, too hot or keeps no pace: then nothing of it counts.
+            DeviceError: if the phone is lost, full, too hot or has changed its pace: then nothing of it counts.
         """
+        before = self._check_cool()
         names = {name: f"m{number:03}.tflite" for number, name in enumerate(models)}
-        notes: list[str] = []
-        for _ in range(BATCH_TRIES):
-            before = self._check_cool()
-            self._push({**{names[name]: content for name, content in models.items()}, ANCHOR: anchor})
-            found, failed = self._time_all(names)
-            anchor_ms = self._anchor_ms()
-            drift = self._drift(anchor_ms, reference_ms)
-            if drift is None:
-                facts = {"phone": self.phone.name, "anchor_ms": anchor_ms, **_both(before, self.phone.state())}
-                return Done({name: {**_times(one), **facts} for name, one in found.items()}, failed, notes)
-            notes.append(f"{self.phone.serial}: the anchor network takes {drift}; its last batch is measured again.")
-            self._wait(self._pace.cooldown_s)
-        raise DeviceError(f"{self.phone.serial} has changed its pace: its anchor network takes {drift} after "
-                          f"{BATCH_TRIES} tries")
+        self._push({**{names[name]: content for name, content in models.items()}, ANCHOR: anchor})
+        found, failed = self._time_all(names)
+        anchor_ms = self._anchor_ms()
+        self._check_pace(anchor_ms, reference_ms)
+        facts = {"phone": self.phone.name, "anchor_ms": anchor_ms, **_both(before, self.phone.state())}
+        return Done({name: {**_times(one), **facts} for name, one in found.items()}, failed)
 
     def recover(self, anchor: bytes, reference_ms: float) -> None:
         """Waits until the phone is there, cool and at its old pace.
@@ -125,9 +118,7 @@ class Worker:
             self._prepare(self.phone)
             self._check_cool()
             self._push({ANCHOR: anchor})
-            drift = self._drift(self._anchor_ms(), reference_ms)
-            if drift:
-                raise DeviceError(f"{self.phone.serial} has changed its pace: its anchor network takes {drift}")
+            self._check_pace(self._anchor_ms(), reference_ms)
 
         self._wait(self._pace.cooldown_s)
         self._patiently(back)
@@ -172,11 +163,11 @@ class Worker:
         except BenchmarkError as error:  # what every phone can do that works
             raise DeviceError(f"{self.phone.serial} cannot time its anchor network: {error}") from None
 
-    def _drift(self, now_ms, reference_ms):
-        """None if small, else in words."""
+    def _check_pace(self, now_ms, reference_ms):
         drift = now_ms / reference_ms - 1
-        return None if abs(drift) <= self._pace.max_drift else \
-            f"{abs(drift):.0%} {'longer' if drift > 0 else 'less'} than at the start"
+        if abs(drift) > self._pace.max_drift:
+            raise DeviceError(f"{self.phone.serial} has changed its pace: its anchor network takes {abs(drift):.0%} "
+                              f"{'longer' if drift > 0 else 'less'} than at the start")
 
     def _check_cool(self) -> State:
         state = self.phone.state()

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from latency.android import Android
-
 ADB_DEVICE = Path(__file__).parent / "adb_device"
 PROPERTIES = {"ro.product.manufacturer": "Google", "ro.product.model": "Pixel 2", "ro.board.platform": "msm8998",
               "ro.build.version.release": "11", "ro.build.version.sdk": "30", "ro.build.id": "RP1A.201005.004",
@@ -71,11 +69,15 @@ def free_port():
 
 @pytest.fixture(scope="session", params=["debian", "wheel"])
 def adb_server(request, tmp_path_factory):
-    """Every adb client that can be found, each with a server on a port of its own and keys in a folder of its own."""
-    path = adb_clients().get(request.param)
+    """Every adb client that can be found, each with a server on a port of its own and keys in a folder of its own.
+
+    Tests for which any client will do ask for one: @pytest.mark.parametrize("adb_server", ["any"], indirect=True).
+    """
+    found = adb_clients()
+    path = next(iter(found.values()), None) if request.param == "any" else found.get(request.param)
     if not path:
-        pytest.skip({"debian": "no adb in the PATH (apt-get install adb)",
-                     "wheel": "no adb in the wheel of adbutils (pip install -r requirements-dev.txt)"}[request.param])
+        where = {"debian": "in the PATH", "wheel": "in the wheel of adbutils", "any": "anywhere"}[request.param]
+        pytest.skip(f"no adb {where}: apt-get install adb, and pip install -r requirements-dev.txt")
     client = Client(path, {**os.environ, "ANDROID_ADB_SERVER_PORT": str(free_port()),
                            "HOME": str(tmp_path_factory.mktemp("home"))})
     client.environment.pop("ANDROID_SERIAL", None)
@@ -144,6 +146,8 @@ class Device:
 @pytest.fixture(scope="session")
 def converted_once():
     """Lets the measurer of phones convert each model once in a session of tests, instead of once in each test."""
+    from latency.android import Android
+
     real, kept = Android._converted, {}
 
     def converted(self, build):

@@ -157,18 +157,24 @@ class Device:
         return full
 
     async def connected(self, reader, writer):
-        if self.fault("unplugged"):
-            writer.close()
-            return
         self.connections.add(writer)
         await Connection(self, reader, writer).run()
         self.connections.discard(writer)
 
-    async def watch(self):
+    async def serve(self, port):
+        """Listens, but for the time that it is unplugged."""
+        server = None
         while True:
-            if self.fault("unplugged"):
+            if not server and not self.fault("unplugged"):
+                server = await asyncio.start_server(self.connected, "127.0.0.1", port)
+                if not port:
+                    port = server.sockets[0].getsockname()[1]
+                    print(port, flush=True)
+            elif server and self.fault("unplugged"):
+                server.close()
                 for writer in self.connections:
                     writer.transport.abort()
+                server = None
             await asyncio.sleep(0.01)
 
     async def shell(self, stream, command, v2):
@@ -275,21 +281,13 @@ class Sync:
         await self.stream.write(struct.pack("<4sI", b"OKAY", 0))
 
 
-async def run(root: str, port: int) -> None:
-    """Serves until it is ended."""
-    device = Device(root)
-    server = await asyncio.start_server(device.connected, "127.0.0.1", port)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await device.watch()
-
-
 def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True)
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
-    asyncio.run(run(arguments.root, arguments.port))
+    asyncio.run(Device(arguments.root).serve(arguments.port))
 
 
 if __name__ == "__main__":
