@@ -2,8 +2,7 @@
 
     python -m latency.build_table --space=quickstart --output=runs/host.jsonl
     python -m latency.build_table --space=proxyless_imagenet --dtype=int8 --output=tables/host_int8.jsonl
-    python -m latency.build_table --measurer=android --benchmark_binary=android_aarch64_benchmark_model \
-        --space=proxyless_imagenet --output=tables/phone.jsonl
+    python -m latency.build_table --space=quickstart --measurer=android --benchmark_binary=PATH --output=phone.jsonl
 
 Stopped and started again, it goes on where it was: rows that are in the file are not measured again.
 """

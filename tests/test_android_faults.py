@@ -266,18 +266,27 @@ def test_server_restarted(client, device, path, expected, capfd):
 
 
 def test_killed_and_resumed(client, device, path, expected, tmp_path):
-    """The whole program, by signal 9 while the second batch runs."""
-    phone = device()
+    check_ended(client, device(), path, expected, tmp_path, signal.SIGKILL, -signal.SIGKILL)
+
+
+@ANY_CLIENT
+def test_stopped_by_ctrl_c_and_resumed(client, device, path, expected, tmp_path):
+    check_ended(client, device(), path, expected, tmp_path, signal.SIGINT, 130)
+
+
+def check_ended(client, phone, path, expected, tmp_path, number, code):
+    """The whole program, by a signal while the second batch runs."""
     phone.fault("benchmark", AT.format(BEFORE + 14) + "echo $$ > hanging && sleep 600")
     (tmp_path / "space.json").write_text(json.dumps(TINY))
     program = subprocess.Popen([
         sys.executable, "-m", "latency.build_table", "--measurer=android", f"--space={tmp_path}/space.json",
         f"--output={path}", f"--adb={client.path}", f"--benchmark_binary={RECORDED}", f"--serial={phone.serial}",
-        "--min_seconds=0", "--warmup_seconds=0"], stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: phone.read("hanging") or program.poll() is not None, 60)
-    program.send_signal(signal.SIGKILL)
-    assert program.wait() == -signal.SIGKILL, program.stderr.read()
-    program.stderr.close()
+        "--min_seconds=0", "--warmup_seconds=0"], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's background job ignores it
+    wait_for(lambda: phone.read("hanging") or program.poll() is not None, 120)
+    program.send_signal(number)
+    _, said = program.communicate(timeout=60)
+    assert program.returncode == code, said
     assert len(right(path, expected)) == 8
     build(client, path)
     assert len(right(path, expected)) == len(expected)
