@@ -5,11 +5,13 @@
 
 Warms a supernet up (or reads one), draws random paths, and puts every op of every choice in place of the path's own,
 on the same held-out images, by batch statistics. Each swap of two ops then has a true change of loss and several
-estimates of it: one-sided (while the first op is active), two-sided (mean of both sides: what two-path steps with
---active_draw=even give in expectation), and all-path (mean over uniformly drawn active ops). A second table compares
-the mean gradient of alpha by each way of stepping with the exact gradient of the expected loss of a choice.
+estimates of it: one-sided (while the first op is active), two-sided (mean of both sides: what steps with
+--active_draw=even give in expectation, with two paths or all), and all-path as the original has it (mean over
+uniformly drawn active ops). A second table compares the mean gradient of alpha by each way of stepping with the exact
+gradient of the expected loss of a choice.
 """
 
+import functools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -23,7 +25,7 @@ from pnas_tf import arch as arch_lib
 from pnas_tf import ops, run_flags, space
 
 KINDS = ("no shortcut", "shortcut, op to op", "shortcut, op to zero")
-ESTIMATES = ("one-sided", "two-sided", "all-path")
+ESTIMATES = ("one-sided", "two-sided", "all-path, softmax")
 # Standard deviation of the alphas in the second table: 0 is the start of a search.
 ALPHA_DEVIATIONS = (0.0, 1.0, 2.0)
 
@@ -82,7 +84,7 @@ def swaps(blocks: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
         losses, gradients = np.array(block["losses"]), np.array(block["gate_gradients"])
         count = len(losses)
         sides = {"one-sided": estimators.one_sided(gradients), "two-sided": estimators.two_sided(gradients),
-                 "all-path": estimators.averaged(np.full(count, 1 / count), gradients)}
+                 "all-path, softmax": estimators.averaged(np.full(count, 1 / count), gradients)}
         for first in range(count):
             for second in range(first + 1, count):
                 a, b = (first, second) if rng.integers(2) else (second, first)
@@ -113,9 +115,9 @@ def gradient_quality(blocks: Sequence[dict[str, Any]], deviation: float, seed: i
     Returns:
         For each way: cosine (mean), cosine_low (tenth percentile), length (median ratio to the exact gradient).
     """
-    ways = {"two paths, even": estimators.two_path,
-            "two paths, softmax": lambda probs, g: estimators.two_path(probs, g, "softmax"),
-            "all paths": estimators.all_path}
+    ways = {f"{paths}, {draw}": functools.partial(mean_gradient, active_draw=draw)
+            for paths, mean_gradient in (("two paths", estimators.two_path), ("all paths", estimators.all_path))
+            for draw in ("even", "softmax")}
     rng = np.random.default_rng(seed)
     cosines: dict[str, list[float]] = {way: [] for way in ways}
     lengths: dict[str, list[float]] = {way: [] for way in ways}

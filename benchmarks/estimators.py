@@ -50,9 +50,11 @@ def two_path(probs: np.ndarray, gate_gradients: np.ndarray, active_draw: str = "
     return -np.sum(pair_probabilities(probs) * share * share.T * difference, axis=1)
 
 
-def all_path(probs: np.ndarray, gate_gradients: np.ndarray) -> np.ndarray:
-    """Mean gradient of all-path steps as the original takes them, [ops]."""
-    return exact(probs, probs @ gate_gradients)
+def all_path(probs: np.ndarray, gate_gradients: np.ndarray, active_draw: str = "even") -> np.ndarray:
+    """Mean gradient of all-path steps, [ops]; arguments as `two_path`."""
+    if active_draw == "softmax":
+        return exact(probs, probs @ gate_gradients)
+    return -probs * (two_sided(gate_gradients) @ probs)
 
 
 def active_shares(probs: np.ndarray, active_draw: str = "even") -> np.ndarray:

@@ -16,6 +16,7 @@ class GradientUpdater(keras.layers.Layer):
 
     `two`: two ops of each choice are sampled, the pair's alphas move against each other, and a shift keeps
     every other probability as it was. `all`: one op runs with gradients, the outputs of all are observed.
+    docs/method.md says what the steps estimate.
     """
 
     def __init__(self, supernet: Supernet, cost: Cost, latency_loss: LatencyLoss, paths: str = "two",
@@ -27,16 +28,17 @@ class GradientUpdater(keras.layers.Layer):
             cost: milliseconds of each op.
             latency_loss: joins cross-entropy and expected milliseconds.
             paths: `two` or `all`.
-            active_draw: see `gates.sample_pairs`.
+            active_draw: `even`, which judges a swap of two ops from both sides alike, or `softmax`, as the original
+                does: see `gates.sample_pairs` for two paths and `gates.two_sided_gradient` for all.
             expected_latency: what the loss is told: `full`, the network's expectation; or `pair`, that over the ops
                 of the step alone, as if a two-path step had no others (as the original does). The two
                 differ for a loss that is not linear in milliseconds.
         """
         super().__init__(name="gradient_updater")
-        if paths not in PATHS:
-            raise ValueError(f"paths must be one of {PATHS}, got {paths!r}.")
-        if expected_latency not in EXPECTED_LATENCIES:
-            raise ValueError(f"expected_latency must be one of {EXPECTED_LATENCIES}, got {expected_latency!r}.")
+        for name, value, known in (("paths", paths, PATHS), ("active_draw", active_draw, gates.ACTIVE_DRAWS),
+                                   ("expected_latency", expected_latency, EXPECTED_LATENCIES)):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, got {value!r}.")
         self._supernet, self._cost, self._latency_loss = supernet, cost, latency_loss
         self._paths, self._active_draw, self._expected_latency = paths, active_draw, expected_latency
         self._step_of_all = replicas.on_all(supernet.distribute_strategy, self._step)
@@ -60,32 +62,40 @@ class GradientUpdater(keras.layers.Layer):
     def _step(self, images, labels, seed, optimizer):
         alpha, mask = self._supernet.alpha, self._supernet.mask
         before = alpha.value.read_value()
-        if self._paths == "two":
-            involved = gates.sample_pairs(before, mask, seed, self._active_draw)
-        else:
-            involved = tf.where(mask, tf.range(mask.shape[1])[None], -1)
-        gate_gradient, finite, ce, accuracy = self._gate_gradient(images, labels, before, involved, seed)
+        involved, active = self._sample(before, seed)
+        gate_gradient, finite, ce, accuracy = self._gate_gradient(images, labels, involved, active)
         expected = self._cost.expected(gates.probabilities(before, mask))
         told = expected if self._expected_latency == "full" else self._cost.expected(
             gates.probabilities(before, gates.members(involved, mask.shape[1])))
         ce_weight, ms_weight = self._loss_slopes(ce, told)
+        if self._paths == "all" and self._active_draw == "even":
+            ce_gradient = gates.two_sided_gradient(before, mask, active, gate_gradient)
+        else:
+            ce_gradient = gates.alpha_gradient(before, involved, gate_gradient)
         # Expected latency is linear in the gates too: each op's milliseconds are its gate's gradient of it.
         op_ms = tf.gather(self._cost.matrix, tf.maximum(involved, 0), batch_dims=1)
-        gradient = gates.alpha_gradient(before, involved, ce_weight * gate_gradient + ms_weight * op_ms)
+        gradient = ce_weight * ce_gradient + ms_weight * gates.alpha_gradient(before, involved, op_ms)
         # Where float16 overflowed nothing is known of accuracy, and latency alone may not decide.
         optimizer.apply([replicas.share_of_sum(tf.where(finite, gradient, 0.0))], [alpha])
         if self._paths == "two":
             alpha.assign(gates.rescale(alpha.value.read_value(), before, involved))
         return {"held_out_loss": ce, "held_out_accuracy": accuracy, "expected_ms": expected}
 
-    def _gate_gradient(self, images, labels, alpha, involved, seed):
-        """Gradients of the gates of the involved ops [choices, k], then as `gate_gradients`."""
+    def _sample(self, alpha, seed):
+        """The ops whose gates are asked for [choices, k], negative for none, and the active one [choices]."""
+        mask = self._supernet.mask
         if self._paths == "two":
-            others = [[pair[1]] for pair in tf.unstack(involved)]
-            rows, *rest = gate_gradients(self._supernet, images, labels, involved[:, 0], others)
-            return tf.stack(rows), *rest
-        active = gates.sample_path(alpha, self._supernet.mask, seed)
-        return all_gate_gradients(self._supernet, images, labels, active)
+            pairs = gates.sample_pairs(alpha, mask, seed, self._active_draw)
+            return pairs, pairs[:, 0]
+        return tf.where(mask, tf.range(mask.shape[1])[None], -1), gates.sample_path(alpha, mask, seed)
+
+    def _gate_gradient(self, images, labels, involved, active):
+        """Gradients of the gates of the involved ops [choices, k], then as `gate_gradients`."""
+        if self._paths == "all":
+            return all_gate_gradients(self._supernet, images, labels, active)
+        others = [[pair[1]] for pair in tf.unstack(involved)]
+        rows, *rest = gate_gradients(self._supernet, images, labels, active, others)
+        return tf.stack(rows), *rest
 
     def _loss_slopes(self, ce, expected):
         with tf.GradientTape() as tape:

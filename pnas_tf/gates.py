@@ -122,6 +122,27 @@ def alpha_gradient(alpha: tf.Tensor, involved: tf.Tensor, gate_gradient: tf.Tens
     return tf.reduce_sum(gradient[..., None] * spread, axis=1)
 
 
+def two_sided_gradient(alpha: tf.Tensor, mask: tf.Tensor, active: tf.Tensor, gate_gradient: tf.Tensor) -> tf.Tensor:
+    """Gradient of alpha from the gates of all ops, each swap of two ops judged from both sides alike.
+
+    Only what compares an op with the active one a is used: 1/2 p_k (dL/dg_k - dL/dg_a) for another op k, and their
+    negative sum for a. If a is drawn from softmax(alpha), the mean is sum_j p_i p_j D_ij with D_ij the
+    mean of both sides of the swap: see docs/method.md.
+
+    Args:
+        alpha: float32 [choices, ops].
+        mask: bool [choices, ops].
+        active: int32 [choices].
+        gate_gradient: float32 [choices, ops], 0 for ops that a choice lacks.
+
+    Returns:
+        float32 [choices, ops]; rows sum to 0.
+    """
+    difference = gate_gradient - tf.gather(gate_gradient, active[:, None], batch_dims=1)
+    gradient = 0.5 * probabilities(alpha, mask) * difference
+    return gradient - tf.one_hot(active, alpha.shape[1]) * tf.reduce_sum(gradient, axis=1, keepdims=True)
+
+
 def policy_gradient(probs: tf.Tensor, paths: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
     """REINFORCE: gradient of alpha whose descent makes paths with an advantage likelier (paper section 3.3.1).
 

@@ -157,14 +157,45 @@ def test_formula_of_the_mean_two_path_gradient_equals_the_sum_over_pairs(gate_gr
     np.testing.assert_allclose(formula, mean_two_path(gate_gradients, active_draw), atol=1e-7)
 
 
-def test_all_path_steps_average_to_the_sum_over_paths(net, batch, gate_gradients):
-    expected = np.zeros((2, 3))
+def all_path_gradient(probs, active, gate_gradient, active_draw):
+    """What an all-path step makes of the gates of one choice: equation 4, or half of each swap with the active op."""
+    if active_draw == "softmax":
+        return probs * (gate_gradient - probs @ gate_gradient)
+    total = np.zeros(3)
+    for op in range(3):
+        total += 0.5 * probs[op] * (gate_gradient[op] - gate_gradient[active]) * (np.eye(3)[op] - np.eye(3)[active])
+    return total
+
+
+@pytest.mark.parametrize("active_draw", gates.ACTIVE_DRAWS)
+def test_all_path_steps_average_to_the_sum_over_paths(net, batch, gate_gradients, active_draw):
+    expected, formula = np.zeros((2, 3)), np.zeros((2, 3))
     for path, gradient in gate_gradients.items():
-        weight = PROBS[0, path[0]] * PROBS[1, path[1]]
-        expected += weight * PROBS * (gradient - np.sum(PROBS * gradient, 1, keepdims=True))
-    updater = arch_updaters.GradientUpdater(net, MS, cost.no_latency(), paths="all")
-    mean, error = average(updater, batch, 1000)
+        for choice in range(2):
+            expected[choice] += PROBS[0, path[0]] * PROBS[1, path[1]] * all_path_gradient(
+                PROBS[choice], path[choice], gradient[choice], active_draw)
+    for other in range(3):
+        first = np.array([gate_gradients[active, other][0] for active in range(3)])
+        second = np.array([gate_gradients[other, active][1] for active in range(3)])
+        formula[0] += PROBS[1, other] * estimators.all_path(PROBS[0], first, active_draw)
+        formula[1] += PROBS[0, other] * estimators.all_path(PROBS[1], second, active_draw)
+    np.testing.assert_allclose(formula, expected, atol=1e-7)
+    updater = arch_updaters.GradientUpdater(net, MS, cost.no_latency(), paths="all", active_draw=active_draw)
+    mean, error = average(updater, batch, 1500)
     assert_within_errors(mean, error, expected)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_two_sided_all_path_steps_average_to_the_exact_gradient_of_a_quadratic_loss(count):
+    losses, gate_gradients = quadratic(count, 4)
+    alpha = np.random.default_rng(count).normal(size=(1, count)).astype(np.float32)
+    probs, mask = softmax(alpha[0].astype(np.float64)), np.ones((1, count), bool)
+    mean = sum(probs[active] * gates.two_sided_gradient(
+        alpha, mask, np.array([active]), gate_gradients[active][None].astype(np.float32)).numpy()[0]
+        for active in range(count))
+    exact = estimators.exact(probs, losses)
+    np.testing.assert_allclose(mean, exact, atol=1e-4)
+    assert np.max(np.abs(estimators.all_path(probs, gate_gradients, "softmax") - exact)) > 0.1
 
 
 def quadratic(count, seed):
@@ -214,27 +245,31 @@ def test_every_rescaled_step_with_the_right_sign_lowers_the_expected_loss(seed):
 
 # Latency in the gradient.
 
-@pytest.mark.parametrize("paths", arch_updaters.PATHS)
-def test_every_step_is_the_formula_of_its_ops_with_zero_like_any_other(net, batch, gate_gradients, paths):
+@pytest.mark.parametrize("paths, active_draw", itertools.product(arch_updaters.PATHS, gates.ACTIVE_DRAWS))
+def test_every_step_is_the_formula_of_its_ops_with_zero_like_any_other(net, batch, gate_gradients, paths, active_draw):
     """Cross-entropy and latency both, also where zero is active or observed."""
     slope_ce, slope_ms = 0.7, 0.05
-    updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: slope_ce * ce + slope_ms * ms, paths=paths)
+    updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: slope_ce * ce + slope_ms * ms, paths=paths,
+                                            active_draw=active_draw)
     receiver, active_zero, observed_zero = Receiver(), 0, 0
     for number in range(30):
         seed = tf.constant([9, number])
         updater.update(*batch, seed, receiver)
         net.alpha.assign(ALPHA)
         if paths == "two":
-            pairs = gates.sample_pairs(ALPHA, EVERY, seed).numpy()
+            pairs = gates.sample_pairs(ALPHA, EVERY, seed, active_draw).numpy()
             active, involved = tuple(pairs[:, 0]), pairs
         else:
             active, involved = tuple(gates.sample_path(ALPHA, EVERY, seed).numpy()), np.tile(np.arange(3), (2, 1))
-        value = slope_ce * gate_gradients[active] + slope_ms * MS.matrix
-        expected = np.zeros((2, 3))
+        value, expected = slope_ce * gate_gradients[active] + slope_ms * MS.matrix, np.zeros((2, 3))
         for choice in range(2):
             own = involved[choice]
             q = softmax(ALPHA[choice, own])
             expected[choice, own] = q * (value[choice, own] - q @ value[choice, own])
+            if (paths, active_draw) == ("all", "even"):
+                ms = MS.matrix[choice]
+                expected[choice] = slope_ms * q * (ms - q @ ms) + slope_ce * all_path_gradient(
+                    q, active[choice], gate_gradients[active][choice], "even")
         np.testing.assert_allclose(receiver.gradient.numpy(), expected, atol=2e-6)
         if 2 in involved[0]:
             assert abs(expected[0, 2]) > 1e-4
@@ -291,6 +326,8 @@ def test_latency_gradient_by_pencil(net, batch, expected_latency):
 def test_unknown_settings_are_refused(net):
     with pytest.raises(ValueError, match="expected_latency must be one of"):
         arch_updaters.GradientUpdater(net, MS, cost.no_latency(), expected_latency="half")
+    with pytest.raises(ValueError, match="active_draw must be one of"):
+        arch_updaters.GradientUpdater(net, MS, cost.no_latency(), active_draw="odd")
     with pytest.raises(ValueError, match="paths must be one of"):
         arch_updaters.GradientUpdater(net, MS, cost.no_latency(), paths="three")
 
