@@ -8,7 +8,9 @@ import numpy as np
 # Rounding grows with the logits: beyond 10 the bound of 1e-4 grows with them.
 FLOAT32_DIFFERENCE = 1e-4
 FLOAT16_AGREEMENT = 0.995
-INT8_TOP1_LOSS = 0.015
+TOP1_LOSS = {"dynamic": 0.015, "int8": 0.015, "int8_qat": 0.007}
+WAY_OUT = {"dynamic": "Export float16", "int8": "Try more --calibration_images, or --mode=int8_qat",
+           "int8_qat": "Try more --qat_epochs, or export float16"}
 
 
 def logits_of(predict: Any, batches: Iterable[tuple[Any, Any]]) -> tuple[np.ndarray, np.ndarray]:
@@ -53,9 +55,8 @@ def problem(mode: str, found: dict[str, Any]) -> str | None:
     if mode == "float16" and not found["agreement"] >= min(FLOAT16_AGREEMENT, 1 - 1 / images):
         return (f"it agrees with Keras on {found['agreement']:.2%} of {images} images, expected at least "
                 f"{FLOAT16_AGREEMENT:.1%}")
-    loss = found["keras_top1"] - found["top1"]
-    if mode == "int8" and not loss <= max(INT8_TOP1_LOSS, 1 / images) + 1e-9:
+    allowed, loss = TOP1_LOSS.get(mode, 1.0), found["keras_top1"] - found["top1"]
+    if not loss <= max(allowed, 1 / images) + 1e-9:
         return (f"its top-1 is {found['top1']:.2%} where Keras has {found['keras_top1']:.2%} ({images} images), "
-                f"expected to lose at most {100 * INT8_TOP1_LOSS:.1f} points. Try more --calibration_images, or export "
-                "float16")
+                f"expected to lose at most {100 * allowed:.1f} points. {WAY_OUT[mode]}")
     return None

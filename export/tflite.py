@@ -1,15 +1,14 @@
-"""Exports a trained network as .tflite files: converted, checked against Keras on test images, and timed.
+"""Exports a trained network as .tflite files: converted, described, checked against Keras on test images, and timed.
 
     python -m export.tflite --run_dir=runs/quickstart
+    python -m export.tflite --run_dir=runs/quickstart --mode=int8,int8_qat --int8_io=uint8
     python -m export.tflite --model=model.keras --dataset=folder:photos --mode=float32,int8
 
-Writes <mode>.tflite and <mode>.json (the facts) into the folder of the model. A file that does not agree with
-Keras is not written.
+Writes <mode>.tflite, <mode>.json (the facts) and <mode>.md (the model card) into the folder of the model. A file that
+does not agree with Keras is not written.
 """
 
 import contextlib
-import hashlib
-import json
 import os
 import shlex
 import sys
@@ -18,126 +17,138 @@ from typing import Any
 
 from absl import flags
 
-from export import check, convert, interpreter, machine, timing
+from export import check, convert, interpreter, metadata, model_card, model_file, pixels, qat, samples
+from export import facts as facts_lib
+from pnas_tf import __version__, run_flags, run_folder
 from pnas_tf import arch as arch_lib
-from pnas_tf import run_flags, run_folder
+from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
 
-ROUNDS, RUNS = 6, 10
-BATCH = 50
+QAT = "int8_qat"
+MODES = (*convert.MODES, QAT)
+DEFAULT_MODES = ("float32", "float16", "int8")
+ENDINGS = (".tflite", ".json", ".md")
 
 
-def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, costs: dict[str, Any] | None = None,
-        check_images: int = 2000, calibration_images: int = 200, threads: int = 1, delegate: str = "xnnpack",
-        seed: int = 0, command: str = "", verbose: bool = False) -> list[dict[str, Any]]:
+def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, arch: Arch | None = None,
+        input_form: str = "pixels", int8_io: str = "int8", batch_size: int = 1, check_images: int = 2000,
+        calibration_images: int = 200, qat_settings: qat.Settings | None = None, threads: int = 1,
+        delegate: str = "xnnpack", allow_drop: bool = False, author: str = "", license_name: str = "", seed: int = 0,
+        origin: dict[str, Any] | None = None, verbose: bool = False) -> list[dict[str, Any]]:
     """Exports a model in some modes.
 
     Args:
-        model: from `load_model`.
+        model: from `model_file.load`.
         data: from `data.load`; fits the model.
-        modes: of `convert.MODES`.
+        modes: of `MODES`.
         out_dir: folder of the results.
-        costs: what the arch knows of itself; its table_ms goes into the facts.
+        arch: what the model is; int8_qat needs it.
+        input_form: `pixels` (0..255, the normalisation is part of the network) or `normalised`.
+        int8_io: type of input and output of the int8 modes: `int8`, `uint8` or `float32`.
+        batch_size: images that the `.tflite` takes at once.
         check_images: test images to compare with Keras, about; all if there are fewer.
         calibration_images: training images, not augmented, that set the ranges of int8.
+        qat_settings: of int8_qat.
         threads: CPU threads of the interpreter.
         delegate: `xnnpack` or `none`.
+        allow_drop: whether to write a file that fails its check; its facts then name the problem.
+        author: for metadata and model card.
+        license_name: for metadata and model card.
         seed: of the choice of images.
-        command: noted in the facts.
+        origin: from `facts.of_run`.
         verbose: whether to let the converter talk.
 
     Returns:
         The facts of each mode, as in its .json.
 
     Raises:
-        InputError: if the model does not fit the data, or a mode fails its check.
+        InputError: if the model fits neither data nor arch, or a mode fails its check.
     """
-    from pnas_tf import network
-
-    _check_fit(model, data)
-    checked = _batches(data.test, check_images, seed)
-    keras_logits, labels = check.logits_of(model.predict_on_batch, checked)
-    shared = {"dataset": data.name, "params": network.count_params(model), "macs": network.count_macs(model),
-              "table_ms": (costs or {}).get("table_ms"), "table_target": (costs or {}).get("target"),
-              "versions": _versions(), "command": command}
+    model_file.check_fits_data(model, data)
+    form = {"form": input_form, "mean": data.mean, "std": data.std}
+    checked = samples.draw(data.test, check_images, seed, **form)
+    keras_logits = model.predict(checked.normalised, batch_size=samples.BATCH, verbose=0)
+    shared = {**facts_lib.of_network(model, arch, data), **(origin or {"commands": {}, "seeds": {}}),
+              "input_form": input_form, "normalisation": _normalisation(data, input_form),
+              "author": author or "not named", "license": license_name or "not named",
+              "versions": facts_lib.versions()}
+    shared["seeds"] = {**shared["seeds"], "export": seed}
     results = []
     for mode in modes:
-        calibration = [images.numpy() for images, _ in _batches(data.train, calibration_images, seed)] \
-            if mode == "int8" else None
-        content = convert.convert(model, mode, calibration, verbose=verbose)
+        content = _convert(mode, model, data, arch, form, int8_io=int8_io, batch_size=batch_size, seed=seed,
+                           calibration_images=calibration_images, settings=qat_settings, verbose=verbose)
+        content = metadata.add(content, _info(mode, shared, facts_lib.of_file(content)))
         runner = interpreter.make_interpreter(content, threads=threads, delegate=delegate)
-        logits, _ = check.logits_of(lambda images, runner=runner: interpreter.run(runner, images), checked)
-        facts = {"mode": mode, "size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(),
-                 **check.facts(logits, keras_logits, labels)}
-        _refuse_if_wrong(mode, facts, out_dir)
-        facts |= {**_measured(runner, threads, delegate, mode), **shared}
-        arch_lib.write_bytes(os.path.join(out_dir, f"{mode}.tflite"), content)
-        arch_lib.write_text(os.path.join(out_dir, f"{mode}.json"), json.dumps(facts, indent=1) + "\n")
-        results.append(facts)
+        found = {"mode": mode, **facts_lib.of_file(content),
+                 **check.facts(interpreter.run(runner, checked.inputs), keras_logits, checked.labels)}
+        found["problem"] = check.problem(mode, found)
+        if found["problem"] and not allow_drop:
+            _remove(mode, out_dir)
+            raise InputError(f"{mode}.tflite is not written: {found['problem']}, or accept it by --allow_drop.")
+        found |= {**facts_lib.measured(runner, threads=threads, delegate=delegate, dtype=mode), **shared}
+        _write(mode, content, found, out_dir)
+        results.append(found)
     return results
 
 
-def load_model(path: str) -> Any:
-    """Loads a .keras file; runs no code that the file may bring along.
+def _convert(mode, model, data, arch, form, *, int8_io, batch_size, calibration_images, seed, settings, verbose):
+    if mode == QAT:
+        if arch is None:
+            raise InputError("int8_qat needs the arch.json of the network beside model.keras. Export int8, or use "
+                             "--run_dir.")
+        return qat.export(model, arch, data, settings or qat.Settings(seed=seed), form=form["form"], int8_io=int8_io,
+                          batch_size=batch_size, verbose=verbose)
+    calibration = None
+    if mode == "int8":
+        images = samples.draw(data.train, calibration_images, seed, **form).inputs
+        calibration = [pixels.full_range(images) if form["form"] == "pixels" else images]
+    if form["form"] == "pixels":
+        model = pixels.with_pixel_input(model, data.mean, data.std)
+    return convert.convert(model, mode, calibration, int8_io=int8_io, batch_size=batch_size, verbose=verbose)
 
-    Raises:
-        InputError: if it is missing, damaged, or not from images to logits.
-    """
-    import keras
 
-    from pnas_tf import fast_layers  # noqa: F401  (registers the layers that a file may hold)
+def _normalisation(data, input_form):
+    """(value - mean) / std, by channel, that an app applies to pixels 0..255."""
+    if input_form == "pixels":
+        return {"mean": [0.0], "std": [1.0]}
+    return {"mean": [float(value) for value in data.mean], "std": [float(value) for value in data.std]}
 
-    if not os.path.isfile(path):
-        raise InputError(f"No model at {path}. Train one: python -m pnas_tf.train --run_dir=DIR")
+
+def _info(mode, shared, of_file):
+    """The metadata that goes into the file."""
+    values = "Pixels 0..255" if shared["input_form"] == "pixels" else "Pixels, normalised by (pixel - mean) / std"
+    return metadata.Info(
+        name=f"{shared['name']} {mode}", version=__version__, author=shared["author"], license=shared["license"],
+        description=f"Image classifier for {shared['dataset']}, found by hardware-aware architecture search "
+                    f"(ProxylessNAS). Quantisation: {model_card.QUANTISATION[mode]}",
+        image_shape=tuple(shared["image_shape"]), mean=shared["normalisation"]["mean"],
+        std=shared["normalisation"]["std"],
+        input_description=f"{values}; {of_file['input']['dtype']}{_scale(of_file['input'])}.",
+        output_description=f"Logits, one a class; {of_file['output']['dtype']}{_scale(of_file['output'])}. "
+                           "Their softmax is the probabilities.",
+        labels=shared["labels"])
+
+
+def _scale(end):
+    return f", scale {end['scale']:.6g}, zero point {end['zero_point']}" if end["scale"] else ""
+
+
+def _write(mode, content, facts, out_dir):
+    """All files of a mode, or none."""
+    files = zip(ENDINGS, (content, facts_lib.text(facts).encode(), model_card.render(facts).encode()), strict=True)
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Which one depends on where the file is damaged; none is a defect of ours.
-        raise InputError(f"{path}: not a Keras model that can be loaded ({' '.join(str(error).split())[:150]}). "
-                         "Train it again.") from None
-    shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
-    if not all(isinstance(shape, tuple) and len(shape) == rank and None not in shape[1:]
-               for shape, rank in zip(shapes, (4, 2), strict=True)):
-        raise InputError(f"{path}: expected a model from images [batch, height, width, channels] of a fixed size to "
-                         f"logits [batch, classes], got {shapes[0]} to {shapes[1]}.")
-    return model
+        for ending, data in files:
+            arch_lib.write_bytes(os.path.join(out_dir, mode + ending), data)
+    except InputError:
+        _remove(mode, out_dir)
+        raise
 
 
-def _check_fit(model, data):
-    wanted, given = (*model.input_shape[1:], model.output_shape[1]), (*data.image_shape, data.num_classes)
-    if wanted != given:
-        raise InputError(f"The model takes images {wanted[:3]} of {wanted[3]} classes, but {data.name} has {given[:3]} "
-                         f"of {given[3]}. Name the data set that it was trained on: --dataset.")
-
-
-def _batches(part, count, seed):
-    """About `count` images of a part, drawn at random so that a sorted data set gives every class; the same always."""
-    if count >= part.size:
-        return part.batches(BATCH)
-    size = min(BATCH, count)
-    return part.batches(size, seed=seed).take(-(-count // size))
-
-
-def _refuse_if_wrong(mode, facts, out_dir):
-    problem = check.problem(mode, facts)
-    if problem:
-        for suffix in (".tflite", ".json"):  # of an earlier export, which would pass for this one
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(out_dir, mode + suffix))
-        raise InputError(f"{mode}.tflite is not written: {problem}.")
-
-
-def _measured(runner, threads, delegate, mode):
-    invoke, _ = interpreter.subject(runner)
-    times = timing.summarise(timing.interleaved_ms([invoke], rounds=ROUNDS, runs=RUNS)[0])
-    return {"measured_ms": times.pop("median_ms"), **times, "statistic": timing.STATISTIC,
-            "target": interpreter.target_name(threads=threads, delegate=delegate, dtype=mode),
-            "runtime": interpreter.runtime_name(), "threads": threads, "delegate": delegate, **machine.facts()}
-
-
-def _versions():
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+def _remove(mode, out_dir):
+    """Takes away what an earlier export left, which would pass for this one."""
+    for ending in ENDINGS:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(out_dir, mode + ending))
 
 
 def _show(results, out_dir):
@@ -145,21 +156,34 @@ def _show(results, out_dir):
     for facts in results:
         lines.append(f"{facts['mode']:<8} {facts['size_bytes'] / 1000:>7,.0f} kB {facts['top1']:>8.2%} "
                      f"{facts['keras_top1']:>8.2%} {facts['measured_ms']:>8.3f}  "
-                     f"{os.path.join(out_dir, facts['mode'])}.tflite")
+                     f"{os.path.join(out_dir, facts['mode'])}.tflite"
+                     + (f"  FAILED ITS CHECK: {facts['problem']}" if facts["problem"] else ""))
     first = results[0]
     lines.append(f"Checked on {first['checked_images']:,} test images of {first['dataset']}; timed on "
-                 f"{first['device']}, {first['runtime']}, {first['delegate']}, {first['threads']} thread(s).")
+                 f"{first['device']}, {first['runtime']}, {first['delegate']}, {first['threads']} thread(s).\n"
+                 f"Next:  python -m export.bundle --run_dir={out_dir}")
     return "\n".join(lines)
 
 
 def _define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Folder with model.keras, and of the results.")
     flags.DEFINE_string("model", None, "A .keras file, instead of --run_dir; results go beside it.")
-    flags.DEFINE_list("mode", list(convert.MODES), f"Any of {', '.join(convert.MODES)}, with commas between.")
-    flags.DEFINE_string("dataset", None, "Data set; default: that of the search.")
-    flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the search.")
+    flags.DEFINE_list("mode", list(DEFAULT_MODES), f"Any of {', '.join(MODES)}, with commas between.")
+    flags.DEFINE_string("dataset", None, "Data set; default: that of the training.")
+    flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the training.")
+    flags.DEFINE_enum("input", "pixels", list(samples.FORMS),
+                      "What the file takes: pixels 0..255, or images normalised by the app (mean and std are in the "
+                      "metadata; MediaPipe can do that only if all channels have the same).")
+    flags.DEFINE_enum("int8_io", "int8", list(convert.INT8_IO), "Input and output of the int8 modes.")
+    flags.DEFINE_integer("batch_size", 1, "Images that the file takes at once.", 1, 4096)
     flags.DEFINE_integer("check_images", 2000, "Test images to compare with Keras.", 1)
     flags.DEFINE_integer("calibration_images", 200, "Training images that set the ranges of int8.", 1)
+    flags.DEFINE_bool("allow_drop", False, "Write a file that fails its check all the same; its facts say so.")
+    flags.DEFINE_integer("qat_epochs", qat.Settings.epochs, "Passes over the training images for int8_qat.", 1, 10_000)
+    flags.DEFINE_float("qat_lr", qat.Settings.lr, "Learning rate of int8_qat at the start; falls as a cosine.", 0)
+    flags.DEFINE_integer("qat_batch_size", qat.Settings.batch_size, "Images a step of int8_qat.", 1, 65536)
+    flags.DEFINE_string("author", "", "Author, for metadata and model card.")
+    flags.DEFINE_string("license", "", "Licence of the network, for metadata and model card.")
     flags.DEFINE_integer("threads", 1, "CPU threads to time with.", 1, 256)
     flags.DEFINE_enum("delegate", "xnnpack", list(interpreter.DELEGATES), "XNNPACK, or the built-in kernels.")
     flags.DEFINE_integer("seed", 0, "Of the choice of images.", 0, 2**31 - 1)
@@ -170,29 +194,26 @@ def _main() -> None:
     f = flags.FLAGS
     if bool(f.run_dir) == bool(f.model):
         raise InputError("Name what to export: either --run_dir=DIR or --model=FILE.keras.")
-    unknown = sorted(set(f.mode) - set(convert.MODES))
+    unknown = sorted(set(f.mode) - set(MODES))
     if unknown or not f.mode:
-        raise InputError(f"--mode takes {', '.join(convert.MODES)}, with commas between; got {', '.join(unknown)!r}.")
+        raise InputError(f"--mode takes {', '.join(MODES)}, with commas between; got {', '.join(unknown)!r}.")
     model_path = f.model or run_folder.path(f.run_dir, "model.keras")
     out_dir = f.run_dir or os.path.dirname(f.model) or "."
-    if f.dataset:
-        used = {}
-    elif f.run_dir:
-        used = run_folder.read_flags(run_folder.path(f.run_dir, "run.flags"))
-    else:
-        raise InputError("--model alone does not say which images to check it on: give --dataset too.")
+    wanted = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed, trained=True)
     run_flags.load_tensorflow()
-    model = load_model(model_path)
-    arch_path = os.path.join(out_dir, "arch.json")
-    costs = arch_lib.load(arch_path).costs if os.path.exists(arch_path) else {}
+    model = model_file.load(model_path)
+    arch = model_file.arch_beside(model, out_dir)
     from pnas_tf import data as data_lib
 
-    data = data_lib.load(f.dataset or used.get("dataset", ""), image_size=model.input_shape[1],
-                         data_dir=f.data_dir or used.get("data_dir"), seed=int(used.get("seed", f.seed)))
-    results = run(model=model, data=data, modes=f.mode, out_dir=out_dir, costs=costs,
-                  check_images=f.check_images, calibration_images=f.calibration_images, threads=f.threads,
-                  delegate=f.delegate, seed=f.seed, verbose=f.verbose,
-                  command=shlex.join(["python", "-m", "export.tflite", *sys.argv[1:]]))
+    data = data_lib.load(**wanted, image_size=model.input_shape[1])
+    command = shlex.join(["python", "-m", "export.tflite", *sys.argv[1:]])
+    with data_lib.naming_broken_images():
+        results = run(model=model, data=data, modes=f.mode, out_dir=out_dir, arch=arch, input_form=f.input,
+                      int8_io=f.int8_io, batch_size=f.batch_size, check_images=f.check_images,
+                      calibration_images=f.calibration_images, threads=f.threads, delegate=f.delegate,
+                      qat_settings=qat.Settings(f.qat_epochs, f.qat_lr, min(f.qat_batch_size, data.train.size), f.seed),
+                      allow_drop=f.allow_drop, author=f.author, license_name=f.license, seed=f.seed,
+                      origin=facts_lib.of_run(f.run_dir, command), verbose=f.verbose)
     print(_show(results, out_dir))
 
 

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from pnas_tf import arch
+from pnas_tf import space as space_lib
 from pnas_tf.errors import InputError
 
 MAX_METRICS_BYTES = 500_000_000
@@ -72,6 +73,65 @@ def read_metrics(run_dir: str) -> list[dict[str, Any]]:
 def write_metrics(run_dir: str, lines: list[dict[str, Any]]) -> None:
     """Writes metrics.jsonl anew."""
     arch.write_text(path(run_dir, "metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def data_arguments(run_dir: str | None, *, dataset: str | None = None, data_dir: str | None = None, seed: int = 0,
+                   trained: bool = False) -> dict[str, Any]:
+    """What to call `data.load` with, apart from the image size, to get the data set of a run with the same split.
+
+    Args:
+        run_dir: folder of the run, or None.
+        dataset: another data set, in place of the run's.
+        data_dir: where its files are, in place of the run's.
+        seed: of the split, for a data set that the run does not know.
+        trained: whether to ask for the data that model.keras was trained on, where that differs from the search's.
+
+    Raises:
+        InputError: if neither the run nor the caller names a data set, or the run's record is damaged.
+    """
+    if dataset:
+        return {"spec": dataset, "data_dir": data_dir, "seed": seed, "held_out_size": None}
+    if not run_dir:
+        raise InputError("A model alone does not say which images belong to it: give --dataset too.")
+    record = _trained_data(path(run_dir, "train.json")) if trained else None
+    used = record or read_flags(path(run_dir, "run.flags"))
+    where = path(run_dir, "train.json" if record else "run.flags")
+    spec, numbers = used.get("dataset"), {}
+    for name in ("seed", "held_out_size"):
+        try:
+            numbers[name] = int(used.get(name) or 0)
+        except (TypeError, ValueError):
+            raise InputError(f"{where}: {name} must be a whole number, got {str(used[name])[:40]!r}.") from None
+    if not isinstance(spec, str) or not spec:
+        raise InputError(f"{where} names no data set: give --dataset.")
+    return {"spec": spec, "data_dir": data_dir or used.get("data_dir"), "seed": numbers["seed"],
+            "held_out_size": numbers["held_out_size"] or None}
+
+
+def _trained_data(file_path: str) -> dict[str, Any] | None:
+    """What train.json says of its data set, None if there is none or it does not say."""
+    facts = space_lib.read_json(file_path) if os.path.exists(file_path) else {}
+    found = facts.get("data") if isinstance(facts, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def save_model(model: Any, file_path: str) -> None:
+    """Writes a Keras model as .keras: whole, or not at all.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    temporary = path(os.path.dirname(file_path), ".writing.keras")
+    try:
+        os.makedirs(os.path.dirname(file_path) or ".", exist_ok=True)
+        model.save(temporary)
+        os.replace(temporary, file_path)
+    except (OSError, RuntimeError, ValueError) as error:  # HDF5 says RuntimeError or ValueError when the disk is full
+        raise InputError(f"{file_path}: cannot be written ({' '.join(str(error).split())[:150]}). "
+                         "Free space or choose another folder.") from None
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
 
 
 def read_flags(path: str) -> dict[str, str]:

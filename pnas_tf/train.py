@@ -8,7 +8,10 @@ Writes model.keras (stock Keras layers: it loads without this package) and train
 
 import json
 import os
+import shlex
+import sys
 import time
+from typing import Any
 
 from absl import flags
 
@@ -18,7 +21,8 @@ from pnas_tf.errors import InputError
 
 
 def run(*, arch: arch_lib.Arch, data, run_dir: str, inherited: bool, epochs: int, batch_size: int, lr: float,
-        momentum: float, weight_decay: float, label_smoothing: float, dropout: float, seed: int) -> dict:
+        momentum: float, weight_decay: float, label_smoothing: float, dropout: float, seed: int,
+        record: dict[str, Any] | None = None) -> dict:
     """Trains, and writes model.keras and train.json.
 
     Args:
@@ -34,6 +38,7 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, inherited: bool, epochs: int
         label_smoothing: of the training loss.
         dropout: before the classifier.
         seed: of weights and data order.
+        record: further entries of train.json, such as the command.
 
     Returns:
         The facts of train.json.
@@ -63,8 +68,9 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, inherited: bool, epochs: int
     facts |= {"dataset": data.name, "seed": seed, "init": "inherited" if inherited else "scratch",
               "seconds": round(time.monotonic() - begin, 1), "test_images": data.test.size,
               "test_loss": float(loss), "test_accuracy": float(accuracy),
-              "history": {name: [float(value) for value in values] for name, values in history.items()}}
-    _save(network.portable(model), run_folder.path(run_dir, "model.keras"))
+              "history": {name: [float(value) for value in values] for name, values in history.items()},
+              **(record or {})}
+    run_folder.save_model(network.portable(model), run_folder.path(run_dir, "model.keras"))
     arch_lib.write_text(run_folder.path(run_dir, "train.json"), json.dumps(facts, indent=1) + "\n")
     return facts
 
@@ -120,12 +126,6 @@ def _inherit(model, path):
         raise InputError(f"{path} does not fit this arch (was arch.json edited?). Use --init=scratch.") from None
 
 
-def _save(model, path):
-    temporary = os.path.join(os.path.dirname(path), ".writing.keras")
-    model.save(temporary)
-    os.replace(temporary, path)
-
-
 def _define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Folder of the search, and of the results.")
     flags.DEFINE_string("arch", None, "Name of a shipped arch or path of an arch.json; default: the folder's.")
@@ -148,18 +148,18 @@ def _main() -> None:
     if not f.run_dir:
         raise InputError("Name the folder of a search, or one for the results: --run_dir=DIR.")
     arch = arch_lib.load(f.arch or run_folder.path(f.run_dir, "arch.json"))
-    used = run_folder.read_flags(run_folder.path(f.run_dir, "run.flags")) if not f.dataset else {}
+    wanted = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed)
     run_flags.load_tensorflow()
     from pnas_tf import data as data_lib
 
-    data = data_lib.load(f.dataset or used.get("dataset", ""), seed=int(used.get("seed", f.seed)),
-                         image_size=f.image_size or arch.space.input_size,
-                         data_dir=f.data_dir or used.get("data_dir"))
+    data = data_lib.load(**wanted, image_size=f.image_size or arch.space.input_size)
     space = arch.space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
     facts = run(arch=arch_lib.Arch(space, arch.ops, arch.costs), data=data, run_dir=f.run_dir,
                 inherited=f.init == "inherited", epochs=f.epochs, batch_size=min(f.batch_size, data.train.size),
                 lr=f.lr, momentum=f.momentum, weight_decay=f.weight_decay,
-                label_smoothing=f.label_smoothing, dropout=f.dropout, seed=f.seed)
+                label_smoothing=f.label_smoothing, dropout=f.dropout, seed=f.seed,
+                record={"data": {"dataset": wanted.pop("spec"), **wanted},
+                        "command": shlex.join(["python", "-m", "pnas_tf.train", *sys.argv[1:]])})
     print(f"\nTest accuracy {100 * facts['test_accuracy']:.2f} % on {facts['test_images']:,} images, trained in "
           f"{facts['seconds']:.0f} s.\nModel: {run_folder.path(f.run_dir, 'model.keras')}\n"
           f"Next:  python -m export.tflite --run_dir={f.run_dir}")

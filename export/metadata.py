@@ -1,0 +1,178 @@
+"""Metadata inside a `.tflite`, so that Android's tools and MediaPipe know what goes in and what comes out.
+
+The format is TensorFlow Lite's: a flatbuffer ModelMetadata (metadata_schema.fbs, file identifier M001) in a buffer that
+the model names TFLITE_METADATA, and the label file in an uncompressed zip archive appended to the model, so that
+`unzip` opens it too.
+"""
+
+import dataclasses
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pnas_tf.errors import InputError
+
+BUFFER_NAME = "TFLITE_METADATA"
+LABEL_FILE = "labels.txt"
+MODEL_IDENTIFIER, METADATA_IDENTIFIER = b"TFL3", b"M001"
+PARSER_VERSION = "1.0.0"
+BUFFER_ALIGNMENT = 16  # as the TFLite schema asks (force_align): kernels read weights where they lie
+
+# Numbers of the schema: members of its enums and unions.
+_AXIS_LABELS = 2
+_COLOR_SPACES = {3: 1, 1: 2}  # by channels: RGB, GRAYSCALE; 0 is unknown
+_IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1
+_NORMALIZATION_OPTIONS = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What the metadata says.
+
+    Attributes:
+        name: of the model.
+        description: for people; how it is quantised, too.
+        version: of the model.
+        author: who made it.
+        license: under which it is given away.
+        image_shape: height, width, channels of the input.
+        input_description: what goes in.
+        mean: of the normalisation (value - mean) / std that an app applies to pixels 0..255; one, or one by channel.
+        std: as `mean`.
+        output_description: what comes out.
+        labels: class names by position of the output.
+    """
+
+    name: str
+    description: str
+    version: str
+    author: str
+    license: str
+    image_shape: tuple[int, int, int]
+    input_description: str
+    mean: Sequence[float]
+    std: Sequence[float]
+    output_description: str
+    labels: Sequence[str]
+
+
+def add(content: bytes, info: Info) -> bytes:
+    """The same `.tflite` with metadata and packed labels."""
+    return pack(attach(content, build(info)), {LABEL_FILE: label_text(info.labels).encode()})
+
+
+def label_text(labels: Sequence[str]) -> str:
+    """A label file: one name a line; a name that holds control characters has them shown as `?`."""
+    return "".join("".join(letter if letter.isprintable() else "?" for letter in label) + "\n" for label in labels)
+
+
+def build(info: Info) -> bytes:
+    """The metadata flatbuffer."""
+    import flatbuffers
+
+    b = flatbuffers.Builder(1024)
+    height, width, channels = info.image_shape
+    size = _table(b, uint32={0: width, 1: height})
+    properties = _table(b, int8={0: _COLOR_SPACES.get(channels, 0)}, offset={1: size})
+    unit = _table(b, uint8={0: _NORMALIZATION_OPTIONS},
+                  offset={1: _table(b, offset={0: _floats(b, info.mean), 1: _floats(b, info.std)})})
+    low, high = ([(edge - mean) / std for mean, std in zip(info.mean, info.std, strict=True)] for edge in (0, 255))
+    image = _table(b, offset={
+        0: b.CreateString("image"), 1: b.CreateString(info.input_description),
+        3: _table(b, uint8={0: _IMAGE_PROPERTIES}, offset={1: properties}), 4: _vector(b, [unit]),
+        5: _table(b, offset={0: _floats(b, high), 1: _floats(b, low)})})
+    labels = _table(b, int8={2: _AXIS_LABELS}, offset={
+        0: b.CreateString(LABEL_FILE), 1: b.CreateString("Class names by position of the output.")})
+    logits = _table(b, offset={
+        0: b.CreateString("logits"), 1: b.CreateString(info.output_description),
+        3: _table(b, uint8={0: _FEATURE_PROPERTIES}, offset={1: _table(b)}), 6: _vector(b, [labels])})
+    graph = _table(b, offset={2: _vector(b, [image]), 3: _vector(b, [logits])})
+    model = _table(b, offset={
+        0: b.CreateString(info.name), 1: b.CreateString(info.description), 2: b.CreateString(info.version),
+        3: _vector(b, [graph]), 4: b.CreateString(info.author), 5: b.CreateString(info.license),
+        7: b.CreateString(PARSER_VERSION)})
+    b.Finish(model, METADATA_IDENTIFIER)
+    return bytes(b.Output())
+
+
+def attach(content: bytes, metadata: bytes) -> bytes:
+    """Puts a metadata buffer into a model; weights keep their alignment."""
+    import flatbuffers
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model.metadata = [entry for entry in model.metadata or [] if entry.name != BUFFER_NAME.encode()]
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = BUFFER_NAME, len(model.buffers)
+    model.metadata.append(entry)
+    model.buffers = [_AlignedBuffer(schema, buffer.data) for buffer in model.buffers]
+    model.buffers.append(_AlignedBuffer(schema, np.frombuffer(metadata, np.uint8)))
+    builder = flatbuffers.Builder(len(content) + len(metadata) + 4096)
+    builder.Finish(model.Pack(builder), MODEL_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def pack(content: bytes, files: Mapping[str, bytes]) -> bytes:
+    """Appends files to a model as an uncompressed zip archive; the same files give the same bytes."""
+    whole = io.BytesIO(content)
+    with zipfile.ZipFile(whole, "a", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+    return whole.getvalue()
+
+
+def read_labels(path: str) -> list[str]:
+    """Class names from a `.tflite` with packed labels.
+
+    Raises:
+        InputError: if it has none.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(LABEL_FILE).decode().splitlines()
+    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+        raise InputError(f"{path}: no {LABEL_FILE} in it. Export it again: python -m export.tflite") from None
+
+
+class _AlignedBuffer:
+    """In place of the schema's BufferT, which packs data without the alignment that the schema asks for."""
+
+    def __init__(self, schema: Any, data: Any):
+        self._schema, self._data = schema, None if data is None else np.asarray(data, np.uint8).tobytes()
+
+    def Pack(self, builder: Any) -> int:
+        if self._data is not None:
+            size = len(self._data)
+            builder.StartVector(1, size, BUFFER_ALIGNMENT)
+            builder.head = builder.head - size
+            builder.Bytes[builder.head:builder.head + size] = self._data
+            data = builder.EndVector()
+        self._schema.BufferStart(builder)
+        if self._data is not None:
+            self._schema.BufferAddData(builder, data)
+        return self._schema.BufferEnd(builder)
+
+
+def _table(b, *, offset=None, uint32=None, uint8=None, int8=None):
+    """A table from its fields by slot, the position in the schema; a union takes two slots, of its type and value."""
+    kinds = ((offset or {}, b.PrependUOffsetTRelativeSlot), (uint32 or {}, b.PrependUint32Slot),
+             (uint8 or {}, b.PrependUint8Slot), (int8 or {}, b.PrependInt8Slot))
+    b.StartObject(1 + max((slot for fields, _ in kinds for slot in fields), default=-1))
+    for fields, prepend in kinds:
+        for slot, value in fields.items():
+            prepend(slot, value, 0)
+    return b.EndObject()
+
+
+def _vector(b, offsets):
+    b.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        b.PrependUOffsetTRelative(offset)
+    return b.EndVector()
+
+
+def _floats(b, values):
+    return b.CreateNumpyVector(np.asarray(values, np.float32))

@@ -1,0 +1,61 @@
+"""Puts the normalisation of images into the network, so that an app feeds it pixels as a camera gives them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+LAYER_NAME = "pixels_normalise"
+
+
+def with_pixel_input(model: Any, mean: Sequence[float], std: Sequence[float], *, layers: Any = None,
+                     model_class: Any = None) -> Any:
+    """The same network on pixels 0..255 instead of normalised images.
+
+    (pixel - mean) / std is a 1x1 convolution with a diagonal kernel: one op, which int8 represents exactly (its
+    weights are scaled by channel), and which the padding of the first layer comes after. Folding it into the first
+    convolution would be free but wrong at the border, where the network pads normalised zeros.
+
+    Args:
+        model: Keras model from float32 [batch, height, width, channels] to logits.
+        mean: by channel.
+        std: by channel.
+        layers: namespace to construct from; `keras.layers` if None.
+        model_class: what joins them; `keras.Model` if None.
+
+    Returns:
+        A model that shares the weights.
+    """
+    if layers is None:
+        import keras
+
+        layers, model_class = keras.layers, keras.Model
+    channels = model.input_shape[-1]
+    kernel = np.zeros((1, 1, channels, channels), np.float32)
+    kernel[0, 0, range(channels), range(channels)] = 1 / np.asarray(std, np.float64)
+    bias = (-np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(np.float32)
+    pixels = layers.Input(model.input_shape[1:], name="pixels")
+    normalise = layers.Conv2D(channels, 1, name=LAYER_NAME)
+    outputs = model(normalise(pixels))
+    normalise.set_weights([kernel, bias])
+    return model_class(pixels, outputs, name=model.name)
+
+
+def to_pixels(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """The pixels that normalised images came from, float32 [..., channels], 0 to 255.
+
+    Rounded to whole grey levels, which resized images need not have been: it is what an app has.
+    """
+    pixels = np.asarray(images, np.float32) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
+    return np.clip(np.round(pixels), 0, 255).astype(np.float32)
+
+
+def full_range(images: np.ndarray) -> np.ndarray:
+    """Pixel images of which the first has one black and one white point.
+
+    int8 then quantises its input with scale 1 from 0 to 255, whatever the other images hold, so that a byte of the
+    camera is a byte of the input.
+    """
+    images = images.copy()
+    images[0, 0, 0], images[0, -1, -1] = 0.0, 255.0
+    return images

@@ -1,0 +1,144 @@
+"""Quantisation-aware training: a `tf_keras` twin of the network, fine-tuned with the rounding in place.
+
+The only importer of tfmot and `tf_keras`: tfmot does not know Keras 3, and importing it makes `tf.keras` mean
+`tf_keras` for the whole process and its children, which is undone here.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from export import convert, pixels
+from pnas_tf import torch_padding
+from pnas_tf.arch import Arch
+from pnas_tf.errors import InputError
+from pnas_tf.quiet import quiet
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to fine-tune.
+
+    Attributes:
+        epochs: passes over the training images.
+        lr: learning rate at the start; a cosine to 0.
+        batch_size: images a step.
+        seed: of the data order.
+    """
+
+    epochs: int = 3
+    lr: float = 0.003
+    batch_size: int = 64
+    seed: int = 0
+
+
+def export(model: Any, arch: Arch, data: Any, settings: Settings, *, form: str, int8_io: str, batch_size: int = 1,
+           verbose: bool = False) -> bytes:
+    """Fine-tunes a copy of a network with fake quantisation and converts it to int8.
+
+    Args:
+        model: trained Keras model of the arch; not changed.
+        arch: says how to build the twin.
+        data: from `data.load`; its training images fine-tune.
+        settings: of the fine-tuning.
+        form: `pixels` or `normalised`, what the `.tflite` takes.
+        int8_io: as for `convert.convert`.
+        batch_size: images the `.tflite` takes at once.
+        verbose: whether to let the libraries talk.
+
+    Returns:
+        Contents of a `.tflite`.
+
+    Raises:
+        InputError: if tfmot cannot quantise a layer of the network.
+    """
+    import tensorflow as tf
+
+    with quiet(not verbose):
+        quantised = quantise(twin(model, arch))
+        fine_tune(quantised, data, settings)
+    shape = (batch_size, *model.input_shape[1:])
+    if form == "normalised":
+        return convert.convert_function(lambda images: quantised(images, training=False), shape, "int8",
+                                        int8_io=int8_io, verbose=verbose)
+    kernel = np.diag(1 / np.asarray(data.std, np.float64)).astype(np.float32)[None, None]
+    bias = np.float32(-np.asarray(data.mean, np.float64) / np.asarray(data.std, np.float64))
+
+    def on_pixels(images):
+        # The ranges that training learns for every other layer: here they are known.
+        images = tf.quantization.fake_quant_with_min_max_args(images, 0.0, 255.0)
+        with tf.name_scope(pixels.LAYER_NAME):
+            exact = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+                kernel, -kernel.max((0, 1, 2)), kernel.max((0, 1, 2)), narrow_range=True)
+            images = tf.nn.bias_add(tf.nn.conv2d(images, exact, 1, "SAME"), bias)
+        return quantised(images, training=False)
+
+    return convert.convert_function(on_pixels, shape, "int8", int8_io=int8_io, verbose=verbose)
+
+
+def twin(model: Any, arch: Arch) -> Any:
+    """A `tf_keras` model of the same layers and weights, matched by layer name.
+
+    Raises:
+        InputError: if the model holds other layers than the arch's.
+    """
+    import tf_keras
+
+    from pnas_tf import network
+
+    layers = torch_padding.Layers(tf_keras.layers) if torch_padding.is_used(model) else tf_keras.layers
+    copy = network.build_network(arch, num_classes=model.output_shape[1], input_size=model.input_shape[1],
+                                 layers=layers, model_class=tf_keras.Model)
+    weights = {layer.name: layer.get_weights() for layer in model.layers}
+    for layer in copy.layers:
+        given = weights.pop(layer.name, None)
+        if layer.get_weights() and [w.shape for w in given or []] != [w.shape for w in layer.get_weights()]:
+            raise InputError(f"int8_qat: the model has no layer {layer.name} as arch.json says. Export int8, or the "
+                             "model of that arch.")
+        layer.set_weights(given or [])
+    if any(weights.values()):
+        raise InputError(f"int8_qat: arch.json knows no layer {next(name for name in weights if weights[name])}. "
+                         "Export int8, or the model of that arch.")
+    return copy
+
+
+def quantise(model: Any) -> Any:
+    """Puts fake quantisation into a `tf_keras` model: weights by channel, activations by tensor.
+
+    Raises:
+        InputError: if tfmot has no rule for a layer.
+    """
+    with environment_kept():
+        import tensorflow_model_optimization as tfmot
+
+        try:
+            return tfmot.quantization.keras.quantize_model(model)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"int8_qat: {' '.join(str(error).split())[:200]} Export int8 instead.") from None
+
+
+def fine_tune(model: Any, data: Any, settings: Settings) -> None:
+    """Trains a quantised `tf_keras` model with SGD, Nesterov momentum and a cosine to 0."""
+    import tf_keras
+
+    steps = data.train.steps_per_epoch(settings.batch_size)
+    schedule = tf_keras.optimizers.schedules.CosineDecay(settings.lr, steps * settings.epochs)
+    model.compile(tf_keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
+                  tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(data.train.batches(settings.batch_size, augment=True, seed=settings.seed), epochs=settings.epochs,
+              steps_per_epoch=steps, verbose=0)
+
+
+@contextlib.contextmanager
+def environment_kept() -> Iterator[None]:
+    """Leaves the environment variables as they were: tfmot sets TF_USE_LEGACY_KERAS when it is imported."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
