@@ -1,13 +1,15 @@
 """Estimates of alpha's gradient against enumeration: every arch, every pair of ops, every path of a tiny supernet."""
 
 import itertools
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import estimators
+from benchmarks import estimator_quality, estimators
 from pnas_tf import arch_updaters, cost, gates, space, supernet
 from pnas_tf.space import Block
 
@@ -413,3 +415,40 @@ def test_baseline_is_a_moving_average_of_earlier_rewards(net, batch):
                                    atol=1e-6)
         assert float(updater.baseline.numpy()) == pytest.approx(baseline, rel=1e-6)
     assert int(updater.updates.numpy()) == 3
+
+
+# The benchmark.
+
+def test_benchmark_finds_the_two_sided_estimate_exact_where_it_is():
+    blocks = []
+    for seed in range(4):
+        losses, gate_gradients = quadratic(4, 10 + seed)
+        names = ["mb_k3_e3", "mb_k5_e3", "mb_k7_e3", "zero" if seed % 2 else "mb_k3_e6"]
+        blocks.append({"path": seed, "choice": "b01", "shortcut": bool(seed % 2), "ops": names,
+                       "losses": losses.tolist(), "gate_gradients": gate_gradients.tolist()})
+    summary = estimator_quality.summarise(blocks, seed=0)
+    table = summary["swaps"]
+    assert [table[kind]["count"] for kind in ("all", *estimator_quality.KINDS)] == [24, 12, 6, 6]
+    for rows in table.values():
+        exact = rows["two-sided"]
+        assert (exact["correlation"], exact["sign_right"], exact["slope"]) == pytest.approx((1, 1, 1))
+        assert rows["true_mean"] == pytest.approx(exact["mean"]) and rows["true_sd"] == pytest.approx(exact["sd"])
+    assert table["all"]["one-sided"]["correlation"] < 0.9
+    to_zero = [np.array(block["losses"])[3] - np.array(block["losses"])[:3] for block in blocks if block["shortcut"]]
+    assert table["shortcut, op to zero"]["true_mean"] == pytest.approx(np.mean(to_zero))
+    for gradients in summary["gradients"].values():
+        assert gradients["all paths, even"] == pytest.approx({"cosine": 1, "cosine_low": 1, "length": 1})
+    assert gradients["all paths, softmax"]["cosine"] < 0.95
+
+
+@pytest.mark.slow
+def test_benchmark_runs_on_the_embedded_data_and_reads_its_supernet_again(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.estimator_quality", "--warmup_epochs=1", "--images=40", "--paths=1",
+               f"--supernet={tmp_path}/w.weights.h5", f"--json={tmp_path}/q.json", f"--plot={tmp_path}/q.png"]
+    first, again = (subprocess.run(command, capture_output=True, text=True) for _ in range(2))
+    assert first.returncode == again.returncode == 0, first.stderr[-2000:] + again.stderr[-2000:]
+    assert "warm-up 1/1" in first.stdout and "warm-up" not in again.stdout
+    assert first.stdout.partition("\nquickstart")[2] == again.stdout.partition("\nquickstart")[2] != ""
+    assert (tmp_path / "q.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / "q.json").stat().st_size > 1000
+    other = subprocess.run([*command, "--width_mult=0.5"], capture_output=True, text=True)
+    assert other.returncode == 1 and "not the weights of supernet quickstart" in other.stderr
