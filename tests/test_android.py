@@ -20,6 +20,8 @@ TINY = {"name": "tiny", "input_size": 8, "input_channels": 3, "num_classes": 3,
         "head": [{"name": "classifier", "ops": ["classifier"], "filters": 3}]}
 SPACE = from_json(TINY)
 RECORDED = str(ADB_DEVICE / "recorded_benchmark.sh")
+# For tests of what has nothing to do with the adb client.
+ANY_CLIENT = pytest.mark.parametrize("adb_server", ["any"], indirect=True)
 QUICK = {"min_seconds": 0.0, "warmup_seconds": 0.0, "cooldown_seconds": 0.0, "wait_seconds": 0.0, "runs": 50}
 
 
@@ -74,6 +76,7 @@ def test_table_of_a_phone(client, device, tmp_path, expected, capfd):
         "--use_xnnpack=true", "--require_full_delegation=true"} for line in phone.read("runs.log"))
 
 
+@ANY_CLIENT
 def test_benchmark_is_pushed_once(client, device, tmp_path):
     phone = device()
     for name in ("t.jsonl", "u.jsonl"):
@@ -87,19 +90,28 @@ def test_benchmark_is_pushed_once(client, device, tmp_path):
     assert sum("benchmark_model-" in line for line in phone.read("pushed.log")) == 2
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_the_real_interpreter(client, device, tmp_path, dtype):
+def test_the_real_interpreter(client, device, tmp_path):
+    check_real(client, device(), tmp_path, "float32")
+
+
+@ANY_CLIENT
+def test_the_real_interpreter_in_int8(client, device, tmp_path):
+    check_real(client, device(), tmp_path, "int8")
+
+
+def check_real(client, phone, tmp_path, dtype):
     """Times of this host, through everything that a phone's would go through."""
     binary = tmp_path / "benchmark_model"
     binary.write_text(f"#!{sys.executable}\n{(ADB_DEVICE / 'benchmark_model.py').read_text()}")
     binary.chmod(0o755)
-    device()
     table = build(client, tmp_path / "t.jsonl", benchmark_binary=str(binary), dtype=dtype, max_drift=1000.0, runs=20,
-                  only=["mb_k3_e6", "mb_k3_e3"])
+                  only=["mb_k3_e6", "mb_k3_e3"], serial=[phone.serial])
     assert table.target == f"pixel2_xnnpack1_{dtype}" and table.header["runtime"].endswith("not printed")
-    assert all(row["runs"] == 20 and 0 < row["min_ms"] <= row["mean_ms"] for row in table.rows.values())
+    assert len(table.rows) == 2
+    assert all(row["runs"] == 20 and 0 <= row["min_ms"] <= row["mean_ms"] for row in table.rows.values())
 
 
+@ANY_CLIENT
 def test_stopped_and_resumed(client, device, tmp_path, expected):
     path = tmp_path / "t.jsonl"
     phone = device()
@@ -117,6 +129,7 @@ def test_stopped_and_resumed(client, device, tmp_path, expected):
         build(client, path)
 
 
+@ANY_CLIENT
 def test_whole_networks_against_the_table(client, device, tmp_path, expected, monkeypatch):
     """With what stands in the header alone: the binary is on the phone, by its hash."""
     phone = device()
@@ -130,6 +143,7 @@ def test_whole_networks_against_the_table(client, device, tmp_path, expected, mo
     assert set(phone.read("taskset.log")) == {"f0"}
 
 
+@ANY_CLIENT
 def test_two_phones_share_the_work(client, device, tmp_path, expected):
     phones = device(), device()
     table = build(client, tmp_path / "t.jsonl")

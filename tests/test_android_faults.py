@@ -34,6 +34,8 @@ SPACE = from_json(TINY)
 BEFORE = 1 + 2 + 1 + 1 + 2
 # For tests of what has nothing to do with the adb client.
 ANY_CLIENT = pytest.mark.parametrize("adb_server", ["any"], indirect=True)
+# For long ones, of which one is enough in a hurry.
+EACH_CLIENT = pytest.mark.parametrize("adb_server", ["any", pytest.param("wheel", marks=pytest.mark.slow)], indirect=True)
 # A hook of the recorded benchmark: does something at the run of this number.
 AT = "[ $(wc -l < runs.log) = {} ] && "
 
@@ -87,10 +89,12 @@ def test_unplugged_in_mid_run(client, device, path, expected):
     assert len(right(path, expected)) == len(expected)
 
 
+@EACH_CLIENT
 def test_unplugged_and_plugged_in_again(client, device, path, expected, capfd):
     phone = device()
-    plug_in = "(setsid sh -c 'sleep 1; rm faults/unplugged' &)"
-    phone.fault("benchmark", AT.format(BEFORE + 3) + f"touch faults/unplugged && {plug_in} && sleep 5")
+    # In a session of its own, as what the phone runs for the host ends with the connection.
+    phone.fault("benchmark", AT.format(BEFORE + 3) + "(setsid sh -c 'touch faults/unplugged; sleep 0.5; "
+                                                     "rm faults/unplugged' &) && sleep 5")
     build(client, path, wait_seconds=20.0)
     assert len(right(path, expected)) == len(expected)
     said = capfd.readouterr().err
@@ -157,9 +161,6 @@ def test_garbage(client, device, path, expected, output):
     message = fails(client, path, r"2 of 14 models could not be timed and have no row, the others are done\.")
     assert re.search(r"done\. (mb_k|conv_k|classifier)", message)
     assert len(right(path, expected)) == len(expected) - 2
-    phone.heal("benchmark")
-    build(client, path)
-    assert len(right(path, expected)) == len(expected)
 
 
 @ANY_CLIENT
@@ -265,11 +266,13 @@ def test_server_restarted(client, device, path, expected, capfd):
     assert "is back" in capfd.readouterr().err
 
 
+@EACH_CLIENT
 def test_killed_and_resumed(client, device, path, expected, tmp_path):
     check_ended(client, device(), path, expected, tmp_path, signal.SIGKILL, -signal.SIGKILL)
 
 
 @ANY_CLIENT
+@pytest.mark.slow
 def test_stopped_by_ctrl_c_and_resumed(client, device, path, expected, tmp_path):
     check_ended(client, device(), path, expected, tmp_path, signal.SIGINT, 130)
 

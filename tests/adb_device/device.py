@@ -162,9 +162,9 @@ class Device:
         self.connections.discard(writer)
 
     async def serve(self, port):
-        """Listens, but for the time that it is unplugged."""
-        server = None
-        while True:
+        """Listens, but for the time that it is unplugged, for as long as the program lives that started it."""
+        server, parent = None, os.getppid()
+        while os.getppid() == parent:
             if not server and not self.fault("unplugged"):
                 server = await asyncio.start_server(self.connected, "127.0.0.1", port)
                 if not port:
