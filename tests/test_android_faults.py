@@ -35,7 +35,8 @@ BEFORE = 1 + 2 + 1 + 1 + 2
 # For tests of what has nothing to do with the adb client.
 ANY_CLIENT = pytest.mark.parametrize("adb_server", ["any"], indirect=True)
 # For long ones, of which one is enough in a hurry.
-EACH_CLIENT = pytest.mark.parametrize("adb_server", ["any", pytest.param("wheel", marks=pytest.mark.slow)], indirect=True)
+EACH_CLIENT = pytest.mark.parametrize("adb_server", ["any", pytest.param("wheel", marks=pytest.mark.slow)],
+                                      indirect=True)
 # A hook of the recorded benchmark: does something at the run of this number.
 AT = "[ $(wc -l < runs.log) = {} ] && "
 
