@@ -8,8 +8,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from export import convert
 from latency import adb, phone_queue, phone_worker
 from latency.phone import BenchmarkError, Facts, Phone, cpu_mask, sha256
@@ -202,9 +200,7 @@ class Android:
         return options
 
     def _converted(self, build):
-        model = build()
-        images = np.random.default_rng(0).standard_normal((4, *model.input_shape[1:]), np.float32)
-        return convert.convert(model, self._dtype, calibration=[images])
+        return convert.to_time(build(), self._dtype)
 
     @staticmethod
     def _smallest():
