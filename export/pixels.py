@@ -30,15 +30,17 @@ def with_pixel_input(model: Any, mean: Sequence[float], std: Sequence[float], *,
         import keras
 
         layers, model_class = keras.layers, keras.Model
-    channels = model.input_shape[-1]
-    kernel = np.zeros((1, 1, channels, channels), np.float32)
-    kernel[0, 0, range(channels), range(channels)] = 1 / np.asarray(std, np.float64)
-    bias = (-np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(np.float32)
     pixels = layers.Input(model.input_shape[1:], name="pixels")
-    normalise = layers.Conv2D(channels, 1, name=LAYER_NAME)
+    normalise = layers.Conv2D(model.input_shape[-1], 1, name=LAYER_NAME)
     outputs = model(normalise(pixels))
-    normalise.set_weights([kernel, bias])
+    normalise.set_weights(convolution(mean, std))
     return model_class(pixels, outputs, name=model.name)
+
+
+def convolution(mean: Sequence[float], std: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """(pixel - mean) / std as a 1x1 convolution: kernel float32 [1, 1, channels, channels] and bias [channels]."""
+    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    return np.diag(1 / std).astype(np.float32)[None, None], (-mean / std).astype(np.float32)
 
 
 def to_pixels(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

@@ -10,8 +10,6 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from export import convert, pixels
 from pnas_tf import torch_padding
 from pnas_tf.arch import Arch
@@ -65,8 +63,7 @@ def export(model: Any, arch: Arch, data: Any, settings: Settings, *, form: str, 
     if form == "normalised":
         return convert.convert_function(lambda images: quantised(images, training=False), shape, "int8",
                                         int8_io=int8_io, verbose=verbose)
-    kernel = np.diag(1 / np.asarray(data.std, np.float64)).astype(np.float32)[None, None]
-    bias = np.float32(-np.asarray(data.mean, np.float64) / np.asarray(data.std, np.float64))
+    kernel, bias = pixels.convolution(data.mean, data.std)
 
     def on_pixels(images):
         # The ranges that training learns for every other layer: here they are known.
