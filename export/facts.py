@@ -32,15 +32,19 @@ def of_network(model: Any, arch: Arch | None, data: Any) -> dict[str, Any]:
 
 
 def of_file(content: bytes) -> dict[str, Any]:
-    """Of the file itself: size, checksum, operators by count, activation memory, types and scales of both ends."""
+    """Of the file itself: size and checksum."""
+    return {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def of_graph(content: bytes) -> dict[str, Any]:
+    """Of what the file computes: operators by count, activation memory, types and scales of both ends."""
     found, runner = contents.describe(content), interpreter.make_interpreter(content)
     ends = {}
     for name, details in (("input", runner.get_input_details()[0]), ("output", runner.get_output_details()[0])):
         scale, zero_point = details["quantization"]
         ends[name] = {"dtype": details["dtype"].__name__, "shape": [int(size) for size in details["shape"]],
                       "scale": float(scale), "zero_point": int(zero_point)}
-    return {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(),
-            "operators": {op: found.ops.count(op) for op in sorted(set(found.ops))},
+    return {"operators": {op: found.ops.count(op) for op in sorted(set(found.ops))},
             "peak_activation_bytes": contents.peak_activation_bytes(found), **ends}
 
 

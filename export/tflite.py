@@ -77,9 +77,10 @@ def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, arch: Arch
     for mode in modes:
         content = _convert(mode, model, data, arch, form, int8_io=int8_io, batch_size=batch_size, seed=seed,
                            calibration_images=calibration_images, settings=qat_settings, verbose=verbose)
-        content = metadata.add(content, _info(mode, shared, facts_lib.of_file(content)))
+        graph = facts_lib.of_graph(content)
+        content = metadata.add(content, _info(mode, shared, graph))
         runner = interpreter.make_interpreter(content, threads=threads, delegate=delegate)
-        found = {"mode": mode, **facts_lib.of_file(content),
+        found = {"mode": mode, **facts_lib.of_file(content), **graph,
                  **check.facts(interpreter.run(runner, checked.inputs), keras_logits, checked.labels)}
         found["problem"] = check.problem(mode, found)
         if found["problem"] and not allow_drop:
@@ -114,7 +115,7 @@ def _normalisation(data, input_form):
     return {"mean": [float(value) for value in data.mean], "std": [float(value) for value in data.std]}
 
 
-def _info(mode, shared, of_file):
+def _info(mode, shared, graph):
     """The metadata that goes into the file."""
     values = "Pixels 0..255" if shared["input_form"] == "pixels" else "Pixels, normalised by (pixel - mean) / std"
     return metadata.Info(
@@ -123,8 +124,8 @@ def _info(mode, shared, of_file):
                     f"(ProxylessNAS). Quantisation: {model_card.QUANTISATION[mode]}",
         image_shape=tuple(shared["image_shape"]), mean=shared["normalisation"]["mean"],
         std=shared["normalisation"]["std"],
-        input_description=f"{values}; {of_file['input']['dtype']}{_scale(of_file['input'])}.",
-        output_description=f"Logits, one a class; {of_file['output']['dtype']}{_scale(of_file['output'])}. "
+        input_description=f"{values}; {graph['input']['dtype']}{_scale(graph['input'])}.",
+        output_description=f"Logits, one a class; {graph['output']['dtype']}{_scale(graph['output'])}. "
                            "Their softmax is the probabilities.",
         labels=shared["labels"])
 
