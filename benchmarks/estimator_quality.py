@@ -189,10 +189,9 @@ def plot(rows: Sequence[dict[str, Any]], path: str) -> None:
 def run(*, search_space: space.Space, data, supernet: str | None, warmup_epochs: int, batch_size: int, lr: float,
         images: int, eval_batch_size: int, paths: int, seed: int) -> list[dict[str, Any]]:
     """Warms up or reads a supernet, and measures: see `measure`."""
-    import tensorflow as tf
+    from pnas_tf import supernet as supernet_lib
 
-    # The graph optimiser doubles the seconds to the first step of a supernet and gains nothing in the steps.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    supernet_lib.set_graph_optimiser(False)
     net = warm_supernet.warmed(search_space, data, file=supernet, epochs=warmup_epochs, batch_size=batch_size, lr=lr,
                                seed=seed)
     held_out = data.held_out.batches(eval_batch_size, seed=seed + 2)

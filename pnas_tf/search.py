@@ -81,13 +81,10 @@ def run(*, search_space: space.Space, table: latency_table.LatencyTable, data: A
     Raises:
         InputError: if no network of the space can keep the target.
     """
-    import tensorflow as tf
-
     from pnas_tf import callbacks, cost, evaluate, replicas, searcher, supernet
     from pnas_tf import data as data_lib
 
-    # The graph optimiser doubles the seconds to the first step of a supernet and gains nothing in the steps.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    supernet.set_graph_optimiser(False)
     devices = devices or replicas.strategy("none")
     ms = cost.matrix(search_space, cost.milliseconds(table))
     with devices.scope():
@@ -104,13 +101,12 @@ def run(*, search_space: space.Space, table: latency_table.LatencyTable, data: A
     replicas.check_agree(devices, done, f"epochs in {run_dir}")
     if done:
         print(f"Going on after epoch {done} of {plan.epochs}.")
-    with data_lib.naming_broken_images():
-        scorer = evaluate.PathScorer(net, data.held_out.batches(batch_size).take(VALIDATION_BATCHES))
     if done < plan.epochs:
         batches = searcher.alternating_batches(data.train, data.held_out, plan, batch_size, seed,
                                                done * plan.steps_per_epoch, devices)
-        log = callbacks.SearchLog(run_dir, ms, table.target, method.target_ms, _derivation(method, ms), scorer)
         with data_lib.naming_broken_images():
+            scorer = evaluate.PathScorer(net, data.held_out.batches(batch_size).take(VALIDATION_BATCHES))
+            log = callbacks.SearchLog(run_dir, ms, table.target, method.target_ms, _derivation(method, ms), scorer)
             model.fit(batches, initial_epoch=done, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch,
                       verbose=0, shuffle=False, callbacks=[log] if replicas.is_chief(devices) else [])
     arch = _derived(net, ms, table, method)
