@@ -65,7 +65,7 @@ def measure(search_space: space.Space, kind: str, batch_size: int, paths: int, r
     counts = [len(block.ops) for block in search_space.choices.values()]
     sampled = [np.array([rng.integers(count) for count in counts], np.int32) for _ in range(paths)]
 
-    _graph_optimiser(False)
+    supernet.set_graph_optimiser(False)
     held = _held_mb()
     net = supernet.Supernet(search_space, seed, recompute=kind.endswith("_recompute"))
     rest_mb = _held_mb() - held
@@ -78,9 +78,9 @@ def measure(search_space: space.Space, kind: str, batch_size: int, paths: int, r
     rows = []
     for _ in range(repeats):
         for path, twin in zip(sampled, plain, strict=True):
-            _graph_optimiser(True)
+            supernet.set_graph_optimiser(True)  # the plain network gets it; the supernet does without, as in a search
             alone = _one(twin)
-            _graph_optimiser(False)
+            supernet.set_graph_optimiser(False)
             rows.append((_one(lambda path=path: step(path)), alone))
     rows = rows[paths:]  # the first round warms up
 
@@ -113,13 +113,6 @@ def _held_mb():
 
 def _rss_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _graph_optimiser(enabled):
-    """The plain network gets TensorFlow's graph optimiser; the supernet runs without it, as in a search."""
-    import tensorflow as tf
-
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not enabled})
 
 
 class _Traced:
@@ -174,23 +167,19 @@ def _gated(net, images, labels, paths):
     import numpy as np
     import tensorflow as tf
 
-    from pnas_tf import gates
-    from pnas_tf.arch_updaters import cross_entropy
+    from pnas_tf import arch_updaters, gates
 
     counts = net.mask.sum(1).astype(np.int32)
 
     def step(path):
         if paths == "two":
             involved = tf.stack([path, (path + 1) % counts], axis=1)
-            others = [[pair[1]] for pair in tf.unstack(involved)]
+            rows, _, loss, _ = arch_updaters.gate_gradients(net, images, labels, path,
+                                                            [[pair[1]] for pair in tf.unstack(involved)])
+            gradient = tf.stack(rows)
         else:
-            involved = tf.concat([path[:, None], tf.where(net.mask, tf.range(net.mask.shape[1])[None], -1)], 1)
-            others = [list(range(count)) for count in counts]
-        rows = [tf.zeros([1 + len(row)]) for row in others]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(rows)
-            loss = cross_entropy(labels, net.run_gated(images, path, others, rows))
-        gradient = tf.stack([tf.pad(g, [[0, involved.shape[1] - g.shape[0]]]) for g in tape.gradient(loss, rows)])
+            involved = tf.where(net.mask, tf.range(net.mask.shape[1])[None], -1)
+            gradient, _, loss, _ = arch_updaters.all_gate_gradients(net, images, labels, path)
         net.alpha.assign_sub(1e-3 * gates.alpha_gradient(net.alpha.value, involved, gradient))
         return loss
 
