@@ -45,6 +45,8 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
     Raises:
         InputError: if the table lacks a row, or its target is not at hand.
     """
+    from pnas_tf import cost
+
     for arch in (*archs, *others):
         table.check_covers(arch)
     device = measure.from_header({**table.header, **(settings or {})}, table.path)
@@ -55,11 +57,15 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
         return measured[network_times.digest(arch), number]
 
     calibrated = _calibrated(table, others, [ms(arch) for arch in others]) if others else {}
-    networks = [{"ops": arch.ops, "predicted_ms": _sum_ms(table, arch, calibrated), "measured_ms": ms(arch),
+
+    def corrected_ms(block_name, key):
+        return calibrated[key] if key in calibrated else table.ms(block_name, key)
+
+    networks = [{"ops": arch.ops, "predicted_ms": cost.of_arch(arch, corrected_ms), "measured_ms": ms(arch),
                  "again_ms": ms(arch, 2)} for arch in archs]
     predicted, first, second = (np.array([network[name] for network in networks])
                                 for name in ("predicted_ms", "measured_ms", "again_ms"))
-    plain = np.array([sum(table.row(block.name, key)["median_ms"] for block, key in arch.op_keys()) for arch in archs])
+    plain = np.array([cost.of_arch(arch, lambda *where: table.row(*where)["median_ms"]) for arch in archs])
     return {"target": table.target, "networks": networks, "figures": figures(predicted, first),
             "uncalibrated": figures(plain, first), "noise": figures(second, first), "calibrated_ms": calibrated}
 
@@ -68,10 +74,6 @@ def _alternating(archs, others):
     """Both in turns: a machine that changes its pace in between changes it for both."""
     longest = max(len(archs), len(others))
     return [group[i] for i in range(longest) for group in (archs, others) if i < len(group)]
-
-
-def _sum_ms(table, arch, calibrated):
-    return sum(calibrated[key] if key in calibrated else table.ms(block.name, key) for block, key in arch.op_keys())
 
 
 def _calibrated(table: LatencyTable, archs: Sequence[Arch], network_ms: Sequence[float]) -> dict[OpKey, float]:
