@@ -52,7 +52,7 @@ def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "x
         threads: CPU threads.
         delegate: `xnnpack`, or `none` for the runtime's built-in kernels.
         runtime: of `RUNTIMES`, or `auto`. tflite_runtime fails in a process that has loaded TensorFlow:
-            `timed_models.time_models_apart` gives it one of its own.
+            `visits.apart` gives it one of its own.
 
     Raises:
         InputError: if the model is not a `.tflite` that this runtime can run.

@@ -161,8 +161,7 @@ def _show(results, out_dir):
                      + (f"  FAILED ITS CHECK: {facts['problem']}" if facts["problem"] else ""))
     first = results[0]
     lines.append(f"Checked on {first['checked_images']:,} test images of {first['dataset']}; timed on "
-                 f"{first['device']}, {first['runtime']}, {first['delegate']}, {first['threads']} thread(s).\n"
-                 f"Next:  python -m export.bundle --run_dir={out_dir}")
+                 f"{first['device']}, {first['runtime']}, {first['delegate']}, {first['threads']} thread(s).")
     return "\n".join(lines)
 
 
