@@ -1,4 +1,4 @@
-"""Fixtures of several test files: the adb client, and devices for it."""
+"""Fixtures of several test files: the adb client and devices for it; a small trained network and its exports."""
 
 import dataclasses
 import functools
@@ -175,3 +175,86 @@ def device(client, tmp_path, converted_once):
     yield make
     for one in made:
         one.close()
+
+
+QUADRANT_SIDE = 16
+QUADRANT_NAMES = ("top left", "top right", "bottom left", "bottom right")
+
+
+@pytest.fixture(scope="session")
+def small_arch():
+    """A network of every kind of MBConv: with shortcut, with stride, without expansion."""
+    from pnas_tf.arch import Arch
+    from pnas_tf.space import Block, Space
+
+    space = Space(
+        "small", input_size=QUADRANT_SIDE, input_channels=3, num_classes=4,
+        stem=(Block("stem", ("conv_k3",), 8, strides=2),),
+        blocks=(Block("b00", ("mb_k3_e3", "mb_k5_e6", "zero"), 8, shortcut=True),
+                Block("b01", ("mb_k5_e3",), 16, strides=2),
+                Block("b02", ("mb_k3_e1", "zero"), 16, shortcut=True)),
+        head=(Block("mix", ("conv_k1",), 32), Block("classifier", ("classifier",), 4)))
+    return Arch(space, {"b00": "mb_k5_e6", "b02": "mb_k3_e1"})
+
+
+def images_of_quadrants(count, seed):
+    """uint8 images whose label is the quadrant that is brighter; colours differ in brightness and contrast."""
+    import numpy as np
+
+    rng, half = np.random.default_rng(seed), QUADRANT_SIDE // 2
+    labels = rng.integers(0, 4, count).astype(np.int32)
+    images = rng.integers(0, 160, (count, QUADRANT_SIDE, QUADRANT_SIDE, 3)).astype(np.float64)
+    for image, label in zip(images, labels, strict=True):
+        top, left = half * (label // 2), half * (label % 2)
+        image[top:top + half, left:left + half] += 50
+    return (images * (1.0, 0.8, 0.6) + (0, 20, 60)).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="session")
+def small_npz(tmp_path_factory):
+    """600 + 300 images for `npz:PATH`."""
+    import numpy as np
+
+    path = str(tmp_path_factory.mktemp("data") / "quadrants.npz")
+    (x, y), (x_test, y_test) = images_of_quadrants(600, 0), images_of_quadrants(300, 1)
+    np.savez(path, x_train=x, y_train=y, x_test=x_test, y_test=y_test, class_names=np.array(QUADRANT_NAMES))
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_data(small_npz):
+    """The same, loaded."""
+    from pnas_tf import data
+
+    return data.load(f"npz:{small_npz}")
+
+
+@pytest.fixture(scope="session")
+def small_model(small_data, small_arch):
+    """Trained to be mostly right, so that top-1 means something."""
+    import keras
+
+    from pnas_tf import network
+
+    keras.utils.set_random_seed(0)
+    model = network.build_network(small_arch)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    model.optimizer.learning_rate = 0.01
+    model.fit(small_data.train.batches(32, seed=0), steps_per_epoch=60, verbose=0)
+    return network.portable(model)
+
+
+@pytest.fixture(scope="session")
+def small_run(small_model, small_data, small_arch, small_npz, tmp_path_factory):
+    """A run folder with the network, exported in every mode of the converter, for MediaPipe to read."""
+    import json
+
+    from export import convert, tflite
+
+    folder = tmp_path_factory.mktemp("run")
+    small_model.save(folder / "model.keras")
+    small_arch.save(str(folder / "arch.json"))
+    (folder / "train.json").write_text(json.dumps({"data": {"dataset": f"npz:{small_npz}", "seed": 0}}))
+    tflite.run(model=small_model, data=small_data, modes=convert.MODES, out_dir=str(folder), arch=small_arch,
+               int8_io="uint8", author="A. Person", license_name="Apache-2.0")
+    return folder

@@ -15,57 +15,23 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from export import check, contents, convert, interpreter, model_file, pixels, samples, tflite, timing
-from pnas_tf import data as data_lib
 from pnas_tf import network
 from pnas_tf.arch import Arch
 from pnas_tf.datasets.parts import ArrayPart
 from pnas_tf.errors import InputError
-from pnas_tf.space import Block, Space
 
 SIDE = 16
-SPACE = Space(
-    "small", input_size=SIDE, input_channels=3, num_classes=4, stem=(Block("stem", ("conv_k3",), 8, strides=2),),
-    blocks=(Block("b00", ("mb_k3_e3", "mb_k5_e6", "zero"), 8, shortcut=True),
-            Block("b01", ("mb_k5_e3",), 16, strides=2),
-            Block("b02", ("mb_k3_e1", "zero"), 16, shortcut=True)),
-    head=(Block("mix", ("conv_k1",), 32), Block("classifier", ("classifier",), 4)))
-ARCH = Arch(SPACE, {"b00": "mb_k5_e6", "b02": "mb_k3_e1"})
 LAYERS = ("stem_conv_k3", "b00_mb_k5_e6", "b01_mb_k5_e3", "b02_mb_k3_e1", "mix_conv_k1", "classifier_classifier")
 
 
-def images_of_quadrants(count, seed):
-    """uint8 images whose label is the quadrant that is brighter."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 4, count).astype(np.int32)
-    images = rng.integers(0, 160, (count, SIDE, SIDE, 3))
-    for image, label in zip(images, labels, strict=True):
-        top, left = SIDE // 2 * (label // 2), SIDE // 2 * (label % 2)
-        image[top:top + SIDE // 2, left:left + SIDE // 2] += 50
-    return images.astype(np.uint8), labels
+@pytest.fixture(scope="module")
+def data(small_data):
+    return small_data
 
 
 @pytest.fixture(scope="module")
-def npz(tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("data") / "quadrants.npz")
-    (x, y), (x_test, y_test) = images_of_quadrants(600, 0), images_of_quadrants(300, 1)
-    np.savez(path, x_train=x, y_train=y, x_test=x_test, y_test=y_test)
-    return path
-
-
-@pytest.fixture(scope="module")
-def data(npz):
-    return data_lib.load(f"npz:{npz}")
-
-
-@pytest.fixture(scope="module")
-def model(data):
-    """Trained to be mostly right, so that top-1 means something."""
-    keras.utils.set_random_seed(0)
-    model = network.build_network(ARCH)
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
-    model.optimizer.learning_rate = 0.01
-    model.fit(data.train.batches(32, seed=0), steps_per_epoch=60, verbose=0)
-    return network.portable(model)
+def model(small_model):
+    return small_model
 
 
 @pytest.fixture(scope="module")
@@ -257,9 +223,9 @@ def test_bounds_of_the_check(mode, change, bad):
     assert (check.problem(mode, facts) is not None) == bad
 
 
-def test_entry_point_writes_files_and_facts(model, npz, tmp_path):
+def test_entry_point_writes_files_and_facts(model, small_npz, tmp_path):
     model.save(tmp_path / "model.keras")
-    done = export(f"--model={tmp_path}/model.keras", f"--dataset=npz:{npz}", "--mode=float32,int8",
+    done = export(f"--model={tmp_path}/model.keras", f"--dataset=npz:{small_npz}", "--mode=float32,int8",
                   "--check_images=100", "--calibration_images=60", "--input=normalised", "--author=A. Person",
                   "--license=MIT")
     assert done.returncode == 0, done.stderr
@@ -299,19 +265,19 @@ def test_failed_check_leaves_nothing_behind(model, data, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["int8.json", "int8.md", "int8.tflite"]
 
 
-def test_arch_of_another_network_is_refused(model, tmp_path):
-    ARCH.save(str(tmp_path / "arch.json"))
-    assert model_file.arch_beside(model, str(tmp_path)) == ARCH
-    Arch(SPACE, {"b00": "mb_k3_e3", "b02": "mb_k3_e1"}).save(str(tmp_path / "arch.json"))
+def test_arch_of_another_network_is_refused(model, small_arch, tmp_path):
+    small_arch.save(str(tmp_path / "arch.json"))
+    assert model_file.arch_beside(model, str(tmp_path)) == small_arch
+    Arch(small_arch.space, {"b00": "mb_k3_e3", "b02": "mb_k3_e1"}).save(str(tmp_path / "arch.json"))
     with pytest.raises(InputError, match="another network"):
         model_file.arch_beside(model, str(tmp_path))
     assert model_file.arch_beside(model, str(tmp_path / "elsewhere")) is None
 
 
-def test_full_disk_is_one_line_and_leaves_nothing(model, npz, tmp_path):
+def test_full_disk_is_one_line_and_leaves_nothing(model, small_npz, tmp_path):
     """A real limit of the system on the size of a file, too small for the .tflite."""
     model.save(tmp_path / "model.keras")
-    command = [sys.executable, "-m", "export.tflite", f"--model={tmp_path}/model.keras", f"--dataset=npz:{npz}",
+    command = [sys.executable, "-m", "export.tflite", f"--model={tmp_path}/model.keras", f"--dataset=npz:{small_npz}",
                "--mode=float32", "--check_images=50"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=lambda: resource.setrlimit(
         resource.RLIMIT_FSIZE, (20_000, 20_000)))
@@ -333,12 +299,12 @@ def test_broken_model_files_are_refused(model, tmp_path, damage):
     assert "\n" not in str(caught.value)
 
 
-def test_models_of_another_kind_are_refused(data, tmp_path):
+def test_models_of_another_kind_are_refused(data, small_arch, tmp_path):
     inputs = keras.Input((5,))
     keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "dense.keras")
     with pytest.raises(InputError, match="from images"):
         model_file.load(str(tmp_path / "dense.keras"))
-    other = network.build_network(ARCH, num_classes=7)
+    other = network.build_network(small_arch, num_classes=7)
     with pytest.raises(InputError, match="of 7 classes"):
         tflite.run(model=other, data=data, modes=["float32"], out_dir=str(tmp_path))
 
