@@ -74,6 +74,9 @@ def _converted(function, input_shape, mode, calibration, int8_io):
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
     if mode != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if mode == "dynamic":
+        # Dense weights with a scale for each channel make FULLY_CONNECTED version 12, unknown to runtimes before 2.17.
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     if mode == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if mode == "int8":

@@ -109,6 +109,13 @@ def test_quantised_input_and_output_by_hand(model, images):
     np.testing.assert_allclose(logits, expected, atol=1.01 * scale)  # kernels may round the last step apart
 
 
+def test_old_runtimes_can_read_dynamic(model, images):
+    """The published tflite-runtime ends at 2.14, which knows FULLY_CONNECTED up to version 11."""
+    codes = schema.ModelT.InitFromPackedBuf(exported(model, "dynamic", images), 0).operatorCodes
+    versions = {code.builtinCode: code.version for code in codes}
+    assert 0 < versions[schema.BuiltinOperator.FULLY_CONNECTED] <= 11
+
+
 def test_what_tflite_cannot_express_is_refused():
     inputs = keras.Input((4, 4, 1))
     outputs = keras.layers.Lambda(lambda x: tf.reduce_sum(tf.math.digamma(x), [1, 2]))(inputs)
