@@ -13,8 +13,9 @@ LEVELS = (
     {"errors", "ops", "space", "arch", "latency_table", "run_folder", "schedule", "plots", "quiet"},
     {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost",
      "torch_padding"},
-    {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "callbacks"},
-    {"run_flags", "search", "train", "report"},
+    {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "callbacks",
+     "initial_weights"},
+    {"run_flags", "search", "train", "net_config", "import_weights", "report"},
 )
 
 

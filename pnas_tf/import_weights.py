@@ -1,0 +1,173 @@
+"""Puts weights that were trained in PyTorch into our Keras networks: the published ProxylessNAS state dicts.
+
+    python -m pnas_tf.import_weights --source=proxyless_mobile.npz --arch=proxyless_mobile --run_dir=runs/pretrained
+    python -m export.tflite --run_dir=runs/pretrained --dataset=folder:imagenet
+
+The source is a numpy archive, since a .pth is a pickle, which may run code and is never loaded here. Where PyTorch is:
+
+    python -c "import numpy, torch; s = torch.load('net.pth', map_location='cpu', weights_only=True); \
+numpy.savez('net.npz', **{k: v.numpy() for k, v in s.get('state_dict', s).items()})"
+
+The network pads as PyTorch does, k // 2 on both sides also at stride 2. It takes images normalised by the mean and
+standard deviation of ImageNet, as `folder:` and `--input=pixels` of export.tflite do.
+"""
+
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from pnas_tf import arch as arch_lib
+from pnas_tf import net_config, ops, run_flags, run_folder
+from pnas_tf import space as space_lib
+from pnas_tf.arch import Arch
+from pnas_tf.errors import InputError
+
+MAX_BYTES = 2_000_000_000
+# Keras' order of batch norm weights, by their names in PyTorch.
+_BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
+# Parts of an MBConv: our name, PyTorch's, whether it is depthwise.
+_MBCONV = (("expand", "inverted_bottleneck", False), ("depthwise", "depth_conv", True),
+           ("project", "point_linear", False))
+_IGNORED = "num_batches_tracked"
+
+
+def run(arch: Arch, state: Mapping[str, np.ndarray], where: str = "state dict") -> Any:
+    """A Keras network with the weights of a state dict.
+
+    Args:
+        arch: the network; its classes as in the state dict.
+        state: arrays by name, as in the original's `state_dict()`.
+        where: what to call it in an error.
+
+    Returns:
+        Keras model of stock layers, from normalised images to logits, padded as PyTorch does.
+
+    Raises:
+        InputError: if a name is missing or left over, or a shape is another.
+    """
+    import keras
+
+    from pnas_tf import network, torch_padding
+
+    model = network.build_network(arch, layers=torch_padding.Layers(keras.layers))
+    # DataParallel puts "module." before every name.
+    left = {name.removeprefix("module."): value for name, value in state.items() if not name.endswith(_IGNORED)}
+    for layer_name, names, convert in _plan(arch):
+        layer = model.get_layer(layer_name)
+        values = []
+        for name, weight in zip(names, layer.weights, strict=True):
+            if name not in left:
+                raise InputError(f"{where}: {name} is missing, which {layer_name} needs. Is it of another network than "
+                                 f"{arch.space.name}? Name it by --arch.")
+            value = convert(left.pop(name))
+            if value is None or value.shape != tuple(weight.shape) or not np.all(np.isfinite(value)):
+                raise InputError(f"{where}: {name} does not fit {layer_name}, which needs {tuple(weight.shape)} finite "
+                                 f"numbers. Is it of another network than {arch.space.name}? Name it by --arch.")
+            values.append(value)
+        layer.set_weights(values)
+    if left:
+        raise InputError(f"{where}: {next(iter(left))[:80]} belongs to no layer of {arch.space.name} ({len(left)} left "
+                         "over). Name the right network by --arch.")
+    return model
+
+
+def _plan(arch):
+    """(our layer, names of its weights in the state dict, conversion of each), for every layer with weights."""
+    for block in arch.space.stem:
+        yield from _conv_and_norm(f"{block.name}_{arch.op_of(block)}_conv", f"{block.name}_{arch.op_of(block)}_bn",
+                                  "first_conv", False)
+    for number, block in enumerate(arch.space.blocks):
+        op = arch.op_of(block)
+        type_name, values = ops.parse(op)
+        if type_name not in ("mb", ops.ZERO):
+            raise InputError(f"Block {block.name} holds {op}: only MBConv and zero have weights to import.")
+        for ours, theirs, depthwise in _MBCONV if type_name == "mb" else ():
+            if ours != "expand" or values["e"] > 1:
+                start = f"{block.name}_{op}_{ours}"
+                yield from _conv_and_norm(start, f"{start}_bn", f"blocks.{number}.mobile_inverted_conv.{theirs}",
+                                          depthwise)
+    for block in arch.space.head[:-1]:
+        yield from _conv_and_norm(f"{block.name}_{arch.op_of(block)}_conv", f"{block.name}_{arch.op_of(block)}_bn",
+                                  "feature_mix_layer", False)
+    yield (f"{arch.space.head[-1].name}_classifier_dense", ["classifier.linear.weight", "classifier.linear.bias"],
+           lambda value: value.T)
+
+
+def _conv_and_norm(conv, norm, theirs, depthwise):
+    # [out, in, k, k] to [k, k, in, out]; depthwise [channels, 1, k, k] to [k, k, channels, 1].
+    axes = (2, 3, 0, 1) if depthwise else (2, 3, 1, 0)
+    yield conv, [f"{theirs}.conv.weight"], lambda value: value.transpose(axes) if value.ndim == 4 else None
+    yield norm, [f"{theirs}.bn.{name}" for name in _BATCH_NORM], lambda value: value
+
+
+def read_state(path: str) -> dict[str, np.ndarray]:
+    """A state dict from a .npz.
+
+    Raises:
+        InputError: if it is missing, damaged, too large, or holds anything but plain numbers.
+    """
+    from pnas_tf.datasets import readers
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise InputError(f"{path}: not a numpy archive ({' '.join(str(error).split())[:120]}). Make one of a .pth by "
+                         "the command in --help.") from None
+    if sum(entry.file_size for entry in entries) > MAX_BYTES:
+        raise InputError(f"{path}: holds more than {MAX_BYTES} bytes; expected the weights of a mobile network.")
+    names = [entry.filename for entry in entries]
+    if not names or not all(name.endswith(".npy") for name in names):
+        raise InputError(f"{path}: holds {names[0][:60] if names else 'nothing'}; expected only .npy arrays, as "
+                         "numpy.savez writes. A .pth is not read here: convert it by the command in --help.")
+    arrays = readers.read_npz(path, [name.removesuffix(".npy") for name in names])
+    for name, value in arrays.items():
+        if value.dtype.kind not in "fiu":
+            raise InputError(f"{path}: {name[:80]} must hold numbers, got {value.dtype}.")
+    return {name: value.astype(np.float32) if value.dtype.kind == "f" else value for name, value in arrays.items()}
+
+
+def load_arch(name_or_path: str, num_classes: int) -> Arch:
+    """A shipped arch, an arch.json or a net.config, with so many classes."""
+    data = space_lib.read_json(name_or_path) if os.path.exists(name_or_path) else None
+    found = net_config.read(data, where=name_or_path) if net_config.is_net_config(data) else arch_lib.load(name_or_path)
+    space = found.space.for_data(found.space.input_size, found.space.input_channels, num_classes)
+    return Arch(space, found.ops, found.costs)
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("source", None, "Numpy archive (.npz) of a state dict; see above for how to make it.")
+    flags.DEFINE_string("arch", "proxyless_mobile", "Name of a shipped arch, or path of an arch.json or net.config.")
+    flags.DEFINE_string("run_dir", None, "Folder for model.keras and arch.json.")
+
+
+def _main() -> None:
+    f = flags.FLAGS
+    if not f.source or not f.run_dir:
+        raise InputError("Name what to read and where to write: --source=WEIGHTS.npz --run_dir=DIR.")
+    state = read_state(f.source)
+    biases = [value for name, value in state.items() if name.endswith("classifier.linear.bias")]
+    if len(biases) != 1 or biases[0].ndim != 1 or len(biases[0]) < 2:
+        raise InputError(f"{f.source}: classifier.linear.bias is missing: expected a ProxylessNAS state dict.")
+    arch = load_arch(f.arch, len(biases[0]))
+    run_flags.load_tensorflow()
+    model = run(arch, state, f.source)
+    model_path = run_folder.path(f.run_dir, "model.keras")
+    run_folder.save_model(model, model_path)
+    arch.save(run_folder.path(f.run_dir, "arch.json"))
+    print(f"{arch.draw()}\nModel: {model_path}\nNext:  python -m export.tflite --run_dir={f.run_dir} "
+          "--dataset=folder:IMAGENET")
+
+
+def main() -> None:
+    """Console script."""
+    _define_flags()
+    run_flags.start(_main)
+
+
+if __name__ == "__main__":
+    main()

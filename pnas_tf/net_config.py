@@ -1,0 +1,207 @@
+"""Reads and writes net.config, the JSON that the original's tools, Once-for-All and MCUNet describe a network by.
+
+    python -m pnas_tf.net_config --source=runs/mine/arch.json --output=net.config
+    python -m pnas_tf.net_config --source=proxyless_mobile --output=net.config
+    python -m pnas_tf.net_config --source=net.config --output=arch.json
+
+Writes an arch.json from a net.config, and a net.config from anything else that is an arch. The image size is the
+field `resolution` that MCUNet added: it is written where it is not the 224 that the others take for granted.
+"""
+
+import json
+import os
+from typing import Any
+
+from absl import flags
+
+from pnas_tf import arch as arch_lib
+from pnas_tf import ops, run_flags
+from pnas_tf import space as space_lib
+from pnas_tf.arch import Arch
+from pnas_tf.errors import InputError
+from pnas_tf.space import MB_OPS, Block, Space
+
+NETWORK = "ProxylessNASNets"
+# Momentum in PyTorch's sense, the share of the new batch; both as in ops.py.
+BATCH_NORM = {"momentum": 0.1, "eps": 0.001}
+# What every layer but MBConv says, and what it is in all networks that we can build.
+_PLAIN = {"use_bn": False, "act_func": None, "dropout_rate": 0, "ops_order": "weight_bn_act"}
+# Names of the same thing in the original and in later tools.
+_BLOCKS = {"MobileInvertedResidualBlock": "mobile_inverted_conv", "ResidualBlock": "conv"}
+_MBCONVS = ("MBInvertedConvLayer", "MBConvLayer")
+IMAGE_SIZE = 224
+
+
+def write(arch: Arch) -> dict[str, Any]:
+    """The net.config of an arch.
+
+    Raises:
+        InputError: if it holds something that net.config has no word for.
+    """
+    shapes = arch.space.input_shapes()
+    *mixes, classifier = arch.space.head
+    if len(arch.space.stem) != 1 or len(mixes) > 1:
+        raise InputError(f"net.config has one first layer and at most one before the classifier; {arch.space.name} has "
+                         f"{len(arch.space.stem)} and {len(mixes)}.")
+    size = arch.space.input_size
+    return {"name": NETWORK, **({} if size == IMAGE_SIZE else {"resolution": size}), "bn": dict(BATCH_NORM),
+            "first_conv": _conv(arch, arch.space.stem[0], shapes),
+            "feature_mix_layer": _conv(arch, mixes[0], shapes) if mixes else None,
+            "classifier": {"name": "LinearLayer", "in_features": shapes[classifier.name][2],
+                           "out_features": classifier.filters, "bias": True, **_PLAIN},
+            "blocks": [_block(arch, block, shapes[block.name][2]) for block in arch.space.blocks]}
+
+
+def _conv(arch, block, shapes):
+    type_name, values = ops.parse(arch.op_of(block))
+    if type_name != "conv" or block.shortcut:
+        raise InputError(f"net.config: {block.name} must be a convolution without shortcut, is {arch.op_of(block)}.")
+    return {"name": "ConvLayer", "kernel_size": values["k"], "stride": block.strides, "dilation": 1, "groups": 1,
+            "bias": False, "has_shuffle": False, "in_channels": shapes[block.name][2], "out_channels": block.filters,
+            **_PLAIN, "use_bn": True, "act_func": "relu6"}
+
+
+def _block(arch, block, channels):
+    type_name, values = ops.parse(arch.op_of(block))
+    if type_name == "mb":
+        layer = {"name": "MBInvertedConvLayer", "in_channels": channels, "out_channels": block.filters,
+                 "kernel_size": values["k"], "stride": block.strides, "expand_ratio": values["e"]}
+    elif type_name == ops.ZERO:
+        layer = {"name": "ZeroLayer", "stride": block.strides}
+    else:
+        raise InputError(f"net.config has no word for {arch.op_of(block)} of block {block.name}: only MBConv and zero.")
+    identity = {"name": "IdentityLayer", "in_channels": channels, "out_channels": block.filters, **_PLAIN}
+    return {"name": "MobileInvertedResidualBlock", "mobile_inverted_conv": layer,
+            "shortcut": identity if block.shortcut else None}
+
+
+def read(data: Any, *, name: str = "network", input_size: int | None = None, where: str = "net.config") -> Arch:
+    """The arch of a net.config.
+
+    Its blocks offer the candidates of the paper's space if they hold one of them, so that it can be searched again.
+
+    Args:
+        data: parsed JSON, untrusted.
+        name: of the space.
+        input_size: height and width of images; what the file says if None, and 224 if it does not.
+        where: what to call it in an error.
+
+    Raises:
+        InputError: if it is no net.config, or of a network that these ops cannot build.
+    """
+    _require(isinstance(data, dict) and isinstance(data.get("blocks"), list), where, "expected an object with blocks")
+    _require(data.get("name") == NETWORK, where,
+             f"expected name {NETWORK}, got {str(data.get('name'))[:40]!r}")
+    batch_norm = data.get("bn") or BATCH_NORM
+    _require(isinstance(batch_norm, dict) and batch_norm.get("eps", BATCH_NORM["eps"]) == BATCH_NORM["eps"], where,
+             f"expected batch norm with eps {BATCH_NORM['eps']}, got {str(batch_norm)[:60]}")
+    size = input_size or (_whole(data, "resolution", where) if "resolution" in data else IMAGE_SIZE)
+    stem = _read_conv(data.get("first_conv"), "stem", f"{where}, first_conv")
+    _require(len(data["blocks"]) <= space_lib.MAX_BLOCKS, where, f"at most {space_lib.MAX_BLOCKS} blocks")
+    pairs, channels = [], stem.filters
+    for number, entry in enumerate(data["blocks"]):
+        pairs.append(_read_block(entry, f"b{number:02d}", channels, f"{where}, block {number}"))
+        channels = pairs[-1][0].filters
+    mix = data.get("feature_mix_layer")
+    head = [_read_conv(mix, "mix", f"{where}, feature_mix_layer", channels)] if mix is not None else []
+    classifier = _object(data.get("classifier"), f"{where}, classifier")
+    classes = _whole(classifier, "out_features", f"{where}, classifier")
+    _fits(classifier, "in_features", head[-1].filters if head else channels, f"{where}, classifier")
+    try:
+        space = Space(name, size, _whole(data["first_conv"], "in_channels", f"{where}, first_conv"), classes, (stem,),
+                      tuple(block for block, _ in pairs), (*head, Block("classifier", ("classifier",), classes)))
+        return Arch(space, {block.name: op for block, op in pairs if len(block.ops) > 1})
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _read_conv(entry, name, where, channels=None):
+    layer = _object(entry, where)
+    if channels is not None:
+        _fits(layer, "in_channels", channels, where)
+    _require(layer.get("name") == "ConvLayer" and layer.get("groups", 1) == 1 and layer.get("dilation", 1) == 1
+             and layer.get("use_bn", True) is True and layer.get("act_func", "relu6") == "relu6"
+             and not layer.get("bias"), where, "expected a plain ConvLayer with batch norm and relu6")
+    return Block(name, (f"conv_k{_whole(layer, 'kernel_size', where)}",), _whole(layer, "out_channels", where),
+                 _whole(layer, "stride", where))
+
+
+def _read_block(entry, name, channels, where):
+    """(block, op)."""
+    block = _object(entry, where)
+    _require(block.get("name") in tuple(_BLOCKS), where, f"expected {' or '.join(_BLOCKS)}")
+    layer, shortcut = block.get(_BLOCKS[block["name"]]), block.get("shortcut") is not None
+    if layer is None or (isinstance(layer, dict) and layer.get("name") == "ZeroLayer"):
+        _require(shortcut, where, "a ZeroLayer needs a shortcut")
+        return Block(name, (*MB_OPS, ops.ZERO), channels, 1, True), ops.ZERO
+    layer = _object(layer, where)
+    _require(layer.get("name") in _MBCONVS, where, f"expected {', '.join(_MBCONVS)} or ZeroLayer, got "
+                                                   f"{str(layer.get('name'))[:40]!r}")
+    _fits(layer, "in_channels", channels, where)
+    expand = _whole(layer, "expand_ratio", where)
+    _require(layer.get("mid_channels") in (None, channels * expand) and not layer.get("use_se")
+             and layer.get("act_func", "relu6") == "relu6", where,
+             "expected an MBConv with relu6, no squeeze-and-excite, and expand_ratio times as many channels inside")
+    op = f"mb_k{_whole(layer, 'kernel_size', where)}_e{expand}"
+    filters, strides = _whole(layer, "out_channels", where), _whole(layer, "stride", where)
+    candidates = (*MB_OPS, ops.ZERO) if shortcut else MB_OPS
+    return Block(name, candidates if op in MB_OPS else (op,), filters, strides, shortcut), op
+
+
+def _object(value, where):
+    _require(isinstance(value, dict), where, f"expected an object, got {str(value)[:40]!r}")
+    return value
+
+
+def _whole(layer, field, where):
+    value = layer.get(field)
+    _require(isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) < 1e7
+             and int(value) == value, where, f"{field} must be a whole number, got {str(value)[:40]!r}")
+    return int(value)
+
+
+def _fits(layer, field, channels, where):
+    _require(layer.get(field, channels) == channels, where,
+             f"{field} must be {channels}, what comes in, got {str(layer.get(field))[:40]!r}")
+
+
+def _require(good, where, problem):
+    if not good:
+        raise InputError(f"{where}: {problem}.")
+
+
+def is_net_config(data: Any) -> bool:
+    """Whether parsed JSON looks like a net.config rather than an arch.json."""
+    return isinstance(data, dict) and "format" not in data and "blocks" in data
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("source", None, "A net.config, an arch.json, or the name of a shipped arch.")
+    flags.DEFINE_string("output", None, "File to write: arch.json from a net.config, net.config from an arch.")
+    flags.DEFINE_integer("image_size", 0, "Height and width of images of a net.config; 0: what it says, or 224.", 0,
+                         space_lib.MAX_SIDE)
+
+
+def _main() -> None:
+    f = flags.FLAGS
+    if not f.source or not f.output:
+        raise InputError("Name what to read and what to write: --source=FILE --output=FILE.")
+    data = space_lib.read_json(f.source) if os.path.exists(f.source) else None
+    if is_net_config(data):
+        name = os.path.splitext(os.path.basename(f.source))[0][:100]
+        found = read(data, name=name, input_size=f.image_size or None, where=f.source)
+        found.save(f.output)
+    else:
+        found = arch_lib.load(f.source)
+        arch_lib.write_text(f.output, json.dumps(write(found), indent=4) + "\n")
+    print(f"{found.draw()}\nWritten: {f.output}")
+
+
+def main() -> None:
+    """Console script."""
+    _define_flags()
+    run_flags.start(_main)
+
+
+if __name__ == "__main__":
+    main()
