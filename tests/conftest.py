@@ -177,8 +177,8 @@ def device(client, tmp_path, converted_once):
         one.close()
 
 
-QUADRANT_SIDE = 16
-QUADRANT_NAMES = ("top left", "top right", "bottom left", "bottom right")
+SMALL_SIDE = 16
+SMALL_NAMES = ("top half", "bottom half", "middle columns", "outer columns")
 
 
 @pytest.fixture(scope="session")
@@ -188,7 +188,7 @@ def small_arch():
     from pnas_tf.space import Block, Space
 
     space = Space(
-        "small", input_size=QUADRANT_SIDE, input_channels=3, num_classes=4,
+        "small", input_size=SMALL_SIDE, input_channels=3, num_classes=4,
         stem=(Block("stem", ("conv_k3",), 8, strides=2),),
         blocks=(Block("b00", ("mb_k3_e3", "mb_k5_e6", "zero"), 8, shortcut=True),
                 Block("b01", ("mb_k5_e3",), 16, strides=2),
@@ -197,16 +197,17 @@ def small_arch():
     return Arch(space, {"b00": "mb_k5_e6", "b02": "mb_k3_e1"})
 
 
-def images_of_quadrants(count, seed):
-    """uint8 images whose label is the quadrant that is brighter; colours differ in brightness and contrast."""
+def bright_places(count, seed):
+    """uint8 images whose label is the place that is brighter, wherever they are cropped and whether or not flipped;
+    colours differ in brightness and contrast."""
     import numpy as np
 
-    rng, half = np.random.default_rng(seed), QUADRANT_SIDE // 2
+    rng, half, quarter = np.random.default_rng(seed), SMALL_SIDE // 2, SMALL_SIDE // 4
+    bright = np.zeros((4, SMALL_SIDE, SMALL_SIDE, 1))
+    bright[0, :half] = bright[1, half:] = bright[2, :, quarter:-quarter] = 50
+    bright[3] = 50 - bright[2]
     labels = rng.integers(0, 4, count).astype(np.int32)
-    images = rng.integers(0, 160, (count, QUADRANT_SIDE, QUADRANT_SIDE, 3)).astype(np.float64)
-    for image, label in zip(images, labels, strict=True):
-        top, left = half * (label // 2), half * (label % 2)
-        image[top:top + half, left:left + half] += 50
+    images = rng.integers(0, 160, (count, SMALL_SIDE, SMALL_SIDE, 3)) + bright[labels]
     return (images * (1.0, 0.8, 0.6) + (0, 20, 60)).astype(np.uint8), labels
 
 
@@ -215,9 +216,9 @@ def small_npz(tmp_path_factory):
     """600 + 300 images for `npz:PATH`."""
     import numpy as np
 
-    path = str(tmp_path_factory.mktemp("data") / "quadrants.npz")
-    (x, y), (x_test, y_test) = images_of_quadrants(600, 0), images_of_quadrants(300, 1)
-    np.savez(path, x_train=x, y_train=y, x_test=x_test, y_test=y_test, class_names=np.array(QUADRANT_NAMES))
+    path = str(tmp_path_factory.mktemp("data") / "places.npz")
+    (x, y), (x_test, y_test) = bright_places(600, 0), bright_places(300, 1)
+    np.savez(path, x_train=x, y_train=y, x_test=x_test, y_test=y_test, class_names=np.array(SMALL_NAMES))
     return path
 
 
