@@ -1,7 +1,12 @@
 """Puts weights that were trained in PyTorch into our Keras networks: the published ProxylessNAS state dicts.
 
-    python -m pnas_tf.import_weights --source=proxyless_mobile.npz --arch=proxyless_mobile --run_dir=runs/pretrained
+    python -m pnas_tf.import_weights --source=net.npz --arch=proxyless_mobile --run_dir=runs/pretrained
+
+Writes model.keras and arch.json, which train on and export like any other:
+
     python -m export.tflite --run_dir=runs/pretrained --dataset=folder:imagenet
+    python -m pnas_tf.train --arch=runs/pretrained/arch.json --init=runs/pretrained/model.keras --epochs=20 --lr=0.01 \
+        --dataset=folder:photos --run_dir=runs/photos
 
 The source is a numpy archive, since a .pth is a pickle, which may run code and is never loaded here. Where PyTorch is:
 
@@ -13,6 +18,7 @@ standard deviation of ImageNet, as `folder:` and `--input=pixels` of export.tfli
 """
 
 import os
+import re
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +39,8 @@ _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 _MBCONV = (("expand", "inverted_bottleneck", False), ("depthwise", "depth_conv", True),
            ("project", "point_linear", False))
 _IGNORED = "num_batches_tracked"
+# What Once-for-All calls a block's mobile_inverted_conv.
+_LATER_NAME = re.compile(r"^(blocks\.\d+)\.conv\.")
 
 
 def run(arch: Arch, state: Mapping[str, np.ndarray], where: str = "state dict") -> Any:
@@ -55,7 +63,8 @@ def run(arch: Arch, state: Mapping[str, np.ndarray], where: str = "state dict") 
 
     model = network.build_network(arch, layers=torch_padding.Layers(keras.layers))
     # DataParallel puts "module." before every name.
-    left = {name.removeprefix("module."): value for name, value in state.items() if not name.endswith(_IGNORED)}
+    left = {_LATER_NAME.sub(r"\1.mobile_inverted_conv.", name.removeprefix("module.")): value
+            for name, value in state.items() if not name.endswith(_IGNORED)}
     for layer_name, names, convert in _plan(arch):
         layer = model.get_layer(layer_name)
         values = []
@@ -131,10 +140,25 @@ def read_state(path: str) -> dict[str, np.ndarray]:
     return {name: value.astype(np.float32) if value.dtype.kind == "f" else value for name, value in arrays.items()}
 
 
+def classes_of(state: Mapping[str, np.ndarray], where: str = "state dict") -> int:
+    """Number of classes of a state dict, by its classifier.
+
+    Raises:
+        InputError: if it has none.
+    """
+    biases = [value for name, value in state.items() if name.endswith("classifier.linear.bias")]
+    if len(biases) != 1 or biases[0].ndim != 1 or len(biases[0]) < 2:
+        raise InputError(f"{where}: classifier.linear.bias is missing: expected a ProxylessNAS state dict.")
+    return len(biases[0])
+
+
 def load_arch(name_or_path: str, num_classes: int) -> Arch:
     """A shipped arch, an arch.json or a net.config, with so many classes."""
-    data = space_lib.read_json(name_or_path) if os.path.exists(name_or_path) else None
-    found = net_config.read(data, where=name_or_path) if net_config.is_net_config(data) else arch_lib.load(name_or_path)
+    if name_or_path not in arch_lib.names() and os.path.exists(name_or_path) \
+            and net_config.is_net_config(data := space_lib.read_json(name_or_path)):
+        found = net_config.read(data, where=name_or_path)
+    else:
+        found = arch_lib.load(name_or_path)
     space = found.space.for_data(found.space.input_size, found.space.input_channels, num_classes)
     return Arch(space, found.ops, found.costs)
 
@@ -150,17 +174,16 @@ def _main() -> None:
     if not f.source or not f.run_dir:
         raise InputError("Name what to read and where to write: --source=WEIGHTS.npz --run_dir=DIR.")
     state = read_state(f.source)
-    biases = [value for name, value in state.items() if name.endswith("classifier.linear.bias")]
-    if len(biases) != 1 or biases[0].ndim != 1 or len(biases[0]) < 2:
-        raise InputError(f"{f.source}: classifier.linear.bias is missing: expected a ProxylessNAS state dict.")
-    arch = load_arch(f.arch, len(biases[0]))
+    arch = load_arch(f.arch, classes_of(state, f.source))
     run_flags.load_tensorflow()
     model = run(arch, state, f.source)
-    model_path = run_folder.path(f.run_dir, "model.keras")
+    model_path, arch_path = (run_folder.path(f.run_dir, name) for name in ("model.keras", "arch.json"))
+    run_folder.keep_arch(f.run_dir, arch)
     run_folder.save_model(model, model_path)
-    arch.save(run_folder.path(f.run_dir, "arch.json"))
-    print(f"{arch.draw()}\nModel: {model_path}\nNext:  python -m export.tflite --run_dir={f.run_dir} "
-          "--dataset=folder:IMAGENET")
+    print(f"{arch.draw()}\nModel: {model_path}\n"
+          f"Next:  python -m export.tflite --run_dir={f.run_dir} --dataset=folder:IMAGENET\n"
+          f"or:    python -m pnas_tf.train --arch={arch_path} --init={model_path} --dataset=folder:PHOTOS "
+          "--run_dir=DIR")
 
 
 def main() -> None:
