@@ -4,17 +4,31 @@ Pixels are 0..255 everywhere; `normalise` comes last. Every random function is s
 gives the same image on any step of any run, which is what an exact resume needs.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-# The original's recipe for ImageNet: scale and ratio of the random crop, colour jitter, central part.
+# The original's recipe for ImageNet: scale and ratio of the random crop, central part, colour jitter.
 CROP_AREA = (0.08, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
-BRIGHTNESS = 32 / 255
-SATURATION = 0.5
 CENTRAL_PART = 224 / 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Jitter:
+    """How far colours change: factors up to 1 +- each number, and hue by up to this part of the circle either way."""
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+
+# `normal` is what the original searches with, `strong` what it trains the found network with.
+JITTERS = {"none": Jitter(), "normal": Jitter(brightness=32 / 255, saturation=0.5),
+           "strong": Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)}
 
 # TensorFlow's default, INTEGER_FAST, is off by one grey level on average, and shifts the mean of red and blue by
 # as much. This one gives the pixels that other libraries give.
@@ -115,17 +129,30 @@ def central_crop_of_file(contents: tf.Tensor, image_size: int) -> tf.Tensor:
     return _resized_part(contents, window, image_size)
 
 
-def colour_jitter(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Multiplies brightness by up to 1 +- 32/255 and saturation by up to 1 +- 0.5, as the original does.
+def colour_jitter(image: tf.Tensor, seed: tf.Tensor, jitter: Jitter = JITTERS["normal"]) -> tf.Tensor:
+    """Changes brightness, contrast, saturation and hue at random, always in this order.
+
+    Brightness scales the image, contrast its distance from its mean grey, saturation its distance from grey.
 
     Args:
         image: float32 [height, width, 3].
         seed: integers [2].
+        jitter: how far.
     """
-    factors = tf.random.stateless_uniform([2], seed, -1.0, 1.0)
-    image = tf.clip_by_value(image * (1.0 + BRIGHTNESS * factors[0]), 0.0, 255.0)
-    grey = tf.image.rgb_to_grayscale(image)
-    return tf.clip_by_value(grey + (image - grey) * (1.0 + SATURATION * factors[1]), 0.0, 255.0)
+    draw = tf.random.stateless_uniform([4], seed, -1.0, 1.0)
+    if jitter.brightness:
+        image = _blend(tf.zeros_like(image), image, 1.0 + jitter.brightness * draw[0])
+    if jitter.contrast:
+        image = _blend(tf.reduce_mean(tf.image.rgb_to_grayscale(image)), image, 1.0 + jitter.contrast * draw[2])
+    if jitter.saturation:
+        image = _blend(tf.image.rgb_to_grayscale(image), image, 1.0 + jitter.saturation * draw[1])
+    if jitter.hue:
+        image = tf.clip_by_value(tf.image.adjust_hue(image, jitter.hue * draw[3]), 0.0, 255.0)
+    return image
+
+
+def _blend(start: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(start + (image - start) * factor, 0.0, 255.0)
 
 
 def check_is_image(contents: tf.Tensor, path: tf.Tensor) -> tf.Operation:

@@ -115,6 +115,20 @@ def _trained_data(file_path: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def keep_arch(run_dir: str, wanted: arch.Arch) -> None:
+    """Writes arch.json, which says what model.keras is made of, unless it is there already.
+
+    Raises:
+        InputError: if it is there and of another network, whose search would be lost, or cannot be written.
+    """
+    file = path(run_dir, "arch.json")
+    if not os.path.exists(file):
+        wanted.save(file)
+    elif (found := arch.load(file)).op_keys() != wanted.op_keys():
+        raise InputError(f"{file} is of another network ({found.space.name}, {found.space.input_size} px, "
+                         f"{found.space.num_classes} classes). Use another --run_dir.")
+
+
 def save_model(model: Any, file_path: str) -> None:
     """Writes a Keras model as .keras: whole, or not at all.
 

@@ -2,12 +2,14 @@
 
     python -m pnas_tf.train --run_dir=runs/quickstart
     python -m pnas_tf.train --arch=proxyless_mobile --dataset=folder:photos --run_dir=runs/photos
+    python -m pnas_tf.train --flagfile=train.flags --run_dir=runs/mobile        # the paper's recipe
+    python -m pnas_tf.train --arch=proxyless_mobile --init=runs/pretrained/model.keras --epochs=20 --lr=0.01 \
+        --dataset=folder:photos --run_dir=runs/photos                           # fine-tuning
 
 Writes model.keras (stock Keras layers: it loads without this package) and train.json into --run_dir.
 """
 
 import json
-import os
 import shlex
 import sys
 import time
@@ -16,20 +18,23 @@ from typing import Any
 from absl import flags
 
 from pnas_tf import arch as arch_lib
-from pnas_tf import run_flags, run_folder
+from pnas_tf import initial_weights, run_flags, run_folder
 from pnas_tf.errors import InputError
 
+# What the authors trained each of their networks with, and so every network of that space.
+DROPOUT = {"proxyless_gpu": 0.3, "proxyless_cpu": 0.2, "proxyless_mobile": 0.1, "proxyless_mobile_14": 0.3}
 
-def run(*, arch: arch_lib.Arch, data, run_dir: str, inherited: bool, epochs: int, batch_size: int, lr: float,
-        momentum: float, weight_decay: float, label_smoothing: float, dropout: float, seed: int,
-        record: dict[str, Any] | None = None) -> dict:
+
+def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batch_size: int, lr: float,
+        momentum: float, weight_decay: float, label_smoothing: float, dropout: float, colour_jitter: str, seed: int,
+        max_steps: int = 0, record: dict[str, Any] | None = None) -> dict:
     """Trains, and writes model.keras and train.json.
 
     Args:
         arch: fits the data.
         data: from `data.load`.
         run_dir: folder of the results.
-        inherited: whether to start from inherited.weights.h5 of the folder.
+        init: what to start from; see `initial_weights.build`.
         epochs: passes over the training images.
         batch_size: images a step.
         lr: at the start; a cosine to 0.
@@ -37,7 +42,9 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, inherited: bool, epochs: int
         weight_decay: of convolution and dense weights.
         label_smoothing: of the training loss.
         dropout: before the classifier.
+        colour_jitter: how far colours of images in files change, a name of `augment.JITTERS`.
         seed: of weights and data order.
+        max_steps: for a trial, at most so many in all; 0 for no limit.
         record: further entries of train.json, such as the command.
 
     Returns:
@@ -49,23 +56,24 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, inherited: bool, epochs: int
     from pnas_tf import network
 
     keras.utils.set_random_seed(seed)
-    model = network.build_network(arch, dropout=dropout)
-    if inherited:
-        _inherit(model, run_folder.path(run_dir, "inherited.weights.h5"))
+    model = initial_weights.build(arch, init, run_dir, dropout=dropout)
     steps = data.train.steps_per_epoch(batch_size)
+    if max_steps:
+        steps = min(steps, max_steps)
+        epochs = min(epochs, max_steps // steps)
     model.compile(optimizer=sgd(lr, steps * epochs, momentum, weight_decay), loss=smoothed_loss(label_smoothing),
                   metrics=["accuracy"], jit_compile=False)
     facts = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
     print(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
           f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
     begin = time.monotonic()
+    batches = data.train.batches(batch_size, augment=True, jitter=colour_jitter, seed=seed)
     with data_lib.naming_broken_images():
-        history = model.fit(data.train.batches(batch_size, augment=True, seed=seed), steps_per_epoch=steps,
-                            epochs=epochs, validation_data=data.held_out.batches(256), verbose=0, shuffle=False,
-                            callbacks=[_progress(epochs)]).history
+        history = model.fit(batches, steps_per_epoch=steps, epochs=epochs, validation_data=data.held_out.batches(256),
+                            verbose=0, shuffle=False, callbacks=[_progress(epochs)]).history
         model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
         loss, accuracy = model.evaluate(data.test.batches(256), verbose=0)
-    facts |= {"dataset": data.name, "seed": seed, "init": "inherited" if inherited else "scratch",
+    facts |= {"dataset": data.name, "seed": seed, "init": init, "dropout": dropout, "colour_jitter": colour_jitter,
               "seconds": round(time.monotonic() - begin, 1), "test_images": data.test.size,
               "test_loss": float(loss), "test_accuracy": float(accuracy),
               "history": {name: [float(value) for value in values] for name, values in history.items()},
@@ -77,6 +85,8 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, inherited: bool, epochs: int
 
 def sgd(lr: float, steps: int, momentum: float, weight_decay: float):
     """SGD of the paper's recipe: Nesterov momentum, cosine to 0 over all steps, no decay on batch norm.
+
+    As in theirs, everything else decays, the classifier's bias too.
 
     Keras decays weights apart from the gradient, so the decay misses the momentum's gain of 1 / (1 - momentum)
     that the paper's (coupled) decay has: it is put back here.
@@ -117,36 +127,33 @@ def _progress(epochs):
     return keras.callbacks.LambdaCallback(on_epoch_end=show)
 
 
-def _inherit(model, path):
-    if not os.path.exists(path):
-        raise InputError(f"{path} is missing: --init=inherited needs the folder of a finished search.")
-    try:
-        model.load_weights(path)
-    except (ValueError, OSError, KeyError):
-        raise InputError(f"{path} does not fit this arch (was arch.json edited?). Use --init=scratch.") from None
-
-
 def _define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Folder of the search, and of the results.")
     flags.DEFINE_string("arch", None, "Name of a shipped arch or path of an arch.json; default: the folder's.")
     flags.DEFINE_string("dataset", None, "Data set; default: that of the search.")
     flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the search.")
     flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the arch.", 0, 8192)
-    flags.DEFINE_enum("init", "scratch", ["scratch", "inherited"], "Start anew, or from the supernet's weights.")
+    flags.DEFINE_string("init", initial_weights.SCRATCH, "Start from: scratch; inherited, the supernet's weights in "
+                        "--run_dir; or a .keras file of the same arch, whose classifier is replaced for other classes.")
     flags.DEFINE_integer("epochs", 300, "Passes over the training images.", 1)
     flags.DEFINE_integer("batch_size", 256, "Images a step.", 1)
     flags.DEFINE_float("lr", 0.05, "Learning rate at the start; falls to 0 as a cosine.", 0)
     flags.DEFINE_float("momentum", 0.9, "Of SGD with Nesterov momentum.", 0, 0.999)
     flags.DEFINE_float("weight_decay", 4e-5, "Of convolution and dense weights.", 0)
     flags.DEFINE_float("label_smoothing", 0.1, "Of the training loss.", 0, 1)
-    flags.DEFINE_float("dropout", 0.0, "Before the classifier.", 0, 0.9)
+    flags.DEFINE_float("dropout", None, "Before the classifier; default: the authors' for a network of theirs ("
+                       + ", ".join(f"{name} {rate}" for name, rate in DROPOUT.items()) + "), 0 for others.", 0, 0.9)
+    flags.DEFINE_enum("colour_jitter", "normal", ["none", "normal", "strong"], "How far colours change at random, for "
+                      "data sets of image files: normal as in the search, strong as in the authors' training.")
     flags.DEFINE_integer("seed", 0, "Of weights and data order.", 0, 2**31 - 1)
+    flags.DEFINE_integer("max_steps", 0, "For a trial run: at most so many steps in all; 0: no limit.", 0)
 
 
 def _main() -> None:
     f = flags.FLAGS
     if not f.run_dir:
         raise InputError("Name the folder of a search, or one for the results: --run_dir=DIR.")
+    initial_weights.check(f.init)
     arch = arch_lib.load(f.arch or run_folder.path(f.run_dir, "arch.json"))
     wanted = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed)
     run_flags.load_tensorflow()
@@ -154,10 +161,14 @@ def _main() -> None:
 
     data = data_lib.load(**wanted, image_size=f.image_size or arch.space.input_size)
     space = arch.space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
-    facts = run(arch=arch_lib.Arch(space, arch.ops, arch.costs), data=data, run_dir=f.run_dir,
-                inherited=f.init == "inherited", epochs=f.epochs, batch_size=min(f.batch_size, data.train.size),
-                lr=f.lr, momentum=f.momentum, weight_decay=f.weight_decay,
-                label_smoothing=f.label_smoothing, dropout=f.dropout, seed=f.seed,
+    arch = arch_lib.Arch(space, arch.ops, arch.costs)
+    if f.arch:
+        run_folder.keep_arch(f.run_dir, arch)
+    facts = run(arch=arch, data=data, run_dir=f.run_dir, init=f.init, epochs=f.epochs,
+                batch_size=min(f.batch_size, data.train.size), lr=f.lr, momentum=f.momentum,
+                weight_decay=f.weight_decay, label_smoothing=f.label_smoothing,
+                dropout=DROPOUT.get(space.name, 0.0) if f.dropout is None else f.dropout,
+                colour_jitter=f.colour_jitter, seed=f.seed, max_steps=f.max_steps,
                 record={"data": {"dataset": wanted.pop("spec"), **wanted},
                         "command": shlex.join(["python", "-m", "pnas_tf.train", *sys.argv[1:]])})
     print(f"\nTest accuracy {100 * facts['test_accuracy']:.2f} % on {facts['test_images']:,} images, trained in "

@@ -38,13 +38,14 @@ class Part(abc.ABC):
         """Full batches in one pass over the images; at least 1."""
         return max(1, self.size // batch_size)
 
-    def batches(self, batch_size: int, *, augment: bool = False, seed: int | None = None, skip_steps: int = 0,
-                share: Share = ALONE) -> tf.data.Dataset:
+    def batches(self, batch_size: int, *, augment: bool = False, jitter: str = "normal", seed: int | None = None,
+                skip_steps: int = 0, share: Share = ALONE) -> tf.data.Dataset:
         """Batches of (float32 [batch, height, width, channels] normalised images, int32 [batch] labels).
 
         Args:
             batch_size: images in a batch.
             augment: whether to change images at random; needs a seed.
+            jitter: how far colours change then, a name of `augment.JITTERS`; of images in files alone.
             seed: if given, batches never end, are all full (images repeat if there are fewer than a batch), and
                 are shuffled anew each epoch. If None, one pass in a fixed order; the last batch may be smaller.
             skip_steps: batches to leave out at the start, unread. A batch depends on the seed and on its step
@@ -61,7 +62,8 @@ class Part(abc.ABC):
             order = self._once(batch_size) if seed is None else self._endless(batch_size, seed, skip_steps)
             if seed is None:
                 order = order.skip(skip_steps)
-            images = self._read(self._shared(order, batch_size, share), batch_size, share, seed is not None, augment)
+            change = augment_lib.JITTERS[jitter] if augment else None
+            images = self._read(self._shared(order, batch_size, share), batch_size, share, seed is not None, change)
             return images.prefetch(tf.data.AUTOTUNE)
 
     def _once(self, batch_size: int) -> tf.data.Dataset:
@@ -97,17 +99,17 @@ class Part(abc.ABC):
 
     @abc.abstractmethod
     def _read(self, order: tf.data.Dataset, batch_size: int, share: Share, endless: bool,
-              augment: bool) -> tf.data.Dataset:
-        """From `_shared` to images: random changes are those of the place in the whole batch."""
+              change: augment_lib.Jitter | None) -> tf.data.Dataset:
+        """From `_shared` to images: random changes, if any, are those of the place in the whole batch."""
 
 
 class ArrayPart(Part):
     """Images in memory: uint8 [images, height, width, channels]; changed a batch at a time."""
 
-    def _read(self, order, batch_size, share, endless, augment):
+    def _read(self, order, batch_size, share, endless, change):
         def read(positions, seed, places):
             images = tf.gather(self._images, positions)
-            if augment:
+            if change:
                 images = augment_lib.crop_and_flip(images, seed, places, batch_size)
             return augment_lib.normalise(images, self._mean, self._std), tf.gather(self._labels, positions)
 
@@ -117,7 +119,7 @@ class ArrayPart(Part):
 class FilePart(Part):
     """Images in files: paths, bytes [images]; read and changed one by one."""
 
-    def _read(self, order, batch_size, share, endless, augment):
+    def _read(self, order, batch_size, share, endless, change):
         def one_by_one(positions, seed, places):
             seeds = tf.gather(tf.random.split(seed, batch_size), places)
             return tf.data.Dataset.from_tensor_slices((positions, seeds))
@@ -127,10 +129,10 @@ class FilePart(Part):
             contents = tf.io.read_file(path)
             with tf.control_dependencies([augment_lib.check_is_image(contents, path)]):
                 contents = tf.identity(contents)
-            if augment:
+            if change:
                 crop_seed, colour_seed = tf.unstack(tf.random.split(seed, 2))
                 image = augment_lib.random_crop_of_file(contents, self._image_size, crop_seed)
-                image = augment_lib.colour_jitter(image, colour_seed)
+                image = augment_lib.colour_jitter(image, colour_seed, change)
             else:
                 image = augment_lib.central_crop_of_file(contents, self._image_size)
             return augment_lib.normalise(image, self._mean, self._std), tf.gather(self._labels, position)
