@@ -6,13 +6,15 @@ import os
 import shlex
 from typing import Any
 
-from export import contents, interpreter, machine, timing
+from export import contents, convert, interpreter, machine, timing
 from pnas_tf import run_folder
 from pnas_tf import space as space_lib
 from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
 
 FORMAT = "pnas_tf.export/1"
+QAT = "int8_qat"
+MODES = (*convert.MODES, QAT)
 ROUNDS, RUNS = 6, 10
 PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert", "tf-keras", "tensorflow-model-optimization")
 

@@ -24,8 +24,6 @@ from pnas_tf import arch as arch_lib
 from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
 
-QAT = "int8_qat"
-MODES = (*convert.MODES, QAT)
 DEFAULT_MODES = ("float32", "float16", "int8")
 ENDINGS = (".tflite", ".json", ".md")
 
@@ -40,7 +38,7 @@ def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, arch: Arch
     Args:
         model: from `model_file.load`.
         data: from `data.load`; fits the model.
-        modes: of `MODES`.
+        modes: of `facts.MODES`.
         out_dir: folder of the results.
         arch: what the model is; int8_qat needs it.
         input_form: `pixels` (0..255, the normalisation is part of the network) or `normalised`.
@@ -93,7 +91,7 @@ def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, arch: Arch
 
 
 def _convert(mode, model, data, arch, form, *, int8_io, batch_size, calibration_images, seed, settings, verbose):
-    if mode == QAT:
+    if mode == facts_lib.QAT:
         if arch is None:
             raise InputError("int8_qat needs the arch.json of the network beside model.keras. Export int8, or use "
                              "--run_dir.")
@@ -152,7 +150,8 @@ def _remove(mode, out_dir):
             os.unlink(os.path.join(out_dir, mode + ending))
 
 
-def _show(results, out_dir):
+def _show(results, out_dir, data_flags):
+    """The result as a table, and what to do next; `data_flags` say which data set it was, if the folder does not."""
     lines = [f"\n{'mode':<8} {'size':>10} {'top-1':>8} {'Keras':>8} {'ms':>8}  file"]
     for facts in results:
         lines.append(f"{facts['mode']:<8} {facts['size_bytes'] / 1000:>7,.0f} kB {facts['top1']:>8.2%} "
@@ -162,13 +161,14 @@ def _show(results, out_dir):
     first = results[0]
     lines.append(f"Checked on {first['checked_images']:,} test images of {first['dataset']}; timed on "
                  f"{first['device']}, {first['runtime']}, {first['delegate']}, {first['threads']} thread(s).")
+    lines.append("Next: " + shlex.join(["python", "-m", "export.bundle", f"--run_dir={out_dir}", *data_flags]))
     return "\n".join(lines)
 
 
 def _define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Folder with model.keras, and of the results.")
     flags.DEFINE_string("model", None, "A .keras file, instead of --run_dir; results go beside it.")
-    flags.DEFINE_list("mode", list(DEFAULT_MODES), f"Any of {', '.join(MODES)}, with commas between.")
+    flags.DEFINE_list("mode", list(DEFAULT_MODES), f"Any of {', '.join(facts_lib.MODES)}, with commas between.")
     flags.DEFINE_string("dataset", None, "Data set; default: that of the training.")
     flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the training.")
     flags.DEFINE_enum("input", "pixels", list(samples.FORMS),
@@ -194,9 +194,9 @@ def _main() -> None:
     f = flags.FLAGS
     if bool(f.run_dir) == bool(f.model):
         raise InputError("Name what to export: either --run_dir=DIR or --model=FILE.keras.")
-    unknown = sorted(set(f.mode) - set(MODES))
+    unknown = sorted(set(f.mode) - set(facts_lib.MODES))
     if unknown or not f.mode:
-        raise InputError(f"--mode takes {', '.join(MODES)}, with commas between; got {', '.join(unknown)!r}.")
+        raise InputError(f"--mode takes {', '.join(facts_lib.MODES)}, with commas between; got {', '.join(unknown)!r}.")
     model_path = f.model or run_folder.path(f.run_dir, "model.keras")
     out_dir = f.run_dir or os.path.dirname(f.model) or "."
     wanted = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed, trained=True)
@@ -214,7 +214,8 @@ def _main() -> None:
                       qat_settings=qat.Settings(f.qat_epochs, f.qat_lr, min(f.qat_batch_size, data.train.size), f.seed),
                       allow_drop=f.allow_drop, author=f.author, license_name=f.license, seed=f.seed,
                       origin=facts_lib.of_run(f.run_dir, command), verbose=f.verbose)
-    print(_show(results, out_dir))
+    named = {"dataset": f.dataset, "data_dir": f.data_dir}
+    print(_show(results, out_dir, [f"--{name}={value}" for name, value in named.items() if value]))
 
 
 def main() -> None:

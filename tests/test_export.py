@@ -239,6 +239,7 @@ def test_entry_point_writes_files_and_facts(model, small_npz, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["float32.json", "float32.md", "float32.tflite", "int8.json", "int8.md",
                                             "int8.tflite", "model.keras"]
     assert f"{tmp_path}/int8.tflite" in done.stdout
+    assert f"Next: python -m export.bundle --run_dir={tmp_path} --dataset=npz:{small_npz}\n" in done.stdout
     facts = json.loads((tmp_path / "int8.json").read_text())
     assert facts["size_bytes"] == os.path.getsize(tmp_path / "int8.tflite")
     assert facts["checked_images"] == 100 and facts["params"] == network.count_params(model)

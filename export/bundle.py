@@ -1,0 +1,241 @@
+"""Packs exported networks for an app team: models, labels, model cards, a runner, expected outputs, phone timing.
+
+    python -m export.bundle --run_dir=runs/quickstart
+    python -m export.bundle --run_dir=runs/quickstart --zip
+    python -m export.bundle --run_dir=runs/quickstart --mode=int8 --output=handover.zip
+
+The runner needs numpy and a TFLite runtime, nothing of this project.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shlex
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from export import facts as facts_lib
+from export import interpreter, metadata, samples
+from pnas_tf import arch as arch_lib
+from pnas_tf import run_flags, run_folder
+from pnas_tf import space as space_lib
+from pnas_tf.errors import InputError
+
+MANIFEST = "bundle.json"
+
+# Largest difference of a logit between runtimes, as a share of the largest logit: kernels of two releases, or of two
+# CPUs, add in another order (float32), compute in float16, or round a step of 1/255 of the range the other way.
+TOLERANCE = {"float32": 1e-4, "float16": 0.02, "dynamic": 0.05, "int8": 0.05, "int8_qat": 0.05}
+
+PHONE_SCRIPT = """#!/bin/sh
+# Times the models of this folder on the phone that `adb devices` shows (of several: ANDROID_SERIAL=... in front). Get
+# benchmark_model for Android from https://ai.google.dev/edge/litert/models/measurement and name its path:
+#     sh time_on_phone.sh path/to/benchmark_model
+set -eu
+binary=$(realpath "${1:?name the path of benchmark_model for Android}")
+cd "$(dirname "$0")"
+there=/data/local/tmp/pnas_tf_bundle
+adb shell "mkdir -p $there"
+trap 'adb shell "rm -r $there"' EXIT
+adb push "$binary" "$there/benchmark_model"
+adb shell "chmod 755 $there/benchmark_model"
+for model in MODELS; do
+    adb push "$model" "$there/$model"
+    echo "$model:"
+    adb shell "$there/benchmark_model --graph=$there/$model --num_threads=1 --use_xnnpack=true --warmup_runs=10 \\
+        --num_runs=50"
+done
+"""
+
+
+def run(*, run_dir: str, data: Any, modes: Sequence[str], output: str, examples: int = 8, seed: int = 0) -> list[str]:
+    """Writes a bundle.
+
+    Args:
+        run_dir: folder with <mode>.tflite, .json and .md.
+        data: from `data.load`; its test images give the examples.
+        modes: of `facts.MODES`; exported already.
+        output: a folder, or a file that ends in .zip; an earlier bundle is replaced.
+        examples: number of images with expected outputs.
+        seed: of their choice.
+
+    Returns:
+        Names of the files in it.
+
+    Raises:
+        InputError: if an export is missing or was changed, or the bundle cannot be written.
+    """
+    files = contents(run_dir, data, modes, examples, seed)
+    if output.endswith(".zip"):
+        arch_lib.write_bytes(output, _zipped(files))
+    else:
+        _write_folder(files, output)
+    return sorted(files)
+
+
+def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed: int) -> dict[str, bytes]:
+    """The files of a bundle by name."""
+    drawn = samples.draw(data.test, examples, seed, form="pixels", mean=data.mean, std=data.std)
+    # Of files there may be more than asked for in the last batch.
+    images, labels = drawn.inputs[:examples], drawn.labels[:examples]
+    files, models = {}, {}
+    pictures = _pictures(images.astype(np.uint8))
+    expected = {"pictures": list(pictures), "labels": [data.class_names[label] for label in labels], "logits": {}}
+    for mode in modes:
+        model, facts = read_export(run_dir, mode)
+        if facts["image_shape"] != list(data.image_shape) or facts["labels"] != list(data.class_names):
+            raise InputError(f"{mode}.tflite in {run_dir} is for other images or classes than {data.name}. "
+                             "Name the data set that it was exported with: --dataset.")
+        mean, std = facts["normalisation"]["mean"], facts["normalisation"]["std"]
+        logits = interpreter.run(interpreter.make_interpreter(model),
+                                 (images - np.float32(mean)) / np.float32(std))
+        expected["logits"][mode] = [[float(f"{value:.8g}") for value in row] for row in logits]
+        models[mode] = {"file": f"{mode}.tflite", "mean": mean, "std": std,
+                        "tolerance": TOLERANCE[mode] * max(1.0, float(np.abs(logits).max()))}
+        files |= {f"{mode}.tflite": model, f"{mode}.json": facts_lib.text(facts).encode(),
+                  f"{mode}.md": _read(os.path.join(run_dir, f"{mode}.md"))}
+    archive = io.BytesIO()
+    np.savez_compressed(archive, images=images.astype(np.uint8))
+    manifest = {"image_shape": list(data.image_shape), "models": models, "expected": expected}
+    names = " ".join(f"{mode}.tflite" for mode in modes)
+    return {**files, **pictures, "examples.npz": archive.getvalue(),
+            "labels.txt": metadata.label_text(data.class_names).encode(),
+            MANIFEST: (json.dumps(manifest) + "\n").encode(),
+            "run.py": resources.files("export").joinpath("bundle_runner.py").read_bytes(),
+            "time_on_phone.sh": PHONE_SCRIPT.replace("MODELS", names).encode(),
+            "README.md": _readme(data, models, bool(pictures)).encode()}
+
+
+def read_export(run_dir: str, mode: str) -> tuple[bytes, dict[str, Any]]:
+    """A `.tflite` with its facts.
+
+    Raises:
+        InputError: if one is missing or they do not belong together.
+    """
+    path = os.path.join(run_dir, f"{mode}.tflite")
+    model, facts = _read(path), space_lib.read_json(os.path.join(run_dir, f"{mode}.json"))
+    known = isinstance(facts, dict) and facts.get("format") == facts_lib.FORMAT
+    if not known or facts.get("sha256") != hashlib.sha256(model).hexdigest():
+        raise InputError(f"{path}: {mode}.json does not describe this file. Export it again: python -m export.tflite "
+                         f"--run_dir={run_dir} --mode={mode}")
+    return model, facts
+
+
+def _pictures(images: np.ndarray) -> dict[str, bytes]:
+    """The examples for tests in the app, uint8 [images, height, width, channels] as PNG files; none if PNG has no such
+    channels."""
+    import tensorflow as tf
+
+    if images.shape[-1] not in (1, 3, 4):
+        return {}
+    return {f"examples/{number}.png": tf.io.encode_png(image).numpy() for number, image in enumerate(images)}
+
+
+def _read(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Export first: python -m export.tflite "
+                         f"--run_dir={os.path.dirname(path)}") from None
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
+    """The same files give the same bytes."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
+    return whole.getvalue()
+
+
+def _write_folder(files: Mapping[str, bytes], output: str) -> None:
+    """All files in a folder of their own, or nothing."""
+    output = os.path.abspath(output)
+    if os.path.lexists(output) and not os.path.exists(os.path.join(output, MANIFEST)):
+        raise InputError(f"{output} exists and is no bundle: it is not overwritten. Choose another --output.")
+    try:
+        os.makedirs(os.path.dirname(output), exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=os.path.dirname(output)) as workshop:
+            fresh = os.path.join(workshop, "new")
+            for name, data in files.items():
+                arch_lib.write_bytes(os.path.join(fresh, name), data)
+            if os.path.exists(output):
+                os.replace(output, os.path.join(workshop, "old"))
+            os.replace(fresh, output)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror}). Free space or choose another --output.") \
+            from None
+
+
+def _readme(data, models, pictures):
+    shown = " x ".join(map(str, data.image_shape))
+    lines = ["# Image classifier for your app", "", f"{data.num_classes} classes, images {shown} (height x width x "
+             "channels).", "", "| file | what |", "| --- | --- |"]
+    lines += [f"| `{mode}.tflite` | the network; `{mode}.md` is its model card, `{mode}.json` the same for programs |"
+              for mode in models]
+    lines += ["| `labels.txt` | class names by position of the output; each .tflite carries them too |",
+              "| `run.py`, `examples.npz` | runs the examples and compares with the outputs they should have |"]
+    lines += ["| `examples/*.png` | the same images, for tests in the app |"] if pictures else []
+    lines += [f"| `{MANIFEST}` | normalisation, tolerances, and the expected logits of the examples |",
+              "| `time_on_phone.sh` | the adb commands that time the models on a phone |", "",
+              "```", "pip install numpy ai-edge-litert    # or tflite-runtime with numpy 1",
+              "python run.py", "sh time_on_phone.sh path/to/benchmark_model", "```", ""]
+    return "\n".join(lines)
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("run_dir", None, "Folder with the exports.")
+    flags.DEFINE_list("mode", None, f"Any of {', '.join(facts_lib.MODES)}, with commas between; default: all that are "
+                                    "there.")
+    flags.DEFINE_bool("zip", False, "Write one file, bundle.zip, instead of a folder.")
+    flags.DEFINE_string("output", None, "Folder, or file that ends in .zip; default: bundle or bundle.zip in the "
+                                        "folder with the exports.")
+    flags.DEFINE_string("dataset", None, "Data set; default: that of the training.")
+    flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the training.")
+    flags.DEFINE_integer("examples", 8, "Test images with expected outputs.", 1, 1000)
+    flags.DEFINE_integer("seed", 0, "Of the choice of images.", 0, 2**31 - 1)
+
+
+def _main() -> None:
+    f = flags.FLAGS
+    if not f.run_dir:
+        raise InputError("Name the folder with the exports: --run_dir=DIR.")
+    modes = f.mode or [mode for mode in facts_lib.MODES
+                       if os.path.exists(run_folder.path(f.run_dir, f"{mode}.tflite"))]
+    unknown = sorted(set(modes) - set(facts_lib.MODES))
+    if unknown:
+        raise InputError(f"--mode takes {', '.join(facts_lib.MODES)}, with commas between; got {', '.join(unknown)!r}.")
+    if not modes:
+        raise InputError(f"{f.run_dir} holds no .tflite. Export first: python -m export.tflite --run_dir={f.run_dir}")
+    if f.output and f.zip and not f.output.endswith(".zip"):
+        raise InputError(f"--zip writes one file: expected --output=NAME.zip, got {f.output!r}.")
+    wanted = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed, trained=True)
+    _, facts = read_export(f.run_dir, modes[0])
+    run_flags.load_tensorflow()
+    from pnas_tf import data as data_lib
+
+    data = data_lib.load(**wanted, image_size=facts["image_shape"][0])
+    output = f.output or run_folder.path(f.run_dir, "bundle.zip" if f.zip else "bundle")
+    with data_lib.naming_broken_images():
+        names = run(run_dir=f.run_dir, data=data, modes=modes, output=output, examples=f.examples, seed=f.seed)
+    print(f"{', '.join(names)}\nBundle: {output}")
+    if not output.endswith(".zip"):
+        print(f"Next: python {shlex.quote(os.path.join(output, 'run.py'))}")
+
+
+def main() -> None:
+    """Console script."""
+    _define_flags()
+    run_flags.start(_main)
+
+
+if __name__ == "__main__":
+    main()
