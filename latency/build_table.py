@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from export import convert, interpreter
-from latency import android, measure
+from latency import android, measure, space_flags
 from pnas_tf import arch as arch_lib
 from pnas_tf import latency_table, ops, run_flags
 from pnas_tf.errors import InputError
@@ -119,11 +119,7 @@ def _drop_half_line(path: str) -> None:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("space", "quickstart", "Name of a search space, or path of a JSON file.")
-    flags.DEFINE_float("width_mult", 1.0, "Multiplies all widths of the space.", 0.05, 20)
-    flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: the space's own.", 0, 8192)
-    flags.DEFINE_integer("image_channels", 0, "Channels of the images; 0: the space's own.", 0, 1024)
-    flags.DEFINE_integer("num_classes", 0, "Classes; 0: the space's own.", 0, 1_000_000)
+    space_flags.define()
     flags.DEFINE_enum("measurer", "host", list(measure.MEASURERS),
                       "TFLite on this machine, TensorFlow with XLA, or TFLite on phones.")
     _define_settings()
@@ -139,7 +135,7 @@ def _define_settings() -> None:
                       "host: which TFLite; default: auto, the first of them that is installed.")
     integer("threads", None, "CPU threads; default 1.", 1, 256)
     flags.DEFINE_enum("delegate", None, list(android.DELEGATES),
-                      "none: TFLite's built-in kernels; default: xnnpack. host: xnnpack or none.")
+                      "host, android: none is TFLite's built-in kernels; default: xnnpack. host: xnnpack or none.")
     flags.DEFINE_enum("dtype", None, list(convert.MODES), "Number format; default: float32. xla: float32.")
     integer("batch_size", None, "Images in a run; host: 1.", 1, 65536)
     integer("rounds", None, "Interleaved passes over a group of ops; default: 6, android: 1.", 1, 1000)
@@ -181,11 +177,11 @@ def _main() -> None:
     f = flags.FLAGS
     if not f.output:
         raise InputError("Name the file of the table: --output=TABLE.jsonl.")
-    space = measure.load_space(f.space, width_mult=f.width_mult, image_size=f.image_size,
-                               image_channels=f.image_channels, num_classes=f.num_classes)
+    space = space_flags.space_of(f)
+    settings = _settings(f.measurer)
     run_flags.load_tensorflow()
     table = run(space=space, output=f.output, measurer=f.measurer, only=f.only, target_name=f.target_name,
-                settings=_settings(f.measurer))
+                settings=settings)
     print(f"\nTarget: {table.target} ({table.header['device']}, {table.header['runtime']})\n"
           f"Rows:   {len(table.rows)}\nTable:  {f.output}\n"
           f"Next:   python -m pnas_tf.search --space={f.space} --table={f.output} --run_dir=DIR")

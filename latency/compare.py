@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from latency import calibrate, measure, network_times
+from latency import calibrate, measure, network_times, space_flags
 from pnas_tf import arch as arch_lib
 from pnas_tf import latency_table, plots, run_flags
 from pnas_tf.arch import Arch
@@ -161,11 +161,7 @@ def _write_down(table: LatencyTable, space: Space, result: dict[str, Any], seed:
 
 def _define_flags() -> None:
     flags.DEFINE_string("table", None, "Latency table: a file, or the name of a shipped one.")
-    flags.DEFINE_string("space", "quickstart", "Name of a search space, or path of a JSON file.")
-    flags.DEFINE_float("width_mult", 1.0, "Multiplies all widths of the space.", 0.05, 20)
-    flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: the space's own.", 0, 8192)
-    flags.DEFINE_integer("image_channels", 0, "Channels of the images; 0: the space's own.", 0, 1024)
-    flags.DEFINE_integer("num_classes", 0, "Classes; 0: the space's own.", 0, 1_000_000)
+    space_flags.define()
     flags.DEFINE_integer("networks", 10, "Random networks of the space to judge the table by.", 1, 10_000)
     flags.DEFINE_integer("calibrate", 0, "Other random networks to fit the table's rows to.", 0, 10_000)
     flags.DEFINE_string("arch", None, "One network instead: name of a shipped arch or path of an arch.json.")
@@ -189,8 +185,7 @@ def _main() -> None:
     if f.arch:
         space, archs, others = None, [arch_lib.load(f.arch)], []
     else:
-        space = measure.load_space(f.space, width_mult=f.width_mult, image_size=f.image_size,
-                                   image_channels=f.image_channels, num_classes=f.num_classes)
+        space = space_flags.space_of(f)
         table.check_covers(space)
         archs, others = random_networks(space, f.networks, f.calibrate, f.seed)
     run_flags.load_tensorflow()

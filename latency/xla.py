@@ -17,13 +17,12 @@ from pnas_tf.errors import InputError
 class Xla:
     """`tf.function(jit_compile=True)`; compiling is not timed, waiting for the device is."""
 
-    def __init__(self, *, threads: int = 1, delegate: str = "jit", dtype: str = "float32", batch_size: int = 1,
-                 rounds: int = 6, runs: int = 10):
+    def __init__(self, *, threads: int = 1, dtype: str = "float32", batch_size: int = 1, rounds: int = 6,
+                 runs: int = 10):
         """Sets how to time.
 
         Args:
             threads: CPU threads; must be set before TensorFlow computes anything in the process.
-            delegate: XLA has none; ignored.
             dtype: `float32`.
             batch_size: images in a run.
             rounds: visits of each model, spread over time.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from export import convert
-from latency import build_table, measure
+from latency import build_table, compare, measure
 from pnas_tf.errors import InputError
 from pnas_tf.space import from_json
 
@@ -135,11 +135,13 @@ def test_whole_networks_against_the_table(client, device, tmp_path, expected, mo
     phone = device()
     table = build(client, tmp_path / "t.jsonl")
     monkeypatch.setenv("PATH", f"{Path(client.path).parent}:/usr/bin:/bin")
-    measurer = measure.from_header(table.header, table.path)
-    arch = measure.random_archs(SPACE, 1)[0]
-    (((name, times)),) = measurer.measure({"a network": measure.network_build(arch)})
-    size = len(convert.convert(measure.network_build(arch)(), "float32"))
-    assert name == "a network" and times["median_ms"] == size / 1000
+    archs, _ = compare.random_networks(SPACE, 2, 0, seed=0)
+    result = compare.run(table=table, archs=archs)
+    for arch, network in zip(archs, result["networks"], strict=True):
+        size = len(convert.convert(measure.network_build(arch)(), "float32"))
+        assert network["measured_ms"] == network["again_ms"] == size / 1000
+        assert network["predicted_ms"] == pytest.approx(sum(expected[key] for _, key in arch.op_keys()
+                                                            if key.op != "zero"))
     assert set(phone.read("taskset.log")) == {"f0"}
 
 

@@ -1,7 +1,8 @@
 """What goes wrong with phones, one after another: never a wrong row, never a lost one, and a message that says what.
 
 Devices are those of tests/adb_device with its recorded benchmark: a model takes as many microseconds as its file has
-bytes, so every row is known. Tests that hang on the adb client are run with each that can be found.
+bytes, so every row is known. What happens to a phone is tried with each adb client that can be found, Debian's and a
+newer one; what hangs on our own code alone with any of them.
 """
 
 import json
@@ -34,9 +35,6 @@ SPACE = from_json(TINY)
 BEFORE = 1 + 2 + 1 + 1 + 2
 # For tests of what has nothing to do with the adb client.
 ANY_CLIENT = pytest.mark.parametrize("adb_server", ["any"], indirect=True)
-# For long ones, of which one is enough in a hurry.
-EACH_CLIENT = pytest.mark.parametrize("adb_server", ["any", pytest.param("wheel", marks=pytest.mark.slow)],
-                                      indirect=True)
 # A hook of the recorded benchmark: does something at the run of this number.
 AT = "[ $(wc -l < runs.log) = {} ] && "
 
@@ -90,13 +88,12 @@ def test_unplugged_in_mid_run(client, device, path, expected):
     assert len(right(path, expected)) == len(expected)
 
 
-@EACH_CLIENT
 def test_unplugged_and_plugged_in_again(client, device, path, expected, capfd):
     phone = device()
     # In a session of its own, as what the phone runs for the host ends with the connection.
     phone.fault("benchmark", AT.format(BEFORE + 3) + "(setsid sh -c 'touch faults/unplugged; sleep 0.5; "
                                                      "rm faults/unplugged' &) && sleep 5")
-    build(client, path, wait_seconds=20.0)
+    build(client, path, wait_seconds=60.0)  # Debian's adb looks for it again after 10 seconds
     assert len(right(path, expected)) == len(expected)
     said = capfd.readouterr().err
     assert "its work goes back to the queue" in said and f"{phone.serial} is back" in said
@@ -138,7 +135,6 @@ def test_no_space_for_the_benchmark(client, device, path):
     assert not path.exists()
 
 
-@ANY_CLIENT
 def test_binary_for_another_processor(client, device, path, tmp_path):
     device()
     binary = tmp_path / "android_aarch64_benchmark_model"
@@ -147,7 +143,6 @@ def test_binary_for_another_processor(client, device, path, tmp_path):
     assert not path.exists()
 
 
-@ANY_CLIENT
 @pytest.mark.parametrize("output", [
     "head -c 5000 /dev/urandom", "echo 'Inference timings in us: Init: 5, Inference (avg): 7.5'", "true",
     "kill -SEGV $$",
@@ -183,7 +178,6 @@ def test_packets_that_lie_about_their_length(client, device, path, expected):
     assert len(right(path, expected)) == len(expected)
 
 
-@ANY_CLIENT
 def test_hanging(client, device, path, expected):
     phone = device()
     phone.fault("benchmark", AT.format(BEFORE + 4) + "sleep 600")
@@ -191,7 +185,6 @@ def test_hanging(client, device, path, expected):
     assert len(right(path, expected)) == len(expected)
 
 
-@ANY_CLIENT
 def test_throttling(client, device, path, expected, capfd):
     """Slower by a fifth for a while: that batch is measured again."""
     phone = device()
@@ -230,14 +223,15 @@ def test_too_hot(client, device, path, expected, capfd):
     assert len(right(path, expected)) == len(expected)
 
 
-@ANY_CLIENT
-def test_different_devices(client, device, path, expected):
+def test_different_devices(client, device, path, expected, monkeypatch):
     phones = device(), device(model="Pixel 3")
     message = fails(client, path, "Different phones are attached.*choose by --serial")
     assert all(phone.serial in message for phone in phones) and "Google Pixel 3" in message
     assert not path.exists()
     table = build(client, path, serial=[phones[1].serial])
     assert table.header["device"] == "Google Pixel 3" and len(right(path, expected)) == len(expected)
+    monkeypatch.setenv("ANDROID_SERIAL", phones[0].serial)
+    assert Android(adb=client.path, benchmark_binary=RECORDED).facts()["device"] == "Google Pixel 2"
 
 
 @ANY_CLIENT
@@ -267,13 +261,11 @@ def test_server_restarted(client, device, path, expected, capfd):
     assert "is back" in capfd.readouterr().err
 
 
-@EACH_CLIENT
 def test_killed_and_resumed(client, device, path, expected, tmp_path):
     check_ended(client, device(), path, expected, tmp_path, signal.SIGKILL, -signal.SIGKILL)
 
 
 @ANY_CLIENT
-@pytest.mark.slow
 def test_stopped_by_ctrl_c_and_resumed(client, device, path, expected, tmp_path):
     check_ended(client, device(), path, expected, tmp_path, signal.SIGINT, 130)
 
@@ -294,7 +286,7 @@ def check_ended(client, phone, path, expected, tmp_path, number, code):
     assert len(right(path, expected)) == 8
     build(client, path)
     assert len(right(path, expected)) == len(expected)
-    assert not os.path.exists(f"/proc/{phone.read('hanging')[0]}")
+    wait_for(lambda: not runs(phone.read("hanging")[0]))
 
 
 @ANY_CLIENT
@@ -395,6 +387,22 @@ def test_adb_that_is_none(client, path, tmp_path):
         with pytest.raises(InputError, match=said):
             Android(adb=program, benchmark_binary=RECORDED).facts()
     assert adb.find(None) and not path.exists()
+
+
+def test_a_missing_benchmark_is_published_there():
+    for settings in ({}, {"benchmark_binary": "/nonexistent"}, {"benchmark_binary": os.devnull}):
+        with pytest.raises(InputError, match=r"published at https://storage\.googleapis\.com/tensorflow-nightly-public/"
+                                             r"\S*/android_aarch64_benchmark_model ") as caught:
+            Android(**settings)
+        assert "\n" not in str(caught.value)
+
+
+def runs(pid):
+    """Whether a process is there and not just waited for: what is orphaned is reaped when init gets round to it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def wait_for(condition, seconds=20):

@@ -137,9 +137,12 @@ def test_litert_benchmark_agrees(tmp_path):
     assert theirs_ms / 4 < ours_ms < theirs_ms * 4
 
 
-def test_int8_on_builtin_kernels(tmp_path):
-    table = build(tmp_path / "t.jsonl", only=["mb_k3_e3"], settings={**QUICK, "dtype": "int8", "delegate": "none"})
-    assert table.target == "host_builtin1_int8" and table.rows[KEY]["median_ms"] > 0
+@pytest.mark.parametrize(("settings", "target"), [
+    ({"dtype": "int8", "delegate": "none"}, "host_builtin1_int8"), ({"dtype": "int8"}, "host_xnnpack1_int8"),
+    ({"dtype": "float16", "threads": 2}, "host_xnnpack2_float16"), ({"dtype": "dynamic"}, "host_xnnpack1_dynamic")])
+def test_number_formats_kernels_and_threads(tmp_path, settings, target):
+    table = build(tmp_path / "t.jsonl", only=["mb_k3_e3"], settings={**QUICK, **settings})
+    assert table.target == target and settings.items() <= table.header.items() and table.rows[KEY]["median_ms"] > 0
 
 
 @pytest.mark.parametrize(("damage", "said"), [
@@ -252,7 +255,9 @@ def test_xla_and_the_entry_points(tmp_path):
 
 @pytest.mark.parametrize("arguments", [
     ("build_table",), ("build_table", "--output=t.jsonl", "--space=nowhere"),
-    ("build_table", "--output=t.jsonl", "--batch_size=2"), ("compare",), ("compare", "--table=/nonexistent")])
+    ("build_table", "--output=t.jsonl", "--batch_size=2"),
+    ("build_table", "--output=t.jsonl", "--measurer=xla", "--delegate=xnnpack"), ("compare",),
+    ("compare", "--table=/nonexistent")])
 def test_bad_flags_are_one_line(arguments):
     done = entry(*arguments)
     assert done.returncode == 1
