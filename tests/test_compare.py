@@ -1,9 +1,11 @@
 """Predictions are compared with whole networks, and rows are calibrated on other ones."""
 
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
 from pnas_tf.space import SPACES, OpKey, from_json
 
+ROOT = Path(__file__).parent.parent
 OPS = ["mb_k3_e3", "mb_k5_e3", "zero"]
 TINY = {"name": "tiny", "input_size": 8, "input_channels": 3, "num_classes": 3,
         "stem": [{"name": "stem", "ops": ["conv_k3"], "filters": 8, "strides": 2}],
@@ -259,6 +262,18 @@ def test_entry_point_calibrates(built, tmp_path):
     assert all("calibrated_ms" in row for row in table.rows.values())
     assert (tmp_path / "t.svg").read_text().startswith("<?xml")
     assert len((tmp_path / "t.networks.jsonl").read_text().splitlines()) == 1 + 4 + 6 + 4
+
+
+@pytest.mark.parametrize("name", ["quickstart", "cifar10"])
+def test_shipped_table_has_its_accuracy_for_the_searches_that_use_it(name):
+    text = (ROOT / f"{name}.flags").read_text()
+    table, space = (latency_table.read(re.search(r"^--table=(.*)$", text, flags=re.M)[1]),
+                    SPACES[re.search(r"^--space=(.*)$", text, flags=re.M)[1]])
+    table.check_covers(space)
+    accuracy = table.accuracy(space)
+    assert accuracy["networks"] >= 100 and accuracy["within_10_percent"] >= 0.99
+    assert accuracy["within_5_percent"] >= 0.9 and accuracy["spearman"] >= 0.99 and accuracy["rmse_of_mean"] <= 0.03
+    assert all("calibrated_ms" in table.row(block.name, key) for block, key in space.op_keys())
 
 
 def test_shipped_tables_are_not_calibrated():
