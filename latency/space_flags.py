@@ -5,6 +5,9 @@ from absl import flags
 from latency import measure
 from pnas_tf.space import Space
 
+# They belong to the entry point that asks for them, which is where --help looks.
+flags.disclaim_key_flags()
+
 
 def define() -> None:
     """Defines them. Called by an entry point."""
