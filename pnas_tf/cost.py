@@ -1,6 +1,7 @@
 """Additive costs of a network (milliseconds, parameters, MACs), their expectation, and what they do to the loss."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import keras
@@ -39,6 +40,11 @@ class Cost:
             Scalar float32.
         """
         return self.fixed + tf.reduce_sum(probs * self.matrix)
+
+    def of_ops(self, paths: tf.Tensor) -> tf.Tensor:
+        """Cost of each op of some paths: int32 [paths, choices] -> float32 [paths, choices]; no fixed part."""
+        return tf.gather_nd(self.matrix, tf.stack([tf.broadcast_to(tf.range(paths.shape[1]), tf.shape(paths)), paths],
+                                                  axis=-1))
 
     def of_path(self, path: np.ndarray) -> float:
         """Cost of one network, op indices int [choices]."""
@@ -87,6 +93,16 @@ def macs() -> Price:
     return _counted(network.count_macs)
 
 
+def size_bytes(dtype: str) -> Price:
+    """Prices by bytes of the `.tflite`: weights, and what describes each layer. See `network.count_size_bytes`."""
+    return _counted(functools.partial(network.count_size_bytes, dtype=dtype))
+
+
+def peak_activation_bytes(dtype: str) -> Price:
+    """Prices by activation memory. Not additive: a network's peak is that of its dearest block."""
+    return _counted(functools.partial(network.peak_activation_bytes, dtype=dtype))
+
+
 def _counted(count):
     known: dict[OpKey, float] = {}
 
@@ -128,35 +144,48 @@ def no_latency() -> LatencyLoss:
 
 
 class Lagrangian(keras.layers.Layer):
-    """ce + m * (expected / target - 1), with a multiplier m that dual ascent moves until the two are equal.
+    """ce + m * (expected / bound - 1), with a multiplier m that dual ascent moves until the two are equal.
 
     Each call is one step: m takes part of the violation. The damping term makes it settle instead of swing.
-    Where accuracy and cost pull equally, m was measured at 0.01 to 0.02 nats on small spaces; a multiplier many
-    times that decides every block by cost before accuracy has a say.
+    Both are in proportion to `scale`, the multiplier at which accuracy and cost pull about equally: one many times
+    that decides every block by cost before accuracy has a say. `GradientUpdater.calibrate` measures it.
 
     Attributes:
-        multiplier: scalar, nats for 100 % over the target; may be negative.
+        multiplier: scalar, nats for 100 % over the bound; may be negative, unless the bound is only one from above.
+        scale: scalar, nats.
     """
 
-    def __init__(self, target_ms: float, arch_steps: int, scale: float = 0.015):
+    def __init__(self, bound: float, arch_steps: int, scale: float = 0.015, one_sided: bool = False,
+                 name: str = "lagrangian"):
         """Sets the step of the ascent.
 
         Args:
-            target_ms: wanted milliseconds.
+            bound: wanted cost.
             arch_steps: of the whole search.
-            scale: multiplier at which accuracy and cost pull about equally, in nats.
+            scale: to begin with, in nats; 0.01 to 0.02 was measured on small spaces.
+            one_sided: whether costs below the bound are as good as those on it.
+            name: of the layer.
         """
-        super().__init__(name="lagrangian")
-        self._target_ms, self._step, self._damping = target_ms, 15.0 * scale / max(1, arch_steps), 2.0 * scale
+        super().__init__(name=name)
+        self.bound, self._rate, self._one_sided = bound, 15.0 / max(1, arch_steps), one_sided
         self.multiplier = self.add_weight(name="multiplier", shape=(), initializer="zeros", trainable=False)
+        self.scale = self.add_weight(name="scale", shape=(), initializer=keras.initializers.Constant(scale),
+                                     trainable=False)
         self.built = True
 
-    def __call__(self, ce: tf.Tensor, expected_ms: tf.Tensor) -> tf.Tensor:
+    def __call__(self, ce: tf.Tensor, expected: tf.Tensor) -> tf.Tensor:
         """The loss of one architecture step; scalars."""
-        violation = expected_ms / self._target_ms - 1.0
-        strength = self.multiplier.value + self._damping * tf.stop_gradient(violation)
-        self.multiplier.assign_add(self._step * tf.stop_gradient(violation))
-        return ce + strength * violation
+        return ce + self.step(expected) * (expected / self.bound - 1.0)
+
+    def step(self, expected: tf.Tensor) -> tf.Tensor:
+        """One step of the ascent: from the expected cost to what 100 % over the bound weighs now, in nats."""
+        violation = tf.stop_gradient(expected) / self.bound - 1.0
+        multiplier, scale = self.multiplier.value.read_value(), self.scale.value.read_value()
+        strength, moved = multiplier + 2.0 * scale * violation, multiplier + self._rate * scale * violation
+        if self._one_sided:
+            strength, moved = tf.maximum(strength, 0.0), tf.maximum(moved, 0.0)
+        self.multiplier.assign(moved)
+        return strength
 
 
 LATENCY_LOSSES = ("lagrangian", "add_linear", "mul_log", "none")
@@ -179,7 +208,7 @@ def latency_loss(name: str, target_ms: float, arch_steps: int, strength: float =
     if not target_ms > 0:
         raise InputError(f"The latency loss {name} needs a target: --target_ms above 0, got {target_ms}.")
     if name == "lagrangian":
-        return Lagrangian(target_ms, arch_steps)
+        return Lagrangian(target_ms, arch_steps, name="ms")
     return add_linear(target_ms, strength) if name == "add_linear" else mul_log(target_ms)
 
 

@@ -1,13 +1,23 @@
-"""From probabilities to an arch."""
+"""From probabilities to networks that keep every limit: the most probable one, and samples that use what is allowed.
+
+One op for each choice, the sum of a cost within its bound: an integer program, small enough to solve exactly.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 
+from pnas_tf import gates
 from pnas_tf.arch import Arch, from_path
 from pnas_tf.cost import Cost
+from pnas_tf.limits import Limit
 from pnas_tf.space import Space
 
-# Partial networks kept at most while looking for the most probable one within a limit.
-MAX_FRONTIER = 200_000
+# Least share of the first limit that a candidate uses, if there are such networks: what is allowed but not used is
+# accuracy given away.
+USED_SHARE = 0.99
+# Batches of random paths, and paths of a batch, drawn at most to find samples within the limits.
+DRAWS, DRAWN = 50, 4096
 
 
 def most_probable(space: Space, probs: np.ndarray) -> Arch:
@@ -20,51 +30,108 @@ def most_probable(space: Space, probs: np.ndarray) -> Arch:
     return from_path(space, np.argmax(probs, axis=1))
 
 
-def most_probable_within(space: Space, probs: np.ndarray, cost: Cost, limit: float) -> Arch | None:
-    """The most probable arch whose cost is at most a limit.
-
-    Exact, by going through the choices and keeping, of all partial networks, those that no other one beats in
-    both probability and cost. Should there be more than `MAX_FRONTIER` of them, costs are rounded up to a
-    fine grid: the result then still keeps the limit.
+def most_probable_within(space: Space, probs: np.ndarray, limits: Sequence[Limit], least: float = 0.0) -> Arch | None:
+    """The most probable arch that keeps every limit: exact, by an integer program.
 
     Args:
         space: what was searched.
         probs: float [choices, ops], 0 for ops that a choice lacks.
-        cost: of each op, same shape.
-        limit: in the cost's unit, fixed part included.
+        limits: to keep.
+        least: of the first limit's bound, the share that the arch uses at least.
 
     Returns:
-        The arch, or None if no network keeps the limit.
+        The arch, or None if there is none.
     """
-    # The cheapest that the choices from each one on can be.
-    allowed = np.arange(probs.shape[1]) < np.array([len(block.ops) for block in space.choices.values()])[:, None]
-    least = np.where(allowed, cost.matrix, np.inf).min(1).astype(np.float64)
-    rest = np.append(np.cumsum(least[::-1])[::-1], 0.0)
-    costs, scores, history = np.array([float(cost.fixed)]), np.zeros(1), []
-    for row in range(len(probs)):
-        ops = np.flatnonzero(allowed[row])
-        total = (costs[:, None] + cost.matrix[row, ops].astype(np.float64)).ravel()
-        score = (scores[:, None] + np.log(np.maximum(probs[row, ops].astype(np.float64), 1e-300))).ravel()
-        keep = _frontier(total, score, limit - rest[row + 1])
-        if not len(keep):
+    if not limits:
+        return most_probable(space, probs)
+    path = _solve(space, np.log(np.maximum(probs.astype(np.float64), 1e-30)), limits, least)
+    return None if path is None else from_path(space, path)
+
+
+def cheapest(space: Space, cost: Cost, limits: Sequence[Limit]) -> Arch | None:
+    """The arch of least cost that keeps every limit, or None if there is none."""
+    path = _solve(space, -cost.matrix.astype(np.float64), limits, 0.0)
+    return None if path is None else from_path(space, path)
+
+
+def samples_within(probs: np.ndarray, limits: Sequence[Limit], least: float, count: int, seed: int) -> np.ndarray:
+    """Different paths drawn by their probability among those that keep every limit and use most of the first.
+
+    Where few do, probabilities are tilted towards costs near the first bound, by the factor exp(-t * cost) with the t
+    that makes that cost expected: paths of equal cost keep their odds.
+
+    Args:
+        probs: float [choices, ops].
+        limits: to keep; without one, plain samples are drawn.
+        least: share of the first limit's bound that a path uses at least.
+        count: paths wanted at most.
+        seed: of the draws.
+
+    Returns:
+        int32 [found, choices], found <= count.
+    """
+    rng = np.random.default_rng(seed)
+    if limits:
+        probs = _tilted(probs, limits[0], 0.5 * (1.0 + least))
+    cumulative, found = np.cumsum(probs, axis=1), {}
+    cumulative /= cumulative[:, -1:]
+    for _ in range(DRAWS):
+        drawn = rng.random((DRAWN, len(probs), 1))
+        paths = np.argmax(cumulative[None] > drawn, axis=2).astype(np.int32)
+        for path in paths[_keeps(paths, limits, least)]:
+            found.setdefault(path.tobytes(), path)
+            if len(found) == count:
+                return np.stack(list(found.values()))
+    return np.stack(list(found.values())) if found else np.zeros((0, len(probs)), np.int32)
+
+
+def _keeps(paths, limits, least):
+    """Which paths [n, choices] keep every limit and use enough of the first: bool [n]."""
+    kept, ops = np.ones(len(paths), bool), np.arange(paths.shape[1])
+    for number, limit in enumerate(limits):
+        costs = limit.cost.fixed + np.sum(limit.cost.matrix.astype(np.float64)[ops, paths], axis=1)
+        kept &= costs <= limit.bound * (1 + 1e-9)
+        if number == 0:
+            kept &= costs >= least * limit.bound
+    return kept
+
+
+def _tilted(probs, limit, share):
+    """Probs times exp(-t * cost), normalised, with t such that the expected cost is a share of the bound."""
+    costs, wanted = limit.cost.matrix.astype(np.float64), share * limit.bound - limit.cost.fixed
+    unit = max(float(costs.max()), 1e-12)
+    low, high = -200.0, 200.0
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        logits = np.where(probs > 0, np.log(np.maximum(probs, 1e-30)) - middle * costs / unit, -np.inf)
+        tilted = np.exp(logits - logits.max(1, keepdims=True))
+        tilted /= tilted.sum(1, keepdims=True)
+        low, high = (middle, high) if np.sum(tilted * costs) > wanted else (low, middle)
+    return tilted
+
+
+def _solve(space, gain, limits, least):
+    """The path of largest summed gain [choices, ops] that keeps every limit, or None."""
+    from scipy import optimize, sparse
+
+    mask = gates.op_mask(space)
+    rows = np.nonzero(mask)[0]
+    one_each = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))))
+    constraints = [optimize.LinearConstraint(one_each, 1, 1)]
+    for number, limit in enumerate(limits):
+        # In shares of what the choices may use, so that the solver's tolerance is one of shares, too.
+        room = limit.bound - limit.cost.fixed
+        if room < 0:
             return None
-        costs, scores = total[keep], score[keep]
-        history.append((keep // len(ops), ops[keep % len(ops)]))
-    index, path = int(np.argmax(scores)), []
-    for parents, chosen in reversed(history):
-        path.append(int(chosen[index]))
-        index = int(parents[index])
-    return from_path(space, path[::-1])
-
-
-def _frontier(costs, scores, limit):
-    """Positions of the partial networks within the limit that are the best for what they cost."""
-    kept = np.flatnonzero(costs <= limit * (1 + 1e-9))
-    for cells in (None, MAX_FRONTIER):
-        prices = costs[kept] if cells is None else np.ceil(costs[kept] / limit * cells)
-        order = kept[np.lexsort((-scores[kept], prices))]
-        best = np.maximum.accumulate(scores[order])
-        improves = np.append(True, scores[order][1:] > best[:-1]) if len(order) else np.zeros(0, bool)
-        if improves.sum() <= MAX_FRONTIER:
-            break
-    return order[improves]
+        low = least * limit.bound - limit.cost.fixed if number == 0 and least else -np.inf
+        unit = room or 1.0
+        constraints.append(optimize.LinearConstraint(limit.cost.matrix[mask].astype(np.float64)[None] / unit,
+                                                     low / unit, room / unit * (1 - 1e-6)))
+    result = optimize.milp(-gain[mask], integrality=np.ones(len(rows)), bounds=optimize.Bounds(0, 1),
+                           constraints=constraints, options={"mip_rel_gap": 0.0, "time_limit": 60.0})
+    if result.x is None:
+        return None
+    chosen = np.full(mask.shape, -1.0)
+    chosen[mask] = result.x
+    path = np.argmax(chosen, axis=1).astype(np.int32)
+    return path if _keeps(path[None], limits, 0.0)[0] else None

@@ -6,9 +6,18 @@ padded entries are masked, so their probability is 0. Everything here is a funct
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
+from pnas_tf.space import Space
+
 ACTIVE_DRAWS = ("even", "softmax")
+
+
+def op_mask(space: Space) -> np.ndarray:
+    """Which entries of an alpha matrix are ops: bool [choices, ops]."""
+    counts = np.array([len(block.ops) for block in space.choices.values()])
+    return np.arange(max(counts)) < counts[:, None]
 
 
 def probabilities(alpha: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -41,6 +41,18 @@ def claim(run_dir: str, flags_text: str) -> None:
         arch.write_text(file, flags_text)
 
 
+def part(run_dir: str, name: str) -> str:
+    """The folder of one goal among several, with the flags of the whole: a run folder of its own for what follows.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    folder = path(run_dir, name)
+    with open(path(run_dir, "run.flags"), encoding="utf-8") as file:
+        arch.write_text(path(folder, "run.flags"), file.read())
+    return folder
+
+
 def read_metrics(run_dir: str) -> list[dict[str, Any]]:
     """The epochs of a search from metrics.jsonl, in order; of one logged twice the later line counts.
 
@@ -162,12 +174,12 @@ def read_flags(path: str) -> dict[str, str]:
 
 
 def parse_flags(text: str) -> dict[str, str]:
-    """Flags by name, from lines such as `--name=value`, `--switch` or `--noswitch`."""
+    """Flags by name, from lines such as `--name=value`, `--switch` or `--noswitch`; of one given twice both values."""
     values = {}
     for line in text.splitlines():
         name, separator, value = line.strip().removeprefix("--").partition("=")
         if line.startswith("--") and not separator:
             name, value = (name[2:], "false") if name.startswith("no") else (name, "true")
         if line.startswith("--"):
-            values[name] = value
+            values[name] = f"{values[name]},{value}" if name in values else value
     return values

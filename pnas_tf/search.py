@@ -8,12 +8,14 @@ inherited.weights.h5 into --run_dir. The same command on the same folder goes on
 
 import dataclasses
 import os
+import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from pnas_tf import arch as arch_lib
-from pnas_tf import latency_table, run_flags, run_folder, schedule, space
+from pnas_tf import latency_table, report, run_flags, run_folder, schedule, space
 from pnas_tf.errors import InputError
 
 # Of what a random network of the space takes: where to aim if no target is given.
@@ -28,7 +30,6 @@ class Method:
     """How alpha learns; the defaults are those of the flags.
 
     Attributes:
-        target_ms: wanted milliseconds, or 0 for `DEFAULT_TARGET`.
         latency_loss: one of `cost.LATENCY_LOSSES`.
         latency_strength: of add_linear.
         arch_update: gradient or reinforce.
@@ -40,27 +41,27 @@ class Method:
         alpha_lr: 0 to scale it to the number of steps.
     """
 
-    target_ms: float = 0.0
     latency_loss: str = "lagrangian"
     latency_strength: float = 0.1
     arch_update: str = "gradient"
     paths: str = "two"
     active_draw: str = "even"
     expected_latency: str = "full"
-    reward: str = "paper"
+    reward: str = "abs"
     reinforce_samples: int = 10
     alpha_lr: float = 0.0
 
 
-def run(*, search_space: space.Space, table: latency_table.LatencyTable, data: Any, plan: schedule.Schedule,
-        run_dir: str, method: Method | None = None, batch_size: int = 256, label_smoothing: float = 0.1,
-        weight_decay: float = 4e-5, recompute: bool = False, precision: str = "float32", devices: Any = None,
-        bn_recalibration_batches: int = 20, seed: int = 0) -> arch_lib.Arch:
-    """Searches, and leaves the result in the run folder.
+def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: schedule.Schedule, run_dir: str,
+        method: Method | None = None, batch_size: int = 256, label_smoothing: float = 0.1, weight_decay: float = 4e-5,
+        recompute: bool = False, precision: str = "float32", devices: Any = None, bn_recalibration_batches: int = 20,
+        seed: int = 0) -> list[arch_lib.Arch]:
+    """Searches, and leaves the results in the run folder.
 
     Args:
         search_space: fits the data.
-        table: covers the space.
+        goals: `limits.Goal`s from `goal`, one network each. With several, the weights are trained once, and each has
+            a folder of its own in the run folder.
         data: from `data.load`.
         plan: phases and learning rates.
         run_dir: claimed already.
@@ -76,44 +77,78 @@ def run(*, search_space: space.Space, table: latency_table.LatencyTable, data: A
         seed: of everything random.
 
     Returns:
-        The found arch, with its costs.
-
-    Raises:
-        InputError: if no network of the space can keep the target.
+        The arch found for each goal, with its costs.
     """
-    from pnas_tf import callbacks, cost, evaluate, replicas, searcher, supernet
+    from pnas_tf import callbacks, evaluate, replicas, searcher, supernet
     from pnas_tf import data as data_lib
 
     supernet.set_graph_optimiser(False)
-    devices = devices or replicas.strategy("none")
-    ms = cost.matrix(search_space, cost.milliseconds(table))
+    devices, method = devices or replicas.strategy("none"), method or Method()
     with devices.scope():
-        net = supernet.Supernet(search_space, seed, recompute, precision)
-        method = _with_target(method or Method(), net, ms, table.target)
-        updater = _updater(method, net, ms, plan)
-        optimizer = searcher.alpha_optimizer(_alpha_lr(method, net, plan))
-    print(f"{data.train.size:,} training and {data.held_out.size:,} held-out images, {plan.steps:,} weight steps, "
-          f"{plan.warmup_steps:,} of them warm-up{_on(devices)}.")
-    model = searcher.Searcher(net, updater, plan, seed=seed, label_smoothing=label_smoothing,
+        net = supernet.Supernet(search_space, seed, recompute, precision, len(goals))
+        updaters = list(_updaters(method, net, goals, plan))
+        optimizer = searcher.alpha_optimizer(_alpha_lr(method, net, plan, len(goals)))
+    print(f"{search_space.name}: {len(search_space.choices)} choices, {search_space.size:.3g} archs, "
+          f"{net.count_weights():,} weights. {data.train.size:,} training and {data.held_out.size:,} held-out images, "
+          f"{plan.steps:,} weight steps, {plan.warmup_steps:,} of them warm-up{_on(devices)}.")
+    model = searcher.Searcher(net, updaters, plan, seed=seed, label_smoothing=label_smoothing,
                               weight_decay=weight_decay)
     model.compile(optimizer)
     done = callbacks.restore_checkpoint(model, run_dir)
     replicas.check_agree(devices, done, f"epochs in {run_dir}")
     if done:
         print(f"Going on after epoch {done} of {plan.epochs}.")
-    if done < plan.epochs:
-        batches = searcher.alternating_batches(data.train, data.held_out, plan, batch_size, seed,
-                                               done * plan.steps_per_epoch, devices)
-        with data_lib.naming_broken_images():
-            scorer = evaluate.PathScorer(net, data.held_out.batches(batch_size).take(VALIDATION_BATCHES))
-            log = callbacks.SearchLog(run_dir, ms, table.target, method.target_ms, _derivation(method, ms), scorer)
+    results = [callbacks.Result(goal, run_dir if len(goals) == 1 else run_folder.part(run_dir, goal.name))
+               for goal in goals]
+    with data_lib.naming_broken_images():
+        scorer = evaluate.PathScorer(net, data.held_out.batches(batch_size).take(VALIDATION_BATCHES))
+        if done < plan.epochs:
+            batches = searcher.alternating_batches(data.train, data.held_out, plan, batch_size, seed,
+                                                   done * plan.steps_per_epoch, devices)
+            log = callbacks.SearchLog(run_dir, results, scorer)
             model.fit(batches, initial_epoch=done, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch,
                       verbose=0, shuffle=False, callbacks=[log] if replicas.is_chief(devices) else [])
-    arch = _derived(net, ms, table, method)
-    if replicas.is_chief(devices):
-        with data_lib.naming_broken_images():
-            arch = _finish(net, arch, data, run_dir, batch_size, bn_recalibration_batches)
-    return arch
+        if not replicas.is_chief(devices):
+            return []
+        return [_finish(net, number, result, scorer, data, batch_size, bn_recalibration_batches, seed)
+                for number, result in enumerate(results)]
+
+
+def goal(search_space: space.Space, table: latency_table.LatencyTable, target_ms: float,
+         bounds: Sequence[tuple[str, float]], keeps_ms: bool) -> Any:
+    """What to look for on the target of a table.
+
+    Args:
+        search_space: fits the data.
+        table: covers the space.
+        target_ms: wanted milliseconds, or 0 for `DEFAULT_TARGET`.
+        bounds: further limits by name, see `limits.ADDITIVE`.
+        keeps_ms: whether the milliseconds are a limit.
+
+    Returns:
+        A `limits.Goal`.
+
+    Raises:
+        InputError: if no network of the space keeps all limits.
+    """
+    from pnas_tf import cost, derive, gates, limits
+
+    ms, mask = cost.matrix(search_space, cost.milliseconds(table)), gates.op_mask(search_space)
+    found = limits.additive(search_space, bounds, table.header.get("dtype", "float32"))
+    random_ms = float(ms.expected((mask / mask.sum(1, keepdims=True)).astype("float32")))
+    cheapest = derive.cheapest(search_space, ms, found)
+    if cheapest is None:
+        raise InputError(f"No network of {search_space.name} keeps {' and '.join(f'{n}<={b:g}' for n, b in bounds)} "
+                         "together, though some keep each. Raise one (--limit).")
+    low = cost.of_arch(cheapest, cost.milliseconds(table))
+    target_ms = target_ms or max(low, DEFAULT_TARGET * random_ms)
+    if keeps_ms and target_ms < low:
+        raise InputError(f"No network of {search_space.name} takes {target_ms:g} ms on {table.target}"
+                         f"{' and keeps the other limits' if bounds else ''}: ask for {low:.4g} to "
+                         f"{ms.range(mask)[1]:.4g} ms (--target_ms).")
+    print(f"{table.target}: {low:.3g} to {ms.range(mask)[1]:.3g} ms, target {target_ms:.3g} ms"
+          + "".join(f", {limit.name} at most {limit.bound:g}" for limit in found) + ".")
+    return limits.Goal(table.target, ms, target_ms, found, keeps_ms)
 
 
 def _on(devices):
@@ -121,64 +156,45 @@ def _on(devices):
     return f", on {count} replicas" if count > 1 else ""
 
 
-def _with_target(method, net, ms, target):
-    low, high = ms.range(net.mask)
-    uniform = net.mask / net.mask.sum(1, keepdims=True)
-    target_ms = method.target_ms or DEFAULT_TARGET * float(ms.expected(uniform.astype("float32")))
-    print(f"{net.space.name}: {len(net.space.choices)} choices, {net.space.size:.3g} archs, {net.count_weights():,} "
-          f"weights; {low:.3g} to {high:.3g} ms on {target}, target {target_ms:.3g} ms.")
-    if method.latency_loss != "none" and target_ms < low:
-        raise InputError(f"No network of {net.space.name} takes {target_ms:g} ms on {target}: "
-                         f"ask for {low:.4g} to {high:.4g} ms (--target_ms).")
-    return dataclasses.replace(method, target_ms=target_ms)
-
-
-def _updater(method, net, ms, plan):
+def _updaters(method, net, goals, plan):
+    """One for each goal; what is compiled of the supernet's passes they share."""
     from pnas_tf import arch_updaters, cost
 
-    if method.arch_update == "reinforce":
-        reward = cost.reward(method.reward, method.target_ms)
-        return arch_updaters.ReinforceUpdater(net, ms, reward, method.reinforce_samples)
-    loss = cost.latency_loss(method.latency_loss, method.target_ms, plan.arch_steps, method.latency_strength)
-    return arch_updaters.GradientUpdater(net, ms, loss, method.paths, method.active_draw, method.expected_latency)
+    arch_steps = max(1, plan.arch_steps // len(goals))
+    shared = arch_updaters.evaluator(net) if method.arch_update == "reinforce" \
+        else arch_updaters.observer(net, method.paths)
+    for goal, alpha in zip(goals, net.alphas, strict=True):
+        limits = [(limit.cost, cost.Lagrangian(limit.bound, arch_steps, one_sided=True, name=limit.name))
+                  for limit in goal.limits]
+        if method.arch_update == "reinforce":
+            reward = cost.reward(method.reward, goal.target_ms)
+            yield arch_updaters.ReinforceUpdater(net, goal.ms, reward, method.reinforce_samples, limits=limits,
+                                                 alpha=alpha, evaluate=shared)
+        else:
+            loss = cost.latency_loss(method.latency_loss, goal.target_ms, arch_steps, method.latency_strength)
+            yield arch_updaters.GradientUpdater(net, goal.ms, loss, method.paths, method.active_draw,
+                                                method.expected_latency, limits=limits, alpha=alpha, observe=shared)
 
 
-def _alpha_lr(method, net, plan):
-    ops = net.mask.shape[1]
+def _alpha_lr(method, net, plan, goals):
+    ops, arch_steps = net.mask.shape[1], plan.arch_steps // goals
     observed = 2 if method.arch_update == "gradient" and method.paths == "two" else ops
-    lr = method.alpha_lr or schedule.alpha_lr(plan.arch_steps, ops, observed)
-    print(f"{plan.arch_steps:,} architecture steps at learning rate {lr:.3g}: an alpha can travel about "
-          f"{schedule.alpha_travel(lr, plan.arch_steps, ops, observed):.1f}.")
+    lr = method.alpha_lr or schedule.alpha_lr(arch_steps, ops, observed)
+    print(f"{arch_steps:,} architecture steps{' for each goal' if goals > 1 else ''} at learning rate {lr:.3g}: an "
+          f"alpha can travel about {schedule.alpha_travel(lr, arch_steps, ops, observed):.1f}.")
     return lr
 
 
-def _derivation(method, ms):
-    from pnas_tf import derive
+def _finish(net, number, result, scorer, data, batch_size, bn_recalibration_batches, seed):
+    """Chooses the network for a goal; writes its arch, its rivals, and its weights from the supernet."""
+    from pnas_tf import evaluate, finalists, network
 
-    def derived(search_space, probs):
-        if method.latency_loss == "none":
-            return derive.most_probable(search_space, probs)
-        return derive.most_probable_within(search_space, probs, ms, method.target_ms)
-
-    return derived
-
-
-def _derived(net, ms, table, method):
-    from pnas_tf import derive
-
-    probs = net.probs().numpy()
-    arch, unlimited = _derivation(method, ms)(net.space, probs), derive.most_probable(net.space, probs)
-    if arch != unlimited:
-        print(f"The most probable op of each choice would take {ms.of_path(net.path(unlimited)):.3g} ms; "
-              "taken is the most probable network within the target.")
-    return arch.with_costs(target=table.target, target_ms=method.target_ms, expected_ms=float(ms.expected(probs)),
-                           table_ms=ms.of_path(net.path(arch)))
-
-
-def _finish(net, arch, data, run_dir, batch_size, bn_recalibration_batches):
-    """Writes the found arch and its network with the supernet's weights."""
-    from pnas_tf import evaluate, network
-
+    goal, probs = result.goal, net.probs(number).numpy()
+    found = finalists.find(net, probs, goal, scorer, seed=seed)
+    finalists.save(run_folder.path(result.folder, "finalists.json"), goal, found)
+    arch = found[0].arch.with_costs(target=goal.target, target_ms=goal.target_ms,
+                                    expected_ms=float(goal.ms.expected(probs)), table_ms=found[0].costs["ms"])
+    print(_said_of(goal, found))
     model = network.build_network(arch)
     net.copy_weights_to(model, arch)
     score = evaluate.network(model, data.held_out.batches(batch_size))
@@ -188,10 +204,21 @@ def _finish(net, arch, data, run_dir, batch_size, bn_recalibration_batches):
         score = evaluate.network(model, data.held_out.batches(batch_size))
         said += f", {score.accuracy:.2%} once batch norm has seen {bn_recalibration_batches} batches"
     print(f"{said}.")
-    model.save_weights(run_folder.path(run_dir, "inherited.weights.h5"))
+    model.save_weights(run_folder.path(result.folder, "inherited.weights.h5"))
     arch = arch.with_costs(params=network.count_params(model), macs=network.count_macs(model))
-    arch.save(run_folder.path(run_dir, "arch.json"))
+    arch.save(run_folder.path(result.folder, "arch.json"))
     return arch
+
+
+def _said_of(goal, found):
+    """Which of the finalists was taken, what the most probable op of each choice would give, and what is suspicious."""
+    best, arg_max = found[0], next((one for one in found if one.how == "arg-max"), found[0])
+    lines = [f"Taken of {len(found)} networks: {best.how}, {best.costs['ms']:.3g} ms on {goal.target}, held-out loss "
+             f"{best.loss:.4f} with inherited weights."]
+    if arg_max is not best:
+        lines.append(f"The most probable op of each choice would take {arg_max.costs['ms']:.3g} ms, held-out loss "
+                     f"{arg_max.loss:.4f}.")
+    return "\n".join(lines)
 
 
 def _define_flags() -> None:
@@ -204,6 +231,10 @@ def _define_flags() -> None:
     flags.DEFINE_integer("held_out_size", 0, "Training images kept for alpha; 0: chosen by the data set's size.", 0)
     flags.DEFINE_string("table", None, "Latency table: a file, or the name of a shipped one.")
     flags.DEFINE_float("target_ms", 0.0, "Wanted milliseconds, never exceeded; 0: 0.75 of a random network's.", 0)
+    flags.DEFINE_list("targets", [], "Several at once, in place of --table and --target_ms: TABLE:MS,TABLE:MS,... One "
+                      "supernet is trained, and a network found for each.")
+    flags.DEFINE_multi_string("limit", [], "A further limit, never exceeded: params<=3e6, macs<=3e8, size_bytes<=4e6 "
+                              "(of the .tflite) or peak_activation_bytes<=5e5; may be repeated.")
     flags.DEFINE_enum("latency_loss", "lagrangian", ["lagrangian", "add_linear", "mul_log", "none"],
                       "How expected latency joins the loss of the architecture step.")
     flags.DEFINE_float("latency_strength", 0.1, "Weight of the latency term of add_linear.", 0)
@@ -213,7 +244,7 @@ def _define_flags() -> None:
                       "Which op of a sampled pair is active: either, or by their probabilities.")
     flags.DEFINE_enum("expected_latency", "full", ["full", "pair"],
                       "Told to the loss: the network's expectation, or that over the sampled pairs alone.")
-    flags.DEFINE_enum("reward", "paper", ["paper", "mnas", "abs"], "What reinforce raises.")
+    flags.DEFINE_enum("reward", "abs", ["paper", "mnas", "abs"], "What reinforce raises.")
     flags.DEFINE_integer("reinforce_samples", 10, "Networks sampled for an update of reinforce.", 1)
     flags.DEFINE_integer("batch_size", 256, "Images a step.", 1)
     flags.DEFINE_integer("warmup_epochs", 40, "Epochs before alpha starts to learn.", 0)
@@ -242,38 +273,68 @@ def _define_flags() -> None:
 def _main() -> None:
     f = flags.FLAGS
     search_space = space.load(f.space).scaled(f.width_mult)
-    if not f.table:
-        raise InputError("Name the latency table of your device: --table=FILE. Make one with "
-                         f"python -m latency.build_table --space={f.space} --measurer=host --output=FILE, or use "
-                         f"a shipped one: {', '.join(latency_table.names()) or 'none'}.")
-    table = latency_table.read(f.table)
+    wanted = [_target(text) for text in f.targets] or [(_table(f.table, f.space), f.target_ms)]
     run_flags.load_tensorflow()
     from pnas_tf import replicas
 
     with replicas.starting_again(f.strategy):
         devices = replicas.strategy(f.strategy, f.replicas)
-        arch = _search(search_space, table, devices)
+        archs = _search(search_space, wanted, devices)
         if not replicas.is_chief(devices):
             print("Done; the first worker has written the results.")
             return
-    costs = arch.costs
-    print(f"\n{arch.draw()}\n\nFound: {costs['params']:,} parameters, {costs['macs']:,} MACs, "
-          f"{costs['table_ms']:.3g} ms by the table of {costs['target']} (target {costs['target_ms']:.3g} ms).\n"
-          f"Results: {os.path.join(f.run_dir, 'arch.json')}\n"
-          f"Next:    python -m pnas_tf.train --run_dir={f.run_dir}")
+    for arch, folder in archs:
+        print(_summary(arch, folder))
 
 
-def _search(search_space, table, devices):
+def _target(text):
+    """Table and milliseconds of TABLE:MS."""
+    name, _, value = text.rpartition(":")
+    try:
+        ms = float(value)
+    except ValueError:
+        ms = 0.0
+    if not name or not 0 < ms < 1e9:
+        raise InputError(f"--targets reads TABLE:MS,TABLE:MS,... with a table's file or name and milliseconds above 0, "
+                         f"got {text[:80]!r}.")
+    return latency_table.read(name), ms
+
+
+def _table(name, space_name):
+    if not name:
+        raise InputError("Name the latency table of your device: --table=FILE. Make one with "
+                         f"python -m latency.build_table --space={space_name} --measurer=host --output=FILE, or use "
+                         f"a shipped one: {', '.join(latency_table.names()) or 'none'}.")
+    return latency_table.read(name)
+
+
+def _summary(arch, folder):
+    costs, where = arch.costs, shlex.quote(folder)
+    said = [f"\n{arch.draw()}\n\nFound: {costs['params']:,} parameters, {costs['macs']:,} MACs, "
+            f"{costs['table_ms']:.3g} ms by the table of {costs['target']} (target {costs['target_ms']:.3g} ms)."]
+    said += [f"Warning: {text}" for text in report.warnings(folder)]
+    return "\n".join([*said, f"Results: {os.path.join(folder, 'arch.json')}",
+                      f"Next:    python -m pnas_tf.train --run_dir={where}"])
+
+
+def _search(search_space, wanted, devices):
     from pnas_tf import data as data_lib
-    from pnas_tf import replicas
+    from pnas_tf import limits, replicas
 
     f = flags.FLAGS
+    bounds = [limits.parse(text) for text in f.limit]
     data = data_lib.load(f.dataset, image_size=f.image_size or search_space.input_size,
                          held_out_size=f.held_out_size or None, seed=f.seed, data_dir=f.data_dir)
     search_space = search_space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
-    table.check_covers(search_space)
-    _warn_classifier(table, search_space)
-    print(_accuracy(table, search_space))
+    search_space = limits.within_peaks(search_space, bounds, [table.header.get("dtype") for table, _ in wanted])
+    goals, additive = [], [(name, bound) for name, bound in bounds if name != limits.PEAK]
+    for table, target_ms in wanted:
+        table.check_covers(search_space)
+        _warn_classifier(table, search_space)
+        print(_accuracy(table, search_space))
+        goals.append(goal(search_space, table, target_ms, additive, f.latency_loss != "none"))
+    if len({one.name for one in goals}) < len(goals):
+        raise InputError("--targets names a table twice with the same milliseconds.")
     batch_size = min(f.batch_size, data.train.size)
     if batch_size < f.batch_size:
         print(f"Batches of {batch_size}: there are no more training images.")
@@ -283,14 +344,16 @@ def _search(search_space, table, devices):
     plan = plan.squeezed(f.max_steps) if f.max_steps else plan
     run_folder.claim(f.run_dir, run_flags.as_text())
     try:
-        return run(search_space=search_space, table=table, data=data, plan=plan, run_dir=f.run_dir,
-                   method=Method(**{field.name: f[field.name].value for field in dataclasses.fields(Method)}),
-                   batch_size=batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
-                   recompute=f.memory == "recompute", precision=f.precision, devices=devices,
-                   bn_recalibration_batches=f.bn_recalibration_batches, seed=f.seed)
+        archs = run(search_space=search_space, goals=goals, data=data, plan=plan, run_dir=f.run_dir,
+                    method=Method(**{field.name: f[field.name].value for field in dataclasses.fields(Method)}),
+                    batch_size=batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
+                    recompute=f.memory == "recompute", precision=f.precision, devices=devices,
+                    bn_recalibration_batches=f.bn_recalibration_batches, seed=f.seed)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on after the last whole epoch.")
         raise
+    folders = [f.run_dir] if len(goals) == 1 else [run_folder.path(f.run_dir, one.name) for one in goals]
+    return list(zip(archs, folders, strict=False))  # another worker than the first has no archs
 
 
 def _accuracy(table, search_space):

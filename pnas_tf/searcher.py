@@ -1,5 +1,7 @@
 """The search as a Keras model: `fit` calls its `train_step`, which alternates weights and architecture."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -19,20 +21,24 @@ class Searcher(keras.Model):
     replica of the strategy in whose scope the supernet was made. The searcher itself is made outside of it, and
     hands each step to the replicas: so Keras' `fit` works under a strategy of several workers, too.
 
+    Where there are several goals, steps take them in turn: a weight step samples its path from one goal's alpha,
+    an architecture step moves one.
+
     Attributes:
         supernet: what is searched.
-        updater: an updater of `arch_updaters`.
+        updaters: of `arch_updaters`, one for each of the supernet's alphas.
         schedule: learning rates and phases.
         step: int32 scalar, weight steps done; kept in checkpoints.
     """
 
-    def __init__(self, supernet: Supernet, updater: keras.layers.Layer, schedule: Schedule, *, seed: int = 0,
+    def __init__(self, supernet: Supernet, updaters: keras.layers.Layer | Sequence[keras.layers.Layer],
+                 schedule: Schedule, *, seed: int = 0,
                  label_smoothing: float = 0.1, momentum: float = 0.9, weight_decay: float = 4e-5):
         """Binds the parts.
 
         Args:
             supernet: what is searched.
-            updater: how alpha learns.
+            updaters: how each alpha learns; a single one, or one for each.
             schedule: learning rates and phases.
             seed: of the sampled paths.
             label_smoothing: in weight steps.
@@ -40,7 +46,8 @@ class Searcher(keras.Model):
             weight_decay: of SGD, on every weight of the sampled ops.
         """
         super().__init__(name="searcher")
-        self.supernet, self.updater, self.schedule = supernet, updater, schedule
+        self.supernet, self.schedule = supernet, schedule
+        self.updaters = list(updaters) if isinstance(updaters, Sequence) else [updaters]
         self._seed, self._label_smoothing = seed, label_smoothing
         self._momentum, self._weight_decay = momentum, weight_decay
         self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
@@ -49,10 +56,16 @@ class Searcher(keras.Model):
         self.built = True
 
     def compile(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """Sets the optimizer of alpha: see `alpha_optimizer`; made in the scope of the supernet's strategy."""
+        """Sets the optimizer of alpha: see `alpha_optimizer`; made in the scope of the supernet's strategy.
+
+        Each further goal gets one of its own, alike.
+        """
         super().compile(optimizer=optimizer, run_eagerly=True)
         with self.supernet.distribute_strategy.scope():
-            optimizer.build([self.supernet.alpha])
+            self.optimizers = [optimizer, *(type(optimizer).from_config(optimizer.get_config())
+                                            for _ in self.updaters[1:])]
+            for one, alpha in zip(self.optimizers, self.supernet.alphas, strict=True):
+                one.build([alpha])
 
     def make_train_function(self, force=False):
         """`fit` hands a step's batch to `train_step` as it is: under a strategy, with the parts of all replicas."""
@@ -70,10 +83,16 @@ class Searcher(keras.Model):
         """
         (images, labels), (held_images, held_labels) = data
         step = int(self.step.value.numpy())
-        logs = self._weight_step_of_all(images, labels, self._path_seed(2 * step),
+        goals = len(self.updaters)
+        logs = self._weight_step_of_all(images, labels, self._path_seed(2 * step), tf.constant(step % goals),
                                         tf.constant(self.schedule.weight_lr(step)))
         if replicas.local(held_images).shape[0]:
-            logs.update(self.updater.update(held_images, held_labels, self._path_seed(2 * step + 1), self.optimizer))
+            seed, done = self._path_seed(2 * step + 1), self.schedule.arch_steps_before(step)
+            if not done:
+                self._calibrate(held_images, held_labels, seed)
+            goal = done % goals
+            found = self.updaters[goal].update(held_images, held_labels, seed, self.optimizers[goal])
+            logs.update(found if goals == 1 else {f"{name}/{goal}": value for name, value in found.items()})
         self.step.assign_add(1)
         for name, value in logs.items():
             total, count = self._sums.get(name, (0.0, 0))
@@ -85,12 +104,22 @@ class Searcher(keras.Model):
         super().reset_metrics()
         self._sums.clear()
 
+    def _calibrate(self, images, labels, seed):
+        """Before the first architecture step: what a change of cost is worth, by what the warm-up has learned."""
+        if any(updater.multipliers and hasattr(updater, "calibrate") for updater in self.updaters):
+            swaps = self.updaters[0].measure_swaps(images, labels, seed)
+            for updater in self.updaters:
+                updater.calibrate(*swaps)
+            scales = ", ".join(f"{float(multiplier.scale.value.numpy()):.3g} ({multiplier.name})"
+                               for updater in self.updaters for multiplier in updater.multipliers)
+            print(f"Multipliers at which cost and accuracy pull alike, in nats: {scales}.", flush=True)
+
     def _path_seed(self, number):
         return tf.constant([self._seed, number], tf.int32)
 
-    def _weight_step(self, images, labels, seed, learning_rate):
+    def _weight_step(self, images, labels, seed, goal, learning_rate):
         net = self.supernet
-        path = gates.sample_path(net.alpha.value, net.mask, seed)
+        path = gates.sample_path(tf.stack([alpha.value for alpha in net.alphas])[goal], net.mask, seed)
         probes = net.probes()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(probes)

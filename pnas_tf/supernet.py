@@ -28,12 +28,14 @@ class Supernet(keras.Model):
     Attributes:
         space: what it was made from.
         mixed_ops: one for each block, stem to head.
-        alpha: float32 [choices, ops], architecture parameters of all choices; unused entries stay 0.
+        alphas: one for each goal that is searched for: float32 [choices, ops], architecture parameters of all
+            choices; unused entries stay 0.
         mask: bool [choices, ops], which entries are used.
         loss_scale: for gradients in float16.
     """
 
-    def __init__(self, space: Space, seed: int = 0, recompute: bool = False, precision: str = "float32", **kwargs):
+    def __init__(self, space: Space, seed: int = 0, recompute: bool = False, precision: str = "float32", goals: int = 1,
+                 **kwargs):
         """Creates all weights.
 
         Args:
@@ -42,6 +44,7 @@ class Supernet(keras.Model):
             recompute: whether gradients run ops a second time instead of keeping what they need: see `MixedOp`.
             precision: one of `PRECISIONS`; what ops compute in. Weights, statistics, gates, alpha and losses are
                 float32 in each.
+            goals: number of alphas.
             **kwargs: of the Keras model.
         """
         super().__init__(name=f"supernet_{space.name}", **kwargs)
@@ -51,11 +54,11 @@ class Supernet(keras.Model):
         self.loss_scale = LossScale(self._precision)
         shapes = space.input_shapes()
         self.mixed_ops = [MixedOp(block, shapes[block.name], recompute) for block in space.all_blocks]
-        counts = [len(block.ops) for block in space.choices.values()]
-        self.mask = np.arange(max(counts)) < np.array(counts)[:, None]
+        self.mask = gates.op_mask(space)
         start = 1e-3 * np.random.default_rng(seed).standard_normal(self.mask.shape) * self.mask
-        self.alpha = self.add_weight(name="alpha", shape=self.mask.shape, dtype="float32", trainable=False,
-                                     initializer=lambda shape, dtype: start.astype("float32"))
+        self.alphas = [self.add_weight(name="alpha", shape=self.mask.shape, dtype="float32", trainable=False,
+                                       initializer=lambda shape, dtype: start.astype("float32"))
+                       for _ in range(goals)]
         self._positions = {name: row for row, name in enumerate(space.choices)}
         self.built = True
 
@@ -64,9 +67,14 @@ class Supernet(keras.Model):
         path = self.best_path() if path is None else path
         return self._thread(images, lambda op, x, row: op.run_path(x, None if row is None else path[row]))
 
-    def probs(self) -> tf.Tensor:
-        """Probabilities of the ops, float32 [choices, ops]."""
-        return gates.probabilities(self.alpha.value, self.mask)
+    @property
+    def alpha(self) -> keras.Variable:
+        """The alpha of the first goal."""
+        return self.alphas[0]
+
+    def probs(self, goal: int = 0) -> tf.Tensor:
+        """Probabilities of the ops for a goal, float32 [choices, ops]."""
+        return gates.probabilities(self.alphas[goal].value, self.mask)
 
     def best_path(self) -> tf.Tensor:
         """The most probable op of each choice, int32 [choices]."""

@@ -104,3 +104,11 @@ def test_classifier_of_other_classes_is_priced_by_the_next_larger():
                                             ("abs", 0.7 - 0.07 * 0.25)])
 def test_rewards_are_the_published_forms(name, expected):
     assert float(cost.reward(name, 80.0)(tf.constant(0.7), tf.constant(100.0))) == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_sided_multiplier_rests_below_the_bound():
+    loss = cost.Lagrangian(1.0, arch_steps=100, one_sided=True)
+    assert float(loss(tf.constant(2.0), tf.constant(0.5))) == 2.0
+    assert float(loss.multiplier.numpy()) == 0.0
+    assert float(loss(tf.constant(2.0), tf.constant(1.5))) > 2.0
+    assert float(loss.multiplier.numpy()) > 0.0

@@ -5,58 +5,104 @@ import itertools
 import numpy as np
 import pytest
 
-from pnas_tf import cost, derive, space
+from pnas_tf import cost, derive, gates, space
+from pnas_tf.limits import Limit
 
 SMALL = space.mb_space("small", input_size=8, num_classes=4, stem=space.Block("stem", ("conv_k3",), 8),
                        first=space.Block("b00", ("mb_k3_e1",), 8), widths=(8, 16), cells=(2, 2), strides=(1, 2), mix=16)
 COUNTS = [len(block.ops) for block in SMALL.choices.values()]
+PATHS = np.array(list(itertools.product(*map(range, COUNTS))))
 
 
 def problem(seed):
+    """Probabilities, milliseconds and a second cost, made up."""
     rng = np.random.default_rng(seed)
-    mask = np.arange(7) < np.array(COUNTS)[:, None]
+    mask = gates.op_mask(SMALL)
     probs = rng.dirichlet(np.full(7, 0.5), size=4) * mask
-    return probs / probs.sum(1, keepdims=True), cost.Cost((rng.uniform(0, 1, (4, 7)) * mask).astype(np.float32), 0.3)
+    costs = [cost.Cost((rng.uniform(0, 1, (4, 7)) * mask).astype(np.float32), fixed) for fixed in (0.3, 2.0)]
+    return probs / probs.sum(1, keepdims=True), *costs
+
+
+def costs_of(one):
+    return one.fixed + one.matrix.astype(np.float64)[np.arange(4), PATHS].sum(1)
+
+
+def log_probs_of(probs):
+    return np.log(np.maximum(probs[np.arange(4), PATHS], 1e-30)).sum(1)
+
+
+def path_of(arch):
+    return tuple(block.ops.index(arch.ops[name]) for name, block in SMALL.choices.items())
+
+
+def best(values, allowed):
+    return tuple(PATHS[allowed][np.argmax(values[allowed])]) if allowed.any() else None
 
 
 def test_most_probable_takes_each_largest():
-    probs, _ = problem(0)
-    arch = derive.most_probable(SMALL, probs)
-    assert [block.ops.index(arch.ops[name]) for name, block in SMALL.choices.items()] == list(probs.argmax(1))
+    probs, *_ = problem(0)
+    assert path_of(derive.most_probable(SMALL, probs)) == tuple(probs.argmax(1))
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("limit", [0.7, 1.2, 2.0, 9.0])
-def test_within_a_limit_it_is_the_best_of_all(seed, limit):
-    probs, ms = problem(seed)
-    best, best_score = None, -np.inf
-    for path in itertools.product(*map(range, COUNTS)):
-        if ms.of_path(np.array(path)) <= limit:
-            score = sum(np.log(max(p[i], 1e-300)) for p, i in zip(probs, path, strict=True))
-            if score > best_score:
-                best, best_score = path, score
-    found = derive.most_probable_within(SMALL, probs, ms, limit)
-    if best is None:
-        assert found is None
-    else:
-        assert tuple(block.ops.index(found.ops[name]) for name, block in SMALL.choices.items()) == best
+@pytest.mark.parametrize("bound", [0.7, 1.2, 2.0, 9.0])
+@pytest.mark.parametrize("least", [0.0, 0.97])
+def test_within_a_limit_it_is_the_best_of_all(seed, bound, least):
+    probs, ms, _ = problem(seed)
+    found = derive.most_probable_within(SMALL, probs, [Limit("ms", ms, bound)], least)
+    used = costs_of(ms)
+    expected = best(log_probs_of(probs), (used <= bound) & (used >= least * bound))
+    assert (path_of(found) if found else None) == expected
 
 
-def test_a_coarse_grid_still_keeps_the_limit(monkeypatch):
-    monkeypatch.setattr(derive, "MAX_FRONTIER", 3)
+@pytest.mark.parametrize("seed", range(6))
+def test_within_two_limits_it_is_the_best_of_all(seed):
+    probs, ms, other = problem(seed)
+    found = derive.most_probable_within(SMALL, probs, [Limit("ms", ms, 1.9), Limit("params", other, 3.9)])
+    assert path_of(found) == best(log_probs_of(probs), (costs_of(ms) <= 1.9) & (costs_of(other) <= 3.9))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_cheapest_is_the_cheapest_of_all_that_keep_the_limits(seed):
+    _, ms, other = problem(seed)
+    found = derive.cheapest(SMALL, ms, [Limit("params", other, 2.8)])
+    assert path_of(found) == best(-costs_of(ms), costs_of(other) <= 2.8)
+    assert derive.cheapest(SMALL, ms, [Limit("params", other, 2.0)]) is None
+
+
+def test_samples_keep_every_limit_and_use_most_of_the_first():
     for seed in range(6):
-        probs, ms = problem(seed)
-        found = derive.most_probable_within(SMALL, probs, ms, 1.5)
-        path = np.array([block.ops.index(found.ops[name]) for name, block in SMALL.choices.items()])
-        assert ms.of_path(path) <= 1.5
+        probs, ms, other = problem(seed)
+        limits = [Limit("ms", ms, 1.9), Limit("params", other, 4.2)]
+        allowed = (costs_of(ms) <= 1.9) & (costs_of(ms) >= 0.9 * 1.9) & (costs_of(other) <= 4.2)
+        found = [tuple(path) for path in derive.samples_within(probs, limits, 0.9, 64, seed)]
+        assert len(set(found)) == len(found) <= 64
+        assert set(found) <= {tuple(path) for path in PATHS[allowed]}
+        assert found or not allowed.any()
 
 
-def test_large_space_is_quick_enough_to_be_exact():
+def test_tilting_keeps_the_odds_of_networks_of_equal_cost():
+    """Of two networks that cost the same, the one that is twice as probable is drawn twice as often."""
+    probs, ms = problem(1)[0], cost.Cost(np.where(gates.op_mask(SMALL), 0.25, 0).astype(np.float32), 0.0)
+    probs = probs.copy()
+    probs[0] = [0.5, 0.25, 0.25, 0, 0, 0, 0]
+    tilted = derive._tilted(probs, Limit("ms", ms, 0.8), 0.99)
+    np.testing.assert_allclose(tilted, probs, atol=1e-6)
+
+
+def test_large_space_is_solved_exactly_and_keeps_the_limit():
     imagenet = space.SPACES["proxyless_imagenet"]
-    rng = np.random.default_rng(0)
-    mask = np.arange(7) < np.array([len(block.ops) for block in imagenet.choices.values()])[:, None]
+    rng, mask = np.random.default_rng(0), gates.op_mask(imagenet)
     probs = rng.dirichlet(np.ones(7), size=21) * mask
     ms = cost.Cost((rng.uniform(0, 4, (21, 7)) * mask).astype(np.float32), 5.0)
-    found = derive.most_probable_within(imagenet, probs, ms, 30.0)
+    found = derive.most_probable_within(imagenet, probs, [Limit("ms", ms, 30.0)], 0.99)
     path = np.array([block.ops.index(found.ops[name]) for name, block in imagenet.choices.items()])
-    assert ms.of_path(path) <= 30.0 + 1e-3
+    assert 0.99 * 30 <= ms.of_path(path) <= 30.0
+    # No exchange of two ops makes it more probable within the limit.
+    score = np.log(np.maximum(probs, 1e-30))
+    for (a, i), (b, j) in itertools.product(np.argwhere(mask), repeat=2):
+        if a < b:
+            other = path.copy()
+            other[[a, b]] = i, j
+            if 0.99 * 30 <= ms.of_path(other) <= 30.0 - 1e-4:
+                assert score[np.arange(21), other].sum() <= score[np.arange(21), path].sum() + 1e-6

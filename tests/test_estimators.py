@@ -452,3 +452,64 @@ def test_benchmark_runs_on_the_embedded_data_and_reads_its_supernet_again(tmp_pa
     assert (tmp_path / "q.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / "q.json").stat().st_size > 1000
     other = subprocess.run([*command, "--width_mult=0.5"], capture_output=True, text=True)
     assert other.returncode == 1 and "not the weights of supernet quickstart" in other.stderr
+
+
+@pytest.mark.parametrize("paths", arch_updaters.PATHS)
+def test_measured_swaps_are_the_mean_of_both_sides(net, batch, gate_gradients, paths):
+    """Against the gate gradients of every path: all choices swap at once, there and back."""
+    net.alpha.assign(ALPHA)
+    pairs, changes = arch_updaters.GradientUpdater(net, MS, cost.no_latency(), paths).measure_swaps(
+        *batch, tf.constant([3, 4]), draws=6)
+    assert pairs.shape == (6, 2, 2) and changes.shape == (6, 2)
+    for (first, second), change in zip(pairs, changes, strict=True):
+        (a, b), (c, d) = first, second
+        there, back = gate_gradients[a, c], gate_gradients[b, d]
+        expected = [0.5 * ((there[0, b] - there[0, a]) - (back[0, a] - back[0, b])),
+                    0.5 * ((there[1, d] - there[1, c]) - (back[1, c] - back[1, d]))]
+        np.testing.assert_allclose(change, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_multiplier_is_scaled_to_where_a_typical_swap_weighs_alike(net):
+    loss, other = cost.Lagrangian(2.0, 100, name="ms"), cost.Lagrangian(50.0, 100, one_sided=True, name="params")
+    params = cost.Cost(10 * MS.matrix, 0.0)
+    updater = arch_updaters.GradientUpdater(net, MS, loss, limits=[(params, other)])
+    pairs, changes = np.array([[[0, 1], [0, 1]], [[2, 0], [1, 2]], [[1, 2], [2, 0]]]), \
+        np.array([[0.01, -0.03], [0.02, 0.05], [-0.02, 0.01]])
+    updater.calibrate(pairs, changes)
+    differences = [abs(MS.matrix[c, b] - MS.matrix[c, a]) for both in pairs for c, (a, b) in enumerate(both)]
+    assert float(loss.scale.numpy()) == pytest.approx(0.02 / (np.median(differences) / 2.0), rel=1e-5)
+    assert float(other.scale.numpy()) == pytest.approx(0.02 / (10 * np.median(differences) / 50.0), rel=1e-5)
+
+
+def test_limits_join_the_gradient_by_their_multipliers(net, batch):
+    """The gradient of ms and of a limit, each times its multiplier: against finite differences."""
+    net.alpha.assign(ALPHA)
+    params = cost.Cost(MS.matrix[:, ::-1].copy(), 1.0)
+    limit = cost.Lagrangian(2.0, 1000, one_sided=True, name="params")
+    limit.multiplier.assign(5.0)
+    receiver = Receiver()
+    updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: 0.0 * ce + 3.0 * ms, "all", "softmax",
+                                            limits=[(params, limit)])
+    updater.update(*batch, tf.constant([1, 2]), receiver)
+
+    def of(one):
+        return exact_gradient({path: one.of_path(np.array(path)) for path in PATHS})
+
+    expected = float(params.expected(tf.constant(PROBS, tf.float32)))
+    strength = 5.0 + 2.0 * 0.015 * (expected / 2.0 - 1.0)
+    np.testing.assert_allclose(receiver.gradient.numpy(), 3.0 * of(MS) + strength / 2.0 * of(params), atol=2e-4)
+
+
+def test_each_goal_has_its_own_alpha(batch):
+    """Two goals in one supernet: what a step of one moves, the other does not feel; both start alike."""
+    both = supernet.Supernet(TINY, seed=1, goals=2)
+    first, second = (alpha.numpy() for alpha in both.alphas)
+    np.testing.assert_array_equal(first, second)
+    observe = arch_updaters.observer(both)
+    updaters = [arch_updaters.GradientUpdater(both, MS, cost.no_latency(), alpha=alpha, observe=observe)
+                for alpha in both.alphas]
+    optimizer = keras.optimizers.Adam(0.1, beta_1=0.0)
+    optimizer.build([both.alphas[1]])
+    updaters[1].update(*batch, tf.constant([1, 2]), optimizer)
+    np.testing.assert_array_equal(both.alphas[0].numpy(), first)
+    assert not np.array_equal(both.alphas[1].numpy(), second)

@@ -1,5 +1,7 @@
 """The search command, from flags to files: runs, resumes, refuses."""
 
+import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from pnas_tf import arch, latency_table, network, run_folder, space
+from pnas_tf.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 TINY = space.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
@@ -84,6 +87,54 @@ def test_search_says_what_is_known_of_its_table(finished, files, tmp_path):
     (tmp_path / "known.jsonl").write_text("\n".join([json.dumps(head), *lines[1:]]) + "\n")
     result = run(command(files, tmp_path / "run", f"--table={tmp_path}/known.jsonl", "--max_steps=4"))
     assert "predicted 93% of whole networks within 5 % and 100% within 10 %, RMSE 2.1% of the mean" in result.stdout
+
+
+def test_the_network_delivered_is_the_best_finalist(finished):
+    """Every limit kept, most of the target used, the lowest held-out loss of those; the arg-max beside it."""
+    run_dir, result = finished
+    found, facts = arch.load(str(run_dir / "arch.json")), json.loads((run_dir / "finalists.json").read_text())
+    target_ms, finalists = facts["limits"]["ms"], facts["finalists"]
+    assert finalists[0]["ops"] == found.ops and found.costs["table_ms"] <= target_ms * (1 + 1e-6)
+    eligible = [one for one in finalists if one["eligible"]]
+    assert finalists[0]["loss"] == min(one["loss"] for one in eligible)
+    assert len({json.dumps(one["ops"]) for one in finalists}) == len(finalists)
+    hows = [one["how"] for one in finalists]
+    assert "most probable within the limits" in hows and hows.count("arg-max") <= 1
+    assert "Taken of" in result.stdout
+    lines = run_folder.read_metrics(str(run_dir))
+    assert "random_accuracy_sd" in lines[0] and "multiplier_ms" in lines[-1]
+
+
+def test_further_limits_are_kept(files, tmp_path):
+    result = run(command(files, tmp_path / "run", "--limit=params<=3000", "--limit=macs<=1.2e5", "--target_ms=0.36"))
+    assert result.returncode == 0, result.stderr
+    costs = arch.load(str(tmp_path / "run" / "arch.json")).costs
+    assert costs["params"] <= 3000 and costs["macs"] <= 1.2e5 and costs["table_ms"] <= 0.36
+    line = run_folder.read_metrics(str(tmp_path / "run"))[-1]
+    assert {"multiplier_ms", "multiplier_params", "multiplier_macs", "expected_params", "expected_macs"} <= set(line)
+
+
+def test_several_targets_from_one_supernet(files, tmp_path):
+    """Each target's folder is a run folder: resumed, trained and reported on like one."""
+    text = (files / "table.jsonl").read_text().replace('"test"', '"other"')
+    (tmp_path / "other.jsonl").write_text(text)
+    targets = f"--targets={files}/table.jsonl:0.3,{tmp_path}/other.jsonl:0.35"
+    result = run(command(files, tmp_path / "run", targets, "--table="))
+    assert result.returncode == 0, result.stderr
+    assert "test: expected" in result.stdout and "other: expected" in result.stdout
+    for name, target_ms in (("test_0.3ms", 0.3), ("other_0.35ms", 0.35)):
+        folder = tmp_path / "run" / name
+        found = arch.load(str(folder / "arch.json"))
+        assert found.costs["table_ms"] <= target_ms and found.costs["target"] == name.split("_")[0]
+        lines = run_folder.read_metrics(str(folder))
+        assert [line["epoch"] for line in lines] == [0, 1, 2, 3] and lines[-1]["held_out_loss"] > 0
+        network.build_network(found).load_weights(folder / "inherited.weights.h5")
+    before = (tmp_path / "run" / "test_0.3ms" / "arch.json").read_bytes()
+    again = run(command(files, tmp_path / "run", targets, "--table="))
+    assert again.returncode == 0 and "Going on after epoch 4 of 4" in again.stdout
+    assert (tmp_path / "run" / "test_0.3ms" / "arch.json").read_bytes() == before
+    trained = run(command(None, tmp_path / "run" / "other_0.35ms", "--epochs=1", module="pnas_tf.train"))
+    assert trained.returncode == 0, trained.stderr
 
 
 def test_search_is_quiet(finished):
@@ -160,6 +211,21 @@ def test_train_writes_a_model_that_loads_anywhere(finished, tmp_path, init):
     assert accuracy == pytest.approx(facts["test_accuracy"], abs=1e-3)
 
 
+def test_limits_that_exclude_each_other_state_what_is_left():
+    """Where the quick ops are the heavy ones: both limits are possible, but not together."""
+    from pnas_tf import search
+
+    heavy = {key: network.count_params(network.build_op(key)) for _, key in TINY.op_keys()}
+    rows = {key: latency_table.row(key, median_ms=1e3 / params) for key, params in heavy.items()}
+    table = latency_table.LatencyTable("t", {"target": "test"}, rows, {})
+    free = search.goal(TINY, table, 0.0, [], True)
+    low = min(free.ms.of_path(np.array(path)) for path in itertools.product(range(6), repeat=2))
+    with pytest.raises(InputError, match="and keeps the other limits: ask for"):
+        search.goal(dataclasses.replace(TINY, blocks=tuple(
+            dataclasses.replace(block, ops=tuple(op for op in block.ops if op != "zero")) for block in TINY.blocks)),
+            table, 1.01 * low, [("params", 2500)], True)
+
+
 def table_without(files, tmp_path, op):
     lines = (files / "table.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "short.jsonl").write_text("".join(line for line in lines if f'"{op}"' not in line))
@@ -173,7 +239,12 @@ BAD = {
     "missing folder": (["--dataset=folder:/no/such/place"], "/no/such/place"),
     "missing table": (["--table=/no/table.jsonl"], "No latency table at /no/table.jsonl"),
     "no table": (["--table="], "--table=FILE"),
-    "impossible target": (["--target_ms=0.00001"], "--target_ms"),
+    "impossible target": (["--target_ms=0.00001"], "ask for 0.22"),
+    "impossible limit": (["--limit=params<=100"], "keeps params<=100: they have"),
+    "impossible peak": (["--limit=peak_activation_bytes<=10"], "block stem alone needs"),
+    "no limit": (["--limit=weight<5"], "NAME<=NUMBER"),
+    "no milliseconds": (["--targets=table.jsonl"], "TABLE:MS"),
+    "same goal twice": (["--targets={files}/table.jsonl:0.5,{files}/table.jsonl:0.5"], "twice"),
     "no such devices": (["--strategy=mirrored"], "--replicas=N"),
     "uneven shares": (["--strategy=mirrored", "--replicas=3"], "multiple of 3"),
     "logarithm of little": (["--latency_loss=mul_log", "--target_ms=0.3"], "add_linear"),
@@ -185,7 +256,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_no_folder(files, tmp_path, case):
     more, expected = BAD[case]
-    result = run(command(files, tmp_path / "run", *more))
+    result = run(command(files, tmp_path / "run", *(flag.format(files=files) for flag in more)))
     assert result.returncode != 0
     assert expected in result.stderr
     assert "Traceback" not in result.stderr
