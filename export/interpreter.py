@@ -91,7 +91,7 @@ def run(interpreter: Any, images: np.ndarray) -> np.ndarray:
     Returns:
         float32 [images, classes]; quantised models get and give what their scales and zero points say.
     """
-    read, write = _reader(interpreter), _writer(interpreter)
+    read, write = _reader(interpreter), _writer(interpreter, interpreter.get_input_details()[0])
     size = int(interpreter.get_input_details()[0]["shape"][0])
     logits = []
     for start in range(0, len(images), size):
@@ -103,20 +103,20 @@ def run(interpreter: Any, images: np.ndarray) -> np.ndarray:
 
 
 def subject(interpreter: Any, seed: int = 0) -> tuple[Callable[[], None], Callable[[], None]]:
-    """What to time: (invoke, feed), where `feed` writes the same random input again."""
-    details = interpreter.get_input_details()[0]
-    write, rng = _writer(interpreter), np.random.default_rng(seed)
-    sample = rng.standard_normal(details["shape"], np.float32)
+    """What to time: (invoke, feed), where `feed` writes the same random inputs again."""
+    rng = np.random.default_rng(seed)
+    samples = [(_writer(interpreter, details), rng.standard_normal(details["shape"], np.float32))
+               for details in interpreter.get_input_details()]
 
     def feed():
-        write(sample)
+        for write, sample in samples:
+            write(sample)
 
     feed()
     return interpreter.invoke, feed
 
 
-def _writer(interpreter):
-    details = interpreter.get_input_details()[0]
+def _writer(interpreter, details):
     scale, zero_point = details["quantization"]
 
     def write(x):

@@ -9,17 +9,16 @@ import dataclasses
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from export import flatbuffer
 from pnas_tf.errors import InputError
 
 BUFFER_NAME = "TFLITE_METADATA"
 LABEL_FILE = "labels.txt"
-MODEL_IDENTIFIER, METADATA_IDENTIFIER = b"TFL3", b"M001"
+METADATA_IDENTIFIER = b"M001"
 PARSER_VERSION = "1.0.0"
-BUFFER_ALIGNMENT = 16  # as the TFLite schema asks (force_align): kernels read weights where they lie
 
 # Numbers of the schema: members of its enums and unions.
 _AXIS_LABELS = 2
@@ -100,19 +99,16 @@ def build(info: Info) -> bytes:
 
 def attach(content: bytes, metadata: bytes) -> bytes:
     """Puts a metadata buffer into a model; weights keep their alignment."""
-    import flatbuffers
     from tensorflow.lite.python import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = flatbuffer.unpack(content)
     model.metadata = [entry for entry in model.metadata or [] if entry.name != BUFFER_NAME.encode()]
-    entry = schema.MetadataT()
+    entry, buffer = schema.MetadataT(), schema.BufferT()
     entry.name, entry.buffer = BUFFER_NAME, len(model.buffers)
+    buffer.data = np.frombuffer(metadata, np.uint8)
     model.metadata.append(entry)
-    model.buffers = [_AlignedBuffer(schema, buffer.data) for buffer in model.buffers]
-    model.buffers.append(_AlignedBuffer(schema, np.frombuffer(metadata, np.uint8)))
-    builder = flatbuffers.Builder(len(content) + len(metadata) + 4096)
-    builder.Finish(model.Pack(builder), MODEL_IDENTIFIER)
-    return bytes(builder.Output())
+    model.buffers.append(buffer)
+    return flatbuffer.pack(model)
 
 
 def pack(content: bytes, files: Mapping[str, bytes]) -> bytes:
@@ -135,25 +131,6 @@ def read_labels(path: str) -> list[str]:
             return archive.read(LABEL_FILE).decode().splitlines()
     except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
         raise InputError(f"{path}: no {LABEL_FILE} in it. Export it again: python -m export.tflite") from None
-
-
-class _AlignedBuffer:
-    """In place of the schema's BufferT, which packs data without the alignment that the schema asks for."""
-
-    def __init__(self, schema: Any, data: Any):
-        self._schema, self._data = schema, None if data is None else np.asarray(data, np.uint8).tobytes()
-
-    def Pack(self, builder: Any) -> int:
-        if self._data is not None:
-            size = len(self._data)
-            builder.StartVector(1, size, BUFFER_ALIGNMENT)
-            builder.head = builder.head - size
-            builder.Bytes[builder.head:builder.head + size] = self._data
-            data = builder.EndVector()
-        self._schema.BufferStart(builder)
-        if self._data is not None:
-            self._schema.BufferAddData(builder, data)
-        return self._schema.BufferEnd(builder)
 
 
 def _table(b, *, offset=None, uint32=None, uint8=None, int8=None):

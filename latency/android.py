@@ -10,6 +10,7 @@ from typing import Any
 
 from export import convert
 from latency import adb, phone_queue, phone_worker
+from latency.benchmark_output import Benchmark, OpTime
 from latency.phone import BenchmarkError, Facts, Phone, cpu_mask, sha256
 from pnas_tf.errors import InputError
 from pnas_tf.space import OpKey
@@ -119,6 +120,20 @@ class Android:
             yield from phone_queue.measure(workers, models, anchor, self._stopped, self._pace.max_drift)
         finally:
             self._stopped.clear()
+
+    def profile(self, content: bytes) -> tuple[Benchmark, list[OpTime]]:
+        """Times a `.tflite` as a whole, and then each of its operators, on the first phone.
+
+        Raises:
+            InputError: if that cannot be done.
+        """
+        phones, *_ = self._ready
+        try:
+            with phone_worker.files({"profiled.tflite": content}) as paths:
+                phones[0].push(paths)
+            return phones[0].time("profiled.tflite"), phones[0].profile("profiled.tflite")
+        except (BenchmarkError, adb.DeviceError) as error:
+            raise InputError(f"{phones[0].serial}: {error}.") from None
 
     @functools.cached_property
     def _ready(self) -> tuple[list[Phone], Facts, str, str | None]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from latency import adb, benchmark_output
 from latency.adb import CommandError, DeviceError
-from latency.benchmark_output import Benchmark, clean, excerpt
+from latency.benchmark_output import Benchmark, OpTime, clean, excerpt
 
 # The place that an Android shell may write to and run programs from.
 FOLDER = "/data/local/tmp/pnas_tf"
@@ -205,7 +205,25 @@ class Phone:
             BenchmarkError: if there is no number that means what was asked for.
             DeviceError: if the phone is lost.
         """
-        run = shlex.join([self._binary, f"--graph={MODELS}/{file_name}", *self._options])
+        return self._timing(self._run(file_name))
+
+    def profile(self, file_name: str) -> list[OpTime]:
+        """Operators of a model that was pushed, in order of execution, in one run of the tool that times each.
+
+        Raises:
+            BenchmarkError: if there is no profile, or it was not run as asked for.
+            DeviceError: if the phone is lost.
+        """
+        output = self._run(file_name, "--enable_op_profiling=true")
+        self._timing(output)  # shows that it ran as asked for
+        try:
+            return benchmark_output.op_profile(output)
+        except benchmark_output.NoTimingError as error:
+            raise BenchmarkError(str(error)) from None
+
+    def _run(self, file_name, *options):
+        """What the tool prints."""
+        run = shlex.join([self._binary, f"--graph={MODELS}/{file_name}", *self._options, *options])
         # The process gets the number of its shell, which is kept so that it can be ended.
         command = "sh -c " + shlex.quote(f"echo $$ > {FOLDER}/pid; exec {self._taskset}{run}")
         try:
@@ -217,11 +235,14 @@ class Phone:
             what = {126: " (is it for another processor?)", 127: " (is something missing on the phone?)"}
             raise BenchmarkError(f"benchmark_model ended with {result.code}{what.get(result.code, '')}: "
                                  f"{excerpt(result.output)}")
+        return result.output
+
+    def _timing(self, output):
         try:
-            found = benchmark_output.parse(result.output)
+            found = benchmark_output.parse(output)
         except benchmark_output.NoTimingError as error:
             raise BenchmarkError(str(error)) from None
-        self._check(found, result.output)
+        self._check(found, output)
         return found
 
     def _check(self, found, output):

@@ -32,13 +32,15 @@ _INK, _LINE, _MUTED, _SHADE = "#000001", "#000002", "#000003", "#000006"
 _SERIES = ("#000004", "#000005")
 _DASHES = ("-", (0, (5, 2)))
 
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "pnas_tf", "text.parse_math": False, "font.size": 11,
     "text.color": _INK, "axes.edgecolor": _LINE, "axes.labelcolor": _MUTED, "axes.linewidth": 1,
     "xtick.color": _LINE, "ytick.color": _LINE, "xtick.labelcolor": _MUTED, "ytick.labelcolor": _MUTED,
     "axes.spines.top": False, "axes.spines.right": False, "grid.color": _LINE, "grid.linewidth": 0.6,
     "legend.frameon": False, "legend.labelcolor": _INK, "figure.facecolor": "none", "axes.facecolor": "none",
 }
+# The same of files of their own, in plain colours.
+FILE_STYLE = {"svg.hashsalt": "pnas_tf", "text.parse_math": False}
 
 
 def number(value: Any) -> float | None:
@@ -143,7 +145,7 @@ def line_chart(name: str, lines: Sequence[Line], *, x_label: str = "epoch", leve
     lines = [line for line in lines if any(value is not None for value in line.y)]
     if not lines:
         return ""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.1), layout="constrained")
         axes = figure.add_subplot()
         if shaded:
@@ -166,7 +168,7 @@ def line_chart(name: str, lines: Sequence[Line], *, x_label: str = "epoch", leve
             axes.set_ylim(bottom=0)
         if len(axes.get_legend_handles_labels()[0]) > 1:
             figure.legend(loc="outside upper left", ncols=4, handlelength=1.6, columnspacing=1.4, borderpad=0)
-        return _inline(figure, name)
+        return inline(figure, name)
 
 
 def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, title: str) -> str:
@@ -183,7 +185,7 @@ def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, titl
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"svg.hashsalt": "pnas_tf", "text.parse_math": False}):
+    with matplotlib.rc_context(FILE_STYLE):
         figure = Figure(figsize=(5, 5), layout="constrained")
         axes = figure.add_subplot()
         ends = [0.9 * min(*measured_ms, *predicted_ms), 1.1 * max(*measured_ms, *predicted_ms)]
@@ -195,12 +197,17 @@ def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, titl
         axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="measured, ms", ylabel="predicted by the table, ms",
                  title=title)
         axes.legend(frameon=False)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-        return buffer.getvalue()
+        return as_file(figure)
 
 
-def _inline(figure, name: str) -> str:
+def as_file(figure) -> str:
+    """A figure as the contents of an SVG file; the same figure gives the same text."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def inline(figure, name: str) -> str:
     """A figure as an SVG element for a page: the page's colours, ids of its own, no metadata."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -2,8 +2,8 @@
 
     python -m pnas_tf.report --run_dir=runs/quickstart
 
-It shows what lies in the run folder (arch.json, metrics.jsonl, train.json, <mode>.json, run.flags) and
-leaves out what is not there yet, so it may be written at any time during a run.
+It shows what lies in the run folder (arch.json, metrics.jsonl, train.json, <mode>.json, <mode>.profile.json, run.flags)
+and leaves out what is not there yet, so it may be written at any time during a run.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ from typing import Any
 
 from absl import flags
 
-from pnas_tf import __version__, plots, run_flags, run_folder
+from pnas_tf import __version__, op_profile, plots, run_flags, run_folder
 from pnas_tf import arch as arch_lib
 from pnas_tf import space as space_lib
 from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
 from pnas_tf.plots import number
 
-MODES = ("float32", "float16", "int8", "int8_qat")
+MODES = ("float32", "float16", "dynamic", "int8", "int8_qat")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Facts:
         train: train.json, or {}.
         exports: the <mode>.json there are.
         flags: flags of the search by name, or {}.
+        profiles: the <mode>.profile.json there are, by mode.
     """
 
     run_dir: str
@@ -45,6 +46,7 @@ class Facts:
     train: dict[str, Any]
     exports: list[dict[str, Any]]
     flags: dict[str, str]
+    profiles: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def cost(self, name: str) -> float | None:
         """A number of the arch's costs."""
@@ -121,7 +123,9 @@ def collect(run_dir: str) -> Facts:
                if os.path.exists(path(f"{mode}.json"))]
     train = _read_object(path("train.json")) if os.path.exists(path("train.json")) else {}
     used = run_folder.read_flags(path("run.flags")) if os.path.exists(path("run.flags")) else {}
-    return Facts(run_dir, arch, epochs, train, exports, used)
+    profiles = {mode: op_profile.read(path(f"{mode}.profile.json")) for mode in MODES
+                if os.path.exists(path(f"{mode}.profile.json"))}
+    return Facts(run_dir, arch, epochs, train, exports, used, profiles)
 
 
 def _read_object(path: str) -> dict[str, Any]:
@@ -165,6 +169,8 @@ def render(facts: Facts) -> str:
         heat_map_span=[epochs[0]["epoch"], epochs[-1]["epoch"]] if epochs else [],
         warmup_share=sum(epoch.get("phase") == "warmup" for epoch in epochs) / max(1, len(epochs)),
         search_charts=plots.search_charts(facts.epochs, facts.target_ms),
+        profile_charts=[plots.Chart(f"{mode}.tflite", op_profile.chart(profile, f"profile-{mode}"),
+                                    op_profile.note(profile)) for mode, profile in facts.profiles.items()],
         train_charts=plots.train_charts(facts.train.get("history")), run_dir=shlex.quote(facts.run_dir),
         command=f"python -m pnas_tf.search --flagfile={shlex.quote(run_folder.path(facts.run_dir, 'run.flags'))}")
 

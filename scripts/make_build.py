@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("pnas_tf", "export", "latency")
 ENTRY_POINTS = {"pnas_tf.search", "pnas_tf.train", "pnas_tf.import_weights", "pnas_tf.net_config", "pnas_tf.report",
-                "export.tflite", "export.bundle", "latency.build_table", "latency.compare", "latency.import_table"}
+                "export.tflite", "export.bundle", "latency.build_table", "latency.compare", "latency.import_table",
+                "latency.profile"}
 DATA = {"pnas_tf.arch": '["pnas_tf/archs/*.json"]', "pnas_tf.latency_table": '["pnas_tf/tables/*.jsonl"]',
         "pnas_tf.data": '["pnas_tf/datasets/fashion_mnist_small.*"]', "pnas_tf.report": '["pnas_tf/templates/*.html"]',
         "export.bundle": '["export/bundle_runner.py"]'}
