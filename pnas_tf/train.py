@@ -6,7 +6,8 @@
     python -m pnas_tf.train --arch=proxyless_mobile --init=runs/pretrained/model.keras --epochs=20 --lr=0.01 \
         --dataset=folder:photos --run_dir=runs/photos                           # fine-tuning
 
-Writes model.keras (stock Keras layers: it loads without this package) and train.json into --run_dir.
+Writes model.keras (stock Keras layers: it loads without this package) and train.json into --run_dir. The same command
+goes on with a training that was interrupted, after its last whole epoch.
 """
 
 import json
@@ -54,6 +55,7 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
 
     from pnas_tf import data as data_lib
     from pnas_tf import network
+    from pnas_tf.training_state import TrainingState
 
     keras.utils.set_random_seed(seed)
     model = initial_weights.build(arch, init, run_dir, dropout=dropout)
@@ -67,19 +69,29 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
     print(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
           f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
     begin = time.monotonic()
-    batches = data.train.batches(batch_size, augment=True, jitter=colour_jitter, seed=seed)
+    state = TrainingState(run_dir, {
+        "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "init": init, "epochs": epochs,
+        "steps": steps, "batch_size": batch_size, "lr": lr, "momentum": momentum, "weight_decay": weight_decay,
+        "label_smoothing": label_smoothing, "dropout": dropout, "colour_jitter": colour_jitter, "seed": seed})
+    first = state.epochs_done
+    if first:
+        print(f"Going on after epoch {first} of {epochs}.")
+        state.restore(model)
     with data_lib.naming_broken_images():
-        history = model.fit(batches, steps_per_epoch=steps, epochs=epochs, validation_data=data.held_out.batches(256),
-                            verbose=0, shuffle=False, callbacks=[_progress(epochs)]).history
+        if first < epochs:
+            model.fit(data.train.batches(batch_size, augment=True, jitter=colour_jitter, seed=seed,
+                                         skip_steps=first * steps),
+                      steps_per_epoch=steps, epochs=epochs, initial_epoch=first, verbose=0, shuffle=False,
+                      validation_data=data.held_out.batches(256), callbacks=[_progress(first, epochs), state])
         model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
         loss, accuracy = model.evaluate(data.test.batches(256), verbose=0)
     facts |= {"dataset": data.name, "seed": seed, "init": init, "dropout": dropout, "colour_jitter": colour_jitter,
               "seconds": round(time.monotonic() - begin, 1), "test_images": data.test.size,
               "test_loss": float(loss), "test_accuracy": float(accuracy),
-              "history": {name: [float(value) for value in values] for name, values in history.items()},
-              **(record or {})}
+              "history": state.history, **(record or {})}
     run_folder.save_model(network.portable(model), run_folder.path(run_dir, "model.keras"))
     arch_lib.write_text(run_folder.path(run_dir, "train.json"), json.dumps(facts, indent=1) + "\n")
+    state.remove()
     return facts
 
 
@@ -114,13 +126,13 @@ def smoothed_loss(label_smoothing: float):
     return loss
 
 
-def _progress(epochs):
+def _progress(first, epochs):
     import keras
 
     begin = time.monotonic()
 
     def show(epoch, logs):
-        left = (time.monotonic() - begin) / (epoch + 1) * (epochs - epoch - 1)
+        left = (time.monotonic() - begin) / (epoch + 1 - first) * (epochs - epoch - 1)
         print(f"epoch {epoch + 1}/{epochs}, loss {logs['loss']:.3f} acc {logs['accuracy']:.3f}, held-out loss "
               f"{logs['val_loss']:.3f} acc {logs['val_accuracy']:.3f}, {left:.0f} s left", flush=True)
 

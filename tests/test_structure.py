@@ -10,11 +10,12 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("pnas_tf", "export", "latency")
 # Each level of pnas_tf imports only its own and lower ones.
 LEVELS = (
-    {"errors", "ops", "space", "arch", "latency_table", "run_folder", "schedule", "plots", "op_profile", "quiet"},
-    {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost",
+    {"errors", "ops", "space", "arch", "latency_table", "run_folder", "schedule", "plots", "op_profile", "quiet",
+     "early_warnings"},
+    {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost", "limits",
      "torch_padding"},
-    {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "callbacks",
-     "initial_weights"},
+    {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "finalists", "callbacks",
+     "initial_weights", "training_state"},
     {"run_flags", "search", "train", "net_config", "import_weights", "report"},
 )
 

@@ -3,8 +3,10 @@
 import colorsys
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -191,6 +193,63 @@ def test_run_and_export_find_the_data_set_of_the_training(trial, small_npz):
 
     folder, _, _ = trial
     assert run_folder.data_arguments(str(folder / "run"), trained=True)["spec"] == f"npz:{small_npz}"
+
+
+def test_interrupted_training_goes_on_to_the_same_result(trial, tmp_path):
+    _, command, _ = trial
+    # More epochs than the trial has, so that it can be stopped in the middle; dropout, whose state has to go on, too.
+    longer = [*command, "--max_steps=35", "--dropout=0.2"]
+    whole = run(*longer, f"--run_dir={tmp_path}/whole")
+    assert whole.returncode == 0, whole.stderr
+    assert not (tmp_path / "whole" / "training").exists()
+
+    def take_signals():  # a shell's background job, as CI may be, ignores SIGINT, and so would what it starts
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    part = [*longer, f"--run_dir={tmp_path}/part"]
+    with subprocess.Popen([sys.executable, "-m", "pnas_tf.train", *part], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                          preexec_fn=take_signals) as process:
+        for line in process.stdout:
+            if line.startswith("epoch 1/5"):
+                wait_for(tmp_path / "part" / "training" / "state.json")
+                process.send_signal(signal.SIGINT)
+                break
+        process.stdout.read()
+        assert process.wait(60) == 130
+    other = run(*part, "--lr=0.2")
+    assert other.returncode == 1 and "an interrupted training with other settings (lr)" in other.stderr
+    rest = run(*part)
+    assert rest.returncode == 0 and "Going on after epoch" in rest.stdout, rest.stderr
+    found, expected = (json.loads((tmp_path / name / "train.json").read_text()) for name in ("part", "whole"))
+    assert len(found["history"]["loss"]) == 5
+    for name, values in expected["history"].items():
+        np.testing.assert_allclose(found["history"][name], values, rtol=1e-3, err_msg=name)
+    assert not (tmp_path / "part" / "training").exists()
+
+
+@pytest.mark.parametrize(("content", "expected"), [
+    ('{"epochs_done": 3', "cut off"), ("[]", "not the state of a training"),
+    ('{"epochs_done": "3", "settings": {}, "history": {}, "seeds": []}', "not the state of a training"),
+    ('{"epochs_done": 3, "settings": {"lr": 0.1}, "history": {}, "seeds": []}', "missing or damaged")])
+def test_damaged_state_of_a_training_is_one_line(small_model, tmp_path, content, expected):
+    from pnas_tf.training_state import TrainingState
+
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "state.json").write_text(content)
+    (tmp_path / "training" / "epoch_3.weights.h5").write_bytes(b"weights")
+    model = keras.models.clone_model(small_model)
+    model.compile("sgd")
+    with pytest.raises(InputError, match=expected) as error:
+        TrainingState(str(tmp_path), {"lr": 0.1}).restore(model)
+    assert "\n" not in str(error.value)
+
+
+def wait_for(path):
+    for _ in range(600):
+        if path.exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} was not written")
 
 
 def bad_cases(folder, small_npz):
