@@ -252,6 +252,16 @@ def test_one_of_two_drops_out(client, device, path, expected, capfd):
     assert f"{phones[0].serial} was lost" in said and "The work goes on without it" in said
 
 
+def test_one_of_two_is_full(client, device, path, expected, capfd):
+    phones = device(), device()
+    phones[0].fault("benchmark", "[ $(wc -l < runs.log) -ge 5 ] && touch faults/no_space")
+    build(client, path)
+    assert len(right(path, expected)) == len(expected)
+    said = capfd.readouterr().err
+    assert f"{phones[0].serial}: could not push" in said and "No space left on device" in said
+    assert "The work goes on without it" in said
+
+
 def test_server_restarted(client, device, path, expected, capfd):
     phone = device()
     restart = " ".join(f"{name}='{client.environment[name]}'" for name in ("ANDROID_ADB_SERVER_PORT", "HOME"))
