@@ -1,0 +1,251 @@
+"""Does search pay? Networks found against random, uniform and scaled ones at equal latency, all trained alike.
+
+    python -m benchmarks.search_quality --dataset=cifar10 --data_dir=DIR --out_dir=runs/search_quality --stages=table
+    python -m benchmarks.search_quality --dataset=cifar10 --data_dir=DIR --out_dir=runs/search_quality
+    python -m benchmarks.search_quality --out_dir=runs/search_quality --stages=results
+
+Everything is kept in --out_dir, a folder a search or training, and what is there is not done again: stop it and start
+it again as you like. Stages: `table` builds and calibrates the latency table and times MobileNetV2 of many widths
+(leave the machine alone meanwhile); `search` and `train` run --workers processes at a time, of one core each; `time`
+times all trained networks; `rank` scores them with weights inherited from a warmed-up supernet; `results` draws and
+tells.
+"""
+
+import concurrent.futures
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from benchmarks import study_networks, study_results
+from pnas_tf import arch as arch_lib
+from pnas_tf import latency_table, run_flags
+from pnas_tf.errors import InputError
+
+STAGES = ("table", "search", "train", "time", "rank", "results")
+# The uniform networks whose milliseconds are the two targets.
+TARGET_OPS = ("mb_k5_e3", "mb_k5_e6")
+SEEDS, RANDOM, POOL = 3, 8, 64
+BATCH_SIZE, HELD_OUT = 96, 5000
+SEARCH = (f"--batch_size={BATCH_SIZE}", "--warmup_lr=0.2", "--lr=0.08", "--arch_every=1", f"--held_out_size={HELD_OUT}")
+TRAIN = (f"--batch_size={BATCH_SIZE}", "--lr=0.1", "--weight_decay=1e-4")
+RANK_BATCHES = 20
+
+
+class Study:
+    """The folder of a study, and what its stages share."""
+
+    def __init__(self, out_dir: str, width_mult: float, data: dict[str, str], epochs: int,
+                 search_epochs: tuple[int, int], workers: int, launcher: list[str]):
+        self.out_dir, self._data, self._epochs, self._search_epochs = out_dir, data, epochs, search_epochs
+        self._workers, self._launcher = workers, launcher
+        self.space = study_networks.study_space(width_mult)
+        self.table_path = self.path("host.jsonl")
+        arch_lib.write_text(self.path("space.json"), json.dumps(self.space.to_json(), indent=1) + "\n")
+
+    def path(self, *names: str) -> str:
+        return os.path.join(self.out_dir, *names)
+
+    def table(self) -> latency_table.LatencyTable:
+        return latency_table.read(self.table_path)
+
+    def targets(self) -> dict[str, float]:
+        """Milliseconds of each target, by its uniform network's op."""
+        from pnas_tf import cost
+
+        networks, price = study_networks.uniform(self.space), cost.milliseconds(self.table())
+        return {op: round(cost.of_arch(networks[op], price), 4) for op in TARGET_OPS}
+
+    def make_table(self) -> None:
+        """Builds and calibrates the table, and times MobileNetV2 of many widths."""
+        where = [f"--space={self.path('space.json')}"]
+        self._run(["-m", "latency.build_table", "--measurer=host", *where, f"--output={self.table_path}"], "table.log")
+        self._run(["-m", "latency.compare", f"--table={self.table_path}", *where, "--networks=30", "--calibrate=60"],
+                  "compare.log")
+        widths = study_networks.distinct({f"{width:.2f}": study_networks.mobilenet_v2(self.space, width)
+                                          for width in np.arange(0.3, 2.5, 0.05)})
+        arch_lib.write_text(self.path("widths.json"), json.dumps(self.timed(widths), indent=1) + "\n")
+
+    def timed(self, archs: dict[str, arch_lib.Arch]) -> dict[str, float]:
+        """Measured milliseconds of networks on the table's target, twice apart: the mean."""
+        from latency import measure, network_times
+
+        device = measure.from_header(self.table().header, self.table_path)
+        wanted = [(arch, number) for number in (1, 2) for arch in archs.values()]
+        ms = network_times.measured(self.path("networks.jsonl"), device, wanted)
+        return {name: float(np.mean([ms[network_times.digest(arch), number] for number in (1, 2)]))
+                for name, arch in archs.items()}
+
+    def searches(self) -> dict[str, list[str]]:
+        """Flags of each search, by its folder; each finds a network for both targets."""
+        warmup, epochs = self._search_epochs
+        common = [f"--space={self.path('space.json')}", *self._data_flags(), *SEARCH, f"--warmup_epochs={warmup}",
+                  f"--search_epochs={epochs}"]
+        both = "--targets=" + ",".join(f"{self.table_path}:{ms}" for ms in self.targets().values())
+        found = {f"gradient_{seed}": [*common, both, f"--seed={seed}"] for seed in range(SEEDS)}
+        found["reinforce_0"] = [*common, both, "--arch_update=reinforce", "--arch_every=3", "--seed=0"]
+        found["unaware_0"] = [*common, f"--table={self.table_path}", "--latency_loss=none", "--seed=0"]
+        return found
+
+    def search(self) -> None:
+        """Runs the searches, and scores random networks on a warmed-up supernet."""
+        self._run_all({f"searches/{name}": ["-m", "pnas_tf.search", *more] for name, more in self.searches().items()},
+                      lambda folder: self.found(os.path.basename(folder)))
+
+    def found(self, search: str) -> dict[str, arch_lib.Arch]:
+        """The networks of a search that has ended, by target; empty before."""
+        folders = {op: self.path("searches", search, f"{self.table().target}_{ms:g}ms")
+                   for op, ms in self.targets().items()} if search != "unaware_0" \
+            else {"unaware": self.path("searches", search)}
+        ended = all(os.path.exists(os.path.join(folder, "inherited.weights.h5")) and
+                    "params" in arch_lib.load(os.path.join(folder, "arch.json")).costs for folder in folders.values())
+        return {op: arch_lib.load(os.path.join(folder, "arch.json")) for op, folder in folders.items()} if ended else {}
+
+    def rivals(self) -> dict[str, arch_lib.Arch]:
+        """What a search has to beat, by the name of its training."""
+        from pnas_tf import cost, limits
+
+        ms, networks = cost.matrix(self.space, cost.milliseconds(self.table())), study_networks.uniform(self.space)
+        with open(self.path("widths.json"), encoding="utf-8") as file:
+            widths, named = json.load(file), {}
+        for op, target_ms in self.targets().items():
+            limit = limits.Limit("ms", ms, target_ms)
+            for number, arch in enumerate(study_networks.random_within(self.space, limit, RANDOM, seed=1)):
+                named[f"random_{op}_{number}"] = arch
+            width = float(study_networks.nearest(widths, target_ms))
+            for seed in range(2):
+                named[f"uniform_{op}_{seed}"] = networks[op]
+                named[f"mobilenetv2_{op}_{seed}"] = study_networks.mobilenet_v2(self.space, width)
+        named["biggest_0"] = networks["mb_k7_e6"]
+        return named
+
+    def networks(self) -> dict[str, arch_lib.Arch]:
+        """Everything that is trained, by name: kind, target, number."""
+        named = self.rivals()
+        for name in self.searches():
+            kind, seed = name.split("_")
+            for op, arch in self.found(name).items():
+                named[f"{kind}_{op}_{seed}" if op in TARGET_OPS else name] = arch
+        return named | {f"searchfree_{op}_0": arch for op, arch in self.search_free().items()}
+
+    def search_free(self) -> dict[str, arch_lib.Arch]:
+        """For each target the best of a pool of random networks on the warmed-up supernet; empty before `rank`."""
+        if not os.path.exists(self.path("pool.json")):
+            return {}
+        with open(self.path("pool.json"), encoding="utf-8") as file:
+            pool = json.load(file)
+        return {op: arch_lib.Arch(self.space, min(scores, key=lambda one: one["loss"])["ops"])
+                for op, scores in pool.items()}
+
+    def train(self) -> None:
+        """Trains every network there is, from scratch, by the same recipe; a number is also its seed."""
+        jobs = {}
+        for name, arch in self.networks().items():
+            folder = self.path("trained", name)
+            os.makedirs(folder, exist_ok=True)
+            arch.save(os.path.join(folder, "arch.json"))
+            jobs[f"trained/{name}"] = ["-m", "pnas_tf.train", *self._data_flags(), f"--epochs={self._epochs}", *TRAIN,
+                                       f"--seed={name.rsplit('_', 1)[1]}"]
+        self._run_all(jobs, lambda folder: os.path.exists(os.path.join(folder, "train.json")))
+
+    def time_all(self) -> None:
+        """Times everything that was trained."""
+        arch_lib.write_text(self.path("measured.json"), json.dumps(self.timed(self.networks()), indent=1) + "\n")
+
+    def rank(self) -> None:
+        """Scores trained networks of the space, and a pool at each target, with a warmed-up supernet's weights."""
+        from benchmarks import warm_supernet
+        from pnas_tf import cost, data, evaluate, limits, supernet
+
+        supernet.set_graph_optimiser(False)
+        loaded = data.load(self._data["dataset"], held_out_size=HELD_OUT, seed=0, data_dir=self._data.get("data_dir"))
+        net = warm_supernet.warmed(self.space, loaded, file=self.path("warm.weights.h5"), epochs=self._search_epochs[0],
+                                   batch_size=BATCH_SIZE, lr=0.2, seed=0)
+        scorer = evaluate.PathScorer(net, loaded.held_out.batches(250).take(RANK_BATCHES))
+
+        def score(arch):
+            found = scorer.score(net.path(arch))
+            return {"ops": arch.ops, "loss": found.loss, "accuracy": found.accuracy}
+
+        ms = cost.matrix(self.space, cost.milliseconds(self.table()))
+        pool = {op: [score(arch) for arch in study_networks.random_within(
+            self.space, limits.Limit("ms", ms, target_ms), POOL, seed=2)] for op, target_ms in self.targets().items()}
+        arch_lib.write_text(self.path("pool.json"), json.dumps(pool) + "\n")
+        ranked = {name: score(arch) for name, arch in self.networks().items() if arch.space.name == self.space.name}
+        arch_lib.write_text(self.path("inherited.json"), json.dumps(ranked, indent=1) + "\n")
+
+    def _data_flags(self):
+        return [f"--{name}={value}" for name, value in self._data.items()]
+
+    def _run_all(self, jobs: dict[str, list[str]], ended) -> None:
+        left = {name: more for name, more in jobs.items() if not ended(self.path(name))}
+        print(f"{len(jobs) - len(left)} of {len(jobs)} are done.", flush=True)
+        begin, done = time.monotonic(), 0
+        with concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
+            running = [pool.submit(self._run, [*more, f"--run_dir={self.path(name)}"], os.path.join(name, "log"), True)
+                       for name, more in left.items()]
+            for future in concurrent.futures.as_completed(running):
+                future.result()
+                done += 1
+                seconds = (time.monotonic() - begin) / done * (len(left) - done)
+                print(f"{done} of {len(left)}, {seconds / 60:.0f} min left", flush=True)
+
+    def _run(self, arguments, log, one_core=False):
+        """Runs a program of ours."""
+        os.makedirs(os.path.dirname(self.path(log)), exist_ok=True)
+        one = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
+        with open(self.path(log), "w", encoding="utf-8") as file:
+            ended = subprocess.run([*self._launcher, sys.executable, *arguments], stdout=file, stderr=subprocess.STDOUT,
+                                   env={**os.environ, **(one if one_core else {})}, check=False)
+        if ended.returncode:
+            raise InputError(f"{shlex.join(arguments)} has failed: see {self.path(log)}.")
+
+
+def run(study: Study, stages: list[str]) -> None:
+    """Runs stages in their order."""
+    steps: dict[str, Any] = {"table": study.make_table, "search": study.search, "train": study.train,
+                             "time": study.time_all, "rank": study.rank,
+                             "results": lambda: print(study_results.write(study))}
+    for stage in STAGES:
+        if stage in stages:
+            print(f"Stage {stage}.", flush=True)
+            steps[stage]()
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("dataset", "cifar10", "As of pnas_tf.search.")
+    flags.DEFINE_string("data_dir", None, "Where its files are.")
+    flags.DEFINE_string("out_dir", None, "Folder of everything.", required=True)
+    flags.DEFINE_float("width_mult", 0.75, "Of the space.", 0.05, 20)
+    flags.DEFINE_integer("epochs", 6, "Of training.", 1)
+    flags.DEFINE_integer("warmup_epochs", 4, "Of each search.", 1)
+    flags.DEFINE_integer("search_epochs", 2, "Of each search.", 1)
+    flags.DEFINE_integer("workers", 2, "Processes at a time.", 1)
+    flags.DEFINE_string("launcher", "", "Command to put before each process, such as nice.")
+    flags.DEFINE_list("stages", list(STAGES), "Which to run.")
+
+
+def _main() -> None:
+    f = flags.FLAGS
+    if unknown := set(f.stages) - set(STAGES):
+        raise InputError(f"--stages are of {', '.join(STAGES)}; got {', '.join(sorted(unknown))}.")
+    data = {"dataset": f.dataset} | ({"data_dir": f.data_dir} if f.data_dir else {})
+    run_flags.load_tensorflow()
+    run(Study(f.out_dir, f.width_mult, data, f.epochs, (f.warmup_epochs, f.search_epochs), f.workers,
+              shlex.split(f.launcher)), f.stages)
+
+
+def main() -> None:
+    """Entry point."""
+    _define_flags()
+    run_flags.start(_main)
+
+
+if __name__ == "__main__":
+    main()

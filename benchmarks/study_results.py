@@ -1,0 +1,181 @@
+"""What a study of search quality says: means, errors, ranks, and the trade-off plot (paper figure 4)."""
+
+import json
+import math
+import os
+from typing import Any
+
+import numpy as np
+
+from pnas_tf import arch as arch_lib
+from pnas_tf import plots
+
+KINDS = {"gradient": "found, gradient", "reinforce": "found, REINFORCE", "searchfree": "best of a pool on the supernet",
+         "random": "random", "uniform": "one op everywhere", "mobilenetv2": "MobileNetV2, scaled",
+         "unaware": "found, latency free", "biggest": "biggest of the space"}
+_COLORS = {"gradient": "#c05621", "reinforce": "#86377b", "searchfree": "#0f766e", "random": "#64707d",
+           "uniform": "#2b6cb0", "mobilenetv2": "#000000", "unaware": "#8a6100", "biggest": "#b3261e"}
+_MARKERS = {"gradient": "D", "reinforce": "s", "searchfree": "^", "random": "o", "uniform": "P", "mobilenetv2": "X",
+            "unaware": "v", "biggest": "*"}
+
+
+def write(study) -> str:
+    """Writes results.json, results.md and tradeoff.svg into a study's folder.
+
+    Args:
+        study: a `search_quality.Study`, as far as it has come.
+
+    Returns:
+        The text of results.md.
+    """
+    rows = collect(study)
+    if not rows:
+        return "Nothing is trained yet."
+    text = "\n\n".join(part for part in (
+        *(target_table(rows, op, ms) for op, ms in study.targets().items()), _others(rows),
+        *(comparisons(rows, op) for op in study.targets()), _ranks(study, rows), _seconds(study, rows)) if part)
+    arch_lib.write_text(study.path("results.json"), json.dumps(rows, indent=1) + "\n")
+    arch_lib.write_text(study.path("results.md"), text + "\n")
+    arch_lib.write_text(study.path("tradeoff.svg"), trade_off(rows, study.targets()))
+    return text
+
+
+def collect(study) -> list[dict[str, Any]]:
+    """Every network that has been trained: kind, target, number, accuracy, params, macs, seconds, ms if timed."""
+    measured, rows = _read(study.path("measured.json")) or {}, []
+    folder = study.path("trained")
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        facts = _read(os.path.join(folder, name, "train.json"))
+        if facts:
+            kind, *target, number = name.split("_")
+            rows.append({"name": name, "kind": kind, "target": "_".join(target), "number": int(number),
+                         "accuracy": facts["test_accuracy"],
+                         "held_out_accuracy": facts["history"]["val_accuracy"][-1], "params": facts["params"],
+                         "macs": facts["macs"], "seconds": facts["seconds"], "ms": measured.get(name)})
+    return rows
+
+
+def _read(path):
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def of(rows, kind: str, target: str, field: str = "accuracy") -> np.ndarray:
+    """A field of all networks of a kind at a target."""
+    return np.array([row[field] for row in rows if row["kind"] == kind and row["target"] == target
+                     and row[field] is not None], float)
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Mean, and its standard error; the latter nan for a single value."""
+    error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return float(np.mean(values)), error
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Difference of means, and its standard error (Welch); a lone value counts with the other side's spread."""
+    def variance(values, other):
+        known = values if len(values) > 1 else other
+        return float(np.var(known, ddof=1)) if len(known) > 1 else math.nan
+
+    error = math.sqrt(variance(first, second) / len(first) + variance(second, first) / len(second))
+    return float(first.mean() - second.mean()), error
+
+
+def target_table(rows, target: str, ms: float) -> str:
+    """Kinds at one target: accuracy, milliseconds, size."""
+    lines = [f"Target {ms:.4g} ms (uniform {target}):", "",
+             "| networks | runs | test accuracy, % | sd | measured ms | parameters | MACs |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
+    for kind, label in KINDS.items():
+        values = 100 * of(rows, kind, target)
+        if len(values):
+            spread = f"{np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+            times, params, macs = (of(rows, kind, target, field) for field in ("ms", "params", "macs"))
+            lines.append(f"| {label} | {len(values)} | {values.mean():.2f} | {spread} | "
+                         f"{f'{times.mean():.4f}' if len(times) else 'not yet measured'} | "
+                         f"{params.mean():,.0f} | {macs.mean():,.0f} |")
+    return "\n".join(lines)
+
+
+def comparisons(rows, target: str) -> str:
+    """The found networks against each rival at one target."""
+    found, lines = of(rows, "gradient", target), []
+    if not len(found):
+        return ""
+    for kind in ("random", "uniform", "mobilenetv2", "reinforce", "searchfree"):
+        rival = of(rows, kind, target)
+        if len(rival):
+            gain, error = difference(found, rival)
+            lines.append(f"- against {KINDS[kind]}: {100 * gain:+.2f} points, standard error {100 * error:.2f}")
+    rival = of(rows, "random", target)
+    if len(rival):
+        lines.append(f"- mean of the found, {100 * found.mean():.2f} %; the best quarter of the random ones begins at "
+                     f"{100 * np.quantile(rival, 0.75):.2f} %")
+    return f"Found by gradient, at {target}:\n\n" + "\n".join(lines)
+
+
+def _others(rows):
+    lines = [f"- {KINDS[row['kind']]}: {100 * row['accuracy']:.2f} %, "
+             + (f"{row['ms']:.4f} ms" if row["ms"] else "not yet measured") + f", {row['params']:,} parameters"
+             for row in rows if row["kind"] in ("unaware", "biggest")]
+    return "Without a target:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _ranks(study, rows):
+    from scipy import stats
+
+    inherited = _read(study.path("inherited.json")) or {}
+    pairs = {}
+    for row in rows:
+        if row["name"] in inherited and row["kind"] in ("random", "gradient", "reinforce", "searchfree"):
+            pairs[json.dumps(inherited[row["name"]]["ops"])] = (inherited[row["name"]], row)
+    if len(pairs) < 3:
+        return ""
+    scores, trained = zip(*pairs.values(), strict=True)
+    accuracy = [row["accuracy"] for row in trained]
+    lines = []
+    for field, sign in (("accuracy", 1), ("loss", -1)):
+        tau = stats.kendalltau([sign * score[field] for score in scores], accuracy)
+        lines.append(f"- by inherited {field}: Kendall {tau.statistic:+.2f} (p {tau.pvalue:.2f})")
+    return (f"Rank correlation of the warmed-up supernet with stand-alone accuracy, {len(pairs)} archs:\n\n"
+            + "\n".join(lines))
+
+
+def _seconds(study, rows):
+    lines = []
+    for search in study.searches():
+        path = study.path("searches", search)
+        inside = sorted(os.listdir(path)) if os.path.isdir(path) else []
+        folders = [path, *(os.path.join(path, name) for name in inside)]
+        metrics = next((os.path.join(one, "metrics.jsonl") for one in folders
+                        if os.path.exists(os.path.join(one, "metrics.jsonl"))), None)
+        if metrics:
+            with open(metrics, encoding="utf-8") as file:
+                lines.append(f"- search {search}: {sum(json.loads(line)['seconds'] for line in file):.0f} s")
+    lines.append(f"- training of one network: {np.median([row['seconds'] for row in rows]):.0f} s, median")
+    return "Time (wall clock, one core each, two at a time):\n\n" + "\n".join(lines)
+
+
+def trade_off(rows, targets: dict[str, float]) -> str:
+    """Accuracy against measured milliseconds, as an SVG file."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(plots.FILE_STYLE):
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axes = figure.add_subplot()
+        for kind, label in KINDS.items():
+            mine = [row for row in rows if row["kind"] == kind and row["ms"]]
+            if mine:
+                axes.plot([row["ms"] for row in mine], [100 * row["accuracy"] for row in mine], _MARKERS[kind],
+                          color=_COLORS[kind], markersize=6, alpha=0.75, label=label, linestyle="")
+        for ms in targets.values():
+            axes.axvline(ms, color="#64707d", linestyle=":", linewidth=1)
+        axes.set(xlabel="measured on the host, ms", ylabel="CIFAR-10 test accuracy, %", xscale="log")
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
+        return plots.as_file(figure)
