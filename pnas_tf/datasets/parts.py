@@ -64,6 +64,9 @@ class Part(abc.ABC):
                 order = order.skip(skip_steps)
             change = augment_lib.JITTERS[jitter] if augment else None
             images = self._read(self._shared(order, batch_size, share), batch_size, share, seed is not None, change)
+            if seed is None:  # Keras warns of an end that it cannot foresee
+                images = images.apply(tf.data.experimental.assert_cardinality(
+                    max(0, -(-self.size // batch_size) - skip_steps)))
             return images.prefetch(tf.data.AUTOTUNE)
 
     def _once(self, batch_size: int) -> tf.data.Dataset:
