@@ -68,7 +68,6 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
     facts = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
     print(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
           f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
-    begin = time.monotonic()
     state = TrainingState(run_dir, {
         "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "init": init, "epochs": epochs,
         "steps": steps, "batch_size": batch_size, "lr": lr, "momentum": momentum, "weight_decay": weight_decay,
@@ -86,7 +85,7 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
         model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
         loss, accuracy = model.evaluate(data.test.batches(256), verbose=0)
     facts |= {"dataset": data.name, "seed": seed, "init": init, "dropout": dropout, "colour_jitter": colour_jitter,
-              "seconds": round(time.monotonic() - begin, 1), "test_images": data.test.size,
+              "seconds": round(state.seconds, 1), "test_images": data.test.size,
               "test_loss": float(loss), "test_accuracy": float(accuracy),
               "history": state.history, **(record or {})}
     run_folder.save_model(network.portable(model), run_folder.path(run_dir, "model.keras"))

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from typing import Any
 
 import keras
@@ -16,7 +17,9 @@ FOLDER = "training"
 
 
 class TrainingState(keras.callbacks.Callback):
-    """Keeps weights, optimizer and history; `history` holds the logs of the epochs that are done, by name.
+    """Keeps weights, optimizer and history.
+
+    `history` holds the logs of the epochs that are done, by name; `seconds` is what all of the training has taken.
 
     One file, state.json, says how far it is: it is replaced when the weights of an epoch are whole on the disk.
     """
@@ -34,10 +37,11 @@ class TrainingState(keras.callbacks.Callback):
         super().__init__()
         self._folder, self._settings = run_folder.path(run_dir, FOLDER), json.loads(json.dumps(settings))
         self.epochs_done, self.history, self._seeds = 0, {}, []
+        self._begin = time.monotonic()
         file = os.path.join(self._folder, "state.json")
         if os.path.exists(file):
             state = space_lib.read_json(file)
-            kinds = {"settings": dict, "epochs_done": int, "history": dict, "seeds": list}
+            kinds = {"settings": dict, "epochs_done": int, "history": dict, "seeds": list, "seconds": float}
             if not isinstance(state, dict) or not all(isinstance(state.get(name), kind)
                                                       for name, kind in kinds.items()):
                 raise InputError(f"{file}: not the state of a training. Remove {self._folder} to train anew.")
@@ -47,6 +51,12 @@ class TrainingState(keras.callbacks.Callback):
                                  f"({', '.join(changed)}). Give the same flags to go on with it, remove the folder, or "
                                  "use another --run_dir.")
             self.epochs_done, self.history, self._seeds = state["epochs_done"], state["history"], state["seeds"]
+            self._begin -= state["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """Up to now, those before an interruption included."""
+        return time.monotonic() - self._begin
 
     def restore(self, model: keras.Model) -> None:
         """Sets weights and optimizer to those of the last epoch that is done, if there is one.
@@ -78,7 +88,7 @@ class TrainingState(keras.callbacks.Callback):
             raise InputError(f"{done}: cannot be written ({' '.join(str(error).split())[:150]}). Free space, and the "
                              "same command goes on.") from None
         arch.write_text(os.path.join(self._folder, "state.json"), json.dumps(
-            {"epochs_done": epoch + 1, "history": self.history, "settings": self._settings,
+            {"epochs_done": epoch + 1, "seconds": self.seconds, "history": self.history, "settings": self._settings,
              "seeds": [np.asarray(variable).tolist() for variable in _seed_states(self.model)]}) + "\n")
         if os.path.exists(before):
             os.unlink(before)

@@ -119,6 +119,18 @@ def test_jitter_of_files_is_the_one_asked_for(tmp_path):
     assert np.ptp(normal, 0).max() > 5 and not np.allclose(normal, strong, atol=1)
 
 
+def test_one_pass_says_its_length(tmp_path, small_data):
+    """Or Keras warns, wherever it validates, that the data ended before it should."""
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for number in range(10):
+            keras.utils.save_img(tmp_path / label / f"{number}.png", np.zeros((8, 8, 3)))
+    for part in (small_data.test, data.load(f"folder:{tmp_path}", image_size=8).train):
+        for skip in (0, 1):
+            batches = part.batches(3, skip_steps=skip)
+            assert int(batches.cardinality()) == len(list(batches)) == -(-part.size // 3) - skip > 0
+
+
 # Where it starts.
 
 def test_dropout_is_that_of_the_network(small_arch, tmp_path):
@@ -218,10 +230,11 @@ def test_interrupted_training_goes_on_to_the_same_result(trial, tmp_path):
         assert process.wait(60) == 130
     other = run(*part, "--lr=0.2")
     assert other.returncode == 1 and "an interrupted training with other settings (lr)" in other.stderr
+    state = json.loads((tmp_path / "part" / "training" / "state.json").read_text())
     rest = run(*part)
     assert rest.returncode == 0 and "Going on after epoch" in rest.stdout, rest.stderr
     found, expected = (json.loads((tmp_path / name / "train.json").read_text()) for name in ("part", "whole"))
-    assert len(found["history"]["loss"]) == 5
+    assert len(found["history"]["loss"]) == 5 and found["seconds"] > state["seconds"]
     for name, values in expected["history"].items():
         np.testing.assert_allclose(found["history"][name], values, rtol=1e-3, err_msg=name)
     assert not (tmp_path / "part" / "training").exists()
@@ -229,8 +242,8 @@ def test_interrupted_training_goes_on_to_the_same_result(trial, tmp_path):
 
 @pytest.mark.parametrize(("content", "expected"), [
     ('{"epochs_done": 3', "cut off"), ("[]", "not the state of a training"),
-    ('{"epochs_done": "3", "settings": {}, "history": {}, "seeds": []}', "not the state of a training"),
-    ('{"epochs_done": 3, "settings": {"lr": 0.1}, "history": {}, "seeds": []}', "missing or damaged")])
+    ('{"epochs_done": "3", "settings": {}, "history": {}, "seeds": [], "seconds": 1.0}', "not the state of a training"),
+    ('{"epochs_done": 3, "settings": {"lr": 0.1}, "history": {}, "seeds": [], "seconds": 1.0}', "missing or damaged")])
 def test_damaged_state_of_a_training_is_one_line(small_model, tmp_path, content, expected):
     from pnas_tf.training_state import TrainingState
 
