@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from pnas_tf.plots import number
+
 # Share of the largest possible entropy.
 HIGH_ENTROPY, LOW_ENTROPY = 0.85, 0.3
 OFF_TARGET = 0.05
@@ -30,10 +32,8 @@ def find(epochs: Sequence[dict[str, Any]], target_ms: float | None = None,
 
 
 def _entropy(search):
-    if not search:
-        return None
-    shares = [_entropy_share(epoch.get("probs")) for epoch in search]
-    if shares[len(shares) // 2] is None:
+    shares = [share for epoch in search if (share := _entropy_share(epoch.get("probs"))) is not None]
+    if not shares:
         return None
     if len(shares) > 1 and shares[-1] > HIGH_ENTROPY:
         return (f"The probabilities stayed near uniform (entropy {shares[-1]:.0%} of the largest possible): the search "
@@ -48,7 +48,7 @@ def _entropy(search):
 
 def _entropy_share(probs):
     """Mean entropy of the choices over the largest possible, 0 to 1, or None."""
-    rows = [[p for p in row.values() if _is_number(p)] for row in _rows(probs)]
+    rows = [[p for p in row.values() if number(p) is not None] for row in _rows(probs)]
     shares = [-sum(p * math.log(p) for p in row if p > 0) / math.log(len(row)) for row in rows if len(row) > 1]
     return statistics.fmean(shares) if shares else None
 
@@ -57,10 +57,10 @@ def _zero(search):
     """Skipping rose while the loss stood: cost decides and not accuracy."""
     if len(search) < 2:
         return None
-    first, last = ([row["zero"] for row in _rows(epoch.get("probs")) if _is_number(row.get("zero"))]
+    first, last = ([row["zero"] for row in _rows(epoch.get("probs")) if number(row.get("zero")) is not None]
                    for epoch in (search[0], search[-1]))
     start, end = (epoch.get("held_out_loss") for epoch in (search[0], search[-1]))
-    if first and last and _is_number(start) and _is_number(end) and end > 0.99 * start \
+    if first and last and number(start) is not None and number(end) is not None and end > 0.99 * start \
             and statistics.fmean(last) > 2 * statistics.fmean(first):
         return (f"Skipped blocks became {statistics.fmean(last) / statistics.fmean(first):.1f} times as probable while "
                 "the held-out loss stood still: latency decides alone. Ask for more milliseconds or warm up longer.")
@@ -69,7 +69,7 @@ def _zero(search):
 
 def _off_target(search, target_ms):
     last = [epoch["expected_ms"] for epoch in search[-max(1, len(search) // 4):]
-            if _is_number(epoch.get("expected_ms"))]
+            if number(epoch.get("expected_ms")) is not None]
     if not target_ms or not last:
         return None
     off = statistics.fmean(last) / target_ms - 1
@@ -81,7 +81,7 @@ def _off_target(search, target_ms):
 
 def _ranking(epochs):
     spread = next((epoch["random_accuracy_sd"] for epoch in epochs
-                   if _is_number(epoch.get("random_accuracy_sd"))), None)
+                   if number(epoch.get("random_accuracy_sd")) is not None), None)
     if spread is None or spread >= HARDLY_RANKS:
         return None
     return (f"After the warm-up random networks differed by {100 * spread:.2f} points in held-out accuracy (standard "
@@ -90,7 +90,7 @@ def _ranking(epochs):
 
 def _no_better(finalists):
     losses = {how: [entry["loss"] for entry in finalists if isinstance(entry, dict) and entry.get("how") == how
-                    and _is_number(entry.get("loss"))] for how in ("most probable within the limits", "sample")}
+                    and number(entry.get("loss")) is not None] for how in ("most probable within the limits", "sample")}
     probable, samples = losses.values()
     if not probable or len(samples) < 10 or probable[0] < statistics.fmean(samples):
         return None
@@ -100,7 +100,3 @@ def _no_better(finalists):
 
 def _rows(probs):
     return [row for row in probs.values() if isinstance(row, dict)] if isinstance(probs, dict) else []
-
-
-def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -52,6 +52,7 @@ def test_latency_is_not_judged_where_it_was_free():
 
 
 @pytest.mark.parametrize("lines", [[], [{}], [{"phase": "search"}], [{"phase": "search", "probs": 3}] * 5,
-                                   [line(n, certain=float("nan"), loss="x", ms=None) for n in range(5)]])
+                                   [line(n, certain=float("nan"), loss="x", ms=None) for n in range(5)],
+                                   [line(0), {"phase": "search", "probs": None}]])
 def test_damaged_lines_are_no_sign_and_no_failure(lines):
     assert early_warnings.find(lines, 1.0, [{}, {"how": 3}, {"how": "sample", "loss": "x"}]) == []

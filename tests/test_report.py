@@ -365,3 +365,44 @@ def test_big_numbers(value, shown):
 @pytest.mark.parametrize(("value", "shown"), [(3.14, "3.14 s"), (200, "3 min 20 s"), (93900, "26 h 5 min")])
 def test_seconds(value, shown):
     assert report.format_seconds(value) == shown
+
+
+def finalist(how, ms, loss, eligible=True):
+    return {"how": how, "log_prob": -3.0, "costs": {"ms": ms}, "eligible": eligible, "loss": loss, "accuracy": 0.5,
+            "ops": {}}
+
+
+def test_finalists_multipliers_and_warnings_are_shown(tmp_path):
+    run_folder(tmp_path)
+    lines = [{**line, "multiplier_ms": 0.01, "multiplier_params": 0.02, "expected_ms": 0.9}
+             for line in epoch_lines(SPACES["quickstart"], 8)]
+    write_metrics(tmp_path, lines)
+    write(tmp_path / "finalists.json", {"format": "pnas_tf.finalists/1", "finalists": [
+        finalist("sample", 0.399, 0.9), finalist("most probable within the limits", 0.3957, 0.95),
+        *(finalist("sample", 0.3999, 1.0 + 0.01 * n) for n in range(8)), finalist("arg-max", 0.2123, 0.8777, False)]})
+    page = page_of(tmp_path)
+    assert "derivation" in page.ids()
+    for shown in ("Of 11 networks", "most probable within the limits", "0.396 ms", "0.212 ms", "0.8777",
+                  "the expected latency was +125% off the target", "Multiplier of the limit on ms",
+                  "Multiplier of the limit on params"):
+        assert shown in page.text, shown
+    assert page.text.count("sample ") <= 8  # the best five places alone, and those found otherwise
+
+
+def test_hostile_finalists_are_shown_as_text(tmp_path):
+    run_folder(tmp_path)
+    write(tmp_path / "finalists.json", {"finalists": [
+        {"how": HOSTILE, "costs": HOSTILE, "loss": "x", "accuracy": None, "eligible": HOSTILE}, 3, None]})
+    page = page_of(tmp_path)
+    assert HOSTILE in page.text or "alert(1)" in page.text
+
+
+@pytest.mark.parametrize("content", [3, [], {"finalists": 3}, {"finalists": {"a": 1}}])
+def test_damaged_finalists_are_left_out_or_named(tmp_path, content):
+    run_folder(tmp_path)
+    write(tmp_path / "finalists.json", content)
+    if isinstance(content, dict):
+        page_of(tmp_path)
+    else:
+        with pytest.raises(InputError, match="finalists.json"):
+            report.run(str(tmp_path))
