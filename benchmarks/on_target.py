@@ -1,0 +1,312 @@
+"""Ask for milliseconds, get milliseconds? Searches for several targets, then times what was found.
+
+    python -m benchmarks.on_target --table=host.jsonl --out_dir=runs/on_target
+    python -m benchmarks.on_target --space=cifar_mb --dataset=cifar10 --data_dir=/data/cifar10 --table=host.jsonl \
+        --out_dir=runs/on_target_cifar
+
+The table is one of this machine that latency.compare has judged (it leaves TABLE.networks.jsonl beside it). Targets lie
+at equal ratios over the feasible range, each lowered to the dearest network within it. All networks are timed at the
+end, in turns with networks that the table was judged by, which tell whether the machine has kept its pace since.
+Stopped and started again, it goes on where it was. Writes searches.jsonl, times.jsonl, on_target.json, on_target.svg.
+"""
+
+import functools
+import json
+import os
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from benchmarks import steps
+from pnas_tf import arch as arch_lib
+from pnas_tf import latency_table, run_flags, run_folder, space
+from pnas_tf.arch import Arch
+from pnas_tf.errors import InputError
+from pnas_tf.latency_table import LatencyTable
+
+# Ends of the range that targets are spread over, as factors of the cheapest and the dearest network's milliseconds.
+LOWEST, HIGHEST = 1.3, 0.8
+# Deviations from the target that are counted.
+BOUNDS = (0.02, 0.03)
+# Networks of the table's comparison that are timed again.
+ANCHORS = 15
+PASSES = (1, 2)
+
+
+def targets(search_space: space.Space, table: LatencyTable, count: int) -> list[float]:
+    """Milliseconds to ask for, at equal ratios, each that of the dearest network within it.
+
+    Between the cheap networks and the ones with a slow op there are gaps; a target inside one has no network near it.
+
+    Args:
+        search_space: fits the data.
+        table: covers the space.
+        count: of targets.
+
+    Returns:
+        Rising, rounded up to 4 digits; fewer than `count` if two have the same network.
+    """
+    from pnas_tf import cost, derive, gates
+    from pnas_tf.limits import Limit
+
+    ms = cost.matrix(search_space, cost.milliseconds(table))
+    low, high = ms.range(gates.op_mask(search_space))
+    negative, found = cost.Cost(-ms.matrix, -ms.fixed), []
+    for wanted in np.geomspace(LOWEST * low, HIGHEST * high, count):
+        dearest = derive.cheapest(search_space, negative, [Limit("ms", ms, float(wanted))])
+        found.append(steps.rounded_up(cost.of_arch(dearest, table.ms)))
+    return list(dict.fromkeys(found))
+
+
+def search(*, target_ms: float, seed: int, run_dir: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """One search in a process of its own.
+
+    Args:
+        target_ms: asked for.
+        seed: of the search.
+        run_dir: its folder.
+        arguments: further flags of pnas_tf.search.
+
+    Returns:
+        target_ms, seed, run_dir, arguments, ops, predicted_ms (by the table), expected_ms (of the probabilities at the
+        end), seconds, cpu_seconds.
+    """
+    used = steps.command("pnas_tf.search", [*arguments, f"--target_ms={target_ms}", f"--seed={seed}",
+                                            f"--run_dir={run_dir}"], f"{run_dir}.log")
+    found = arch_lib.load(run_folder.path(run_dir, "arch.json"))
+    return {"target_ms": target_ms, "seed": seed, "run_dir": run_dir, "arguments": list(arguments),
+            "ops": found.ops, "predicted_ms": found.costs["table_ms"],
+            "expected_ms": found.costs["expected_ms"], **used}
+
+
+def anchors(table: LatencyTable, search_space: space.Space) -> list[tuple[Arch, float]]:
+    """Networks that the table was judged by, and what they took then, in ms.
+
+    Raises:
+        InputError: if the table was not compared with networks of the space.
+    """
+    path = f"{table.path.removesuffix('.jsonl')}.networks.jsonl"
+    then = {}
+    for entry in steps.lines(path)[1:]:
+        ops = entry.get("ops")
+        if isinstance(ops, dict) and set(ops) == set(search_space.choices):
+            then.setdefault(json.dumps(ops), []).append(entry["median_ms"])
+    twice = {ops: times[0] for ops, times in then.items() if len(times) == 2}  # those that it was judged by
+    if not twice:
+        raise InputError(f"{path} holds no networks of {search_space.name}, so nobody knows how good the table is. "
+                         f"Compare it first: python -m latency.compare --space={search_space.name} "
+                         f"--table={table.path} --networks=30 --calibrate=100")
+    return [(Arch(search_space, json.loads(ops)), ms) for ops, ms in list(twice.items())[:ANCHORS]]
+
+
+def time_all(found: Sequence[dict[str, Any]], anchor_archs: Sequence[Arch], table: LatencyTable, path: str) -> None:
+    """Times found networks and anchors in turns as the table's, twice; what the file lacks is added to it.
+
+    Each found network is converted as `export.tflite` does, with the weights that it inherits from its supernet.
+    """
+    from latency import measure
+
+    builds = {entry["run_dir"]: functools.partial(_inherited, entry["run_dir"]) for entry in found}
+    builds |= {f"anchor {number}": measure.network_build(arch) for number, arch in enumerate(anchor_archs)}
+    done = {(entry["name"], entry["pass"]) for entry in steps.lines(path)}
+    device = measure.from_header(table.header, table.path)
+    for number in PASSES:
+        missing = [name for name in builds if (name, number) not in done]
+        random.Random(number).shuffle(missing)
+        for name, times in device.measure({name: builds[name] for name in missing}) if missing else ():
+            steps.add_line(path, {"name": name, "pass": number, **times})
+            print(f"pass {number}: {name}: {times['median_ms']:.4f} ms", flush=True)
+
+
+def _inherited(run_dir):
+    from pnas_tf import network
+
+    model = network.build_network(arch_lib.load(run_folder.path(run_dir, "arch.json")))
+    model.load_weights(run_folder.path(run_dir, "inherited.weights.h5"))
+    return model
+
+
+def judge(found: Sequence[dict[str, Any]], measured: dict[tuple[str, int], float], anchor_ms: Sequence[float],
+          table_error: float) -> dict[str, Any]:
+    """What the times say.
+
+    Args:
+        found: from `search`.
+        measured: ms by (run_dir or `anchor N`, pass).
+        anchor_ms: what the anchors took when the table was judged.
+        table_error: relative, root mean square.
+
+    Returns:
+        networks: each of `found` with measured_ms, again_ms, deviation (of measured from target) and
+        deviation_at_pace (the same, had the machine kept its pace). pace: median over the anchors of now / then. noise:
+        root mean square of again / measured - 1. table_error. raw and at_pace: within_2_percent, within_3_percent,
+        above (networks above the target by more than the table's error), above_twice (by more than twice that),
+        worst_above (largest deviation). expectation: mean, sd and worst of expected_ms / target_ms - 1.
+    """
+    pace = float(np.median([measured[f"anchor {number}", 1] / then for number, then in enumerate(anchor_ms)]))
+    networks = []
+    for entry in found:
+        first, second = (measured[entry["run_dir"], number] for number in PASSES)
+        networks.append({**entry, "measured_ms": first, "again_ms": second, "deviation": first / entry["target_ms"] - 1,
+                         "deviation_at_pace": first / pace / entry["target_ms"] - 1})
+
+    def counts(name):
+        off = np.array([network[name] for network in networks])
+        return {**{f"within_{100 * bound:.0f}_percent": int(np.sum(np.abs(off) <= bound)) for bound in BOUNDS},
+                "above": int(np.sum(off > table_error)), "above_twice": int(np.sum(off > 2 * table_error)),
+                "worst_above": float(off.max())}
+
+    expected = np.array([entry["expected_ms"] / entry["target_ms"] - 1 for entry in found])
+    return {"networks": networks, "pace": pace, "table_error": table_error,
+            "noise": float(np.sqrt(np.mean([(n["again_ms"] / n["measured_ms"] - 1) ** 2 for n in networks]))),
+            "raw": counts("deviation"), "at_pace": counts("deviation_at_pace"),
+            "expectation": {"mean": float(expected.mean()), "sd": float(expected.std()),
+                            "worst": float(np.abs(expected).max())}}
+
+
+def show(result: dict[str, Any]) -> str:
+    """The result as text."""
+    lines = [f"{'target':>10} {'seed':>5} {'predicted':>11} {'measured':>11} {'again':>11} {'deviation':>10} "
+             f"{'at pace':>8} {'expected':>9} {'search':>7}"]
+    for n in result["networks"]:
+        lines.append(f"{n['target_ms']:>10.4g} {n['seed']:>5} {n['predicted_ms']:>8.4f} ms {n['measured_ms']:>8.4f} ms "
+                     f"{n['again_ms']:>8.4f} ms {n['deviation']:>+10.1%} {n['deviation_at_pace']:>+8.1%} "
+                     f"{n['expected_ms'] / n['target_ms'] - 1:>+9.1%} {n['seconds']:>5.0f} s")
+    lines.append(f"\nPace of the machine against the table's: {result['pace']:.3f}. Noise of a measurement: "
+                 f"{result['noise']:.1%}. Error of the table: {result['table_error']:.1%} (RMSE).")
+    for name, part in (("as measured", "raw"), ("at the table's pace", "at_pace")):
+        c = result[part]
+        lines.append(f"Of {len(result['networks'])}, {name}: {c['within_3_percent']} within 3 %, "
+                     f"{c['within_2_percent']} within 2 %; {c['above']} above the target by more than the table's "
+                     f"error, {c['above_twice']} by more than twice that; the worst {c['worst_above']:+.1%}.")
+    e = result["expectation"]
+    lines.append(f"At the end of the searches the expected ms lie {e['mean']:+.1%} from the target (sd {e['sd']:.1%}, "
+                 f"at most {e['worst']:.1%}).")
+    return "\n".join(lines)
+
+
+def plot(result: dict[str, Any], title: str) -> str:
+    """Measured against target, and deviations in percent, as an SVG file."""
+    from matplotlib import rc_context, ticker
+    from matplotlib.figure import Figure
+
+    from pnas_tf import plots
+
+    asked = [n["target_ms"] for n in result["networks"]]
+    with rc_context(plots.FILE_STYLE):
+        figure = Figure(figsize=(9, 4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        ends = [0.9 * min(asked), 1.1 * max(asked)]
+        left.plot(ends, ends, color="#64707d", linewidth=1)
+        left.plot(asked, [n["measured_ms"] for n in result["networks"]], "o", color="#2b6cb0", markersize=4, alpha=0.7)
+        left.set(xscale="log", yscale="log", xlabel="target, ms", ylabel="measured, ms", title=title)
+        right.axhspan(-3, 3, color="#000000", alpha=0.08, linewidth=0, label="within 3 %")
+        right.axhline(0, color="#64707d", linewidth=1)
+        for name, label, color, marker in (("deviation", "as measured", "#2b6cb0", "o"),
+                                           ("deviation_at_pace", "at the table's pace", "#c05621", "x")):
+            right.plot(asked, [100 * n[name] for n in result["networks"]], marker, color=color, markersize=5, alpha=0.8,
+                       label=label)
+        right.set(xscale="log", xlabel="target, ms", ylabel="measured less target, %")
+        right.set_ylim(*(limit(edge, *right.get_ylim()) for limit, edge in ((min, -5), (max, 5))))
+        for axis in (left.xaxis, left.yaxis, right.xaxis):
+            axis.set_major_formatter(ticker.FormatStrFormatter("%.3g"))
+            axis.set_minor_formatter(ticker.NullFormatter())
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        right.legend(frameon=False)
+        return plots.as_file(figure)
+
+
+def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, arguments: Sequence[str], count: int,
+        seeds: int, at_most: int, timing: bool) -> dict[str, Any] | None:
+    """Searches, times and judges as far as asked.
+
+    Args:
+        search_space: fits the data.
+        table: covers the space.
+        out_dir: of everything.
+        arguments: flags of pnas_tf.search besides --target_ms, --seed and --run_dir.
+        count: of targets.
+        seeds: searches for each target.
+        at_most: searches in this call; 0 for no limit.
+        timing: whether to time once all searches are done.
+
+    Returns:
+        As `judge`; None if searches or times are missing.
+    """
+    path, times = (run_folder.path(out_dir, name) for name in ("searches.jsonl", "times.jsonl"))
+    known = anchors(table, search_space)
+    error = table.accuracy(search_space)["rmse_of_mean"]
+    wanted = [(target_ms, seed) for target_ms in targets(search_space, table, count) for seed in range(seeds)]
+    done = {(entry["target_ms"], entry["seed"]): entry for entry in steps.lines(path)}
+    if any(entry["arguments"] != list(arguments) for entry in done.values()):
+        raise InputError(f"{out_dir} holds searches with other flags. Use another --out_dir.")
+    missing = [pair for pair in wanted if pair not in done]
+    print(f"Targets: {', '.join(f'{ms:g}' for ms in dict.fromkeys(ms for ms, _ in wanted))} ms; {len(missing)} of "
+          f"{len(wanted)} searches to do.", flush=True)
+    for target_ms, seed in missing[:at_most or None]:
+        entry = search(target_ms=target_ms, seed=seed, arguments=arguments,
+                       run_dir=run_folder.path(out_dir, "searches", f"{target_ms:g}ms_seed{seed}"))
+        done[target_ms, seed] = entry
+        steps.add_line(path, entry)
+        print(f"{target_ms:g} ms, seed {seed}: predicted {entry['predicted_ms']:.4f} ms, {entry['seconds']:.0f} s",
+              flush=True)
+    if not timing or any(pair not in done for pair in wanted):
+        return None
+    found = [done[pair] for pair in wanted]
+    time_all(found, [arch for arch, _ in known], table, times)
+    measured = {(entry["name"], entry["pass"]): entry["median_ms"] for entry in steps.lines(times)}
+    return judge(found, measured, [ms for _, ms in known], error)
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("space", "quickstart", "Name of a search space, or path of a JSON file.")
+    flags.DEFINE_string("dataset", "fashion_mnist_small", "As in pnas_tf.search.")
+    flags.DEFINE_string("data_dir", None, "Where the files of the data set are.")
+    flags.DEFINE_string("table", None, "Latency table of this machine, judged by latency.compare.")
+    flags.DEFINE_string("search_flags", "quickstart.flags", "Flag file of the searches, for what is not given here.")
+    flags.DEFINE_integer("max_steps", 400, "Weight steps of a search.", 2)
+    flags.DEFINE_integer("targets", 5, "Targets over the feasible range.", 1, 100)
+    flags.DEFINE_integer("seeds", 3, "Searches for each target.", 1, 100)
+    flags.DEFINE_integer("at_most", 0, "Searches in this call, on a shared machine; 0: all that are missing.", 0)
+    flags.DEFINE_boolean("timing", True, "Whether to time once all searches are done, on an idle machine.")
+    flags.DEFINE_string("out_dir", None, "Folder of the results.")
+
+
+def _main() -> None:
+    f = flags.FLAGS
+    if not f.table or not f.out_dir:
+        raise InputError("Name a table of this machine and a folder: --table=TABLE.jsonl --out_dir=DIR.")
+    table = latency_table.read(f.table)
+    run_flags.load_tensorflow()
+    from pnas_tf import data as data_lib
+
+    data = data_lib.load(f.dataset, image_size=space.load(f.space).input_size, data_dir=f.data_dir)
+    search_space = space.load(f.space).for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
+    table.check_covers(search_space)
+    arguments = [f"--flagfile={f.search_flags}", f"--space={f.space}", f"--dataset={f.dataset}", f"--table={f.table}",
+                 f"--max_steps={f.max_steps}", *([f"--data_dir={f.data_dir}"] if f.data_dir else [])]
+    result = run(search_space=search_space, table=table, out_dir=f.out_dir, arguments=arguments, count=f.targets,
+                 seeds=f.seeds, at_most=f.at_most, timing=f.timing)
+    if result is None:
+        print(f"Not all is done yet: the same command goes on in {f.out_dir}.")
+        return
+    print(f"\n{search_space.name} on {table.target}, {os.cpu_count()} cores, {f.max_steps} steps a search\n"
+          f"{show(result)}")
+    json_file, svg_file = (run_folder.path(f.out_dir, f"on_target.{kind}") for kind in ("json", "svg"))
+    arch_lib.write_text(json_file, json.dumps({"space": search_space.name, "target": table.target,
+                                               "max_steps": f.max_steps, **result}, indent=1) + "\n")
+    arch_lib.write_text(svg_file, plot(result, f"{search_space.name} on {table.target}"))
+    print(f"Results: {json_file}\nPlot:    {svg_file}")
+
+
+def main() -> None:
+    """Entry point."""
+    _define_flags()
+    run_flags.start(_main)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Long benchmarks in steps: each a command of the project in a process of its own, its result a line of a file.
+
+A benchmark that was stopped finds the lines and goes on with the steps that are missing.
+"""
+
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pnas_tf.errors import InputError
+
+
+def command(module: str, arguments: Sequence[str], log: str) -> dict[str, float]:
+    """Runs `python -m MODULE ARGUMENTS`: in a process of its own, whose memory is free again afterwards.
+
+    Args:
+        module: of the project.
+        arguments: its flags.
+        log: file for what it prints.
+
+    Returns:
+        seconds and cpu_seconds that it took.
+
+    Raises:
+        InputError: if it fails, with the last line that it printed.
+    """
+    os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
+    begin, cpu = time.monotonic(), _cpu_of_children()
+    with open(log, "w", encoding="utf-8") as file:
+        code = subprocess.run([sys.executable, "-m", module, *arguments], stdout=file, stderr=subprocess.STDOUT,
+                              check=False).returncode
+    if code:
+        with open(log, encoding="utf-8", errors="replace") as file:
+            said = [line.strip() for line in file if line.strip()]
+        raise InputError(f"python -m {module} failed ({log}): {said[-1][:300] if said else f'exit code {code}'}")
+    return {"seconds": time.monotonic() - begin, "cpu_seconds": _cpu_of_children() - cpu}
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def lines(path: str) -> list[dict[str, Any]]:
+    """What a file of JSON lines holds, a half last line left out; nothing if there is no such file.
+
+    Raises:
+        InputError: if another line is not a JSON object.
+    """
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        whole = file.read().rpartition("\n")[0]
+    try:
+        found = [json.loads(line) for line in whole.splitlines()]
+    except (ValueError, RecursionError):
+        found = [None]
+    if not all(isinstance(entry, dict) for entry in found):
+        raise InputError(f"{path}: expected a JSON object in each line. Remove the file to begin anew.")
+    return found
+
+
+def add_line(path: str, entry: dict[str, Any]) -> None:
+    """Adds one line, in place of a half one that a stopped program left."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with open(path, "ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(entry).encode() + b"\n")
+
+
+def rounded_up(value: float, digits: int = 4) -> float:
+    """A positive number with so many digits, not below it: a limit that what it was taken from keeps."""
+    places = digits - 1 - math.floor(math.log10(value))
+    return float(f"{math.ceil(round(value * 10.0**places, 6)) / 10.0**places:.{digits}g}")

@@ -1,0 +1,130 @@
+"""The benchmark of targets: real searches and times of a tiny space, and what is counted of them by hand."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import on_target, steps
+from latency import build_table, compare
+from pnas_tf import arch, cost, latency_table, space
+from pnas_tf.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+OPS = ("mb_k3_e3", "mb_k5_e3", "mb_k5_e6", "zero")
+TINY = space.Space(
+    "tiny", input_size=28, input_channels=1, num_classes=10, stem=(space.Block("stem", ("conv_k3",), 8, 2),),
+    blocks=(space.Block("b00", ("mb_k3_e1",), 8, 2), *(space.Block(f"b0{i}", OPS, 8, shortcut=True) for i in (1, 2))),
+    head=(space.Block("classifier", ("classifier",), 10),))
+QUICK = {"rounds": 2, "runs": 3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The space, and a table of it as latency.build_table and latency.compare leave it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "space.json").write_text(json.dumps(TINY.to_json()))
+    table = build_table.run(space=TINY, output=str(folder / "host.jsonl"), settings=QUICK)
+    archs, _ = compare.random_networks(TINY, 3, 0, 0)
+    result = compare.run(table=table, archs=archs, times=str(folder / "host.networks.jsonl"))
+    latency_table.annotate(table.path, calibrated_ms={},
+                           accuracy={latency_table.accuracy_name(TINY): result["figures"]})
+    return folder
+
+
+def command(folder, out_dir, *more):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.on_target", f"--space={folder}/space.json", f"--table={folder}/host.jsonl",
+         f"--search_flags={ROOT}/quickstart.flags", "--max_steps=8", "--targets=2", "--seeds=1",
+         f"--out_dir={out_dir}", *more], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_searches_and_times_in_pieces(folder, tmp_path):
+    out_dir = tmp_path / "out"
+    first = command(folder, out_dir, "--at_most=1", "--notiming")
+    assert first.returncode == 0 and "goes on" in first.stdout, first.stderr
+    (entry,) = steps.lines(str(out_dir / "searches.jsonl"))
+    whole = command(folder, out_dir)
+    assert whole.returncode == 0, whole.stderr
+    result = json.loads((out_dir / "on_target.json").read_text())
+    table = latency_table.read(str(folder / "host.jsonl"))
+    assert [network["ops"] for network in result["networks"]][0] == entry["ops"]  # it was not run again
+    for network in result["networks"]:
+        predicted_ms = cost.of_arch(arch.Arch(TINY, network["ops"]), table.ms)
+        assert predicted_ms == pytest.approx(network["predicted_ms"], rel=1e-5)
+        assert predicted_ms <= network["target_ms"] and network["measured_ms"] > 0
+        assert network["deviation"] == network["measured_ms"] / network["target_ms"] - 1
+    xml.etree.ElementTree.fromstring((out_dir / "on_target.svg").read_text())
+    assert "Of 2, as measured:" in whole.stdout
+    times = (out_dir / "times.jsonl").read_text()
+    again = {"search_space": TINY, "table": table, "out_dir": str(out_dir), "count": 2, "seeds": 1, "at_most": 0,
+             "timing": True}
+    assert on_target.run(**again, arguments=entry["arguments"]).items() <= result.items()
+    assert (out_dir / "times.jsonl").read_text() == times
+    with pytest.raises(InputError, match="other flags"):
+        on_target.run(**again, arguments=["--max_steps=9"])
+
+
+def test_targets_are_those_of_networks(folder):
+    """Each is the dearest of all networks below a point of equal ratios, found by trying all."""
+    table = latency_table.read(str(folder / "host.jsonl"))
+    every = np.sort([cost.of_arch(arch.from_path(TINY, (a, b)), table.ms) for a in range(4) for b in range(4)])
+    asked = np.geomspace(1.3 * every[0], 0.8 * every[-1], 4)
+    expected = dict.fromkeys(float(every[every <= ms * (1 + 1e-6)][-1]) for ms in asked)
+    found = on_target.targets(TINY, table, 4)
+    assert found == pytest.approx(list(expected), rel=1e-3)
+    assert all(ms >= least for ms, least in zip(found, expected, strict=True))
+
+
+def entry(target_ms, expected_ms, run_dir):
+    return {"target_ms": target_ms, "seed": 0, "expected_ms": expected_ms, "predicted_ms": target_ms,
+            "run_dir": run_dir, "seconds": 1.0}
+
+
+def test_counts_by_hand():
+    """Three networks, 1 %, 2.5 % and 6 % above their targets on a machine that has become 2 % slower."""
+    found = [entry(1.0, 1.01, "a"), entry(2.0, 1.98, "b"), entry(4.0, 4.0, "c")]
+    measured = {("a", 1): 1.01, ("b", 1): 2.05, ("c", 1): 4.24, ("a", 2): 1.01, ("b", 2): 2.05, ("c", 2): 4.24 * 1.03,
+                ("anchor 0", 1): 1.02, ("anchor 1", 1): 5.1, ("anchor 2", 1): 9.0}
+    result = on_target.judge(found, measured, [1.0, 5.0, 3.0], table_error=0.028)
+    assert result["pace"] == pytest.approx(1.02)
+    assert [network["deviation"] for network in result["networks"]] == pytest.approx([0.01, 0.025, 0.06])
+    assert result["raw"] == {"within_2_percent": 1, "within_3_percent": 2, "above": 1, "above_twice": 1,
+                             "worst_above": pytest.approx(0.06)}
+    assert result["at_pace"] == {"within_2_percent": 2, "within_3_percent": 2, "above": 1, "above_twice": 0,
+                                 "worst_above": pytest.approx(1.06 / 1.02 - 1)}
+    assert result["noise"] == pytest.approx(0.03 / 3**0.5)
+    assert result["expectation"] == {"mean": pytest.approx(0.0), "sd": pytest.approx((2e-4 / 3) ** 0.5),
+                                     "worst": pytest.approx(0.01)}
+    assert "Of 3, at the table's pace: 2 within 3 %" in on_target.show(result)
+
+
+def test_a_table_that_was_not_judged_is_refused(folder, tmp_path):
+    (tmp_path / "bare.jsonl").write_bytes((folder / "host.jsonl").read_bytes())
+    with pytest.raises(InputError, match=r"Compare it first: python -m latency\.compare"):
+        on_target.anchors(latency_table.read(str(tmp_path / "bare.jsonl")), TINY)
+
+
+def test_lines_survive_a_stop(tmp_path):
+    path = str(tmp_path / "folder" / "lines.jsonl")
+    assert steps.lines(path) == []
+    steps.add_line(path, {"a": 1})
+    with open(path, "a") as file:
+        file.write('{"half": ')
+    assert steps.lines(path) == [{"a": 1}]
+    steps.add_line(path, {"b": 2})
+    assert steps.lines(path) == [{"a": 1}, {"b": 2}]
+
+
+def test_a_failed_step_says_why(tmp_path):
+    with pytest.raises(InputError, match="Unknown arch 'no_such_arch'"):
+        steps.command("pnas_tf.train", ["--arch=no_such_arch", f"--run_dir={tmp_path}"], str(tmp_path / "log"))
+
+
+@pytest.mark.parametrize("value, expected", [(0.123401, 0.1235), (0.1234, 0.1234), (12.341, 12.35), (0.99999, 1.0)])
+def test_rounded_up(value, expected):
+    assert steps.rounded_up(value) == expected
