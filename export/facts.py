@@ -65,7 +65,8 @@ def of_run(run_dir: str | None, command: str) -> dict[str, Any]:
     flags_path = run_folder.path(run_dir, "run.flags") if run_dir else ""
     if os.path.exists(flags_path):
         commands["search"] = shlex.join(["python", "-m", "pnas_tf.search", f"--flagfile={flags_path}"])
-        seeds["search"] = run_folder.read_flags(flags_path).get("seed")
+        seed = run_folder.read_flags(flags_path).get("seed", "")
+        seeds["search"] = int(seed) if seed.isdecimal() else None
     train_path = run_folder.path(run_dir, "train.json") if run_dir else ""
     if os.path.exists(train_path):
         trained = space_lib.read_json(train_path)

@@ -247,15 +247,16 @@ def small_model(small_data, small_arch):
 
 @pytest.fixture(scope="session")
 def small_run(small_model, small_data, small_arch, small_npz, tmp_path_factory):
-    """A run folder with the network, exported in every mode of the converter, for MediaPipe to read."""
+    """A run folder with the network, exported in every mode, for MediaPipe to read."""
     import json
 
-    from export import convert, tflite
+    from export import facts, qat, tflite
 
     folder = tmp_path_factory.mktemp("run")
     small_model.save(folder / "model.keras")
     small_arch.save(str(folder / "arch.json"))
     (folder / "train.json").write_text(json.dumps({"data": {"dataset": f"npz:{small_npz}", "seed": 0}}))
-    tflite.run(model=small_model, data=small_data, modes=convert.MODES, out_dir=str(folder), arch=small_arch,
-               int8_io="uint8", author="A. Person", license_name="Apache-2.0")
+    tflite.run(model=small_model, data=small_data, modes=facts.MODES, out_dir=str(folder), arch=small_arch,
+               int8_io="uint8", author="A. Person", license_name="Apache-2.0",
+               qat_settings=qat.Settings(epochs=3, batch_size=32))
     return folder

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from export import bundle, convert, interpreter, tflite
+from export import bundle, facts, interpreter, tflite
 from pnas_tf.errors import InputError
 
 RECORDED = Path(__file__).parent / "adb_device" / "recorded_benchmark.sh"
@@ -26,7 +26,7 @@ COMMON = ["README.md", "bundle.json", *(f"examples/{number}.png" for number in r
 @pytest.fixture(scope="module")
 def packed(small_run, small_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out") / "bundle"
-    bundle.run(run_dir=str(small_run), data=small_data, modes=convert.MODES, output=str(folder))
+    bundle.run(run_dir=str(small_run), data=small_data, modes=facts.MODES, output=str(folder))
     return folder
 
 
@@ -39,7 +39,7 @@ def run_program(python, folder, *arguments):
 
 def test_what_is_in_it(packed):
     assert sorted(str(path.relative_to(packed)) for path in packed.rglob("*") if path.is_file()) == sorted(
-        COMMON + [f"{mode}.{ending}" for mode in convert.MODES for ending in ("tflite", "json", "md")])
+        COMMON + [f"{mode}.{ending}" for mode in facts.MODES for ending in ("tflite", "json", "md")])
     assert [path.name for path in packed.parent.iterdir()] == ["bundle"]
     assert (packed / "labels.txt").read_text() == "top half\nbottom half\nmiddle columns\nouter columns\n"
     manifest = json.loads((packed / "bundle.json").read_text())
@@ -55,8 +55,8 @@ def test_runner_reproduces_the_outputs(packed, runtime):
         pytest.skip("tflite-runtime has no wheel for Python 3.12")
     done = run_program(sys.executable, packed, f"--runtime={runtime}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == list(convert.MODES)
-    assert done.stdout.count("as expected") == len(convert.MODES) and runtime in done.stdout
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == list(facts.MODES)
+    assert done.stdout.count("as expected") == len(facts.MODES) and runtime in done.stdout
 
 
 def test_runner_notices_a_wrong_model(packed, tmp_path):
@@ -113,7 +113,7 @@ def test_phone_script_times_each_model(packed, client, device, tmp_path, monkeyp
     script = ["sh", packed / "time_on_phone.sh"]
     done = subprocess.run([*script, RECORDED.name], capture_output=True, text=True, check=False, cwd=RECORDED.parent)
     assert done.returncode == 0, done.stderr
-    for mode in convert.MODES:
+    for mode in facts.MODES:
         assert f"Inference (avg): {(packed / f'{mode}.tflite').stat().st_size}.5" in done.stdout
     assert not (phone.root / "data/local/tmp/pnas_tf_bundle").exists()
     done = subprocess.run(script, capture_output=True, text=True, check=False)
@@ -188,4 +188,4 @@ def test_runner_in_a_fresh_environment(packed, tmp_path, packages):
     listed = subprocess.run([tmp_path / "bin" / "pip", "list"], capture_output=True, text=True, check=True).stdout
     assert "tensorflow" not in listed and "keras" not in listed
     done = run_program(tmp_path / "bin" / "python", packed)
-    assert done.returncode == 0 and done.stdout.count("as expected") == len(convert.MODES), done.stdout + done.stderr
+    assert done.returncode == 0 and done.stdout.count("as expected") == len(facts.MODES), done.stdout + done.stderr

@@ -254,6 +254,31 @@ def test_entry_point_writes_files_and_facts(model, small_npz, tmp_path):
                                model(np.ones((1, SIDE, SIDE, 3))), atol=1e-4)
 
 
+def test_facts_of_a_run(model, small_arch, small_npz, tmp_path):
+    """Where the network comes from: search, training, export; what the table predicted; what was used."""
+    model.save(tmp_path / "model.keras")
+    Arch(small_arch.space, small_arch.ops, {"target": "pixel6_xnnpack1_int8", "table_ms": 1.25}).save(
+        str(tmp_path / "arch.json"))
+    (tmp_path / "run.flags").write_text("--space=small\n--seed=7\n")
+    (tmp_path / "train.json").write_text(json.dumps({"command": "python -m pnas_tf.train --lr=0.1", "seed": 5,
+                                                     "data": {"dataset": f"npz:{small_npz}", "seed": 0}}))
+    done = export(f"--run_dir={tmp_path}", "--mode=dynamic", "--check_images=50", "--seed=3")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "dynamic.json").read_text())
+    assert (facts["table_ms"], facts["table_target"]) == (1.25, "pixel6_xnnpack1_int8")
+    assert facts["seeds"] == {"search": 7, "train": 5, "export": 3}
+    assert list(facts["commands"]) == ["search", "train", "export"]
+    assert facts["commands"]["search"] == f"python -m pnas_tf.search --flagfile={tmp_path}/run.flags"
+    assert facts["dataset"] == f"npz:{small_npz}" and len(facts["labels"]) == 4
+    assert facts["versions"]["tensorflow"] == tf.__version__ and facts["versions"]["keras"] == keras.__version__
+    assert facts["architecture"][1] == "b00: mb_k5_e6, 8 filters, stride 1, shortcut"
+    card = (tmp_path / "dynamic.md").read_text()
+    for wanted in ("1.25 ms on pixel6_xnnpack1_int8", facts["architecture"][1], facts["commands"]["train"],
+                   "export 3", f"tensorflow {tf.__version__}", facts["sha256"], small_npz,
+                   f"{facts['peak_activation_bytes']:,} bytes"):
+        assert wanted in card, wanted
+
+
 def test_failed_check_leaves_nothing_behind(model, data, tmp_path):
     """Calibrated on images far darker than the test's, int8 clips what it should tell apart."""
     dark = np.zeros((60, SIDE, SIDE, 3), np.uint8)
@@ -312,6 +337,15 @@ def test_models_of_another_kind_are_refused(data, small_arch, tmp_path):
     keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "dense.keras")
     with pytest.raises(InputError, match="from images"):
         model_file.load(str(tmp_path / "dense.keras"))
+    inputs = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(inputs)
+    keras.Model(inputs, [pooled, pooled]).save(tmp_path / "two.keras")
+    with pytest.raises(InputError, match="from images"):
+        model_file.load(str(tmp_path / "two.keras"))
+    # Python code in the file is not run.
+    keras.Model(inputs, keras.layers.Lambda(lambda x: x[:, 0, 0])(inputs)).save(tmp_path / "code.keras")
+    with pytest.raises(InputError, match="not a Keras model that can be loaded"):
+        model_file.load(str(tmp_path / "code.keras"))
     other = network.build_network(small_arch, num_classes=7)
     with pytest.raises(InputError, match="of 7 classes"):
         tflite.run(model=other, data=data, modes=["float32"], out_dir=str(tmp_path))

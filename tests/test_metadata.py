@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from export import convert, interpreter, metadata, pixels, qat, samples, tflite
+from export import convert, facts, interpreter, metadata, pixels, samples, tflite
 from pnas_tf.errors import InputError
 
 NAMES = ["top half", "bottom half", "middle columns", "outer columns"]
@@ -130,7 +130,7 @@ def test_labels_are_an_uncompressed_zip_at_the_end(tmp_path):
         metadata.read_labels(str(path))
 
 
-@pytest.mark.parametrize("mode", convert.MODES)
+@pytest.mark.parametrize("mode", facts.MODES)
 def test_exported_files_describe_themselves(small_run, mode):
     content = (small_run / f"{mode}.tflite").read_bytes()
     data = metadata_of(content)
@@ -139,7 +139,7 @@ def test_exported_files_describe_themselves(small_run, mode):
     assert "Quantisation:" in model.text(1)
     image = model.tables(3)[0].tables(2)[0]
     assert image.tables(4)[0].table(1).floats(0) == [0.0] and image.tables(4)[0].table(1).floats(1) == [1.0]
-    assert ("uint8, scale 1, zero point 0" in image.text(1)) == (mode == "int8")
+    assert ("uint8, scale 1, zero point 0" in image.text(1)) == mode.startswith("int8")
     assert metadata.read_labels(str(small_run / f"{mode}.tflite")) == NAMES
 
 
@@ -158,18 +158,16 @@ def test_mediapipe_reads_every_mode(small_run, small_model, small_arch, small_da
     environment = tmp_path / "mediapipe"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     subprocess.run([environment / "bin" / "pip", "install", "-q", "mediapipe==1.2.2"], check=True)
-    files = [str(small_run / f"{mode}.tflite") for mode in convert.MODES]
-    for int8_io in ("uint8", "float32"):
-        folder = tmp_path / int8_io
-        tflite.run(model=small_model, data=small_data, modes=["int8", "int8_qat"], out_dir=str(folder),
-                   arch=small_arch, int8_io=int8_io, qat_settings=qat.Settings(epochs=3, batch_size=32))
-        files += [str(folder / "int8.tflite"), str(folder / "int8_qat.tflite")]
+    files = [str(small_run / f"{mode}.tflite") for mode in facts.MODES]
+    for int8_io in ("float32", "int8"):
+        tflite.run(model=small_model, data=small_data, modes=["int8"], out_dir=str(tmp_path / int8_io),
+                   arch=small_arch, int8_io=int8_io, author="A. Person", license_name="Apache-2.0")
+    files.append(str(tmp_path / "float32" / "int8.tflite"))
     drawn = samples.draw(small_data.test, 300, 0, form="pixels", mean=small_data.mean, std=small_data.std)
     np.save(tmp_path / "images.npy", drawn.inputs.astype(np.uint8))
     program = Path(__file__).parent / "programs" / "mediapipe_reader.py"
-    done = subprocess.run([environment / "bin" / "python", "-I", program, tmp_path / "images.npy", *files], check=True,
-                          capture_output=True, text=True)
-    found = json.loads(done.stdout)
+    command = [environment / "bin" / "python", "-I", program, tmp_path / "images.npy"]
+    found = json.loads(subprocess.run([*command, *files], check=True, capture_output=True, text=True).stdout)
     assert list(found) == files
     for path, said in found.items():
         logits = interpreter.run(interpreter.make_interpreter(path), drawn.inputs)
@@ -179,10 +177,14 @@ def test_mediapipe_reads_every_mode(small_run, small_model, small_arch, small_da
         assert np.mean([NAMES[label] == name for label, name in zip(drawn.labels, said["names"], strict=True)]) > 0.9
         assert said["files"] == ["labels.txt"] and said["labels"].splitlines() == NAMES
         shown = said["metadata"]
+        assert (shown["author"], shown["license"]) == ("A. Person", "Apache-2.0")
         assert shown["name"] == f"small {Path(path).stem}" and "Quantisation:" in shown["description"]
         image, = shown["subgraph_metadata"][0]["input_tensor_metadata"]
         assert image["content"]["content_properties"]["color_space"] == "RGB"
         assert image["process_units"][0]["options"] == {"mean": [0.0], "std": [1.0]}
+    # What the model card says of int8 ends.
+    done = subprocess.run([*command, tmp_path / "int8" / "int8.tflite"], check=False, capture_output=True, text=True)
+    assert done.returncode and "int8" in done.stderr.lower()
 
 
 def test_pixel_layer_is_named(small_model, small_data):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import contents, convert, interpreter
+from export import contents, facts, interpreter
 from latency import pieces, profile
 from pnas_tf import op_profile, report
 from pnas_tf.errors import InputError
@@ -31,7 +31,7 @@ def ran(content, values):
     return [runner.get_tensor(details["index"]) for details in runner.get_output_details()]
 
 
-@pytest.mark.parametrize("mode", convert.MODES)
+@pytest.mark.parametrize("mode", facts.MODES)
 def test_pieces_one_after_another_are_the_whole(small_run, mode):
     content = (small_run / f"{mode}.tflite").read_bytes()
     found, cut = contents.describe(content), pieces.cut(content)
@@ -145,9 +145,10 @@ def test_a_phone(small_run, client, device):
         profile.run(model=str(model), measurer="android", settings=settings)
 
 
-@pytest.mark.parametrize("mode", convert.MODES)
+@pytest.mark.parametrize("mode", facts.MODES)
 def test_format_by_the_tensors(small_run, mode):
-    assert profile._dtype((small_run / f"{mode}.tflite").read_bytes()) == mode
+    dtype = profile._dtype((small_run / f"{mode}.tflite").read_bytes())
+    assert dtype == mode.removesuffix("_qat")
 
 
 def example(**changes):
