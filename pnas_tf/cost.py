@@ -143,6 +143,10 @@ def no_latency() -> LatencyLoss:
     return lambda ce, expected_ms: ce
 
 
+# Share of a bound; costs further off move a multiplier no faster.
+MAX_VIOLATION = 0.5
+
+
 class Lagrangian(keras.layers.Layer):
     """ce + m * (expected / bound - 1), with a multiplier m that dual ascent moves until the two are equal.
 
@@ -179,7 +183,8 @@ class Lagrangian(keras.layers.Layer):
 
     def step(self, expected: tf.Tensor) -> tf.Tensor:
         """One step of the ascent: from the expected cost to what 100 % over the bound weighs now, in nats."""
-        violation = tf.stop_gradient(expected) / self.bound - 1.0
+        # A search that begins far above its bound would else pile up a multiplier that it cannot lose again in time.
+        violation = tf.clip_by_value(tf.stop_gradient(expected) / self.bound - 1.0, -MAX_VIOLATION, MAX_VIOLATION)
         multiplier, scale = self.multiplier.value.read_value(), self.scale.value.read_value()
         strength, moved = multiplier + 2.0 * scale * violation, multiplier + self._rate * scale * violation
         if self._one_sided:

@@ -11,6 +11,7 @@ from pnas_tf import gates
 from pnas_tf.arch import Arch, from_path
 from pnas_tf.cost import Cost
 from pnas_tf.limits import Limit
+from pnas_tf.quiet import quiet
 from pnas_tf.space import Space
 
 # Least share of the first limit that a candidate uses, if there are such networks: what is allowed but not used is
@@ -127,8 +128,9 @@ def _solve(space, gain, limits, least):
         unit = room or 1.0
         constraints.append(optimize.LinearConstraint(limit.cost.matrix[mask].astype(np.float64)[None] / unit,
                                                      low / unit, room / unit * (1 - 1e-6)))
-    result = optimize.milp(-gain[mask], integrality=np.ones(len(rows)), bounds=optimize.Bounds(0, 1),
-                           constraints=constraints, options={"mip_rel_gap": 0.0, "time_limit": 60.0})
+    with quiet():  # HiGHS prints lines of its own now and then
+        result = optimize.milp(-gain[mask], integrality=np.ones(len(rows)), bounds=optimize.Bounds(0, 1),
+                               constraints=constraints, options={"mip_rel_gap": 0.0, "time_limit": 60.0})
     if result.x is None:
         return None
     chosen = np.full(mask.shape, -1.0)

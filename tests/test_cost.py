@@ -69,17 +69,24 @@ def test_mul_log_refuses_targets_without_a_logarithm(target):
 def test_lagrangian_multiplier_follows_the_violation():
     loss = cost.Lagrangian(1.0, arch_steps=100)
     for _ in range(10):
-        loss(tf.constant(1.0), tf.constant(2.0))
+        loss(tf.constant(1.0), tf.constant(1.4))
     high = float(loss.multiplier.numpy())
-    assert high == pytest.approx(10 * 15 * 0.015 / 100, rel=1e-5)
+    assert high == pytest.approx(10 * 15 * 0.015 * 0.4 / 100, rel=1e-5)
     for _ in range(20):
         loss(tf.constant(1.0), tf.constant(0.2))
     assert float(loss.multiplier.numpy()) < high
-    ms = tf.constant(2.0)
+    ms = tf.constant(1.4)
     with tf.GradientTape() as tape:
         tape.watch(ms)
         value = cost.Lagrangian(1.0, arch_steps=100)(tf.constant(1.0), ms)
-    assert float(tape.gradient(value, ms)) == pytest.approx(2 * 0.015)
+    assert float(tape.gradient(value, ms)) == pytest.approx(2 * 0.015 * 0.4)
+
+
+@pytest.mark.parametrize("ms, clipped", [(9.0, 0.5), (0.1, -0.5)])
+def test_a_start_far_from_the_bound_moves_the_multiplier_no_faster(ms, clipped):
+    loss = cost.Lagrangian(1.0, arch_steps=100)
+    loss(tf.constant(1.0), tf.constant(ms))
+    assert float(loss.multiplier.numpy()) == pytest.approx(15 * 0.015 * clipped / 100, rel=1e-5)
 
 
 def test_unknown_price_is_an_error_that_names_the_row():
