@@ -1,0 +1,119 @@
+"""What a search delivers: against all networks of a small space; and several goals, killed and started again."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnas_tf import cost, evaluate, finalists, latency_table, run_folder, space, supernet
+from pnas_tf.limits import Goal, Limit
+
+ROOT = Path(__file__).parent.parent
+TINY = space.mb_space("tiny", input_size=8, input_channels=1, num_classes=4,
+                      stem=space.Block("stem", ("conv_k3",), 8, 2), first=space.Block("b00", ("mb_k3_e1",), 8, 2),
+                      widths=(8, 16), cells=(2, 1), strides=(1, 1), mix=16)
+COUNTS = [len(block.ops) for block in TINY.choices.values()]
+PATHS = np.array(list(itertools.product(*map(range, COUNTS))))
+
+
+@pytest.fixture(scope="module")
+def net():
+    """A supernet whose residual ops do not start as zero, so that paths differ."""
+    made = supernet.Supernet(TINY, seed=1)
+    rng = np.random.default_rng(2)
+    for mixed_op in made.mixed_ops:
+        for candidate in filter(None, mixed_op.candidates):
+            candidate.kernel.assign(candidate.kernel.numpy() + 0.3 * rng.normal(size=candidate.kernel.shape))
+    return made
+
+
+@pytest.fixture(scope="module")
+def scorer(net):
+    rng = np.random.default_rng(3)
+    return evaluate.PathScorer(net, [(tf.constant(rng.normal(size=(16, 8, 8, 1)), tf.float32),
+                                      tf.constant(rng.integers(0, 4, 16), tf.int32))])
+
+
+def costs(net, seed):
+    rng = np.random.default_rng(seed)
+    return cost.Cost((rng.uniform(0.1, 1, net.mask.shape) * net.mask).astype(np.float32), 0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_first_is_the_best_of_all_that_use_the_limits(net, scorer, seed):
+    """With more samples than there are networks, all eligible ones are finalists."""
+    ms, params = costs(net, seed), costs(net, 10 + seed)
+    probs = np.where(net.mask, 1 / net.mask.sum(1, keepdims=True), 0).astype(np.float32)
+    goal = Goal("t", ms, 2.4, (Limit("params", params, 2.6),))
+    used, other = ([one.of_path(path) for path in PATHS] for one in (ms, params))
+    allowed = [n for n in range(len(PATHS)) if used[n] <= 2.4 and other[n] <= 2.6]
+    most = max(used[n] for n in allowed)
+    eligible = {tuple(PATHS[n]) for n in allowed if used[n] >= 0.99 * most}
+    found = finalists.find(net, probs, goal, scorer, samples=1000)
+    assert {tuple(net.path(one.arch)) for one in found if one.eligible} == eligible
+    best = min(eligible, key=lambda path: scorer.score(np.array(path)).loss)
+    assert tuple(net.path(found[0].arch)) == best
+    assert found[0].loss == pytest.approx(scorer.score(np.array(best)).loss, rel=1e-6)
+    assert found[0].costs == {"ms": pytest.approx(ms.of_path(np.array(best))),
+                              "params": pytest.approx(params.of_path(np.array(best)))}
+
+
+def test_an_arg_max_that_breaks_a_limit_is_shown_but_not_taken(net, scorer):
+    ms = costs(net, 0)
+    dear = np.argmax(np.where(net.mask, ms.matrix, -1), axis=1)
+    probs = np.full(net.mask.shape, 0.01, np.float32) * net.mask
+    probs[np.arange(len(dear)), dear] = 1 - (probs.sum(1) - 0.01)
+    found = finalists.find(net, probs, Goal("t", ms, 1.6), scorer)
+    arg_max = [one for one in found if one.how == finalists.ARG_MAX]
+    assert len(arg_max) == 1 and not arg_max[0].eligible and tuple(net.path(arg_max[0].arch)) == tuple(dear)
+    assert found[0].costs["ms"] <= 1.6
+    assert arg_max[0].log_prob == pytest.approx(np.log(probs.max(1)).sum(), rel=1e-5)
+
+
+def test_without_a_limit_any_network_may_be_taken(net, scorer):
+    probs = np.where(net.mask, 1 / net.mask.sum(1, keepdims=True), 0).astype(np.float32)
+    found = finalists.find(net, probs, Goal("t", costs(net, 0), 1.0, keeps_ms=False), scorer, samples=1000)
+    assert found[0].eligible and max(one.costs["ms"] for one in found) > 1.0
+    assert found[0].loss == min(one.loss for one in found)
+
+
+def test_several_goals_killed_and_started_again_end_alike(tmp_path):
+    """Each goal's alpha, optimizer and multipliers come back from a checkpoint."""
+    tiny = TINY.for_data(28, 1, 10)
+    (tmp_path / "space.json").write_text(json.dumps(tiny.to_json()))
+    for name in ("one", "two"):
+        rows = [latency_table.row(key, median_ms=0.01 * (1 + number))
+                for number, key in enumerate(dict.fromkeys(key for _, key in tiny.op_keys()))]
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in [latency_table.header(name), *rows]))
+
+    def command(run_dir):
+        return [sys.executable, "-m", "pnas_tf.search", f"--space={tmp_path}/space.json", "--batch_size=32",
+                f"--targets={tmp_path}/one.jsonl:0.5,{tmp_path}/two.jsonl:0.6", "--limit=params<=15000",
+                "--warmup_epochs=1", "--search_epochs=3", "--arch_every=1", "--max_steps=24", f"--run_dir={run_dir}"]
+
+    whole = subprocess.run(command(tmp_path / "whole"), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert whole.returncode == 0, whole.stderr
+    with subprocess.Popen(command(tmp_path / "cut"), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch 3/4"):
+                process.kill()
+                break
+    again = subprocess.run(command(tmp_path / "cut"), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "Going on after epoch" in again.stdout
+    folders = [name for name in os.listdir(tmp_path / "whole") if name.endswith("ms")]
+    assert len(folders) == 2
+    for name in folders:
+        first, second = (tmp_path / run / name for run in ("whole", "cut"))
+        assert (first / "arch.json").read_bytes() == (second / "arch.json").read_bytes()
+        timing = {"seconds", "step_ms"}
+        lines = [[{k: v for k, v in line.items() if k not in timing} for line in run_folder.read_metrics(str(folder))]
+                 for folder in (first, second)]
+        assert lines[0] == lines[1] and "multiplier_params" in lines[0][-1]
