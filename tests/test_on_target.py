@@ -36,37 +36,32 @@ def folder(tmp_path_factory):
     return folder
 
 
-def command(folder, out_dir, *more):
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.on_target", f"--space={folder}/space.json", f"--table={folder}/host.jsonl",
-         f"--search_flags={ROOT}/quickstart.flags", "--max_steps=8", "--targets=2", "--seeds=1",
-         f"--out_dir={out_dir}", *more], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-
-
 def test_searches_and_times_in_pieces(folder, tmp_path):
-    out_dir = tmp_path / "out"
-    first = command(folder, out_dir, "--at_most=1", "--notiming")
-    assert first.returncode == 0 and "goes on" in first.stdout, first.stderr
+    table, out_dir = latency_table.read(str(folder / "host.jsonl")), tmp_path / "out"
+    searching = [f"--flagfile={ROOT}/quickstart.flags", f"--space={folder}/space.json", "--dataset=fashion_mnist_small",
+                 f"--table={table.path}", "--max_steps=8"]
+    settings = {"search_space": TINY, "table": table, "out_dir": str(out_dir), "count": 2, "seeds": 1, "timing": True}
+    assert on_target.run(**settings, arguments=searching, at_most=1) is None
     (entry,) = steps.lines(str(out_dir / "searches.jsonl"))
-    whole = command(folder, out_dir)
+    whole = subprocess.run(
+        [sys.executable, "-m", "benchmarks.on_target", f"--space={folder}/space.json", f"--table={table.path}",
+         f"--search_flags={ROOT}/quickstart.flags", "--max_steps=8", "--targets=2", "--seeds=1",
+         f"--out_dir={out_dir}"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert whole.returncode == 0, whole.stderr
+    assert "1 of 2 searches to do" in whole.stdout and "Of 2, as measured:" in whole.stdout
     result = json.loads((out_dir / "on_target.json").read_text())
-    table = latency_table.read(str(folder / "host.jsonl"))
-    assert [network["ops"] for network in result["networks"]][0] == entry["ops"]  # it was not run again
+    assert result["networks"][0]["ops"] == entry["ops"]
     for network in result["networks"]:
         predicted_ms = cost.of_arch(arch.Arch(TINY, network["ops"]), table.ms)
         assert predicted_ms == pytest.approx(network["predicted_ms"], rel=1e-5)
         assert predicted_ms <= network["target_ms"] and network["measured_ms"] > 0
         assert network["deviation"] == network["measured_ms"] / network["target_ms"] - 1
     xml.etree.ElementTree.fromstring((out_dir / "on_target.svg").read_text())
-    assert "Of 2, as measured:" in whole.stdout
     times = (out_dir / "times.jsonl").read_text()
-    again = {"search_space": TINY, "table": table, "out_dir": str(out_dir), "count": 2, "seeds": 1, "at_most": 0,
-             "timing": True}
-    assert on_target.run(**again, arguments=entry["arguments"]).items() <= result.items()
-    assert (out_dir / "times.jsonl").read_text() == times
+    again = on_target.run(**settings, arguments=searching, at_most=0)
+    assert again.items() <= result.items() and (out_dir / "times.jsonl").read_text() == times
     with pytest.raises(InputError, match="other flags"):
-        on_target.run(**again, arguments=["--max_steps=9"])
+        on_target.run(**settings, arguments=["--max_steps=9"], at_most=0)
 
 
 def test_targets_are_those_of_networks(folder):
