@@ -94,8 +94,8 @@ def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed:
             raise InputError(f"{mode}.tflite in {run_dir} is for other images or classes than {data.name}. "
                              "Name the data set that it was exported with: --dataset.")
         mean, std = facts["normalisation"]["mean"], facts["normalisation"]["std"]
-        logits = interpreter.run(interpreter.make_interpreter(model),
-                                 (images - np.float32(mean)) / np.float32(std))
+        given = np.repeat(images, 3, -1) if facts["input_form"] == "rgb" else images
+        logits = interpreter.run(interpreter.make_interpreter(model), (given - np.float32(mean)) / np.float32(std))
         expected["logits"][mode] = [[float(f"{value:.8g}") for value in row] for row in logits]
         models[mode] = {"file": f"{mode}.tflite", "mean": mean, "std": std,
                         "tolerance": TOLERANCE[mode] * max(1.0, float(np.abs(logits).max()))}

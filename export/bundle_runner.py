@@ -31,8 +31,11 @@ def make_interpreter(path, runtime):
 
 
 def classify(interpreter, pixels, mean, std):
-    """Logits, float32 [images, classes], of uint8 pixels [images, height, width, channels]."""
+    """Logits, float32 [images, classes], of uint8 pixels [images, height, width, channels]; grey ones for a model of
+    colour images have all three colours the same."""
     given, taken = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    if pixels.shape[-1] == 1 and given["shape"][-1] == 3:
+        pixels = np.repeat(pixels, 3, -1)
     values = (pixels.astype(np.float32) - np.float32(mean)) / np.float32(std)
     if given["dtype"] != np.float32:
         scale, zero_point = given["quantization"]

@@ -50,13 +50,15 @@ def _rows(facts):
 
 def _ends(facts):
     end, normalisation = facts["input"], facts["normalisation"]
-    values = "pixels 0..255" if facts["input_form"] == "pixels" else \
-        f"(pixel - {_list(normalisation['mean'])}) / {_list(normalisation['std'])} with pixels 0..255"
+    values = f"(pixel - {_list(normalisation['mean'])}) / {_list(normalisation['std'])} with pixels 0..255" \
+        if facts["input_form"] == "normalised" else "pixels 0..255"
     colours = {3: " (red, green, blue)", 1: " (grey)"}.get(end["shape"][-1], "")
     lines = [f"Input: {end['dtype']} {end['shape']}{colours}, {values}{_scale(end)}.",
              f"Output: {facts['output']['dtype']} {facts['output']['shape']}, logits (their softmax is the "
              f"probabilities){_scale(facts['output'])}. Class names are in `labels.txt`, which the file also carries."]
-    if end["dtype"] == "int8":
+    if end["shape"][-1] != 3:
+        lines.append("MediaPipe takes colour images only: for it, export with `--input=rgb`.")
+    elif end["dtype"] == "int8":
         lines.append("MediaPipe takes no int8 input: for it, export with `--int8_io=uint8` or `float32`.")
     return lines
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 LAYER_NAME = "pixels_normalise"
+# Grey of red, green and blue by ITU-R BT.601, as image libraries compute it.
+LUMA = (0.299, 0.587, 0.114)
 
 
-def with_pixel_input(model: Any, mean: Sequence[float], std: Sequence[float], *, layers: Any = None,
-                     model_class: Any = None) -> Any:
+def with_pixel_input(model: Any, mean: Sequence[float], std: Sequence[float], *, rgb: bool = False) -> Any:
     """The same network on pixels 0..255 instead of normalised images.
 
     (pixel - mean) / std is a 1x1 convolution with a diagonal kernel: one op, which int8 represents exactly (its
@@ -20,27 +21,35 @@ def with_pixel_input(model: Any, mean: Sequence[float], std: Sequence[float], *,
         model: Keras model from float32 [batch, height, width, channels] to logits.
         mean: by channel.
         std: by channel.
-        layers: namespace to construct from; `keras.layers` if None.
-        model_class: what joins them; `keras.Model` if None.
+        rgb: whether a network of grey images gets colour images, and makes them grey itself.
 
     Returns:
         A model that shares the weights.
     """
-    if layers is None:
-        import keras
+    import keras
 
-        layers, model_class = keras.layers, keras.Model
-    pixels = layers.Input(model.input_shape[1:], name="pixels")
-    normalise = layers.Conv2D(model.input_shape[-1], 1, name=LAYER_NAME)
+    kernel, bias = convolution(mean, std, rgb=rgb)
+    pixels = keras.layers.Input((*model.input_shape[1:3], kernel.shape[2]), name="pixels")
+    normalise = keras.layers.Conv2D(kernel.shape[3], 1, name=LAYER_NAME)
     outputs = model(normalise(pixels))
-    normalise.set_weights(convolution(mean, std))
-    return model_class(pixels, outputs, name=model.name)
+    normalise.set_weights([kernel, bias])
+    return keras.Model(pixels, outputs, name=model.name)
 
 
-def convolution(mean: Sequence[float], std: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """(pixel - mean) / std as a 1x1 convolution: kernel float32 [1, 1, channels, channels] and bias [channels]."""
+def convolution(mean: Sequence[float], std: Sequence[float], *, rgb: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """(pixel - mean) / std as a 1x1 convolution.
+
+    Args:
+        mean: by channel.
+        std: by channel.
+        rgb: whether the one channel is the grey of red, green and blue pixels.
+
+    Returns:
+        Kernel float32 [1, 1, channels or 3, channels] and bias float32 [channels].
+    """
     mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    return np.diag(1 / std).astype(np.float32)[None, None], (-mean / std).astype(np.float32)
+    kernel = np.array(LUMA)[:, None] / std if rgb else np.diag(1 / std)
+    return kernel.astype(np.float32)[None, None], (-mean / std).astype(np.float32)
 
 
 def to_pixels(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

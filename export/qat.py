@@ -43,7 +43,7 @@ def export(model: Any, arch: Arch, data: Any, settings: Settings, *, form: str, 
         arch: says how to build the twin.
         data: from `data.load`; its training images fine-tune.
         settings: of the fine-tuning.
-        form: `pixels` or `normalised`, what the `.tflite` takes.
+        form: of `samples.FORMS`, what the `.tflite` takes.
         int8_io: as for `convert.convert`.
         batch_size: images the `.tflite` takes at once.
         verbose: whether to let the libraries talk.
@@ -59,11 +59,10 @@ def export(model: Any, arch: Arch, data: Any, settings: Settings, *, form: str, 
     with quiet(not verbose):
         quantised = quantise(twin(model, arch))
         fine_tune(quantised, data, settings)
-    shape = (batch_size, *model.input_shape[1:])
     if form == "normalised":
-        return convert.convert_function(lambda images: quantised(images, training=False), shape, "int8",
-                                        int8_io=int8_io, verbose=verbose)
-    kernel, bias = pixels.convolution(data.mean, data.std)
+        return convert.convert_function(lambda images: quantised(images, training=False),
+                                        (batch_size, *model.input_shape[1:]), "int8", int8_io=int8_io, verbose=verbose)
+    kernel, bias = pixels.convolution(data.mean, data.std, rgb=form == "rgb")
 
     def on_pixels(images):
         # The ranges that training learns for every other layer: here they are known.
@@ -74,7 +73,8 @@ def export(model: Any, arch: Arch, data: Any, settings: Settings, *, form: str, 
             images = tf.nn.bias_add(tf.nn.conv2d(images, exact, 1, "SAME"), bias)
         return quantised(images, training=False)
 
-    return convert.convert_function(on_pixels, shape, "int8", int8_io=int8_io, verbose=verbose)
+    return convert.convert_function(on_pixels, (batch_size, *model.input_shape[1:3], kernel.shape[2]), "int8",
+                                    int8_io=int8_io, verbose=verbose)
 
 
 def twin(model: Any, arch: Arch) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 
 from export import pixels
 
-FORMS = ("pixels", "normalised")
+FORMS = ("pixels", "rgb", "normalised")
 BATCH = 50
 
 
@@ -29,8 +29,8 @@ class Samples:
 def draw(part: Any, count: int, seed: int, *, form: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Samples:
     """About `count` images of a part of a data set, all if there are fewer; the same for the same seed.
 
-    Drawn at random, so that a sorted data set gives every class. Not augmented. For `pixels`, grey levels are whole
-    numbers, as an app has them, and both models see just those.
+    Drawn at random, so that a sorted data set gives every class. Not augmented. For `pixels` and `rgb`, levels are
+    whole numbers, as an app has them, and both models see just those; for `rgb`, grey images have three channels.
     """
     if count >= part.size:
         batches = part.batches(BATCH)
@@ -41,4 +41,5 @@ def draw(part: Any, count: int, seed: int, *, form: str, mean: tuple[float, ...]
     if form == "normalised":
         return Samples(images, images, labels)
     whole = pixels.to_pixels(images, mean, std)
-    return Samples(whole, (whole - np.float32(mean)) / np.float32(std), labels)
+    normalised = (whole - np.float32(mean)) / np.float32(std)
+    return Samples(np.repeat(whole, 3, -1) if form == "rgb" else whole, normalised, labels)

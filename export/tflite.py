@@ -41,7 +41,8 @@ def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, arch: Arch
         modes: of `facts.MODES`.
         out_dir: folder of the results.
         arch: what the model is; int8_qat needs it.
-        input_form: `pixels` (0..255, the normalisation is part of the network) or `normalised`.
+        input_form: `pixels` (0..255, the normalisation is part of the network), `rgb` (the same for a network of grey
+            images, which makes colour ones grey itself) or `normalised`.
         int8_io: type of input and output of the int8 modes: `int8`, `uint8` or `float32`.
         batch_size: images that the `.tflite` takes at once.
         check_images: test images to compare with Keras, about; all if there are fewer.
@@ -63,6 +64,9 @@ def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, arch: Arch
         InputError: if the model fits neither data nor arch, or a mode fails its check.
     """
     model_file.check_fits_data(model, data)
+    if input_form == "rgb" and data.image_shape[-1] != 1:
+        raise InputError(f"--input=rgb is for networks of grey images, but those of {data.name} have "
+                         f"{data.image_shape[-1]} channels. Leave it out.")
     form = {"form": input_form, "mean": data.mean, "std": data.std}
     checked = samples.draw(data.test, check_images, seed, **form)
     keras_logits = model.predict(checked.normalised, batch_size=samples.BATCH, verbose=0)
@@ -100,27 +104,28 @@ def _convert(mode, model, data, arch, form, *, int8_io, batch_size, calibration_
     calibration = None
     if mode == "int8":
         images = samples.draw(data.train, calibration_images, seed, **form).inputs
-        calibration = [pixels.full_range(images) if form["form"] == "pixels" else images]
-    if form["form"] == "pixels":
-        model = pixels.with_pixel_input(model, data.mean, data.std)
+        calibration = [images if form["form"] == "normalised" else pixels.full_range(images)]
+    if form["form"] != "normalised":
+        model = pixels.with_pixel_input(model, data.mean, data.std, rgb=form["form"] == "rgb")
     return convert.convert(model, mode, calibration, int8_io=int8_io, batch_size=batch_size, verbose=verbose)
 
 
 def _normalisation(data, input_form):
     """(value - mean) / std, by channel, that an app applies to pixels 0..255."""
-    if input_form == "pixels":
+    if input_form != "normalised":
         return {"mean": [0.0], "std": [1.0]}
     return {"mean": [float(value) for value in data.mean], "std": [float(value) for value in data.std]}
 
 
 def _info(mode, shared, graph):
     """The metadata that goes into the file."""
-    values = "Pixels 0..255" if shared["input_form"] == "pixels" else "Pixels, normalised by (pixel - mean) / std"
+    normalised = shared["input_form"] == "normalised"
+    values = "Pixels, normalised by (pixel - mean) / std" if normalised else "Pixels 0..255"
     return metadata.Info(
         name=f"{shared['name']} {mode}", version=__version__, author=shared["author"], license=shared["license"],
         description=f"Image classifier for {shared['dataset']}, found by hardware-aware architecture search "
                     f"(ProxylessNAS). Quantisation: {model_card.QUANTISATION[mode]}",
-        image_shape=tuple(shared["image_shape"]), mean=shared["normalisation"]["mean"],
+        image_shape=tuple(graph["input"]["shape"][1:]), mean=shared["normalisation"]["mean"],
         std=shared["normalisation"]["std"],
         input_description=f"{values}; {graph['input']['dtype']}{_scale(graph['input'])}.",
         output_description=f"Logits, one a class; {graph['output']['dtype']}{_scale(graph['output'])}. "
@@ -172,7 +177,8 @@ def _define_flags() -> None:
     flags.DEFINE_string("dataset", None, "Data set; default: that of the training.")
     flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the training.")
     flags.DEFINE_enum("input", "pixels", list(samples.FORMS),
-                      "What the file takes: pixels 0..255, or images normalised by the app (mean and std are in the "
+                      "What the file takes: pixels 0..255; the same in colour, made grey inside (rgb, for networks of "
+                      "grey images: MediaPipe wants colour); or images normalised by the app (mean and std are in the "
                       "metadata; MediaPipe can do that only if all channels have the same).")
     flags.DEFINE_enum("int8_io", "int8", list(convert.INT8_IO), "Input and output of the int8 modes.")
     flags.DEFINE_integer("batch_size", 1, "Images that the file takes at once.", 1, 4096)

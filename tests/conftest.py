@@ -223,6 +223,20 @@ def small_npz(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def grey_data(tmp_path_factory):
+    """The same in grey."""
+    import numpy as np
+
+    from pnas_tf import data
+
+    path = tmp_path_factory.mktemp("grey") / "grey.npz"
+    (x, y), (x_test, y_test) = bright_places(600, 0), bright_places(300, 1)
+    np.savez(path, x_train=x[..., :1], y_train=y, x_test=x_test[..., :1], y_test=y_test,
+             class_names=np.array(SMALL_NAMES))
+    return data.load(f"npz:{path}")
+
+
+@pytest.fixture(scope="session")
 def small_data(small_npz):
     """The same, loaded."""
     from pnas_tf import data
@@ -230,19 +244,42 @@ def small_data(small_npz):
     return data.load(f"npz:{small_npz}")
 
 
-@pytest.fixture(scope="session")
-def small_model(small_data, small_arch):
-    """Trained to be mostly right, so that top-1 means something."""
+def trained(arch, data):
+    """A network that is mostly right, so that top-1 means something."""
     import keras
 
     from pnas_tf import network
 
     keras.utils.set_random_seed(0)
-    model = network.build_network(small_arch)
+    model = network.build_network(arch)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     model.optimizer.learning_rate = 0.01
-    model.fit(small_data.train.batches(32, seed=0), steps_per_epoch=60, verbose=0)
+    model.fit(data.train.batches(32, seed=0), steps_per_epoch=60, verbose=0)
     return network.portable(model)
+
+
+@pytest.fixture(scope="session")
+def small_model(small_data, small_arch):
+    """Trained on the small data."""
+    return trained(small_arch, small_data)
+
+
+@pytest.fixture(scope="session")
+def grey_arch(small_arch):
+    """As `small_arch`, of grey images."""
+    return dataclasses.replace(small_arch, space=dataclasses.replace(small_arch.space, input_channels=1))
+
+
+@pytest.fixture(scope="session")
+def grey_run(grey_data, grey_arch, tmp_path_factory):
+    """A run folder with a network of grey images that takes colour ones, in every mode."""
+    from export import facts, qat, tflite
+
+    folder = tmp_path_factory.mktemp("grey_run")
+    tflite.run(model=trained(grey_arch, grey_data), data=grey_data, modes=facts.MODES, out_dir=str(folder),
+               arch=grey_arch, input_form="rgb", int8_io="uint8", author="A. Person", license_name="Apache-2.0",
+               qat_settings=qat.Settings(epochs=3, batch_size=32))
+    return folder
 
 
 @pytest.fixture(scope="session")

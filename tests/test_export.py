@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from export import check, contents, convert, interpreter, model_file, pixels, samples, tflite, timing
+from export import check, contents, convert, interpreter, model_card, model_file, pixels, samples, tflite, timing
 from pnas_tf import network
 from pnas_tf.arch import Arch
 from pnas_tf.datasets.parts import ArrayPart
@@ -169,6 +169,21 @@ def test_pixel_input_is_the_same_network(model, data):
     np.testing.assert_allclose(interpreter.run(interpreter.make_interpreter(content), grey), expected, atol=1e-4)
 
 
+def test_colour_input_of_a_grey_network(grey_arch):
+    """Against grey by hand, on colours that differ; int8 rounds the three factors."""
+    model = network.build_network(grey_arch)
+    colour = np.random.default_rng(0).integers(0, 256, (20, SIDE, SIDE, 3)).astype(np.float32)
+    grey = colour @ np.array([[0.299], [0.587], [0.114]], np.float32)
+    content = convert.convert(pixels.with_pixel_input(model, [90.0], [60.0], rgb=True), "float32")
+    np.testing.assert_allclose(interpreter.run(interpreter.make_interpreter(content), colour),
+                               model.predict((grey - 90) / 60, verbose=0), atol=1e-4)
+
+
+def test_colour_input_is_for_grey_networks(model, data, tmp_path):
+    with pytest.raises(InputError, match="is for networks of grey images"):
+        tflite.run(model=model, data=data, modes=["float32"], out_dir=str(tmp_path), input_form="rgb")
+
+
 def test_bytes_of_a_camera_are_bytes_of_the_input(model, data):
     drawn = samples.draw(data.train, 60, 0, form="pixels", mean=data.mean, std=data.std)
     narrow = np.clip(drawn.inputs, 20, 200)
@@ -249,6 +264,9 @@ def test_entry_point_writes_files_and_facts(model, small_npz, tmp_path):
     for wanted in (f"{facts['top1']:.2%}", f"{facts['keras_top1']:.2%}", f"{facts['size_bytes']:,} bytes", "MIT",
                    f"{facts['measured_ms']:.4g} ms", f"{facts['macs']:,}", "A. Person", "--check_images=100"):
         assert wanted in card, wanted
+    assert "MediaPipe takes no int8 input" in card
+    grey = {**facts, "input": {**facts["input"], "shape": [1, SIDE, SIDE, 1]}}
+    assert "MediaPipe takes colour images only" in model_card.render(grey)
     runner = interpreter.make_interpreter(str(tmp_path / "float32.tflite"))
     np.testing.assert_allclose(interpreter.run(runner, np.ones((1, SIDE, SIDE, 3), np.float32)),
                                model(np.ones((1, SIDE, SIDE, 3))), atol=1e-4)

@@ -153,7 +153,7 @@ def test_normalised_input_says_how(small_model, small_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_mediapipe_reads_every_mode(small_run, small_model, small_arch, small_data, tmp_path):
+def test_mediapipe_reads_every_mode(small_run, grey_run, small_model, small_arch, small_data, tmp_path):
     """Its ImageClassifier gives our names and our classes, its displayer prints our fields."""
     environment = tmp_path / "mediapipe"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
@@ -182,6 +182,13 @@ def test_mediapipe_reads_every_mode(small_run, small_model, small_arch, small_da
         image, = shown["subgraph_metadata"][0]["input_tensor_metadata"]
         assert image["content"]["content_properties"]["color_space"] == "RGB"
         assert image["process_units"][0]["options"] == {"mean": [0.0], "std": [1.0]}
+    # Networks of grey images that take colour ones.
+    np.save(tmp_path / "images.npy", np.repeat(drawn.inputs[..., :1], 3, -1).astype(np.uint8))
+    files = [str(grey_run / f"{mode}.tflite") for mode in facts.MODES]
+    found = json.loads(subprocess.run([*command, *files], check=True, capture_output=True, text=True).stdout)
+    for path, said in found.items():
+        assert np.mean([NAMES[label] == name for label, name in zip(drawn.labels, said["names"], strict=True)]) > 0.9
+        assert said["metadata"]["name"] == f"small {Path(path).stem}"
     # What the model card says of int8 ends.
     done = subprocess.run([*command, tmp_path / "int8" / "int8.tflite"], check=False, capture_output=True, text=True)
     assert done.returncode and "int8" in done.stderr.lower()
