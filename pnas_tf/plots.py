@@ -84,12 +84,18 @@ def search_charts(epochs: Sequence[dict[str, Any]], target_ms: float | None) -> 
     def line(key: str, label: str) -> Line:
         return Line(label, x, [number(epoch.get(key)) for epoch in epochs])
 
+    limits = sorted({name.removeprefix("multiplier_") for epoch in epochs for name in epoch
+                     if isinstance(name, str) and name.startswith("multiplier_")})[:4]
     charts = [
         Chart("Expected latency, ms", line_chart("latency", [line("expected_ms", "expected"),
                                                              line("table_ms", "most probable")], shaded=shaded,
                                                  level=("target", target_ms) if target_ms else None),
               "By the latency table: the mean over the networks that the probabilities describe, and the single "
               "most probable one."),
+        *(Chart(f"Multiplier of the limit on {limit}, nats",
+                line_chart(f"multiplier-{limit}", [line(f"multiplier_{limit}", limit)], shaded=shaded),
+                "What 100 % over the limit weighs in the loss of the architecture; below 0 it pulls upwards.")
+          for limit in limits),
         Chart("Entropy of the choices, nats", line_chart("entropy", [line("entropy", "entropy")], shaded=shaded,
                                                          from_zero=True),
               "Mean over the choices: falls as the search makes up its mind; 0 is certainty."),

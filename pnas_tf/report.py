@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from pnas_tf import __version__, op_profile, plots, run_flags, run_folder
+from pnas_tf import __version__, early_warnings, op_profile, plots, run_flags, run_folder
 from pnas_tf import arch as arch_lib
 from pnas_tf import space as space_lib
 from pnas_tf.arch import Arch
@@ -37,6 +37,7 @@ class Facts:
         train: train.json, or {}.
         exports: the <mode>.json there are.
         flags: flags of the search by name, or {}.
+        finalists: of finalists.json, best first, or [].
         profiles: the <mode>.profile.json there are, by mode.
     """
 
@@ -46,6 +47,7 @@ class Facts:
     train: dict[str, Any]
     exports: list[dict[str, Any]]
     flags: dict[str, str]
+    finalists: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     profiles: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def cost(self, name: str) -> float | None:
@@ -123,9 +125,21 @@ def collect(run_dir: str) -> Facts:
                if os.path.exists(path(f"{mode}.json"))]
     train = _read_object(path("train.json")) if os.path.exists(path("train.json")) else {}
     used = run_folder.read_flags(path("run.flags")) if os.path.exists(path("run.flags")) else {}
+    rivals = _read_object(path("finalists.json")).get("finalists") if os.path.exists(path("finalists.json")) else []
+    rivals = [rival for rival in rivals if isinstance(rival, dict)] if isinstance(rivals, list) else []
     profiles = {mode: op_profile.read(path(f"{mode}.profile.json")) for mode in MODES
                 if os.path.exists(path(f"{mode}.profile.json"))}
-    return Facts(run_dir, arch, epochs, train, exports, used, profiles)
+    return Facts(run_dir, arch, epochs, train, exports, used, rivals, profiles)
+
+
+def warnings(run_dir: str) -> list[str]:
+    """What is suspicious about a search, a sentence each. Raises InputError as `collect`."""
+    return _warnings(collect(run_dir))
+
+
+def _warnings(facts: Facts) -> list[str]:
+    aimed = facts.flags.get("latency_loss") != "none"
+    return early_warnings.find(facts.epochs, facts.target_ms if aimed else None, facts.finalists)
 
 
 def _read_object(path: str) -> dict[str, Any]:
@@ -169,10 +183,23 @@ def render(facts: Facts) -> str:
         heat_map_span=[epochs[0]["epoch"], epochs[-1]["epoch"]] if epochs else [],
         warmup_share=sum(epoch.get("phase") == "warmup" for epoch in epochs) / max(1, len(epochs)),
         search_charts=plots.search_charts(facts.epochs, facts.target_ms),
+        warnings=_warnings(facts), finalists=_finalist_rows(facts),
         profile_charts=[plots.Chart(f"{mode}.tflite", op_profile.chart(profile, f"profile-{mode}"),
                                     op_profile.note(profile)) for mode, profile in facts.profiles.items()],
         train_charts=plots.train_charts(facts.train.get("history")), run_dir=shlex.quote(facts.run_dir),
         command=f"python -m pnas_tf.search --flagfile={shlex.quote(run_folder.path(facts.run_dir, 'run.flags'))}")
+
+
+def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:
+    """The best five finalists, and those that are not samples."""
+    rows = []
+    for place, rival in enumerate(facts.finalists, start=1):
+        costs = rival.get("costs") if isinstance(rival.get("costs"), dict) else {}
+        if place <= 5 or rival.get("how") != "sample":
+            rows.append({"place": place, "how": text(rival.get("how")), "ms": number(costs.get("ms")),
+                         "loss": number(rival.get("loss")), "accuracy": number(rival.get("accuracy")),
+                         "eligible": rival.get("eligible") is True})
+    return rows
 
 
 def _title(facts: Facts) -> str:
