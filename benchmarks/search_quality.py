@@ -223,7 +223,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("data_dir", None, "Where its files are.")
     flags.DEFINE_string("out_dir", None, "Folder of everything.", required=True)
     flags.DEFINE_float("width_mult", 0.75, "Of the space.", 0.05, 20)
-    flags.DEFINE_integer("epochs", 6, "Of training.", 1)
+    flags.DEFINE_integer("epochs", 4, "Of training.", 1)
     flags.DEFINE_integer("warmup_epochs", 6, "Of each search.", 1)
     flags.DEFINE_integer("search_epochs", 3, "Of each search.", 1)
     flags.DEFINE_integer("workers", 2, "Processes at a time.", 1)
