@@ -167,6 +167,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("arch", None, "One network instead: name of a shipped arch or path of an arch.json.")
     flags.DEFINE_integer("rounds", 0, "Interleaved passes over a group of networks; 0: as the table's.", 0, 1000)
     flags.DEFINE_integer("runs", 0, "Timed runs of a network in a round; 0: as the table's.", 0, 10_000)
+    flags.DEFINE_integer("together", 0, "host: networks that are visited in turns; 0: as the table's.", 0, 65536)
     flags.DEFINE_integer("seed", 0, "Of the random networks.", 0, 2**31 - 2)
     flags.DEFINE_string("times", None, "File that keeps the networks' times; default: TABLE.networks.jsonl.")
     flags.DEFINE_string("plot", None, "File for a scatter plot, .svg; default: TABLE.svg.")
@@ -191,7 +192,7 @@ def _main() -> None:
     run_flags.load_tensorflow()
     stem = table.path.removesuffix(".jsonl")
     result = run(table=table, archs=archs, others=others, times=f.times or (f"{stem}.networks.jsonl" if ours else None),
-                 settings={name: f[name].value for name in ("rounds", "runs") if f[name].value})
+                 settings={name: f[name].value for name in ("rounds", "runs", "together") if f[name].value})
     print(_show(result))
     if space and ours:
         _write_down(table, space, result, f.seed, len(others))

@@ -15,7 +15,7 @@ class Host:
     """TFLite on the CPU of this machine, with XNNPACK or the built-in kernels."""
 
     def __init__(self, *, runtime: str = "auto", threads: int = 1, delegate: str = "xnnpack", dtype: str = "float32",
-                 batch_size: int = 1, rounds: int = 6, runs: int = 10):
+                 batch_size: int = 1, rounds: int = 6, runs: int = 10, together: int = timing.GROUP):
         """Sets how to time.
 
         Args:
@@ -27,6 +27,9 @@ class Host:
             batch_size: 1.
             rounds: visits of each model, spread over time.
             runs: timed runs in a visit.
+            together: models that are begun together, then visited in turns, and done together. All that are to be
+                compared, if the machine changes its pace: then a change hits all alike. Few, if little shall be lost
+                when it is stopped.
 
         Raises:
             InputError: if TFLite is not to be had so.
@@ -38,7 +41,7 @@ class Host:
                              f"{', '.join(convert.MODES)}, got {str(delegate)[:40]!r} and {str(dtype)[:40]!r}.")
         self._runtime = interpreter.installed_runtime((runtime.split() or [""])[0])
         self._settings = {"threads": threads, "delegate": delegate, "runs": runs}
-        self._dtype, self._rounds = dtype, rounds
+        self._dtype, self._rounds, self._together = dtype, rounds, together
 
     def facts(self) -> dict[str, Any]:
         """See `measure.Measurer`."""
@@ -46,7 +49,7 @@ class Host:
                                          dtype=self._dtype, runtime=self._runtime)
         return {"target": target, "measurer": "host", **machine.facts(),
                 "runtime": interpreter.runtime_name(self._runtime), **self._settings, "rounds": self._rounds,
-                "dtype": self._dtype, "batch_size": 1, "statistic": timing.STATISTIC,
+                "together": self._together, "dtype": self._dtype, "batch_size": 1, "statistic": timing.STATISTIC,
                 "context": "each run follows one of another network of the space",
                 "date": datetime.date.today().isoformat()}
 
@@ -66,7 +69,7 @@ class Host:
                     paths[name] = self._converted(builds[name], folder, str(len(paths)))
                 return visit(paths[name])
 
-            for name, samples in timing.spread_out(list(builds), self._rounds, visit_by_name):
+            for name, samples in timing.spread_out(list(builds), self._rounds, visit_by_name, self._together):
                 yield name, timing.summarise(samples)
                 os.unlink(paths[name])
 

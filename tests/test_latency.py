@@ -1,5 +1,6 @@
 """Tables are built, resumed and refused."""
 
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -267,3 +268,19 @@ def test_bad_flags_are_one_line(arguments):
 def entry(name, *arguments):
     return subprocess.run([sys.executable, "-m", f"latency.{name}", *arguments], capture_output=True, text=True,
                           check=False)
+
+
+@pytest.mark.parametrize("together, built_first", [(1, 2), (3, 3)])
+def test_models_are_visited_in_turns(together, built_first):
+    """Of three models in two rounds: one by one, the second is begun before the first is done; or all go together."""
+    begun = []
+
+    def build(name):
+        begun.append(name)
+        return measure.op_build(KEY)()
+
+    device = measure.MEASURERS["host"](rounds=2, runs=1, together=together)
+    results = device.measure({name: functools.partial(build, name) for name in "abc"})
+    assert next(results)[0] == "a" and len(begun) == built_first
+    assert [name for name, _ in results] == ["b", "c"] and sorted(begun) == ["a", "b", "c"]
+    assert device.facts()["together"] == together
