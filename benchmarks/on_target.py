@@ -240,12 +240,12 @@ def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, argumen
     path, times = (run_folder.path(out_dir, name) for name in ("searches.jsonl", "times.jsonl"))
     known = anchors(table, search_space)
     error = table.accuracy(search_space)["rmse_of_mean"]
-    wanted = [(target_ms, seed) for target_ms in targets(search_space, table, count) for seed in range(seeds)]
+    wanted = [(target_ms, seed) for seed in range(seeds) for target_ms in targets(search_space, table, count)]
     done = {(entry["target_ms"], entry["seed"]): entry for entry in steps.lines(path)}
     if any(entry["arguments"] != list(arguments) for entry in done.values()):
         raise InputError(f"{out_dir} holds searches with other flags. Use another --out_dir.")
     missing = [pair for pair in wanted if pair not in done]
-    print(f"Targets: {', '.join(f'{ms:g}' for ms in dict.fromkeys(ms for ms, _ in wanted))} ms; {len(missing)} of "
+    print(f"Targets: {', '.join(f'{ms:g}' for ms in sorted({ms for ms, _ in wanted}))} ms; {len(missing)} of "
           f"{len(wanted)} searches to do.", flush=True)
     for target_ms, seed in missing[:at_most or None]:
         entry = search(target_ms=target_ms, seed=seed, arguments=arguments,
@@ -256,7 +256,7 @@ def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, argumen
               flush=True)
     if not timing or any(pair not in done for pair in wanted):
         return None
-    found = [done[pair] for pair in wanted]
+    found = [done[pair] for pair in sorted(wanted)]
     time_all(found, [arch for arch, _ in known], table, times)
     measured = {(entry["name"], entry["pass"]): entry["median_ms"] for entry in steps.lines(times)}
     return judge(found, measured, [ms for _, ms in known], error)
