@@ -9,9 +9,10 @@ accuracy is written into the table, for the search to print. Stopped and started
 """
 
 import datetime
+import functools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,15 +112,41 @@ def figures(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float | No
             "kendall": float(stats.kendalltau(predicted, measured).statistic) if ranked else None}
 
 
-def random_networks(space: Space, networks: int, others: int, seed: int) -> tuple[list[Arch], list[Arch]]:
+def over_range(table: LatencyTable, space: Space, count: int, seed: int) -> list[Arch]:
+    """Random networks whose predicted times lie at random, in logarithm, between those of the cheapest and the dearest.
+
+    Where every op is equally likely, networks crowd in the middle of the range. Rows that were fitted to those were
+    15 % off for networks near its ends, where searches go, too.
+    """
+    from pnas_tf import cost, derive, gates
+    from pnas_tf.limits import Limit
+
+    # By the rows as measured: the same networks whether or not the table has been calibrated.
+    ms = cost.matrix(space, lambda *where: table.row(*where)["median_ms"])
+    mask, rng = gates.op_mask(space), np.random.default_rng(seed)
+    paths = [derive.samples_within(mask / mask.sum(1, keepdims=True), [Limit("ms", ms, wanted_ms)], 0.9, 1, seed)
+             for wanted_ms in np.exp(rng.uniform(*np.log(ms.range(mask)), count))]
+    return [arch_lib.from_path(space, path) for found in paths for path in found]
+
+
+def random_networks(space: Space, networks: int, others: int, seed: int,
+                    draw: Callable[[Space, int, int], list[Arch]] = measure.random_archs
+                    ) -> tuple[list[Arch], list[Arch]]:
     """Networks to judge by and other ones to calibrate on.
+
+    Args:
+        space: whose networks.
+        networks: to judge by.
+        others: to calibrate on.
+        seed: of the draws.
+        draw: so many networks of a space by a seed.
 
     Raises:
         InputError: if the space has too few for both.
     """
     def distinct(count, its_seed, taken):
         # More than needed: in small spaces many are drawn twice.
-        drawn = {network_times.digest(arch): arch for arch in measure.random_archs(space, 4 * count + 20, its_seed)}
+        drawn = {network_times.digest(arch): arch for arch in draw(space, 4 * count + 20, its_seed)}
         return {name: arch for name, arch in drawn.items() if name not in taken}
 
     judged = dict(list(distinct(networks, seed, ()).items())[:networks])
@@ -148,9 +175,9 @@ def _show(result):
     return "\n".join(lines)
 
 
-def _write_down(table: LatencyTable, space: Space, result: dict[str, Any], seed: int, calibrated_on: int) -> None:
+def _write_down(table: LatencyTable, space: Space, result: dict[str, Any], calibrated_on: int, **drawn: Any) -> None:
     before = (table.accuracy(space) or {}).get("calibrated_on", 0)
-    entry = {"networks": len(result["networks"]), "seed": seed, "calibrated_on": calibrated_on or before,
+    entry = {"networks": len(result["networks"]), **drawn, "calibrated_on": calibrated_on or before,
              **result["figures"],
              "noise_rmse_of_mean": result["noise"]["rmse_of_mean"],
              "uncalibrated_rmse_of_mean": result["uncalibrated"]["rmse_of_mean"],
@@ -164,6 +191,8 @@ def _define_flags() -> None:
     space_flags.define()
     flags.DEFINE_integer("networks", 10, "Random networks of the space to judge the table by.", 1, 10_000)
     flags.DEFINE_integer("calibrate", 0, "Other random networks to fit the table's rows to.", 0, 10_000)
+    flags.DEFINE_boolean("over_range", False, "Networks spread over the whole range of milliseconds; else every op is "
+                         "equally likely, and most networks lie in the middle.")
     flags.DEFINE_string("arch", None, "One network instead: name of a shipped arch or path of an arch.json.")
     flags.DEFINE_integer("rounds", 0, "Interleaved passes over a group of networks; 0: as the table's.", 0, 1000)
     flags.DEFINE_integer("runs", 0, "Timed runs of a network in a round; 0: as the table's.", 0, 10_000)
@@ -188,14 +217,17 @@ def _main() -> None:
     else:
         space = space_flags.space_of(f)
         table.check_covers(space)
-        archs, others = random_networks(space, f.networks, f.calibrate, f.seed)
+        if f.over_range:
+            run_flags.load_tensorflow()
+        archs, others = random_networks(space, f.networks, f.calibrate, f.seed,
+                                        functools.partial(over_range, table) if f.over_range else measure.random_archs)
     run_flags.load_tensorflow()
     stem = table.path.removesuffix(".jsonl")
     result = run(table=table, archs=archs, others=others, times=f.times or (f"{stem}.networks.jsonl" if ours else None),
                  settings={name: f[name].value for name in ("rounds", "runs", "together") if f[name].value})
     print(_show(result))
     if space and ours:
-        _write_down(table, space, result, f.seed, len(others))
+        _write_down(table, space, result, len(others), seed=f.seed, over_range=f.over_range)
         print(f"Table:  {table.path} (accuracy for {space.name}{', calibrated rows' if others else ''})")
     if len(archs) > 1:
         plot = f.plot or f"{os.path.basename(stem) if not ours else stem}.svg"

@@ -56,6 +56,24 @@ def test_predictions_are_sums_of_rows(built, table):
     assert result["figures"]["spearman"] is None and result["figures"]["rmse_ms"] >= 0
 
 
+def test_networks_over_the_whole_range():
+    """By a shipped table of quickstart: spread evenly in logarithm, while networks of equally likely ops crowd."""
+    table, space = latency_table.read("x86_xnnpack1_float32"), SPACES["quickstart"]
+
+    def places(archs):  # 0 for the cheapest network, 1 for the dearest
+        ms = np.log([sum(table.row(block.name, key)["median_ms"] for block, key in arch.op_keys()) for arch in archs])
+        rows = {block.name: [] for block, _ in space.op_keys()}
+        for block, key in space.op_keys():
+            rows[block.name].append(table.row(block.name, key)["median_ms"])
+        low = sum(0 if "zero" in block.ops else min(rows[block.name]) for block in space.all_blocks)
+        return (ms - np.log(low)) / (np.log(sum(max(row) for row in rows.values())) - np.log(low))
+
+    spread, crowd = places(compare.over_range(table, space, 60, 3)), places(measure.random_archs(space, 60, 3))
+    assert len(spread) > 50 and spread.min() < 0.1 and spread.max() > 0.9
+    assert np.std(spread) == pytest.approx(12**-0.5, abs=0.06)  # that of even spread
+    assert np.std(crowd) < 0.2
+
+
 def test_figures_by_other_means():
     rng = np.random.default_rng(0)
     measured = rng.uniform(1, 2, 50)
