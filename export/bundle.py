@@ -121,11 +121,24 @@ def read_export(run_dir: str, mode: str) -> tuple[bytes, dict[str, Any]]:
     """
     path = os.path.join(run_dir, f"{mode}.tflite")
     model, facts = _read(path), space_lib.read_json(os.path.join(run_dir, f"{mode}.json"))
-    known = isinstance(facts, dict) and facts.get("format") == facts_lib.FORMAT
+    known = isinstance(facts, dict) and facts.get("format") == facts_lib.FORMAT and _describes_images(facts)
     if not known or facts.get("sha256") != hashlib.sha256(model).hexdigest():
         raise InputError(f"{path}: {mode}.json does not describe this file. Export it again: python -m export.tflite "
                          f"--run_dir={run_dir} --mode={mode}")
     return model, facts
+
+
+def _describes_images(facts: dict[str, Any]) -> bool:
+    """Whether image_shape, labels and normalisation are there and are what they should be."""
+    def numbers(values):
+        return isinstance(values, list) and values and all(
+            isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9 for value in values)
+
+    shape, labels, normalisation = (facts.get(name) for name in ("image_shape", "labels", "normalisation"))
+    return (numbers(shape) and len(shape) == 3 and all(isinstance(side, int) and side > 0 for side in shape)
+            and isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+            and isinstance(normalisation, dict) and numbers(normalisation.get("mean"))
+            and numbers(normalisation.get("std")) and all(value > 0 for value in normalisation["std"]))
 
 
 def _pictures(images: np.ndarray) -> dict[str, bytes]:

@@ -77,7 +77,19 @@ class Contents:
 
 
 def describe(content: bytes) -> Contents:
-    """Reads a `.tflite` that a converter of this process wrote, or that an interpreter has accepted."""
+    """Reads a `.tflite`; what runs it is to have accepted it before, as only that checks it in every part.
+
+    Raises:
+        InputError: if it is damaged, or newer than this version of TensorFlow knows.
+    """
+    try:
+        return _described(content)
+    except Exception as error:  # Which one depends on where it is damaged; none is a defect of ours.
+        raise InputError("Not a .tflite that this version of TensorFlow can describe "
+                         f"({type(error).__name__}: {' '.join(str(error).split())[:100]}). Export it again.") from None
+
+
+def _described(content: bytes) -> Contents:
     from tensorflow.lite.python import schema_py_generated as schema
 
     op_names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}

@@ -7,16 +7,18 @@ the model names TFLITE_METADATA, and the label file in an uncompressed zip archi
 
 import dataclasses
 import io
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from export import flatbuffer
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, printable
 
 BUFFER_NAME = "TFLITE_METADATA"
 LABEL_FILE = "labels.txt"
+MAX_LABELS_BYTES = 10_000_000
 METADATA_IDENTIFIER = b"M001"
 PARSER_VERSION = "1.0.0"
 
@@ -65,7 +67,7 @@ def add(content: bytes, info: Info) -> bytes:
 
 def label_text(labels: Sequence[str]) -> str:
     """A label file: one name a line; a name that holds control characters has them shown as `?`."""
-    return "".join("".join(letter if letter.isprintable() else "?" for letter in label) + "\n" for label in labels)
+    return "".join(printable(label, MAX_LABELS_BYTES) + "\n" for label in labels)
 
 
 def build(info: Info) -> bytes:
@@ -128,9 +130,14 @@ def read_labels(path: str) -> list[str]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read(LABEL_FILE).decode().splitlines()
-    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
-        raise InputError(f"{path}: no {LABEL_FILE} in it. Export it again: python -m export.tflite") from None
+            entry = archive.getinfo(LABEL_FILE)
+            # What is compressed is not ours, and may unfold to anything.
+            if entry.compress_type == zipfile.ZIP_STORED and entry.file_size <= MAX_LABELS_BYTES:
+                return archive.read(entry).decode().removesuffix("\n").split("\n")
+    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, EOFError, OverflowError, struct.error,
+            zipfile.BadZipFile):
+        pass
+    raise InputError(f"{path}: no {LABEL_FILE} in it. Export it again: python -m export.tflite")
 
 
 def _table(b, *, offset=None, uint32=None, uint8=None, int8=None):

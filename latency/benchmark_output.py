@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, printable
 
 # A longer line is cut: the tool prints none, and patterns need not be quick on megabytes.
 MAX_LINE = 2000
@@ -148,9 +148,8 @@ def excerpt(text: str, limit: int = 300) -> str:
 
 
 def clean(text: str, limit: int = 100) -> str:
-    """Text of a device without control characters, cut to a length."""
-    text = "".join(character if character.isprintable() else " " for character in text[:4 * limit]).strip()
-    return text if len(text) <= limit else text[:limit - 3] + "..."
+    """Text of a device as one line without control characters, cut to a length."""
+    return printable(re.sub(r"\s", " ", text[:4 * limit]).strip(), limit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,8 +192,8 @@ def _profile_rows(lines: list[str]) -> Iterator[OpTime]:
         elif not (match := pattern.fullmatch(line)):
             return
         else:
-            values = [float(number) for number in re.findall(_NUMBER, match[2])]
-            numbers = dict(zip(columns, values, strict=True))
-            if not {"avg ms", "times called"} <= set(numbers):
+            numbers = dict(zip(columns, re.findall(_NUMBER, match[2]), strict=True))
+            times = [numbers.get(name, "") for name in ("avg ms", "times called")]
+            if not all(_is_number(value) and 0 <= float(value) < 1e7 for value in times):
                 return
-            yield OpTime(match[1], match[3], numbers["avg ms"], int(numbers["times called"]))
+            yield OpTime(match[1], match[3], float(times[0]), int(float(times[1])))

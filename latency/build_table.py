@@ -110,9 +110,10 @@ def _drop_half_line(path: str) -> None:
     """Cuts off what follows the last newline: a row that was being written when the program was stopped."""
     try:
         with open(path, "r+b") as file:
-            content = file.read(latency_table.MAX_BYTES)
+            content = file.read(latency_table.MAX_BYTES + 1)
             # Only ever of a table of ours: another file that was named by mistake stays as it is.
-            if content.startswith(b'{"format": "pnas_tf.latency/') and b"\n" in content:
+            ours = content.startswith(b'{"format": "pnas_tf.latency/') and len(content) <= latency_table.MAX_BYTES
+            if ours and b"\n" in content:
                 file.truncate(content.rindex(b"\n") + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another --output.") from None

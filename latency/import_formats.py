@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pnas_tf import latency_table, ops
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, shown
 from pnas_tf.space import OpKey
 
-# The files are 25 to 30 kB; what is parsed in pure Python stays well below a minute.
-MAX_BYTES = 2_000_000
+# The files are 25 to 30 kB; YAML is parsed in pure Python, about 1 MB a second.
+MAX_BYTES = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def from_yaml(text: str, sibling: Callable[[str], str]) -> Imported:
     for name, entry in _yaml_mapping(text).items():
         key = _yaml_key(name)
         if not isinstance(entry, dict):
-            raise InputError(f"{name}: expected count, mean and var or std, got {str(entry)[:40]!r}.")
+            raise InputError(f"{name}: expected count, mean and var or std, got {shown(entry)}.")
         mean_ms = _number(entry.get("mean"), f"mean of {name}")
         spread = {"std_ms": _number(entry["std"], f"std of {name}")} if "std" in entry else (
             {"std_ms": math.sqrt(_number(entry["var"], f"var of {name}"))} if "var" in entry else {})
@@ -65,7 +65,7 @@ _CONV_OPS = {"Conv": "conv_k3", "Conv_1": "conv_k1", "Conv_2": "conv_k1", "AvgPo
 
 def _yaml_key(name: Any) -> OpKey:
     """`expanded_conv-input:56x56x24-output:28x28x40-expand:6-kernel:5-stride:2-idskip:0` and the like."""
-    name = str(name)
+    name = name if isinstance(name, str) else shown(name)
     if match := _CONV.fullmatch(name):
         height, width, channels, out_height, _, filters = map(int, match.groups()[1:])
         # A pool to 1x1 has no strides to speak of.
@@ -92,10 +92,10 @@ def _yaml_key(name: Any) -> OpKey:
 
 
 def _yaml_mapping(text: str) -> dict[Any, Any]:
-    """The document as plain values; refuses aliases, by which a small file can unfold to an endless one."""
+    """The document as texts, lists and mappings; refuses aliases, by which a small file unfolds to an endless one."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.BaseLoader):  # knows no types: SafeLoader's whole numbers alone can take minutes
         def compose_node(self, parent, index):
             if self.check_event(yaml.AliasEvent):
                 raise yaml.YAMLError("aliases are not allowed")
@@ -182,11 +182,15 @@ _TUNAS_COLUMNS = {"position", "in_hw", "in_channels", "out_hw", "out_channels", 
 def _tunas_positions(text: str) -> Iterator[tuple[str, dict[OpKey, float], float]]:
     """(block, weight by key, weight at cost 0) of each position, in order."""
     reader = csv.DictReader(io.StringIO(text))
+    try:
+        lines = [(reader.line_num, line) for line in reader]
+    except csv.Error as error:
+        raise InputError(f"Not a table of TuNAS: line {reader.line_num} is no CSV ({error}).") from None
     if not set(reader.fieldnames or ()) >= _TUNAS_COLUMNS:
         raise InputError(f"Not a table of TuNAS: expected the columns {', '.join(sorted(_TUNAS_COLUMNS))}.")
     positions: dict[int, dict[str, tuple[OpKey | None, float]]] = {}
-    for line in reader:
-        where = f"line {reader.line_num}"
+    for number, line in lines:
+        where = f"line {number}"
         position, side, channels, filters, strides = (
             int(_number(line[name], f"{where}: {name}", high=99999))
             for name in ("position", "in_hw", "in_channels", "out_channels", "stride"))
@@ -227,7 +231,7 @@ def _number(value: Any, what: str, low: float = 0.0, high: float = 1e6) -> float
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not low <= number <= high:
-        raise InputError(f"{what} must be a number from {low:g} to {high:g}, got {str(value)[:40]!r}.")
+        raise InputError(f"{what} must be a number from {low:g} to {high:g}, got {shown(value)}.")
     return number
 
 

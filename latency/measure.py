@@ -7,7 +7,6 @@ default is None (the path of a tool, a serial number) is of the place and not of
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ from latency.android import Android
 from latency.host import Host
 from latency.xla import Xla
 from pnas_tf.arch import Arch
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, shown
 from pnas_tf.space import OpKey, Space
 
 # Makes the Keras model to be timed. A call, not a model, so that only few of many models exist at a time.
@@ -69,7 +68,7 @@ def from_header(header: Mapping[str, Any], path: str) -> Measurer:
     name = header.get("measurer")
     if not isinstance(name, str) or name not in MEASURERS:
         raise InputError(f"{path}: its target {header['target'][:80]!r} cannot be timed here: expected a table made by "
-                         f"latency.build_table with --measurer={'|'.join(MEASURERS)}, got measurer {str(name)[:40]!r}.")
+                         f"latency.build_table with --measurer={'|'.join(MEASURERS)}, got measurer {shown(name)}.")
     settings = {setting: _checked(header[setting], default, f"{path}: {setting} in line 1")
                 for setting, default in settings_of(name).items() if setting in header and default is not None}
     try:
@@ -88,19 +87,19 @@ def settings_of(name: str) -> dict[str, Any]:
 
 def _checked(value, default, where):
     """A setting from a header, of which nothing is known but that it stood in a file."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(default, int) and not (number and isinstance(value, int) and 1 <= value <= 65536):
-        raise InputError(f"{where} must be a whole number above 0, got {str(value)[:40]!r}.")
+        raise InputError(f"{where} must be a whole number above 0, got {shown(value)}.")
     if isinstance(default, float) and not (number and 0 <= value <= 1e6):
-        raise InputError(f"{where} must be a number of at least 0, got {str(value)[:40]!r}.")
+        raise InputError(f"{where} must be a number of at least 0, got {shown(value)}.")
     if isinstance(default, str) and not (isinstance(value, str) and len(value) <= 200):
-        raise InputError(f"{where} must be a short text, got {str(value)[:40]!r}.")
+        raise InputError(f"{where} must be a short text, got {shown(value)}.")
     return value
 
 
 def check_same(header: Mapping[str, Any], facts: Mapping[str, Any], path: str) -> None:
     """Raises InputError that shows the differences, if a table is of another target than the facts."""
-    different = [f"{name} {str(header.get(name))[:60]!r} there, {facts.get(name)!r} here" for name in SAME_TARGET
+    different = [f"{name} {shown(header.get(name))} there, {facts.get(name)!r} here" for name in SAME_TARGET
                  if header.get(name) != facts.get(name)]
     if different:
         raise InputError(f"{path} holds measurements of another target: {'; '.join(different)}. "

@@ -70,7 +70,7 @@ def _read(path: str, facts: dict[str, Any]) -> dict[Timed, float]:
         if head["format"] != FORMAT:
             raise ValueError("another format")
         times = {(str(row["network"]), int(row["pass"])): _milliseconds(row["median_ms"]) for row in rows}
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         raise InputError(f"{path}: does not hold times of networks as latency.compare writes them. "
                          "Choose another file by --times.") from None
     measure.check_same(head, facts, path)

@@ -14,6 +14,7 @@ from typing import Any
 from latency.adb import DeviceError, Stopped
 from latency.benchmark_output import Benchmark
 from latency.phone import THROTTLING, BenchmarkError, Phone, State
+from pnas_tf.errors import printable
 
 # How often a model is tried that gives no number.
 MODEL_TRIES = 2
@@ -221,4 +222,4 @@ def say(text: str) -> None:
     """Tells the user what happened, past a progress bar."""
     from tqdm import tqdm
 
-    tqdm.write(text, file=sys.stderr)
+    tqdm.write(printable(text), file=sys.stderr)

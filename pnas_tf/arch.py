@@ -10,7 +10,7 @@ from typing import Any
 
 from pnas_tf import ops as op_language
 from pnas_tf import space as space_lib
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, shown
 from pnas_tf.space import Block, OpKey, Space
 
 FORMAT = "pnas_tf.arch/1"
@@ -41,7 +41,7 @@ class Arch:
                              f"missing {missing[:5]}, unknown {[str(name)[:30] for name in unknown[:5]]}.")
         for name, op in self.ops.items():
             if op not in choices[name].ops:
-                raise InputError(f"Choice {name} offers {', '.join(choices[name].ops)}; got {str(op)[:40]!r}.")
+                raise InputError(f"Choice {name} offers {', '.join(choices[name].ops)}; got {shown(op)}.")
 
     def op_of(self, block: Block) -> str:
         """The op of a block, chosen or fixed."""

@@ -5,6 +5,7 @@ gives the same image on any step of any run, which is what an exact resume needs
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -36,6 +37,9 @@ DCT_METHOD = "INTEGER_ACCURATE"
 
 # How files begin that TensorFlow can decode.
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
+
+# More than any camera's. To decode an image TensorFlow makes room for what its header claims, whatever follows it.
+MAX_PIXELS = 1 << 27
 
 
 def normalise(images: tf.Tensor, mean: Sequence[float], std: Sequence[float]) -> tf.Tensor:
@@ -155,11 +159,33 @@ def _blend(start: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(start + (image - start) * factor, 0.0, 255.0)
 
 
-def check_is_image(contents: tf.Tensor, path: tf.Tensor) -> tf.Operation:
-    """An assertion that names the file if it does not begin as an image does."""
+def checked_image(contents: tf.Tensor, path: tf.Tensor) -> tf.Tensor:
+    """The same contents, if they begin as an image of a sane size does; else an assertion that names the file."""
     known = [tf.strings.substr(contents, 0, len(magic)) == magic for magic in MAGIC]
-    return tf.debugging.Assert(tf.reduce_any(known),
-                               ["Not a JPEG, PNG, BMP or GIF image; remove it or save it again:", path])
+    is_image = tf.debugging.Assert(tf.reduce_any(known),
+                                   ["Not a JPEG, PNG, BMP or GIF image; remove it or save it again:", path])
+    with tf.control_dependencies([is_image]):
+        pixels = _claimed_pixels(tf.identity(contents))
+        is_sane = tf.debugging.Assert(pixels <= MAX_PIXELS,
+                                      [f"More than {MAX_PIXELS:,} pixels; remove it or make it smaller:", path])
+    with tf.control_dependencies([is_sane]):
+        return tf.identity(contents)
+
+
+def _claimed_pixels(contents: tf.Tensor) -> tf.Tensor:
+    """Width times height as the header of an image file has them, float32; what is cut off counts as 0."""
+    head = tf.strings.substr(contents, 0, 26) + b"\0" * 26
+
+    def product(first, end, dtype, little_endian):
+        sizes = tf.io.decode_raw(tf.strings.substr(head, first, end - first), dtype, little_endian=little_endian)
+        return tf.reduce_prod(tf.abs(tf.cast(sizes, tf.float32)))
+
+    kinds = [(tf.io.is_jpeg(contents),
+              lambda: tf.reduce_prod(tf.cast(tf.io.extract_jpeg_shape(contents)[:2], tf.float32)))]
+    kinds += [(tf.strings.substr(contents, 0, len(magic)) == magic, functools.partial(product, *where))
+              for magic, where in ((b"\x89PNG", (16, 24, tf.int32, False)), (b"GIF8", (6, 10, tf.uint16, True)),
+                                   (b"BM", (18, 26, tf.int32, True)))]
+    return tf.case(kinds, default=lambda: tf.constant(0.0))
 
 
 def decode_all(files: Sequence[bytes], image_size: int | None = None) -> np.ndarray:
@@ -173,6 +199,7 @@ def decode_all(files: Sequence[bytes], image_size: int | None = None) -> np.ndar
         uint8 [images, height, width, 3].
     """
     def decode(contents):
+        contents = checked_image(contents, "")
         if image_size is None:
             return _rgb(contents)
         return tf.cast(tf.round(central_crop_of_file(contents, image_size)), tf.uint8)

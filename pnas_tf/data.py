@@ -292,7 +292,7 @@ def naming_broken_images() -> Iterator[None]:
         yield
     except tf.errors.InvalidArgumentError as error:
         text = " ".join(str(error).split())
-        named = re.search(r"\[(Not a JPEG[^]]*:)\] ?\[(?:b?['\"])?([^]'\"]*)", text)
+        named = re.search(r"\[((?:Not a JPEG|More than)[^]]*:)\] ?\[(?:b?['\"])?([^]'\"]*)", text)
         if named:
             raise InputError(f"{named[2]}: {named[1].rstrip(':')}.") from None
         if re.search(r"jpe?g|png|bmp|gif|image", text, flags=re.IGNORECASE):

@@ -9,22 +9,26 @@ import contextlib
 import dataclasses
 import fcntl
 import json
-import math
 import os
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any, TextIO
 
 from pnas_tf import arch as arch_lib
 from pnas_tf.arch import Arch
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, shown
 from pnas_tf.space import Block, OpKey, Space
 
 FORMAT = "pnas_tf.latency/1"
-MAX_BYTES = 200_000_000
+# Of a file: 400,000 rows; and of a line, which in memory can become 25 times as large.
+MAX_BYTES, MAX_LINE = 100_000_000, 100_000
 TIMES = ("median_ms", "min_ms", "mean_ms")
 # Missing rows that an error names.
 NAMED = 4
+# A target becomes the name of a folder and stands in commands and messages, and tables come from others.
+_TARGET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +61,10 @@ class LatencyTable:
         """
         entries = self.header.get("accuracy")
         entry = entries.get(accuracy_name(space)) if isinstance(entries, dict) else None
-        return entry if isinstance(entry, dict) else None
+        if not isinstance(entry, dict):
+            return None
+        return {name: value for name, value in entry.items() if isinstance(value, bool | str | None)
+                or (isinstance(value, int | float) and abs(value) < 1e15)}
 
     def row(self, block_name: str, key: OpKey) -> dict[str, Any] | None:
         """The measurement that prices an op at a block, or None.
@@ -97,11 +104,12 @@ class LatencyTable:
             raise InputError(
                 f"Table {self.target} ({self.path}) has no row for {'; '.join(missing[:NAMED])}"
                 + (f"; and {more} more" if more > 0 else "")
-                + f". Measure them: python -m latency.build_table --space={space.name} --image_size={space.input_size} "
+                + f". Measure them: python -m latency.build_table --space={shlex.quote(space.name)} "
+                f"--image_size={space.input_size} "
                 f"--image_channels={space.input_channels} --num_classes={space.num_classes} --output={self._output()}")
 
     def _output(self) -> str:
-        return self.path if self.path.endswith(".jsonl") else "TABLE.jsonl"  # not into a shipped one
+        return shlex.quote(self.path) if self.path.endswith(".jsonl") else "TABLE.jsonl"  # not into a shipped one
 
 
 def read(path: str) -> LatencyTable:
@@ -110,8 +118,8 @@ def read(path: str) -> LatencyTable:
     Raises:
         InputError: if it is missing, cut off, or holds a line that is not a measurement.
     """
-    shipped = resources.files("pnas_tf").joinpath("tables", path + ".jsonl")
-    if os.sep not in path and not os.path.exists(path) and shipped.is_file():
+    if not os.path.exists(path) and path in names():
+        shipped = resources.files("pnas_tf").joinpath("tables", path + ".jsonl")
         return parse(shipped.read_text(encoding="utf-8"), path)
     if not os.path.isfile(path):
         raise InputError(f"No latency table at {path}. Shipped: {', '.join(names()) or 'none'}. Make one for your "
@@ -196,7 +204,12 @@ def open_to_add(path: str) -> Iterator[TextIO]:
 
 
 def header(target: str, **facts: Any) -> dict[str, Any]:
-    """The first line of a table."""
+    """The first line of a table.
+
+    Raises:
+        InputError: if the target has a name that is none.
+    """
+    _check_target(target, "The target")
     return {"format": FORMAT, "target": target, **facts}
 
 
@@ -211,15 +224,15 @@ def parse(text: str, path: str) -> LatencyTable:
     if head.get("format") != FORMAT or not isinstance(head.get("target"), str):
         raise InputError(f"{path}: not a latency table (line 1 should be a header with format {FORMAT!r} "
                          "and a target).")
+    _check_target(head["target"], f"{path}, line 1: target")
+    if not isinstance(head.get("dtype", ""), str):
+        raise InputError(f"{path}, line 1: dtype must be a text such as float32, got {shown(head['dtype'])}.")
     for number, line in enumerate(lines[1:-1], start=2):
         entry = _object(line, path, number)
         key = _key(entry, path, number)
-        for name in TIMES:
-            value = entry.get(name)
-            if name == "median_ms" or value is not None:
-                _check_time(value, f"{path}, line {number}: {name}")
-        if "calibrated_ms" in entry:
-            _check_time(entry["calibrated_ms"], f"{path}, line {number}: calibrated_ms")
+        for name in ("median_ms", *(name for name in entry if name.endswith("_ms"))):
+            if name in ("median_ms", "calibrated_ms") or entry[name] is not None:
+                _check_time(entry.get(name), f"{path}, line {number}: {name}")
         choice = entry.get("choice")
         if choice is None:
             rows[key] = entry
@@ -231,14 +244,19 @@ def parse(text: str, path: str) -> LatencyTable:
 
 
 def _check_time(value: Any, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) \
-            or not 0 <= value < 1e7:
-        raise InputError(f"{where} is not a time in milliseconds: {str(value)[:40]}.")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e7:
+        raise InputError(f"{where} is not a time in milliseconds: {shown(value)}.")
+
+
+def _check_target(target: str, where: str) -> None:
+    if not _TARGET.fullmatch(target):
+        raise InputError(f"{where} must be a name of at most 100 letters, digits and . _ + - that begins with a letter "
+                         f"or digit, got {shown(target)}. Give another (--target_name, or line 1 of the table).")
 
 
 def _object(line: str, path: str, number: int) -> dict[str, Any]:
     try:
-        entry = json.loads(line)
+        entry = json.loads(line) if len(line) <= MAX_LINE else None
     except (ValueError, RecursionError):
         entry = None
     if not isinstance(entry, dict):

@@ -18,7 +18,7 @@ from pnas_tf import arch as arch_lib
 from pnas_tf import ops, run_flags
 from pnas_tf import space as space_lib
 from pnas_tf.arch import Arch
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, shown
 from pnas_tf.space import MB_OPS, Block, Space
 
 NETWORK = "ProxylessNASNets"
@@ -91,10 +91,11 @@ def read(data: Any, *, name: str = "network", input_size: int | None = None, whe
     """
     _require(isinstance(data, dict) and isinstance(data.get("blocks"), list), where, "expected an object with blocks")
     _require(data.get("name") == NETWORK, where,
-             f"expected name {NETWORK}, got {str(data.get('name'))[:40]!r}")
+             f"expected name {NETWORK}, got {shown(data.get('name'))}")
     batch_norm = data.get("bn") or BATCH_NORM
     _require(isinstance(batch_norm, dict) and batch_norm.get("eps", BATCH_NORM["eps"]) == BATCH_NORM["eps"], where,
-             f"expected batch norm with eps {BATCH_NORM['eps']}, got {str(batch_norm)[:60]}")
+             f"expected batch norm with eps {BATCH_NORM['eps']}, got "
+             f"{shown(batch_norm.get('eps') if isinstance(batch_norm, dict) else batch_norm)}")
     size = input_size or (_whole(data, "resolution", where) if "resolution" in data else IMAGE_SIZE)
     stem = _read_conv(data.get("first_conv"), "stem", f"{where}, first_conv")
     _require(len(data["blocks"]) <= space_lib.MAX_BLOCKS, where, f"at most {space_lib.MAX_BLOCKS} blocks")
@@ -136,7 +137,7 @@ def _read_block(entry, name, channels, where):
         return Block(name, (*MB_OPS, ops.ZERO), channels, 1, True), ops.ZERO
     layer = _object(layer, where)
     _require(layer.get("name") in _MBCONVS, where, f"expected {', '.join(_MBCONVS)} or ZeroLayer, got "
-                                                   f"{str(layer.get('name'))[:40]!r}")
+                                                   f"{shown(layer.get('name'))}")
     _fits(layer, "in_channels", channels, where)
     expand = _whole(layer, "expand_ratio", where)
     _require(layer.get("mid_channels") in (None, channels * expand) and not layer.get("use_se")
@@ -149,20 +150,20 @@ def _read_block(entry, name, channels, where):
 
 
 def _object(value, where):
-    _require(isinstance(value, dict), where, f"expected an object, got {str(value)[:40]!r}")
+    _require(isinstance(value, dict), where, f"expected an object, got {shown(value)}")
     return value
 
 
 def _whole(layer, field, where):
     value = layer.get(field)
     _require(isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) < 1e7
-             and int(value) == value, where, f"{field} must be a whole number, got {str(value)[:40]!r}")
+             and int(value) == value, where, f"{field} must be a whole number, got {shown(value)}")
     return int(value)
 
 
 def _fits(layer, field, channels, where):
     _require(layer.get(field, channels) == channels, where,
-             f"{field} must be {channels}, what comes in, got {str(layer.get(field))[:40]!r}")
+             f"{field} must be {channels}, what comes in, got {shown(layer.get(field))}")
 
 
 def _require(good, where, problem):

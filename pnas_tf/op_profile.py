@@ -10,7 +10,7 @@ from typing import Any
 
 from pnas_tf import ops, plots
 from pnas_tf import space as space_lib
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, printable
 from pnas_tf.plots import number
 
 FORMAT = "pnas_tf.profile/1"
@@ -96,18 +96,14 @@ def _grouped(operators: Sequence[dict[str, Any]], key: Callable[[dict[str, Any]]
     groups: dict[tuple[str, str], list[float]] = {}
     for entry in operators:
         groups.setdefault(key(entry), []).append(entry["ms"])
-    parts = [Part(_shown(name), _shown(op), sum(times), len(times)) for (name, op), times in groups.items()]
+    parts = [Part(printable(name, 60), printable(op, 60), sum(times), len(times))
+             for (name, op), times in groups.items()]
     if len(parts) <= MAX_ROWS:
         return parts
     largest = sorted(parts, key=lambda part: -part.ms)[:MAX_ROWS - 1]
     rest = [part for part in parts if part not in largest]
     return [*(part for part in parts if part in largest),
             Part("others", "", sum(part.ms for part in rest), sum(part.operators for part in rest))]
-
-
-def _shown(text: str) -> str:
-    """Text of a file for a terminal or a page: short, and nothing that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:60])
 
 
 def table(profile: dict[str, Any]) -> str:
@@ -131,13 +127,10 @@ def table(profile: dict[str, Any]) -> str:
 def note(profile: dict[str, Any]) -> str:
     """One sentence on what was measured and how."""
     total_ms = sum(entry["ms"] for entry in profile["operators"])
-    method, target = (_shown_long(profile.get(name)) for name in ("method", "target"))
+    method, target = (printable(profile[name], 200) if isinstance(profile.get(name), str) else ""
+                      for name in ("method", "target"))
     return (f"{len(profile['operators'])} operators take {total_ms:.4g} ms in sum, the whole network "
             f"{profile['network_ms']:.4g} ms, on {target or 'a target not named'}{'; ' if method else ''}{method}.")
-
-
-def _shown_long(value: Any) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in value[:200]) if isinstance(value, str) else ""
 
 
 def chart(profile: dict[str, Any], name: str | None = None) -> str:

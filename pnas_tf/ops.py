@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, shown
 
 ZERO = "zero"
 
@@ -53,7 +53,7 @@ def parse(op: str) -> tuple[str, dict[str, int]]:
         InputError: if the op is not in the language.
     """
     if not isinstance(op, str) or len(op) > 100:
-        raise InputError(f"An op is a short text such as mb_k5_e6, got {str(op)[:100]!r}.")
+        raise InputError(f"An op is a short text such as mb_k5_e6, got {shown(op)}.")
     type_name, *parts = op.split("_")
     if type_name not in _BUILDERS:
         raise InputError(f"Unknown op {op!r}. Known op types: {', '.join(sorted(_BUILDERS))}.")

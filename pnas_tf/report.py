@@ -20,7 +20,7 @@ from pnas_tf import __version__, early_warnings, op_profile, plots, run_flags, r
 from pnas_tf import arch as arch_lib
 from pnas_tf import space as space_lib
 from pnas_tf.arch import Arch
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, printable
 from pnas_tf.plots import number
 
 MODES = ("float32", "float16", "dynamic", "int8", "int8_qat")
@@ -90,11 +90,12 @@ def run(run_dir: str) -> str:
 def summary(facts: Facts) -> str:
     """The result in a few lines for the terminal; what is not known yet is left out."""
     measured = facts.measured or {}
+    where = text(measured.get("target"))
     lines = [("Test accuracy", facts.train.get("test_accuracy"), format_percent),
              ("Parameters", facts.cost("params"), lambda value: f"{value:,.0f}"),
              ("MACs", facts.cost("macs"), lambda value: f"{value:,.0f}"),
              ("Predicted", facts.cost("table_ms"), lambda value: f"{format_ms(value)} on {facts.target}"),
-             ("Measured", measured.get("measured_ms"), lambda value: f"{format_ms(value)} on {measured.get('target')}"),
+             ("Measured", measured.get("measured_ms"), lambda value: f"{format_ms(value)} on {where}"),
              ("Target", facts.target_ms, format_ms)]
     found = [f"{name + ':':<15}{show(value)}" for name, value, show in lines if number(value) is not None]
     files = [f"{mode}.tflite" for mode in MODES if os.path.exists(run_folder.path(facts.run_dir, f"{mode}.tflite"))]
@@ -116,7 +117,7 @@ def collect(run_dir: str) -> Facts:
         raise InputError(f"{run_dir}: no such folder. Give --run_dir the folder of a search.")
     arch = arch_lib.from_json(space_lib.read_json(path("arch.json")), path("arch.json")) \
         if os.path.exists(path("arch.json")) else None
-    epochs = run_folder.read_metrics(run_dir)
+    epochs = [epoch for epoch in run_folder.read_metrics(run_dir) if number(epoch["epoch"]) is not None]
     if arch is None and not epochs:
         raise InputError(f"{run_dir}: nothing to report, neither arch.json nor an epoch in metrics.jsonl. "
                          "Search first: python -m pnas_tf.search --flagfile=quickstart.flags "
@@ -158,8 +159,8 @@ def number_of_text(value: str | None) -> float | None:
 
 
 def text(value: Any) -> str | None:
-    """A text of at most 200 characters, everything else as None."""
-    return value[:200] if isinstance(value, str) and value else None
+    """A text as one line of at most 200 characters, everything else as None."""
+    return printable(value, 200) if isinstance(value, str) and value else None
 
 
 def render(facts: Facts) -> str:

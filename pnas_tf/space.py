@@ -8,11 +8,12 @@ import dataclasses
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pnas_tf import ops
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, shown
 
 MAX_BLOCKS = 1000
 MAX_OPS = 100
@@ -192,20 +193,29 @@ def load(name_or_path: str) -> Space:
     return from_json(read_json(name_or_path), name_or_path)
 
 
-def read_json(path: str, max_bytes: int = 50_000_000) -> Any:
+def read_json(path: str, max_bytes: int = 10_000_000) -> Any:
     """Parses a JSON file that nobody vouches for.
+
+    Args:
+        path: of a file; pipes and devices may never end.
+        max_bytes: of the file. In memory it can become 25 times as large.
 
     Raises:
         InputError: if it is missing, too large, cut off or not JSON.
     """
     try:
-        if os.path.getsize(path) > max_bytes:
+        status = os.stat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_size > max_bytes:
             raise InputError(f"{path}: larger than {max_bytes} bytes; this is not one of our files.")
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path}: neither file nor folder. Give the path of a file.")
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            return json.loads(file.read(max_bytes))
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also of a path that cannot be
         raise InputError(f"{path}: not valid JSON ({error}); it may be cut off. Write it again.") from None
 
 
@@ -213,11 +223,12 @@ def _check(space: Space) -> None:
     def whole(value, low, high):
         return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
-    if not isinstance(space.name, str) or not space.name or len(space.name) > 100:
-        raise InputError("A space needs a name of at most 100 characters.")
+    if not isinstance(space.name, str) or not 0 < len(space.name) <= 100 or not space.name.isprintable():
+        raise InputError(f"A space needs a name of at most 100 printable characters, got {shown(space.name)}.")
     for field, low, high in (("input_size", 1, MAX_SIDE), ("input_channels", 1, 1024), ("num_classes", 2, 1_000_000)):
-        if not whole(getattr(space, field), low, high):
-            raise InputError(f"{field} must be a whole number from {low} to {high}, got {getattr(space, field)!r}.")
+        value = getattr(space, field)
+        if not whole(value, low, high):
+            raise InputError(f"{field} must be a whole number from {low} to {high}, got {shown(value)}.")
     if not space.stem or not space.head:
         raise InputError("A space needs a stem and a head.")
     if len(space.all_blocks) > MAX_BLOCKS:
@@ -225,18 +236,18 @@ def _check(space: Space) -> None:
     seen: set[str] = set()
     channels = space.input_channels
     for block in space.all_blocks:
-        where = f"block {block.name!r}"
         if not isinstance(block.name, str) or not block.name.isidentifier() or not block.name.isascii() \
                 or len(block.name) > 60:
-            raise InputError(f"A block's name is a short identifier, got {str(block.name)[:80]!r}.")
+            raise InputError(f"A block's name is a short identifier, got {shown(block.name)}.")
+        where = f"block {block.name!r}"
         if block.name in seen:
             raise InputError(f"{where} occurs twice.")
         seen.add(block.name)
         if not whole(block.filters, 1, 1_000_000) or not whole(block.strides, 1, 2):
             raise InputError(f"{where}: filters must be from 1 to 1000000 and strides 1 or 2, "
-                             f"got {block.filters!r} and {block.strides!r}.")
+                             f"got {shown(block.filters)} and {shown(block.strides)}.")
         if not isinstance(block.shortcut, bool):
-            raise InputError(f"{where}: shortcut is true or false, got {block.shortcut!r}.")
+            raise InputError(f"{where}: shortcut is true or false, got {shown(block.shortcut)}.")
         if not block.ops or len(block.ops) > MAX_OPS:
             raise InputError(f"{where}: needs from 1 to {MAX_OPS} ops.")
         for op in block.ops:

@@ -167,15 +167,29 @@ def test_garbage_once(client, device, path, expected):
     assert len(right(path, expected)) == len(expected)
 
 
-def test_packets_that_lie_about_their_length(client, device, path, expected):
+@pytest.mark.parametrize("more", [1000, 4_000_000_000, -1])
+def test_packets_that_lie_about_their_length(client, device, path, expected, more):
     phone = device()
-    phone.fault("benchmark", AT.format(BEFORE + 4) + "touch faults/wrong_length")
+    phone.fault("benchmark", AT.format(BEFORE + 4) + f"echo {more} > faults/wrong_length")
     fails(client, path, "No phone is left", timeout_seconds=1.0)
     assert right(path, expected) == {}
     phone.heal("wrong_length")
     phone.heal("benchmark")
     build(client, path)
     assert len(right(path, expected)) == len(expected)
+
+
+@ANY_CLIENT
+@pytest.mark.parametrize("command", ["yes", "head -c 3000000 /dev/zero", "printf '\\033]0;x\\007\\033[2J\\r'; exit 3"],
+                         ids=["endless", "overlong", "escapes"])
+def test_a_phone_that_turns_malicious(client, device, path, expected, capfd, command):
+    """Whatever it is told to do from then on, it does something else: the other one does its work."""
+    bad, _ = device(), device()
+    bad.fault("benchmark", AT.format(BEFORE) + f"echo \"{command}\" > faults/shell")
+    build(client, path)
+    assert len(right(path, expected)) == len(expected)
+    said = capfd.readouterr().err
+    assert bad.serial in said and "The work goes on without it" in said and not set(said) & {"\x1b", "\x07", "\0"}
 
 
 def test_hanging(client, device, path, expected):
@@ -367,7 +381,7 @@ def test_names_reach_no_shell(client, device, path, tmp_path):
     binary.write_bytes(Path(RECORDED).read_bytes())
     binary.chmod(0o755)
     head = Android(adb=client.path, benchmark_binary=str(binary)).facts()
-    assert head["device"] == "Google $(touch pwned) `touch pwned`; 'touch'  [2J pwned"
+    assert head["device"] == "Google $(touch pwned) `touch pwned`; 'touch' ?[2J pwned"
     for serial in ("-x; touch pwned", "$(touch pwned)", "a b", "", "x" * 300):
         with pytest.raises(InputError, match="is no serial number"):
             Android(adb=client.path, benchmark_binary=str(binary), serial=[serial, phone.serial]).facts()

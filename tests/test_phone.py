@@ -26,7 +26,7 @@ def test_facts():
                         *(f"cpu{core}={khz} sched_pixel" for core, khz in PIXEL_6.items()), "cpu8=", "cpuX=1 a", ""])
     facts = phone.read_facts(text)
     assert (facts.device, facts.soc, facts.android, facts.abi) == (
-        "Google Pixel 6 [2J", "Google Tensor", "14 (API 34, AP1A)", "arm64-v8a")
+        "Google Pixel 6?[2J", "Google Tensor", "14 (API 34, AP1A)", "arm64-v8a")
     assert facts.cores == {core: (khz, "sched_pixel") for core, khz in PIXEL_6.items()}
     assert facts.clusters() == "4 x 1803 MHz, 2 x 2253 MHz, 2 x 2802 MHz"
     unknown = phone.read_facts("")

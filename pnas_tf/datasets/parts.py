@@ -129,9 +129,7 @@ class FilePart(Part):
 
         def read(position, seed):
             path = tf.gather(self._images, position)
-            contents = tf.io.read_file(path)
-            with tf.control_dependencies([augment_lib.check_is_image(contents, path)]):
-                contents = tf.identity(contents)
+            contents = augment_lib.checked_image(tf.io.read_file(path), path)
             if change:
                 crop_seed, colour_seed = tf.unstack(tf.random.split(seed, 2))
                 image = augment_lib.random_crop_of_file(contents, self._image_size, crop_seed)

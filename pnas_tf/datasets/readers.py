@@ -5,9 +5,11 @@ labels fit together is checked once for all data sets, in `pnas_tf.data`.
 """
 
 import gzip
+import lzma
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -19,7 +21,9 @@ from pnas_tf.errors import InputError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 CIFAR_RECORD_BYTES = 1 + 32 * 32 * 3
-MAX_IDX_BYTES = 2_000_000_000
+# Of an array as it will lie in memory. A file of a few kB can claim or unfold to any size.
+MAX_IDX_BYTES, MAX_NPZ_BYTES = 1_000_000_000, 8_000_000_000
+MAX_CIFAR_RECORDS = 60_000  # of a file; the known ones have 10,000
 
 
 def read_idx(path: str) -> np.ndarray:
@@ -37,7 +41,7 @@ def read_idx(path: str) -> np.ndarray:
             expected_bytes = math.prod(shape)
             if expected_bytes > MAX_IDX_BYTES:
                 raise InputError(f"{path}: claims an array of shape {shape}; this is not one of the known files.")
-            data = file.read(expected_bytes + 1)
+            data = _read_up_to(file, expected_bytes + 1)
     except (OSError, EOFError, struct.error, zlib.error) as error:
         raise InputError(f"{path}: cannot be read as .gz ({_one_line(error)}). Get the original file again.") from None
     if len(data) != expected_bytes:
@@ -62,23 +66,51 @@ def read_npz(file: str | BinaryIO, required: Sequence[str], optional: Sequence[s
     if isinstance(file, str) and not os.path.isfile(file):
         raise InputError(f"{name}: no such file. Expected a .npz with {', '.join(required)}, as np.savez writes it.")
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{name}: not a .npz archive. Write it by np.savez with {', '.join(required)}.")
-            missing = [key for key in required if key not in archive.files]
+        with zipfile.ZipFile(file) as archive:
+            entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+            missing = [key for key in required if key not in entries]
             if missing:
                 raise InputError(f"{name}: needs the arrays {', '.join(required)}; {missing[0]} is missing, found "
-                                 f"{', '.join(archive.files[:10]) or 'none'}.")
-            return {key: archive[key] for key in (*required, *optional) if key in archive.files}
+                                 f"{', '.join(list(entries)[:10]) or 'none'}.")
+            wanted = {key: entries[key] for key in (*required, *optional) if key in entries}
+            if sum(entry.file_size for entry in wanted.values()) > MAX_NPZ_BYTES:
+                raise InputError(f"{name}: holds more than {MAX_NPZ_BYTES / 1e9:g} GB, which do not fit in memory. "
+                                 "Write images to files, a folder for each class, and use folder:PATH.")
+            return {key: _read_array(archive, entry, f"{name}: {key}") for key, entry in wanted.items()}
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError,
-            MemoryError, NotImplementedError, RuntimeError) as error:
-        if "pickle" in str(error):
-            raise InputError(f"{name}: holds Python objects (a pickle), which may run code and are never loaded. "
-                             "Save plain arrays: uint8 images and integer labels.") from None
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+            TypeError, OverflowError, NotImplementedError, RuntimeError, SyntaxError, tokenize.TokenError,
+            MemoryError) as error:
         raise InputError(f"{name}: cannot be read as .npz ({_one_line(error)}). "
-                         "It may be cut off; write it again.") from None
+                         "It may be cut off; write it again, by np.savez.") from None
+
+
+def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) -> np.ndarray:
+    """An array of numbers or text, whose header is believed only if as many bytes follow: NumPy makes room by it."""
+    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with archive.open(entry) as member:
+        version = np.lib.format.read_magic(member)
+        if version not in headers:
+            raise ValueError(f"an array in format {version}")
+        shape, _, dtype = headers[version](member)
+    if dtype.hasobject:
+        raise InputError(f"{where} holds Python objects (a pickle), which may run code and are never loaded. "
+                         "Save plain arrays: uint8 images and integer labels.")
+    if dtype.kind not in "biufU":  # bytes would pass for paths of images
+        raise InputError(f"{where} must hold numbers or text, got {dtype}.")
+    if math.prod(shape) * dtype.itemsize > entry.file_size:
+        raise ValueError(f"no array of shape {shape} in {entry.file_size} bytes")
+    with archive.open(entry) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _read_up_to(file: BinaryIO, most_bytes: int) -> bytes:
+    """As `file.read`, which makes room for all that is asked for before there is any."""
+    content = bytearray()
+    while len(content) < most_bytes and (chunk := file.read(min(1 << 20, most_bytes - len(content)))):
+        content += chunk
+    return bytes(content)
 
 
 def read_cifar10_binary(folder: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -93,12 +125,13 @@ def read_cifar10_binary(folder: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
     def read(file_name: str) -> np.ndarray:
         path = os.path.join(folder, file_name)
         try:
-            data = np.fromfile(path, np.uint8)
+            size = os.path.getsize(path)
+            data = np.fromfile(path, np.uint8, MAX_CIFAR_RECORDS * CIFAR_RECORD_BYTES)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}). Unpack cifar-10-binary.tar.gz "
                              "again.") from None
-        if not data.size or data.size % CIFAR_RECORD_BYTES:
-            raise InputError(f"{path}: expected records of {CIFAR_RECORD_BYTES} bytes, got {data.size} bytes. "
+        if data.size != size or not data.size or data.size % CIFAR_RECORD_BYTES:
+            raise InputError(f"{path}: expected records of {CIFAR_RECORD_BYTES} bytes, got {size} bytes. "
                              "Unpack cifar-10-binary.tar.gz again.")
         return data.reshape(-1, CIFAR_RECORD_BYTES)
 
@@ -176,9 +209,9 @@ def list_class_folders(path: str, class_names: Sequence[str]) -> tuple[np.ndarra
 def _image_names(folder: str) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            # "._x.jpg" is macOS metadata, not an image.
-            return sorted(entry.name for entry in entries
-                          if entry.name.lower().endswith(IMAGE_ENDINGS) and not entry.name.startswith("."))
+            # "._x.jpg" is macOS metadata, not an image; reading a pipe or a device may never end.
+            return sorted(entry.name for entry in entries if entry.name.lower().endswith(IMAGE_ENDINGS)
+                          and not entry.name.startswith(".") and entry.is_file())
     except OSError as error:
         raise InputError(f"{folder}: cannot be read as a folder ({error.strerror}). Every class has one.") from None
 

@@ -1,0 +1,301 @@
+"""What fuzzing and reading with its eyes have found, each by name: none of it ever again."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from export import bundle, facts, metadata
+from latency import benchmark_output, import_formats, measure, network_times
+from pnas_tf import arch, latency_table, limits, net_config, ops, report, search, space
+from pnas_tf.datasets import readers
+from pnas_tf.errors import InputError, printable, shown
+
+HEADER = {"format": latency_table.FORMAT, "target": "phone", "measurer": "host"}
+ROW = {"op": "mb_k3_e3", "input": [14, 14, 16], "filters": 24, "strides": 1, "shortcut": False, "median_ms": 0.5}
+QUICKSTART = space.SPACES["quickstart"]
+TUNAS_COLUMNS = "position,in_hw,in_channels,out_hw,out_channels,stride,choice,weight_ms\n"
+HUGE = 10**400
+
+
+def refused(read, *arguments, match="", **more):
+    """The message: one line that a terminal shows and does not obey."""
+    with pytest.raises(InputError, match=match) as caught:
+        read(*arguments, **more)
+    assert str(caught.value).isprintable() and len(str(caught.value)) <= 2000
+    return str(caught.value)
+
+
+def table(header=(), row=()):
+    lines = [{**HEADER, **dict(header)}, {**ROW, **dict(row)}]
+    return latency_table.parse("".join(json.dumps(line) + "\n" for line in lines), "table.jsonl")
+
+
+def npy(header, body=b"", version=1):
+    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H", len(header) + 1) + header + b"\n" + body
+
+
+def npz(**members):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
+    content.seek(0)
+    return content
+
+
+# Names that become paths, commands and lines.
+
+@pytest.mark.parametrize("target", ["../../x", "/etc/cron.d/x", "a/b", "..", ".", ".ssh", "", "a b", "$(touch pwned)",
+                                    "a;b", "a\nb", "\x1b[2J", "é", "x" * 101, "-rf"])
+def test_a_target_is_no_path(target):
+    """A goal's results go into a folder of its target's name."""
+    refused(table, {"target": target}, match="target must be a name")
+    refused(latency_table.header, target, match="target must be a name")
+
+
+def test_targets_of_before_are_still_names():
+    for name in latency_table.names():
+        assert latency_table.read(name).target == name
+    for target in ("pixel6_xnnpack1_int8", "host_tf_lite_builtin4_float16", "xla_gpu_b32_float32", "my.phone-2+gpu"):
+        goal = limits.Goal(table({"target": target}).target, None, 12.5)
+        assert os.path.basename(os.path.normpath(os.path.join("run", goal.name))) == f"{target}_12.5ms"
+
+
+def test_an_error_is_one_line_whatever_a_file_is_called(tmp_path):
+    for name in ("a\nb", "\x1b]0;title\x07", "\u202egnp.exe", "\udc80"):
+        assert "?" in refused(space.read_json, str(tmp_path / name), match="cannot be read")
+    assert printable("a\tb\u2028c\x9b") == "a?b?c?" and printable("x" * 20, 10) == "xxxxxxx..."
+
+
+def test_a_space_is_not_called_by_control_characters():
+    refused(space.from_json, {**QUICKSTART.to_json(), "name": "x\x1b[2J"}, match="printable")
+
+
+def test_a_command_in_a_message_does_only_what_it_says():
+    hostile = space.from_json({**QUICKSTART.to_json(), "name": "x; touch pwned"})
+    assert "--space='x; touch pwned' " in refused(table().check_covers, hostile)
+
+
+# Numbers.
+
+@pytest.mark.parametrize("value", [HUGE, -HUGE, float("nan"), float("inf"), -0.1, 1e7, True, "1", [1], {}],
+                         ids=range(10))
+@pytest.mark.parametrize("name", ["median_ms", "min_ms", "std_ms", "calibrated_ms", "overhead_ms", "anchor_ms"])
+def test_what_is_no_time_is_none(name, value):
+    refused(table, row={name: value}, match=f"line 2: {name} is not a time")
+
+
+def test_accuracies_of_nonsense_are_not_known():
+    for value in (HUGE, float("nan"), [], {}):
+        found = table({"accuracy": {latency_table.accuracy_name(QUICKSTART): {
+            "within_5_percent": value, "within_10_percent": 0.5, "rmse_of_mean": 0.1}}})
+        assert "is not known" in search._accuracy(found, QUICKSTART)
+
+
+def test_a_dtype_is_a_text():
+    refused(table, {"dtype": ["float32"]}, match="dtype must be a text")
+
+
+@pytest.mark.parametrize("value", [HUGE, float("inf"), float("nan"), True, "6", [6]], ids=range(6))
+def test_settings_of_a_header_are_numbers(value):
+    refused(measure.from_header, {**HEADER, "rounds": value}, "table.jsonl", match="rounds in line 1 must be")
+
+
+def test_times_of_networks_in_an_endless_pass(tmp_path):
+    path = tmp_path / "t.networks.jsonl"
+    path.write_text(json.dumps({"format": network_times.FORMAT})
+                    + '\n{"network": "x", "pass": Infinity, "median_ms": 1}\n')
+    refused(network_times._read, str(path), {}, match="does not hold times")
+
+
+@pytest.mark.parametrize("numbers", ["1.2.3, 1.5, 1%, 1%, 0, 1", "1, 1e999, 1%, 1%, 0, 1", "1, -1.5, 1%, 1%, 0, 1",
+                                     "1, 1.5, 1%, 1%, 0, 1e999", "1, 1.5, 1%, 1%, 0, -1"])
+def test_a_profile_of_nonsense(numbers):
+    """`1.2.3` in a column that nobody needs does no harm; a time is a time."""
+    head = "Run Order\n [node type], [first], [avg ms], [%], [cdf%], [mem KB], [times called], [Name]\n"
+    text = f"{head} CONV_2D, {numbers}, [x]:0\n"
+    if numbers.startswith("1.2.3"):
+        assert benchmark_output.op_profile(text)[0].mean_ms == 1.5
+    else:
+        refused(benchmark_output.op_profile, text, match="no profile")
+
+
+# Files of tables and networks.
+
+@pytest.mark.parametrize("path", ["x" * 5000, "\x00", "", "\ud800", "/dev/zero"], ids=range(5))
+def test_a_path_that_cannot_be(path):
+    for read in (latency_table.read, arch.load, space.load):
+        refused(read, path)
+
+
+def test_nested_as_deeply_as_can_be_read(tmp_path):
+    """Whatever Python's parser of JSON still takes has to be told apart without looking into it."""
+    document = arch.Arch(QUICKSTART, {name: block.ops[0] for name, block in QUICKSTART.choices.items()}).to_json()
+    config, path = net_config.write(arch.load("proxyless_mobile")), tmp_path / "deep.json"
+    for depth in (*range(780, 1000, 20), 100_000):
+        deep = "[" * depth + "]" * depth
+        for place in ('"name": "stem"', '"filters": 16', '"strides": 2', '"shortcut": false', '"mb_k3_e3"',
+                      '"name": "quickstart"'):
+            for read, whole in ((arch.load, document), (space.load, document["space"])):
+                path.write_text(json.dumps(whole).replace(place, place.rpartition(" ")[0] + " " + deep, 1))
+                refused(read, str(path))
+        for place in ('"name": "ProxylessNASNets"', '"eps": 0.001', '"kernel_size": 3', '"in_channels": 3',
+                      '"name": "ConvLayer"'):
+            path.write_text(json.dumps(config).replace(place, place.rpartition(" ")[0] + " " + deep, 1))
+            refused(lambda: net_config.read(space.read_json(str(path))))
+
+
+def test_a_space_of_very_many_blocks(tmp_path):
+    """A space of 10^9 blocks is beyond a file's largest size; one of 100,000 is refused at once."""
+    path, block = tmp_path / "s.json", json.dumps(QUICKSTART.to_json()["blocks"][0])
+    whole = json.dumps({**QUICKSTART.to_json(), "blocks": ["BLOCKS"]})
+    path.write_text(whole.replace('"BLOCKS"', ",".join([block] * 100_000)))
+    refused(space.load, str(path), match="at most 1000 blocks")
+    with open(path, "r+b") as file:
+        file.truncate(10**11)  # sparse
+    refused(space.load, str(path), match="larger than")
+
+
+@pytest.mark.parametrize("text", [TUNAS_COLUMNS + '0,112,32,112,16,1,k3,"' + "1" * 200_000,
+                                  TUNAS_COLUMNS.replace(",", ",\x00"), '"' + "x" * 200_000],
+                         ids=["field", "zeros", "header"])
+def test_csv_that_is_none(text):
+    refused(import_formats.from_tunas, text, lambda suffix: '{"bias_ms": 1}')
+
+
+@pytest.mark.parametrize("value", ["0x" + "f" * 5000, "1:" * 100_000 + "1", ".inf", "-1", "2001-01-01", "!!binary aaaa",
+                                   "9" * 5000, "[1]", "{}", "!!python/object/apply:os.system ['touch pwned']"],
+                         ids=range(10))
+def test_yaml_numbers_that_are_none(value):
+    text = "Conv-input:224x224x3-output:112x112x32: {mean: " + value + "}\n"
+    refused(import_formats.from_yaml, text, None)
+    refused(import_formats.from_yaml, f"? {value}\n: 1\n", None)
+
+
+def test_published_tables_have_named_targets(tmp_path):
+    from latency import import_table
+
+    (tmp_path / "my phone.json").write_text(json.dumps({str(b): {str(c): 1.0 for c in range(4)} for b in range(22)}))
+    settings = {"source": str(tmp_path / "my phone.json"), "source_format": "singlepath_json"}
+    refused(import_table.run, **settings, output=str(tmp_path / "t.jsonl"), match="--target_name")
+    assert not (tmp_path / "t.jsonl").exists()
+    assert import_table.run(**settings, output=str(tmp_path / "t.jsonl"), target_name="my_phone").target == "my_phone"
+
+
+# Arrays.
+
+@pytest.mark.parametrize("member", [
+    npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 100000)}", b"\0" * 50),
+    npy(b"{'descr': '<U2000000000', 'fortran_order': False, 'shape': (2,)}", b"\0" * 50)], ids=["shape", "text"])
+def test_an_array_that_claims_gigabytes(member):
+    tracemalloc.start()
+    try:
+        refused(readers.read_npz, npz(x=member), ["x"], name="x.npz", match="cannot be read")
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_array_that_is_no_archive(tmp_path):
+    """NumPy's `load` takes a lone .npy for good and makes room for what it claims."""
+    (tmp_path / "x.npz").write_bytes(npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 100000)}"))
+    refused(readers.read_npz, str(tmp_path / "x.npz"), ["x"], match="cannot be read as .npz")
+
+
+def test_an_archive_that_unfolds_to_more_than_memory(monkeypatch):
+    monkeypatch.setattr(readers, "MAX_NPZ_BYTES", 1_000_000)
+    zeros = npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (2000000,)}", b"\0" * 2_000_000)
+    refused(readers.read_npz, npz(x=zeros), ["x"], name="x.npz", match="do not fit in memory")
+
+
+def test_arrays_of_bytes_are_no_paths_of_images():
+    """An archive's images that are bytes would be taken for paths, and these files read."""
+    paths = io.BytesIO()
+    np.save(paths, np.array([b"/etc/passwd"] * 4))
+    refused(readers.read_npz, npz(x=paths.getvalue()), ["x"], name="x.npz", match="numbers or text")
+
+
+def test_idx_that_claims_gigabytes(tmp_path):
+    (tmp_path / "x.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 1000, 1000, 900) + bytes(100)))
+    tracemalloc.start()
+    try:
+        refused(readers.read_idx, str(tmp_path / "x.gz"), match="expected 900000000 bytes")
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_cifar_of_any_length(tmp_path):
+    for number in range(1, 6):
+        with open(tmp_path / f"data_batch_{number}.bin", "wb") as file:
+            file.truncate(3073 * 10_000_000)  # sparse
+    refused(readers.read_cifar10_binary, str(tmp_path), match="expected records")
+
+
+def test_pipes_are_no_images(tmp_path):
+    os.mkfifo(tmp_path / "x.jpg")
+    refused(readers.list_class_folders, str(tmp_path.parent), [tmp_path.name], match="no images|none of the")
+
+
+# What is packed into exports.
+
+def test_labels_that_unfold(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.tflite", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(metadata.LABEL_FILE, b"\n" * 100_000_000)
+    tracemalloc.start()
+    try:
+        refused(metadata.read_labels, str(tmp_path / "x.tflite"), match="no labels.txt in it")
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("change", [{"image_shape": None}, {"labels": [1]}, {"normalisation": {"mean": [0]}},
+                                    {"normalisation": {"mean": [0], "std": [0]}},
+                                    {"normalisation": {"mean": [float("nan")], "std": [1]}}])
+def test_facts_of_an_export_that_lack_something(tmp_path, change):
+    (tmp_path / "int8.tflite").write_bytes(b"TFL3")
+    whole = {"format": facts.FORMAT, "image_shape": [28, 28, 1], "labels": ["a"],
+             "sha256": hashlib.sha256(b"TFL3").hexdigest(), "normalisation": {"mean": [0.0], "std": [1.0]}}
+    for document, good in ((whole, True), ({**whole, **change}, False)):
+        (tmp_path / "int8.json").write_text(json.dumps(document))
+        if good:
+            assert bundle.read_export(str(tmp_path), "int8")[1] == whole
+        else:
+            refused(bundle.read_export, str(tmp_path), "int8", match="does not describe this file")
+
+
+def test_values_are_shown_short():
+    assert [shown(value) for value in (None, True, 1.5, "a" * 100, [[]], {}, HUGE)] == [
+        "None", "True", "1.5", repr("a" * 60), "a list", "a dict", "a huge number"]
+    refused(ops.parse, [[]], match="got a list")
+
+
+def test_reports_name_a_damaged_file(tmp_path):
+    (tmp_path / "arch.json").write_text("[" * 100_000)
+    assert str(tmp_path / "arch.json") in refused(report.collect, str(tmp_path))
+
+
+def test_epochs_beyond_any_chart(tmp_path):
+    lines = [{"kind": "search", "epoch": epoch, "phase": "search", "train_loss": 1.0} for epoch in (0, HUGE, -HUGE, 1)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = report.collect(str(tmp_path))
+    assert [epoch["epoch"] for epoch in found.epochs] == [0, 1] and "<svg" in report.render(found)
+
+
+def test_a_summary_says_nothing_to_the_terminal(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "search", "epoch": 0}\n')
+    (tmp_path / "int8.json").write_text(json.dumps({"measured_ms": 1.0, "target": "\x1b[2J"}))
+    assert report.summary(report.collect(str(tmp_path))).splitlines()[0] == "Measured:      1.00 ms on ?[2J"
+
+
+def test_a_phone_that_calls_itself_anything():
+    assert benchmark_output.clean("a\x1b[2J\tb\r\n" + "x" * 500, 20) == "a?[2J b  xxxxxxxx..."
