@@ -12,7 +12,8 @@ Faults are files in SANDBOX/faults, looked at all the time:
     unplugged       connections are cut, new ones are refused
     unauthorized    new connections wait for a dialog that nobody answers
     no_space        a file that is pushed is cut at 100 bytes, with the error of a full disk
-    wrong_length    packets of the shell say that they are longer than they are
+    wrong_length    packets of the shell say that they are longer than they are, by the number that stands there
+    shell           what stands there is run in front of every command, and may end or replace it
 
 The protocol is described in Android's packages/modules/adb: protocol.txt, SYNC.TXT and shell_protocol.h.
 """
@@ -179,6 +180,8 @@ class Device:
 
     async def shell(self, stream, command, v2):
         command = re.sub(r"(?<![\w./])/(data|sdcard|sys)(?=/|\b)", lambda match: f"{self.root}/{match[1]}", command)
+        if command and self.fault("shell"):
+            command = f"{(self.root / 'faults/shell').read_text()}\n{command}"
         process = await asyncio.create_subprocess_exec(
             "/bin/sh", *(["-c", command] if command else []), cwd=self.root, start_new_session=True,
             env={"PATH": f"{self.root}/system/bin:/usr/bin:/bin", "HOME": str(self.root)},
@@ -197,7 +200,8 @@ class Device:
     async def _pump(self, stream, output, number, v2):
         while data := await output.read(32768):
             data = data.replace(bytes(self.root), b"")
-            length = len(data) + (1000 if self.fault("wrong_length") else 0)
+            more = (self.root / "faults/wrong_length").read_text() if self.fault("wrong_length") else 0
+            length = len(data) + int(more)
             await stream.write(struct.pack("<BI", number, length) + data if v2 else data)
 
     async def _feed(self, stream, process, v2):
