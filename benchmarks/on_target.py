@@ -33,7 +33,10 @@ LOWEST, HIGHEST = 1.3, 0.8
 BOUNDS = (0.02, 0.03)
 # Networks of the table's comparison that are timed again.
 ANCHORS = 15
-PASSES, ROUNDS = (1, 2), 12
+PASSES = (1, 2)
+# Many short visits, all networks in turns: a shared machine slows down by several percent for seconds, and for so much
+# of the time that the dearer networks are seldom spared for 10 runs, and then look slower than they are.
+VISITS = {"rounds": 40, "runs": 3}
 
 
 def targets(search_space: space.Space, table: LatencyTable, count: int) -> list[float]:
@@ -112,8 +115,7 @@ def time_all(found: Sequence[dict[str, Any]], anchor_archs: Sequence[Arch], tabl
     builds = {entry["run_dir"]: functools.partial(_inherited, entry["run_dir"]) for entry in found}
     builds |= {f"anchor {number}": measure.network_build(arch) for number, arch in enumerate(anchor_archs)}
     done = {(entry["name"], entry["pass"]) for entry in steps.lines(path)}
-    # All in turns: the machine's pace changes by several percent within a minute.
-    device = measure.from_header({**table.header, "rounds": ROUNDS, "together": len(builds)}, table.path)
+    device = measure.from_header({**table.header, **VISITS, "together": len(builds)}, table.path)
     for number in PASSES:
         missing = [name for name in builds if (name, number) not in done]
         random.Random(number).shuffle(missing)
