@@ -1,9 +1,11 @@
 """How much of a search epoch is not the steps themselves: input pipeline, Python and logging.
 
-    python -m benchmarks.epoch_share --space=proxyless_imagenet --image_size=112 --batch_size=16
+    python -m benchmarks.epoch_share --space=proxyless_imagenet --image_size=112 --batch_size=16 --images=array
+    python -m benchmarks.epoch_share --space=proxyless_imagenet --image_size=112 --batch_size=16 --images=jpeg
 
-Epochs as `pnas_tf.search` runs them, on JPEG files (made on the spot, 500x375 pixels of smooth noise), in turns with
-the same number of bare steps: the same compiled functions, on one batch that lies in memory. CPU time and wall time.
+Epochs as `pnas_tf.search` runs them, on pixels in memory or on JPEG files (made on the spot, 500x375 pixels of smooth
+noise, decoded by the cores that run the steps, too), in turns with the same number of bare steps: the same compiled
+functions and paths, on one batch that lies in memory. CPU time and wall time.
 """
 
 import dataclasses
@@ -44,7 +46,8 @@ class Share:
     end_share: float
 
 
-def run(*, search_space: space_lib.Space, batch_size: int, steps: int, rounds: int, arch_every: int) -> Share:
+def run(*, search_space: space_lib.Space, batch_size: int, steps: int, rounds: int, arch_every: int,
+        images: str) -> Share:
     """Measures.
 
     Args:
@@ -53,19 +56,25 @@ def run(*, search_space: space_lib.Space, batch_size: int, steps: int, rounds: i
         steps: of an epoch.
         rounds: epochs, and as many times bare steps.
         arch_every: weight steps for each architecture step.
+        images: `jpeg` files, or an `array` in memory.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _make_photos(os.path.join(folder, "photos"))
-        return _run(search_space, batch_size, steps, rounds, arch_every, folder)
+        if images == "jpeg":
+            spec = f"folder:{os.path.join(folder, 'photos')}"
+            _make_photos(os.path.join(folder, "photos"))
+        else:
+            spec = f"npz:{os.path.join(folder, 'pixels.npz')}"
+            _make_array(os.path.join(folder, "pixels.npz"), search_space.input_size)
+        return _run(search_space, batch_size, steps, rounds, arch_every, spec, folder)
 
 
-def _run(search_space, batch_size, steps, rounds, arch_every, folder):
+def _run(search_space, batch_size, steps, rounds, arch_every, spec, folder):
     import tensorflow as tf
 
     from pnas_tf import arch_updaters, callbacks, cost, data, evaluate, limits, schedule, searcher, supernet
 
     supernet.set_graph_optimiser(False)
-    loaded = data.load(f"folder:{os.path.join(folder, 'photos')}", image_size=search_space.input_size)
+    loaded = data.load(spec, image_size=search_space.input_size)
     search_space = search_space.for_data(search_space.input_size, 3, loaded.num_classes)
     net = supernet.Supernet(search_space)
     ms = cost.matrix(search_space, lambda name, key: 1.0)
@@ -80,11 +89,12 @@ def _run(search_space, batch_size, steps, rounds, arch_every, folder):
     (images, labels), _ = next(iter(batches))
 
     def bare():
-        for step in range(steps):
-            seed = tf.constant([1, step])
-            found = model._weight_step_of_all(images, labels, seed, tf.constant(0), tf.constant(0.01))
+        done = int(model.step.value.numpy())
+        for step in range(done - steps, done):  # the same paths as in the epoch before
+            found = model._weight_step_of_all(images, labels, model._path_seed(2 * step), tf.constant(0),
+                                              tf.constant(0.01))
             if plan.arch_due(step):
-                found = updater.update(images, labels, seed, model.optimizer)
+                found = updater.update(images, labels, model._path_seed(2 * step + 1), model.optimizer)
         next(iter(found.values())).numpy()
 
     clock = _clock_class()
@@ -127,6 +137,13 @@ def _clock_class():
     return Clock
 
 
+def _make_array(path, side):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (FILES, side, side, 3), np.uint8)
+    labels = np.arange(FILES) % CLASSES
+    np.savez(path, x_train=pixels, y_train=labels, x_test=pixels[:16], y_test=labels[:16])
+
+
 def _make_photos(folder):
     import keras
     import tensorflow as tf
@@ -147,6 +164,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("steps", 20, "Of an epoch.", 1)
     flags.DEFINE_integer("rounds", 3, "Epochs, in turns with bare steps.", 1)
     flags.DEFINE_integer("arch_every", 5, "Weight steps for each architecture step.", 1)
+    flags.DEFINE_enum("images", "jpeg", ["jpeg", "array"], "JPEG files, or pixels in memory.")
     flags.DEFINE_string("json", None, "File for the result.")
 
 
@@ -155,7 +173,7 @@ def _main() -> None:
     search_space = dataclasses.replace(space_lib.load(f.space), input_size=f.image_size)
     run_flags.load_tensorflow()
     share = run(search_space=search_space, batch_size=f.batch_size, steps=f.steps, rounds=f.rounds,
-                arch_every=f.arch_every)
+                arch_every=f.arch_every, images=f.images)
     print(f"A step: {share.step_cpu_s:.3f} s of CPU, {share.step_wall_s:.3f} s. In an epoch, input pipeline and Python "
           f"included: {share.more_cpu:+.1%} CPU time, {share.more_wall:+.1%} wall time.\n"
           f"Logging at the end of an epoch: {share.end_s:.2f} s, {share.end_share:.2%} of an epoch of ImageNet at this "
