@@ -1,24 +1,22 @@
 """What a search leaves behind at each epoch: a line on the terminal, metrics, arch.json, TensorBoard, a checkpoint."""
 
+import contextlib
 import dataclasses
-import glob
-import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf import derive, gates, run_folder
+from pnas_tf import checkpoints, derive, gates, run_folder
 from pnas_tf.errors import InputError
 from pnas_tf.evaluate import PathScorer
 from pnas_tf.limits import Goal
-from pnas_tf.searcher import Searcher
+from pnas_tf.stopping import Stop
 
-KEPT_CHECKPOINTS = 2
 # Networks that tell how far the accuracy of random ones spreads.
 RANDOM_PATHS = 10
 
@@ -37,43 +35,68 @@ class Result:
 
 
 class SearchLog(keras.callbacks.Callback):
-    """Writes the run folder of a search, epoch by epoch, and prints how far it is."""
+    """Writes the run folder of a search, epoch by epoch, and prints how far it is.
 
-    def __init__(self, run_dir: str, results: Sequence[Result], scorer: PathScorer):
+    Between the ends of epochs it writes checkpoints: after some minutes, and when the search is asked to stop.
+    """
+
+    def __init__(self, run_dir: str, results: Sequence[Result], scorer: PathScorer, *, checkpoint_minutes: float = 0.0,
+                 stop: Stop | None = None, epoch_seconds: float = 0.0):
         """Binds the folder.
 
         Args:
             run_dir: claimed already.
             results: one for each of the supernet's alphas.
             scorer: on held-out images, of the most probable network within the limits.
+            checkpoint_minutes: between checkpoints, at most; 0: at the end of epochs alone.
+            stop: looked at after each step.
+            epoch_seconds: that the epoch in progress has taken before an interruption, from `checkpoints.restore`.
         """
         super().__init__()
         self._run_dir, self._results, self._scorer = run_dir, list(results), scorer
+        self._checkpoint_seconds, self._stop = 60 * checkpoint_minutes, stop or Stop()
         self._lines = [run_folder.read_metrics(result.folder) for result in results]
-        self._writer = tf.summary.create_file_writer(run_folder.path(run_dir, "logs"))
-        self._epochs_run = 0
+        with _naming_full_disk(run_dir):
+            self._writer = tf.summary.create_file_writer(run_folder.path(run_dir, "logs"))
+        self._seconds_before, self._begin = epoch_seconds, None
 
     def on_train_begin(self, logs=None):
-        """Notes the time."""
-        self._begin = time.monotonic()
+        """Notes the time and the step."""
+        if self._begin is None:
+            self._begin = self._saved = time.monotonic()
+            self._first_step = self._steps_done()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Drops metrics of epochs that are run again."""
         self._lines = [[line for line in lines if line["epoch"] < epoch] for lines in self._lines]
-        self._epoch_begin = self._last_progress = time.monotonic()
+        self._last_progress = time.monotonic()
+        self._epoch_begin, self._seconds_before = self._last_progress - self._seconds_before, 0.0
 
     def on_train_batch_end(self, batch, logs=None):
-        """On a terminal, rewrites a line of progress each second."""
-        now = time.monotonic()
+        """Saves if it is time to, or to stop. On a terminal, rewrites a line of progress each second.
+
+        Raises:
+            KeyboardInterrupt: when the search was asked to stop, and all is saved.
+        """
+        now, steps = time.monotonic(), self.model.schedule.steps_per_epoch
+        stops, due = self._stop.signal is not None, 0 < self._checkpoint_seconds < now - self._saved
+        if (stops or due) and self._steps_done() % steps:  # else on_epoch_end comes next, and the metrics first
+            self._save()
+            if stops:
+                raise KeyboardInterrupt
         if sys.stderr.isatty() and now - self._last_progress > 1:
             self._last_progress = now
-            steps = self.model.schedule.steps_per_epoch
-            print(f"\r  step {batch + 1}/{steps}, {1e3 * (now - self._epoch_begin) / (batch + 1):.0f} ms a step ",
+            step = (self._steps_done() - 1) % steps + 1
+            print(f"\r  step {step}/{steps}, {1e3 * (now - self._epoch_begin) / step:.0f} ms a step ",
                   end="", file=sys.stderr, flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Writes everything; the checkpoint comes last, so that what it stands for exists."""
-        self._epochs_run += 1
+        """Writes everything; the checkpoint comes last, so that what it stands for exists.
+
+        Raises:
+            KeyboardInterrupt: when the search was asked to stop, and all is saved.
+        """
+        run_folder.check_there(self._run_dir)
         schedule, seconds = self.model.schedule, time.monotonic() - self._epoch_begin
         common = {"kind": "search", "epoch": epoch, "phase": "warmup" if epoch < schedule.warmup_epochs else "search",
                   "steps": schedule.steps_per_epoch, "seconds": round(seconds, 3),
@@ -84,8 +107,17 @@ class SearchLog(keras.callbacks.Callback):
             lines.append({**common, **self._own(logs or {}, number), **self._derived(result, number)})
             run_folder.write_metrics(result.folder, lines)
         self._tensorboard()
-        save_checkpoint(self.model, self._run_dir, epoch + 1)
+        self._save(epoch_ends=True)
         print(self._progress(), flush=True)
+        if self._stop.signal is not None:
+            raise KeyboardInterrupt
+
+    def _save(self, epoch_ends=False):
+        checkpoints.save(self.model, self._run_dir, 0.0 if epoch_ends else time.monotonic() - self._epoch_begin)
+        self._saved = time.monotonic()
+
+    def _steps_done(self):
+        return int(self.model.step.value.numpy())
 
     def _own(self, logs, number):
         """Of the logs of a step what concerns one goal."""
@@ -114,7 +146,8 @@ class SearchLog(keras.callbacks.Callback):
 
     def _progress(self) -> str:
         schedule, line = self.model.schedule, self._lines[0][-1]
-        left = (time.monotonic() - self._begin) / self._epochs_run * (schedule.epochs - line["epoch"] - 1)
+        done = self._steps_done()
+        left = (time.monotonic() - self._begin) / (done - self._first_step) * (schedule.steps - done)
         parts = [f"epoch {line['epoch'] + 1}/{schedule.epochs} {line['phase']:<6}", f"{line['step_ms']:.0f} ms/step",
                  f"train loss {line['train_loss']:.3f} acc {line['train_accuracy']:.3f}"]
         if "held_out_loss" in line:
@@ -131,11 +164,12 @@ class SearchLog(keras.callbacks.Callback):
             line, prefix = lines[-1], f"{result.goal.name}/" if len(self._results) > 1 else ""
             values = {name: value for name, value in line.items() if isinstance(value, float)}
             values |= {f"probs/{choice}/{op}": p for choice, row in line["probs"].items() for op, p in row.items()}
-            with self._writer.as_default():
+            with self._writer.as_default(), _naming_full_disk(self._run_dir):
                 # tf.summary.scalar needs the tensorboard package; writing the event does not.
                 for name, value in values.items():
                     tf.summary.write(prefix + name, tf.constant(value, tf.float32), step=line["epoch"], metadata=scalar)
-        self._writer.flush()
+        with _naming_full_disk(self._run_dir):
+            self._writer.flush()
 
 
 def named_probs(supernet: Any, probs: np.ndarray) -> dict[str, dict[str, float]]:
@@ -144,40 +178,14 @@ def named_probs(supernet: Any, probs: np.ndarray) -> dict[str, dict[str, float]]
             for (name, block), row in zip(supernet.space.choices.items(), probs, strict=True)}
 
 
-def save_checkpoint(searcher: Searcher, run_dir: str, epoch: int) -> None:
-    """Writes the state after `epoch` epochs beside its place, renames it, and prunes older ones."""
-    folder = run_folder.path(run_dir, "checkpoints")
-    os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, "writing.weights.h5")
-    searcher.save_weights(temporary)
-    os.replace(temporary, os.path.join(folder, f"epoch_{epoch:05d}.weights.h5"))
-    for old in _checkpoints(run_dir)[:-KEPT_CHECKPOINTS]:
-        os.unlink(old)
-
-
-def restore_checkpoint(searcher: Searcher, run_dir: str) -> int:
-    """Loads the newest checkpoint, if there is one.
-
-    Returns:
-        Epochs done.
-
-    Raises:
-        InputError: if a checkpoint does not fit or cannot be read.
-    """
-    found = _checkpoints(run_dir)
-    if not found:
-        return 0
+@contextlib.contextmanager
+def _naming_full_disk(run_dir: str) -> Iterator[None]:
+    """Turns TensorFlow's errors about files into one line."""
     try:
-        searcher.load_weights(found[-1])
-    except (ValueError, OSError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise InputError(f"{found[-1]} cannot be loaded ({reason}). Remove it to go on from the one before, "
-                         "or choose another --run_dir.") from None
-    return int(os.path.basename(found[-1])[6:11])
-
-
-def _checkpoints(run_dir):
-    return sorted(glob.glob(os.path.join(glob.escape(run_dir), "checkpoints", "epoch_*.weights.h5")))
+        yield
+    except tf.errors.OpError as error:
+        raise InputError(f"{run_folder.path(run_dir, 'logs')}: cannot be written ({' '.join(str(error).split())[:150]})"
+                         ". Free space, and the same command goes on.") from None
 
 
 def _duration(seconds: float) -> str:

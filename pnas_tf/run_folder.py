@@ -1,7 +1,9 @@
-"""A run folder: where its files are, which flags it belongs to, and its metrics as JSON Lines."""
+"""A run folder: where its files are, what its flags were, its metrics as JSON Lines, and files written whole."""
 
+import contextlib
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 from pnas_tf import arch
@@ -16,40 +18,23 @@ def path(run_dir: str, *names: str) -> str:
     return os.path.join(run_dir, *names)
 
 
-def claim(run_dir: str, flags_text: str) -> None:
-    """Makes the folder, or checks that it belongs to the same flags.
-
-    Args:
-        run_dir: the folder.
-        flags_text: from `run_flags.as_text`.
-
-    Raises:
-        InputError: if the folder was used with other flags, or cannot be written.
-    """
-    if not run_dir:
-        raise InputError("Name a folder for the results: --run_dir=DIR.")
-    file = path(run_dir, "run.flags")
-    if os.path.exists(file):
-        before, now = read_flags(file), parse_flags(flags_text)
-        ignored = {"flagfile", "run_dir"}
-        changed = [f"--{name}={before.get(name, '(default)')} then, {now.get(name, '(default)')} now"
-                   for name in sorted({*before, *now} - ignored) if before.get(name) != now.get(name)]
-        if changed:
-            raise InputError(f"{run_dir} holds a run with other flags: {'; '.join(changed[:5])}. "
-                             "Use another --run_dir, or the same flags to resume.")
-    else:
-        arch.write_text(file, flags_text)
+def check_there(run_dir: str) -> None:
+    """Raises InputError if the folder of a running search is gone, rather than making half of it anew."""
+    if not os.path.isdir(run_dir) or not os.listdir(run_dir):  # a mount point is left empty
+        raise InputError(f"{run_dir} is gone: deleted, moved or unmounted while the search ran, which ends here. If it "
+                         "was moved, give the same command its new --run_dir; it goes on from the last checkpoint.")
 
 
 def part(run_dir: str, name: str) -> str:
-    """The folder of one goal among several, with the flags of the whole: a run folder of its own for what follows.
+    """The folder of one goal among several, with flags and versions of the whole: a run folder for what follows.
 
     Raises:
         InputError: if it cannot be written.
     """
     folder = path(run_dir, name)
-    with open(path(run_dir, "run.flags"), encoding="utf-8") as file:
-        arch.write_text(path(folder, "run.flags"), file.read())
+    for file_name in ("run.flags", "versions.json"):
+        if os.path.exists(path(run_dir, file_name)):
+            arch.write_text(path(folder, file_name), read_text(path(run_dir, file_name)))
     return folder
 
 
@@ -147,16 +132,42 @@ def save_model(model: Any, file_path: str) -> None:
     Raises:
         InputError: if it cannot be written.
     """
-    temporary = path(os.path.dirname(file_path), ".writing.keras")
+    write_whole(file_path, model.save, ".writing.keras")
+
+
+def save_weights(model: Any, file_path: str) -> None:
+    """Writes the weights of a Keras model as .weights.h5: whole, or not at all.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    write_whole(file_path, model.save_weights, ".writing.weights.h5")
+
+
+def write_whole(file_path: str, write: Callable[[str], None], temporary_name: str) -> None:
+    """Has a file written beside its place, and renames it when all of it is on the disk.
+
+    Args:
+        file_path: its place.
+        write: writes to the path that it is given.
+        temporary_name: to write to, in the same folder.
+
+    Raises:
+        InputError: if it cannot be written; what stood in its place stays.
+    """
+    folder = os.path.dirname(os.path.abspath(file_path))
+    temporary = path(folder, temporary_name)
     try:
-        os.makedirs(os.path.dirname(file_path) or ".", exist_ok=True)
-        model.save(temporary)
+        os.makedirs(folder, exist_ok=True)
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, file_path)
-    except (OSError, RuntimeError, ValueError) as error:  # HDF5 says RuntimeError or ValueError when the disk is full
-        raise InputError(f"{file_path}: cannot be written ({' '.join(str(error).split())[:150]}). "
-                         "Free space or choose another folder.") from None
+    except (OSError, RuntimeError, ValueError, KeyError) as error:  # HDF5 says any of them when the disk is full
+        raise InputError(f"{file_path}: cannot be written ({' '.join(str(error).split())[:150]}). Free space, and the "
+                         "same command goes on; or choose another folder.") from None
     finally:
-        if os.path.exists(temporary):
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
 
 
@@ -166,9 +177,14 @@ def read_flags(path: str) -> dict[str, str]:
     Raises:
         InputError: if the file cannot be read.
     """
+    return parse_flags(read_text(path))
+
+
+def read_text(path: str) -> str:
+    """A text file of a run. Raises InputError if it cannot be read."""
     try:
         with open(path, encoding="utf-8") as file:
-            return parse_flags(file.read())
+            return file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}). Is this the folder of a search?") from None
 

@@ -2,20 +2,24 @@
 
     python -m pnas_tf.search --flagfile=quickstart.flags --run_dir=runs/quickstart
 
-Writes run.flags, arch.json (each epoch), metrics.jsonl, logs/ (TensorBoard), checkpoints/ and
-inherited.weights.h5 into --run_dir. The same command on the same folder goes on where it was stopped.
+Writes run.flags, versions.json, arch.json (each epoch), metrics.jsonl, logs/ (TensorBoard), checkpoints/ and
+inherited.weights.h5 into --run_dir. Ctrl-C and SIGTERM save and stop; the same command on the same folder goes on, to
+the same result as if nothing had happened.
 """
 
+import contextlib
 import dataclasses
 import os
 import shlex
+import signal
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from pnas_tf import arch as arch_lib
-from pnas_tf import latency_table, report, run_flags, run_folder, schedule, space
+from pnas_tf import claim, latency_table, report, run_flags, run_folder, schedule, space, stopping, versions
 from pnas_tf.errors import InputError
 
 # Of what a random network of the space takes: where to aim if no target is given.
@@ -55,7 +59,7 @@ class Method:
 def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: schedule.Schedule, run_dir: str,
         method: Method | None = None, batch_size: int = 256, label_smoothing: float = 0.1, weight_decay: float = 4e-5,
         recompute: bool = False, precision: str = "float32", devices: Any = None, bn_recalibration_batches: int = 20,
-        seed: int = 0) -> list[arch_lib.Arch]:
+        seed: int = 0, checkpoint_minutes: float = 10.0, stop: stopping.Stop | None = None) -> list[arch_lib.Arch]:
     """Searches, and leaves the results in the run folder.
 
     Args:
@@ -75,11 +79,17 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
         bn_recalibration_batches: training batches that set the found network's batch norm statistics; 0 to leave
             those of the search.
         seed: of everything random.
+        checkpoint_minutes: between checkpoints, at most; 0: at the end of epochs alone.
+        stop: what signals ask for, if somebody listens to them.
 
     Returns:
         The arch found for each goal, with its costs.
+
+    Raises:
+        InputError: if a file cannot be written, no checkpoint be read, or a loss or an alpha is no finite number.
+        KeyboardInterrupt: if the search was stopped; saved, if `stop` asked for it.
     """
-    from pnas_tf import callbacks, evaluate, replicas, searcher, supernet
+    from pnas_tf import callbacks, checkpoints, evaluate, non_finite, replicas, searcher, supernet
     from pnas_tf import data as data_lib
 
     supernet.set_graph_optimiser(False)
@@ -94,20 +104,24 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
     model = searcher.Searcher(net, updaters, plan, seed=seed, label_smoothing=label_smoothing,
                               weight_decay=weight_decay)
     model.compile(optimizer)
-    done = callbacks.restore_checkpoint(model, run_dir)
-    replicas.check_agree(devices, done, f"epochs in {run_dir}")
+    epoch_seconds = checkpoints.restore(model, run_dir)
+    done = int(model.step.value.numpy())
+    replicas.check_agree(devices, done, f"steps done in {run_dir}")
     if done:
-        print(f"Going on after epoch {done} of {plan.epochs}.")
+        epoch, steps = divmod(done, plan.steps_per_epoch)
+        print(f"Going on after epoch {epoch} of {plan.epochs}"
+              f"{f' and {steps:,} of {plan.steps_per_epoch:,} steps' if steps else ''}.", flush=True)
     results = [callbacks.Result(goal, run_dir if len(goals) == 1 else run_folder.part(run_dir, goal.name))
                for goal in goals]
     with data_lib.naming_broken_images():
         scorer = evaluate.PathScorer(net, data.held_out.batches(batch_size).take(VALIDATION_BATCHES))
-        if done < plan.epochs:
-            batches = searcher.alternating_batches(data.train, data.held_out, plan, batch_size, seed,
-                                                   done * plan.steps_per_epoch, devices)
-            log = callbacks.SearchLog(run_dir, results, scorer)
-            model.fit(batches, initial_epoch=done, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch,
-                      verbose=0, shuffle=False, callbacks=[log] if replicas.is_chief(devices) else [])
+        watch, stop = [non_finite.StopOnNonFinite()], stop or stopping.Stop()
+        if done < plan.steps and replicas.is_chief(devices):
+            watch.append(callbacks.SearchLog(run_dir, results, scorer, checkpoint_minutes=checkpoint_minutes,
+                                             stop=stop, epoch_seconds=epoch_seconds))
+        with stop.after_step() if len(watch) > 1 else contextlib.nullcontext():
+            model.go_on(lambda step: searcher.alternating_batches(data.train, data.held_out, plan, batch_size, seed,
+                                                                  step, devices), watch)
         if not replicas.is_chief(devices):
             return []
         return [_finish(net, number, result, scorer, data, batch_size, bn_recalibration_batches, seed)
@@ -204,7 +218,7 @@ def _finish(net, number, result, scorer, data, batch_size, bn_recalibration_batc
         score = evaluate.network(model, data.held_out.batches(batch_size))
         said += f", {score.accuracy:.2%} once batch norm has seen {bn_recalibration_batches} batches"
     print(f"{said}.")
-    model.save_weights(run_folder.path(result.folder, "inherited.weights.h5"))
+    run_folder.save_weights(model, run_folder.path(result.folder, "inherited.weights.h5"))
     arch = arch.with_costs(params=network.count_params(model), macs=network.count_macs(model))
     arch.save(run_folder.path(result.folder, "arch.json"))
     return arch
@@ -268,6 +282,9 @@ def _define_flags() -> None:
     flags.DEFINE_integer("max_steps", 0, "Squeezes the whole search into so many weight steps: a trial run.", 0)
     flags.DEFINE_integer("seed", 0, "Of initial weights, data order and sampled paths.", 0, 2**31 - 1)
     flags.DEFINE_string("run_dir", None, "Folder of the results.")
+    flags.DEFINE_float("checkpoint_minutes", 10.0, "Between checkpoints, at most; 0: only at the end of epochs.", 0)
+    flags.DEFINE_bool("overwrite", False, "If --run_dir holds a run with other flags: removes its files, in place of "
+                      "refusing. With the same flags the run goes on all the same.")
 
 
 def _main() -> None:
@@ -342,16 +359,23 @@ def _search(search_space, wanted, devices):
     plan = schedule.Schedule(data.train.steps_per_epoch(batch_size), f.warmup_epochs,
                              f.search_epochs, f.arch_every, f.warmup_lr, f.lr)
     plan = plan.squeezed(f.max_steps) if f.max_steps else plan
-    run_folder.claim(f.run_dir, run_flags.as_text())
-    try:
-        archs = run(search_space=search_space, goals=goals, data=data, plan=plan, run_dir=f.run_dir,
-                    method=Method(**{field.name: f[field.name].value for field in dataclasses.fields(Method)}),
-                    batch_size=batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
-                    recompute=f.memory == "recompute", precision=f.precision, devices=devices,
-                    bn_recalibration_batches=f.bn_recalibration_batches, seed=f.seed)
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on after the last whole epoch.")
-        raise
+    chief = replicas.is_chief(devices)
+    with (stopping.signals() as stop,
+          claim.claimed(f.run_dir, run_flags.as_text(), overwrite=f.overwrite, alone=chief)):
+        try:
+            if chief:
+                versions.note(f.run_dir)
+            archs = run(search_space=search_space, goals=goals, data=data, plan=plan, run_dir=f.run_dir,
+                        method=Method(**{field.name: f[field.name].value for field in dataclasses.fields(Method)}),
+                        batch_size=batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
+                        recompute=f.memory == "recompute", precision=f.precision, devices=devices,
+                        bn_recalibration_batches=f.bn_recalibration_batches, seed=f.seed,
+                        checkpoint_minutes=f.checkpoint_minutes, stop=stop)
+        except KeyboardInterrupt:
+            print(f"\nStopped. The same command goes on from the last checkpoint in {f.run_dir}.", flush=True)
+            if stop.signal == signal.SIGTERM:
+                sys.exit(128 + signal.SIGTERM)
+            raise
     folders = [f.run_dir] if len(goals) == 1 else [run_folder.path(f.run_dir, one.name) for one in goals]
     return list(zip(archs, folders, strict=False))  # another worker than the first has no archs
 

@@ -1,6 +1,6 @@
 """The search as a Keras model: `fit` calls its `train_step`, which alternates weights and architecture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
@@ -29,6 +29,7 @@ class Searcher(keras.Model):
         updaters: of `arch_updaters`, one for each of the supernet's alphas.
         schedule: learning rates and phases.
         step: int32 scalar, weight steps done; kept in checkpoints.
+        sums: of what the steps of the epoch so far log, by name: (total, number of steps).
     """
 
     def __init__(self, supernet: Supernet, updaters: keras.layers.Layer | Sequence[keras.layers.Layer],
@@ -52,7 +53,7 @@ class Searcher(keras.Model):
         self._momentum, self._weight_decay = momentum, weight_decay
         self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
         self._weight_step_of_all = replicas.on_all(supernet.distribute_strategy, self._weight_step)
-        self._sums: dict[str, tuple[tf.Tensor, int]] = {}
+        self.sums: dict[str, tuple[tf.Tensor, int]] = {}
         self.built = True
 
     def compile(self, optimizer: keras.optimizers.Optimizer) -> None:
@@ -95,14 +96,34 @@ class Searcher(keras.Model):
             logs.update(found if goals == 1 else {f"{name}/{goal}": value for name, value in found.items()})
         self.step.assign_add(1)
         for name, value in logs.items():
-            total, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = total + value, count + 1
-        return {name: total / count for name, (total, count) in self._sums.items()}
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = total + value, count + 1
+        return {name: total / count for name, (total, count) in self.sums.items()}
 
     def reset_metrics(self) -> None:
-        """Starts the means of a new epoch."""
+        """Starts the means of a new epoch; those of one that was interrupted in the middle stay."""
         super().reset_metrics()
-        self._sums.clear()
+        if int(self.step.value.numpy()) % self.schedule.steps_per_epoch == 0:
+            self.sums.clear()
+
+    def go_on(self, batches_from: Callable[[int], Iterable], callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Runs `fit` to the end of the schedule, from wherever the search is; the middle of an epoch, too.
+
+        Args:
+            batches_from: from a weight step to the batches of the search from that step on.
+            callbacks: of `fit`.
+        """
+        plan, done = self.schedule, int(self.step.value.numpy())
+        epoch, begun = divmod(done, plan.steps_per_epoch)
+        if begun:  # fit has only epochs of one length: first the rest of this one
+            self._fit(batches_from(done), callbacks, epoch, epoch + 1, plan.steps_per_epoch - begun)
+            epoch += 1
+        if epoch < plan.epochs:
+            self._fit(batches_from(epoch * plan.steps_per_epoch), callbacks, epoch, plan.epochs, plan.steps_per_epoch)
+
+    def _fit(self, batches, callbacks, first_epoch, epochs, steps):
+        self.fit(batches, initial_epoch=first_epoch, epochs=epochs, steps_per_epoch=steps, verbose=0, shuffle=False,
+                 callbacks=list(callbacks))
 
     def _calibrate(self, images, labels, seed):
         """Before the first architecture step: what a change of cost is worth, by what the warm-up has learned."""

@@ -11,11 +11,11 @@ PACKAGES = ("pnas_tf", "export", "latency")
 # Each level of pnas_tf imports only its own and lower ones.
 LEVELS = (
     {"errors", "ops", "space", "arch", "latency_table", "run_folder", "schedule", "plots", "op_profile", "quiet",
-     "early_warnings"},
+     "early_warnings", "stopping", "versions", "claim"},
     {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost", "limits",
      "torch_padding"},
     {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "finalists", "callbacks",
-     "initial_weights", "training_state"},
+     "checkpoints", "non_finite", "initial_weights", "training_state"},
     {"run_flags", "search", "train", "net_config", "import_weights", "report"},
 )
 

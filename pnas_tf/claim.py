@@ -1,0 +1,109 @@
+"""Who may write a run folder: one process at a time, and runs with the same flags alone."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+
+from pnas_tf import arch, run_folder
+from pnas_tf.errors import InputError
+
+# Flags that change no result: a run may go on with others.
+NO_RESULT = frozenset({"flagfile", "run_dir", "checkpoint_minutes", "overwrite"})
+# What commands write into a run folder.
+RUN_FILES = ("arch.json", "metrics.jsonl", "finalists.json", "inherited.weights.h5", "versions.json", "report.html",
+             "model.keras", "train.json")
+RUN_FOLDERS = ("checkpoints", "logs", "training")
+MODES = ("float32", "float16", "int8", "int8_qat")
+
+
+@contextlib.contextmanager
+def claimed(run_dir: str, flags_text: str, *, overwrite: bool = False, alone: bool = True) -> Iterator[None]:
+    """Makes the folder, or checks that it belongs to the same flags; keeps others out as long as the block runs.
+
+    Args:
+        run_dir: the folder.
+        flags_text: from `run_flags.as_text`.
+        overwrite: whether to remove the files of a run with other flags, in place of refusing.
+        alone: whether this process is the only one to write here; several workers of one search share a folder.
+
+    Raises:
+        InputError: if the folder was used with other flags, another process has it, or it cannot be written.
+    """
+    if not run_dir:
+        raise InputError("Name a folder for the results: --run_dir=DIR.")
+    with _locked(run_dir) if alone else contextlib.nullcontext():
+        file = run_folder.path(run_dir, "run.flags")
+        changed = _changed_flags(file, flags_text) if os.path.exists(file) else []
+        if changed and not overwrite:
+            raise InputError(f"{run_dir} holds a run with other flags: {'; '.join(changed[:5])}"
+                             f"{f'; and {len(changed) - 5} more' if len(changed) > 5 else ''}. Use another --run_dir, "
+                             "the same flags to resume, or --overwrite to remove what is there.")
+        if changed:
+            print(f"Removing the run in {run_dir}: it had other flags ({changed[0]}).")
+            _remove_run(run_dir)
+        if not os.path.exists(file):
+            # Without --overwrite: it is said anew each time that something is to be removed.
+            arch.write_text(file, "".join(line for line in flags_text.splitlines(keepends=True)
+                                          if "overwrite" not in run_folder.parse_flags(line)))
+        yield
+
+
+def _changed_flags(file: str, flags_text: str) -> list[str]:
+    before, now = run_folder.read_flags(file), run_folder.parse_flags(flags_text)
+    return [f"--{name}={before.get(name, '(default)')} then, {now.get(name, '(default)')} now"
+            for name in sorted({*before, *now} - NO_RESULT) if before.get(name) != now.get(name)]
+
+
+@contextlib.contextmanager
+def _locked(run_dir: str) -> Iterator[None]:
+    """Keeps other processes that ask for it out; the system lets go when the process ends, however it does."""
+    file_path = run_folder.path(run_dir, ".lock")
+    try:
+        os.makedirs(run_dir, exist_ok=True)
+        file = open(file_path, "a+", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"{run_dir}: cannot be written ({error.strerror}). Choose another --run_dir.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(f"{run_dir} is in use by another process ({file.read(80).strip()}). Wait for it, stop it, "
+                             "or use another --run_dir.") from None
+        except OSError as error:
+            print(f"Warning: {run_dir} cannot be locked ({error.strerror}): see that no other process writes there.")
+        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {os.uname().nodename}")
+            file.flush()
+        yield
+
+
+def _remove_run(run_dir: str) -> None:
+    """Removes what commands leave in a run folder and in its parts, nothing else; run.flags, which says so, last."""
+    flags_text = run_folder.read_text(run_folder.path(run_dir, "run.flags"))
+    try:
+        parts = [entry.path for entry in os.scandir(run_dir) if entry.is_dir(follow_symlinks=False)
+                 and os.path.isfile(run_folder.path(entry.path, "run.flags"))]
+        for part_dir in parts:
+            if run_folder.read_text(run_folder.path(part_dir, "run.flags")) == flags_text:
+                _remove_files(part_dir)
+                if not os.listdir(part_dir):
+                    os.rmdir(part_dir)
+        _remove_files(run_dir)
+    except OSError as error:
+        raise InputError(f"{run_dir}: the run in it cannot be removed ({error.strerror}: {error.filename}). "
+                         "Use another --run_dir.") from None
+
+
+def _remove_files(folder: str) -> None:
+    exports = [f"{mode}{ending}" for mode in MODES for ending in (".tflite", ".json", ".profile.json")]
+    for name in (*RUN_FILES, *exports):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(run_folder.path(folder, name))
+    for name in RUN_FOLDERS:
+        if os.path.isdir(run_folder.path(folder, name)):
+            shutil.rmtree(run_folder.path(folder, name))
+    os.unlink(run_folder.path(folder, "run.flags"))

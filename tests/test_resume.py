@@ -1,0 +1,286 @@
+"""An interrupted search ends as one that ran through: the same bytes, whenever and however it was stopped."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from pnas_tf import arch, checkpoints, cost, data, latency_table, limits, network, run_folder, schedule, search
+from pnas_tf import searcher as searcher_lib
+from pnas_tf import space as space_lib
+from pnas_tf import supernet as supernet_lib
+from pnas_tf.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+TINY = space_lib.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
+                          stem=space_lib.Block("stem", ("conv_k3",), 8, 2),
+                          first=space_lib.Block("b00", ("mb_k3_e1",), 8, 2), widths=(8,), cells=(2,), strides=(1,),
+                          mix=16)
+PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, arch_every=1, warmup_lr=0.05, lr=0.05)
+TIMING = {"seconds", "step_ms"}
+
+# Ways to search by what they keep from step to step.
+METHODS = {"two goals with a limit": (2, search.Method(), "float32"),
+           "all paths": (1, search.Method(paths="all"), "float32"),
+           "reinforce with a limit": (1, search.Method(arch_update="reinforce", reinforce_samples=2), "float32"),
+           "float16": (1, search.Method(), "mixed_float16")}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return data.load("fashion_mnist_small")
+
+
+class Watch(keras.callbacks.Callback):
+    """Keeps the logs of epochs; stops after some step of all, saved."""
+
+    def __init__(self, folder=None, at=None):
+        super().__init__()
+        self.epochs, self._folder, self._at = {}, folder, at
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.step.value.numpy()) == self._at:
+            checkpoints.save(self.model, self._folder, 12.5)
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs[epoch] = {name: float(value) for name, value in logs.items()}
+
+
+def build(method_name):
+    goals, method, precision = METHODS[method_name]
+    net = supernet_lib.Supernet(TINY, 3, precision=precision, goals=goals)
+    ms = cost.matrix(TINY, lambda _, key: 0.01 * (1 + len(key.op) + key.filters))
+    params = [limits.Limit("params", cost.matrix(TINY, cost.params()), 3000)] if "limit" in method_name else []
+    wanted = [limits.Goal("t", ms, 0.5 + number, params, True) for number in range(goals)]
+    model = searcher_lib.Searcher(net, list(search._updaters(method, net, wanted, PLAN)), PLAN, seed=3)
+    model.compile(searcher_lib.alpha_optimizer(0.05))
+    return model
+
+
+def search_on(model, images, watch):
+    model.go_on(lambda step: searcher_lib.alternating_batches(images.train, images.held_out, PLAN, 16, 3, step),
+                [watch])
+
+
+def state(model):
+    own = {f"weight {number}": variable for number, variable in enumerate(model.weights)}
+    slots = {f"optimizer {number}, {slot}": variable for number, one in enumerate(model.optimizers)
+             for slot, variable in enumerate(one.variables)}
+    return {name: np.asarray(variable).copy() for name, variable in {**own, **slots}.items()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_variable_and_mean_comes_back(method, images, tmp_path):
+    """Stopped in the middle of the warm-up and of the search, at once again, and before the last step."""
+    whole, watch = build(method), Watch()
+    search_on(whole, images, watch)
+    epochs = {}
+    for number, at in enumerate((2, 6, 7, 11)):
+        model = build(method)
+        assert checkpoints.restore(model, str(tmp_path)) == (12.5 if number else 0.0)
+        stopped = Watch(str(tmp_path), at)
+        with pytest.raises(KeyboardInterrupt):
+            search_on(model, images, stopped)
+        epochs |= stopped.epochs
+    model, last = build(method), Watch()
+    checkpoints.restore(model, str(tmp_path))
+    search_on(model, images, last)
+    expected, found = state(whole), state(model)
+    assert expected.keys() == found.keys() and len(expected) > 20
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert {**epochs, **last.epochs} == watch.epochs
+    assert len(os.listdir(tmp_path / "checkpoints")) == checkpoints.KEPT
+
+
+def test_another_seed_takes_another_path(images):
+    """And the same seed the same, bit by bit: `test_every_variable_and_mean_comes_back`."""
+    first, other = build("all paths"), build("all paths")
+    other._seed = 4
+    for model in (first, other):
+        model.train_step(next(iter(searcher_lib.alternating_batches(images.train, images.held_out, PLAN, 16, 3, 4))))
+    assert any(not np.array_equal(one, state(other)[name]) for name, one in state(first).items())
+
+
+def damage(file_path, how):
+    content = bytearray(file_path.read_bytes())
+    if how == "cut off":
+        content = content[:len(content) // 2]
+    elif how == "empty":
+        content = b""
+    elif how == "another file":
+        content = b"no HDF5 at all" * 100
+    else:  # one bit of a weight, which HDF5 itself would not notice
+        import h5py
+
+        with h5py.File(file_path) as file:
+            found = []
+            file.visititems(lambda _, item: found.append(item.id.get_offset())
+                            if isinstance(item, h5py.Dataset) and item.size > 50 else None)
+        content[found[0] + 40] ^= 1
+    file_path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["cut off", "empty", "another file", "one bit"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(how, tmp_path, capsys):
+    model, folder = build("all paths"), tmp_path / "checkpoints"
+    for step in (4, 6):
+        model.step.assign(step)
+        checkpoints.save(model, str(tmp_path))
+    damage(folder / "epoch_00001_step_0000002.weights.h5", how)
+    again = build("all paths")
+    checkpoints.restore(again, str(tmp_path))
+    assert int(again.step.value.numpy()) == 4
+    said = capsys.readouterr().out
+    assert said.startswith("Warning: ") and "step_0000002.weights.h5 cannot be loaded" in said and said.count("\n") == 1
+    again.step.assign(5)
+    checkpoints.save(again, str(tmp_path))
+    assert sorted(os.listdir(folder)) == ["epoch_00001.weights.h5", "epoch_00001_step_0000001.weights.h5"]
+    for file in folder.iterdir():
+        damage(file, how)
+    with pytest.raises(InputError, match=r"epoch_00001\.weights\.h5 cannot be loaded"):
+        checkpoints.restore(build("all paths"), str(tmp_path))
+
+
+def test_a_checkpoint_of_another_space_is_an_error(tmp_path):
+    model = build("all paths")
+    model.step.assign(4)
+    checkpoints.save(model, str(tmp_path))
+    wider = TINY.scaled(2.0)
+    net = supernet_lib.Supernet(wider, 3)
+    other = searcher_lib.Searcher(net, list(search._updaters(search.Method(), net, [limits.Goal(
+        "t", cost.matrix(wider, lambda *_: 0.01), 0.5, [], True)], PLAN)), PLAN)
+    other.compile(searcher_lib.alpha_optimizer(0.05))
+    with pytest.raises(InputError, match="cannot be loaded"):
+        checkpoints.restore(other, str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    (folder / "space.json").write_text(json.dumps(TINY.to_json()))
+    lines = [latency_table.header("test")]
+    for number, key in enumerate(dict.fromkeys(key for _, key in TINY.op_keys())):
+        lines.append(latency_table.row(key, median_ms=0.01 * (1 + number)))
+    (folder / "table.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def command(files, run_dir, steps):
+    return [sys.executable, "-m", "pnas_tf.search", f"--space={files}/space.json", f"--table={files}/table.jsonl",
+            "--batch_size=32", "--warmup_epochs=1", "--search_epochs=3", "--arch_every=1", f"--max_steps={steps}",
+            "--checkpoint_minutes=0.001", f"--run_dir={run_dir}"]
+
+
+def start(arguments):
+    def take_signals():  # a shell's background job, as CI may be, ignores SIGINT, and so would what it starts
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            preexec_fn=take_signals, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+
+
+def finish(arguments):
+    with start(arguments) as process:
+        said = process.stdout.read()
+    assert process.returncode == 0, said
+    return said
+
+
+def results(run_dir):
+    """Bytes of arch.json and finalists.json, the metrics without times, bytes of the network's weights."""
+    found = network.build_network(arch.load(str(run_dir / "arch.json")))
+    found.load_weights(run_dir / "inherited.weights.h5")
+    lines = [{k: v for k, v in line.items() if k not in TIMING} for line in run_folder.read_metrics(str(run_dir))]
+    return ((run_dir / "arch.json").read_bytes(), (run_dir / "finalists.json").read_bytes(), lines,
+            [value.tobytes() for value in found.get_weights()])
+
+
+def wait_for(condition, process, seconds=120):
+    """Until a condition holds; False if the process ends before."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        if process.poll() is not None:
+            return False
+        time.sleep(0.0005)
+    raise AssertionError("nothing happened")
+
+
+def kill_at(moment, process, run_dir, dice):
+    """SIGKILL, and whether a checkpoint was being written and whether the first epoch was not over yet."""
+    folder = run_dir / "checkpoints"
+    before = set(os.listdir(folder)) if folder.exists() else set()
+    if moment == "write":
+        wait_for((folder / checkpoints.TEMPORARY).exists, process)
+    elif moment == "step":
+        wait_for(lambda: folder.exists() and set(os.listdir(folder)) - before - {checkpoints.TEMPORARY}, process)
+        time.sleep(dice.uniform(0, 0.3))
+    else:
+        time.sleep(dice.uniform(0, 15))
+    alive = process.poll() is None
+    process.kill()
+    process.communicate()
+    return alive, (folder / checkpoints.TEMPORARY).exists(), not (run_dir / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("moments, steps", [
+    (["write", "step"], 24),
+    pytest.param(["step", "write"] * 9 + ["any"] * 6, 200, marks=pytest.mark.slow)], ids=["quick", "long"])
+def test_killed_at_any_moment(moments, steps, files, tmp_path):
+    finish(command(files, tmp_path / "whole", steps))
+    expected, dice, kills, writes, early = results(tmp_path / "whole"), random.Random(1), 0, 0, 0
+    for moment in moments:
+        with start(command(files, tmp_path / "killed", steps)) as process:
+            (tmp_path / "killed").mkdir(exist_ok=True)
+            alive, writing, first_epoch = kill_at(moment, process, tmp_path / "killed", dice)
+        kills, writes, early = kills + alive, writes + (alive and writing), early + (alive and first_epoch)
+    said = finish(command(files, tmp_path / "killed", steps))
+    print(f"\n{kills} kills, {writes} while a checkpoint was being written, {early} in the first epoch.")
+    assert kills >= len(moments) - 4 and writes and early and "Going on after epoch" in said
+    assert results(tmp_path / "killed") == expected
+    left = sorted(os.listdir(tmp_path / "killed" / "checkpoints"))
+    assert len(left) == checkpoints.KEPT and checkpoints.TEMPORARY not in left
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_stop(number, code, files, tmp_path):
+    """In the middle of an epoch: not one step is done twice."""
+    arguments = [*command(files, tmp_path / "run", 400), "--checkpoint_minutes=0"]
+    with start(arguments) as process:
+        for line in process.stdout:
+            if line.startswith("epoch 1/4"):
+                time.sleep(0.2)
+                process.send_signal(number)
+                break
+        said = process.stdout.read()
+    assert process.returncode == code, said
+    assert "The same command goes on" in said and "Traceback" not in said
+    newest = sorted(os.listdir(tmp_path / "run" / "checkpoints"))[-1]
+    assert newest.startswith("epoch_00001_step_")
+    with start(arguments) as process, contextlib.closing(process.stdout):
+        line = next(line for line in process.stdout if line.startswith("Going on"))
+        process.kill()
+    assert line.startswith(f"Going on after epoch 1 of 4 and {int(newest[17:24])} of 100 steps")
+
+
+def test_a_second_signal_stops_at_once(files, tmp_path):
+    with start(command(files, tmp_path / "run", 400)) as process:
+        wait_for((tmp_path / "run" / "logs").exists, process)
+        time.sleep(0.5)  # within the first step, which is compiled
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+    assert process.returncode == 130 and "Traceback" not in said, said
