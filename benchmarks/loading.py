@@ -25,22 +25,22 @@ from pnas_tf import data, latency_table
 def peak():
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 what, path = sys.argv[1:]
-before, begin = peak(), time.monotonic()
+before, begin, cpu = peak(), time.monotonic(), time.process_time()
 if what == "folder":
     loaded = data.load(f"folder:{path}", image_size=32)
-    listed = time.monotonic() - begin
+    listed, cpu = time.monotonic() - begin, time.process_time() - cpu
     images, _ = next(iter(loaded.train.batches(64, augment=True, seed=0)))
     count = loaded.train.size + loaded.held_out.size + loaded.test.size
 else:
     table = latency_table.read(path)
-    listed, count = time.monotonic() - begin, len(table.rows)
-print(json.dumps({"count": count, "seconds": listed, "first_batch_seconds": time.monotonic() - begin - listed,
-                  "bytes": peak() - before}))
+    listed, cpu, count = time.monotonic() - begin, time.process_time() - cpu, len(table.rows)
+print(json.dumps({"count": count, "seconds": listed, "cpu_seconds": cpu, "bytes": peak() - before,
+                  "first_batch_seconds": time.monotonic() - begin - listed}))
 """
 
 
 def run(out_dir: str, images: int, rows: int) -> dict[str, dict[str, Any]]:
-    """Makes both, and loads them: count, seconds, first_batch_seconds and bytes of each."""
+    """Makes both, and loads them: count, seconds, cpu_seconds, first_batch_seconds and bytes of each."""
     folder, table = run_folder.path(out_dir, "images"), run_folder.path(out_dir, "table.jsonl")
     _make_folder(folder, images)
     _make_table(table, rows)
@@ -85,8 +85,9 @@ def _main() -> None:
     path = run_folder.path(f.out_dir, "loading.json")
     arch.write_text(path, json.dumps(found, indent=1) + "\n")
     for what, facts in found.items():
-        print(f"{what}: {facts['count']:,} in {facts['seconds']:.2f} s, {facts['bytes'] / 2**20:.0f} MiB"
-              + (f"; first batch after {facts['first_batch_seconds']:.2f} s more" if what == "folder" else ""))
+        more = f"; first batch after {facts['first_batch_seconds']:.2f} s more" if what == "folder" else ""
+        print(f"{what}: {facts['count']:,} in {facts['seconds']:.2f} s ({facts['cpu_seconds']:.2f} s of CPU), "
+              f"{facts['bytes'] / 2**20:.0f} MiB{more}")
     print(f"Results: {path}")
 
 

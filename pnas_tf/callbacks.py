@@ -113,6 +113,7 @@ class SearchLog(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
     def _save(self, epoch_ends=False):
+        run_folder.check_there(self._run_dir)
         checkpoints.save(self.model, self._run_dir, 0.0 if epoch_ends else time.monotonic() - self._epoch_begin)
         self._saved = time.monotonic()
 

@@ -1,16 +1,18 @@
 """Checkpoints of a search: whole or not there, checked when read, and exact in the middle of an epoch too.
 
-A checkpoint is one .weights.h5 file of Keras. What is no weight (means and seconds of the epoch so far) stands in the
-file's attributes, with a digest of all that it holds: so one rename brings everything, and a damaged disk shows.
+A checkpoint is one .npz file of every variable, and of the means and seconds of the epoch so far: so one rename brings
+everything, and the archive's checksums show a damaged disk. (HDF5, in which Keras saves weights, has no checksums, and
+its library crashes on a full disk.)
 """
 
 import glob
-import hashlib
+import io
 import json
 import os
-from typing import Any
+import zipfile
+import zlib
 
-import h5py
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -19,10 +21,14 @@ from pnas_tf.errors import InputError
 from pnas_tf.searcher import Searcher
 
 KEPT = 2
-FOLDER, TEMPORARY = "checkpoints", "writing.weights.h5"
+FOLDER, TEMPORARY = "checkpoints", "writing.npz"
+PROGRESS = "progress"
+# As they were once written; they are still read.
+HDF5_ENDING = ".weights.h5"
 
-# What HDF5 and Keras say of files that are damaged or of another network.
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError)
+# What is said of files that are damaged or of another network.
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, NotImplementedError,
+              MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 def save(searcher: Searcher, run_dir: str, epoch_seconds: float = 0.0) -> None:
@@ -34,21 +40,21 @@ def save(searcher: Searcher, run_dir: str, epoch_seconds: float = 0.0) -> None:
         epoch_seconds: that the epoch has taken so far.
 
     Raises:
-        InputError: if it cannot be written, the folder is gone, or a loss or an alpha is no finite number. What was
-            saved before stays.
+        InputError: if it cannot be written, or a loss or an alpha is no finite number. What was saved before stays.
     """
     non_finite.check_now(searcher)
-    run_folder.check_there(run_dir)
     epoch, steps = divmod(int(searcher.step.value.numpy()), searcher.schedule.steps_per_epoch)
     file_path = run_folder.path(run_dir, FOLDER, _name(epoch, steps))
     progress = {"epoch_seconds": epoch_seconds,
                 "sums": {name: [float(total), count] for name, (total, count) in searcher.sums.items()}}
 
+    whole = io.BytesIO()  # an archive that a full disk cuts off would complain once more when it is closed
+    np.savez(whole, **{PROGRESS: np.array(json.dumps(progress))},
+             **{name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(searcher).items()})
+
     def write(temporary):
-        searcher.save_weights(temporary)
-        with h5py.File(temporary, "r+") as file:
-            file.attrs["progress"] = json.dumps(progress)
-            file.attrs["sha256"] = _digest(file)
+        with open(temporary, "wb") as file:
+            file.write(whole.getbuffer())
 
     run_folder.write_whole(file_path, write, TEMPORARY)
     # One that seems to be later was passed over as damaged.
@@ -81,34 +87,36 @@ def restore(searcher: Searcher, run_dir: str) -> float:
 
 
 def _load(searcher: Searcher, file_path: str) -> float:
-    progress: dict[str, Any] = {}
-    with h5py.File(file_path) as file:
-        if "sha256" in file.attrs:
-            if file.attrs["sha256"] != _digest(file):
-                raise ValueError("its contents are not those that were written")
-            progress = json.loads(file.attrs["progress"])
-    searcher.load_weights(file_path)
+    if file_path.endswith(HDF5_ENDING):
+        searcher.load_weights(file_path)
+        return 0.0
+    with np.load(file_path, allow_pickle=False) as archive:
+        values = {name: archive[name] for name in archive.files}
+    progress, variables = json.loads(str(values.pop(PROGRESS))), _variables(searcher)
+    if {name: value.shape for name, value in values.items()} != {
+            name: tuple(variable.shape) for name, variable in variables.items()}:
+        raise ValueError("it is of another space or another way to search")
+    for name, variable in variables.items():
+        variable.assign(values[name])
     searcher.sums = {name: (tf.constant(total, tf.float32), int(count))
-                     for name, (total, count) in progress.get("sums", {}).items()}
-    return float(progress.get("epoch_seconds", 0.0))
+                     for name, (total, count) in progress["sums"].items()}
+    return float(progress["epoch_seconds"])
 
 
-def _digest(file: h5py.File) -> str:
-    digest = hashlib.sha256(str(file.attrs["progress"]).encode())
-
-    def add(name, item):
-        if isinstance(item, h5py.Dataset):
-            digest.update(f"{name} {item.dtype} {item.shape}".encode())
-            digest.update(np.ascontiguousarray(item[()]).tobytes())
-
-    file.visititems(add)
-    return digest.hexdigest()
+def _variables(searcher: Searcher) -> dict[str, keras.Variable]:
+    """All that a search changes, by a name of its own each."""
+    weights = [(variable.path, variable) for variable in searcher.weights]
+    # Keras numbers the optimizers of a process: their paths differ from process to process.
+    slots = [(f"optimizer {number}/{variable.name}", variable) for number, one in enumerate(searcher.optimizers)
+             for variable in one.variables]
+    return {f"{number:05d} {name}": variable for number, (name, variable) in enumerate([*weights, *slots])}
 
 
 def _name(epoch: int, steps: int) -> str:
     """By whole epochs and steps of the next one; sorted by name they are sorted by time."""
-    return f"epoch_{epoch:05d}{f'_step_{steps:07d}' if steps else ''}.weights.h5"
+    return f"epoch_{epoch:05d}{f'_step_{steps:07d}' if steps else ''}.npz"
 
 
 def _files(run_dir: str) -> list[str]:
-    return sorted(glob.glob(os.path.join(glob.escape(run_dir), FOLDER, "epoch_*.weights.h5")))
+    return sorted(file_path for ending in (".npz", HDF5_ENDING)
+                  for file_path in glob.glob(os.path.join(glob.escape(run_dir), FOLDER, f"epoch_*{ending}")))

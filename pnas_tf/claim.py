@@ -13,9 +13,9 @@ from pnas_tf.errors import InputError
 NO_RESULT = frozenset({"flagfile", "run_dir", "checkpoint_minutes", "overwrite"})
 # What commands write into a run folder.
 RUN_FILES = ("arch.json", "metrics.jsonl", "finalists.json", "inherited.weights.h5", "versions.json", "report.html",
-             "model.keras", "train.json")
-RUN_FOLDERS = ("checkpoints", "logs", "training")
-MODES = ("float32", "float16", "int8", "int8_qat")
+             "model.keras", "train.json", "bundle.zip",
+             *(f"{mode}{ending}" for mode in run_folder.MODES for ending in (".tflite", ".json", ".profile.json")))
+RUN_FOLDERS = ("checkpoints", "logs", "training", "bundle")
 
 
 @contextlib.contextmanager
@@ -99,8 +99,7 @@ def _remove_run(run_dir: str) -> None:
 
 
 def _remove_files(folder: str) -> None:
-    exports = [f"{mode}{ending}" for mode in MODES for ending in (".tflite", ".json", ".profile.json")]
-    for name in (*RUN_FILES, *exports):
+    for name in RUN_FILES:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(run_folder.path(folder, name))
     for name in RUN_FOLDERS:

@@ -2,11 +2,12 @@
 
     python -m pnas_tf.report --run_dir=runs/quickstart
 
-It shows what lies in the run folder (arch.json, metrics.jsonl, train.json, <mode>.json, <mode>.profile.json, run.flags)
-and leaves out what is not there yet, so it may be written at any time during a run.
+It shows what lies in the run folder (arch.json, metrics.jsonl, train.json, <mode>.json, <mode>.profile.json, run.flags,
+versions.json) and leaves out what is not there yet, so it may be written at any time during a run.
 """
 
 import dataclasses
+import itertools
 import math
 import os
 import shlex
@@ -16,14 +17,14 @@ from typing import Any
 
 from absl import flags
 
-from pnas_tf import __version__, early_warnings, op_profile, plots, run_flags, run_folder
+from pnas_tf import __version__, early_warnings, op_profile, plots, run_flags, run_folder, versions
 from pnas_tf import arch as arch_lib
 from pnas_tf import space as space_lib
 from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError, printable
 from pnas_tf.plots import number
 
-MODES = ("float32", "float16", "dynamic", "int8", "int8_qat")
+MODES = run_folder.MODES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Facts:
         flags: flags of the search by name, or {}.
         finalists: of finalists.json, best first, or [].
         profiles: the <mode>.profile.json there are, by mode.
+        starts: of versions.json, what the search was started with, or [].
     """
 
     run_dir: str
@@ -49,6 +51,7 @@ class Facts:
     flags: dict[str, str]
     finalists: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     profiles: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    starts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def cost(self, name: str) -> float | None:
         """A number of the arch's costs."""
@@ -130,7 +133,7 @@ def collect(run_dir: str) -> Facts:
     rivals = [rival for rival in rivals if isinstance(rival, dict)] if isinstance(rivals, list) else []
     profiles = {mode: op_profile.read(path(f"{mode}.profile.json")) for mode in MODES
                 if os.path.exists(path(f"{mode}.profile.json"))}
-    return Facts(run_dir, arch, epochs, train, exports, used, rivals, profiles)
+    return Facts(run_dir, arch, epochs, train, exports, used, rivals, profiles, versions.read(run_dir))
 
 
 def warnings(run_dir: str) -> list[str]:
@@ -296,6 +299,9 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     rows.append(("Weights began", {"scratch": "from scratch", "inherited": "as the search left them"}.get(
         text(facts.train.get("init")))))
     rows.append(("Time trained", format_seconds(trained) if trained is not None else None))
+    rows.append(("Versions of the search", versions.summary(facts.starts[-1]) if facts.starts else None))
+    for before, then in itertools.pairwise(facts.starts):
+        rows.append(("Versions changed while it ran", "; ".join(versions.changed(before, then))))
     rows.append(("Versions where this report was made", ", ".join([f"pnas_tf {__version__}", *_versions()])))
     return [(name, value[:300]) for name, value in rows if value]
 

@@ -1,7 +1,9 @@
 """A run folder: where its files are, what its flags were, its metrics as JSON Lines, and files written whole."""
 
 import contextlib
+import errno
 import json
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +13,8 @@ from pnas_tf import space as space_lib
 from pnas_tf.errors import InputError
 
 MAX_METRICS_BYTES = 500_000_000
+# Of exports: <mode>.tflite, <mode>.json and <mode>.profile.json.
+MODES = ("float32", "float16", "dynamic", "int8", "int8_qat")
 
 
 def path(run_dir: str, *names: str) -> str:
@@ -141,7 +145,15 @@ def save_weights(model: Any, file_path: str) -> None:
     Raises:
         InputError: if it cannot be written.
     """
-    write_whole(file_path, model.save_weights, ".writing.weights.h5")
+    def write(temporary):
+        # HDF5 crashes on a full disk: better to know before.
+        needed_bytes = 2**20 + sum(2048 + 4 * math.prod(variable.shape) for variable in model.weights)
+        disk = os.statvfs(os.path.dirname(temporary))
+        if disk.f_bavail * disk.f_frsize < needed_bytes:
+            raise OSError(errno.ENOSPC, f"{needed_bytes:,} bytes are needed")
+        model.save_weights(temporary)
+
+    write_whole(file_path, write, ".writing.weights.h5")
 
 
 def write_whole(file_path: str, write: Callable[[str], None], temporary_name: str) -> None:
@@ -163,7 +175,7 @@ def write_whole(file_path: str, write: Callable[[str], None], temporary_name: st
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, file_path)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:  # HDF5 says any of them when the disk is full
+    except (OSError, RuntimeError, ValueError, KeyError) as error:  # libraries say any of them of a full disk
         raise InputError(f"{file_path}: cannot be written ({' '.join(str(error).split())[:150]}). Free space, and the "
                          "same command goes on; or choose another folder.") from None
     finally:

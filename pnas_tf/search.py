@@ -29,35 +29,8 @@ DEFAULT_TARGET = 0.75
 VALIDATION_BATCHES = 10
 
 
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """How alpha learns; the defaults are those of the flags.
-
-    Attributes:
-        latency_loss: one of `cost.LATENCY_LOSSES`.
-        latency_strength: of add_linear.
-        arch_update: gradient or reinforce.
-        paths: two or all.
-        active_draw: even or softmax.
-        expected_latency: full or pair.
-        reward: one of `cost.REWARDS`, for reinforce.
-        reinforce_samples: networks of an update, for reinforce.
-        alpha_lr: 0 to scale it to the number of steps.
-    """
-
-    latency_loss: str = "lagrangian"
-    latency_strength: float = 0.1
-    arch_update: str = "gradient"
-    paths: str = "two"
-    active_draw: str = "even"
-    expected_latency: str = "full"
-    reward: str = "abs"
-    reinforce_samples: int = 10
-    alpha_lr: float = 0.0
-
-
 def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: schedule.Schedule, run_dir: str,
-        method: Method | None = None, batch_size: int = 256, label_smoothing: float = 0.1, weight_decay: float = 4e-5,
+        method: Any = None, batch_size: int = 256, label_smoothing: float = 0.1, weight_decay: float = 4e-5,
         recompute: bool = False, precision: str = "float32", devices: Any = None, bn_recalibration_batches: int = 20,
         seed: int = 0, checkpoint_minutes: float = 10.0, stop: stopping.Stop | None = None) -> list[arch_lib.Arch]:
     """Searches, and leaves the results in the run folder.
@@ -69,7 +42,7 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
         data: from `data.load`.
         plan: phases and learning rates.
         run_dir: claimed already.
-        method: how alpha learns.
+        method: how alpha learns, a `methods.Method`; the default one if None.
         batch_size: images a step.
         label_smoothing: of weight steps.
         weight_decay: of weight steps.
@@ -89,15 +62,15 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
         InputError: if a file cannot be written, no checkpoint be read, or a loss or an alpha is no finite number.
         KeyboardInterrupt: if the search was stopped; saved, if `stop` asked for it.
     """
-    from pnas_tf import callbacks, checkpoints, evaluate, non_finite, replicas, searcher, supernet
+    from pnas_tf import callbacks, checkpoints, evaluate, methods, non_finite, replicas, searcher, supernet
     from pnas_tf import data as data_lib
 
     supernet.set_graph_optimiser(False)
-    devices, method = devices or replicas.strategy("none"), method or Method()
+    devices, method = devices or replicas.strategy("none"), method or methods.Method()
     with devices.scope():
         net = supernet.Supernet(search_space, seed, recompute, precision, len(goals))
-        updaters = list(_updaters(method, net, goals, plan))
-        optimizer = searcher.alpha_optimizer(_alpha_lr(method, net, plan, len(goals)))
+        updaters = list(methods.updaters(method, net, goals, plan))
+        optimizer = searcher.alpha_optimizer(methods.alpha_lr(method, net, plan, len(goals)))
     print(f"{search_space.name}: {len(search_space.choices)} choices, {search_space.size:.3g} archs, "
           f"{net.count_weights():,} weights. {data.train.size:,} training and {data.held_out.size:,} held-out images, "
           f"{plan.steps:,} weight steps, {plan.warmup_steps:,} of them warm-up{_on(devices)}.")
@@ -168,35 +141,6 @@ def goal(search_space: space.Space, table: latency_table.LatencyTable, target_ms
 def _on(devices):
     count = devices.num_replicas_in_sync
     return f", on {count} replicas" if count > 1 else ""
-
-
-def _updaters(method, net, goals, plan):
-    """One for each goal; what is compiled of the supernet's passes they share."""
-    from pnas_tf import arch_updaters, cost
-
-    arch_steps = max(1, plan.arch_steps // len(goals))
-    shared = arch_updaters.evaluator(net) if method.arch_update == "reinforce" \
-        else arch_updaters.observer(net, method.paths)
-    for goal, alpha in zip(goals, net.alphas, strict=True):
-        limits = [(limit.cost, cost.Lagrangian(limit.bound, arch_steps, one_sided=True, name=limit.name))
-                  for limit in goal.limits]
-        if method.arch_update == "reinforce":
-            reward = cost.reward(method.reward, goal.target_ms)
-            yield arch_updaters.ReinforceUpdater(net, goal.ms, reward, method.reinforce_samples, limits=limits,
-                                                 alpha=alpha, evaluate=shared)
-        else:
-            loss = cost.latency_loss(method.latency_loss, goal.target_ms, arch_steps, method.latency_strength)
-            yield arch_updaters.GradientUpdater(net, goal.ms, loss, method.paths, method.active_draw,
-                                                method.expected_latency, limits=limits, alpha=alpha, observe=shared)
-
-
-def _alpha_lr(method, net, plan, goals):
-    ops, arch_steps = net.mask.shape[1], plan.arch_steps // goals
-    observed = 2 if method.arch_update == "gradient" and method.paths == "two" else ops
-    lr = method.alpha_lr or schedule.alpha_lr(arch_steps, ops, observed)
-    print(f"{arch_steps:,} architecture steps{' for each goal' if goals > 1 else ''} at learning rate {lr:.3g}: an "
-          f"alpha can travel about {schedule.alpha_travel(lr, arch_steps, ops, observed):.1f}.")
-    return lr
 
 
 def _finish(net, number, result, scorer, data, batch_size, bn_recalibration_batches, seed):
@@ -336,7 +280,7 @@ def _summary(arch, folder):
 
 def _search(search_space, wanted, devices):
     from pnas_tf import data as data_lib
-    from pnas_tf import limits, replicas
+    from pnas_tf import limits, methods, replicas
 
     f = flags.FLAGS
     bounds = [limits.parse(text) for text in f.limit]
@@ -366,7 +310,8 @@ def _search(search_space, wanted, devices):
             if chief:
                 versions.note(f.run_dir)
             archs = run(search_space=search_space, goals=goals, data=data, plan=plan, run_dir=f.run_dir,
-                        method=Method(**{field.name: f[field.name].value for field in dataclasses.fields(Method)}),
+                        method=methods.Method(**{field.name: f[field.name].value
+                                             for field in dataclasses.fields(methods.Method)}),
                         batch_size=batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
                         recompute=f.memory == "recompute", precision=f.precision, devices=devices,
                         bn_recalibration_batches=f.bn_recalibration_batches, seed=f.seed,

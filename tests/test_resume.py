@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from pnas_tf import arch, checkpoints, cost, data, latency_table, limits, network, run_folder, schedule, search
+from pnas_tf import arch, checkpoints, cost, data, latency_table, limits, methods, network, run_folder, schedule
 from pnas_tf import searcher as searcher_lib
 from pnas_tf import space as space_lib
 from pnas_tf import supernet as supernet_lib
@@ -29,10 +29,10 @@ PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, ar
 TIMING = {"seconds", "step_ms"}
 
 # Ways to search by what they keep from step to step.
-METHODS = {"two goals with a limit": (2, search.Method(), "float32"),
-           "all paths": (1, search.Method(paths="all"), "float32"),
-           "reinforce with a limit": (1, search.Method(arch_update="reinforce", reinforce_samples=2), "float32"),
-           "float16": (1, search.Method(), "mixed_float16")}
+METHODS = {"two goals with a limit": (2, methods.Method(), "float32"),
+           "all paths": (1, methods.Method(paths="all"), "float32"),
+           "reinforce with a limit": (1, methods.Method(arch_update="reinforce", reinforce_samples=2), "float32"),
+           "float16": (1, methods.Method(), "mixed_float16")}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def build(method_name):
     ms = cost.matrix(TINY, lambda _, key: 0.01 * (1 + len(key.op) + key.filters))
     params = [limits.Limit("params", cost.matrix(TINY, cost.params()), 3000)] if "limit" in method_name else []
     wanted = [limits.Goal("t", ms, 0.5 + number, params, True) for number in range(goals)]
-    model = searcher_lib.Searcher(net, list(search._updaters(method, net, wanted, PLAN)), PLAN, seed=3)
+    model = searcher_lib.Searcher(net, list(methods.updaters(method, net, wanted, PLAN)), PLAN, seed=3)
     model.compile(searcher_lib.alpha_optimizer(0.05))
     return model
 
@@ -79,13 +79,14 @@ def state(model):
     return {name: np.asarray(variable).copy() for name, variable in {**own, **slots}.items()}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["two goals with a limit", "reinforce with a limit",
+                                    *(pytest.param(name, marks=pytest.mark.slow) for name in ("all paths", "float16"))])
 def test_every_variable_and_mean_comes_back(method, images, tmp_path):
-    """Stopped in the middle of the warm-up and of the search, at once again, and before the last step."""
+    """Stopped in the middle of the warm-up and again in that of the search."""
     whole, watch = build(method), Watch()
     search_on(whole, images, watch)
     epochs = {}
-    for number, at in enumerate((2, 6, 7, 11)):
+    for number, at in enumerate((2, 7)):
         model = build(method)
         assert checkpoints.restore(model, str(tmp_path)) == (12.5 if number else 0.0)
         stopped = Watch(str(tmp_path), at)
@@ -120,14 +121,8 @@ def damage(file_path, how):
         content = b""
     elif how == "another file":
         content = b"no HDF5 at all" * 100
-    else:  # one bit of a weight, which HDF5 itself would not notice
-        import h5py
-
-        with h5py.File(file_path) as file:
-            found = []
-            file.visititems(lambda _, item: found.append(item.id.get_offset())
-                            if isinstance(item, h5py.Dataset) and item.size > 50 else None)
-        content[found[0] + 40] ^= 1
+    else:  # one bit, in the middle of the weights
+        content[len(content) // 2] ^= 1
     file_path.write_bytes(content)
 
 
@@ -137,18 +132,18 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(how, tmp_path, capsys)
     for step in (4, 6):
         model.step.assign(step)
         checkpoints.save(model, str(tmp_path))
-    damage(folder / "epoch_00001_step_0000002.weights.h5", how)
+    damage(folder / "epoch_00001_step_0000002.npz", how)
     again = build("all paths")
     checkpoints.restore(again, str(tmp_path))
     assert int(again.step.value.numpy()) == 4
     said = capsys.readouterr().out
-    assert said.startswith("Warning: ") and "step_0000002.weights.h5 cannot be loaded" in said and said.count("\n") == 1
+    assert said.startswith("Warning: ") and "step_0000002.npz cannot be loaded" in said and said.count("\n") == 1
     again.step.assign(5)
     checkpoints.save(again, str(tmp_path))
-    assert sorted(os.listdir(folder)) == ["epoch_00001.weights.h5", "epoch_00001_step_0000001.weights.h5"]
+    assert sorted(os.listdir(folder)) == ["epoch_00001.npz", "epoch_00001_step_0000001.npz"]
     for file in folder.iterdir():
         damage(file, how)
-    with pytest.raises(InputError, match=r"epoch_00001\.weights\.h5 cannot be loaded"):
+    with pytest.raises(InputError, match=r"epoch_00001\.npz cannot be loaded"):
         checkpoints.restore(build("all paths"), str(tmp_path))
 
 
@@ -158,7 +153,7 @@ def test_a_checkpoint_of_another_space_is_an_error(tmp_path):
     checkpoints.save(model, str(tmp_path))
     wider = TINY.scaled(2.0)
     net = supernet_lib.Supernet(wider, 3)
-    other = searcher_lib.Searcher(net, list(search._updaters(search.Method(), net, [limits.Goal(
+    other = searcher_lib.Searcher(net, list(methods.updaters(methods.Method(), net, [limits.Goal(
         "t", cost.matrix(wider, lambda *_: 0.01), 0.5, [], True)], PLAN)), PLAN)
     other.compile(searcher_lib.alpha_optimizer(0.05))
     with pytest.raises(InputError, match="cannot be loaded"):
@@ -237,7 +232,7 @@ def kill_at(moment, process, run_dir, dice):
 
 @pytest.mark.parametrize("moments, steps", [
     (["write", "step"], 24),
-    pytest.param(["step", "write"] * 9 + ["any"] * 6, 200, marks=pytest.mark.slow)], ids=["quick", "long"])
+    pytest.param(["step", "write"] * 8 + ["any"] * 5, 200, marks=pytest.mark.slow)], ids=["quick", "long"])
 def test_killed_at_any_moment(moments, steps, files, tmp_path):
     finish(command(files, tmp_path / "whole", steps))
     expected, dice, kills, writes, early = results(tmp_path / "whole"), random.Random(1), 0, 0, 0
@@ -248,7 +243,7 @@ def test_killed_at_any_moment(moments, steps, files, tmp_path):
         kills, writes, early = kills + alive, writes + (alive and writing), early + (alive and first_epoch)
     said = finish(command(files, tmp_path / "killed", steps))
     print(f"\n{kills} kills, {writes} while a checkpoint was being written, {early} in the first epoch.")
-    assert kills >= len(moments) - 4 and writes and early and "Going on after epoch" in said
+    assert kills >= min(20, len(moments)) and writes and early and "Going on after epoch" in said
     assert results(tmp_path / "killed") == expected
     left = sorted(os.listdir(tmp_path / "killed" / "checkpoints"))
     assert len(left) == checkpoints.KEPT and checkpoints.TEMPORARY not in left

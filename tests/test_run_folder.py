@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pnas_tf import claim, latency_table, run_folder, space, versions
+from pnas_tf import arch, claim, latency_table, report, run_folder, space, versions
 from pnas_tf.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +47,7 @@ def used(tmp_path):
     claimed(tmp_path, "--lr=0.1\n")
     part = Path(run_folder.part(str(tmp_path), "phone_5ms"))
     for folder in (tmp_path, part):
-        for name in (*claim.RUN_FILES, "int8.tflite", "int8.json", "float32.profile.json"):
+        for name in (*claim.RUN_FILES, "int8.tflite", "dynamic.json", "float32.profile.json"):
             (folder / name).write_text("old")
         for name in claim.RUN_FOLDERS:
             (folder / name).mkdir()
@@ -114,6 +114,18 @@ def test_versions_of_every_start_that_differs(tmp_path, monkeypatch, capsys):
     (tmp_path / "versions.json").write_text('{"starts": [3]}')
     with pytest.raises(InputError, match="Remove it"):
         versions.note(str(tmp_path))
+
+
+def test_the_report_names_versions(tmp_path, monkeypatch):
+    arch.load("proxyless_mobile").save(str(tmp_path / "arch.json"))
+    assert "Versions of the search" not in report.render(report.collect(str(tmp_path)))
+    versions.note(str(tmp_path))
+    page = report.render(report.collect(str(tmp_path)))
+    assert versions.summary(versions.current()) in page and "Versions changed" not in page
+    monkeypatch.setattr(versions, "__version__", "<b>99</b>")
+    versions.note(str(tmp_path))
+    page = report.render(report.collect(str(tmp_path)))
+    assert "Versions changed while it ran" in page and "&lt;b&gt;99" in page and "<b>99" not in page
 
 
 @pytest.fixture(scope="module")
@@ -186,15 +198,17 @@ def small_disk(tmp_path):
 def test_a_full_disk_stops_the_search_and_loses_nothing(files, tmp_path, small_disk):
     whole = run(command(files, tmp_path / "whole"))
     assert whole.returncode == 0, whole.stderr
-    checkpoint_bytes = next((tmp_path / "whole" / "checkpoints").iterdir()).stat().st_size
-    disk = small_disk("size=4m")
-    ballast, taken = disk / "ballast", 4_000_000 - int(2.5 * checkpoint_bytes)
-    ballast.write_bytes(bytes(taken))
+    sizes = {file: -(-file.stat().st_size // 4096) * 4096 for file in (tmp_path / "whole").rglob("*") if file.is_file()}
+    checkpoint_bytes = max(size for file, size in sizes.items() if file.parent.name == "checkpoints")
+    others = sum(size for file, size in sizes.items() if file.parent.name != "checkpoints" and file.suffix != ".h5")
+    # Two are kept, and there is no room for the next one beside them.
+    disk = small_disk(f"size={others + int(2.5 * checkpoint_bytes)}")
     full = run(command(files, disk / "run"))
     mine = [line for line in full.stderr.splitlines() if line.startswith("Error: ")]
     assert full.returncode == 1 and "Traceback" not in full.stderr, full.stderr
     assert len(mine) == 1 and "cannot be written" in mine[0] and "Free space" in mine[0]
-    ballast.unlink()
+    assert len(list((disk / "run" / "checkpoints").iterdir())) == 2
+    small_disk("remount,size=64m")
     again = run(command(files, disk / "run"))
     assert again.returncode == 0 and "Going on after epoch" in again.stdout, again.stderr
     assert (disk / "run" / "arch.json").read_bytes() == (tmp_path / "whole" / "arch.json").read_bytes()
@@ -205,3 +219,17 @@ def test_a_folder_that_cannot_be_written_is_one_line(files, small_disk):
     result = run(command(files, small_disk("ro") / "run"))
     assert result.returncode == 1 and result.stderr.count("\n") == 1
     assert "cannot be written (Read-only file system)" in result.stderr
+
+
+def test_weights_that_find_no_room_leave_the_old_ones(small_disk):
+    from pnas_tf import network
+
+    model = network.build_network(arch.from_path(TINY, [0, 0]))
+    folder = small_disk("size=64m")
+    run_folder.save_weights(model, str(folder / "inherited.weights.h5"))
+    before = (folder / "inherited.weights.h5").read_bytes()
+    (folder / "ballast").write_bytes(bytes(64 * 2**20 - len(before) - 40_000))
+    with pytest.raises(InputError, match="bytes are needed"):
+        run_folder.save_weights(model, str(folder / "inherited.weights.h5"))
+    assert (folder / "inherited.weights.h5").read_bytes() == before
+    assert sorted(os.listdir(folder)) == ["ballast", "inherited.weights.h5"]

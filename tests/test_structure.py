@@ -15,7 +15,7 @@ LEVELS = (
     {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost", "limits",
      "torch_padding"},
     {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "finalists", "callbacks",
-     "checkpoints", "non_finite", "initial_weights", "training_state"},
+     "checkpoints", "methods", "non_finite", "initial_weights", "training_state"},
     {"run_flags", "search", "train", "net_config", "import_weights", "report"},
 )
 

@@ -1,0 +1,80 @@
+"""How alpha learns: a method by names and numbers, and the updaters that carry it out."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from pnas_tf import arch_updaters, cost, schedule
+from pnas_tf.limits import Goal
+from pnas_tf.schedule import Schedule
+from pnas_tf.supernet import Supernet
+
+Updater = arch_updaters.GradientUpdater | arch_updaters.ReinforceUpdater
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How alpha learns; the defaults are those of the flags.
+
+    Attributes:
+        latency_loss: one of `cost.LATENCY_LOSSES`.
+        latency_strength: of add_linear.
+        arch_update: gradient or reinforce.
+        paths: two or all.
+        active_draw: even or softmax.
+        expected_latency: full or pair.
+        reward: one of `cost.REWARDS`, for reinforce.
+        reinforce_samples: networks of an update, for reinforce.
+        alpha_lr: 0 to scale it to the number of steps.
+    """
+
+    latency_loss: str = "lagrangian"
+    latency_strength: float = 0.1
+    arch_update: str = "gradient"
+    paths: str = "two"
+    active_draw: str = "even"
+    expected_latency: str = "full"
+    reward: str = "abs"
+    reinforce_samples: int = 10
+    alpha_lr: float = 0.0
+
+
+def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedule) -> Iterator[Updater]:
+    """One for each goal; what is compiled of the supernet's passes they share.
+
+    Args:
+        method: how alpha learns.
+        net: with an alpha for each goal.
+        goals: what is searched for.
+        plan: says how many steps each has.
+    """
+    arch_steps = max(1, plan.arch_steps // len(goals))
+    shared = arch_updaters.evaluator(net) if method.arch_update == "reinforce" \
+        else arch_updaters.observer(net, method.paths)
+    for goal, alpha in zip(goals, net.alphas, strict=True):
+        limits = [(limit.cost, cost.Lagrangian(limit.bound, arch_steps, one_sided=True, name=limit.name))
+                  for limit in goal.limits]
+        if method.arch_update == "reinforce":
+            reward = cost.reward(method.reward, goal.target_ms)
+            yield arch_updaters.ReinforceUpdater(net, goal.ms, reward, method.reinforce_samples, limits=limits,
+                                                 alpha=alpha, evaluate=shared)
+        else:
+            loss = cost.latency_loss(method.latency_loss, goal.target_ms, arch_steps, method.latency_strength)
+            yield arch_updaters.GradientUpdater(net, goal.ms, loss, method.paths, method.active_draw,
+                                                method.expected_latency, limits=limits, alpha=alpha, observe=shared)
+
+
+def alpha_lr(method: Method, net: Supernet, plan: Schedule, goals: int) -> float:
+    """The learning rate of alpha that the method states, or the one that its number of steps asks for; says it.
+
+    Args:
+        method: how alpha learns.
+        net: says how many ops a choice has.
+        plan: says how many steps there are.
+        goals: that share the steps.
+    """
+    ops, arch_steps = net.mask.shape[1], plan.arch_steps // goals
+    observed = 2 if method.arch_update == "gradient" and method.paths == "two" else ops
+    lr = method.alpha_lr or schedule.alpha_lr(arch_steps, ops, observed)
+    print(f"{arch_steps:,} architecture steps{' for each goal' if goals > 1 else ''} at learning rate {lr:.3g}: an "
+          f"alpha can travel about {schedule.alpha_travel(lr, arch_steps, ops, observed):.1f}.")
+    return lr
