@@ -201,7 +201,7 @@ def results(run_dir):
             [value.tobytes() for value in found.get_weights()])
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=600):
     """Until a condition holds; False if the process ends before."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
