@@ -131,8 +131,8 @@ def read_labels(path: str) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             entry = archive.getinfo(LABEL_FILE)
-            # What is compressed is not ours, and may unfold to anything.
-            if entry.compress_type == zipfile.ZIP_STORED and entry.file_size <= MAX_LABELS_BYTES:
+            # What is compressed is not ours, and may unfold to anything; zipfile makes room for either size.
+            if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size <= MAX_LABELS_BYTES:
                 return archive.read(entry).decode().removesuffix("\n").split("\n")
     except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, EOFError, OverflowError, struct.error,
             zipfile.BadZipFile):

@@ -258,6 +258,18 @@ def test_labels_that_unfold(tmp_path):
         tracemalloc.stop()
 
 
+def test_labels_that_claim_gigabytes(tmp_path):
+    whole = metadata.pack(b"TFL3" * 20, {metadata.LABEL_FILE: b"cat\ndog\n"})
+    at = whole.index(b"PK\x01\x02") + 20
+    (tmp_path / "x.tflite").write_bytes(whole[:at] + struct.pack("<I", 2**31 - 1) + whole[at + 4:])
+    tracemalloc.start()
+    try:
+        refused(metadata.read_labels, str(tmp_path / "x.tflite"), match="no labels.txt in it")
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("change", [{"image_shape": None}, {"labels": [1]}, {"normalisation": {"mean": [0]}},
                                     {"normalisation": {"mean": [0], "std": [0]}},
                                     {"normalisation": {"mean": [float("nan")], "std": [1]}}])
