@@ -213,17 +213,24 @@ def wait_for(condition, process, seconds=600):
     raise AssertionError("nothing happened")
 
 
-def kill_at(moment, process, run_dir, dice):
-    """SIGKILL, and whether a checkpoint was being written and whether the first epoch was not over yet."""
+def saved_steps(folder, steps_per_epoch):
+    """Of the newest checkpoint; 0 if there is none."""
+    names = sorted(name for name in os.listdir(folder) if name.startswith("epoch_")) if folder.exists() else []
+    return int(names[-1][6:11]) * steps_per_epoch + int(names[-1][17:24] or 0) if names else 0
+
+
+def kill_at(moment, process, run_dir, steps_per_epoch, dice):
+    """SIGKILL at some moment; whether the search was alive, writing a checkpoint, in the first epoch."""
     folder = run_dir / "checkpoints"
-    before = set(os.listdir(folder)) if folder.exists() else set()
-    if moment == "write":
-        wait_for((folder / checkpoints.TEMPORARY).exists, process)
-    elif moment == "step":
-        wait_for(lambda: folder.exists() and set(os.listdir(folder)) - before - {checkpoints.TEMPORARY}, process)
-        time.sleep(dice.uniform(0, 0.3))
-    else:
+    if moment == "any":
         time.sleep(dice.uniform(0, 15))
+    else:
+        goal = saved_steps(folder, steps_per_epoch) + dice.randint(1, 18)
+        wait_for(lambda: saved_steps(folder, steps_per_epoch) >= goal, process)
+        if moment == "write":
+            wait_for((folder / checkpoints.TEMPORARY).exists, process)
+        else:
+            time.sleep(dice.uniform(0, 0.1))
     alive = process.poll() is None
     process.kill()
     process.communicate()
@@ -231,19 +238,21 @@ def kill_at(moment, process, run_dir, dice):
 
 
 @pytest.mark.parametrize("moments, steps", [
-    (["write", "step"], 24),
-    pytest.param(["step", "write"] * 8 + ["any"] * 5, 200, marks=pytest.mark.slow)], ids=["quick", "long"])
+    (["write", "step"], 48),
+    pytest.param(["step", "write", "any", "write", "step"] * 4 + ["step"], 240, marks=pytest.mark.slow)],
+    ids=["quick", "long"])
 def test_killed_at_any_moment(moments, steps, files, tmp_path):
     finish(command(files, tmp_path / "whole", steps))
     expected, dice, kills, writes, early = results(tmp_path / "whole"), random.Random(1), 0, 0, 0
     for moment in moments:
         with start(command(files, tmp_path / "killed", steps)) as process:
             (tmp_path / "killed").mkdir(exist_ok=True)
-            alive, writing, first_epoch = kill_at(moment, process, tmp_path / "killed", dice)
+            alive, writing, first_epoch = kill_at(moment, process, tmp_path / "killed", steps // 4, dice)
         kills, writes, early = kills + alive, writes + (alive and writing), early + (alive and first_epoch)
     said = finish(command(files, tmp_path / "killed", steps))
     print(f"\n{kills} kills, {writes} while a checkpoint was being written, {early} in the first epoch.")
     assert kills >= min(20, len(moments)) and writes and early and "Going on after epoch" in said
+    assert early < kills or len(moments) < 20
     assert results(tmp_path / "killed") == expected
     left = sorted(os.listdir(tmp_path / "killed" / "checkpoints"))
     assert len(left) == checkpoints.KEPT and checkpoints.TEMPORARY not in left
