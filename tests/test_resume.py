@@ -238,7 +238,7 @@ def kill_at(moment, process, run_dir, steps_per_epoch, dice):
 
 
 @pytest.mark.parametrize("moments, steps", [
-    (["write", "step"], 48),
+    (["write", "step"], 120),
     pytest.param(["step", "write", "any", "write", "step"] * 4 + ["step"], 240, marks=pytest.mark.slow)],
     ids=["quick", "long"])
 def test_killed_at_any_moment(moments, steps, files, tmp_path):
