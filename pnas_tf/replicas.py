@@ -93,7 +93,7 @@ def check_agree(devices: tf.distribute.Strategy, number: int, what: str) -> None
 def starting_again(name: str) -> Iterator[None]:
     """For several workers: when another one is lost, starts this process again, with the same command.
 
-    It then waits until all have been started, and the search goes on after the last whole epoch.
+    It then waits until all have been started, and the search goes on from the last checkpoint.
 
     Args:
         name: of the strategy; with another one, errors pass.

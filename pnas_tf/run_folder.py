@@ -101,7 +101,7 @@ def data_arguments(run_dir: str | None, *, dataset: str | None = None, data_dir:
     for name in ("seed", "held_out_size"):
         try:
             numbers[name] = int(used.get(name) or 0)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"{where}: {name} must be a whole number, got {str(used[name])[:40]!r}.") from None
     if not isinstance(spec, str) or not spec:
         raise InputError(f"{where} names no data set: give --dataset.")
@@ -197,7 +197,7 @@ def read_text(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}). Is this the folder of a search?") from None
 
 

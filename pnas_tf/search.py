@@ -71,7 +71,7 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
         net = supernet.Supernet(search_space, seed, recompute, precision, len(goals))
         updaters = list(methods.updaters(method, net, goals, plan))
         optimizer = searcher.alpha_optimizer(methods.alpha_lr(method, net, plan, len(goals)))
-    print(f"{search_space.name}: {len(search_space.choices)} choices, {search_space.size:.3g} archs, "
+    print(f"{search_space.name}: {len(search_space.choices)} choices, {_about(search_space.size)} archs, "
           f"{net.count_weights():,} weights. {data.train.size:,} training and {data.held_out.size:,} held-out images, "
           f"{plan.steps:,} weight steps, {plan.warmup_steps:,} of them warm-up{_on(devices)}.")
     model = searcher.Searcher(net, updaters, plan, seed=seed, label_smoothing=label_smoothing,
@@ -136,6 +136,11 @@ def goal(search_space: space.Space, table: latency_table.LatencyTable, target_ms
     print(f"{table.target}: {low:.3g} to {ms.range(mask)[1]:.3g} ms, target {target_ms:.3g} ms"
           + "".join(f", {limit.name} at most {limit.bound:g}" for limit in found) + ".")
     return limits.Goal(table.target, ms, target_ms, found, keeps_ms)
+
+
+def _about(number):
+    """A whole number of any size in a few characters."""
+    return f"{number:.3g}" if number < 10 ** 300 else f"10^{len(str(number)) - 1}"
 
 
 def _on(devices):

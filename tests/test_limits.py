@@ -58,7 +58,7 @@ def test_space_within_a_peak_holds_just_the_networks_within_it():
 
 
 def test_a_peak_that_no_network_keeps_names_the_block():
-    with pytest.raises(InputError, match=r"No network of small keeps peak_activation_bytes<=100: block \w+ alone needs"):
+    with pytest.raises(InputError, match=r"small keeps peak_activation_bytes<=100: block \w+ alone needs"):
         limits.within_peak(SMALL, 100, "float32")
 
 

@@ -404,5 +404,5 @@ def test_damaged_finalists_are_left_out_or_named(tmp_path, content):
     if isinstance(content, dict):
         page_of(tmp_path)
     else:
-        with pytest.raises(InputError, match="finalists.json"):
+        with pytest.raises(InputError, match=r"finalists\.json"):
             report.run(str(tmp_path))

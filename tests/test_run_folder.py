@@ -233,3 +233,21 @@ def test_weights_that_find_no_room_leave_the_old_ones(small_disk):
         run_folder.save_weights(model, str(folder / "inherited.weights.h5"))
     assert (folder / "inherited.weights.h5").read_bytes() == before
     assert sorted(os.listdir(folder)) == ["ballast", "inherited.weights.h5"]
+
+
+@pytest.mark.parametrize("seed", ["Infinity", "1e999", '"x"'])
+def test_a_seed_that_is_no_number_is_one_line(tmp_path, seed):
+    (tmp_path / "train.json").write_text('{"data": {"dataset": "cifar10", "seed": ' + seed + "}}")
+    with pytest.raises(InputError, match="seed must be a whole number"):
+        run_folder.data_arguments(str(tmp_path), trained=True)
+
+
+def test_flags_at_a_place_that_cannot_be_are_one_line():
+    with pytest.raises(InputError, match="cannot be read"):
+        run_folder.read_flags("\x00")
+
+
+def test_a_space_of_any_size_is_told():
+    from pnas_tf import search
+
+    assert search._about(42_336) == "4.23e+04" and search._about(7 ** 648) == "10^547"
