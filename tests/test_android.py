@@ -122,10 +122,10 @@ def test_stopped_and_resumed(client, device, tmp_path, expected):
     check(build(client, path), expected)
     assert path.read_bytes().startswith(b"".join(lines[:3]))
     assert len(phone.read("runs.log")) - before == 1 + 6 + 1 + len(expected) - 2
-    with pytest.raises(InputError, match=r"threads '1' there, 2 here"):
+    with pytest.raises(InputError, match=r"threads 1 there, 2 here"):
         build(client, path, threads=2)
     phone.write("props", "\n".join(phone.read("props")).replace("Pixel 2", "Pixel 3") + "\n")
-    with pytest.raises(InputError, match="'Google Pixel 2' there, 'Google Pixel 3' here"):
+    with pytest.raises(InputError, match=r"'?Google Pixel 2'? there, '?Google Pixel 3'? here"):
         build(client, path)
 
 
