@@ -57,9 +57,9 @@ def targets(search_space: space.Space, table: LatencyTable, count: int) -> list[
 
     ms = cost.matrix(search_space, cost.milliseconds(table))
     low, high = ms.range(gates.op_mask(search_space))
-    negative, found = cost.Cost(-ms.matrix, -ms.fixed), []
+    found = []
     for wanted in np.geomspace(LOWEST * low, HIGHEST * high, count):
-        dearest = derive.cheapest(search_space, negative, [Limit("ms", ms, float(wanted))])
+        dearest = derive.dearest(search_space, [Limit("ms", ms, float(wanted))])
         found.append(steps.rounded_up(cost.of_arch(dearest, table.ms)))
     return list(dict.fromkeys(found))
 

@@ -25,7 +25,7 @@ from absl import flags
 
 from benchmarks import study_networks, study_results
 from pnas_tf import arch as arch_lib
-from pnas_tf import latency_table, run_flags
+from pnas_tf import latency_table, run_flags, run_folder
 from pnas_tf.errors import InputError
 
 STAGES = ("table", "search", "train", "time", "rank", "results")
@@ -100,7 +100,7 @@ class Study:
 
     def found(self, search: str) -> dict[str, arch_lib.Arch]:
         """The networks of a search that has ended, by target; empty before."""
-        folders = {op: self.path("searches", search, f"{self.table().target}_{ms:g}ms")
+        folders = {op: self.path("searches", search, run_folder.goal_name(self.table().target, ms))
                    for op, ms in self.targets().items()} if search != "unaware_0" \
             else {"unaware": self.path("searches", search)}
         ended = all(os.path.exists(os.path.join(folder, "inherited.weights.h5")) and

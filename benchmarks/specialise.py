@@ -90,7 +90,7 @@ def search(out_dir: str, targets_ms: Mapping[str, float], arguments: Sequence[st
 
 def found_folder(run_dir: str, table: LatencyTable, target_ms: float) -> str:
     """Where a search for several targets left the network for one of them."""
-    return run_folder.path(run_dir, f"{table.target}_{target_ms:g}ms")
+    return run_folder.path(run_dir, run_folder.goal_name(table.target, target_ms))
 
 
 def train(arch_file: str, run_dir: str, arguments: Sequence[str]) -> None:

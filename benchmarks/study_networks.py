@@ -39,9 +39,8 @@ def random_within(space: Space, limit, count: int, seed: int, least: float = 0.9
     from pnas_tf import arch as arch_lib
     from pnas_tf import derive, gates
 
-    mask = gates.op_mask(space)
-    probs = mask / mask.sum(1, keepdims=True)
-    return [arch_lib.from_path(space, path) for path in derive.samples_within(probs, [limit], least, count, seed)]
+    paths = derive.samples_within(gates.uniform_probs(space), [limit], least, count, seed)
+    return [arch_lib.from_path(space, path) for path in paths]
 
 
 def mobilenet_v2(space: Space, width_mult: float) -> Arch:

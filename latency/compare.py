@@ -123,9 +123,9 @@ def over_range(table: LatencyTable, space: Space, count: int, seed: int) -> list
 
     # By the rows as measured: the same networks whether or not the table has been calibrated.
     ms = cost.matrix(space, lambda *where: table.row(*where)["median_ms"])
-    mask, rng = gates.op_mask(space), np.random.default_rng(seed)
-    paths = [derive.samples_within(mask / mask.sum(1, keepdims=True), [Limit("ms", ms, wanted_ms)], 0.9, 1, seed)
-             for wanted_ms in np.exp(rng.uniform(*np.log(ms.range(mask)), count))]
+    rng, ends = np.random.default_rng(seed), ms.range(gates.op_mask(space))
+    paths = [derive.samples_within(gates.uniform_probs(space), [Limit("ms", ms, wanted_ms)], 0.9, 1, seed)
+             for wanted_ms in np.exp(rng.uniform(*np.log(ends), count))]
     return [arch_lib.from_path(space, path) for found in paths for path in found]
 
 

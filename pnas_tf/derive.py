@@ -55,6 +55,12 @@ def cheapest(space: Space, cost: Cost, limits: Sequence[Limit]) -> Arch | None:
     return None if path is None else from_path(space, path)
 
 
+def dearest(space: Space, limits: Sequence[Limit]) -> Arch | None:
+    """The arch that uses most of the first limit and keeps every one, or None if there is none."""
+    path = _solve(space, limits[0].cost.matrix.astype(np.float64), limits, 0.0)
+    return None if path is None else from_path(space, path)
+
+
 def samples_within(probs: np.ndarray, limits: Sequence[Limit], least: float, count: int, seed: int) -> np.ndarray:
     """Different paths drawn by their probability among those that keep every limit and use most of the first.
 
@@ -79,15 +85,24 @@ def samples_within(probs: np.ndarray, limits: Sequence[Limit], least: float, cou
     for _ in range(DRAWS):
         drawn = rng.random((DRAWN, len(probs), 1))
         paths = np.argmax(cumulative[None] > drawn, axis=2).astype(np.int32)
-        for path in paths[_keeps(paths, limits, least)]:
+        for path in paths[keeps(paths, limits, least)]:
             found.setdefault(path.tobytes(), path)
             if len(found) == count:
                 return np.stack(list(found.values()))
     return np.stack(list(found.values())) if found else np.zeros((0, len(probs)), np.int32)
 
 
-def _keeps(paths, limits, least):
-    """Which paths [n, choices] keep every limit and use enough of the first: bool [n]."""
+def keeps(paths: np.ndarray, limits: Sequence[Limit], least: float) -> np.ndarray:
+    """Which paths keep every limit and use enough of the first.
+
+    Args:
+        paths: int [n, choices].
+        limits: to keep.
+        least: share of the first limit's bound that a path uses at least.
+
+    Returns:
+        bool [n].
+    """
     kept, ops = np.ones(len(paths), bool), np.arange(paths.shape[1])
     for number, limit in enumerate(limits):
         costs = limit.cost.fixed + np.sum(limit.cost.matrix.astype(np.float64)[ops, paths], axis=1)
@@ -136,4 +151,4 @@ def _solve(space, gain, limits, least):
     chosen = np.full(mask.shape, -1.0)
     chosen[mask] = result.x
     path = np.argmax(chosen, axis=1).astype(np.int32)
-    return path if _keeps(path[None], limits, 0.0)[0] else None
+    return path if keeps(path[None], limits, 0.0)[0] else None

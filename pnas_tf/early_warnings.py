@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from pnas_tf import run_folder
 from pnas_tf.plots import number
 
 # Share of the largest possible entropy.
@@ -90,7 +91,7 @@ def _ranking(epochs):
 
 def _no_better(finalists):
     losses = {how: [entry["loss"] for entry in finalists if isinstance(entry, dict) and entry.get("how") == how
-                    and number(entry.get("loss")) is not None] for how in ("most probable within the limits", "sample")}
+                    and number(entry.get("loss")) is not None] for how in (run_folder.MOST_PROBABLE, run_folder.SAMPLE)}
     probable, samples = losses.values()
     if not probable or len(samples) < 10 or probable[0] < statistics.fmean(samples):
         return None

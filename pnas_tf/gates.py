@@ -20,6 +20,12 @@ def op_mask(space: Space) -> np.ndarray:
     return np.arange(max(counts)) < counts[:, None]
 
 
+def uniform_probs(space: Space) -> np.ndarray:
+    """Every op of a choice equally likely: float64 [choices, ops], 0 for entries that are no ops."""
+    mask = op_mask(space)
+    return mask / mask.sum(1, keepdims=True)
+
+
 def probabilities(alpha: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Softmax over the ops that each choice has.
 

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
-from pnas_tf import cost, gates, network, ops
+from pnas_tf import cost, gates, network, ops, run_folder
 from pnas_tf.cost import Cost
 from pnas_tf.errors import InputError
 from pnas_tf.space import OpKey, Space
@@ -60,7 +60,7 @@ class Goal:
     @property
     def name(self) -> str:
         """Of the goal among several: target and milliseconds."""
-        return f"{self.target}_{self.target_ms:g}ms"
+        return run_folder.goal_name(self.target, self.target_ms)
 
 
 def parse(text: str) -> tuple[str, float]:
@@ -84,11 +84,15 @@ def parse(text: str) -> tuple[str, float]:
 
 def within_peaks(space: Space, bounds: Sequence[tuple[str, float]], dtypes: Sequence[str | None]) -> Space:
     """`within_peak` for the limits of that name among some, on the target whose activations are the largest."""
-    known = network.ACTIVATION_BYTES
-    dtype = max((dtype if dtype in known else "float32" for dtype in dtypes), key=known.__getitem__)
+    dtype = max(map(_sized_as, dtypes), key=network.ACTIVATION_BYTES.__getitem__)
     for name, bound in bounds:
         space = within_peak(space, bound, dtype) if name == PEAK else space
     return space
+
+
+def _sized_as(dtype: str | None) -> str:
+    """The dtype by which a target's bytes are counted: what is not known counts as the largest."""
+    return dtype if dtype in network.FILE_BYTES else "float32"
 
 
 def within_peak(space: Space, bound: float, dtype: str) -> Space:
@@ -123,15 +127,20 @@ def within_peak(space: Space, bound: float, dtype: str) -> Space:
     return dataclasses.replace(space, stem=thinned(space.stem), blocks=thinned(space.blocks), head=thinned(space.head))
 
 
-def additive(space: Space, bounds: Sequence[tuple[str, float]], dtype: str) -> tuple[Limit, ...]:
+def additive(space: Space, bounds: Sequence[tuple[str, float]], dtype: str | None) -> tuple[Limit, ...]:
     """Limits by name and bound, priced for a space.
+
+    Args:
+        space: to search.
+        bounds: by names of `ADDITIVE`.
+        dtype: of the target, as its table states it.
 
     Raises:
         InputError: if no network of the space keeps one of them.
     """
     found = []
     for name, bound in bounds:
-        limit = Limit(name, cost.matrix(space, ADDITIVE[name](dtype)), bound)
+        limit = Limit(name, cost.matrix(space, ADDITIVE[name](_sized_as(dtype))), bound)
         low, high = limit.cost.range(gates.op_mask(space))
         if bound < low:
             raise InputError(f"No network of {space.name} keeps {name}<={bound:g}: "

@@ -199,7 +199,7 @@ def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:
     rows = []
     for place, rival in enumerate(facts.finalists, start=1):
         costs = rival.get("costs") if isinstance(rival.get("costs"), dict) else {}
-        if place <= 5 or rival.get("how") != "sample":
+        if place <= 5 or rival.get("how") != run_folder.SAMPLE:
             rows.append({"place": place, "how": text(rival.get("how")), "ms": number(costs.get("ms")),
                          "loss": number(rival.get("loss")), "accuracy": number(rival.get("accuracy")),
                          "eligible": rival.get("eligible") is True})

@@ -15,6 +15,8 @@ from pnas_tf.errors import InputError
 MAX_METRICS_BYTES = 500_000_000
 # Of exports: <mode>.tflite, <mode>.json and <mode>.profile.json.
 MODES = ("float32", "float16", "dynamic", "int8", "int8_qat")
+# How a network of finalists.json was found.
+ARG_MAX, MOST_PROBABLE, SAMPLE = "arg-max", "most probable within the limits", "sample"
 
 
 def path(run_dir: str, *names: str) -> str:
@@ -27,6 +29,16 @@ def check_there(run_dir: str) -> None:
     if not os.path.isdir(run_dir) or not os.listdir(run_dir):  # a mount point is left empty
         raise InputError(f"{run_dir} is gone: deleted, moved or unmounted while the search ran, which ends here. If it "
                          "was moved, give the same command its new --run_dir; it goes on from the last checkpoint.")
+
+
+def goal_name(target: str, target_ms: float) -> str:
+    """Of one goal among several, and of its folder in the run folder.
+
+    Args:
+        target: name of the table's target.
+        target_ms: wanted milliseconds.
+    """
+    return f"{target}_{target_ms:g}ms"
 
 
 def part(run_dir: str, name: str) -> str:

@@ -120,9 +120,10 @@ def goal(search_space: space.Space, table: latency_table.LatencyTable, target_ms
     """
     from pnas_tf import cost, derive, gates, limits
 
-    ms, mask = cost.matrix(search_space, cost.milliseconds(table)), gates.op_mask(search_space)
-    found = limits.additive(search_space, bounds, table.header.get("dtype", "float32"))
-    random_ms = float(ms.expected((mask / mask.sum(1, keepdims=True)).astype("float32")))
+    ms = cost.matrix(search_space, cost.milliseconds(table))
+    high = ms.range(gates.op_mask(search_space))[1]
+    found = limits.additive(search_space, bounds, table.header.get("dtype"))
+    random_ms = float(ms.expected(gates.uniform_probs(search_space).astype("float32")))
     cheapest = derive.cheapest(search_space, ms, found)
     if cheapest is None:
         raise InputError(f"No network of {search_space.name} keeps {' and '.join(f'{n}<={b:g}' for n, b in bounds)} "
@@ -131,9 +132,9 @@ def goal(search_space: space.Space, table: latency_table.LatencyTable, target_ms
     target_ms = target_ms or max(low, DEFAULT_TARGET * random_ms)
     if keeps_ms and target_ms < low:
         raise InputError(f"No network of {search_space.name} takes {target_ms:g} ms on {table.target}"
-                         f"{' and keeps the other limits' if bounds else ''}: ask for {low:.4g} to "
-                         f"{ms.range(mask)[1]:.4g} ms (--target_ms).")
-    print(f"{table.target}: {low:.3g} to {ms.range(mask)[1]:.3g} ms, target {target_ms:.3g} ms"
+                         f"{' and keeps the other limits' if bounds else ''}: ask for {low:.4g} to {high:.4g} ms "
+                         "(--target_ms).")
+    print(f"{table.target}: {low:.3g} to {high:.3g} ms, target {target_ms:.3g} ms"
           + "".join(f", {limit.name} at most {limit.bound:g}" for limit in found) + ".")
     return limits.Goal(table.target, ms, target_ms, found, keeps_ms)
 
@@ -174,8 +175,8 @@ def _finish(net, number, result, scorer, data, batch_size, bn_recalibration_batc
 
 
 def _said_of(goal, found):
-    """Which of the finalists was taken, what the most probable op of each choice would give, and what is suspicious."""
-    best, arg_max = found[0], next((one for one in found if one.how == "arg-max"), found[0])
+    """Which of the finalists was taken, and what the most probable op of each choice would give."""
+    best, arg_max = found[0], next((one for one in found if one.how == run_folder.ARG_MAX), found[0])
     lines = [f"Taken of {len(found)} networks: {best.how}, {best.costs['ms']:.3g} ms on {goal.target}, held-out loss "
              f"{best.loss:.4f} with inherited weights."]
     if arg_max is not best:

@@ -87,3 +87,12 @@ def test_what_is_no_limit_is_an_error_that_shows_the_form(text):
 def test_a_limit_below_every_network_states_what_they_have():
     with pytest.raises(InputError, match=r"keeps params<=10: they have [\d,]+ to [\d,]+"):
         limits.additive(SMALL, [("params", 10)], "float32")
+
+
+@pytest.mark.parametrize("dtype", ["dynamic", "int4", None])
+def test_a_target_of_another_dtype_is_sized_as_the_largest(dtype):
+    """Nothing that is delivered may be larger than asked for: what is not known counts as float32."""
+    bounds = [("size_bytes", 1e9)]
+    found, known = (limits.additive(SMALL, bounds, one)[0].cost for one in (dtype, "float32"))
+    np.testing.assert_array_equal(found.matrix, known.matrix)
+    assert limits.within_peaks(SMALL, [("peak_activation_bytes", 1e9)], [dtype]) == SMALL
