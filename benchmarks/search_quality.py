@@ -15,17 +15,16 @@ import concurrent.futures
 import json
 import os
 import shlex
-import subprocess
-import sys
 import time
 from typing import Any
 
 import numpy as np
 from absl import flags
 
-from benchmarks import study_networks, study_results
+from benchmarks import steps, study_networks, study_results
 from pnas_tf import arch as arch_lib
 from pnas_tf import latency_table, run_flags, run_folder
+from pnas_tf import space as space_lib
 from pnas_tf.errors import InputError
 
 STAGES = ("table", "search", "train", "time", "rank", "results")
@@ -36,6 +35,7 @@ BATCH_SIZE, HELD_OUT = 96, 5000
 SEARCH = (f"--batch_size={BATCH_SIZE}", "--warmup_lr=0.2", "--lr=0.08", "--arch_every=1", f"--held_out_size={HELD_OUT}")
 TRAIN = (f"--batch_size={BATCH_SIZE}", "--lr=0.1", "--weight_decay=1e-4")
 RANK_BATCHES = 20
+ONE_CORE = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
 
 
 class Study:
@@ -59,14 +59,14 @@ class Study:
         """Milliseconds of each target, by its uniform network's op."""
         from pnas_tf import cost
 
-        networks, price = study_networks.uniform(self.space), cost.milliseconds(self.table())
-        return {op: round(cost.of_arch(networks[op], price), 4) for op in TARGET_OPS}
+        price = cost.milliseconds(self.table())
+        return {op: round(cost.of_arch(study_networks.uniform(self.space, op), price), 4) for op in TARGET_OPS}
 
     def make_table(self) -> None:
         """Builds and calibrates the table, and times MobileNetV2 of many widths."""
         where = [f"--space={self.path('space.json')}"]
-        self._run(["-m", "latency.build_table", "--measurer=host", *where, f"--output={self.table_path}"], "table.log")
-        self._run(["-m", "latency.compare", f"--table={self.table_path}", *where, "--networks=30", "--calibrate=60"],
+        self._run("latency.build_table", ["--measurer=host", *where, f"--output={self.table_path}"], "table.log")
+        self._run("latency.compare", [f"--table={self.table_path}", *where, "--networks=30", "--calibrate=60"],
                   "compare.log")
         widths = study_networks.distinct({f"{width:.2f}": study_networks.mobilenet_v2(self.space, width)
                                           for width in np.arange(0.3, 2.5, 0.05)})
@@ -95,7 +95,7 @@ class Study:
 
     def search(self) -> None:
         """Runs the searches, and scores random networks on a warmed-up supernet."""
-        self._run_all({f"searches/{name}": ["-m", "pnas_tf.search", *more] for name, more in self.searches().items()},
+        self._run_all("pnas_tf.search", {f"searches/{name}": more for name, more in self.searches().items()},
                       lambda folder: self.found(os.path.basename(folder)))
 
     def found(self, search: str) -> dict[str, arch_lib.Arch]:
@@ -111,18 +111,17 @@ class Study:
         """What a search has to beat, by the name of its training."""
         from pnas_tf import cost, limits
 
-        ms, networks = cost.matrix(self.space, cost.milliseconds(self.table())), study_networks.uniform(self.space)
-        with open(self.path("widths.json"), encoding="utf-8") as file:
-            widths, named = json.load(file), {}
+        ms = cost.matrix(self.space, cost.milliseconds(self.table()))
+        widths, named = space_lib.read_json(self.path("widths.json")), {}
         for op, target_ms in self.targets().items():
             limit = limits.Limit("ms", ms, target_ms)
             for number, arch in enumerate(study_networks.random_within(self.space, limit, RANDOM, seed=1)):
                 named[f"random_{op}_{number}"] = arch
             width = float(study_networks.nearest(widths, target_ms))
             for seed in range(2):
-                named[f"uniform_{op}_{seed}"] = networks[op]
+                named[f"uniform_{op}_{seed}"] = study_networks.uniform(self.space, op)
                 named[f"mobilenetv2_{op}_{seed}"] = study_networks.mobilenet_v2(self.space, width)
-        named["biggest_0"] = networks["mb_k7_e6"]
+        named["biggest_0"] = study_networks.uniform(self.space, "mb_k7_e6")
         return named
 
     def networks(self) -> dict[str, arch_lib.Arch]:
@@ -138,8 +137,7 @@ class Study:
         """For each target the best of a pool of random networks on the warmed-up supernet; empty before `rank`."""
         if not os.path.exists(self.path("pool.json")):
             return {}
-        with open(self.path("pool.json"), encoding="utf-8") as file:
-            pool = json.load(file)
+        pool = space_lib.read_json(self.path("pool.json"))
         return {op: arch_lib.Arch(self.space, min(scores, key=lambda one: one["loss"])["ops"])
                 for op, scores in pool.items()}
 
@@ -150,9 +148,9 @@ class Study:
             folder = self.path("trained", name)
             os.makedirs(folder, exist_ok=True)
             arch.save(os.path.join(folder, "arch.json"))
-            jobs[f"trained/{name}"] = ["-m", "pnas_tf.train", *self._data_flags(), f"--epochs={self._epochs}", *TRAIN,
+            jobs[f"trained/{name}"] = [*self._data_flags(), f"--epochs={self._epochs}", *TRAIN,
                                        f"--seed={name.rsplit('_', 1)[1]}"]
-        self._run_all(jobs, lambda folder: os.path.exists(os.path.join(folder, "train.json")))
+        self._run_all("pnas_tf.train", jobs, lambda folder: os.path.exists(os.path.join(folder, "train.json")))
 
     def time_all(self) -> None:
         """Times everything that was trained."""
@@ -183,28 +181,21 @@ class Study:
     def _data_flags(self):
         return [f"--{name}={value}" for name, value in self._data.items()]
 
-    def _run_all(self, jobs: dict[str, list[str]], ended) -> None:
+    def _run_all(self, module: str, jobs: dict[str, list[str]], ended) -> None:
         left = {name: more for name, more in jobs.items() if not ended(self.path(name))}
         print(f"{len(jobs) - len(left)} of {len(jobs)} are done.", flush=True)
         begin, done = time.monotonic(), 0
         with concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
-            running = [pool.submit(self._run, [*more, f"--run_dir={self.path(name)}"], os.path.join(name, "log"), True)
-                       for name, more in left.items()]
+            running = [pool.submit(self._run, module, [*more, f"--run_dir={self.path(name)}"],
+                                   os.path.join(name, "log"), ONE_CORE) for name, more in left.items()]
             for future in concurrent.futures.as_completed(running):
                 future.result()
                 done += 1
                 seconds = (time.monotonic() - begin) / done * (len(left) - done)
                 print(f"{done} of {len(left)}, {seconds / 60:.0f} min left", flush=True)
 
-    def _run(self, arguments, log, one_core=False):
-        """Runs a program of ours."""
-        os.makedirs(os.path.dirname(self.path(log)), exist_ok=True)
-        one = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
-        with open(self.path(log), "w", encoding="utf-8") as file:
-            ended = subprocess.run([*self._launcher, sys.executable, *arguments], stdout=file, stderr=subprocess.STDOUT,
-                                   env={**os.environ, **(one if one_core else {})}, check=False)
-        if ended.returncode:
-            raise InputError(f"{shlex.join(arguments)} has failed: see {self.path(log)}.")
+    def _run(self, module, arguments, log, environment=None):
+        steps.command(module, arguments, self.path(log), launcher=self._launcher, environment=environment)
 
 
 def run(study: Study, stages: list[str]) -> None:

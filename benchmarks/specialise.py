@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import steps
+from benchmarks import steps, study_networks
 from pnas_tf import arch as arch_lib
 from pnas_tf import latency_table, run_flags, run_folder, space
 from pnas_tf.arch import Arch
@@ -62,15 +62,6 @@ def read_tables(out_dir: str, search_space: space.Space) -> dict[str, LatencyTab
     for table in tables.values():
         table.check_covers(search_space)
     return tables
-
-
-def uniform(search_space: space.Space, op: str) -> Arch:
-    """The network with one op everywhere.
-
-    Raises:
-        InputError: if a choice does not offer it.
-    """
-    return Arch(search_space, dict.fromkeys(search_space.choices, op))
 
 
 def targets(tables: Mapping[str, LatencyTable], arch: Arch) -> dict[str, float]:
@@ -216,8 +207,7 @@ def cost_of_several(out_dir: str, targets_ms: Mapping[str, float], arguments: Se
         for kind in (list(kinds) if number % 2 else reversed(kinds)):
             run_dir = run_folder.path(out_dir, "cost", f"{kind}_{number}")
             used[kind] = search(out_dir, kinds[kind], arguments, run_dir)
-            folder = next(root for root, _, files in os.walk(run_dir) if "metrics.jsonl" in files)
-            used[kind]["epochs_seconds"] = sum(line["seconds"] for line in run_folder.read_metrics(folder))
+            used[kind]["epochs_seconds"] = steps.search_seconds(run_dir)
         steps.add_line(path, used)
     done = steps.lines(path)
     return {"pairs": done, **{name: statistics.median(used["all"][name] / used["one"][name] for used in done)
@@ -252,7 +242,7 @@ def _main() -> None:
         build_tables(f.space, f.out_dir, f.networks, f.calibrate)
     run_flags.load_tensorflow()
     search_space = space.load(f.space)
-    reference, tables = uniform(search_space, f.uniform), read_tables(f.out_dir, search_space)
+    reference, tables = study_networks.uniform(search_space, f.uniform), read_tables(f.out_dir, search_space)
     targets_ms = targets(tables, reference)
     data = [f"--dataset={f.dataset}", *([f"--data_dir={f.data_dir}"] if f.data_dir else [])]
     searching = [f"--flagfile={f.search_flags}", f"--space={f.space}", *data]

@@ -10,19 +10,23 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pnas_tf import run_folder
 from pnas_tf.errors import InputError
 
 
-def command(module: str, arguments: Sequence[str], log: str) -> dict[str, float]:
+def command(module: str, arguments: Sequence[str], log: str, *, launcher: Sequence[str] = (),
+            environment: Mapping[str, str] | None = None) -> dict[str, float]:
     """Runs `python -m MODULE ARGUMENTS`: in a process of its own, whose memory is free again afterwards.
 
     Args:
         module: of the project.
         arguments: its flags.
         log: file for what it prints.
+        launcher: command to put before it, such as `nice`.
+        environment: variables to add.
 
     Returns:
         seconds and cpu_seconds that it took.
@@ -33,7 +37,8 @@ def command(module: str, arguments: Sequence[str], log: str) -> dict[str, float]
     os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
     begin, cpu = time.monotonic(), _cpu_of_children()
     with open(log, "w", encoding="utf-8") as file:
-        code = subprocess.run([sys.executable, "-m", module, *arguments], stdout=file, stderr=subprocess.STDOUT,
+        code = subprocess.run([*launcher, sys.executable, "-m", module, *arguments], stdout=file,
+                              stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})},
                               check=False).returncode
     if code:
         with open(log, encoding="utf-8", errors="replace") as file:
@@ -73,6 +78,12 @@ def add_line(path: str, entry: dict[str, Any]) -> None:
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
         file.write(json.dumps(entry).encode() + b"\n")
+
+
+def search_seconds(run_dir: str) -> float | None:
+    """What the epochs of a search have taken so far, None before the first; with several goals all say the same."""
+    folder = next((root for root, _, files in os.walk(run_dir) if "metrics.jsonl" in files), None)
+    return None if folder is None else sum(line["seconds"] for line in run_folder.read_metrics(folder))
 
 
 def rounded_up(value: float, digits: int = 4) -> float:

@@ -20,10 +20,13 @@ def study_space(width_mult: float) -> Space:
     return dataclasses.replace(scaled, name="cifar_mb_s2", stem=stem)
 
 
-def uniform(space: Space) -> dict[str, Arch]:
-    """One op everywhere, by its text."""
-    common = [op for op in next(iter(space.choices.values())).ops if all(op in b.ops for b in space.choices.values())]
-    return {op: Arch(space, dict.fromkeys(space.choices, op)) for op in common}
+def uniform(space: Space, op: str) -> Arch:
+    """The network with one op everywhere.
+
+    Raises:
+        InputError: if a choice does not offer it.
+    """
+    return Arch(space, dict.fromkeys(space.choices, op))
 
 
 def random_within(space: Space, limit, count: int, seed: int, least: float = 0.97) -> list[Arch]:

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import steps
 from pnas_tf import arch as arch_lib
 from pnas_tf import plots
+from pnas_tf import space as space_lib
 
 KINDS = {"gradient": "found, gradient", "reinforce": "found, REINFORCE", "searchfree": "best of a pool on the supernet",
          "random": "random", "uniform": "one op everywhere", "mobilenetv2": "MobileNetV2, scaled",
@@ -56,22 +58,13 @@ def collect(study) -> list[dict[str, Any]]:
 
 
 def _read(path):
-    if not os.path.exists(path):
-        return None
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    return space_lib.read_json(path) if os.path.exists(path) else None
 
 
 def of(rows, kind: str, target: str, field: str = "accuracy") -> np.ndarray:
     """A field of all networks of a kind at a target."""
     return np.array([row[field] for row in rows if row["kind"] == kind and row["target"] == target
                      and row[field] is not None], float)
-
-
-def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Mean, and its standard error; the latter nan for a single value."""
-    error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
-    return float(np.mean(values)), error
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
@@ -147,14 +140,9 @@ def _ranks(study, rows):
 def _seconds(study, rows):
     lines = []
     for search in study.searches():
-        path = study.path("searches", search)
-        inside = sorted(os.listdir(path)) if os.path.isdir(path) else []
-        folders = [path, *(os.path.join(path, name) for name in inside)]
-        metrics = next((os.path.join(one, "metrics.jsonl") for one in folders
-                        if os.path.exists(os.path.join(one, "metrics.jsonl"))), None)
-        if metrics:
-            with open(metrics, encoding="utf-8") as file:
-                lines.append(f"- search {search}: {sum(json.loads(line)['seconds'] for line in file):.0f} s")
+        seconds = steps.search_seconds(study.path("searches", search))
+        if seconds is not None:
+            lines.append(f"- search {search}: {seconds:.0f} s")
     lines.append(f"- training of one network: {np.median([row['seconds'] for row in rows]):.0f} s, median")
     return "Time (wall clock, one core each, two at a time):\n\n" + "\n".join(lines)
 

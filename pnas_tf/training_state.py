@@ -79,14 +79,7 @@ class TrainingState(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         done, before = self._weights(epoch + 1), self._weights(epoch)
-        temporary = os.path.join(self._folder, ".writing.weights.h5")
-        try:
-            os.makedirs(self._folder, exist_ok=True)
-            self.model.save_weights(temporary)
-            os.replace(temporary, done)
-        except (OSError, RuntimeError, ValueError) as error:  # HDF5 says RuntimeError or ValueError of a full disk
-            raise InputError(f"{done}: cannot be written ({' '.join(str(error).split())[:150]}). Free space, and the "
-                             "same command goes on.") from None
+        run_folder.save_weights(self.model, done)
         arch.write_text(os.path.join(self._folder, "state.json"), json.dumps(
             {"epochs_done": epoch + 1, "seconds": self.seconds, "history": self.history, "settings": self._settings,
              "seeds": [np.asarray(variable).tolist() for variable in _seed_states(self.model)]}) + "\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import specialise
+from benchmarks import specialise, study_networks
 from latency import build_table
 from pnas_tf import arch, latency_table, space
 from pnas_tf.errors import InputError
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 def test_one_search_for_two_devices_then_trained_and_timed(folder):
     tables = {device: latency_table.read(specialise.table_path(str(folder), device)) for device in TWO}
-    reference = specialise.uniform(TINY, "mb_k3_e3")
+    reference = study_networks.uniform(TINY, "mb_k3_e3")
     targets_ms = specialise.targets(tables, reference)
     for device, table in tables.items():  # the uniform network keeps each, and hardly more would
         ms = sum(table.ms(block.name, key) for block, key in reference.op_keys())
@@ -91,7 +91,7 @@ def test_networks_are_drawn_side_by_side():
 
 def test_an_op_that_is_not_everywhere_is_refused():
     with pytest.raises(InputError, match="Choice b01 offers"):
-        specialise.uniform(TINY, "mb_k7_e6")
+        study_networks.uniform(TINY, "mb_k7_e6")
 
 
 @pytest.mark.slow
