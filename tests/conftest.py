@@ -1,7 +1,8 @@
-"""Fixtures of several test files: the adb client and devices for it; a small trained network and its exports."""
+"""Fixtures of several test files: the adb client and devices for it; spaces and supernets; a small trained network."""
 
 import dataclasses
 import functools
+import json
 import os
 import shutil
 import socket
@@ -297,3 +298,31 @@ def small_run(small_model, small_data, small_arch, small_npz, tmp_path_factory):
                int8_io="uint8", author="A. Person", license_name="Apache-2.0",
                qat_settings=qat.Settings(epochs=3, batch_size=32))
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_space():
+    """Writes a space, and a table of made-up prices for it, as a user would have them on disk."""
+    from pnas_tf import latency_table
+
+    def write(space, space_file, table_file, target="test"):
+        space_file.write_text(json.dumps(space.to_json()))
+        rows = [latency_table.row(key, median_ms=0.01 * (1 + number))
+                for number, key in enumerate(dict.fromkeys(key for _, key in space.op_keys()))]
+        table_file.write_text("".join(json.dumps(line) + "\n" for line in [latency_table.header(target), *rows]))
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def stir():
+    """Moves a supernet's weights away from where they start, where residual ops are zero and all paths alike."""
+    import numpy as np
+
+    def moved(net, seed, scale):
+        rng = np.random.default_rng(seed)
+        for candidate in (candidate for mixed_op in net.mixed_ops for candidate in mixed_op.candidates if candidate):
+            candidate.kernel.assign(candidate.kernel.numpy() + scale * rng.normal(size=candidate.kernel.shape))
+        return net
+
+    return moved

@@ -37,13 +37,9 @@ class Receiver:
 
 
 @pytest.fixture(scope="module")
-def net():
+def net(stir):
     """A supernet whose residual ops do not start as zero, and whose ops differ enough for the losses to differ."""
-    net = supernet.Supernet(TINY, seed=1)
-    rng = np.random.default_rng(2)
-    for mixed_op in net.mixed_ops:
-        for candidate in filter(None, mixed_op.candidates):
-            candidate.kernel.assign(candidate.kernel.numpy() + 0.3 * rng.normal(size=candidate.kernel.shape))
+    net = stir(supernet.Supernet(TINY, seed=1), seed=2, scale=0.3)
     net.alpha.assign(ALPHA)
     return net
 

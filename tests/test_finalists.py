@@ -1,7 +1,6 @@
 """What a search delivers: against all networks of a small space; and several goals, killed and started again."""
 
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnas_tf import cost, evaluate, finalists, latency_table, run_folder, space, supernet
+from pnas_tf import cost, evaluate, finalists, run_folder, space, supernet
 from pnas_tf.limits import Goal, Limit
 
 ROOT = Path(__file__).parent.parent
@@ -23,14 +22,9 @@ PATHS = np.array(list(itertools.product(*map(range, COUNTS))))
 
 
 @pytest.fixture(scope="module")
-def net():
+def net(stir):
     """A supernet whose residual ops do not start as zero, so that paths differ."""
-    made = supernet.Supernet(TINY, seed=1)
-    rng = np.random.default_rng(2)
-    for mixed_op in made.mixed_ops:
-        for candidate in filter(None, mixed_op.candidates):
-            candidate.kernel.assign(candidate.kernel.numpy() + 0.3 * rng.normal(size=candidate.kernel.shape))
-    return made
+    return stir(supernet.Supernet(TINY, seed=1), seed=2, scale=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +77,10 @@ def test_without_a_limit_any_network_may_be_taken(net, scorer):
     assert found[0].loss == min(one.loss for one in found)
 
 
-def test_several_goals_killed_and_started_again_end_alike(tmp_path):
+def test_several_goals_killed_and_started_again_end_alike(tmp_path, write_space):
     """Each goal's alpha, optimizer and multipliers come back from a checkpoint."""
-    tiny = TINY.for_data(28, 1, 10)
-    (tmp_path / "space.json").write_text(json.dumps(tiny.to_json()))
     for name in ("one", "two"):
-        rows = [latency_table.row(key, median_ms=0.01 * (1 + number))
-                for number, key in enumerate(dict.fromkeys(key for _, key in tiny.op_keys()))]
-        (tmp_path / f"{name}.jsonl").write_text(
-            "".join(json.dumps(line) + "\n" for line in [latency_table.header(name), *rows]))
+        write_space(TINY.for_data(28, 1, 10), tmp_path / "space.json", tmp_path / f"{name}.jsonl", name)
 
     def command(run_dir):
         return [sys.executable, "-m", "pnas_tf.search", f"--space={tmp_path}/space.json", "--batch_size=32",

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pnas_tf import arch, data, latency_table, replicas, space
+from pnas_tf import arch, data, replicas, space
 from pnas_tf.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -117,15 +117,11 @@ def test_two_workers_end_equal():
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path, write_space):
     tiny = space.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
                           stem=space.Block("stem", ("conv_k3",), 8, 2), first=space.Block("b00", ("mb_k3_e1",), 8, 2),
                           widths=(8,), cells=(2,), strides=(1,), mix=16)
-    (tmp_path / "space.json").write_text(json.dumps(tiny.to_json()))
-    rows = [latency_table.row(key, median_ms=0.01, min_ms=0.01, mean_ms=0.01, std_ms=0.0, runs=1)
-            for key in dict.fromkeys(key for _, key in tiny.op_keys())]
-    (tmp_path / "table.jsonl").write_text(
-        "".join(json.dumps(line) + "\n" for line in [latency_table.header("test"), *rows]))
+    write_space(tiny, tmp_path / "space.json", tmp_path / "table.jsonl")
     return tmp_path
 
 

@@ -1,7 +1,6 @@
 """An interrupted search ends as one that ran through: the same bytes, whenever and however it was stopped."""
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -14,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from pnas_tf import arch, checkpoints, cost, data, latency_table, limits, methods, network, run_folder, schedule
+from pnas_tf import arch, checkpoints, cost, data, limits, methods, network, run_folder, schedule
 from pnas_tf import searcher as searcher_lib
 from pnas_tf import space as space_lib
 from pnas_tf import supernet as supernet_lib
@@ -161,13 +160,9 @@ def test_a_checkpoint_of_another_space_is_an_error(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory, write_space):
     folder = tmp_path_factory.mktemp("inputs")
-    (folder / "space.json").write_text(json.dumps(TINY.to_json()))
-    lines = [latency_table.header("test")]
-    for number, key in enumerate(dict.fromkeys(key for _, key in TINY.op_keys())):
-        lines.append(latency_table.row(key, median_ms=0.01 * (1 + number)))
-    (folder / "table.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_space(TINY, folder / "space.json", folder / "table.jsonl")
     return folder
 
 

@@ -1,7 +1,6 @@
 """Whose a run folder is, and what happens to it when disks fill, folders go, and two want the same one."""
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pnas_tf import arch, claim, latency_table, report, run_folder, space, versions
+from pnas_tf import arch, claim, report, run_folder, space, versions
 from pnas_tf.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -129,13 +128,9 @@ def test_the_report_names_versions(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory, write_space):
     folder = tmp_path_factory.mktemp("inputs")
-    (folder / "space.json").write_text(json.dumps(TINY.to_json()))
-    lines = [latency_table.header("test")]
-    for number, key in enumerate(dict.fromkeys(key for _, key in TINY.op_keys())):
-        lines.append(latency_table.row(key, median_ms=0.01 * (1 + number)))
-    (folder / "table.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_space(TINY, folder / "space.json", folder / "table.jsonl")
     return folder
 
 

@@ -23,21 +23,12 @@ TINY = space.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory, write_space):
     """A space and a table of made-up prices, as a user would have them on disk."""
     folder = tmp_path_factory.mktemp("inputs")
     write_space(TINY, folder / "space.json", folder / "table.jsonl")
     write_space(TINY.for_data(28, 3, 2), folder / "rgb.json", folder / "rgb.jsonl")
     return folder
-
-
-def write_space(tiny, space_file, table_file):
-    space_file.write_text(json.dumps(tiny.to_json()))
-    lines = [json.dumps(latency_table.header("test"))]
-    for number, key in enumerate(dict.fromkeys(key for _, key in tiny.op_keys())):
-        ms = 0.01 * (1 + number)
-        lines.append(json.dumps(latency_table.row(key, median_ms=ms, min_ms=ms, mean_ms=ms, std_ms=0.0, runs=1)))
-    table_file.write_text("\n".join(lines) + "\n")
 
 
 def command(files, run_dir, *more, module="pnas_tf.search"):

@@ -17,13 +17,9 @@ LR, MOMENTUM, DECAY = 0.05, 0.9, 4e-5
 
 
 @pytest.fixture(params=["keep", "recompute"])
-def net(request):
+def net(request, stir):
     """A supernet whose residual ops do not start as zero, so that every gradient is alive."""
-    net = supernet.Supernet(SMALL, seed=3, recompute=request.param == "recompute")
-    rng = np.random.default_rng(5)
-    for candidate in candidates(net):
-        candidate.kernel.assign(candidate.kernel.numpy() + 0.1 * rng.normal(size=candidate.kernel.shape))
-    return net
+    return stir(supernet.Supernet(SMALL, seed=3, recompute=request.param == "recompute"), seed=5, scale=0.1)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What fuzzing and reading with its eyes have found, each by name: none of it ever again."""
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -23,6 +24,17 @@ ROW = {"op": "mb_k3_e3", "input": [14, 14, 16], "filters": 24, "strides": 1, "sh
 QUICKSTART = space.SPACES["quickstart"]
 TUNAS_COLUMNS = "position,in_hw,in_channels,out_hw,out_channels,stride,choice,weight_ms\n"
 HUGE = 10**400
+
+
+@contextlib.contextmanager
+def little_memory():
+    """Fails if what runs within it takes 20 MB at once."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def refused(read, *arguments, match="", **more):
@@ -196,12 +208,8 @@ def test_published_tables_have_named_targets(tmp_path):
     npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 100000)}", b"\0" * 50),
     npy(b"{'descr': '<U2000000000', 'fortran_order': False, 'shape': (2,)}", b"\0" * 50)], ids=["shape", "text"])
 def test_an_array_that_claims_gigabytes(member):
-    tracemalloc.start()
-    try:
+    with little_memory():
         refused(readers.read_npz, npz(x=member), ["x"], name="x.npz", match="cannot be read")
-        assert tracemalloc.get_traced_memory()[1] < 20_000_000
-    finally:
-        tracemalloc.stop()
 
 
 def test_an_array_that_is_no_archive(tmp_path):
@@ -225,12 +233,8 @@ def test_arrays_of_bytes_are_no_paths_of_images():
 
 def test_idx_that_claims_gigabytes(tmp_path):
     (tmp_path / "x.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 1000, 1000, 900) + bytes(100)))
-    tracemalloc.start()
-    try:
+    with little_memory():
         refused(readers.read_idx, str(tmp_path / "x.gz"), match="expected 900000000 bytes")
-        assert tracemalloc.get_traced_memory()[1] < 20_000_000
-    finally:
-        tracemalloc.stop()
 
 
 def test_cifar_of_any_length(tmp_path):
@@ -250,24 +254,16 @@ def test_pipes_are_no_images(tmp_path):
 def test_labels_that_unfold(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.tflite", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(metadata.LABEL_FILE, b"\n" * 100_000_000)
-    tracemalloc.start()
-    try:
+    with little_memory():
         refused(metadata.read_labels, str(tmp_path / "x.tflite"), match="no labels.txt in it")
-        assert tracemalloc.get_traced_memory()[1] < 20_000_000
-    finally:
-        tracemalloc.stop()
 
 
 def test_labels_that_claim_gigabytes(tmp_path):
     whole = metadata.pack(b"TFL3" * 20, {metadata.LABEL_FILE: b"cat\ndog\n"})
     at = whole.index(b"PK\x01\x02") + 20
     (tmp_path / "x.tflite").write_bytes(whole[:at] + struct.pack("<I", 2**31 - 1) + whole[at + 4:])
-    tracemalloc.start()
-    try:
+    with little_memory():
         refused(metadata.read_labels, str(tmp_path / "x.tflite"), match="no labels.txt in it")
-        assert tracemalloc.get_traced_memory()[1] < 20_000_000
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("change", [{"image_shape": None}, {"labels": [1]}, {"normalisation": {"mean": [0]}},
