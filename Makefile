@@ -37,8 +37,9 @@ quickstart: $(VENV)/.installed
 	@echo "5/5 Report."
 	@$(BIN)/python -m pnas_tf.report --run_dir=$(RUN)
 
+# A file's tests stay together: they share what their fixtures made. Each process needs up to 4 GB of memory.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -m slow

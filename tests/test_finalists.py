@@ -77,6 +77,7 @@ def test_without_a_limit_any_network_may_be_taken(net, scorer):
     assert found[0].loss == min(one.loss for one in found)
 
 
+@pytest.mark.slow
 def test_several_goals_killed_and_started_again_end_alike(tmp_path, write_space):
     """Each goal's alpha, optimizer and multipliers come back from a checkpoint."""
     for name in ("one", "two"):

@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_searches_and_times_in_pieces(folder, tmp_path):
     table, out_dir = latency_table.read(str(folder / "host.jsonl")), tmp_path / "out"
     searching = [f"--flagfile={ROOT}/quickstart.flags", f"--space={folder}/space.json", "--dataset=fashion_mnist_small",

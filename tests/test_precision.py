@@ -36,7 +36,7 @@ def gradients(precision, recompute=False):
     return net, *run()
 
 
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("recompute", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision, tolerance", [("mixed_bfloat16", 0.4), ("mixed_float16", 0.15)])
 def test_half_precision_is_close_to_float32(precision, tolerance, recompute):
     _, logits, exact = gradients("float32")
@@ -50,7 +50,7 @@ def test_half_precision_is_close_to_float32(precision, tolerance, recompute):
 
 
 @pytest.mark.parametrize("precision", list(supernet.PRECISIONS))
-@pytest.mark.parametrize("updater", ["two", "reinforce"])
+@pytest.mark.parametrize("updater", ["two", pytest.param("reinforce", marks=pytest.mark.slow)])
 def test_steps_run_and_alphas_stay_float32(precision, updater):
     net = supernet.Supernet(SMALL, seed=3, precision=precision)
     prices = cost.matrix(SMALL, lambda name, key: 1.0)

@@ -140,6 +140,7 @@ def test_same_command_on_a_finished_folder_ends_at_once_with_the_same_arch(finis
     assert (run_dir / "arch.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_interrupted_search_goes_on_to_the_same_result(finished, files, tmp_path):
     run_dir, _ = finished
 
@@ -177,10 +178,11 @@ def test_run_flags_run_again(finished, tmp_path):
     assert (tmp_path / "again" / "arch.json").read_bytes() == (finished[0] / "arch.json").read_bytes()
 
 
-@pytest.mark.parametrize("method", [["--arch_update=reinforce"], ["--paths=all", "--latency_loss=add_linear"],
-                                    ["--latency_loss=none", "--active_draw=softmax"],
-                                    ["--expected_latency=pair", "--latency_loss=add_linear"],
-                                    ["--precision=mixed_bfloat16", "--bn_recalibration_batches=0"]])
+@pytest.mark.parametrize("method", [
+    ["--arch_update=reinforce"], ["--expected_latency=pair", "--latency_loss=add_linear"],
+    *(pytest.param(flags, marks=pytest.mark.slow) for flags in (
+        ["--paths=all", "--latency_loss=add_linear"], ["--latency_loss=none", "--active_draw=softmax"],
+        ["--precision=mixed_bfloat16", "--bn_recalibration_batches=0"]))])
 def test_other_methods_search_too(files, tmp_path, method):
     result = run(command(files, tmp_path / "run", *method, "--max_steps=6"))
     assert result.returncode == 0, result.stderr

@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_one_search_for_two_devices_then_trained_and_timed(folder):
     tables = {device: latency_table.read(specialise.table_path(str(folder), device)) for device in TWO}
     reference = study_networks.uniform(TINY, "mb_k3_e3")
