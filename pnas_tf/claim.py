@@ -1,45 +1,51 @@
-"""Who may write a run folder: one process at a time, and runs with the same flags alone."""
+"""Who may write a run folder: one process at a time, and runs with the same flags on the same files alone."""
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pnas_tf import arch, run_folder
-from pnas_tf.errors import InputError
+from pnas_tf import space as space_lib
+from pnas_tf.errors import InputError, shown
 
 # Flags that change no result: a run may go on with others.
 NO_RESULT = frozenset({"flagfile", "run_dir", "checkpoint_minutes", "overwrite"})
 # What commands write into a run folder.
-RUN_FILES = ("arch.json", "metrics.jsonl", "finalists.json", "inherited.weights.h5", "versions.json", "report.html",
+RUN_FILES = ("arch.json", "metrics.jsonl", "finalists.json", "inherited.weights.h5", "versions.json", "inputs.json",
+             "report.html",
              "model.keras", "train.json", "bundle.zip",
              *(f"{mode}{ending}" for mode in run_folder.MODES for ending in (".tflite", ".json", ".profile.json")))
 RUN_FOLDERS = ("checkpoints", "logs", "training", "bundle")
 
 
 @contextlib.contextmanager
-def claimed(run_dir: str, flags_text: str, *, overwrite: bool = False, alone: bool = True) -> Iterator[None]:
-    """Makes the folder, or checks that it belongs to the same flags; keeps others out as long as the block runs.
+def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwrite: bool = False,
+            alone: bool = True) -> Iterator[None]:
+    """Makes the folder, or checks that it belongs to the same run; keeps others out as long as the block runs.
 
     Args:
         run_dir: the folder.
         flags_text: from `run_flags.as_text`.
+        inputs: what was read from files that flags name, by what it is called in an error: sizes, hashes. A table that
+            was measured anew under its old name is another one.
         overwrite: whether to remove the files of a run with other flags, in place of refusing.
         alone: whether this process is the only one to write here; several workers of one search share a folder.
 
     Raises:
-        InputError: if the folder was used with other flags, another process has it, or it cannot be written.
+        InputError: if the folder was used with other flags or files, another process has it, or it cannot be written.
     """
     if not run_dir:
         raise InputError("Name a folder for the results: --run_dir=DIR.")
-    with _locked(run_dir) if alone else contextlib.nullcontext():
+    with locked(run_dir) if alone else contextlib.nullcontext():
         file = run_folder.path(run_dir, "run.flags")
-        changed = _changed_flags(file, flags_text) if os.path.exists(file) else []
+        changed = _changed_flags(file, flags_text) or _changed_inputs(run_dir, inputs)
         if changed and not overwrite:
             raise InputError(f"{run_dir} holds a run with other flags: {'; '.join(changed[:5])}"
                              f"{f'; and {len(changed) - 5} more' if len(changed) > 5 else ''}. Use another --run_dir, "
-                             "the same flags to resume, or --overwrite to remove what is there.")
+                             "the same flags and files to resume, or --overwrite to remove what is there.")
         if changed:
             print(f"Removing the run in {run_dir}: it had other flags ({changed[0]}).")
             _remove_run(run_dir)
@@ -47,18 +53,35 @@ def claimed(run_dir: str, flags_text: str, *, overwrite: bool = False, alone: bo
             # Without --overwrite: it is said anew each time that something is to be removed.
             arch.write_text(file, "".join(line for line in flags_text.splitlines(keepends=True)
                                           if "overwrite" not in run_folder.parse_flags(line)))
+        if not os.path.exists(run_folder.path(run_dir, "inputs.json")):
+            arch.write_text(run_folder.path(run_dir, "inputs.json"), json.dumps(inputs, indent=1) + "\n")
         yield
 
 
 def _changed_flags(file: str, flags_text: str) -> list[str]:
+    if not os.path.exists(file):
+        return []
     before, now = run_folder.read_flags(file), run_folder.parse_flags(flags_text)
     return [f"--{name}={before.get(name, '(default)')} then, {now.get(name, '(default)')} now"
             for name in sorted({*before, *now} - NO_RESULT) if before.get(name) != now.get(name)]
 
 
+def _changed_inputs(run_dir: str, inputs: Mapping[str, str]) -> list[str]:
+    file = run_folder.path(run_dir, "inputs.json")
+    before = space_lib.read_json(file) if os.path.exists(file) else dict(inputs)
+    if not isinstance(before, dict):
+        raise InputError(f"{file}: not the inputs of a run. Remove it.")
+    return [f"{name} {shown(before.get(name))} then, {shown(inputs.get(name))} now" for name in sorted({*before, *inputs})
+            if before.get(name) != inputs.get(name)]
+
+
 @contextlib.contextmanager
-def _locked(run_dir: str) -> Iterator[None]:
-    """Keeps other processes that ask for it out; the system lets go when the process ends, however it does."""
+def locked(run_dir: str) -> Iterator[None]:
+    """Keeps other processes that ask for it out; the system lets go when the process ends, however it does.
+
+    Raises:
+        InputError: if another process has the folder, or it cannot be written.
+    """
     file_path = run_folder.path(run_dir, ".lock")
     try:
         os.makedirs(run_dir, exist_ok=True)

@@ -2,13 +2,15 @@
 
     python -m pnas_tf.search --flagfile=quickstart.flags --run_dir=runs/quickstart
 
-Writes run.flags, versions.json, arch.json (each epoch), metrics.jsonl, logs/ (TensorBoard), checkpoints/ and
-inherited.weights.h5 into --run_dir. Ctrl-C and SIGTERM save and stop; the same command on the same folder goes on, to
+Writes run.flags, inputs.json, versions.json, arch.json (each epoch), metrics.jsonl, logs/ (TensorBoard), checkpoints/
+and inherited.weights.h5 into --run_dir. Ctrl-C and SIGTERM save and stop; the same command on the same folder goes on, to
 the same result as if nothing had happened.
 """
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import os
 import shlex
 import signal
@@ -309,9 +311,9 @@ def _search(search_space, wanted, devices):
     plan = schedule.Schedule(data.train.steps_per_epoch(batch_size), f.warmup_epochs,
                              f.search_epochs, f.arch_every, f.warmup_lr, f.lr)
     plan = plan.squeezed(f.max_steps) if f.max_steps else plan
-    chief = replicas.is_chief(devices)
+    chief, inputs = replicas.is_chief(devices), _inputs(search_space, goals, data)
     with (stopping.signals() as stop,
-          claim.claimed(f.run_dir, run_flags.as_text(), overwrite=f.overwrite, alone=chief)):
+          claim.claimed(f.run_dir, run_flags.as_text(), inputs, overwrite=f.overwrite, alone=chief)):
         try:
             if chief:
                 versions.note(f.run_dir)
@@ -329,6 +331,17 @@ def _search(search_space, wanted, devices):
             raise
     folders = [f.run_dir] if len(goals) == 1 else [run_folder.path(f.run_dir, one.name) for one in goals]
     return list(zip(archs, folders, strict=False))  # another worker than the first has no archs
+
+
+def _inputs(search_space, goals, data):
+    """What the files named by flags held, as far as the result depends on it."""
+    def digest(content):
+        return hashlib.sha256(content).hexdigest()[:16]
+
+    return {"space": digest(json.dumps(search_space.to_json(), sort_keys=True).encode()),
+            "training images": str(data.train.size), "held-out images": str(data.held_out.size),
+            **{f"milliseconds on {one.target}": digest(one.ms.matrix.tobytes() + str(one.ms.fixed).encode())
+               for one in goals}}
 
 
 def _accuracy(table, search_space):

@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 from pnas_tf import arch as arch_lib
-from pnas_tf import initial_weights, run_flags, run_folder
+from pnas_tf import claim, initial_weights, run_flags, run_folder
 from pnas_tf.errors import InputError
 
 # What the authors trained each of their networks with, and so every network of that space.
@@ -173,18 +173,23 @@ def _main() -> None:
     data = data_lib.load(**wanted, image_size=f.image_size or arch.space.input_size)
     space = arch.space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
     arch = arch_lib.Arch(space, arch.ops, arch.costs)
-    if f.arch:
-        run_folder.keep_arch(f.run_dir, arch)
-    facts = run(arch=arch, data=data, run_dir=f.run_dir, init=f.init, epochs=f.epochs,
-                batch_size=min(f.batch_size, data.train.size), lr=f.lr, momentum=f.momentum,
-                weight_decay=f.weight_decay, label_smoothing=f.label_smoothing,
-                dropout=DROPOUT.get(space.name, 0.0) if f.dropout is None else f.dropout,
-                colour_jitter=f.colour_jitter, seed=f.seed, max_steps=f.max_steps,
-                record={"data": {"dataset": wanted.pop("spec"), **wanted},
-                        "command": shlex.join(["python", "-m", "pnas_tf.train", *sys.argv[1:]])})
+    with claim.locked(f.run_dir):
+        if f.arch:
+            run_folder.keep_arch(f.run_dir, arch)
+        facts = _train(f, arch, data, wanted)
     print(f"\nTest accuracy {100 * facts['test_accuracy']:.2f} % on {facts['test_images']:,} images, trained in "
           f"{facts['seconds']:.0f} s.\nModel: {run_folder.path(f.run_dir, 'model.keras')}\n"
           f"Next:  python -m export.tflite --run_dir={f.run_dir}")
+
+
+def _train(f, arch, data, wanted):
+    return run(arch=arch, data=data, run_dir=f.run_dir, init=f.init, epochs=f.epochs,
+               batch_size=min(f.batch_size, data.train.size), lr=f.lr, momentum=f.momentum,
+               weight_decay=f.weight_decay, label_smoothing=f.label_smoothing,
+               dropout=DROPOUT.get(arch.space.name, 0.0) if f.dropout is None else f.dropout,
+               colour_jitter=f.colour_jitter, seed=f.seed, max_steps=f.max_steps,
+               record={"data": {"dataset": wanted.pop("spec"), **wanted},
+                       "command": shlex.join(["python", "-m", "pnas_tf.train", *sys.argv[1:]])})
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ TINY = space.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
                       widths=(8,), cells=(2,), strides=(1,), mix=16)
 
 
-def claimed(folder, text, **more):
-    with claim.claimed(str(folder), text, **more):
+def claimed(folder, text, inputs=None, **more):
+    with claim.claimed(str(folder), text, inputs or {}, **more):
         pass
 
 
@@ -32,6 +32,19 @@ def test_other_flags_are_refused_with_all_differences(tmp_path):
     for difference in ("--lr=0.1 then, 0.2 now", "--switch=false then, true now", "--new=(default) then, 1 now"):
         assert difference in said
     assert "seed" not in said and "--overwrite" in said and "\n" not in said
+
+
+def test_a_file_that_changed_under_its_name_is_refused(tmp_path):
+    claimed(tmp_path / "run", "--table=t.jsonl\n", {"milliseconds on t": "01", "space": "7"})
+    claimed(tmp_path / "run", "--table=t.jsonl\n", {"milliseconds on t": "01", "space": "7"})
+    with pytest.raises(InputError, match="milliseconds on t '01' then, '02' now") as error:
+        claimed(tmp_path / "run", "--table=t.jsonl\n", {"milliseconds on t": "02", "space": "7"})
+    assert "space" not in str(error.value)
+    claimed(tmp_path / "run", "--table=t.jsonl\n", {"milliseconds on t": "02", "space": "7"}, overwrite=True)
+    claimed(tmp_path / "run", "--table=t.jsonl\n", {"milliseconds on t": "02", "space": "7"})
+    (tmp_path / "run" / "inputs.json").write_text("[1]")
+    with pytest.raises(InputError, match="not the inputs of a run"):
+        claimed(tmp_path / "run", "--table=t.jsonl\n", {})
 
 
 def test_flags_without_influence_on_results_may_change(tmp_path):
@@ -47,7 +60,7 @@ def used(tmp_path):
     part = Path(run_folder.part(str(tmp_path), "phone_5ms"))
     for folder in (tmp_path, part):
         for name in (*claim.RUN_FILES, "int8.tflite", "dynamic.json", "float32.profile.json"):
-            (folder / name).write_text("old")
+            (folder / name).write_text("{}")
         for name in claim.RUN_FOLDERS:
             (folder / name).mkdir()
             (folder / name / "file").write_text("old")
@@ -60,7 +73,8 @@ def used(tmp_path):
 
 def test_overwrite_removes_the_run_and_nothing_else(used):
     claimed(used, "--lr=0.2\n", overwrite=True)
-    assert sorted(os.listdir(used)) == [".lock", "host.jsonl", "notes.txt", "other run", "photos", "run.flags"]
+    assert sorted(os.listdir(used)) == [".lock", "host.jsonl", "inputs.json", "notes.txt", "other run", "photos",
+                                        "run.flags"]
     assert (used / "run.flags").read_text() == "--lr=0.2\n"
     assert os.listdir(used / "other run") and (used / "notes.txt").read_text() == "mine"
 

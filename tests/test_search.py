@@ -171,6 +171,18 @@ def test_other_flags_in_a_used_folder_are_refused(finished, files):
     assert "other flags: --lr=0.025 then, 0.9 now" in result.stderr
 
 
+def test_a_table_measured_anew_is_refused_in_a_used_folder(finished, files):
+    table = files / "table.jsonl"
+    before = table.read_text()
+    table.write_text(before.replace('"median_ms": ', '"median_ms": 1', 1))
+    try:
+        result = run(command(files, finished[0]))
+    finally:
+        table.write_text(before)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "holds a run with other flags: milliseconds on" in result.stderr and "space" not in result.stderr
+
+
 def test_run_flags_run_again(finished, tmp_path):
     result = run([sys.executable, "-m", "pnas_tf.search", f"--flagfile={finished[0]}/run.flags",
                   f"--run_dir={tmp_path}/again"])

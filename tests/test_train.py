@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnas_tf import arch, augment, data, initial_weights, train
+from pnas_tf import arch, augment, claim, data, initial_weights, train
 from pnas_tf.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -281,9 +281,21 @@ def bad_cases(folder, small_npz):
 @pytest.mark.parametrize("case", bad_cases("", ""))
 def test_bad_input_is_one_line_and_changes_nothing(trial, small_npz, case):
     folder, _, _ = trial
-    before = {name: os.path.getmtime(folder / "run" / name) for name in os.listdir(folder / "run")}
+    before = times_of_files(folder / "run")
     more, expected = bad_cases(folder, small_npz)[case]
     result = run(*more)
     assert result.returncode != 0 and expected in result.stderr and "Traceback" not in result.stderr
-    assert before == {name: os.path.getmtime(folder / "run" / name) for name in os.listdir(folder / "run")}
+    assert before == times_of_files(folder / "run")
     assert not (folder / "new" / "model.keras").exists()
+
+
+def times_of_files(folder):
+    return {name: os.path.getmtime(folder / name) for name in os.listdir(folder) if name != ".lock"}
+
+
+def test_a_folder_that_another_process_writes_is_refused(trial, small_npz):
+    folder, _, _ = trial
+    with claim.locked(str(folder / "run")):
+        result = run(f"--run_dir={folder}/run", f"--dataset=npz:{small_npz}")
+    assert result.returncode == 1 and f"is in use by another process (process {os.getpid()}" in result.stderr
+    assert "Traceback" not in result.stderr
