@@ -71,7 +71,8 @@ def _changed_inputs(run_dir: str, inputs: Mapping[str, str]) -> list[str]:
     before = space_lib.read_json(file) if os.path.exists(file) else dict(inputs)
     if not isinstance(before, dict):
         raise InputError(f"{file}: not the inputs of a run. Remove it.")
-    return [f"{name} {shown(before.get(name))} then, {shown(inputs.get(name))} now" for name in sorted({*before, *inputs})
+    return [f"{name} {shown(before.get(name))} then, {shown(inputs.get(name))} now"
+            for name in sorted({*before, *inputs})
             if before.get(name) != inputs.get(name)]
 
 

@@ -2,9 +2,9 @@
 
     python -m pnas_tf.search --flagfile=quickstart.flags --run_dir=runs/quickstart
 
-Writes run.flags, inputs.json, versions.json, arch.json (each epoch), metrics.jsonl, logs/ (TensorBoard), checkpoints/
-and inherited.weights.h5 into --run_dir. Ctrl-C and SIGTERM save and stop; the same command on the same folder goes on, to
-the same result as if nothing had happened.
+Writes run.flags, inputs.json, versions.json, arch.json (each epoch), metrics.jsonl, logs/ (TensorBoard),
+checkpoints/ and inherited.weights.h5 into --run_dir. Ctrl-C and SIGTERM save and stop; the same command on the same
+folder goes on, to the same result as if nothing had happened.
 """
 
 import contextlib
