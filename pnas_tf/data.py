@@ -21,8 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf import augment
+from pnas_tf.datasets import broken, readers
 from pnas_tf.datasets import labelled as labelled_lib
-from pnas_tf.datasets import readers
 from pnas_tf.datasets.labelled import Labelled
 from pnas_tf.datasets.parts import ArrayPart, FilePart, Part
 from pnas_tf.errors import InputError
@@ -88,7 +88,7 @@ class Request:
 
 
 def load(spec: str, *, image_size: int | None = None, held_out_size: int | None = None, seed: int = 0,
-         data_dir: str | None = None) -> Data:
+         data_dir: str | None = None, broken_images: str = "skip") -> Data:
     """Loads a data set.
 
     Args:
@@ -98,6 +98,7 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
             They are drawn class by class in proportion, at least one of every class that has two.
         seed: of the split.
         data_dir: where to look for the files of `cifar10`, `fashion_mnist` and `tfds:NAME`.
+        broken_images: what to do about image files that cannot be decoded, one of `broken.POLICIES`.
 
     Raises:
         InputError: if there is no such data set, or its files are missing or not usable.
@@ -109,6 +110,8 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
         raise InputError(f"image_size must be from 1 to {MAX_IMAGE_SIZE}, got {image_size}.")
     data_dir = os.path.expanduser(data_dir) if data_dir else None
     labelled = DATASETS[name](Request(argument, image_size, seed, data_dir))
+    if labelled.is_files:
+        labelled = broken.dealt_with(labelled, broken_images, spec)
     labelled = labelled_lib.checked(labelled, spec, image_size)
     if labelled.is_files:
         side = image_size or FILE_IMAGE_SIZE

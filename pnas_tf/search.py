@@ -194,6 +194,8 @@ def _define_flags() -> None:
                         "fashion_mnist_small, fashion_mnist, cifar10, npz:PATH, folder:PATH or tfds:NAME.")
     flags.DEFINE_string("data_dir", None, "Where the files of the data set are.")
     flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the space.", 0, 8192)
+    flags.DEFINE_enum("broken_images", "skip", ["skip", "refuse"],
+                      "Image files that cannot be decoded: left out and counted, or an error.")
     flags.DEFINE_integer("held_out_size", 0, "Training images kept for alpha; 0: chosen by the data set's size.", 0)
     flags.DEFINE_string("table", None, "Latency table: a file, or the name of a shipped one.")
     flags.DEFINE_float("target_ms", 0.0, "Wanted milliseconds, never exceeded; 0: 0.75 of a random network's.", 0)
@@ -293,7 +295,8 @@ def _search(search_space, wanted, devices):
     f = flags.FLAGS
     bounds = [limits.parse(text) for text in f.limit]
     data = data_lib.load(f.dataset, image_size=f.image_size or search_space.input_size,
-                         held_out_size=f.held_out_size or None, seed=f.seed, data_dir=f.data_dir)
+                         held_out_size=f.held_out_size or None, seed=f.seed, data_dir=f.data_dir,
+                         broken_images=f.broken_images)
     search_space = search_space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
     search_space = limits.within_peaks(search_space, bounds, [table.header.get("dtype") for table, _ in wanted])
     goals, additive = [], [(name, bound) for name, bound in bounds if name != limits.PEAK]

@@ -144,6 +144,8 @@ def _define_flags() -> None:
     flags.DEFINE_string("dataset", None, "Data set; default: that of the search.")
     flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the search.")
     flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the arch.", 0, 8192)
+    flags.DEFINE_enum("broken_images", "skip", ["skip", "refuse"],
+                      "Image files that cannot be decoded: left out and counted, or an error.")
     flags.DEFINE_string("init", initial_weights.SCRATCH, "Start from: scratch; inherited, the supernet's weights in "
                         "--run_dir; or a .keras file of the same arch, whose classifier is replaced for other classes.")
     flags.DEFINE_integer("epochs", 300, "Passes over the training images.", 1)
@@ -170,7 +172,8 @@ def _main() -> None:
     run_flags.load_tensorflow()
     from pnas_tf import data as data_lib
 
-    data = data_lib.load(**wanted, image_size=f.image_size or arch.space.input_size)
+    data = data_lib.load(**wanted, image_size=f.image_size or arch.space.input_size,
+                         broken_images=f.broken_images)
     space = arch.space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
     arch = arch_lib.Arch(space, arch.ops, arch.costs)
     with claim.locked(f.run_dir):

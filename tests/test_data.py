@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import pickle
+import re
 from importlib import resources
 
 import numpy as np
@@ -312,6 +313,31 @@ def test_folder_of_many_kinds_of_files(toy_folder):
                 seen[int(label)].append(tuple(np.round(image.mean(axis=(0, 1)), -1).astype(int)))
     for label, colour in ((0, (10, 40, 210)), (1, (200, 30, 10))):
         assert sorted(seen[label]) == sorted([(80, 80, 80)] * 4 + [colour] * 6)
+
+
+def test_broken_files_are_left_out_and_named_or_refused(toy_folder, capsys):
+    red = os.path.join(toy_folder, "red")
+    with open(f"{red}/a.jpg", "rb") as file:
+        jpeg = file.read()
+    with open(f"{red}/c.png", "rb") as file:
+        png = file.read()
+    contents = {"empty.jpg": b"", "page.png": b"<html>", "cut.jpg": jpeg[:len(jpeg) * 2 // 3], "cut.png": png[:-20],
+                "more.jpg": jpeg + b"appended by the camera", "zeros.jpg": jpeg + bytes(100)}
+    for name, content in contents.items():
+        with open(f"{red}/{name}", "wb") as file:
+            file.write(content)
+    toy = data.load(f"folder:{toy_folder}", image_size=8, seed=2)
+    assert toy.train.size + toy.held_out.size + toy.test.size == 22
+    for part in (toy.train, toy.held_out, toy.test):
+        assert sum(len(labels) for _, labels in part.batches(4)) == part.size  # each is decoded
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and said.startswith("Left out: 4 of 26 image files, which cannot be decoded (")
+    assert re.search(r"\(red/\w+\.\w+, red/\w+\.\w+, red/\w+\.\w+, \.\.\.\)\.$", said.strip())
+    assert "4 of 26 image files cannot be decoded" in error_of(f"folder:{toy_folder}", broken_images="refuse")
+    for name in os.listdir(red):
+        with open(f"{red}/{name}", "wb") as file:
+            file.write(b"gone")
+    assert "no image that can be decoded is left in the train part of class 'red'" in error_of(f"folder:{toy_folder}")
 
 
 def test_folder_with_train_and_val(tmp_path):

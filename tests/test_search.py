@@ -291,8 +291,9 @@ def test_help_is_quick_and_names_the_flags():
     assert "tensorflow" not in result.stderr.lower()
 
 
-@pytest.mark.parametrize("content, expected", [(b"no image at all", "broken.jpg: Not a JPEG"),
-                                               (b"\xff\xd8\xff\xe0 cut off", "broken")])
+@pytest.mark.parametrize("content, expected", [
+    (b"no image at all", "1 of 13 image files cannot be decoded (a/broken.jpg)"),
+    (b"\xff\xd8\xff\xe0 damaged where only decoding can tell \xff\xd9", "An image of the data set is broken")])
 def test_broken_image_is_one_line(files, tmp_path, content, expected):
     for label in ("a", "b"):
         (tmp_path / "photos" / label).mkdir(parents=True)
@@ -300,7 +301,7 @@ def test_broken_image_is_one_line(files, tmp_path, content, expected):
             keras.utils.save_img(tmp_path / "photos" / label / f"{number}.jpg", np.zeros((32, 32, 3)))
     (tmp_path / "photos" / "a" / "broken.jpg").write_bytes(content)
     result = run(command(files, tmp_path / "run", f"--dataset=folder:{tmp_path}/photos", "--image_size=28",
-                         f"--space={files}/rgb.json", f"--table={files}/rgb.jsonl"))
+                         f"--space={files}/rgb.json", f"--table={files}/rgb.jsonl", "--broken_images=refuse"))
     assert result.returncode == 1 and "Traceback" not in result.stderr
     # The JPEG library says lines of its own, too.
     mine = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
