@@ -235,8 +235,13 @@ class ReinforceUpdater(keras.layers.Layer):
                 **{f"multiplier_{loss.name}": loss.multiplier.value.read_value() for loss in self.multipliers}}
 
 
-def observer(supernet: Supernet, paths: str = "two") -> Observe:
+def observer(supernet: Supernet, paths: str = "two", class_weights: np.ndarray | None = None) -> Observe:
     """Compiles the gate gradients of a step: of two ops of each choice, or of all.
+
+    Args:
+        supernet: whose ops run.
+        paths: `two` or `all`.
+        class_weights: of the cross-entropy.
 
     Returns:
         A function (images, labels, involved ops int32 [choices, k], active ops int32 [choices]) -> (float32 [choices,
@@ -244,9 +249,9 @@ def observer(supernet: Supernet, paths: str = "two") -> Observe:
     """
     def observe(images, labels, involved, active):
         if paths == "all":
-            return all_gate_gradients(supernet, images, labels, active)
+            return all_gate_gradients(supernet, images, labels, active, class_weights)
         others = [[pair[1]] for pair in tf.unstack(involved)]
-        rows, *rest = gate_gradients(supernet, images, labels, active, others)
+        rows, *rest = gate_gradients(supernet, images, labels, active, others, class_weights)
         return tf.stack(rows), *rest
 
     return replicas.on_all(supernet.distribute_strategy, observe)
@@ -262,7 +267,8 @@ def evaluator(supernet: Supernet) -> Evaluate:
 
 
 def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,
-                   others: list[list[tf.Tensor | int]]) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
+                   others: list[list[tf.Tensor | int]], class_weights: np.ndarray | None = None
+                   ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
     """Derivatives of the cross-entropy by the gates of some ops while one path runs (paper equation 3).
 
     Args:
@@ -271,6 +277,7 @@ def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, act
         labels: int32 [batch].
         active: int32 [choices], the path.
         others: for each choice the further ops to observe.
+        class_weights: of the cross-entropy.
 
     Returns:
         For each choice float32 [1 + others], the active op's first; whether they are finite, as they always are but
@@ -280,31 +287,44 @@ def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, act
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(rows)
         logits = supernet.run_gated(images, active, others, rows)
-        ce = cross_entropy(labels, logits)
+        ce = cross_entropy(labels, logits, class_weights=class_weights)
         scaled = supernet.loss_scale.scaled(ce)
     *rows, ce, accuracy = replicas.mean([*tape.gradient(scaled, rows), ce, accuracy_of(labels, logits)])
     rows, finite = supernet.loss_scale.unscaled(rows)
     return rows, finite, ce, accuracy
 
 
-def all_gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor,
-                       active: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+def all_gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,
+                       class_weights: np.ndarray | None = None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """As `gate_gradients`, of every op: float32 [choices, ops], 0 for ops that a choice lacks."""
     others = [list(range(count)) for count in supernet.mask.sum(1)]
-    rows, *rest = gate_gradients(supernet, images, labels, active, others)
+    rows, *rest = gate_gradients(supernet, images, labels, active, others, class_weights)
     # The active op is also one of all: its own gate stands first and is not needed twice.
     rows = [tf.pad(row[1:], [[0, supernet.mask.shape[1] + 1 - row.shape[0]]]) for row in rows]
     return tf.stack(rows), *rest
 
 
-def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
-    """Mean cross-entropy: labels int32 [batch], logits [batch, classes] -> scalar float32."""
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0,
+                  class_weights: np.ndarray | None = None) -> tf.Tensor:
+    """Mean cross-entropy.
+
+    Args:
+        labels: int32 [batch].
+        logits: [batch, classes].
+        label_smoothing: share of the probability that is spread over all classes.
+        class_weights: float32 [classes], what an image counts for by its label; None: 1.
+
+    Returns:
+        Scalar float32.
+    """
     logits = tf.cast(logits, tf.float32)
-    if not label_smoothing:
-        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-    classes = logits.shape[-1]
-    goal = tf.one_hot(labels, classes) * (1.0 - label_smoothing) + label_smoothing / classes
-    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(goal, logits))
+    if label_smoothing:
+        classes = logits.shape[-1]
+        goal = tf.one_hot(labels, classes) * (1.0 - label_smoothing) + label_smoothing / classes
+        losses = tf.nn.softmax_cross_entropy_with_logits(goal, logits)
+    else:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    return tf.reduce_mean(losses if class_weights is None else losses * tf.gather(class_weights, labels))
 
 
 def accuracy_of(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

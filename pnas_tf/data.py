@@ -34,6 +34,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
+CLASS_WEIGHTS = ("none", "balanced")
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 FILE_IMAGE_SIZE = 224  # unless asked for another
 MAX_IMAGE_SIZE = 8192
@@ -68,6 +69,22 @@ class Data:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+
+def class_weights(train: Part, kind: str) -> np.ndarray | None:
+    """What an image of each class counts for in a loss.
+
+    Args:
+        train: training images.
+        kind: of `CLASS_WEIGHTS`; `balanced`: every class counts alike in all, and the mean image 1.
+
+    Returns:
+        float32 [classes], or None where all images count 1.
+    """
+    if kind == "none":
+        return None
+    counts = train.class_counts()
+    return (train.size / len(counts) / np.maximum(counts, 1)).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,15 +28,16 @@ class PathScorer:
     (`recalibrate` is the equal of this for a network of its own).
     """
 
-    def __init__(self, supernet: Supernet, batches: Iterable[Batch]):
+    def __init__(self, supernet: Supernet, batches: Iterable[Batch], class_weights: np.ndarray | None = None):
         """Keeps the images.
 
         Args:
             supernet: whose paths.
             batches: of (images, labels), held out; read once.
+            class_weights: float32 [classes], of the loss.
         """
         self._batches = list(batches)
-        self._score = tf.function(lambda images, labels, path: _score(labels, supernet(images, path)),
+        self._score = tf.function(lambda images, labels, path: _score(labels, supernet(images, path), class_weights),
                                   autograph=False, reduce_retracing=True)
 
     def score(self, path: np.ndarray) -> Score:
@@ -77,8 +78,8 @@ def recalibrate(model: keras.Model, batches: Iterable[Batch]) -> None:
         variable.assign(total / count)
 
 
-def _score(labels, logits):
-    return tf.stack([cross_entropy(labels, logits), accuracy_of(labels, logits)])
+def _score(labels, logits, class_weights=None):
+    return tf.stack([cross_entropy(labels, logits, class_weights=class_weights), accuracy_of(labels, logits)])
 
 
 def _mean(scores):

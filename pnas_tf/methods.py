@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from pnas_tf import arch_updaters, cost, schedule
 from pnas_tf.limits import Goal
 from pnas_tf.schedule import Schedule
@@ -38,7 +40,8 @@ class Method:
     alpha_lr: float = 0.0
 
 
-def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedule) -> Iterator[Updater]:
+def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedule,
+             class_weights: np.ndarray | None = None) -> Iterator[Updater]:
     """One for each goal; what is compiled of the supernet's passes they share.
 
     Args:
@@ -46,10 +49,11 @@ def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedul
         net: with an alpha for each goal.
         goals: what is searched for.
         plan: says how many steps each has.
+        class_weights: float32 [classes], of the cross-entropy of gradients; a reward is plain accuracy.
     """
     arch_steps = max(1, plan.arch_steps // len(goals))
     shared = arch_updaters.evaluator(net) if method.arch_update == "reinforce" \
-        else arch_updaters.observer(net, method.paths)
+        else arch_updaters.observer(net, method.paths, class_weights)
     for goal, alpha in zip(goals, net.alphas, strict=True):
         limits = [(limit.cost, cost.Lagrangian(limit.bound, arch_steps, one_sided=True, name=limit.name))
                   for limit in goal.limits]

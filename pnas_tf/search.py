@@ -34,7 +34,8 @@ VALIDATION_BATCHES = 10
 def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: schedule.Schedule, run_dir: str,
         method: Any = None, batch_size: int = 256, label_smoothing: float = 0.1, weight_decay: float = 4e-5,
         recompute: bool = False, precision: str = "float32", devices: Any = None, bn_recalibration_batches: int = 20,
-        seed: int = 0, checkpoint_minutes: float = 10.0, stop: stopping.Stop | None = None) -> list[arch_lib.Arch]:
+        class_weights: str = "none", seed: int = 0, checkpoint_minutes: float = 10.0,
+        stop: stopping.Stop | None = None) -> list[arch_lib.Arch]:
     """Searches, and leaves the results in the run folder.
 
     Args:
@@ -53,6 +54,7 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
         devices: from `replicas.strategy`; None for one device.
         bn_recalibration_batches: training batches that set the found network's batch norm statistics; 0 to leave
             those of the search.
+        class_weights: of `data.CLASS_WEIGHTS`, for all losses.
         seed: of everything random.
         checkpoint_minutes: between checkpoints, at most; 0: at the end of epochs alone.
         stop: what signals ask for, if somebody listens to them.
@@ -69,15 +71,16 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
 
     supernet.set_graph_optimiser(False)
     devices, method = devices or replicas.strategy("none"), method or methods.Method()
+    weights = data_lib.class_weights(data.train, class_weights)
     with devices.scope():
         net = supernet.Supernet(search_space, seed, recompute, precision, len(goals))
-        updaters = list(methods.updaters(method, net, goals, plan))
+        updaters = list(methods.updaters(method, net, goals, plan, weights))
         optimizer = searcher.alpha_optimizer(methods.alpha_lr(method, net, plan, len(goals)))
     print(f"{search_space.name}: {len(search_space.choices)} choices, {_about(search_space.size)} archs, "
           f"{net.count_weights():,} weights. {data.train.size:,} training and {data.held_out.size:,} held-out images, "
           f"{plan.steps:,} weight steps, {plan.warmup_steps:,} of them warm-up{_on(devices)}.")
     model = searcher.Searcher(net, updaters, plan, seed=seed, label_smoothing=label_smoothing,
-                              weight_decay=weight_decay)
+                              weight_decay=weight_decay, class_weights=weights)
     model.compile(optimizer)
     epoch_seconds = checkpoints.restore(model, run_dir)
     done = int(model.step.value.numpy())
@@ -89,7 +92,7 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
     results = [callbacks.Result(goal, run_dir if len(goals) == 1 else run_folder.part(run_dir, goal.name))
                for goal in goals]
     with data_lib.naming_broken_images():
-        scorer = evaluate.PathScorer(net, data.held_out.batches(batch_size).take(VALIDATION_BATCHES))
+        scorer = evaluate.PathScorer(net, data.held_out.batches(batch_size).take(VALIDATION_BATCHES), weights)
         watch, stop = [non_finite.StopOnNonFinite()], stop or stopping.Stop()
         if done < plan.steps and replicas.is_chief(devices):
             watch.append(callbacks.SearchLog(run_dir, results, scorer, checkpoint_minutes=checkpoint_minutes,
@@ -223,6 +226,8 @@ def _define_flags() -> None:
     flags.DEFINE_float("alpha_lr", 0.0, "Learning rate of alpha; 0: scaled to the number of steps.", 0)
     flags.DEFINE_float("label_smoothing", 0.1, "Of the weight steps.", 0, 1)
     flags.DEFINE_float("weight_decay", 4e-5, "Of the weights.", 0)
+    flags.DEFINE_enum("class_weights", "none", ["none", "balanced"],
+                      "What an image counts for in the loss: 1, or the less the more its class has.")
     flags.DEFINE_enum("memory", "keep", ["keep", "recompute"],
                       "What gradients need: kept, or computed again (less memory, more time).")
     flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16", "mixed_float16"],
@@ -325,7 +330,7 @@ def _search(search_space, wanted, devices):
                                              for field in dataclasses.fields(methods.Method)}),
                         batch_size=batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
                         recompute=f.memory == "recompute", precision=f.precision, devices=devices,
-                        bn_recalibration_batches=f.bn_recalibration_batches, seed=f.seed,
+                        bn_recalibration_batches=f.bn_recalibration_batches, class_weights=f.class_weights, seed=f.seed,
                         checkpoint_minutes=f.checkpoint_minutes, stop=stop)
         except KeyboardInterrupt:
             print(f"\nStopped. The same command goes on from the last checkpoint in {f.run_dir}.", flush=True)

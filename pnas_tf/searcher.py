@@ -34,7 +34,8 @@ class Searcher(keras.Model):
 
     def __init__(self, supernet: Supernet, updaters: keras.layers.Layer | Sequence[keras.layers.Layer],
                  schedule: Schedule, *, seed: int = 0,
-                 label_smoothing: float = 0.1, momentum: float = 0.9, weight_decay: float = 4e-5):
+                 label_smoothing: float = 0.1, momentum: float = 0.9, weight_decay: float = 4e-5,
+                 class_weights: np.ndarray | None = None):
         """Binds the parts.
 
         Args:
@@ -45,12 +46,13 @@ class Searcher(keras.Model):
             label_smoothing: in weight steps.
             momentum: of SGD with Nesterov momentum.
             weight_decay: of SGD, on every weight of the sampled ops.
+            class_weights: float32 [classes], of the loss of weight steps.
         """
         super().__init__(name="searcher")
         self.supernet, self.schedule = supernet, schedule
         self.updaters = list(updaters) if isinstance(updaters, Sequence) else [updaters]
         self._seed, self._label_smoothing = seed, label_smoothing
-        self._momentum, self._weight_decay = momentum, weight_decay
+        self._momentum, self._weight_decay, self._class_weights = momentum, weight_decay, class_weights
         self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
         self._weight_step_of_all = replicas.on_all(supernet.distribute_strategy, self._weight_step)
         self.sums: dict[str, tuple[tf.Tensor, int]] = {}
@@ -145,7 +147,7 @@ class Searcher(keras.Model):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(probes)
             logits = net.run_path(images, path, probes)
-            loss = cross_entropy(labels, logits, self._label_smoothing)
+            loss = cross_entropy(labels, logits, self._label_smoothing, self._class_weights)
             scaled = net.loss_scale.scaled(loss)
         *gradients, loss, accuracy = replicas.mean([*tape.gradient(scaled, probes), loss, accuracy_of(labels, logits)])
         net.loss_scale.descend(gradients, lambda gradients: net.update(path, gradients, learning_rate, self._momentum,

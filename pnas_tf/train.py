@@ -28,7 +28,7 @@ DROPOUT = {"proxyless_gpu": 0.3, "proxyless_cpu": 0.2, "proxyless_mobile": 0.1, 
 
 def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batch_size: int, lr: float,
         momentum: float, weight_decay: float, label_smoothing: float, dropout: float, colour_jitter: str, seed: int,
-        max_steps: int = 0, record: dict[str, Any] | None = None) -> dict:
+        class_weights: str = "none", max_steps: int = 0, record: dict[str, Any] | None = None) -> dict:
     """Trains, and writes model.keras and train.json.
 
     Args:
@@ -45,6 +45,7 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
         dropout: before the classifier.
         colour_jitter: how far colours of images in files change, a name of `augment.JITTERS`.
         seed: of weights and data order.
+        class_weights: of `data.CLASS_WEIGHTS`.
         max_steps: for a trial, at most so many in all; 0 for no limit.
         record: further entries of train.json, such as the command.
 
@@ -63,15 +64,17 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
     if max_steps:
         steps = min(steps, max_steps)
         epochs = min(epochs, max_steps // steps)
-    model.compile(optimizer=sgd(lr, steps * epochs, momentum, weight_decay), loss=smoothed_loss(label_smoothing),
-                  metrics=["accuracy"], jit_compile=False)
+    loss = smoothed_loss(label_smoothing, data_lib.class_weights(data.train, class_weights))
+    model.compile(optimizer=sgd(lr, steps * epochs, momentum, weight_decay), loss=loss, metrics=["accuracy"],
+                  jit_compile=False)
     facts = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
     print(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
           f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
     state = TrainingState(run_dir, {
         "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "init": init, "epochs": epochs,
         "steps": steps, "batch_size": batch_size, "lr": lr, "momentum": momentum, "weight_decay": weight_decay,
-        "label_smoothing": label_smoothing, "dropout": dropout, "colour_jitter": colour_jitter, "seed": seed})
+        "label_smoothing": label_smoothing, "dropout": dropout, "colour_jitter": colour_jitter,
+        "class_weights": class_weights, "seed": seed})
     first = state.epochs_done
     if first:
         print(f"Going on after epoch {first} of {epochs}.")
@@ -113,14 +116,14 @@ def sgd(lr: float, steps: int, momentum: float, weight_decay: float):
     return optimizer
 
 
-def smoothed_loss(label_smoothing: float):
-    """Cross-entropy of logits with int labels and label smoothing, as a Keras loss function."""
+def smoothed_loss(label_smoothing: float, class_weights=None):
+    """Cross-entropy of logits with int labels, label smoothing and weights of classes, as a Keras loss function."""
     import tensorflow as tf
 
     from pnas_tf.arch_updaters import cross_entropy
 
     def loss(labels, logits):
-        return cross_entropy(tf.cast(labels, tf.int32), logits, label_smoothing)
+        return cross_entropy(tf.cast(labels, tf.int32), logits, label_smoothing, class_weights)
 
     return loss
 
@@ -154,6 +157,8 @@ def _define_flags() -> None:
     flags.DEFINE_float("momentum", 0.9, "Of SGD with Nesterov momentum.", 0, 0.999)
     flags.DEFINE_float("weight_decay", 4e-5, "Of convolution and dense weights.", 0)
     flags.DEFINE_float("label_smoothing", 0.1, "Of the training loss.", 0, 1)
+    flags.DEFINE_enum("class_weights", "none", ["none", "balanced"],
+                      "What an image counts for in the loss: 1, or the less the more its class has.")
     flags.DEFINE_float("dropout", None, "Before the classifier; default: the authors' for a network of theirs ("
                        + ", ".join(f"{name} {rate}" for name, rate in DROPOUT.items()) + "), 0 for others.", 0, 0.9)
     flags.DEFINE_enum("colour_jitter", "normal", ["none", "normal", "strong"], "How far colours change at random, for "
@@ -190,7 +195,7 @@ def _train(f, arch, data, wanted):
                batch_size=min(f.batch_size, data.train.size), lr=f.lr, momentum=f.momentum,
                weight_decay=f.weight_decay, label_smoothing=f.label_smoothing,
                dropout=DROPOUT.get(arch.space.name, 0.0) if f.dropout is None else f.dropout,
-               colour_jitter=f.colour_jitter, seed=f.seed, max_steps=f.max_steps,
+               colour_jitter=f.colour_jitter, class_weights=f.class_weights, seed=f.seed, max_steps=f.max_steps,
                record={"data": {"dataset": wanted.pop("spec"), **wanted},
                        "command": shlex.join(["python", "-m", "pnas_tf.train", *sys.argv[1:]])})
 

@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from pnas_tf import augment, data
+from pnas_tf import arch_updaters, augment, data
 from pnas_tf.datasets import labelled
 from pnas_tf.errors import InputError
 
@@ -338,6 +338,27 @@ def test_broken_files_are_left_out_and_named_or_refused(toy_folder, capsys):
         with open(f"{red}/{name}", "wb") as file:
             file.write(b"gone")
     assert "no image that can be decoded is left in the train part of class 'red'" in error_of(f"folder:{toy_folder}")
+
+
+def test_balanced_class_weights(tmp_path):
+    for folder, count in (("few", 4), ("many", 12)):
+        for number in range(count):
+            write_image(str(tmp_path / folder / f"{number}.png"), (number, 0, 0))
+    train = data.load(f"folder:{tmp_path}", image_size=8, held_out_size=3).train
+    counts = train.class_counts()
+    assert counts.sum() == train.size and counts[1] > 2 * counts[0] > 0
+    weights = data.class_weights(train, "balanced")
+    assert weights.dtype == np.float32 and data.class_weights(train, "none") is None
+    np.testing.assert_allclose(weights * counts, [train.size / 2, train.size / 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_an_image_of_weight_two_counts_as_two_images(label_smoothing):
+    logits = np.random.RandomState(0).normal(size=(3, 4)).astype(np.float32)
+    twice = arch_updaters.cross_entropy(tf.constant([2, 2, 0]), logits[[0, 0, 1]], label_smoothing)
+    weighted = arch_updaters.cross_entropy(tf.constant([2, 0]), logits[:2], label_smoothing,
+                                           np.array([1, 9, 2, 9], np.float32))
+    np.testing.assert_allclose(3 * twice, 2 * weighted, rtol=1e-6)
 
 
 def test_folder_with_train_and_val(tmp_path):

@@ -191,7 +191,7 @@ def test_run_flags_run_again(finished, tmp_path):
 
 
 @pytest.mark.parametrize("method", [
-    ["--arch_update=reinforce"], ["--expected_latency=pair", "--latency_loss=add_linear"],
+    ["--arch_update=reinforce"], ["--class_weights=balanced", "--expected_latency=pair", "--latency_loss=add_linear"],
     *(pytest.param(flags, marks=pytest.mark.slow) for flags in (
         ["--paths=all", "--latency_loss=add_linear"], ["--latency_loss=none", "--active_draw=softmax"],
         ["--precision=mixed_bfloat16", "--bn_recalibration_batches=0"]))])

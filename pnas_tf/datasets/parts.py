@@ -34,6 +34,10 @@ class Part(abc.ABC):
         """Number of images."""
         return self._members.shape[0]
 
+    def class_counts(self) -> np.ndarray:
+        """Images of each class: int64 [classes], up to the largest label."""
+        return np.bincount(np.asarray(self._labels)[np.asarray(self._members)])
+
     def steps_per_epoch(self, batch_size: int) -> int:
         """Full batches in one pass over the images; at least 1."""
         return max(1, self.size // batch_size)
