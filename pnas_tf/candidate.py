@@ -13,7 +13,7 @@ TensorFlow splits rows of 64 bytes without copying them, so each weight starts a
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -143,6 +143,29 @@ class Candidate(keras.layers.Layer):
             if own:
                 found[step.name] = own
         return found
+
+    def set_layer_weights(self, given: Mapping[str, Sequence[np.ndarray]]) -> bool:
+        """The inverse of `layer_weights`: takes weights and statistics by layer name.
+
+        Args:
+            given: of each layer, weights in the order of `layer.get_weights`; other layers may be among them.
+
+        Returns:
+            Whether all layers were there, with weights of these shapes; if not, nothing changes.
+        """
+        weights, stats = [], []
+        for step in self._steps:
+            own = [np.asarray(value) for value in given.get(step.name, ())]
+            shapes = [*step.weight_shapes, *step.stat_shapes]
+            if [value.shape for value in own] != [tuple(shape) for shape in shapes]:
+                return False
+            weights += own[:len(step.weight_shapes)]
+            stats += own[len(step.weight_shapes):]
+        if self.kernel is not None:
+            self.kernel.assign(self._layout.pack(weights))
+        if self.stats is not None:
+            self.stats.assign(np.concatenate([value.ravel() for value in stats]))
+        return bool(weights)
 
     def _stat_rates(self) -> float | np.ndarray:
         rates = np.concatenate([np.full(_sizes(step.stat_shapes), step.stat_rate, np.float32)

@@ -86,6 +86,21 @@ def restore(searcher: Searcher, run_dir: str) -> float:
     return 0.0
 
 
+def read_weights(run_dir: str) -> dict[str, np.ndarray]:
+    """The variables of the newest checkpoint that is whole, by layer and name: `b01_mb_k3_e6/kernel`.
+
+    Raises:
+        InputError: if the folder has none that can be read.
+    """
+    for file_path in reversed([one for one in _files(run_dir) if not one.endswith(HDF5_ENDING)]):
+        try:
+            with np.load(file_path, allow_pickle=False) as archive:
+                return {name.partition(" ")[2]: archive[name] for name in archive.files if name != PROGRESS}
+        except UNREADABLE:
+            continue
+    raise InputError(f"{run_dir}: no checkpoint of a search that can be read.")
+
+
 def _load(searcher: Searcher, file_path: str) -> float:
     if file_path.endswith(HDF5_ENDING):
         searcher.load_weights(file_path)

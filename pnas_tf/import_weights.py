@@ -5,7 +5,7 @@
 Writes model.keras and arch.json, which train on and export like any other:
 
     python -m export.tflite --run_dir=runs/pretrained --dataset=folder:imagenet
-    python -m pnas_tf.train --arch=runs/pretrained/arch.json --init=runs/pretrained/model.keras --epochs=20 --lr=0.01 \
+    python -m pnas_tf.train --arch=runs/pretrained/arch.json --init_weights=runs/pretrained --epochs=20 --lr=0.01 \
         --dataset=folder:photos --run_dir=runs/photos
 
 The source is a numpy archive, since a .pth is a pickle, which may run code and is never loaded here. Where PyTorch is:
@@ -182,7 +182,7 @@ def _main() -> None:
     run_folder.save_model(model, model_path)
     print(f"{arch.draw()}\nModel: {model_path}\n"
           f"Next:  python -m export.tflite --run_dir={f.run_dir} --dataset=folder:IMAGENET\n"
-          f"or:    python -m pnas_tf.train --arch={arch_path} --init={model_path} --dataset=folder:PHOTOS "
+          f"or:    python -m pnas_tf.train --arch={arch_path} --init_weights={model_path} --dataset=folder:PHOTOS "
           "--run_dir=DIR")
 
 

@@ -1,4 +1,4 @@
-"""Where the training of a derived network starts: anew, from the supernet, or from a trained network."""
+"""Where the training of a network and of a supernet starts: anew, or from weights that were trained elsewhere."""
 
 import os
 from typing import Any
@@ -15,10 +15,11 @@ def check(init: str) -> None:
     """Raises InputError if it is neither a known word nor a .keras file that is there."""
     if init in (SCRATCH, INHERITED):
         return
-    if not init.endswith(ENDING):
-        raise InputError(f"--init must be {SCRATCH}, {INHERITED} or a {ENDING} file, got {init[:100]!r}.")
-    if not os.path.isfile(init):
-        raise InputError(f"--init={init}: no such file. Train a network, or import one: "
+    if not init.endswith(ENDING) and not os.path.isdir(init):
+        raise InputError(f"--init_weights must be {SCRATCH}, {INHERITED}, a {ENDING} file or the folder of a training, "
+                         f"got {init[:100]!r}.")
+    if not os.path.isfile(_model_file(init)):
+        raise InputError(f"{_model_file(init)[:300]}: no such file. Train a network, or import one: "
                          "python -m pnas_tf.import_weights.")
 
 
@@ -28,7 +29,7 @@ def build(arch: Arch, init: str, run_dir: str, *, dropout: float = 0.0) -> Any:
     Args:
         arch: fits the data it will see.
         init: `scratch`; `inherited`, the supernet's weights that a search left in the folder; or a .keras file of the
-            same arch, whose classifier starts anew where the classes are others in number.
+            same arch, or the folder that has it: its classifier starts anew where the classes are others in number.
         run_dir: folder of the search.
         dropout: rate before the classifier.
 
@@ -45,6 +46,7 @@ def build(arch: Arch, init: str, run_dir: str, *, dropout: float = 0.0) -> Any:
         if init == INHERITED:
             _inherit(model, run_folder.path(run_dir, "inherited.weights.h5"))
         return model
+    init = _model_file(init)
     source = _load(init)
     layers = torch_padding.Layers(fast_layers) if torch_padding.is_used(source) else fast_layers
     model = network.build_network(arch, dropout=dropout, layers=layers)
@@ -52,13 +54,58 @@ def build(arch: Arch, init: str, run_dir: str, *, dropout: float = 0.0) -> Any:
     return model
 
 
+def into_supernet(net: Any, source: str) -> None:
+    """Gives a supernet the weights and statistics that its ops have elsewhere; says how many did.
+
+    Args:
+        net: a `Supernet`. Ops that the source lacks, or has in another shape (the classifier of other classes), keep
+            what they start with.
+        source: the folder of a search, whose newest checkpoint counts; or a .keras file of a derived or an imported
+            network.
+
+    Raises:
+        InputError: if the source is missing or damaged, or has not a single op in common.
+    """
+    from pnas_tf import checkpoints
+
+    candidates = [one for mixed_op in net.mixed_ops for one in mixed_op.candidates if one is not None]
+    if os.path.isdir(source):
+        values = checkpoints.read_weights(source)
+        given = [_assign_flat(candidate, values) for candidate in candidates]
+    elif source.endswith(ENDING) and os.path.isfile(source):
+        layers = {layer.name: layer.get_weights() for layer in getattr(_load(source), "layers", ()) if layer.weights}
+        given = [candidate.set_layer_weights(layers) for candidate in candidates]
+    else:
+        raise InputError(f"--init_weights={source[:200]}: neither the folder of a search nor a {ENDING} file.")
+    if not any(given):
+        raise InputError(f"{source}: has no op of {net.space.name} with weights of the same shape. Search without "
+                         "--init_weights, or name a run of this space.")
+    print(f"Weights of {sum(given):,} of {len(given):,} ops come from {source}; the others start anew.")
+
+
+def _assign_flat(candidate, values):
+    """From the flat variables of a checkpoint, by name; whether they were there, in this shape."""
+    wanted = {f"{candidate.prefix}/{name}": variable
+              for name, variable in (("kernel", candidate.kernel), ("stats", candidate.stats)) if variable is not None}
+    fits = all(name in values and values[name].shape == tuple(variable.shape) for name, variable in wanted.items())
+    if fits:
+        for name, variable in wanted.items():
+            variable.assign(values[name])
+    return fits and bool(wanted)
+
+
+def _model_file(init):
+    return run_folder.path(init, "model.keras") if os.path.isdir(init) else init
+
+
 def _inherit(model, path):
     if not os.path.exists(path):
-        raise InputError(f"{path} is missing: --init=inherited needs the folder of a finished search.")
+        raise InputError(f"{path} is missing: --init_weights=inherited needs the folder of a finished search.")
     try:
         model.load_weights(path)
     except (ValueError, OSError, KeyError):
-        raise InputError(f"{path} does not fit this arch (was arch.json edited?). Use --init=scratch.") from None
+        raise InputError(f"{path} does not fit this arch (was arch.json edited?). Use "
+                         "--init_weights=scratch.") from None
 
 
 def _load(path):

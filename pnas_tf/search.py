@@ -34,7 +34,7 @@ VALIDATION_BATCHES = 10
 def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: schedule.Schedule, run_dir: str,
         method: Any = None, batch_size: int = 256, label_smoothing: float = 0.1, weight_decay: float = 4e-5,
         recompute: bool = False, precision: str = "float32", devices: Any = None, bn_recalibration_batches: int = 20,
-        class_weights: str = "none", seed: int = 0, checkpoint_minutes: float = 10.0,
+        class_weights: str = "none", init_weights: str = "", seed: int = 0, checkpoint_minutes: float = 10.0,
         stop: stopping.Stop | None = None) -> list[arch_lib.Arch]:
     """Searches, and leaves the results in the run folder.
 
@@ -55,6 +55,7 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
         bn_recalibration_batches: training batches that set the found network's batch norm statistics; 0 to leave
             those of the search.
         class_weights: of `data.CLASS_WEIGHTS`, for all losses.
+        init_weights: where weights come from at the start, see `initial_weights.into_supernet`; empty: anew.
         seed: of everything random.
         checkpoint_minutes: between checkpoints, at most; 0: at the end of epochs alone.
         stop: what signals ask for, if somebody listens to them.
@@ -66,7 +67,17 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
         InputError: if a file cannot be written, no checkpoint be read, or a loss or an alpha is no finite number.
         KeyboardInterrupt: if the search was stopped; saved, if `stop` asked for it.
     """
-    from pnas_tf import callbacks, checkpoints, evaluate, methods, non_finite, replicas, searcher, supernet
+    from pnas_tf import (
+        callbacks,
+        checkpoints,
+        evaluate,
+        initial_weights,
+        methods,
+        non_finite,
+        replicas,
+        searcher,
+        supernet,
+    )
     from pnas_tf import data as data_lib
 
     supernet.set_graph_optimiser(False)
@@ -84,6 +95,8 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
     model.compile(optimizer)
     epoch_seconds = checkpoints.restore(model, run_dir)
     done = int(model.step.value.numpy())
+    if init_weights and not done:
+        initial_weights.into_supernet(net, init_weights)
     replicas.check_agree(devices, done, f"steps done in {run_dir}")
     if done:
         epoch, steps = divmod(done, plan.steps_per_epoch)
@@ -217,6 +230,8 @@ def _define_flags() -> None:
                       "Told to the loss: the network's expectation, or that over the sampled pairs alone.")
     flags.DEFINE_enum("reward", "abs", ["paper", "mnas", "abs"], "What reinforce raises.")
     flags.DEFINE_integer("reinforce_samples", 10, "Networks sampled for an update of reinforce.", 1)
+    flags.DEFINE_string("init_weights", "", "Weights to start from: the folder of an earlier search, or a .keras file "
+                        "of a trained or imported network; ops that it lacks start anew.")
     flags.DEFINE_integer("batch_size", 256, "Images a step.", 1)
     flags.DEFINE_integer("warmup_epochs", 40, "Epochs before alpha starts to learn.", 0)
     flags.DEFINE_integer("search_epochs", 120, "Epochs with architecture steps.", 1)
@@ -330,7 +345,8 @@ def _search(search_space, wanted, devices):
                                              for field in dataclasses.fields(methods.Method)}),
                         batch_size=batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
                         recompute=f.memory == "recompute", precision=f.precision, devices=devices,
-                        bn_recalibration_batches=f.bn_recalibration_batches, class_weights=f.class_weights, seed=f.seed,
+                        bn_recalibration_batches=f.bn_recalibration_batches, class_weights=f.class_weights,
+                        init_weights=f.init_weights, seed=f.seed,
                         checkpoint_minutes=f.checkpoint_minutes, stop=stop)
         except KeyboardInterrupt:
             print(f"\nStopped. The same command goes on from the last checkpoint in {f.run_dir}.", flush=True)

@@ -3,7 +3,7 @@
     python -m pnas_tf.train --run_dir=runs/quickstart
     python -m pnas_tf.train --arch=proxyless_mobile --dataset=folder:photos --run_dir=runs/photos
     python -m pnas_tf.train --flagfile=train.flags --run_dir=runs/mobile        # the paper's recipe
-    python -m pnas_tf.train --arch=proxyless_mobile --init=runs/pretrained/model.keras --epochs=20 --lr=0.01 \
+    python -m pnas_tf.train --arch=proxyless_mobile --init_weights=runs/pretrained/model.keras --epochs=20 --lr=0.01 \
         --dataset=folder:photos --run_dir=runs/photos                           # fine-tuning
 
 Writes model.keras (stock Keras layers: it loads without this package) and train.json into --run_dir. The same command
@@ -149,8 +149,9 @@ def _define_flags() -> None:
     flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the arch.", 0, 8192)
     flags.DEFINE_enum("broken_images", "skip", ["skip", "refuse"],
                       "Image files that cannot be decoded: left out and counted, or an error.")
-    flags.DEFINE_string("init", initial_weights.SCRATCH, "Start from: scratch; inherited, the supernet's weights in "
-                        "--run_dir; or a .keras file of the same arch, whose classifier is replaced for other classes.")
+    flags.DEFINE_string("init_weights", initial_weights.SCRATCH, "Start from: scratch; inherited, the supernet's "
+                        "weights in --run_dir; or a .keras file of the same arch, or the folder that has it: its "
+                        "classifier is replaced for other classes.")
     flags.DEFINE_integer("epochs", 300, "Passes over the training images.", 1)
     flags.DEFINE_integer("batch_size", 256, "Images a step.", 1)
     flags.DEFINE_float("lr", 0.05, "Learning rate at the start; falls to 0 as a cosine.", 0)
@@ -171,7 +172,7 @@ def _main() -> None:
     f = flags.FLAGS
     if not f.run_dir:
         raise InputError("Name the folder of a search, or one for the results: --run_dir=DIR.")
-    initial_weights.check(f.init)
+    initial_weights.check(f.init_weights)
     arch = arch_lib.load(f.arch or run_folder.path(f.run_dir, "arch.json"))
     wanted = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed)
     run_flags.load_tensorflow()
@@ -191,7 +192,7 @@ def _main() -> None:
 
 
 def _train(f, arch, data, wanted):
-    return run(arch=arch, data=data, run_dir=f.run_dir, init=f.init, epochs=f.epochs,
+    return run(arch=arch, data=data, run_dir=f.run_dir, init=f.init_weights, epochs=f.epochs,
                batch_size=min(f.batch_size, data.train.size), lr=f.lr, momentum=f.momentum,
                weight_decay=f.weight_decay, label_smoothing=f.label_smoothing,
                dropout=DROPOUT.get(arch.space.name, 0.0) if f.dropout is None else f.dropout,

@@ -187,7 +187,7 @@ def test_imported_network_exports(imported, small_npz, tmp_path):
 
 def test_imported_network_trains_on_with_the_same_padding(imported, small_npz, tmp_path):
     folder, *_ = imported
-    result = run("pnas_tf.train", f"--arch={folder}/arch.json", f"--init={folder}/model.keras", "--epochs=8",
+    result = run("pnas_tf.train", f"--arch={folder}/arch.json", f"--init_weights={folder}/model.keras", "--epochs=8",
                  f"--dataset=npz:{small_npz}", "--batch_size=32", "--lr=0.05", f"--run_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     before, after = (keras.models.load_model(place / "model.keras") for place in (folder, tmp_path))

@@ -183,6 +183,14 @@ def test_a_table_measured_anew_is_refused_in_a_used_folder(finished, files):
     assert "holds a run with other flags: milliseconds on" in result.stderr and "space" not in result.stderr
 
 
+def test_a_search_that_starts_from_another(finished, files, tmp_path):
+    result = run(command(files, tmp_path / "run", "--max_steps=4", f"--init_weights={finished[0]}"))
+    assert result.returncode == 0, result.stderr
+    assert f" ops come from {finished[0]}; the others start anew." in result.stdout
+    result = run(command(files, tmp_path / "other", "--max_steps=4", f"--init_weights={tmp_path}/none"))
+    assert result.returncode == 1 and "neither the folder of a search nor a .keras file" in result.stderr
+
+
 def test_run_flags_run_again(finished, tmp_path):
     result = run([sys.executable, "-m", "pnas_tf.search", f"--flagfile={finished[0]}/run.flags",
                   f"--run_dir={tmp_path}/again"])
@@ -204,7 +212,8 @@ def test_other_methods_search_too(files, tmp_path, method):
 @pytest.mark.parametrize("init", ["scratch", "inherited"])
 def test_train_writes_a_model_that_loads_anywhere(finished, tmp_path, init):
     run_dir, _ = finished
-    result = run(command(None, run_dir, "--epochs=1", "--batch_size=256", f"--init={init}", module="pnas_tf.train"))
+    result = run(command(None, run_dir, "--epochs=1", "--batch_size=256", f"--init_weights={init}",
+                         module="pnas_tf.train"))
     assert result.returncode == 0, result.stderr
     facts = json.loads((run_dir / "train.json").read_text())
     model = keras.models.load_model(run_dir / "model.keras")

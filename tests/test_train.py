@@ -269,11 +269,12 @@ def bad_cases(folder, small_npz):
     return {
         "another network's folder": ([f"--run_dir={folder}/run", "--arch=mobilenet_v2", f"--dataset=npz:{small_npz}"],
                                      "is of another network (small, 16 px, 4 classes). Use another --run_dir"),
-        "unknown start": ([f"--run_dir={folder}/new", "--init=imagenet", "--arch=mobilenet_v2"],
-                          "--init must be scratch, inherited or a .keras file, got 'imagenet'"),
-        "no such start": ([f"--run_dir={folder}/new", "--init=no.keras", "--arch=mobilenet_v2"], "no such file"),
+        "unknown start": ([f"--run_dir={folder}/new", "--init_weights=imagenet", "--arch=mobilenet_v2"],
+                          "must be scratch, inherited, a .keras file or the folder of a training, got 'imagenet'"),
+        "no such start": ([f"--run_dir={folder}/new", "--init_weights=no.keras", "--arch=mobilenet_v2"],
+                          "no.keras: no such file"),
         "no search": ([f"--run_dir={folder}/new", f"--arch={folder}/small.json", f"--dataset=npz:{small_npz}",
-                       "--init=inherited"], "needs the folder of a finished search"),
+                       "--init_weights=inherited"], "needs the folder of a finished search"),
         "unknown jitter": ([f"--run_dir={folder}/new", "--colour_jitter=wild"], "colour_jitter"),
     }
 
