@@ -179,7 +179,7 @@ def device(client, tmp_path, converted_once):
 
 
 SMALL_SIDE = 16
-SMALL_NAMES = ("top half", "bottom half", "middle columns", "outer columns")
+SMALL_NAMES = ("top half", "bottom half", "middle columns", "äußere Spalten 外列")
 
 
 @pytest.fixture(scope="session")

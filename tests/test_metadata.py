@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from export import convert, facts, interpreter, metadata, pixels, samples, tflite
 from pnas_tf.errors import InputError
 
-NAMES = ["top half", "bottom half", "middle columns", "outer columns"]
+NAMES = ["top half", "bottom half", "middle columns", "äußere Spalten 外列"]
 INFO = metadata.Info("net", "what it is", "0.1", "A. Person", "MIT", (16, 20, 3), "pixels", (1.0, 2.0, 3.0),
                      (4.0, 5.0, 8.0), "logits", NAMES)
 
