@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-from export import check, convert, interpreter, metadata, model_card, model_file, pixels, qat, samples
+from export import check, convert, interpreter, metadata, model_card, model_file, pixels, qat, samples, ships
 from export import facts as facts_lib
 from pnas_tf import __version__, run_flags, run_folder
 from pnas_tf import arch as arch_lib
@@ -227,7 +227,7 @@ def _main() -> None:
 def main() -> None:
     """Console script."""
     _define_flags()
-    run_flags.start(_main)
+    run_flags.start(_main, ships.check)
 
 
 if __name__ == "__main__":

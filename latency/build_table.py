@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from export import convert, interpreter
+from export import convert, interpreter, ships
 from latency import android, measure, space_flags
 from pnas_tf import arch as arch_lib
 from pnas_tf import latency_table, ops, run_flags
@@ -191,7 +191,7 @@ def _main() -> None:
 def main() -> None:
     """Console script."""
     _define_flags()
-    run_flags.start(_main)
+    run_flags.start(_main, ships.check)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ LEVELS = (
     {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost", "limits",
      "torch_padding"},
     {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "finalists", "callbacks",
-     "checkpoints", "methods", "non_finite", "initial_weights", "training_state"},
+     "checkpoints", "methods", "non_finite", "initial_weights", "training_state", "extensions"},
     {"run_flags", "search", "train", "net_config", "import_weights", "report"},
 )
 
@@ -74,14 +74,47 @@ def test_package_import_is_light():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_build_file_has_the_real_dependencies():
-    """One target for each module, whose deps are the modules of ours that it imports."""
-    text = (ROOT / "BUILD").read_text(encoding="utf-8")
-    targets = {}
-    for body in re.findall(r"py_(?:library|binary)\((.*?)\n\)", text, flags=re.S):
-        name = re.search(r'name = "([^"]+)"', body)[1]
+def targets_of(build_file):
+    """Deps by name of target; those of conftest.py stand beside those of ours."""
+    found = {}
+    for body in re.findall(r"py_(?:library|binary|test)\((.*?)\n\)", build_file.read_text(encoding="utf-8"), flags=re.S):
         deps = re.search(r"deps = \[(.*?)\]", body, flags=re.S)
-        targets[name] = set(re.findall(r'":([^"]+)"', deps[1])) if deps else set()
-    expected = {name.replace(".", "_"): {other.replace(".", "_") for other in own_imports(path) - {name}}
-                for name, path in sources().items() if not name.endswith("__init__")}
+        found[re.search(r'name = "([^"]+)"', body)[1]] = set(re.findall(r'":?(?://)?:([^"]+)"', deps[1])) if deps else set()
+    return found
+
+
+def in_build(path, name=""):
+    """Targets that a file needs: what it imports or runs by name, and the packages that Python imports before that."""
+    known = {**sources(), **{f"{folder}.{file.stem}": file for folder in ("benchmarks", "scripts")
+                             for file in (ROOT / folder).glob("*.py")}}
+    known = {one.removesuffix(".__init__"): file for one, file in known.items()}
+    named = {node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             if isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value}
+    found = {one for one in imports_of(path) | named | {name} if one in known}
+    for one in list(found):
+        parts = one.split(".")
+        found |= {".".join(parts[:count]) for count in range(1, len(parts))} & set(known)
+    return {one.replace(".", "_") for one in found - {name}}
+
+
+def test_build_file_has_the_real_dependencies():
+    """One target for each module and program, whose deps are the modules of ours that it imports."""
+    targets = targets_of(ROOT / "BUILD")
+    files = {name.removesuffix(".__init__"): path for name, path in sources().items()}
+    files |= {f"{folder}.{path.stem}": path for folder in ("benchmarks", "scripts")
+              for path in (ROOT / folder).glob("*.py")}
+    read = {"pnas_tf_arch": {"pnas_tf_archs"}, "pnas_tf_latency_table": {"pnas_tf_tables"},
+            "pnas_tf_report": {"pnas_tf_templates"}, "export_bundle": {"export_bundle_runner"}}
+    expected = {name.replace(".", "_"): in_build(path, name) | read.get(name.replace(".", "_"), set())
+                for name, path in files.items()}
+    assert targets == expected
+
+
+def test_build_file_of_the_tests_has_the_real_dependencies():
+    targets = targets_of(ROOT / "tests" / "BUILD")
+    folder, expected = ROOT / "tests", {}
+    for path in [*folder.rglob("test_*.py"), *folder.rglob("conftest.py")]:
+        name = "_".join(path.relative_to(folder).with_suffix("").parts)
+        fixtures = "_".join([*path.relative_to(folder).parts[:-1], "conftest"])
+        expected[name] = in_build(path) | ({fixtures} if name != fixtures else {"conftest"} - {name})
     assert targets == expected
