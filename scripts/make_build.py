@@ -1,4 +1,4 @@
-"""Writes BUILD from the imports of the code: one target for each module.
+"""Writes BUILD and tests/BUILD from the imports of the code: one target for each module, program and test.
 
     python scripts/make_build.py
 """
@@ -8,55 +8,143 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("pnas_tf", "export", "latency")
-ENTRY_POINTS = {"pnas_tf.search", "pnas_tf.train", "pnas_tf.import_weights", "pnas_tf.net_config", "pnas_tf.report",
-                "export.tflite", "export.bundle", "latency.build_table", "latency.compare", "latency.import_table",
-                "latency.profile"}
-DATA = {"pnas_tf.arch": '["pnas_tf/archs/*.json"]', "pnas_tf.latency_table": '["pnas_tf/tables/*.jsonl"]',
-        "pnas_tf.data": '["pnas_tf/datasets/fashion_mnist_small.*"]', "pnas_tf.report": '["pnas_tf/templates/*.html"]',
-        "export.bundle": '["export/bundle_runner.py"]'}
+PROGRAMS = ("benchmarks", "scripts")
+HEAVY = {"tensorflow", "keras", "tf_keras"}
+# Data that belong to a package, by pattern.
+DATA = {"pnas_tf.archs": "pnas_tf/archs/*.json", "pnas_tf.tables": "pnas_tf/tables/*.jsonl",
+        "pnas_tf.datasets": "pnas_tf/datasets/fashion_mnist_small.*", "pnas_tf.templates": "pnas_tf/templates/*.html"}
+# Packages and modules that a module reads without importing them.
+READS = {"pnas_tf.arch": "pnas_tf.archs", "pnas_tf.latency_table": "pnas_tf.tables",
+         "pnas_tf.report": "pnas_tf.templates", "export.bundle": "export.bundle_runner"}
+NO_PART_OF_IT = {".git/**", ".venv/**", "bazel-*/**", "build/**", "dist/**", "runs/**", "**/__pycache__/**"}
+
+HEAD = '''"""{what} made by scripts/make_build.py; PyPI packages come with Python."""
+
+load("@rules_python//python:defs.bzl", {rules})
+
+package(default_visibility = ["//visibility:public"])
+'''
 
 
-def modules() -> dict[str, Path]:
-    """Modules of the packages by dotted name, packages themselves left out."""
-    return {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path
-            for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")) if path.stem != "__init__"}
+def modules(folders: tuple[str, ...] = PACKAGES + PROGRAMS) -> dict[str, Path]:
+    """Modules by dotted name; a package goes by its own."""
+    paths = (path.relative_to(ROOT) for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
+    return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
 def imports(path: Path) -> set[str]:
-    """Dotted names of everything that a file imports, at any depth."""
+    """Dotted names of what a file imports at any depth, and of modules that it names to run them (`python -m`)."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
+            found.add(node.value)
     return found
 
 
-def target(name: str, path: Path, known: dict[str, Path]) -> str:
-    """One rule."""
-    kind = "py_binary" if name in ENTRY_POINTS else "py_library"
-    lines = [f"{kind}(", f'    name = "{name.replace(".", "_")}",', f'    srcs = ["{path.relative_to(ROOT)}"],']
-    if name in DATA:
-        lines.append(f"    data = glob({DATA[name]}),")
-    if name in ENTRY_POINTS:
-        lines.append(f'    main = "{path.relative_to(ROOT)}",')
-    deps = sorted(f":{dep.replace('.', '_')}" for dep in imports(path) & set(known) - {name})
-    if len(deps) == 1:
-        lines.append(f'    deps = ["{deps[0]}"],')
-    elif deps:
-        lines += ["    deps = [", *(f'        "{dep}",' for dep in deps), "    ],"]
-    return "\n".join([*lines, ")"])
+def dependencies(name: str, path: Path, known: dict[str, Path]) -> set[str]:
+    """Modules of ours that a file needs: a module's packages are imported before it."""
+    found = {name, *(imports(path) & set(known)), READS.get(name, name)}
+    packages = {one.rsplit(".", count)[0] for one in found for count in range(1, one.count(".") + 1)}
+    return ((found | packages) & set(known)) - {name}
+
+
+def heavy(known: dict[str, Path]) -> set[str]:
+    """Modules that load TensorFlow, themselves or by what they import."""
+    found = {name for name, path in known.items() if {one.split(".")[0] for one in imports(path)} & HEAVY}
+    while more := {name for name, path in known.items() if dependencies(name, path, known) & found} - found:
+        found |= more
+    return found
+
+
+def label(name: str, where: str = "") -> str:
+    """Of a module's target."""
+    return f"{where}:{name.replace('.', '_')}"
+
+
+def written(value: str | bool | set[str], indent: str = "    ") -> str:
+    """A value as buildifier writes it; sets are lists in its order, labels of the same package first."""
+    if not isinstance(value, set):
+        return f'"{value}"' if isinstance(value, str) else str(value)
+    quoted = [f'"{one}"' for one in sorted(value, key=lambda one: (one.startswith("//"), one))]
+    if len(quoted) < 2:
+        return f"[{', '.join(quoted)}]"
+    return "[\n" + "".join(f"{indent}    {one},\n" for one in quoted) + f"{indent}]"
+
+
+def rule(kind: str, name: str, **attributes: str | bool | set[str]) -> str:
+    """One rule; attributes that are empty are left out, and what `data` matches is looked up by a pattern."""
+    lines = [f"\n{kind}(", f'    name = "{name}",']
+    for attribute, value in attributes.items():
+        if isinstance(value, set) and any("*" in one for one in value):
+            lines.append(f"    {attribute} = glob({written(value)}),")
+        elif value:
+            lines.append(f"    {attribute} = {written(value)},")
+    return "\n".join([*lines, ")", ""])
+
+
+def module_rule(name: str, path: Path, known: dict[str, Path]) -> str:
+    """The rule of a module."""
+    source = path.as_posix()
+    is_program = 'if __name__ == "__main__":' in (ROOT / path).read_text(encoding="utf-8")
+    return rule("py_binary" if is_program else "py_library", label(name)[1:], srcs={source},
+                data={DATA[name]} if name in DATA else set(), main=source if is_program else "",
+                deps={label(one) for one in dependencies(name, path, known)})
+
+
+def test_name(path: Path) -> str:
+    """Of a target in tests/BUILD: folders and file."""
+    return "_".join(path.relative_to("tests").with_suffix("").parts)
+
+
+def fixtures_rule(path: Path, known: dict[str, Path]) -> str:
+    """The rule of a folder's conftest.py."""
+    inner = path.parent.name != "tests"
+    return rule("py_library", test_name(path), testonly=True, srcs={path.relative_to("tests").as_posix()},
+                data=set() if inner else {"adb_device/**", "data/**", "programs/**"},
+                deps={label(one, "//") for one in dependencies("", path, known)} | ({":conftest"} if inner else set()))
+
+
+def test_rule(path: Path, known: dict[str, Path], slow_to_load: set[str]) -> str:
+    """The rule of a file of tests. Those that load no TensorFlow are small."""
+    needed = dependencies("", path, known)
+    loads = needed & slow_to_load or {one.split(".")[0] for one in imports(path)} & HEAVY
+    reads = "ROOT" in (ROOT / path).read_text(encoding="utf-8")
+    return rule("py_test", test_name(path), size="large" if loads else "small",
+                srcs={"run_pytest.py", path.relative_to("tests").as_posix()}, args={path.as_posix()},
+                data={"//:repository"} if reads else set(), main="run_pytest.py",
+                deps={label(one, "//") for one in needed} | {f":{test_name(path.parent / 'conftest.py')}"})
+
+
+def repository_rule() -> str:
+    """The rule of all files."""
+    excluded = written(NO_PART_OF_IT, indent=" " * 8)
+    return ("\nlicenses([\"notice\"])\n\n# For tests that read the repository or run its programs as a user would.\n"
+            f'filegroup(\n    name = "repository",\n    srcs = glob(\n        ["**"],\n        exclude = {excluded},\n'
+            "    ),\n)\n")
+
+
+def texts() -> dict[str, str]:
+    """Both files, by path."""
+    known = modules()
+    slow_to_load = heavy(known)
+    tests, fixtures = (sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob(pattern))
+                       for pattern in ("test_*.py", "conftest.py"))
+    return {
+        "BUILD": HEAD.format(what="One target for each module and program,", rules='"py_binary", "py_library"')
+        + repository_rule() + "".join(module_rule(name, path, known) for name, path in known.items()),
+        "tests/BUILD": HEAD.format(what="One target for each file of tests,", rules='"py_library", "py_test"')
+        + "".join(fixtures_rule(path, known) for path in fixtures)
+        + "".join(test_rule(path, known, slow_to_load) for path in tests)}
 
 
 def main() -> None:
-    """Writes the file."""
-    known = modules()
-    head = ('"""One target for each module, made by scripts/make_build.py; PyPI packages come with Python."""\n\n'
-            'load("@rules_python//python:defs.bzl", "py_binary", "py_library")\n\n'
-            'package(default_visibility = ["//visibility:public"])\n\nlicenses(["notice"])')
-    rules = [target(name, path, known) for name, path in known.items()]
-    (ROOT / "BUILD").write_text("\n\n".join([head, *rules]) + "\n", encoding="utf-8")
+    """Writes the files."""
+    for path, text in texts().items():
+        (ROOT / path).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -76,10 +76,10 @@ def test_package_import_is_light():
 
 def targets_of(build_file):
     """Deps by name of target; those of conftest.py stand beside those of ours."""
-    found = {}
-    for body in re.findall(r"py_(?:library|binary|test)\((.*?)\n\)", build_file.read_text(encoding="utf-8"), flags=re.S):
+    found, text = {}, build_file.read_text(encoding="utf-8")
+    for body in re.findall(r"py_(?:library|binary|test)\((.*?)\n\)", text, flags=re.S):
         deps = re.search(r"deps = \[(.*?)\]", body, flags=re.S)
-        found[re.search(r'name = "([^"]+)"', body)[1]] = set(re.findall(r'":?(?://)?:([^"]+)"', deps[1])) if deps else set()
+        found[re.search(r'name = "([^"]+)"', body)[1]] = set(re.findall(r'"(?://)?:([^"]+)"', deps[1] if deps else ""))
     return found
 
 

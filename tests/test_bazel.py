@@ -1,0 +1,110 @@
+"""BUILD is up to date; Debian's Bazel builds everything by it, starts all programs, and runs or collects all tests.
+
+That Bazel is version 4: it takes modules' repositories from a WORKSPACE, and the rules of rules_python from a stub that
+hands on those built into it.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RULES_PYTHON = ("py_binary", "py_library", "py_test")
+# Debian's rules_cc ask for a newer Bazel than Debian's.
+RULES_CC = ("cc_binary", "cc_import", "cc_library", "cc_proto_library", "cc_test", "cc_toolchain", "cc_toolchain_suite",
+            "fdo_prefetch_hints", "fdo_profile", "objc_import", "objc_library")
+
+
+def _as_native(rules):
+    return "".join(f"{rule} = native.{rule}\n" for rule in rules)
+
+
+COVERAGE = "".join(f'filegroup(name = "{name}", visibility = ["//visibility:public"])\n'
+                   for name in ("coverage_report_generator", "lcov_merger"))
+STUBS = {"rules_python": {"python/BUILD": "", "python/defs.bzl": _as_native(RULES_PYTHON)},
+         "rules_cc": {"cc/BUILD": "", "cc/defs.bzl": _as_native(RULES_CC)},
+         "remote_coverage_tools": {"BUILD": COVERAGE}}
+DEBIAN_RULES = {name: f"/usr/share/bazel/rules/{name.removeprefix('rules_')}"
+                for name in ("rules_java", "rules_proto")}
+PACKAGES = "apt-get install bazel-bootstrap bazel-rules-java bazel-rules-proto"
+
+
+def test_build_files_are_up_to_date():
+    spec = importlib.util.spec_from_file_location("make_build", ROOT / "scripts" / "make_build.py")
+    make_build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_build)
+    for path, text in make_build.texts().items():
+        assert (ROOT / path).read_text(encoding="utf-8") == text, f"{path}: run python scripts/make_build.py"
+
+
+@pytest.fixture(scope="module")
+def bazel(tmp_path_factory):
+    """Runs Bazel in a copy of the repository."""
+    if not shutil.which("bazel") or not all(Path(place).is_dir() for place in DEBIAN_RULES.values()):
+        pytest.skip(f"no Bazel of Debian: {PACKAGES}")
+    base = tmp_path_factory.mktemp("bazel")
+    workspace = base / "workspace"
+    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True,
+                            capture_output=True, text=True).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file():
+            (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, workspace / name)
+    places = dict(DEBIAN_RULES)
+    for repository, files in STUBS.items():
+        places[repository] = str(base / repository)
+        for name, text in {"WORKSPACE": "", **files}.items():
+            (base / repository / name).parent.mkdir(parents=True, exist_ok=True)
+            (base / repository / name).write_text(text)
+    (workspace / "WORKSPACE").write_text("".join(f'local_repository(name = "{name}", path = "{path}")\n'
+                                                 for name, path in places.items()))
+    # The interpreter of this environment goes by the name that Bazel's programs start with.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), environment["PATH"]])
+    start = ["bazel", f"--output_user_root={base / 'root'}", "--batch"]
+
+    def run(*arguments):
+        command, *rest = arguments
+        return subprocess.run([*start, command, "--spawn_strategy=local", "--local_cpu_resources=2", *rest],
+                              cwd=workspace, env=environment, capture_output=True, text=True, timeout=3600, check=False)
+
+    run.workspace, run.environment = workspace, environment
+    yield run
+    subprocess.run(["chmod", "-R", "u+w", base / "root"], check=False)
+
+
+@pytest.mark.slow
+def test_everything_is_built_and_every_program_starts(bazel):
+    built = bazel("build", "//...")
+    assert built.returncode == 0, built.stderr[-3000:]
+    programs = re.findall(r'py_binary\(\n    name = "([^"]+)"', (ROOT / "BUILD").read_text(encoding="utf-8"))
+    assert {"pnas_tf_search", "export_tflite", "latency_build_table"} <= set(programs)
+    for name in programs:
+        source = (ROOT / "BUILD").read_text(encoding="utf-8").split(f'name = "{name}"')[1].split('main = "')[1]
+        if "_define_flags" not in (ROOT / source.split('"')[0]).read_text(encoding="utf-8"):
+            continue  # no flags, so no --help
+        said = subprocess.run([bazel.workspace / "bazel-bin" / name, "--help"], env=bazel.environment, text=True,
+                              capture_output=True, timeout=120, check=False)
+        assert "flags:" in said.stdout, f"{name}: {said.stdout[-1000:]} {said.stderr[-1000:]}"
+
+
+@pytest.mark.slow
+def test_small_tests_run_with_what_they_depend_on(bazel):
+    result = bazel("test", "//tests/...", "--test_size_filters=small", "--build_tests_only",
+                   "--test_env=PATH", "--test_output=errors")
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_large_tests_import_what_they_depend_on(bazel):
+    """pytest collects them, which runs their imports: those of TensorFlow take minutes in all."""
+    result = bazel("test", "//tests/...", "--test_size_filters=-small", "--build_tests_only",
+                   "--test_env=PATH", "--test_env=TF_CPP_MIN_LOG_LEVEL=3", "--test_output=errors",
+                   "--test_arg=--collect-only")
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-3000:]
