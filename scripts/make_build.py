@@ -115,16 +115,14 @@ def test_rule(path: Path, known: dict[str, Path], slow_to_load: set[str]) -> str
     reads = "ROOT" in (ROOT / path).read_text(encoding="utf-8")
     return rule("py_test", test_name(path), size="large" if loads else "small",
                 srcs={"run_pytest.py", path.relative_to("tests").as_posix()}, args={path.as_posix()},
-                data={"//:repository"} if reads else set(), main="run_pytest.py",
+                data={":files", "//:repository"} if reads else set(), main="run_pytest.py",
                 deps={label(one, "//") for one in needed} | {f":{test_name(path.parent / 'conftest.py')}"})
 
 
-def repository_rule() -> str:
-    """The rule of all files."""
-    excluded = written(NO_PART_OF_IT, indent=" " * 8)
-    return ("\nlicenses([\"notice\"])\n\n# For tests that read the repository or run its programs as a user would.\n"
-            f'filegroup(\n    name = "repository",\n    srcs = glob(\n        ["**"],\n        exclude = {excluded},\n'
-            "    ),\n)\n")
+def files_rule(name: str) -> str:
+    """The rule of all files of a Bazel package, for tests that read them or run programs as a user would."""
+    return (f'\nfilegroup(\n    name = "{name}",\n    srcs = glob(\n        ["**"],\n'
+            f'        exclude = {written(NO_PART_OF_IT, indent=" " * 8)},\n    ),\n)\n')
 
 
 def texts() -> dict[str, str]:
@@ -133,12 +131,13 @@ def texts() -> dict[str, str]:
     slow_to_load = heavy(known)
     tests, fixtures = (sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob(pattern))
                        for pattern in ("test_*.py", "conftest.py"))
-    return {
-        "BUILD": HEAD.format(what="One target for each module and program,", rules='"py_binary", "py_library"')
-        + repository_rule() + "".join(module_rule(name, path, known) for name, path in known.items()),
-        "tests/BUILD": HEAD.format(what="One target for each file of tests,", rules='"py_library", "py_test"')
-        + "".join(fixtures_rule(path, known) for path in fixtures)
-        + "".join(test_rule(path, known, slow_to_load) for path in tests)}
+    of_modules = [HEAD.format(what="One target for each module and program,", rules='"py_binary", "py_library"'),
+                  '\nlicenses(["notice"])\n', files_rule("repository"),
+                  *(module_rule(name, path, known) for name, path in known.items())]
+    of_tests = [HEAD.format(what="One target for each file of tests,", rules='"py_library", "py_test"'),
+                files_rule("files"), *(fixtures_rule(path, known) for path in fixtures),
+                *(test_rule(path, known, slow_to_load) for path in tests)]
+    return {"BUILD": "".join(of_modules), "tests/BUILD": "".join(of_tests)}
 
 
 def main() -> None:
