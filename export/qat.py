@@ -113,9 +113,25 @@ def quantise(model: Any) -> Any:
         import tensorflow_model_optimization as tfmot
 
         try:
-            return tfmot.quantization.keras.quantize_model(model)
+            with tfmot.quantization.keras.quantize_scope():
+                annotated = tfmot.quantization.keras.quantize_annotate_model(_with_rules(model, tfmot))
+                return tfmot.quantization.keras.quantize_apply(annotated)
         except (RuntimeError, ValueError) as error:
             raise InputError(f"int8_qat: {' '.join(str(error).split())[:200]} Export int8 instead.") from None
+
+
+def _with_rules(model, tfmot):
+    """The model with a rule for layers that tfmot has none for: the range of the output is learned."""
+    import tf_keras
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import default_8bit_quantize_configs
+
+    def annotate(layer):
+        if isinstance(layer, tf_keras.layers.Multiply):
+            return tfmot.quantization.keras.quantize_annotate_layer(
+                layer, default_8bit_quantize_configs.Default8BitOutputQuantizeConfig())
+        return layer
+
+    return tf_keras.models.clone_model(model, clone_function=annotate)
 
 
 def fine_tune(model: Any, data: Any, settings: Settings) -> None:

@@ -94,7 +94,12 @@ class Candidate(keras.layers.Layer):
         return ops.build(self.key.op, x, layers=layers, name=self.prefix, filters=self.key.filters,
                          strides=self.key.strides, shortcut=self.key.shortcut)
 
-    def run(self, x: tf.Tensor, *, probe: tf.Tensor | None = None, update_stats: bool = False) -> tf.Tensor:
+    def handles(self) -> list[tf.Tensor]:
+        """The variables that there are of kernel, stats and momentum, as resources; on this replica."""
+        return [variable.value.handle for variable in (self.kernel, self.stats, self.momentum) if variable is not None]
+
+    def run(self, x: tf.Tensor, *, probe: tf.Tensor | None = None, update_stats: bool = False,
+            handles: Sequence[tf.Tensor] | None = None) -> tf.Tensor:
         """The op in training mode: batch norm normalises by the batch.
 
         Args:
@@ -102,20 +107,28 @@ class Candidate(keras.layers.Layer):
             probe: float32 [unknown] that takes the gradient of the weights, [n]; its value is not read. None: no
                 gradient goes to the weights.
             update_stats: whether the moving statistics take part of this batch.
+            handles: variables of another candidate with the same key, from `handles`, to run with; None for its own.
 
         Returns:
             [batch, height / strides, width / strides, filters], of x's type.
         """
-        weights = self._layout.unpack(read(self.kernel), probe) if self.kernel is not None else []
-        replay = _Replay(self._steps, weights, self.stats)
+        kernel, stats, _ = self._named(handles)
+        weights = self._layout.unpack(_read(kernel, self.kernel), probe) if self.kernel is not None else []
+        replay = _Replay(self._steps, weights, lambda: _read(stats, self.stats))
         y = self._build_op(x, replay)
         if update_stats and replay.observed:
             # The raw op on the handle also works inside a branch and under a distribution strategy.
-            change = self._stat_rates() * (tf.concat(replay.observed, 0) - read(self.stats))
-            tf.raw_ops.AssignAddVariableOp(resource=self.stats.value.handle, value=change)
+            change = self._stat_rates() * (tf.concat(replay.observed, 0) - _read(stats, self.stats))
+            tf.raw_ops.AssignAddVariableOp(resource=stats, value=change)
         return tf.cast(y, x.dtype)  # a layer may answer in float32
 
-    def update(self, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float, weight_decay: float) -> None:
+    def _named(self, handles):
+        """Kernel, stats and momentum, None for what there is not."""
+        given = iter(self.handles() if handles is None else handles)
+        return [None if variable is None else next(given) for variable in (self.kernel, self.stats, self.momentum)]
+
+    def update(self, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float, weight_decay: float,
+               handles: Sequence[tf.Tensor] | None = None) -> None:
         """One step of SGD with Nesterov momentum and coupled weight decay, as PyTorch defines it.
 
         Args:
@@ -123,13 +136,19 @@ class Candidate(keras.layers.Layer):
             learning_rate: scalar.
             momentum: decay of the velocity.
             weight_decay: times the weight is added to the gradient.
+            handles: as in `run`.
         """
         if self.kernel is None:
             return
+        kernel, _, slot = self._named(handles)
         tf.raw_ops.ResourceApplyMomentum(
-            var=self.kernel.value.handle, accum=self.momentum.value.handle, lr=learning_rate,
-            grad=tf.ensure_shape(gradient, self.kernel.shape) + weight_decay * read(self.kernel), momentum=momentum,
-            use_nesterov=True)
+            var=kernel, accum=slot, lr=learning_rate, momentum=momentum, use_nesterov=True,
+            grad=tf.ensure_shape(gradient, self.kernel.shape) + weight_decay * _read(kernel, self.kernel))
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of its layers, in order; the same as in the derived network."""
+        return [step.name for step in self._steps]
 
     def layer_weights(self) -> dict[str, list[np.ndarray]]:
         """Weights by layer name, in the order of `layer.set_weights`."""
@@ -178,6 +197,13 @@ def read(variable: keras.Variable) -> tf.Tensor:
     return variable.value.read_value()
 
 
+def _read(handle: tf.Tensor, like: keras.Variable) -> tf.Tensor:
+    """The value that a resource has now, of a variable's shape."""
+    value = tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)
+    value.set_shape(like.shape)
+    return value
+
+
 class _Recorder:
     """A namespace of layers that notes each layer it makes."""
 
@@ -197,9 +223,9 @@ class _Recorder:
 class _Replay:
     """A namespace that applies noted layers, in order, with weights cut from flat vectors."""
 
-    def __init__(self, steps: Sequence[_Step], weights: Sequence[tf.Tensor], stats: keras.Variable):
+    def __init__(self, steps: Sequence[_Step], weights: Sequence[tf.Tensor], read_stats: Callable[[], tf.Tensor]):
         self._steps, self._weights = iter(steps), iter(weights)
-        self._stats, self._stat_offset = stats, 0
+        self._read_stats, self._stat_offset = read_stats, 0
         self.observed: list[tf.Tensor] = []
 
     def __getattr__(self, name):
@@ -222,7 +248,7 @@ class _Replay:
         start, self._stat_offset = self._stat_offset, self._stat_offset + _sizes(step.stat_shapes)
         if not step.stat_shapes or step.stat_rate != 1.0:
             return []
-        flat, cuts = read(self._stats)[start:self._stat_offset], []
+        flat, cuts = self._read_stats()[start:self._stat_offset], []
         for shape in step.stat_shapes:
             cuts.append(tf.reshape(flat[:math.prod(shape)], shape))
             flat = flat[math.prod(shape):]

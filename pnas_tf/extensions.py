@@ -41,9 +41,22 @@ def load(paths: Sequence[str]) -> list[str]:
 
 
 def keys(op: str) -> list[OpKey]:
-    """The blocks that an op is tried in: one that keeps its input's shape, one that does not."""
-    side = (_SIDE, _SIDE, _CHANNELS)
-    return [OpKey(op, side, _CHANNELS, 1, True), OpKey(op, side, _FILTERS, 2, False)]
+    """The blocks that an op is tried in, of those that it fits: with and without a shortcut, stride and more filters.
+
+    Raises:
+        InputError: if it fits none.
+    """
+    side, found = (_SIDE, _SIDE, _CHANNELS), []
+    for filters, strides, shortcut in ((_CHANNELS, 1, True), (_FILTERS, 2, False), (_FILTERS, 1, False),
+                                       (_CHANNELS, 2, False)):
+        try:
+            ops.check(op, "", _CHANNELS, filters, strides)
+            found.append(OpKey(op, side, filters, strides, shortcut))
+        except InputError as error:
+            reason = error
+    if not found:
+        raise reason
+    return found
 
 
 def _run(path, name):
@@ -79,6 +92,10 @@ def _check(key):
 
     try:
         candidate = Candidate(key, key.op)
+        named = candidate.layer_names
+        if not all(name.startswith(key.op) for name in named):
+            raise InputError(f"Op {key}: prefix the names of its layers with `name`, got "
+                             f"{next(name for name in named if not name.startswith(key.op))[:60]}.")
         # Without the residual add, which is the block's.
         bare = OpKey(key.op, key.input, key.filters, key.strides, False)
         model = network.build_op(bare, layers=keras.layers)
@@ -94,10 +111,6 @@ def _check(key):
     expected = (4, *(-(-side // key.strides) for side in key.input[:2]), key.filters)
     if plain.shape != expected:
         raise InputError(f"Op {key}: gives {plain.shape[1:]}, but its block promises {expected[1:]}.")
-    named = [layer.name for layer in model.layers[1:]]
-    if not all(name.startswith(key.op) for name in named):
-        raise InputError(f"Op {key}: prefix the names of its layers with `name`, got "
-                         f"{next(name for name in named if not name.startswith(key.op))[:60]}.")
     if not np.allclose(mine, plain, atol=1e-3):
         raise InputError(f"Op {key}: gives other numbers in the supernet than alone, by up to "
                          f"{np.abs(mine - plain).max():.2g}. Only layers of `layers` may compute.")

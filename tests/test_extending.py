@@ -102,21 +102,19 @@ def test_bad_files_are_one_line(expected, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_an_op_without_a_built_in_kernel_does_not_ship(tmp_path):
+def test_an_op_without_an_int8_kernel_does_not_ship(tmp_path):
     (tmp_path / "odd.py").write_text(registers(
         "odd", "x = layers.Conv2D(filters, 1, strides=strides, name=f'{name}_c')(x)",
         "return layers.Activation(tf.math.lgamma, name=f'{name}_a')(x)"))
     new = extensions.load([str(tmp_path / "odd.py")])
-    with pytest.raises(InputError, match=r"Op odd on .* cannot ship: TFLite cannot express .* tf\.Lgamma"):
+    with pytest.raises(InputError, match=r"Op odd on .* cannot ship: The int8 model still holds tensors of FLOAT32"):
         ships.check(new)
 
 
 # The ops that ship with the package beside MBConv.
 
-def test_every_shipped_op_ships_and_runs_alike_in_the_supernet():
-    types = [name for name in ops.types() if name not in ("zero", "classifier")]
-    assert {"mbse", "fused"} <= set(types)
-    for op in (op for name in types for op in ops.examples(name)):
+def test_shipped_ops_ship_and_run_alike_in_the_supernet():
+    for op in (op for name in ("conv", "mb", "mbse", "fused") for op in ops.examples(name)):
         for key in extensions.keys(op):
             extensions._check(key)
     ships.check(["mbse", "fused"])
@@ -143,9 +141,12 @@ def test_other_ops_can_be_trained_for_int8():
                    for block, op in zip(small.blocks, ("mb_k3_e1", "mbse_k3_e3", "fused_k3_e3"), strict=True))
     found = arch.from_path(dataclasses.replace(small, blocks=blocks), [0, 0, 0])
     model = network.build_network(found, layers=keras.layers)
+    for layer in model.layers:  # an op that starts as zero has nothing to quantise
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.gamma.assign(np.ones(layer.gamma.shape))
     twin = qat.twin(model, found)
     images = np.random.default_rng(0).standard_normal((16, 16, 16, 3)).astype(np.float32)
-    np.testing.assert_allclose(twin(images), model(images), atol=1e-4)
+    np.testing.assert_allclose(twin(images), model(images), rtol=1e-3)
     quantised = qat.quantise(twin)
     quantised(images, training=True)  # ranges
     content = convert.convert_function(lambda x: quantised(x, training=False), (1, 16, 16, 3), "int8",
