@@ -67,32 +67,18 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
         InputError: if a file cannot be written, no checkpoint be read, or a loss or an alpha is no finite number.
         KeyboardInterrupt: if the search was stopped; saved, if `stop` asked for it.
     """
-    from pnas_tf import (
-        callbacks,
-        checkpoints,
-        evaluate,
-        initial_weights,
-        methods,
-        non_finite,
-        replicas,
-        searcher,
-        supernet,
-    )
+    from pnas_tf import assembly, callbacks, checkpoints, evaluate, initial_weights, non_finite, replicas, searcher
     from pnas_tf import data as data_lib
 
-    supernet.set_graph_optimiser(False)
-    devices, method = devices or replicas.strategy("none"), method or methods.Method()
+    devices = devices or replicas.strategy("none")
     weights = data_lib.class_weights(data.train, class_weights)
-    with devices.scope():
-        net = supernet.Supernet(search_space, seed, recompute, precision, len(goals))
-        updaters = list(methods.updaters(method, net, goals, plan, weights))
-        optimizer = searcher.alpha_optimizer(methods.alpha_lr(method, net, plan, len(goals)))
+    model = assembly.compiled_searcher(
+        search_space, goals, plan, method=method, class_weights=weights, label_smoothing=label_smoothing,
+        weight_decay=weight_decay, recompute=recompute, precision=precision, devices=devices, seed=seed)
+    net = model.supernet
     print(f"{search_space.name}: {len(search_space.choices)} choices, {_about(search_space.size)} archs, "
           f"{net.count_weights():,} weights. {data.train.size:,} training and {data.held_out.size:,} held-out images, "
           f"{plan.steps:,} weight steps, {plan.warmup_steps:,} of them warm-up{_on(devices)}.")
-    model = searcher.Searcher(net, updaters, plan, seed=seed, label_smoothing=label_smoothing,
-                              weight_decay=weight_decay, class_weights=weights)
-    model.compile(optimizer)
     epoch_seconds = checkpoints.restore(model, run_dir)
     done = int(model.step.value.numpy())
     if init_weights and not done:
@@ -169,13 +155,12 @@ def _on(devices):
 
 def _finish(net, number, result, scorer, data, batch_size, bn_recalibration_batches, seed):
     """Chooses the network for a goal; writes its arch, its rivals, and its weights from the supernet."""
-    from pnas_tf import evaluate, finalists, network
+    from pnas_tf import assembly, evaluate, finalists, network
 
     goal, probs = result.goal, net.probs(number).numpy()
     found = finalists.find(net, probs, goal, scorer, seed=seed)
     finalists.save(run_folder.path(result.folder, "finalists.json"), goal, found)
-    arch = found[0].arch.with_costs(target=goal.target, target_ms=goal.target_ms,
-                                    expected_ms=float(goal.ms.expected(probs)), table_ms=found[0].costs["ms"])
+    arch = assembly.delivered(found, goal, probs)
     print(_said_of(goal, found))
     model = network.build_network(arch)
     net.copy_weights_to(model, arch)

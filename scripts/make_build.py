@@ -112,7 +112,7 @@ def test_rule(path: Path, known: dict[str, Path], slow_to_load: set[str]) -> str
     """The rule of a file of tests. Those that load no TensorFlow are small."""
     needed = dependencies("", path, known)
     loads = needed & slow_to_load or {one.split(".")[0] for one in imports(path)} & HEAVY
-    reads = "ROOT" in (ROOT / path).read_text(encoding="utf-8")
+    reads = "parent.parent" in (ROOT / path).read_text(encoding="utf-8")
     return rule("py_test", test_name(path), size="large" if loads else "small",
                 srcs={"run_pytest.py", path.relative_to("tests").as_posix()}, args={path.as_posix()},
                 data={":files", "//:repository"} if reads else set(), main="run_pytest.py",

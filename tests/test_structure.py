@@ -11,12 +11,14 @@ PACKAGES = ("pnas_tf", "export", "latency")
 # Each level of pnas_tf imports only its own and lower ones.
 LEVELS = (
     {"errors", "ops", "space", "arch", "latency_table", "run_folder", "schedule", "plots", "op_profile", "quiet",
-     "early_warnings", "stopping", "versions", "claim"},
+     "early_warnings", "stopping", "versions", "claim", "formats", "strip", "heat_maps", "run_facts", "headline",
+     "comparison"},
     {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost", "limits",
      "torch_padding"},
     {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "finalists", "callbacks",
-     "checkpoints", "methods", "non_finite", "initial_weights", "training_state", "extensions"},
-    {"run_flags", "search", "train", "net_config", "import_weights", "report"},
+     "checkpoints", "methods", "non_finite", "initial_weights", "training_state", "extensions", "assembly"},
+    {"run_flags", "search", "train", "net_config", "import_weights", "report", "doctor",
+     "__main__", "notebook"},
 )
 
 

@@ -1,0 +1,121 @@
+"""docs/quickstart.ipynb runs, and a search from Python is the search of the command."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from pnas_tf import data, latency_table, network, space
+from pnas_tf.errors import InputError
+from pnas_tf.notebook import Search
+
+ROOT = Path(__file__).parent.parent
+TINY = space.mb_space("tiny", input_size=16, input_channels=3, num_classes=4,
+                      stem=space.Block("stem", ("conv_k3",), 8, 2), first=space.Block("b00", ("mb_k3_e1",), 8, 2),
+                      widths=(8,), cells=(2,), strides=(1,), mix=16)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory, write_space):
+    folder = tmp_path_factory.mktemp("table")
+    write_space(TINY, folder / "space.json", folder / "table.jsonl")
+    return latency_table.read(str(folder / "table.jsonl"))
+
+
+def small_search(table, small_data, **kwargs):
+    return Search(TINY, table, small_data, warmup_epochs=1, search_epochs=2, arch_every=1, batch_size=64, **kwargs)
+
+
+class Watch(keras.callbacks.Callback):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.epochs, self.batches = [], 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append((epoch, sorted(logs)))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches += 1
+
+
+def test_space_and_table_to_network(table, small_data, tmp_path):
+    search, watch = small_search(table, small_data), Watch()
+    history = search.fit(callbacks=[watch, keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))])
+    steps = small_data.train.steps_per_epoch(64)
+    assert watch.batches == 3 * steps and [epoch for epoch, _ in watch.epochs] == [0, 1, 2]
+    assert {"train_loss", "train_accuracy"} <= set(watch.epochs[0][1])
+    assert "held_out_loss" in watch.epochs[2][1] and len(history.history["train_loss"]) == 3
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 4
+    arch = search.arch()
+    priced = sum(table.ms(block.name, key) for block, key in arch.op_keys())
+    assert arch.costs["table_ms"] == pytest.approx(priced) and priced <= search.goal.target_ms * 1.0001
+    model = network.build_network(arch)
+    assert arch.costs["params"] == network.count_params(model)
+    inherited = search.inherited(arch)
+    images, _ = next(iter(small_data.test.batches(8)))
+    batch = inherited(images, training=True)
+    np.testing.assert_allclose(batch, search.searcher.supernet(images, search.searcher.supernet.path(arch)), atol=1e-4)
+
+
+def test_a_callback_stops_a_search_and_fit_goes_on(table, small_data):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.model.step.value.numpy() == 5:
+                raise KeyboardInterrupt
+
+    whole, cut = small_search(table, small_data), small_search(table, small_data)
+    whole.fit()
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit(callbacks=[Stop()])
+    assert int(cut.searcher.step.value.numpy()) == 5
+    cut.fit()
+    np.testing.assert_allclose(cut.searcher.supernet.probs(), whole.searcher.supernet.probs(), atol=1e-6)
+
+
+def test_limits_and_misfits_are_one_line(table, small_data):
+    with pytest.raises(InputError, match="ask for"):
+        small_search(table, small_data, target_ms=1e-6)
+    with pytest.raises(InputError, match="params<=1: "):
+        small_search(table, small_data, limit=["params<=1"])
+    with pytest.raises(InputError, match="no row"):
+        Search("quickstart", table, data.load("fashion_mnist_small"))
+
+
+def cells():
+    notebook = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text(encoding="utf-8"))
+    assert notebook["nbformat"] == 4 and not any(cell.get("outputs") for cell in notebook["cells"])
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def run_cells(folder, *, changed=()):
+    names, code = {}, cells()
+    for old, new in changed:
+        assert sum(old in cell for cell in code) == 1, old
+        code = [cell.replace(old, new) for cell in code]
+    with contextlib.chdir(folder):
+        for number, cell in enumerate(code):
+            exec(compile(cell, f"quickstart.ipynb, cell {number}", "exec"), names)
+    return names
+
+
+def test_quickstart_notebook_on_few_images(tmp_path, table, small_npz):
+    """Every cell, with images and a space for which seconds are enough."""
+    (tmp_path / "space.json").write_text(json.dumps(TINY.to_json()))
+    names = run_cells(tmp_path, changed=[
+        ('"fashion_mnist_small"', f'"npz:{small_npz}"'), ('"quickstart"', f'"{tmp_path}/space.json"'),
+        ("warmup_epochs=8, search_epochs=6", "warmup_epochs=1, search_epochs=1"), ("epochs=4", "epochs=1"),
+    ])
+    assert names["history"].history["train_loss"] and (tmp_path / "runs/notebook/int8.tflite").exists()
+    assert [one["mode"] for one in names["facts"]] == ["float32", "int8"]
+
+
+@pytest.mark.slow
+def test_quickstart_notebook(tmp_path):
+    names = run_cells(tmp_path)
+    assert names["accuracy"] >= 0.84
+    assert names["arch"].costs["table_ms"] <= names["search"].goal.target_ms * 1.0001
