@@ -152,4 +152,5 @@ def test_other_ops_can_be_trained_for_int8():
     content = convert.convert_function(lambda x: quantised(x, training=False), (1, 16, 16, 3), "int8",
                                        int8_io="float32")
     logits = interpreter.run(interpreter.make_interpreter(content), images)
-    assert np.corrcoef(logits.ravel(), np.asarray(quantised(images, training=False)).ravel())[0, 1] > 0.95
+    expected = np.asarray(quantised(images, training=False))
+    assert np.abs(logits - expected).max() < 0.5 * expected.std()  # two steps of int8 here
