@@ -1,0 +1,162 @@
+"""The wheel: what it has, and that what it installs works in a fresh environment from another folder."""
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SCRIPTS = PROJECT["project"]["scripts"]
+SMALL = ["--flagfile={root}/quickstart.flags", "--max_steps=12", "--run_dir=run"]
+
+
+def requirements(name):
+    lines = (line.split("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def shipped_files():
+    """Files below the packages that are no leftovers of running them."""
+    return {path.relative_to(ROOT).as_posix() for package in ("pnas_tf", "export", "latency")
+            for path in (ROOT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+
+
+def run(*command, **kwargs):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run([str(one) for one in command], capture_output=True, text=True, env=environment,
+                            stdin=subprocess.DEVNULL, timeout=1800, check=False, **kwargs)
+    assert result.returncode == 0, f"{command}: {result.stdout[-2000:]} {result.stderr[-3000:]}"
+    return result.stdout
+
+
+def test_every_console_script_is_an_entry_point():
+    for name, entry in SCRIPTS.items():
+        module, function = entry.split(":")
+        assert callable(getattr(importlib.import_module(module), function)), name
+
+
+def test_the_dev_extra_is_requirements_dev():
+    assert PROJECT["project"]["optional-dependencies"]["dev"] == requirements("requirements-dev.txt")
+
+
+def test_python_versions_are_said_alike():
+    versions = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["project"]["classifiers"]))
+    low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["project"]["requires-python"]).groups()
+    assert versions == [f"3.{minor}" for minor in range(int(low), int(high))]
+    assert PROJECT["project"]["optional-dependencies"]["cuda"] == [
+        line.replace("tensorflow==", "tensorflow[and-cuda]==") for line in requirements("requirements.txt")
+        if line.startswith("tensorflow==")]
+
+
+def test_tflite_runtime_is_asked_for_only_where_it_has_wheels():
+    from packaging.requirements import Requirement
+
+    asked = [Requirement(line) for line in requirements("requirements.txt")]
+    for version in ("3.11", "3.12", "3.13"):
+        here = [one for one in asked if one.marker is None or one.marker.evaluate({"python_version": version})]
+        names = [one.name for one in here]
+        assert len(names) == len(set(names)) and ("tflite-runtime" in names) == (version == "3.11")
+        numpy, = (one for one in here if one.name == "numpy")
+        assert ("1.26.4" in numpy.specifier) == (version == "3.11") and ("2.4.0" in numpy.specifier) != (
+            version == "3.11")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Made from the source distribution, as pip would do it."""
+    made = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", made, ROOT, cwd=made)
+    source, = made.glob("*.tar.gz")
+    built, = made.glob("*.whl")
+    assert source.name.startswith("pnas_tf-")
+    return built
+
+
+@pytest.mark.slow
+def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == shipped_files()
+
+
+def fresh(folder, wheel, python=sys.executable):
+    """An environment of its own with the wheel; its scripts by name."""
+    run(python, "-m", "venv", folder)
+    run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=folder)
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def scripts(wheel, tmp_path_factory):
+    """Quick: the packages that it needs are those of this environment."""
+    folder = tmp_path_factory.mktemp("environment")
+    run(sys.executable, "-m", "venv", folder)
+    run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", wheel)
+    site, = folder.glob("lib/python*/site-packages")
+    (site / "needed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "bin"
+
+
+@pytest.mark.slow
+def test_console_scripts_from_another_folder(scripts, tmp_path):
+    for name in SCRIPTS:
+        assert "flags:" in subprocess.run([scripts / name, "--help"], cwd=tmp_path, capture_output=True, text=True,
+                                          check=False, timeout=120).stdout, name
+
+
+def walk(scripts, folder):
+    """From search to report with what is installed alone."""
+    where = run(scripts / "python", "-c", "import pnas_tf; print(pnas_tf.__file__)", cwd=folder)
+    assert Path(where).is_relative_to(scripts.parent)
+    run(scripts / "pnas-search", *(flag.format(root=ROOT) for flag in SMALL), cwd=folder)
+    run(scripts / "pnas-train", "--run_dir=run", "--epochs=1", "--max_steps=20", cwd=folder)
+    run(scripts / "pnas-export", "--run_dir=run", "--mode=float32", "--allow_drop", cwd=folder)
+    run(scripts / "pnas-report", "--run_dir=run", cwd=folder)
+    run(scripts / "pnas-bundle", "--run_dir=run", "--mode=float32", "--output=bundle", cwd=folder)
+    assert {"arch.json", "model.keras", "float32.tflite", "report.html"} <= {path.name for path in
+                                                                             (folder / "run").iterdir()}
+    archs = run(scripts / "python", "-c", "from pnas_tf import arch; [arch.load(n) for n in arch.names()]; "
+                                          "print(arch.names())", cwd=folder)
+    assert "proxyless_mobile" in archs
+
+
+@pytest.mark.slow
+def test_the_jobs_from_another_folder(scripts, tmp_path):
+    walk(scripts, tmp_path)
+
+
+def interpreters():
+    """Pythons of the versions that are supported, in the PATH or of pyenv."""
+    found = {}
+    for minor in (11, 12, 13):
+        paths = [shutil.which(f"python3.{minor}"),
+                 *map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python"))]
+        working = [path for path in paths if path and subprocess.run(
+            [path, "-c", f"import sys, venv; sys.exit(sys.version_info[1] != {minor})"], check=False).returncode == 0]
+        if working:
+            found[f"3.{minor}"] = working[0]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_install_with_all_that_it_needs(wheel, tmp_path, version):
+    """Really from the package index: gigabytes, and minutes."""
+    python = interpreters().get(version)
+    if not python:
+        pytest.skip(f"no Python {version} here")
+    scripts = fresh(tmp_path / "environment", wheel, python)
+    installed = run(scripts / "python", "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check")
+    assert ("tflite-runtime==" in installed) == (version == "3.11")
+    run(scripts / "python", "-m", "pip", "check")
+    (tmp_path / "work").mkdir()
+    walk(scripts, tmp_path / "work")
