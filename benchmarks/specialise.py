@@ -160,9 +160,9 @@ def plot(archs: Mapping[str, Arch]) -> str:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch, Rectangle
 
-    from pnas_tf import plots
+    from pnas_tf import plots, strip
 
-    strips = {name: [box for stage in plots.strip(arch) for box in stage.boxes if box.kind != "fixed"]
+    strips = {name: [box for stage in strip.of_arch(arch) for box in stage.boxes if box.kind != "fixed"]
               for name, arch in archs.items()}
     columns = max(map(len, strips.values()))
     with rc_context(plots.FILE_STYLE):

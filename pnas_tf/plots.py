@@ -1,11 +1,7 @@
-"""What the report draws: line charts, heat maps of probabilities, and the architecture strip.
-
-Everything is a value to put into a page: charts are inline SVG whose colours are the page's CSS variables,
-so that one drawing serves light and dark; heat maps are small PNG data URIs, transparent where a probability
-is 0; the strip is a list of boxes.
+"""Charts: as inline SVG whose colours are the page's CSS variables, so that one drawing serves light and dark, or as
+SVG files of their own.
 """
 
-import base64
 import dataclasses
 import io
 import math
@@ -14,23 +10,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from pnas_tf import ops as op_language
-from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
-from pnas_tf.space import Block
 
 # By kernel, for strip, heat maps and bars: each is at least 4.5:1 against white text and still clear on black.
 KERNEL_COLORS = {1: "#64707d", 3: "#2b6cb0", 5: "#c05621", 7: "#0f766e", 9: "#86377b", 11: "#8a6100"}
 PLAIN_COLOR = "#64707d"
 
-# The page stays below 2 MB: at most so many epochs in a chart, columns in a heat map, ops in all heat maps.
-MAX_POINTS, MAX_COLUMNS, MAX_HEAT_ROWS = 1000, 200, 1500
+# The page stays below 2 MB: at most so many points in a line, and in a scatter plot.
+MAX_POINTS, MAX_SCATTERED = 1000, 2000
 
 # matplotlib wants real colours: these stand for what the page decides.
 _PAGE_COLORS = {"#000001": "currentColor", "#000002": "var(--line)", "#000003": "var(--muted)",
-                "#000004": "var(--series-1)", "#000005": "var(--series-2)", "#000006": "var(--shade)"}
+                "#000006": "var(--shade)", "#000004": "var(--series-1)", "#000005": "var(--series-2)",
+                "#000007": "var(--series-3)", "#000008": "var(--series-4)", "#000009": "var(--series-5)",
+                "#000010": "var(--series-6)"}
 _INK, _LINE, _MUTED, _SHADE = "#000001", "#000002", "#000003", "#000006"
-_SERIES = ("#000004", "#000005")
-_DASHES = ("-", (0, (5, 2)))
+SERIES = ("#000004", "#000005", "#000007", "#000008", "#000009", "#000010")
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (6, 1, 1, 1)), (0, (3, 1)), (0, (8, 3)))
 
 STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "pnas_tf", "text.parse_math": False, "font.size": 11,
@@ -76,7 +72,7 @@ class Chart:
 
 def search_charts(epochs: Sequence[dict[str, Any]], target_ms: float | None) -> list[Chart]:
     """Latency, entropy, loss and accuracy over the epochs of a search, as far as they were logged."""
-    epochs = _thin(epochs, MAX_POINTS)
+    epochs = thin(epochs, MAX_POINTS)
     x = [epoch["epoch"] for epoch in epochs]
     warmup = [epoch["epoch"] for epoch in epochs if epoch.get("phase") == "warmup"]
     shaded = ("warm-up", min(warmup) - 0.5, max(warmup) + 0.5) if warmup else None
@@ -113,7 +109,7 @@ def train_charts(history: Any) -> list[Chart]:
     """Loss and accuracy over the epochs of `model.fit`, from its history (nobody vouches for its values)."""
     def line(key: str, label: str) -> Line:
         values = history.get(key) if isinstance(history, dict) else None
-        points = _thin(list(enumerate(values if isinstance(values, list) else [], start=1)), MAX_POINTS)
+        points = thin(list(enumerate(values if isinstance(values, list) else [], start=1)), MAX_POINTS)
         return Line(label, [x for x, _ in points], [number(y) for _, y in points])
 
     charts = [Chart("Loss", line_chart("train-loss", [line("loss", "training"), line("val_loss", "validation")])),
@@ -122,7 +118,7 @@ def train_charts(history: Any) -> list[Chart]:
     return [chart for chart in charts if chart.svg]
 
 
-def _thin(items: Sequence, most: int) -> Sequence:
+def thin(items: Sequence, most: int) -> Sequence:
     """Every n-th item so that at most `most` are left, the last one always among them."""
     step = max(1, math.ceil(len(items) / most))
     return items[::-1][::step][::-1]
@@ -134,7 +130,7 @@ def line_chart(name: str, lines: Sequence[Line], *, x_label: str = "epoch", leve
 
     Args:
         name: prefix of the ids inside, so that several charts live in one page.
-        lines: at most two; those without a known value are left out.
+        lines: at most six; those without a known value are left out.
         x_label: what x is.
         level: label and height of a horizontal line.
         shaded: label, first and last x of a shaded span.
@@ -156,7 +152,7 @@ def line_chart(name: str, lines: Sequence[Line], *, x_label: str = "epoch", leve
         axes = figure.add_subplot()
         if shaded:
             axes.axvspan(shaded[1], shaded[2], color=_SHADE, linewidth=0, label=shaded[0], zorder=0)
-        for line, color, dashes in zip(lines, _SERIES, _DASHES, strict=False):
+        for line, color, dashes in zip(lines, SERIES, _DASHES, strict=False):
             y = [math.nan if value is None else value for value in line.y]
             axes.plot(line.x, y, color=color, linestyle=dashes, linewidth=2, label=line.label,
                       marker="o" if len(y) <= 30 else "", markersize=3.5)
@@ -173,37 +169,114 @@ def line_chart(name: str, lines: Sequence[Line], *, x_label: str = "epoch", leve
         if from_zero:
             axes.set_ylim(bottom=0)
         if len(axes.get_legend_handles_labels()[0]) > 1:
-            figure.legend(loc="outside upper left", ncols=4, handlelength=1.6, columnspacing=1.4, borderpad=0)
+            longest = max(map(len, axes.get_legend_handles_labels()[1]))
+            figure.legend(loc="outside upper left", ncols=max(1, min(4, 60 // (longest + 5))), handlelength=1.6,
+                          columnspacing=1.4, borderpad=0)
         return inline(figure, name)
 
 
-def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, title: str) -> str:
-    """Predicted against measured milliseconds of networks (paper figure 5), as an SVG file of its own.
+def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, title: str, name: str | None = None,
+            found_ms: tuple[float, float] | None = None) -> str:
+    """Predicted against measured milliseconds of networks (paper figure 5).
 
     Args:
-        measured_ms: of each network.
+        measured_ms: of each network, at least one.
         predicted_ms: of each network.
-        title: what was measured.
+        title: what was measured; of a file only.
+        name: prefix of the ids inside, for an `<svg>` element in a page; None for a file of its own.
+        found_ms: measured and predicted, of the network that was found.
 
     Returns:
-        Contents of an SVG file: a point for each network, the line where both agree, and 10 % to either side.
+        SVG: a point for each network, the line where both agree, and 10 % to either side.
     """
     import matplotlib
+    from matplotlib import ticker
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(FILE_STYLE):
-        figure = Figure(figsize=(5, 5), layout="constrained")
+    line, point, star = (_MUTED, SERIES[0], SERIES[1]) if name else ("#64707d", "#2b6cb0", "#c05621")
+    with matplotlib.rc_context(STYLE if name else FILE_STYLE):
+        figure = Figure(figsize=(5.2, 4.6) if name else (5, 5), layout="constrained")
         axes = figure.add_subplot()
-        ends = [0.9 * min(*measured_ms, *predicted_ms), 1.1 * max(*measured_ms, *predicted_ms)]
-        axes.fill_between(ends, [0.9 * end for end in ends], [1.1 * end for end in ends], color="#000000", alpha=0.08,
-                          linewidth=0, label="within 10 %")
-        axes.plot(ends, ends, color="#64707d", linewidth=1, label="predicted = measured")
-        axes.plot(measured_ms, predicted_ms, "o", color="#2b6cb0", markersize=4, alpha=0.7,
+        every = [*measured_ms, *predicted_ms, *(found_ms or ())]
+        ends = [0.9 * min(every), 1.1 * max(every)]
+        shade = {"color": _SHADE} if name else {"color": "#000000", "alpha": 0.08}
+        axes.fill_between(ends, [0.9 * end for end in ends], [1.1 * end for end in ends], linewidth=0,
+                          label="within 10 %", **shade)
+        axes.plot(ends, ends, color=line, linewidth=1, label="predicted = measured")
+        kept = thin(list(zip(measured_ms, predicted_ms, strict=True)), MAX_SCATTERED)
+        axes.plot(*zip(*kept, strict=True), "o", color=point, markersize=4, alpha=0.7,
                   label=f"{len(measured_ms)} networks")
-        axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="measured, ms", ylabel="predicted by the table, ms",
-                 title=title)
-        axes.legend(frameon=False)
-        return as_file(figure)
+        if found_ms:
+            axes.plot(*found_ms, "*", color=star, markersize=15, label="the network found")
+        if ends[1] > 10 * ends[0] > 0:
+            axes.set(xscale="log", yscale="log")
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(ticker.LogLocator(10, (1, 2, 5)))
+                axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+                axis.set_minor_locator(ticker.NullLocator())
+        axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="measured, ms", ylabel="predicted by the table, ms")
+        if not name:
+            axes.set_title(title)
+        axes.legend(frameon=False, loc="upper left")
+        return inline(figure, name) if name else as_file(figure)
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A network in the trade-off plot.
+
+    Attributes:
+        label: its name.
+        ms: milliseconds.
+        accuracy: share of test images, 0 to 1.
+        searched: whether a search found it; else it is a baseline.
+        measured: whether ms was measured; else it was predicted.
+    """
+
+    label: str
+    ms: float
+    accuracy: float
+    searched: bool
+    measured: bool
+
+
+def trade_off(points: Sequence[Point], name: str, x_label: str) -> str:
+    """Accuracy against milliseconds (paper figure 4): networks found joined by a line, baselines as squares.
+
+    Args:
+        points: at least one, on the same target.
+        name: prefix of the ids inside.
+        x_label: what the milliseconds are.
+
+    Returns:
+        An `<svg>` element. Hollow marks are predicted milliseconds.
+    """
+    import matplotlib
+    from matplotlib import ticker
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.2, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        for searched, color, mark, what in ((True, SERIES[0], "o", "searched"), (False, SERIES[1], "s", "baseline")):
+            some = sorted((point for point in points if point.searched is searched), key=lambda point: point.ms)
+            if searched:
+                axes.plot([point.ms for point in some], [point.accuracy for point in some], color=color, linewidth=1.5)
+            for number, point in enumerate(some):
+                axes.plot(point.ms, point.accuracy, mark, color=color, markersize=8, linewidth=0,
+                          markerfacecolor=color if point.measured else "none", label="" if number else what)
+        for point in points:
+            axes.annotate(point.label[:40], (point.ms, point.accuracy), xytext=(7, -11), textcoords="offset points",
+                          fontsize=9)
+        axes.grid(axis="both")
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0)
+        axes.margins(x=0.25, y=0.2)
+        axes.set(xlabel=x_label, ylabel="test accuracy")
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=6))
+        axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, symbol=" %"))
+        figure.legend(loc="outside upper left", ncols=2, borderpad=0)
+        return inline(figure, name)
 
 
 def as_file(figure) -> str:
@@ -220,144 +293,18 @@ def inline(figure, name: str) -> str:
     svg = buffer.getvalue()
     svg = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", rf'<svg \1 role="img" aria-label="{name}">',
                  svg[svg.index("<svg"):], count=1)
-    svg = re.sub(r"#00000[1-6]\b", lambda match: _PAGE_COLORS[match[0]], svg)
+    svg = re.sub(r"#0000(?:0[1-9]|10)\b", lambda match: _PAGE_COLORS[match[0]], svg)
     return re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
 
 
 def kernel_of(op: str) -> int | None:
     """Kernel size of an op, or None if it has none or is not in the language."""
-    return _parameters(op).get("k")
+    return parameters(op).get("k")
 
 
-def _parameters(op: str) -> dict[str, int]:
+def parameters(op: str) -> dict[str, int]:
+    """Numbers of an op by letter, or none if it is not in the language."""
     try:
         return op_language.parse(op)[1]
     except InputError:
         return {}
-
-
-@dataclasses.dataclass(frozen=True)
-class HeatMap:
-    """Probabilities of one choice over time.
-
-    Attributes:
-        choice: its name.
-        image: data URI of a PNG: a row for each op, a column for each epoch.
-        final: op and last probability (None if not a probability), in the order of the rows.
-    """
-
-    choice: str
-    image: str
-    final: tuple[tuple[str, float | None], ...]
-
-
-def heat_maps(epochs: Sequence[dict[str, Any]]) -> tuple[list[HeatMap], int]:
-    """Probabilities over time of each choice, and of how many choices there was no room for.
-
-    Args:
-        epochs: those whose `probs` is an object: op and probability by choice (nobody vouches for what is inside).
-    """
-    epochs = _thin([_prob_dicts(epoch) for epoch in epochs], MAX_COLUMNS)
-    names = list(dict.fromkeys(name for probs in epochs for name in probs))
-    maps: list[HeatMap] = []
-    rows_left = MAX_HEAT_ROWS
-    for name in names:
-        per_epoch = [probs.get(name, {}) for probs in epochs]
-        rows = [(op, [_prob(probs.get(op)) for probs in per_epoch])
-                for op in dict.fromkeys(op for probs in per_epoch for op in probs)]
-        rows_left -= len(rows)
-        if not rows or rows_left < 0:
-            break
-        maps.append(HeatMap(name, heat_map(rows), tuple((op, row[-1]) for op, row in rows)))
-    return maps, len(names) - len(maps)
-
-
-def _prob_dicts(epoch: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {name: entry for name, entry in epoch["probs"].items() if isinstance(entry, dict) and entry}
-
-
-def _prob(value: Any) -> float | None:
-    value = number(value)
-    return value if value is not None and 0 <= value <= 1 else None
-
-
-def heat_map(rows: Sequence[tuple[str, Sequence[float | None]]]) -> str:
-    """Probabilities over time: a row for each op in its kernel's colour, a column for each epoch.
-
-    Args:
-        rows: op and its probabilities, 0 to 1 or None, equally many in each row and at least one.
-
-    Returns:
-        Data URI of a PNG with one pixel for each probability; its opacity is the probability.
-    """
-    import matplotlib.image
-    import numpy as np
-    from matplotlib.colors import to_rgba_array
-
-    pixels = np.empty([len(rows), len(rows[0][1]), 4])
-    for pixel_row, (op, probs) in zip(pixels, rows, strict=True):
-        pixel_row[:] = to_rgba_array(KERNEL_COLORS.get(kernel_of(op), PLAIN_COLOR))
-        pixel_row[:, 3] = [prob or 0.0 for prob in probs]
-    buffer = io.BytesIO()
-    matplotlib.image.imsave(buffer, (pixels * 255).round().astype("uint8"), format="png", metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-@dataclasses.dataclass(frozen=True)
-class Box:
-    """One block of the architecture strip.
-
-    Attributes:
-        block: the block.
-        op: its op.
-        kind: "chosen", "fixed" or "skipped".
-        label: short text such as `MB6 5x5`.
-        kernel: its colour; None for grey.
-        expansion: its height, at least 1.
-        input: height, width and channels that enter.
-    """
-
-    block: Block
-    op: str
-    kind: str
-    label: str
-    kernel: int | None
-    expansion: int
-    input: tuple[int, int, int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """Consecutive boxes whose outputs have the same resolution, in pixels a side; 1 after the classifier."""
-
-    side: int
-    boxes: tuple[Box, ...]
-
-
-def strip(arch: Arch) -> list[Stage]:
-    """The network from left to right, every block of the space, as in figure 6 of the paper."""
-    stages: list[Stage] = []
-    shapes = arch.space.input_shapes()
-    for block in arch.space.all_blocks:
-        box = _box(arch, block, shapes[block.name])
-        side = 1 if box.op == "classifier" else -(-box.input[0] // block.strides)
-        if stages and stages[-1].side == side:
-            stages[-1] = Stage(side, (*stages[-1].boxes, box))
-        else:
-            stages.append(Stage(side, (box,)))
-    return stages
-
-
-def _box(arch: Arch, block: Block, input_shape: tuple[int, int, int]) -> Box:
-    op = arch.op_of(block)
-    type_name, values = op_language.parse(op)
-    kernel, expansion = values.get("k"), values.get("e", 1)
-    kind = "skipped" if op == op_language.ZERO else "chosen" if len(block.ops) > 1 else "fixed"
-    if kind == "skipped":
-        # As tall as the tallest that could have stood there: the hole shows what was saved.
-        return Box(block, op, kind, "skipped", None, max(_parameters(other).get("e", 1) for other in block.ops),
-                   input_shape)
-    label = f"MB{expansion}" if type_name == "mb" else type_name.capitalize()
-    if kernel:
-        label += f" {kernel}\N{MULTIPLICATION SIGN}{kernel}"
-    return Box(block, op, kind, label, kernel if kind == "chosen" else None, expansion, input_shape)

@@ -1,83 +1,48 @@
 """Writes the report of a run: one HTML file that opens offline, on a desk, a phone or paper.
 
     python -m pnas_tf.report --run_dir=runs/quickstart
+    python -m pnas_tf.report --compare=runs/fast,runs/accurate,runs/mobilenet_v2
 
-It shows what lies in the run folder (arch.json, metrics.jsonl, train.json, <mode>.json, <mode>.profile.json, run.flags,
-versions.json) and leaves out what is not there yet, so it may be written at any time during a run.
+It shows what lies in the run folder and leaves out what is not there yet, so it may be written at any time during a
+run. --compare puts runs side by side; networks that were trained without a search are baselines.
 """
 
-import dataclasses
 import itertools
 import math
 import os
 import shlex
 import statistics
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 from absl import flags
 
-from pnas_tf import __version__, early_warnings, op_profile, plots, run_flags, run_folder, versions
+from pnas_tf import (
+    __version__,
+    comparison,
+    formats,
+    headline,
+    heat_maps,
+    op_profile,
+    plots,
+    run_facts,
+    run_flags,
+    run_folder,
+    strip,
+    versions,
+)
 from pnas_tf import arch as arch_lib
-from pnas_tf import space as space_lib
-from pnas_tf.arch import Arch
-from pnas_tf.errors import InputError, printable
+from pnas_tf.errors import InputError
+from pnas_tf.headline import summary
 from pnas_tf.plots import number
+from pnas_tf.run_facts import Facts, collect, text
 
-MODES = run_folder.MODES
-
-
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """What the run folder holds; nothing is made up.
-
-    Attributes:
-        run_dir: the folder.
-        arch: the network found, if there is one yet.
-        epochs: logged epochs of the search in order, as they stand in metrics.jsonl.
-        train: train.json, or {}.
-        exports: the <mode>.json there are.
-        flags: flags of the search by name, or {}.
-        finalists: of finalists.json, best first, or [].
-        profiles: the <mode>.profile.json there are, by mode.
-        starts: of versions.json, what the search was started with, or [].
-    """
-
-    run_dir: str
-    arch: Arch | None
-    epochs: list[dict[str, Any]]
-    train: dict[str, Any]
-    exports: list[dict[str, Any]]
-    flags: dict[str, str]
-    finalists: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    profiles: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    starts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-    def cost(self, name: str) -> float | None:
-        """A number of the arch's costs."""
-        return number(self.arch.costs.get(name)) if self.arch else None
-
-    @property
-    def target(self) -> str | None:
-        """Name of the device that was searched for."""
-        return text(self.arch.costs.get("target")) if self.arch else None
-
-    @property
-    def target_ms(self) -> float | None:
-        """Milliseconds that the search aimed at: as the arch says, else as the flags say."""
-        wanted = self.cost("target_ms") or number_of_text(self.flags.get("target_ms"))
-        return wanted if wanted and wanted > 0 else None
-
-    @property
-    def measured(self) -> dict[str, Any] | None:
-        """The export that was timed: on the target that was searched for if there is one, else the first."""
-        timed = [export for export in self.exports if number(export.get("measured_ms")) is not None]
-        same = [export for export in timed if self.target and export.get("target") == self.target]
-        return next(iter(same + timed), None)
+__all__ = ["collect", "compare", "run", "summary", "warnings"]
 
 
 def run(run_dir: str) -> str:
-    """Writes `run_dir`/report.html.
+    """Writes `run_dir`/report.html; of a search for several devices, its results side by side.
 
     Returns:
         Its path.
@@ -85,113 +50,97 @@ def run(run_dir: str) -> str:
     Raises:
         InputError: if there is nothing to report, or a file that cannot be read.
     """
-    path = run_folder.path(run_dir, "report.html")
-    arch_lib.write_text(path, render(collect(run_dir)))
+    path, parts = run_folder.path(run_dir, "report.html"), run_facts.parts(run_dir)
+    arch_lib.write_text(path, render_comparison([collect(part) for part in parts]) if parts
+                        else render(collect(run_dir)))
     return path
 
 
-def summary(facts: Facts) -> str:
-    """The result in a few lines for the terminal; what is not known yet is left out."""
-    measured = facts.measured or {}
-    where = text(measured.get("target"))
-    lines = [("Test accuracy", facts.train.get("test_accuracy"), format_percent),
-             ("Parameters", facts.cost("params"), lambda value: f"{value:,.0f}"),
-             ("MACs", facts.cost("macs"), lambda value: f"{value:,.0f}"),
-             ("Predicted", facts.cost("table_ms"), lambda value: f"{format_ms(value)} on {facts.target}"),
-             ("Measured", measured.get("measured_ms"), lambda value: f"{format_ms(value)} on {where}"),
-             ("Target", facts.target_ms, format_ms)]
-    found = [f"{name + ':':<15}{show(value)}" for name, value, show in lines if number(value) is not None]
-    files = [f"{mode}.tflite" for mode in MODES if os.path.exists(run_folder.path(facts.run_dir, f"{mode}.tflite"))]
-    kept = [name for name in ("arch.json", "model.keras", *files, "report.html")
-            if os.path.exists(run_folder.path(facts.run_dir, name))]
-    return "\n".join([*found, f"{'Files:':<15}{', '.join(kept)} in {facts.run_dir}"])
+def compare(run_dirs: Sequence[str], output: str) -> str:
+    """Writes a page of several runs side by side.
 
-
-def collect(run_dir: str) -> Facts:
-    """Reads a run folder.
+    Returns:
+        Its path, `output`.
 
     Raises:
-        InputError: if it is missing or holds neither arch.json nor metrics, or a file that cannot be read.
+        InputError: if there are fewer than two, or more than a page holds; or as `run`.
     """
-    def path(name: str) -> str:
-        return run_folder.path(run_dir, name)
-
-    if not os.path.isdir(run_dir):
-        raise InputError(f"{run_dir}: no such folder. Give --run_dir the folder of a search.")
-    arch = arch_lib.from_json(space_lib.read_json(path("arch.json")), path("arch.json")) \
-        if os.path.exists(path("arch.json")) else None
-    epochs = [epoch for epoch in run_folder.read_metrics(run_dir) if number(epoch["epoch"]) is not None]
-    if arch is None and not epochs:
-        raise InputError(f"{run_dir}: nothing to report, neither arch.json nor an epoch in metrics.jsonl. "
-                         "Search first: python -m pnas_tf.search --flagfile=quickstart.flags "
-                         f"--run_dir={shlex.quote(run_dir)}")
-    exports = [{**_read_object(path(f"{mode}.json")), "mode": mode} for mode in MODES
-               if os.path.exists(path(f"{mode}.json"))]
-    train = _read_object(path("train.json")) if os.path.exists(path("train.json")) else {}
-    used = run_folder.read_flags(path("run.flags")) if os.path.exists(path("run.flags")) else {}
-    rivals = _read_object(path("finalists.json")).get("finalists") if os.path.exists(path("finalists.json")) else []
-    rivals = [rival for rival in rivals if isinstance(rival, dict)] if isinstance(rivals, list) else []
-    profiles = {mode: op_profile.read(path(f"{mode}.profile.json")) for mode in MODES
-                if os.path.exists(path(f"{mode}.profile.json"))}
-    return Facts(run_dir, arch, epochs, train, exports, used, rivals, profiles, versions.read(run_dir))
+    if len(run_dirs) < 2:
+        raise InputError(f"--compare takes two run folders or more, with commas between; got {len(run_dirs)}.")
+    folders = [folder for run_dir in run_dirs for folder in run_facts.parts(run_dir) or [run_dir]]
+    arch_lib.write_text(output, render_comparison([collect(folder) for folder in folders]))
+    return output
 
 
 def warnings(run_dir: str) -> list[str]:
     """What is suspicious about a search, a sentence each. Raises InputError as `collect`."""
-    return _warnings(collect(run_dir))
+    return run_facts.warnings(collect(run_dir))
 
 
-def _warnings(facts: Facts) -> list[str]:
-    aimed = facts.flags.get("latency_loss") != "none"
-    return early_warnings.find(facts.epochs, facts.target_ms if aimed else None, facts.finalists)
-
-
-def _read_object(path: str) -> dict[str, Any]:
-    data = space_lib.read_json(path)
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: expected a JSON object, got {str(data)[:40]!r}. Write it again.")
-    return data
-
-
-def number_of_text(value: str | None) -> float | None:
-    """As `number`, for a flag's text."""
-    try:
-        return number(float(value))
-    except (TypeError, ValueError):
-        return None
-
-
-def text(value: Any) -> str | None:
-    """A text as one line of at most 200 characters, everything else as None."""
-    return printable(value, 200) if isinstance(value, str) and value else None
-
-
-def render(facts: Facts) -> str:
-    """The page."""
+def _template(name: str):
     import jinja2
 
     environment = jinja2.Environment(loader=jinja2.PackageLoader("pnas_tf"), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(ms=format_ms, percent=format_percent, big=format_big, number=number, text=text)
-    stages = plots.strip(facts.arch) if facts.arch else []
+    environment.filters.update(ms=formats.ms, percent=formats.percent, big=formats.big, number=number, text=text)
+    environment.globals.update(kernel_colors=plots.KERNEL_COLORS, plain_color=plots.PLAIN_COLOR,
+                               kernel_of=plots.kernel_of)
+    return environment.get_template(name)
+
+
+def render(facts: Facts) -> str:
+    """The page of a run."""
+    stages = strip.of_arch(facts.arch) if facts.arch else []
     boxes = [box for stage in stages for box in stage.boxes]
     epochs = [epoch for epoch in facts.epochs if isinstance(epoch.get("probs"), dict) and epoch["probs"]]
-    heat_maps, heat_maps_left_out = plots.heat_maps(epochs)
-    return environment.get_template("report.html").render(
-        title=_title(facts), facts=facts, cards=_cards(facts), rows=_fact_rows(facts),
-        stages=stages, boxes=boxes, summary=_summary(boxes),
-        kernels=sorted({box.kernel for box in boxes if box.kernel}),
-        kernel_colors=plots.KERNEL_COLORS, plain_color=plots.PLAIN_COLOR, kernel_of=plots.kernel_of,
-        heat_maps=heat_maps, heat_maps_left_out=heat_maps_left_out, ops=facts.arch.ops if facts.arch else {},
-        final={heat_map.choice: dict(heat_map.final) for heat_map in heat_maps},
+    maps = heat_maps.of_search(epochs)
+    return _template("report.html").render(
+        title=facts.title, facts=facts, cards=headline.cards(facts), rows=_fact_rows(facts),
+        stages=stages, boxes=boxes, summary=strip.counts(boxes), kernels=strip.kernels(boxes),
+        maps=maps, ops=facts.arch.ops if facts.arch else {},
+        final={one.choice: dict(one.final) for one in maps.all},
         heat_map_span=[epochs[0]["epoch"], epochs[-1]["epoch"]] if epochs else [],
         warmup_share=sum(epoch.get("phase") == "warmup" for epoch in epochs) / max(1, len(epochs)),
         search_charts=plots.search_charts(facts.epochs, facts.target_ms),
-        warnings=_warnings(facts), finalists=_finalist_rows(facts),
+        warnings=run_facts.warnings(facts), finalists=_finalist_rows(facts),
+        compared_chart=_compared_chart(facts), compare_command=_compare_command(facts),
         profile_charts=[plots.Chart(f"{mode}.tflite", op_profile.chart(profile, f"profile-{mode}"),
                                     op_profile.note(profile)) for mode, profile in facts.profiles.items()],
         train_charts=plots.train_charts(facts.train.get("history")), run_dir=shlex.quote(facts.run_dir),
         command=f"python -m pnas_tf.search --flagfile={shlex.quote(run_folder.path(facts.run_dir, 'run.flags'))}")
+
+
+def render_comparison(collected: Sequence[Facts]) -> str:
+    """The page of several runs."""
+    compared = comparison.runs(collected)
+    charts, left_out = comparison.search_charts(compared)
+    return _template("comparison.html").render(
+        title=f"{len(compared)} runs side by side", runs=compared, rows=comparison.rows(compared),
+        flag_rows=comparison.differing_flags(compared), trade_offs=comparison.trade_offs(compared),
+        search_charts=charts, left_out=left_out,
+        kernels=sorted({kernel for one in compared for kernel in strip.kernels(one.boxes)}),
+        version=f"pnas_tf {__version__}")
+
+
+def _compared_chart(facts: Facts) -> plots.Chart | None:
+    """Predicted against measured milliseconds of whole networks (paper figure 5)."""
+    compared, predicted_ms, measured_ms = facts.compared, facts.cost("table_ms"), facts.measured_on_target
+    if compared is None:
+        return None
+    same = compared.target == facts.target and predicted_ms and measured_ms
+    known = [(compared.within_10_percent, "{:.0%} of them within 10 %"),
+             (compared.rmse_of_mean, "RMSE {:.1%} of the mean")]
+    note = ", ".join([f"{len(compared.measured_ms)} networks on {compared.target or 'a target not named'}",
+                      *(how.format(value) for value, how in known if value is not None)])
+    return plots.Chart("Whole networks", plots.scatter(
+        compared.measured_ms, compared.predicted_ms, title="", name="compared",
+        found_ms=(measured_ms, predicted_ms) if same else None), f"{note}.")
+
+
+def _compare_command(facts: Facts) -> str:
+    space = facts.flags.get("space") or (facts.arch.space.name if facts.arch else "SPACE")
+    output = shlex.quote(run_folder.path(facts.run_dir, "compare.json"))
+    return f"python -m latency.compare {facts.table_flag()} --space={shlex.quote(space)} --networks=20 --json={output}"
 
 
 def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:
@@ -206,78 +155,10 @@ def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:
     return rows
 
 
-def _title(facts: Facts) -> str:
-    space = facts.arch.space.name if facts.arch else facts.flags.get("space", "search")
-    data = facts.flags.get("dataset") or text(facts.train.get("dataset"))
-    return (f"{space} on {data}" if data else space)[:300]
-
-
-def _cards(facts: Facts) -> list[dict[str, str]]:
-    """The headline: label, value, note, and a state that colours the card ("", "good", "bad", "open")."""
-    def card(label, value, note="", state=""):
-        return {"label": label, "value": value, "note": note, "state": state}
-
-    accuracy, images = number(facts.train.get("test_accuracy")), number(facts.train.get("test_images"))
-    predicted, expected = facts.cost("table_ms"), facts.cost("expected_ms")
-    target = facts.target or "no target named"
-    cards = [card("Test accuracy", format_percent(accuracy), f"on {images:,} images" if images else "")
-             if accuracy is not None else card("Test accuracy", "not yet measured", "train the network", "open")]
-    if predicted is not None:
-        cards.append(card("Predicted", format_ms(predicted), target))
-    elif expected is not None:
-        cards.append(card("Predicted", format_ms(expected), f"{target}; expected under the probabilities"))
-    else:
-        cards.append(card("Predicted", "not known", target, "open"))
-    cards.append(card("Measured", *_measured(facts)))
-    cards.append(card("Latency target", *_target_kept(facts)))
-    for name, label in (("params", "Parameters"), ("macs", "Multiply-adds")):
-        value = number(facts.train.get(name))
-        value = facts.cost(name) if value is None else value
-        cards.append(card(label, format_big(value), f"{value:,.0f}") if value is not None
-                     else card(label, "not known", "", "open"))
-    return cards
-
-
-def _measured(facts: Facts) -> tuple[str, str, str]:
-    export, predicted = facts.measured, facts.cost("table_ms")
-    if export is None:
-        return "not yet measured", "export the network", "open"
-    ms = number(export["measured_ms"])
-    note = f"{export['mode']}.tflite on {text(export.get('target')) or 'a target not named'}"
-    if predicted and ms and export.get("target") == facts.target:
-        note += f"; prediction {abs(predicted / ms - 1) * 100:.0f} % {'above' if predicted >= ms else 'below'}"
-    return format_ms(ms), note, ""
-
-
-def _target_kept(facts: Facts) -> tuple[str, str, str]:
-    """Whether the target is kept: by measurement if it was taken on the target itself, else by prediction."""
-    wanted, export = facts.target_ms, facts.measured
-    if wanted is None:
-        return "none set", "", "open"
-    on_target = export is not None and facts.target and export.get("target") == facts.target
-    ms = number(export["measured_ms"]) if on_target else facts.cost("table_ms")
-    if ms is None:
-        return format_ms(wanted), "not yet known if kept", "open"
-    by = "as measured" if on_target else "as predicted"
-    if ms <= wanted:
-        return format_ms(wanted), f"kept, {by}", "good"
-    return format_ms(wanted), f"missed by {(ms / wanted - 1) * 100:.1f} %, {by}", "bad"
-
-
-def _summary(boxes) -> str:
-    """Counts of what was chosen: `6 choices: 2 of 3x3, 3 of 5x5, 1 skipped`."""
-    chosen = [box for box in boxes if box.kind != "fixed"]
-    counts = [(f"of {kernel}\N{MULTIPLICATION SIGN}{kernel}", sum(box.kernel == kernel for box in chosen))
-              for kernel in sorted({box.kernel for box in chosen if box.kernel})]
-    counts.append(("without kernel", sum(box.kernel is None and box.kind == "chosen" for box in chosen)))
-    counts.append(("skipped", sum(box.kind == "skipped" for box in chosen)))
-    return f"{len(chosen)} choices: " + ", ".join(f"{count} {what}" for what, count in counts if count)
-
-
 def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     """Name and text of what else is known."""
     space, epochs, rows = facts.arch.space if facts.arch else None, facts.epochs, []
-    rows.append(("Data set", facts.flags.get("dataset") or text(facts.train.get("dataset"))))
+    rows.append(("Data set", facts.dataset))
     rows.append(("Space", space.name if space else facts.flags.get("space")))
     if space:
         rows.append(("Input", f"{space.input_size} \N{MULTIPLICATION SIGN} {space.input_size} \N{MULTIPLICATION SIGN} "
@@ -292,13 +173,13 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
         rows.append(("Epochs searched", f"{len(epochs)}" + (f", {warmup} of them warm-up" if warmup else "")))
     seconds = [value for epoch in epochs if (value := number(epoch.get("seconds"))) is not None]
     step_ms = [value for epoch in epochs if (value := number(epoch.get("step_ms"))) is not None]
-    rows.append(("Time searched", format_seconds(sum(seconds)) if seconds else None))
-    rows.append(("Time of a step", f"{format_ms(statistics.median(step_ms))}, median" if step_ms else None))
+    rows.append(("Time searched", formats.seconds(sum(seconds)) if seconds else None))
+    rows.append(("Time of a step", f"{formats.ms(statistics.median(step_ms))}, median" if step_ms else None))
     trained, train_epochs = number(facts.train.get("seconds")), number(facts.train.get("epochs"))
     rows.append(("Epochs trained", f"{train_epochs:g}" if train_epochs is not None else None))
     rows.append(("Weights began", {"scratch": "from scratch", "inherited": "as the search left them"}.get(
         text(facts.train.get("init")))))
-    rows.append(("Time trained", format_seconds(trained) if trained is not None else None))
+    rows.append(("Time trained", formats.seconds(trained) if trained is not None else None))
     rows.append(("Versions of the search", versions.summary(facts.starts[-1]) if facts.starts else None))
     for before, then in itertools.pairwise(facts.starts):
         rows.append(("Versions changed while it ran", "; ".join(versions.changed(before, then))))
@@ -317,43 +198,29 @@ def _versions() -> list[str]:
     return found
 
 
-def format_ms(value: float) -> str:
-    """`0.412 ms`, `1.80 ms`, `78.4 ms`, `1234 ms`: three digits that matter."""
-    digits = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
-    return f"{value:.{digits}f} ms"
+def _define_flags() -> None:
+    flags.DEFINE_string("run_dir", None, "Folder of a search or a training; report.html is written into it.")
+    flags.DEFINE_list("compare", [], "Folders of runs to put side by side, with commas between.")
+    flags.DEFINE_string("output", "comparison.html", "Page that --compare writes.")
 
 
-def format_percent(value: float) -> str:
-    """A share as percent: `87.25 %`."""
-    return f"{value * 100:.2f} %"
-
-
-def format_big(value: float, unit: str = "") -> str:
-    """`4.08 M`, `183 k`, `920`: thousands by letter."""
-    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g} {letter}{unit}"
-    return f"{value:g} {unit}".strip()
-
-
-def format_seconds(value: float) -> str:
-    """`48 s`, `3 min 20 s`, `26 h 5 min`."""
-    minutes, seconds = divmod(round(value), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{value:.3g} s"
+def _main() -> None:
+    f = flags.FLAGS
+    if f.compare:
+        run_dirs = [*([f.run_dir] if f.run_dir else []), *(name for name in f.compare if name != f.run_dir)]
+        print(f"Comparison: {os.path.abspath(compare(run_dirs, f.output))}")
+        return
+    if not f.run_dir:
+        raise InputError("Name the folder of a run, --run_dir=DIR, or folders to compare, --compare=DIR,DIR.")
+    path = run(f.run_dir)
+    said = [summary(collect(folder)) for folder in run_facts.parts(f.run_dir) or [f.run_dir]]
+    print("\n\n".join(said) + f"\nReport:        {path}")
 
 
 def main() -> None:
-    """Entry point."""
-    # Defined here and not on import: other entry points have a --run_dir too, and one process may import both.
-    run_dir = flags.DEFINE_string("run_dir", None, "Folder of a search; report.html is written into it.", required=True)
-
-    def show():
-        path = run(run_dir.value)
-        print(f"{summary(collect(run_dir.value))}\nReport:        {path}")
-
-    run_flags.start(show)
+    """Console script."""
+    _define_flags()
+    run_flags.start(_main)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def test_the_test_notices(source):
 
 def test_templates_mark_only_drawings_as_safe():
     """What a page takes as it is: texts of the template itself, and charts: in SVG, matplotlib escapes every text."""
-    text = (ROOT / "pnas_tf" / "templates" / "report.html").read_text(encoding="utf-8")
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "pnas_tf" / "templates").glob("*.html"))
     marked = re.findall(r"([^\s({|]+)\s*\|\s*safe\b", text)
     assert "chart.svg" in marked and all(what == "chart.svg" or what.startswith('"') for what in marked)
     assert len(marked) == len(re.findall(r"\|\s*safe\b", text)) and "autoescape" not in text

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pnas_tf import arch as arch_lib
-from pnas_tf import plots, report
+from pnas_tf import formats, heat_maps, plots, report, strip
 from pnas_tf import run_folder as run_folder_lib
 from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
@@ -163,7 +163,7 @@ def test_strip_and_table_have_every_block(tmp_path, space_name):
 
 
 def test_stages_are_the_resolutions():
-    stages = plots.strip(arch_lib.load("proxyless_mobile"))
+    stages = strip.of_arch(arch_lib.load("proxyless_mobile"))
     assert [stage.side for stage in stages] == [112, 56, 28, 14, 7, 1]
     assert [len(stage.boxes) for stage in stages] == [2, 4, 4, 8, 6, 1]
 
@@ -182,7 +182,7 @@ def test_heat_maps_show_every_choice_op_and_epoch(tmp_path):
 
 
 def test_heat_map_pixels_are_the_probabilities():
-    pixels = pixels_of(plots.heat_map([("mb_k3_e3", [0.0, 0.25, 1.0]), ("zero", [1.0, None, 0.0])]))
+    pixels = pixels_of(heat_maps.picture([("mb_k3_e3", [0.0, 0.25, 1.0]), ("zero", [1.0, None, 0.0])]))
     assert pixels[..., 3].tolist() == [[0, 64, 255], [255, 0, 0]]
     assert pixels[0, 2, :3].tolist() == [0x2B, 0x6C, 0xB0]
 
@@ -286,12 +286,31 @@ def test_a_long_search_of_many_choices_stays_small(tmp_path):
     lines = [{"kind": "search", "epoch": epoch, "phase": "search", "entropy": float(rng.random()),
               "train_loss": float(rng.random()), "held_out_loss": float(rng.random()),
               "probs": {f"b{choice:02d}": dict(zip(ops, rng.dirichlet(np.ones(7)).round(5).tolist(), strict=True))
-                        for choice in range(300 if epoch % 10 == 0 else 0)}} for epoch in range(1500)]
+                        for choice in range(40 if epoch % 10 == 0 else 0)}} for epoch in range(1500)]
     write_metrics(tmp_path, lines)
     page = page_of(tmp_path)
-    drawn = sum(tag == "img" for tag, _ in page.elements)
-    assert 100 < drawn < 300 and f"{300 - drawn} more choices are left out" in page.text
+    assert sum(tag == "img" for tag, _ in page.elements) == 40 and "left out" not in page.text
     assert "epoch 0 1490 last" in page.text  # the epochs that logged probabilities
+
+
+def test_choices_of_tree_cells_are_a_line_each_by_block(tmp_path):
+    """648 choices, and far too many: the page shows what fits, and says how many do not."""
+    rng = np.random.default_rng(0)
+    ops = [f"sep_k{k}" for k in (3, 5)] + [f"op_{number}" for number in range(6)]
+
+    def write_search(blocks, places, epochs):
+        write_metrics(tmp_path, [{
+            "kind": "search", "epoch": epoch, "phase": "search", "entropy": 1.0,
+            "probs": {f"b{block:02d}/n{place}": dict(zip(ops, rng.dirichlet(np.ones(8)).round(5).tolist(), strict=True))
+                      for block in range(blocks) for place in range(places)}} for epoch in range(epochs)])
+
+    write_search(18, 36, 120)
+    page = page_of(tmp_path)
+    assert sum(tag == "img" for tag, _ in page.elements) == 648 and "left out" not in page.text
+    headings = [text for text in page.texts if re.fullmatch(r"b\d\d", text)]
+    assert headings == [f"b{block:02d}" for block in range(18)]
+    write_search(60, 36, 12)
+    assert "660 more choices are left out" in page_of(tmp_path).text
 
 
 @pytest.mark.parametrize(("name", "content", "says"), [
@@ -338,7 +357,7 @@ def test_summary_says_what_is_known_and_leaves_out_the_rest(tmp_path):
     lines = dict(line.split(":", 1) for line in report.summary(report.collect(str(tmp_path))).splitlines())
     costs = json.loads((tmp_path / "arch.json").read_text())["costs"]
     assert lines["Parameters"].strip() == f"{costs['params']:,}"
-    assert lines["Predicted"].strip() == f"{report.format_ms(costs['table_ms'])} on {TARGET}"
+    assert lines["Predicted"].strip() == f"{formats.ms(costs['table_ms'])} on {TARGET}"
     (tmp_path / "train.json").unlink()
     assert "Test accuracy" not in report.summary(report.collect(str(tmp_path)))
 
@@ -353,18 +372,18 @@ def test_needs_no_tensorflow(tmp_path):
 @pytest.mark.parametrize(("value", "shown"), [(0.0005, "0.001 ms"), (0.4123, "0.412 ms"), (1.8, "1.80 ms"),
                                               (78.44, "78.4 ms"), (1234.4, "1234 ms")])
 def test_milliseconds(value, shown):
-    assert report.format_ms(value) == shown
+    assert formats.ms(value) == shown
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0, "0"), (920, "920"), (80123, "80.1 k"), (4080512, "4.08 M"),
                                               (320427584, "320 M"), (1.2e9, "1.2 G")])
 def test_big_numbers(value, shown):
-    assert report.format_big(value) == shown
+    assert formats.big(value) == shown
 
 
 @pytest.mark.parametrize(("value", "shown"), [(3.14, "3.14 s"), (200, "3 min 20 s"), (93900, "26 h 5 min")])
 def test_seconds(value, shown):
-    assert report.format_seconds(value) == shown
+    assert formats.seconds(value) == shown
 
 
 def finalist(how, ms, loss, eligible=True):
