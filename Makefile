@@ -7,14 +7,16 @@ RUN ?= runs/quickstart
 BIN := $(VENV)/bin
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help quickstart test test-slow lint clean
+.PHONY: help quickstart test test-slow lint wheel clean
 
 help:
 	@echo "make quickstart   table of this machine, search, training, .tflite, report (RUN=$(RUN))"
 	@echo "make test         quick tests (minutes)"
 	@echo "make test-slow    long tests"
-	@echo "make lint         ruff"
-	@echo "make clean        removes the virtual environment and runs/"
+	@echo "make lint         ruff, mypy, buildifier (if npx is here)"
+	@echo "make wheel        dist/*.whl and dist/*.tar.gz"
+	@echo "make clean        removes the virtual environment, dist/ and runs/"
+	@echo "PYTHON=python3.12 make ...   another Python"
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +48,12 @@ test-slow: $(VENV)/.installed-dev
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@if command -v npx > /dev/null; then npx --yes @bazel/buildifier@8.2.1 -mode=check -lint=warn BUILD tests/BUILD MODULE.bazel; \
+	else echo "No npx: buildifier left out."; fi
+
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) build dist runs
