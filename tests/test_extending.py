@@ -148,9 +148,10 @@ def test_other_ops_can_be_trained_for_int8():
     images = np.random.default_rng(0).standard_normal((16, 16, 16, 3)).astype(np.float32)
     np.testing.assert_allclose(twin(images), model(images), rtol=1e-3)
     quantised = qat.quantise(twin)
-    quantised(images, training=True)  # ranges
+    for _ in range(3):  # ranges
+        quantised(images, training=True)
     content = convert.convert_function(lambda x: quantised(x, training=False), (1, 16, 16, 3), "int8",
                                        int8_io="float32")
     logits = interpreter.run(interpreter.make_interpreter(content), images)
     expected = np.asarray(quantised(images, training=False))
-    assert np.abs(logits - expected).max() < 0.5 * expected.std()  # two steps of int8 here
+    assert np.abs(logits - expected).max() < 0.5 * expected.std()  # about two steps of int8
