@@ -41,7 +41,8 @@ def test_what_is_in_it(packed):
     assert sorted(str(path.relative_to(packed)) for path in packed.rglob("*") if path.is_file()) == sorted(
         COMMON + [f"{mode}.{ending}" for mode in facts.MODES for ending in ("tflite", "json", "md")])
     assert [path.name for path in packed.parent.iterdir()] == ["bundle"]
-    assert (packed / "labels.txt").read_text(encoding="utf-8") == "top half\nbottom half\nmiddle columns\näußere Spalten 外列\n"
+    labels = (packed / "labels.txt").read_text(encoding="utf-8").splitlines()
+    assert labels == ["top half", "bottom half", "middle columns", "äußere Spalten 外列"]
     manifest = json.loads((packed / "bundle.json").read_text())
     assert manifest["image_shape"] == [16, 16, 3]
     with np.load(packed / "examples.npz") as examples:
