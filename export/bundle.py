@@ -85,9 +85,11 @@ def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed:
     drawn = samples.draw(data.test, examples, seed, form="pixels", mean=data.mean, std=data.std)
     # Of files there may be more than asked for in the last batch.
     images, labels = drawn.inputs[:examples], drawn.labels[:examples]
-    files, models = {}, {}
+    files: dict[str, bytes] = {}
+    models: dict[str, dict[str, Any]] = {}
+    answers: dict[str, list[list[float]]] = {}
     pictures = _pictures(images.astype(np.uint8))
-    expected = {"pictures": list(pictures), "labels": [data.class_names[label] for label in labels], "logits": {}}
+    expected = {"pictures": list(pictures), "labels": [data.class_names[label] for label in labels], "logits": answers}
     for mode in modes:
         model, facts = read_export(run_dir, mode)
         if facts["image_shape"] != list(data.image_shape) or facts["labels"] != list(data.class_names):
@@ -96,7 +98,7 @@ def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed:
         mean, std = facts["normalisation"]["mean"], facts["normalisation"]["std"]
         given = np.repeat(images, 3, -1) if facts["input_form"] == "rgb" else images
         logits = interpreter.run(interpreter.make_interpreter(model), (given - np.float32(mean)) / np.float32(std))
-        expected["logits"][mode] = [[float(f"{value:.8g}") for value in row] for row in logits]
+        answers[mode] = [[float(f"{value:.8g}") for value in row] for row in logits]
         models[mode] = {"file": f"{mode}.tflite", "mean": mean, "std": std,
                         "tolerance": TOLERANCE[mode] * max(1.0, float(np.abs(logits).max()))}
         files |= {f"{mode}.tflite": model, f"{mode}.json": facts_lib.text(facts).encode(),
@@ -135,7 +137,7 @@ def _describes_images(facts: dict[str, Any]) -> bool:
             isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9 for value in values)
 
     shape, labels, normalisation = (facts.get(name) for name in ("image_shape", "labels", "normalisation"))
-    return (numbers(shape) and len(shape) == 3 and all(isinstance(side, int) and side > 0 for side in shape)
+    return (isinstance(shape, list) and numbers(shape) and len(shape) == 3 and all(isinstance(side, int) and side > 0 for side in shape)
             and isinstance(labels, list) and all(isinstance(label, str) for label in labels)
             and isinstance(normalisation, dict) and numbers(normalisation.get("mean"))
             and numbers(normalisation.get("std")) and all(value > 0 for value in normalisation["std"]))

@@ -61,7 +61,8 @@ def measured(runner: Any, *, threads: int, delegate: str, dtype: str) -> dict[st
 
 def of_run(run_dir: str | None, command: str) -> dict[str, Any]:
     """How the network came about, as far as the run folder says: commands and seeds of search, training, export."""
-    commands, seeds = {"export": command}, {}
+    commands: dict[str, str | None] = {"export": command}
+    seeds: dict[str, int | None] = {}
     flags_path = run_folder.path(run_dir, "run.flags") if run_dir else ""
     if os.path.exists(flags_path):
         commands["search"] = shlex.join(["python", "-m", "pnas_tf.search", f"--flagfile={flags_path}"])

@@ -47,9 +47,9 @@ def convolution(mean: Sequence[float], std: Sequence[float], *, rgb: bool = Fals
     Returns:
         Kernel float32 [1, 1, channels or 3, channels] and bias float32 [channels].
     """
-    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    kernel = np.array(LUMA)[:, None] / std if rgb else np.diag(1 / std)
-    return kernel.astype(np.float32)[None, None], (-mean / std).astype(np.float32)
+    scale = 1 / np.asarray(std, np.float64)
+    kernel = np.array(LUMA)[:, None] * scale if rgb else np.diag(scale)
+    return kernel.astype(np.float32)[None, None], (-np.asarray(mean, np.float64) * scale).astype(np.float32)
 
 
 def to_pixels(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

@@ -41,5 +41,5 @@ def draw(part: Any, count: int, seed: int, *, form: str, mean: tuple[float, ...]
     if form == "normalised":
         return Samples(images, images, labels)
     whole = pixels.to_pixels(images, mean, std)
-    normalised = (whole - np.float32(mean)) / np.float32(std)
+    normalised = (whole - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return Samples(np.repeat(whole, 3, -1) if form == "rgb" else whole, normalised, labels)

@@ -58,10 +58,13 @@ def apart(**settings: Any) -> Iterator[Visit]:
                              stderr=subprocess.PIPE, text=True,
                              env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
 
-    def visit(path):
+    def tell(value):
         with contextlib.suppress(BrokenPipeError):
-            child.stdin.write(json.dumps(path) + "\n")
+            child.stdin.write(json.dumps(value) + "\n")
             child.stdin.flush()
+
+    def visit(path):
+        tell(path)
         answer = child.stdout.readline()
         if not answer:
             said = " ".join(child.stderr.read().split())[-200:]
@@ -70,8 +73,7 @@ def apart(**settings: Any) -> Iterator[Visit]:
         return json.loads(answer)
 
     try:
-        with contextlib.suppress(BrokenPipeError):
-            child.stdin.write(json.dumps(settings) + "\n")
+        tell(settings)
         yield visit
     finally:
         child.kill()

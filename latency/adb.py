@@ -185,7 +185,8 @@ def _run(command: Sequence[str], *, timeout_s: float, stopped: threading.Event |
     finally:
         process.kill()
         process.wait()
-        process.stdout.close()
+        if process.stdout:
+            process.stdout.close()
 
 
 def _words(command):

@@ -179,12 +179,13 @@ def op_profile(text: str) -> list[OpTime]:
 
 def _profile_rows(lines: list[str]) -> Iterator[OpTime]:
     """Rows of the first table. Types and names hold blanks and commas, so the numbers between them are the landmark."""
-    pattern = columns = None
+    pattern: re.Pattern[str] | None = None
+    columns: list[str] = []
     started = False
     for line in (line[:MAX_LINE].strip() for line in lines):
         if not started:
             started = "Run Order" in line
-        elif columns is None:
+        elif pattern is None:
             names = re.findall(r"\[([^\]]+)\]", line) or line.split(",")
             columns = [name.strip().lower().replace("_", " ") for name in names][1:-1]
             gap = r"[ \t,]{1,80}"

@@ -66,7 +66,7 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
                  "again_ms": ms(arch, 2)} for arch in archs]
     predicted, first, second = (np.array([network[name] for network in networks])
                                 for name in ("predicted_ms", "measured_ms", "again_ms"))
-    plain = np.array([cost.of_arch(arch, lambda *where: table.row(*where)["median_ms"]) for arch in archs])
+    plain = np.array([cost.of_arch(arch, functools.partial(_median_ms, table)) for arch in archs])
     return {"target": table.target, "networks": networks, "figures": figures(predicted, first),
             "uncalibrated": figures(plain, first), "noise": figures(second, first), "calibrated_ms": calibrated}
 
@@ -77,9 +77,16 @@ def _alternating(archs, others):
     return [group[i] for i in range(longest) for group in (archs, others) if i < len(group)]
 
 
+def _median_ms(table: LatencyTable, block_name: str, key: OpKey) -> float:
+    """As measured, not calibrated. The table covers what is asked for."""
+    row = table.row(block_name, key)
+    assert row is not None
+    return row["median_ms"]
+
+
 def _calibrated(table: LatencyTable, archs: Sequence[Arch], network_ms: Sequence[float]) -> dict[OpKey, float]:
     """Milliseconds by key of all rows that the networks' space needs."""
-    rows = {key: table.row(block.name, key)["median_ms"] for block, key in archs[0].space.op_keys()}
+    rows = {key: _median_ms(table, block.name, key) for block, key in archs[0].space.op_keys()}
     numbers = {key: number for number, key in enumerate(rows)}
     counts = np.zeros((len(archs), len(rows)))
     for arch, count in zip(archs, counts, strict=True):
@@ -122,10 +129,10 @@ def over_range(table: LatencyTable, space: Space, count: int, seed: int) -> list
     from pnas_tf.limits import Limit
 
     # By the rows as measured: the same networks whether or not the table has been calibrated.
-    ms = cost.matrix(space, lambda *where: table.row(*where)["median_ms"])
-    rng, ends = np.random.default_rng(seed), ms.range(gates.op_mask(space))
+    ms = cost.matrix(space, functools.partial(_median_ms, table))
+    rng, (low, high) = np.random.default_rng(seed), ms.range(gates.op_mask(space))
     paths = [derive.samples_within(gates.uniform_probs(space), [Limit("ms", ms, wanted_ms)], 0.9, 1, seed)
-             for wanted_ms in np.exp(rng.uniform(*np.log(ends), count))]
+             for wanted_ms in np.exp(rng.uniform(np.log(low), np.log(high), count))]
     return [arch_lib.from_path(space, path) for found in paths for path in found]
 
 
@@ -213,7 +220,8 @@ def _main() -> None:
         raise InputError("--calibrate writes into a table, from networks of a space: give --space, and --table=FILE "
                          f"of your own; got --table={f.table}" + (f" and --arch={f.arch}." if f.arch else "."))
     if f.arch:
-        space, archs, others = None, [arch_lib.load(f.arch)], []
+        space, archs = None, [arch_lib.load(f.arch)]
+        others: list[arch_lib.Arch] = []
     else:
         space = space_flags.space_of(f)
         table.check_covers(space)

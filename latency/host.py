@@ -40,7 +40,7 @@ class Host:
             raise InputError(f"Expected a delegate of {', '.join(interpreter.DELEGATES)} and a dtype of "
                              f"{', '.join(convert.MODES)}, got {str(delegate)[:40]!r} and {str(dtype)[:40]!r}.")
         self._runtime = interpreter.installed_runtime((runtime.split() or [""])[0])
-        self._settings = {"threads": threads, "delegate": delegate, "runs": runs}
+        self._settings: dict[str, Any] = {"threads": threads, "delegate": delegate, "runs": runs}
         self._dtype, self._rounds, self._together = dtype, rounds, together
 
     def facts(self) -> dict[str, Any]:

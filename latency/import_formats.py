@@ -194,7 +194,7 @@ def _tunas_positions(text: str) -> Iterator[tuple[str, dict[OpKey, float], float
         position, side, channels, filters, strides = (
             int(_number(line[name], f"{where}: {name}", high=99999))
             for name in ("position", "in_hw", "in_channels", "out_channels", "stride"))
-        choice, weight = str(line["choice"]), _number(line["weight_ms"], f"{where}: weight_ms", low=-1e6)
+        choice, weight_ms = str(line["choice"]), _number(line["weight_ms"], f"{where}: weight_ms", low=-1e6)
         match = re.fullmatch(r"k([0-9]{1,2})(?:e([0-9]{1,2}))?", choice, re.ASCII)
         if not match and choice != ops.ZERO:
             raise InputError(f"{where}: choice {choice[:40]!r} is none of TuNAS (k3, k3e6, zero).")
@@ -203,7 +203,7 @@ def _tunas_positions(text: str) -> Iterator[tuple[str, dict[OpKey, float], float
             op = f"mb_k{match[1]}_e{match[2] or 1}"
             ops.parse(op)
             key = OpKey(op, (side, side, channels), filters, strides, strides == 1 and channels == filters)
-        positions.setdefault(position, {})[choice] = (key, weight)
+        positions.setdefault(position, {})[choice] = (key, weight_ms)
     for position, choices in sorted(positions.items()):
         weight = {choice: value for choice, (_, value) in choices.items()}
         if ops.ZERO in weight:

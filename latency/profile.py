@@ -80,7 +80,8 @@ def of_host(content: bytes, *, runtime: str = "auto", threads: int = 1, delegate
         for key, path in paths.items():
             with open(path, "wb") as file:
                 file.write(models[key])
-        settings = {"runtime": name, "threads": threads, "delegate": delegate, "runs": runs, "between": paths[WHOLE]}
+        settings: dict[str, Any] = {"runtime": name, "threads": threads, "delegate": delegate, "runs": runs,
+                                    "between": paths[WHOLE]}
         visit = stack.enter_context(visits.apart(**settings)) if name == "tflite_runtime" else visits.here(**settings)
         visited = timing.spread_out(list(paths), rounds, lambda key: visit(paths[key]))
         times = {key: timing.summarise(samples)["median_ms"]

@@ -54,8 +54,9 @@ def normalise(images: tf.Tensor, mean: Sequence[float], std: Sequence[float]) ->
         float32, as `images`.
     """
     # Spread over the image beforehand: TensorFlow broadcasts three channels four times as slowly.
-    mean, std = (tf.constant(np.broadcast_to(np.float32(value), images.shape[-3:])) for value in (mean, std))
-    return (tf.cast(images, tf.float32) - mean) / std
+    centre, scale = (tf.constant(np.broadcast_to(np.asarray(value, np.float32), images.shape[-3:]))
+                     for value in (mean, std))
+    return (tf.cast(images, tf.float32) - centre) / scale
 
 
 def crop_and_flip(images: tf.Tensor, seed: tf.Tensor, places: tf.Tensor, batch_size: int) -> tf.Tensor:

@@ -31,8 +31,8 @@ FASHION_MNIST_DIR = "/usr/share/datasets/fashion-mnist"
 FASHION_MNIST_CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
                          "ankle_boot")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
+IMAGENET_MEAN: tuple[float, ...] = (123.675, 116.28, 103.53)
+IMAGENET_STD: tuple[float, ...] = (58.395, 57.12, 57.375)
 
 CLASS_WEIGHTS = ("none", "balanced")
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -132,10 +132,12 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
     labelled = labelled_lib.checked(labelled, spec, image_size)
     if labelled.is_files:
         side = image_size or FILE_IMAGE_SIZE
-        part, shape, mean, std = FilePart, (side, side, 3), IMAGENET_MEAN, IMAGENET_STD
+        shape, mean, std = (side, side, 3), IMAGENET_MEAN, IMAGENET_STD
     else:
-        part, shape = ArrayPart, labelled.x_train.shape[1:]
+        height, width, channels = labelled.x_train.shape[1:]
+        shape = height, width, channels
         mean, std = labelled_lib.pixel_statistics(labelled.x_train)
+    part = FilePart if labelled.is_files else ArrayPart
     held_out = labelled_lib.held_out(labelled.y_train, held_out_size, seed, spec)
     train = np.setdiff1d(np.arange(len(labelled.y_train)), held_out)
     with tf.device("CPU"):
@@ -145,7 +147,7 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
     def make(images, labels, members):
         return part(images, labels, members, shape[0], mean, std)
 
-    return Data(spec, shape, labelled.class_names, mean, std,
+    return Data(spec, shape, tuple(labelled.class_names), mean, std,
                 train=make(x_train, labelled.y_train, train), held_out=make(x_train, labelled.y_train, held_out),
                 test=make(x_test, labelled.y_test, np.arange(len(labelled.y_test))))
 
@@ -172,7 +174,8 @@ def _fashion_mnist(request: Request) -> Labelled:
             raise InputError(f"fashion_mnist: no file {path}. Get it: apt-get install dataset-fashion-mnist, or take "
                              "the four .gz files of github.com/zalandoresearch/fashion-mnist and give their folder "
                              "by --data_dir.")
-    return Labelled(*map(readers.read_idx, paths), class_names=FASHION_MNIST_CLASSES)
+    x_train, y_train, x_test, y_test = map(readers.read_idx, paths)
+    return Labelled(x_train, y_train, x_test, y_test, FASHION_MNIST_CLASSES)
 
 
 def _cifar10(request: Request) -> Labelled:
@@ -281,9 +284,11 @@ def _read_tfds(tfds: Any, builder: Any, request: Request, where: str) -> Labelle
 
     with tf.device("CPU"):
         class_names = features["label"].names
+        x_train, y_train = read("train")
         if test is None:
-            return labelled_lib.split_off_test(*read("train"), class_names, request.seed)
-        return Labelled(*read("train"), *read(test), class_names)
+            return labelled_lib.split_off_test(x_train, y_train, class_names, request.seed)
+        x_test, y_test = read(test)
+        return Labelled(x_train, y_train, x_test, y_test, class_names)
 
 
 Loader = Callable[[Request], Labelled]

@@ -80,7 +80,8 @@ def samples_within(probs: np.ndarray, limits: Sequence[Limit], least: float, cou
     rng = np.random.default_rng(seed)
     if limits:
         probs = _tilted(probs, limits[0], 0.5 * (1.0 + least))
-    cumulative, found = np.cumsum(probs, axis=1), {}
+    cumulative = np.cumsum(probs, axis=1)
+    found: dict[bytes, np.ndarray] = {}
     cumulative /= cumulative[:, -1:]
     for _ in range(DRAWS):
         drawn = rng.random((DRAWN, len(probs), 1))

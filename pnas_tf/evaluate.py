@@ -68,7 +68,7 @@ def recalibrate(model: keras.Model, batches: Iterable[Batch]) -> None:
     for layer in layers:
         layer.momentum = 0.0  # a moving statistic is then that of the last batch
     observe = tf.function(lambda images: model(images, training=True), autograph=False, reduce_retracing=True)
-    sums, count = [0.0] * len(moving), 0
+    sums, count = [np.zeros(variable.shape, np.float32) for variable in moving], 0
     for images, _ in batches:
         observe(images)
         sums, count = [total + np.asarray(variable) for total, variable in zip(sums, moving, strict=True)], count + 1

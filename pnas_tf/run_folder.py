@@ -215,7 +215,7 @@ def read_text(path: str) -> str:
 
 def parse_flags(text: str) -> dict[str, str]:
     """Flags by name, from lines such as `--name=value`, `--switch` or `--noswitch`; of one given twice both values."""
-    values = {}
+    values: dict[str, str] = {}
     for line in text.splitlines():
         name, separator, value = line.strip().removeprefix("--").partition("=")
         if line.startswith("--") and not separator:

@@ -191,4 +191,5 @@ def _same_size(x_train: np.ndarray, x_test: np.ndarray, image_size: int | None,
         raise InputError(f"{spec}: images must be square and of one size, got {x_train.shape[1:3]} and "
                          f"{x_test.shape[1:3]}. Have them resized: --image_size=N.")
     side = image_size or x_train.shape[1]
-    return tuple(x if x.shape[1:3] == (side, side) else augment.resize_all(x, side) for x in (x_train, x_test))
+    train, test = (x if x.shape[1:3] == (side, side) else augment.resize_all(x, side) for x in (x_train, x_test))
+    return train, test

@@ -13,7 +13,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def read_idx(path: str) -> np.ndarray:
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def read_npz(file: str | BinaryIO, required: Sequence[str], optional: Sequence[str] = (),
+def read_npz(file: str | IO[bytes], required: Sequence[str], optional: Sequence[str] = (),
              name: str | None = None) -> dict[str, np.ndarray]:
     """Arrays of a .npz file by name; object arrays, which are pickles, are refused.
 
@@ -105,7 +105,7 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) ->
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
-def _read_up_to(file: BinaryIO, most_bytes: int) -> bytes:
+def _read_up_to(file: IO[bytes] | gzip.GzipFile, most_bytes: int) -> bytes:
     """As `file.read`, which makes room for all that is asked for before there is any."""
     content = bytearray()
     while len(content) < most_bytes and (chunk := file.read(min(1 << 20, most_bytes - len(content)))):
