@@ -137,7 +137,8 @@ def _describes_images(facts: dict[str, Any]) -> bool:
             isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9 for value in values)
 
     shape, labels, normalisation = (facts.get(name) for name in ("image_shape", "labels", "normalisation"))
-    return (isinstance(shape, list) and numbers(shape) and len(shape) == 3 and all(isinstance(side, int) and side > 0 for side in shape)
+    return (isinstance(shape, list) and numbers(shape) and len(shape) == 3
+            and all(isinstance(side, int) and side > 0 for side in shape)
             and isinstance(labels, list) and all(isinstance(label, str) for label in labels)
             and isinstance(normalisation, dict) and numbers(normalisation.get("mean"))
             and numbers(normalisation.get("std")) and all(value > 0 for value in normalisation["std"]))

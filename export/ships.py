@@ -26,10 +26,10 @@ def check(types: Iterable[str]) -> None:
             for mode, most in (("float32", 1e-3), ("int8", 0.25)):
                 try:
                     content = convert.convert(model, mode, [images], int8_io="float32")
-                except InputError as error:
-                    raise InputError(f"Op {key} cannot ship: {error}") from None
+                except InputError as reason:
+                    raise InputError(f"Op {key} cannot ship: {reason}") from None
                 found = interpreter.run(interpreter.make_interpreter(content), images)
-                error = float(np.sqrt(np.mean((found - expected) ** 2))) / spread
-                if not error <= most:
-                    raise InputError(f"Op {key} cannot ship: as {mode} it is off by {error:.2g} of its output's "
+                off = float(np.sqrt(np.mean((found - expected) ** 2))) / spread
+                if not off <= most:
+                    raise InputError(f"Op {key} cannot ship: as {mode} it is off by {off:.2g} of its output's "
                                      f"deviation, more than {most:g}.")

@@ -58,11 +58,11 @@ class SearchLog(keras.callbacks.Callback):
         self._lines = [run_folder.read_metrics(result.folder) for result in results]
         with _naming_full_disk(run_dir):
             self._writer = tf.summary.create_file_writer(run_folder.path(run_dir, "logs"))
-        self._seconds_before, self._begin = epoch_seconds, None
+        self._seconds_before, self._begin = epoch_seconds, 0.0
 
     def on_train_begin(self, logs=None):
         """Notes the time and the step."""
-        if self._begin is None:
+        if not self._begin:
             self._begin = self._saved = time.monotonic()
             self._first_step = self._steps_done()
 

@@ -56,7 +56,7 @@ def _measured(facts: Facts) -> Card:
     note = f"{export['mode']}.tflite on {text(export.get('target')) or 'a target not named'}"
     if predicted and ms and export.get("target") == facts.target:
         note += f"; prediction {abs(predicted / ms - 1) * 100:.0f} % {'above' if predicted >= ms else 'below'}"
-    return Card("Measured", formats.ms(ms), note)
+    return Card("Measured", "not a number" if ms is None else formats.ms(ms), note)
 
 
 def target_kept(facts: Facts) -> Card:

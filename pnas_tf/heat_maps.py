@@ -13,6 +13,8 @@ from pnas_tf.plots import number
 MAX_COLUMNS, MAX_PIXELS, MAX_CHOICES = 200, 300_000, 1500
 # Up to so many choices each op has a line of its own; of more, each choice has one.
 MAX_DETAILED = 60
+# Or matplotlib notes its version in each picture.
+WITHOUT_VERSION: dict[str, Any] = {"Software": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +66,15 @@ def of_search(epochs: Sequence[dict[str, Any]]) -> HeatMaps:
     per_epoch = [_prob_dicts(epoch) for epoch in plots.thin(epochs, MAX_COLUMNS)]
     ops: dict[str, dict[str, None]] = {}
     for probs in per_epoch:
-        for name, row in probs.items():
-            ops.setdefault(name, {}).update(dict.fromkeys(row))
+        for name, entry in probs.items():
+            ops.setdefault(name, {}).update(dict.fromkeys(entry))
     shown: dict[str, list[str]] = {}
     left = MAX_PIXELS
-    for name, its_ops in list(ops.items())[:MAX_CHOICES]:
-        left -= len(its_ops)
+    for name, named in list(ops.items())[:MAX_CHOICES]:
+        left -= len(named)
         if left < 0:
             break
-        shown[name] = list(its_ops)
+        shown[name] = list(named)
     columns = max(10, MAX_PIXELS // max(1, sum(map(len, shown.values()))))
     groups: dict[str, tuple[HeatMap, ...]] = {}
     for name, its_ops in shown.items():
@@ -108,8 +110,9 @@ def picture(rows: Sequence[tuple[str, Sequence[float | None]]]) -> str:
 
     pixels = np.empty([len(rows), len(rows[0][1]), 4])
     for pixel_row, (op, probs) in zip(pixels, rows, strict=True):
-        pixel_row[:] = to_rgba_array(plots.KERNEL_COLORS.get(plots.kernel_of(op), plots.PLAIN_COLOR))
+        pixel_row[:] = to_rgba_array(plots.color_of(plots.kernel_of(op)))
         pixel_row[:, 3] = [prob or 0.0 for prob in probs]
     buffer = io.BytesIO()
-    matplotlib.image.imsave(buffer, (pixels * 255).round().astype("uint8"), format="png", metadata={"Software": None})
+    matplotlib.image.imsave(buffer, (pixels * 255).round().astype("uint8"), format="png",
+                            metadata=WITHOUT_VERSION)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

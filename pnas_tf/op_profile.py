@@ -144,7 +144,7 @@ def chart(profile: dict[str, Any], name: str | None = None) -> str:
     from matplotlib.figure import Figure
 
     parts = by_block(profile)
-    colors = [plots.KERNEL_COLORS.get(plots.kernel_of(part.op), plots.PLAIN_COLOR) for part in parts]
+    colors = [plots.color_of(plots.kernel_of(part.op)) for part in parts]
     with matplotlib.rc_context(plots.STYLE if name else plots.FILE_STYLE):
         figure = Figure(figsize=(6.2, 0.7 + 0.21 * len(parts)), layout="constrained")
         axes = figure.add_subplot()

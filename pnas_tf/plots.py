@@ -302,6 +302,11 @@ def kernel_of(op: str) -> int | None:
     return parameters(op).get("k")
 
 
+def color_of(kernel: int | None) -> str:
+    """Colour of a kernel size; grey for ops without one and for sizes that have none."""
+    return PLAIN_COLOR if kernel is None else KERNEL_COLORS.get(kernel, PLAIN_COLOR)
+
+
 def parameters(op: str) -> dict[str, int]:
     """Numbers of an op by letter, or none if it is not in the language."""
     try:

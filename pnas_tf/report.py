@@ -127,14 +127,14 @@ def _compared_chart(facts: Facts) -> plots.Chart | None:
     compared, predicted_ms, measured_ms = facts.compared, facts.cost("table_ms"), facts.measured_on_target
     if compared is None:
         return None
-    same = compared.target == facts.target and predicted_ms and measured_ms
+    found_ms = (measured_ms, predicted_ms) if compared.target == facts.target and predicted_ms and measured_ms else None
     known = [(compared.within_10_percent, "{:.0%} of them within 10 %"),
              (compared.rmse_of_mean, "RMSE {:.1%} of the mean")]
     note = ", ".join([f"{len(compared.measured_ms)} networks on {compared.target or 'a target not named'}",
                       *(how.format(value) for value, how in known if value is not None)])
     return plots.Chart("Whole networks", plots.scatter(
         compared.measured_ms, compared.predicted_ms, title="", name="compared",
-        found_ms=(measured_ms, predicted_ms) if same else None), f"{note}.")
+        found_ms=found_ms), f"{note}.")
 
 
 def _compare_command(facts: Facts) -> str:
@@ -147,7 +147,8 @@ def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:
     """The best five finalists, and those that are not samples."""
     rows = []
     for place, rival in enumerate(facts.finalists, start=1):
-        costs = rival.get("costs") if isinstance(rival.get("costs"), dict) else {}
+        costs = rival.get("costs")
+        costs = costs if isinstance(costs, dict) else {}
         if place <= 5 or rival.get("how") != run_folder.SAMPLE:
             rows.append({"place": place, "how": text(rival.get("how")), "ms": number(costs.get("ms")),
                          "loss": number(rival.get("loss")), "accuracy": number(rival.get("accuracy")),
@@ -178,7 +179,7 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     trained, train_epochs = number(facts.train.get("seconds")), number(facts.train.get("epochs"))
     rows.append(("Epochs trained", f"{train_epochs:g}" if train_epochs is not None else None))
     rows.append(("Weights began", {"scratch": "from scratch", "inherited": "as the search left them"}.get(
-        text(facts.train.get("init")))))
+        text(facts.train.get("init")) or "")))
     rows.append(("Time trained", formats.seconds(trained) if trained is not None else None))
     rows.append(("Versions of the search", versions.summary(facts.starts[-1]) if facts.starts else None))
     for before, then in itertools.pairwise(facts.starts):

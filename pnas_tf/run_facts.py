@@ -104,8 +104,9 @@ class Facts:
     def measured_on_target(self) -> float | None:
         """Its milliseconds, if it was timed on the target that was searched for."""
         export = self.measured
-        on_target = export is not None and self.target and export.get("target") == self.target
-        return number(export["measured_ms"]) if on_target else None
+        if export is None or not self.target or export.get("target") != self.target:
+            return None
+        return number(export["measured_ms"])
 
     def table_flag(self) -> str:
         """`--table=...` of a command about the search's table."""
@@ -162,14 +163,14 @@ def _compared(path: str) -> Compared:
     networks, figures = data.get("networks"), data.get("figures")
     pairs = [(number(one.get("predicted_ms")), number(one.get("measured_ms"))) for one in networks
              if isinstance(one, dict)] if isinstance(networks, list) else []
-    pairs = [(predicted, measured) for predicted, measured in pairs if predicted and measured
+    known = [(predicted, measured) for predicted, measured in pairs if predicted and measured
              and predicted > 0 and measured > 0][:MAX_COMPARED]
-    if not pairs:
+    if not known:
         raise InputError(f"{path}: does not hold a comparison as latency.compare writes it. Write it again: "
                          f"python -m latency.compare --table=TABLE.jsonl --json={shlex.quote(path)}")
     figures = figures if isinstance(figures, dict) else {}
-    return Compared(text(data.get("target")), tuple(predicted for predicted, _ in pairs),
-                    tuple(measured for _, measured in pairs), number(figures.get("within_10_percent")),
+    return Compared(text(data.get("target")), tuple(predicted for predicted, _ in known),
+                    tuple(measured for _, measured in known), number(figures.get("within_10_percent")),
                     number(figures.get("rmse_of_mean")))
 
 
@@ -183,7 +184,7 @@ def _read_object(path: str) -> dict[str, Any]:
 def number_of_text(value: str | None) -> float | None:
     """As `number`, for a flag's text."""
     try:
-        return number(float(value))
+        return None if value is None else number(float(value))
     except (TypeError, ValueError):
         return None
 

@@ -128,7 +128,8 @@ def counts(drawn: list[Box]) -> str:
 
 def kernels(drawn: list[Box]) -> list[int]:
     """Kernels that have a colour in the drawing, smallest first."""
-    return sorted({one.kernel for box in drawn for one in (box, *box.parts) if one.kernel})
+    found = {box.kernel for box in drawn} | {part.kernel for box in drawn for part in box.parts}
+    return sorted(kernel for kernel in found if kernel)
 
 
 def png(arch: Arch) -> bytes:
@@ -174,7 +175,7 @@ def _draw(axes, place: float, box: Box) -> None:
     parts = box.parts or (Part(box.block.name, box.op, box.kernel, box.kind == "skipped"),)
     bottom, height = 0.0, box.expansion / len(parts)
     for part in parts:
-        color = plots.KERNEL_COLORS.get(part.kernel, plots.PLAIN_COLOR)
+        color = plots.color_of(part.kernel)
         axes.bar(place, height, 0.8, bottom, fill=not part.skipped, facecolor=color,
                  edgecolor=plots.PLAIN_COLOR if part.skipped else "white", linewidth=1 if len(parts) < 9 else 0.3,
                  linestyle=":" if part.skipped else "-")

@@ -67,7 +67,7 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
     loss = smoothed_loss(label_smoothing, data_lib.class_weights(data.train, class_weights))
     model.compile(optimizer=sgd(lr, steps * epochs, momentum, weight_decay), loss=loss, metrics=["accuracy"],
                   jit_compile=False)
-    facts = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
+    facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
     print(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
           f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
     state = TrainingState(run_dir, {
