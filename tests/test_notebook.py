@@ -108,7 +108,7 @@ def test_quickstart_notebook_on_few_images(tmp_path, table, small_npz):
     (tmp_path / "space.json").write_text(json.dumps(TINY.to_json()))
     names = run_cells(tmp_path, changed=[
         ('"fashion_mnist_small"', f'"npz:{small_npz}"'), ('"quickstart"', f'"{tmp_path}/space.json"'),
-        ("warmup_epochs=8, search_epochs=6", "warmup_epochs=1, search_epochs=1"), ("epochs=4", "epochs=1"),
+        ("warmup_epochs=8, search_epochs=6", "warmup_epochs=1, search_epochs=1"), ("epochs, steps = 12", "epochs, steps = 1"),
     ])
     assert names["history"].history["train_loss"] and (tmp_path / "runs/notebook/int8.tflite").exists()
     assert [one["mode"] for one in names["facts"]] == ["float32", "int8"]
@@ -117,5 +117,5 @@ def test_quickstart_notebook_on_few_images(tmp_path, table, small_npz):
 @pytest.mark.slow
 def test_quickstart_notebook(tmp_path):
     names = run_cells(tmp_path)
-    assert names["accuracy"] >= 0.84
+    assert names["accuracy"] >= 0.8
     assert names["arch"].costs["table_ms"] <= names["search"].goal.target_ms * 1.0001
