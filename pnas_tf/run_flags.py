@@ -1,19 +1,21 @@
 """What every entry point shares: starting, bad input in one line, and the record of its flags."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
 
 from absl import app, flags
 
-from pnas_tf.errors import InputError
+from pnas_tf import command_help
+from pnas_tf.errors import InputError, printable
 from pnas_tf.quiet import quiet
 
 
 def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] | None = None) -> None:
     """Parses flags, runs an entry point, and turns an InputError into one line and exit code 1.
 
-    TensorFlow's C++ chatter is off unless the environment asks for it (TF_CPP_MIN_LOG_LEVEL=0).
+    TensorFlow's C++ chatter is off unless --verbosity=info or the environment asks for it (TF_CPP_MIN_LOG_LEVEL=0).
 
     Args:
         run: the work.
@@ -23,9 +25,7 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
     flags.DEFINE_multi_string("import", [], "A Python file of yours that registers ops or spaces; may be repeated.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-    def main(argv):
-        if len(argv) > 1:
-            raise app.UsageError(f"Unexpected argument {argv[1]!r}; all input is by flags (--name=value).")
+    def main(_):
         try:
             if flags.FLAGS["import"].value:
                 _import(flags.FLAGS["import"].value, check_imported)
@@ -37,7 +37,35 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
             print("Stopped.", file=sys.stderr)
             sys.exit(130)
 
-    app.run(main)
+    app.run(main, flags_parser=_parse)
+
+
+def _parse(argv):
+    """Parses flags, or prints help or one line about what is wrong with them, and exits."""
+    asked = {argument.lstrip("-") for argument in argv[1:] if argument.startswith("-")}
+    if asked & {"help", "h", "?", "helpshort", "helpfull"}:
+        doc = sys.modules["__main__"].__doc__ or ""
+        with contextlib.suppress(BrokenPipeError):
+            print(command_help.render(doc, _own_flags(), full="helpfull" in asked), flush=True)
+        sys.exit(0)
+    try:
+        rest = flags.FLAGS(argv)
+        if len(rest) > 1:
+            raise flags.Error(f"Unexpected argument {rest[1]!r}; all input is by flags (--name=value)")
+    except flags.Error as error:
+        print(f"Error: {printable(str(error).rstrip('.'))}. All flags: --help.", file=sys.stderr)
+        sys.exit(1)
+    verbosity = flags.FLAGS["verbosity"]
+    if verbosity.present and verbosity.value >= 0:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+    return rest
+
+
+def _own_flags() -> dict[str, flags.Flag]:
+    """By name, those of the running entry point: libraries define flags too. What was started goes by its path."""
+    return {flag.name: flag for module, module_flags in flags.FLAGS.flags_by_module_dict().items()
+            if module == sys.argv[0] or module.split(".")[0] in ("pnas_tf", "export", "latency")
+            for flag in module_flags}
 
 
 def _import(paths, check_imported):
@@ -60,9 +88,5 @@ def load_tensorflow() -> None:
 
 def as_text() -> str:
     """Every flag of the running entry point as used, one a line: a file for `--flagfile`."""
-    lines = []
-    for module, module_flags in flags.FLAGS.flags_by_module_dict().items():
-        # Libraries define flags too. The program that was started goes by its path.
-        if module == sys.argv[0] or module.split(".")[0] in ("pnas_tf", "export", "latency"):
-            lines += [flag.serialize() for flag in module_flags if flag.value is not None and flag.serialize()]
+    lines = [flag.serialize() for flag in _own_flags().values() if flag.value is not None and flag.serialize()]
     return "\n".join(sorted(lines)) + "\n"

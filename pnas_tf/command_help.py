@@ -1,0 +1,82 @@
+"""What --help prints: what a command does, and its flags in groups; flags that are rarely needed by name alone."""
+
+import shutil
+import textwrap
+from collections.abc import Mapping
+
+from absl import flags
+
+# Flags mean the same in every command. Those of no group come under OTHER; RARE ones are explained by --helpfull.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Files": ("run_dir", "compare", "model", "source", "format", "arch", "init_weights", "output", "zip", "examples",
+              "overwrite", "json", "plot", "times"),
+    "Data": ("dataset", "data_dir", "image_size", "image_channels", "num_classes", "broken_images", "class_weights",
+             "held_out_size", "colour_jitter"),
+    "Search space": ("space", "width_mult", "only", "import"),
+    "Device and limits": ("table", "target_ms", "targets", "limit", "measurer", "target_name", "device",
+                          "benchmark_binary", "serial", "runtime", "delegate", "threads", "dtype", "networks",
+                          "calibrate", "over_range"),
+    "Exported file": ("mode", "input", "int8_io", "author", "license"),
+    "Length and pace": ("epochs", "warmup_epochs", "search_epochs", "max_steps", "batch_size", "lr", "warmup_lr",
+                        "label_smoothing", "weight_decay", "momentum", "dropout", "seed"),
+    "Machine": ("memory", "precision", "strategy", "replicas"),
+}
+OTHER = "Other"
+RARE = frozenset((
+    "active_draw", "alpha_lr", "arch_every", "arch_update", "bn_recalibration_batches", "checkpoint_minutes",
+    "expected_latency", "latency_loss", "latency_strength", "paths", "reinforce_samples", "reward", "allow_drop",
+    "calibration_images", "check_images", "qat_batch_size", "qat_epochs", "qat_lr", "verbose", "adb", "binary_sha256",
+    "cooldown_seconds", "cpu_mask", "max_celsius", "max_drift", "min_seconds", "pause_seconds", "rounds", "runs",
+    "run_delay_seconds", "timeout_seconds", "together", "wait_seconds", "warmup_runs", "warmup_seconds"))
+EVERYWHERE = {"flagfile=FILE": "More flags, one a line.",
+              "verbosity=info": "Lets TensorFlow and the converter talk, for a bug report.",
+              "help, --helpfull": "This; with every flag explained."}
+
+
+def render(doc: str, defined: Mapping[str, flags.Flag], *, full: bool = False, width: int | None = None) -> str:
+    """The text.
+
+    Args:
+        doc: of the command: what it does, and a command to paste.
+        defined: its flags by name.
+        full: whether to explain the rare ones too.
+        width: of a line; default: that of the terminal, 70 to 110.
+    """
+    width = width or max(70, min(110, shutil.get_terminal_size((100, 40)).columns))
+    shown = [name for name in defined if full or name not in RARE]
+    grouped = {title: [name for name in names if name in shown] for title, names in GROUPS.items()}
+    placed = {name for names in grouped.values() for name in names}
+    grouped[OTHER] = sorted(name for name in shown if name not in placed)
+    lines = [doc.strip(), ""]
+    for title, names in grouped.items():
+        if names:
+            lines += [f"{title}:", *(_entry(_head(defined[name]), _text(defined[name]), width) for name in names), ""]
+    rare = ["--" + name for name in sorted(defined) if name not in shown]
+    if rare:
+        lines += ["Rarely needed, explained by --helpfull:",
+                  textwrap.fill(" ".join(rare), width, initial_indent="  ", subsequent_indent="  ",
+                                break_on_hyphens=False), ""]
+    lines += ["Every command:", *(_entry(f"--{name}", text, width) for name, text in EVERYWHERE.items())]
+    return "\n".join(lines)
+
+
+def _head(flag: flags.Flag) -> str:
+    if flag.boolean:
+        return f"--{'no' if flag.default else ''}{flag.name}"
+    default = flag.default
+    if isinstance(default, list | tuple):
+        default = ",".join(map(str, default))
+    return f"--{flag.name}={'...' if default in (None, '') else f'{default:g}' if isinstance(default, float) else default}"
+
+
+def _text(flag: flags.Flag) -> str:
+    return flag.help.partition(";\n")[0]  # absl adds what every flag of its kind can do
+
+
+def _entry(head: str, text: str, width: int) -> str:
+    """A flag and its explanation beside it, or below where the flag is long."""
+    column = 32
+    lines = textwrap.wrap(text, width - column, break_on_hyphens=False)
+    if len(head) + 4 <= column and lines:
+        return "\n".join([f"  {head:<{column - 2}}{lines[0]}", *(" " * column + line for line in lines[1:])])
+    return "\n".join([f"  {head}", *(" " * column + line for line in lines)])

@@ -1,0 +1,75 @@
+"""The doctor tells what there is, in words, whatever there is."""
+
+import os
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+from pnas_tf import data, doctor
+
+
+def by_name(found):
+    return {one.name: one for one in found}
+
+
+def start(**environment):
+    return subprocess.run([sys.executable, "-m", "pnas_tf.doctor"], env={**os.environ, **environment},
+                          capture_output=True, text=True, timeout=200)
+
+
+def test_a_machine_without_adb(tmp_path):
+    """An empty PATH: neither adb nor benchmark_model nor nvidia-smi, and still an answer."""
+    done = start(PATH=str(tmp_path), HOME=str(tmp_path))
+    assert done.returncode == 0 and done.stderr == ""
+    lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    assert ["-", "adb"] in [words[:2] for words in lines] and ["+", "tensorflow"] in [words[:2] for words in lines]
+    assert "would enable --measurer=android" in done.stdout
+    assert f"{metadata.version('tensorflow')}\n" in done.stdout and "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("adb_server", ["any"], indirect=True)
+def test_phones_that_are_attached(device, client):
+    phone = device(model="Pixel 2")
+    found = by_name(doctor.phones(client.path))
+    assert found["adb"].there and found[phone.serial].there and "a phone" not in found
+
+
+@pytest.mark.parametrize(("said", "there", "means"), [
+    ("List of devices attached\nFA123\tunauthorized usb:1-1\n", False, "allow USB debugging"),
+    ("* daemon started successfully\nList of devices attached\nFA123   offline\n\n", False, "plug it in again"),
+    ("List of devices attached\nFA123 device product:walleye model:Pixel_2\n", True, "model:Pixel_2"),
+    ("List of devices attached\nFA123 device \x1b[2J\n", True, "?[2J")])
+def test_what_adb_says_of_devices(tmp_path, said, there, means):
+    adb = tmp_path / "adb"
+    adb.write_text(f"#!/bin/sh\ncat <<'END'\n{said}END\n")
+    adb.chmod(0o755)
+    one = by_name(doctor.phones(str(adb)))["FA123"]
+    assert one.there is there and means in one.text
+
+
+def test_an_adb_that_fails_or_cannot_run(tmp_path):
+    adb = tmp_path / "adb"
+    adb.write_text("#!/bin/sh\necho 'cannot bind' >&2\nexit 1\n")
+    adb.chmod(0o755)
+    found = by_name(doctor.run(str(adb)))
+    assert not found["adb"].there and "cannot bind" in found["adb"].text
+    adb.write_text("not a program")
+    found = by_name(doctor.run(str(adb)))
+    assert not found["Phones"].there and "cannot be looked at" in found["Phones"].text and found["numpy"].there
+
+
+def test_interpreters_are_those_that_load():
+    found = by_name(doctor.interpreters())
+    for package, module in doctor.INTERPRETERS.items():
+        loads = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode == 0
+        assert found[package].there is loads
+
+
+def test_looks_where_data_sets_are_read_from(tmp_path, monkeypatch):
+    assert doctor.DEBIAN_FASHION_MNIST == data.FASHION_MNIST_DIR
+    monkeypatch.chdir(tmp_path)
+    assert not by_name(doctor.data_sets())["cifar10"].there
+    (tmp_path / "cifar10.npz").write_bytes(b"")
+    assert by_name(doctor.data_sets())["cifar10"].there and by_name(doctor.data_sets())["fashion_mnist_small"].there
