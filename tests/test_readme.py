@@ -42,3 +42,19 @@ def test_published_networks():
         names = {}
         exec(compile(code, "README.md", "exec"), names)
         assert names["model"].output_shape == (None, 5)
+
+
+def test_in_a_notebook(tmp_path):
+    """As it stands there, for fewer epochs on few images."""
+    rng = np.random.default_rng(0)
+    arrays = {f"{kind}_{part}": values for part in ("train", "test") for kind, values in
+              (("x", rng.integers(0, 255, (200, 28, 28, 1), np.uint8)), ("y", np.arange(200) % 10))}
+    np.savez(tmp_path / "few.npz", **arrays)
+    code, = python_of("In a notebook")
+    for old, new in (("fashion_mnist_small", f"npz:{tmp_path}/few.npz"), ("epochs=12", "epochs=1"),
+                     ("epochs=8", "epochs=1")):
+        assert code.count(old) == 1
+        code = code.replace(old, new)
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["arch"].costs["table_ms"] <= 0.2 * 1.0001 and names["model"].output_shape == (None, 10)
