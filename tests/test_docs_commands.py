@@ -45,7 +45,7 @@ def commands(path):
         for line in block.replace("\\\n", " ").splitlines():
             marked = NEEDS.search(line.partition("#")[2]) or NEEDS.search(said_before)
             if re.match(r"python -m (pnas_tf|export|latency|benchmarks)\b", line):
-                yield " ".join(shlex.split(line, comments=True)), marked[1] if marked else ""
+                yield shlex.join(shlex.split(line, comments=True)), marked[1] if marked else ""
 
 
 ALL = [pytest.param(path, command, needs, id=f"{path.name}: {command[:90]}")
@@ -58,7 +58,7 @@ def test_there_are_commands_to_check():
 
 @pytest.mark.parametrize(("path", "command", "needs"), ALL)
 def test_flags_are_those_of_the_entry_point(path, command, needs, monkeypatch):
-    module, *arguments = command.split(" ")[2:]
+    module, *arguments = shlex.split(command)[2:]
     arguments = ["=".join(STANDS_FOR.get(part, part) for part in value.split("="))
                  for value in arguments if value != "..."]
     monkeypatch.chdir(ROOT)
@@ -107,11 +107,11 @@ def test_commands_run(path, workplace):
     done = []
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     for command, needs in dict.fromkeys(commands(path)):
-        module = command.split(" ")[2]
+        module = shlex.split(command)[2]
         if needs or "photos.keras" in command or module == "pnas_tf.import_weights":
             continue  # photos.keras: tests/test_readme.py; weights: tests/test_import_weights.py
         with contextlib.chdir(workplace):
-            result = subprocess.run([sys.executable, *command.split(" ")[1:], *SQUEEZED.get(module, [])],
+            result = subprocess.run([sys.executable, *shlex.split(command)[1:], *SQUEEZED.get(module, [])],
                                     env=environment, capture_output=True, text=True, timeout=900, check=False)
         assert result.returncode == 0, f"{command}\n{result.stdout[-1500:]}\n{result.stderr[-1500:]}"
         done.append(module)
