@@ -28,7 +28,7 @@ def main() -> None:
     print("ProxylessNAS for Keras and TFLite: the best network for your data on your device.\n")
     for module in COMMANDS:
         print(f"  python -m {module:<22} {first_line(module)}")
-    print("\nEach explains itself: python -m pnas_tf.search --help. All of it at once, on this machine: make quickstart.")
+    print("\nEach explains itself: python -m pnas_tf.search --help. All of it, on this machine: make quickstart.")
 
 
 if __name__ == "__main__":

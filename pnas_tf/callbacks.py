@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf import checkpoints, derive, gates, run_folder
+from pnas_tf import arch as arch_lib
+from pnas_tf import checkpoints, derive, gates, run_folder, strip
 from pnas_tf.errors import InputError
 from pnas_tf.evaluate import PathScorer
 from pnas_tf.limits import Goal
@@ -59,6 +60,7 @@ class SearchLog(keras.callbacks.Callback):
         with _naming_full_disk(run_dir):
             self._writer = tf.summary.create_file_writer(run_folder.path(run_dir, "logs"))
         self._seconds_before, self._begin = epoch_seconds, 0.0
+        self._drawn: dict[int, dict[str, str]] = {}  # the ops of the last picture, by goal
 
     def on_train_begin(self, logs=None):
         """Notes the time and the step."""
@@ -160,17 +162,39 @@ class SearchLog(keras.callbacks.Callback):
         return ("\r" if sys.stderr.isatty() else "") + ", ".join([*parts, f"{_duration(left)} left"])
 
     def _tensorboard(self):
-        scalar = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
-        for result, lines in zip(self._results, self._lines, strict=True):
+        """Events as TensorBoard's plugins read them. tf.summary.scalar and its like need its package; this does not."""
+        for number, (result, lines) in enumerate(zip(self._results, self._lines, strict=True)):
             line, prefix = lines[-1], f"{result.goal.name}/" if len(self._results) > 1 else ""
             values = {name: value for name, value in line.items() if isinstance(value, float)}
             values |= {f"probs/{choice}/{op}": p for choice, row in line["probs"].items() for op, p in row.items()}
-            with self._writer.as_default(), _naming_full_disk(self._run_dir):
-                # tf.summary.scalar needs the tensorboard package; writing the event does not.
+            arch = arch_lib.load(run_folder.path(result.folder, "arch.json"))
+            with self._writer.as_default(step=line["epoch"]), _naming_full_disk(self._run_dir):
                 for name, value in values.items():
-                    tf.summary.write(prefix + name, tf.constant(value, tf.float32), step=line["epoch"], metadata=scalar)
+                    tf.summary.write(prefix + name, tf.constant(value, tf.float32), metadata=_plugin("scalars"))
+                if self._drawn.get(number) != arch.ops:  # drawing takes longer than all the rest
+                    self._drawn[number] = arch.ops
+                    png = strip.png(arch)
+                    width, height = strip.png_size(png)
+                    tf.summary.write(f"{prefix}architecture", tf.constant([str(width), str(height), png]),
+                                     metadata=_plugin("images"))
+                tf.summary.write(f"{prefix}summary", tf.constant(_summary(line, result.goal, arch)),
+                                 metadata=_plugin("text"))
         with _naming_full_disk(self._run_dir):
             self._writer.flush()
+
+
+def _plugin(name: str) -> Any:
+    return tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": name})
+
+
+def _summary(line: dict[str, Any], goal: Goal, arch: arch_lib.Arch) -> str:
+    """An epoch as a table and the network so far, in Markdown."""
+    shown = {"epoch": line["epoch"] + 1, "phase": line["phase"], "target": f"{goal.target_ms:.4g} ms on {goal.target}",
+             "expected": f"{line['expected_ms']:.4g} ms", "most probable network": f"{line['table_ms']:.4g} ms",
+             "its held-out accuracy": f"{line['derived_accuracy']:.2%}", "entropy": f"{line['entropy']:.3f} nats"}
+    rows = "\n".join(f"| {name} | {value} |" for name, value in shown.items())
+    drawing = "\n".join("    " + row for row in arch.draw().splitlines())
+    return f"| | |\n| --- | --- |\n{rows}\n\n{drawing}\n"
 
 
 def named_probs(supernet: Any, probs: np.ndarray) -> dict[str, dict[str, float]]:

@@ -29,7 +29,7 @@ RARE = frozenset((
     "cooldown_seconds", "cpu_mask", "max_celsius", "max_drift", "min_seconds", "pause_seconds", "rounds", "runs",
     "run_delay_seconds", "timeout_seconds", "together", "wait_seconds", "warmup_runs", "warmup_seconds"))
 EVERYWHERE = {"flagfile=FILE": "More flags, one a line.",
-              "verbosity=info": "Lets TensorFlow and the converter talk, for a bug report.",
+              "verbosity=1": "Lets TensorFlow and the converter talk, for a bug report.",
               "help, --helpfull": "This; with every flag explained."}
 
 
@@ -66,7 +66,8 @@ def _head(flag: flags.Flag) -> str:
     default = flag.default
     if isinstance(default, list | tuple):
         default = ",".join(map(str, default))
-    return f"--{flag.name}={'...' if default in (None, '') else f'{default:g}' if isinstance(default, float) else default}"
+    shown = "..." if default in (None, "") else f"{default:g}" if isinstance(default, float) else default
+    return f"--{flag.name}={shown}"
 
 
 def _text(flag: flags.Flag) -> str:

@@ -141,7 +141,7 @@ def phones(adb: str | None = None) -> list[Finding]:
                                  "--measurer=android"))
     paths = [path for name in BENCHMARKS for path in [shutil.which(name), *glob.glob(name)] if path]
     found.append(Finding("Phones", "benchmark_model", bool(paths), paths[0] if paths else
-                         "would be pushed to phones by --benchmark_binary=FILE; docs/latency_tables.md: where to get it"))
+                         "would be run on phones, by --benchmark_binary=FILE; docs/latency_tables.md: where to get it"))
     return found
 
 

@@ -15,7 +15,7 @@ from pnas_tf.quiet import quiet
 def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] | None = None) -> None:
     """Parses flags, runs an entry point, and turns an InputError into one line and exit code 1.
 
-    TensorFlow's C++ chatter is off unless --verbosity=info or the environment asks for it (TF_CPP_MIN_LOG_LEVEL=0).
+    TensorFlow's C++ chatter is off unless --verbosity=1 or the environment asks for it (TF_CPP_MIN_LOG_LEVEL=0).
 
     Args:
         run: the work.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import struct
 from collections.abc import Mapping
 
 from pnas_tf import ops as op_language
@@ -168,6 +169,12 @@ def png(arch: Arch) -> bytes:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def png_size(content: bytes) -> tuple[int, int]:
+    """Width and height of a PNG, in pixels, from its header."""
+    width, height = struct.unpack(">II", content[16:24])
+    return width, height
 
 
 def _draw(axes, place: float, box: Box) -> None:

@@ -12,7 +12,7 @@ PACKAGES = ("pnas_tf", "export", "latency")
 LEVELS = (
     {"errors", "ops", "space", "arch", "latency_table", "run_folder", "schedule", "plots", "op_profile", "quiet",
      "early_warnings", "stopping", "versions", "claim", "formats", "strip", "heat_maps", "run_facts", "headline",
-     "comparison"},
+     "comparison", "command_help"},
     {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost", "limits",
      "torch_padding"},
     {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "finalists", "callbacks",

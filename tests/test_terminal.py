@@ -13,6 +13,7 @@ from pnas_tf import __main__ as listing
 from pnas_tf import command_help
 
 ROOT = Path(__file__).parent.parent
+USE_SPACES = ("latency.build_table", "latency.compare")
 
 
 def start(module, *arguments, **environment):
@@ -24,7 +25,7 @@ def defined_flags(module):
     """Names of flags in the source of a command, and of what it shares with others."""
     names = set()
     for path in [ROOT / f"{module.replace('.', '/')}.py", *([ROOT / "latency/space_flags.py"]
-                                                            if "latency" in module else [])]:
+                                                            if module in USE_SPACES else [])]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and "DEFINE" in ast.unparse(node.func) and isinstance(
                     node.args[0], ast.Constant):
@@ -35,9 +36,10 @@ def defined_flags(module):
 @pytest.mark.parametrize("module", listing.COMMANDS)
 def test_help_is_short_and_names_every_flag_once(module):
     done = start(module, "--help")
-    assert done.returncode == 0 and done.stderr == "" and max(map(len, done.stdout.splitlines())) <= 125
+    assert done.returncode == 0 and done.stderr == ""
     assert f"python -m {module}" in done.stdout.partition("Every command:")[0], "a command to paste"
     assert len(done.stdout.splitlines()) < 90
+    assert all(len(line) <= 100 for line in done.stdout.splitlines() if line.startswith("  --"))
     explained = re.findall(r"^  --(?:no)?([a-z_0-9]+)[= \n]", done.stdout, flags=re.M)
     flags_named = set(re.findall(r"--(?:no)?([a-z_0-9]+)", done.stdout))
     assert defined_flags(module) <= flags_named
@@ -98,4 +100,4 @@ def test_tensorflow_is_quiet_unless_asked_to_talk():
         assert done.stdout == "done\n"
         return done.stderr
 
-    assert chatter() == "" and "cpu_feature_guard" in chatter("--verbosity=info")
+    assert chatter() == "" and "cpu_feature_guard" in chatter("--verbosity=1")
