@@ -108,7 +108,8 @@ def test_quickstart_notebook_on_few_images(tmp_path, table, small_npz):
     (tmp_path / "space.json").write_text(json.dumps(TINY.to_json()))
     names = run_cells(tmp_path, changed=[
         ('"fashion_mnist_small"', f'"npz:{small_npz}"'), ('"quickstart"', f'"{tmp_path}/space.json"'),
-        ("warmup_epochs=8, search_epochs=6", "warmup_epochs=1, search_epochs=1"), ("epochs, steps = 12", "epochs, steps = 1"),
+        ("warmup_epochs=8, search_epochs=6", "warmup_epochs=1, search_epochs=1"),
+        ("epochs, steps = 12", "epochs, steps = 1"),
     ])
     assert names["history"].history["train_loss"] and (tmp_path / "runs/notebook/int8.tflite").exists()
     assert [one["mode"] for one in names["facts"]] == ["float32", "int8"]
