@@ -1,6 +1,7 @@
 """What every entry point shares: starting, bad input in one line, and the record of its flags."""
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -37,14 +38,14 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
             print("Stopped.", file=sys.stderr)
             sys.exit(130)
 
-    app.run(main, flags_parser=_parse)
+    # A console script is another main module than the entry point that it calls.
+    app.run(main, flags_parser=functools.partial(_parse, sys.modules[run.__module__].__doc__ or ""))
 
 
-def _parse(argv):
+def _parse(doc, argv):
     """Parses flags, or prints help or one line about what is wrong with them, and exits."""
     asked = {argument.lstrip("-") for argument in argv[1:] if argument.startswith("-")}
     if asked & {"help", "h", "?", "helpshort", "helpfull"}:
-        doc = sys.modules["__main__"].__doc__ or ""
         with contextlib.suppress(BrokenPipeError):
             print(command_help.render(doc, _own_flags(), full="helpfull" in asked), flush=True)
         sys.exit(0)
