@@ -2,8 +2,9 @@
 
 import dataclasses
 import io
+import itertools
 import struct
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from pnas_tf import ops as op_language
 from pnas_tf import plots
@@ -66,10 +67,13 @@ class Stage:
 def of_arch(arch: Arch) -> list[Stage]:
     """The network from left to right, every block of the space."""
     stages: list[Stage] = []
-    shapes, inside = arch.space.input_shapes(), _choices_by_block(arch.ops)
-    for block in arch.space.all_blocks:
-        box = _box(block, inside.get(block.name, {}), shapes[block.name])
-        side = 1 if box.op == "classifier" else -(-box.input[0] // block.strides)
+    shapes = arch.space.input_shapes()
+    for name, group in itertools.groupby(arch.space.all_blocks, key=lambda block: block_of(block.name)):
+        places = list(group)
+        last = places[-1]
+        box = _box(last, arch.op_of(last), shapes[last.name]) if len(places) == 1 else _cell(
+            name, places, arch, shapes[places[0].name])
+        side = 1 if box.op == "classifier" else -(-shapes[last.name][0] // last.strides)
         if stages and stages[-1].side == side:
             stages[-1] = Stage(side, (*stages[-1].boxes, box))
         else:
@@ -87,18 +91,17 @@ def block_of(choice: str) -> str:
     return choice.partition("/")[0]
 
 
-def _choices_by_block(chosen: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for name, op in chosen.items():
-        found.setdefault(block_of(name), {})[name] = op
-    return found
+def _cell(name: str, places: Sequence[Block], arch: Arch, input_shape: tuple[int, int, int]) -> Box:
+    """A block of several places as one box; the places that are fixed join what the others make and are not drawn."""
+    chosen = [(place.name, arch.op_of(place)) for place in places if len(place.ops) > 1]
+    parts = tuple(Part(choice, op, plots.kernel_of(op), op == op_language.ZERO) for choice, op in chosen)
+    strides = max(place.strides for place in places)
+    block = dataclasses.replace(places[-1], name=name, strides=strides)
+    kind = "cell" if parts else "fixed"
+    return Box(block, places[-1].ops[0], kind, f"{len(places)} ops", None, 6, input_shape, parts)
 
 
-def _box(block: Block, chosen: Mapping[str, str], input_shape: tuple[int, int, int]) -> Box:
-    if any(name != block.name for name in chosen):
-        parts = tuple(Part(name, op, plots.kernel_of(op), op == op_language.ZERO) for name, op in chosen.items())
-        return Box(block, block.ops[0] if block.ops else "", "cell", f"{len(parts)} ops", None, 6, input_shape, parts)
-    op = chosen.get(block.name, block.ops[0])
+def _box(block: Block, op: str, input_shape: tuple[int, int, int]) -> Box:
     values = plots.parameters(op)
     kernel, expansion = values.get("k"), values.get("e", 1)
     if op == op_language.ZERO:

@@ -83,7 +83,7 @@ def run_folder(folder, space_name="quickstart", epochs=8, **costs):
     lines = list(epoch_lines(space, epochs))
     write_metrics(folder, lines)
     best = {name: max(row, key=row.get) for name, row in lines[-1]["probs"].items()}
-    best[next(name for name, block in space.choices.items() if "zero" in block.ops)] = "zero"
+    best |= dict.fromkeys([name for name, block in space.choices.items() if "zero" in block.ops][:1], "zero")
     arch = Arch(space, best, {"target": TARGET, "expected_ms": 0.412, "table_ms": 0.398, "params": 80123,
                               "macs": 4123456, "target_ms": 0.4, **costs})
     arch.save(str(folder / "arch.json"))
@@ -147,7 +147,13 @@ def test_strip_and_table_have_every_block(tmp_path, space_name):
     arch = run_folder(tmp_path, space_name, epochs=2)
     page = page_of(tmp_path)
     boxes = [attrs for _, attrs in page.with_attribute("data-block")]
-    assert [box["data-block"] for box in boxes] == [block.name for block in arch.space.all_blocks]
+    blocks = dict.fromkeys(strip.block_of(block.name) for block in arch.space.all_blocks)
+    assert [box["data-block"] for box in boxes] == list(blocks)
+    drawn = [part.choice for box in strip.boxes(arch) for part in box.parts]
+    assert drawn == [name for name in arch.ops if "/" in name]
+    if drawn:
+        assert f"{len(arch.ops)} choices: " in page.text and all(f" {name} " in page.text for name in drawn)
+        return
     classes = {box["data-block"]: box["class"].split() for box in boxes}
     heights = {box["data-block"]: box["style"] for box in boxes}
     for name, op in arch.ops.items():

@@ -146,27 +146,31 @@ def test_damaged_comparison_is_named(tmp_path, content):
 
 
 @dataclasses.dataclass
-class CellArch:
-    """A network of blocks of several choices, as far as a drawing needs one."""
-
-    space: object
-    ops: dict
-
-
-@dataclasses.dataclass
 class CellSpace:
+    """A space with a block of several places, as far as a drawing needs one."""
+
     all_blocks: tuple
 
     def input_shapes(self):
         return {block.name: (32, 32, 16) for block in self.all_blocks}
 
 
+@dataclasses.dataclass
+class CellArch:
+    space: CellSpace
+    ops: dict
+
+    def op_of(self, block):
+        return self.ops.get(block.name, block.ops[0])
+
+
 def test_cells_are_drawn_by_their_choices():
     ops = {"b00": "mb_k3_e3", **{f"b01/n{place}": op for place, op in enumerate(["conv_k3", "mb_k5_e3", "zero"] * 3)}}
-    blocks = (Block("stem", ("conv_k3",), 16), Block("b00", ("mb_k3_e3", "zero"), 16), Block("b01", (), 16))
+    blocks = (Block("stem", ("conv_k3",), 16), *(Block(name, ("zero", op), 16) for name, op in ops.items()),
+              Block("b01/out", ("conv_k1",), 16))
     arch = CellArch(CellSpace(blocks), ops)
     boxes = strip.boxes(arch)
-    assert [box.kind for box in boxes] == ["fixed", "chosen", "cell"]
+    assert [box.kind for box in boxes] == ["fixed", "chosen", "cell"] and boxes[2].block.name == "b01"
     assert [(part.choice, part.kernel, part.skipped) for part in boxes[2].parts[:3]] == [
         ("b01/n0", 3, False), ("b01/n1", 5, False), ("b01/n2", None, True)]
     assert strip.counts(boxes) == "10 choices: 4 of 3x3, 3 of 5x5, 3 skipped".replace("x", strip.TIMES)
