@@ -89,8 +89,8 @@ class SearchLog(keras.callbacks.Callback):
         if sys.stderr.isatty() and now - self._last_progress > 1:
             self._last_progress = now
             step = (self._steps_done() - 1) % steps + 1
-            print(f"\r  step {step}/{steps}, {1e3 * (now - self._epoch_begin) / step:.0f} ms a step ",
-                  end="", file=sys.stderr, flush=True)
+            print(f"\r  step {step}/{steps}, {1e3 * (now - self._epoch_begin) / step:.0f} ms a step, "
+                  f"{self._left()} left   ", end="", file=sys.stderr, flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes everything; the checkpoint comes last, so that what it stands for exists.
@@ -147,10 +147,14 @@ class SearchLog(keras.callbacks.Callback):
         counts, rng = self.model.supernet.mask.sum(1), np.random.default_rng(0)
         return float(np.std([self._scorer.score(rng.integers(counts)).accuracy for _ in range(RANDOM_PATHS)], ddof=1))
 
+    def _left(self) -> str:
+        """How long the search still takes, at the pace since it was started."""
+        done = self._steps_done()
+        return _duration((time.monotonic() - self._begin) / (done - self._first_step)
+                         * (self.model.schedule.steps - done))
+
     def _progress(self) -> str:
         schedule, line = self.model.schedule, self._lines[0][-1]
-        done = self._steps_done()
-        left = (time.monotonic() - self._begin) / (done - self._first_step) * (schedule.steps - done)
         parts = [f"epoch {line['epoch'] + 1}/{schedule.epochs} {line['phase']:<6}", f"{line['step_ms']:.0f} ms/step",
                  f"train loss {line['train_loss']:.3f} acc {line['train_accuracy']:.3f}"]
         if "held_out_loss" in line:
@@ -159,7 +163,7 @@ class SearchLog(keras.callbacks.Callback):
             named = f"{result.goal.target}: " if len(self._results) > 1 else ""
             parts.append(f"{named}expected {lines[-1]['expected_ms']:.3g} ms (target {result.goal.target_ms:.3g}), "
                          f"entropy {lines[-1]['entropy']:.2f}")
-        return ("\r" if sys.stderr.isatty() else "") + ", ".join([*parts, f"{_duration(left)} left"])
+        return ("\r" if sys.stderr.isatty() else "") + ", ".join([*parts, f"{self._left()} left"])
 
     def _tensorboard(self):
         """Events as TensorBoard's plugins read them. tf.summary.scalar and its like need its package; this does not."""
