@@ -12,6 +12,7 @@ import contextlib
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,8 +76,11 @@ def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, arch: Arch
               "author": author or "not named", "license": license_name or "not named",
               "versions": facts_lib.versions()}
     shared["seeds"] = {**shared["seeds"], "export": seed}
-    results = []
-    for mode in modes:
+    results, begin = [], time.monotonic()
+    for number, mode in enumerate(modes):
+        seconds = (time.monotonic() - begin) / number * (len(modes) - number) if number else 0
+        print(f"{mode}, {number + 1} of {len(modes)}: converts, checks {len(checked.labels):,} images, times"
+              + (f"; {seconds:.0f} s left." if number else "."), flush=True)
         content = _convert(mode, model, data, arch, form, int8_io=int8_io, batch_size=batch_size, seed=seed,
                            calibration_images=calibration_images, settings=qat_settings, verbose=verbose)
         graph = facts_lib.of_graph(content)
