@@ -43,8 +43,8 @@ def check_fits_data(model: Any, data: Any) -> None:
 
 def is_of_arch(model: Any, arch: Arch) -> bool:
     """Whether the layers of a model are those of an arch: every op of a block has layers, and no other op has."""
-    wanted = {f"{block.name}_{op}" for block, op in arch.blocks()}
-    starts = {f"{block.name}_" for block in arch.space.all_blocks}
+    wanted = {block.layer_name(key.op) for block, key in arch.op_keys()}
+    starts = {block.layer_name("") for block in arch.space.all_blocks}
     named = [layer.name for layer in model.layers if layer.name.startswith(tuple(starts))]
     return {start for start in wanted if any(name.startswith(start + "_") for name in named)} == wanted \
         and all(name.startswith(tuple(start + "_" for start in wanted)) for name in named)

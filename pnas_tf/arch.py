@@ -48,15 +48,14 @@ class Arch:
         return self.ops.get(block.name, block.ops[0])
 
     def blocks(self) -> list[tuple[Block, str]]:
-        """Every block with its op, stem to head, `zero` left out."""
+        """Every block with its op, stem to head, `zero` left out; `Space.thread` says how they are joined."""
         pairs = [(block, self.op_of(block)) for block in self.space.all_blocks]
         return [(block, op) for block, op in pairs if op != op_language.ZERO]
 
     def op_keys(self) -> list[tuple[Block, OpKey]]:
         """The table rows that the network's estimate is the sum of."""
-        shapes = self.space.input_shapes()
-        return [(block, OpKey(op, shapes[block.name], block.filters, block.strides, block.shortcut))
-                for block, op in self.blocks()]
+        pairs = [(block, self.space.op_key(block, self.op_of(block))) for block in self.space.all_blocks]
+        return [(block, key) for block, key in pairs if not key.is_free]
 
     def with_costs(self, **costs: Any) -> "Arch":
         """The same arch with more known of it."""
@@ -80,7 +79,7 @@ class Arch:
             shape = f"{height}x{width}x{channels}"
             text = "skipped" if op == op_language.ZERO else f"{op} -> {block.filters}" + (
                 f" /{block.strides}" if block.strides > 1 else "") + (" + shortcut" if block.shortcut else "")
-            lines.append(f"  {block.name:<10} {shape:<12} {text}")
+            lines.append((f"  {block.name:<10} {shape:<12} {text:<24}" + " + ".join(block.inputs)).rstrip())
         return "\n".join(lines)
 
 

@@ -115,7 +115,8 @@ class Candidate(keras.layers.Layer):
         kernel, stats, _ = self._named(handles)
         weights = self._layout.unpack(_read(kernel, self.kernel), probe) if self.kernel is not None else []
         replay = _Replay(self._steps, weights, lambda: _read(stats, self.stats))
-        y = self._build_op(x, replay)
+        # A function's arguments have no shape in its graph, and a pass for convolutions (oneDNN's) aborts without one.
+        y = self._build_op(tf.ensure_shape(x, x.shape), replay)
         if update_stats and replay.observed:
             # The raw op on the handle also works inside a branch and under a distribution strategy.
             change = self._stat_rates() * (tf.concat(replay.observed, 0) - _read(stats, self.stats))
@@ -199,9 +200,7 @@ def read(variable: keras.Variable) -> tf.Tensor:
 
 def _read(handle: tf.Tensor, like: keras.Variable) -> tf.Tensor:
     """The value that a resource has now, of a variable's shape."""
-    value = tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)
-    value.set_shape(like.shape)
-    return value
+    return tf.ensure_shape(tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32), like.shape)
 
 
 class _Recorder:

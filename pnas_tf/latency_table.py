@@ -148,7 +148,8 @@ def row(key: OpKey, *, median_ms: float, **more: Any) -> dict[str, Any]:
         **more: what else is known: min_ms, mean_ms, std_ms, runs, choice (the only block that the row prices), ...
     """
     return {"op": key.op, "input": list(key.input), "filters": key.filters, "strides": key.strides,
-            "shortcut": key.shortcut, "median_ms": median_ms, **more}
+            "shortcut": key.shortcut, **({"summed": key.summed} if key.summed > 1 else {}), "median_ms": median_ms,
+            **more}
 
 
 def accuracy_name(space: Space) -> str:
@@ -271,7 +272,8 @@ def _key(entry: dict[str, Any], path: str, number: int) -> OpKey:
     shape = entry.get("input")
     if not (isinstance(entry.get("op"), str) and isinstance(shape, list) and len(shape) == 3 and all(map(whole, shape))
             and whole(entry.get("filters")) and whole(entry.get("strides"))
-            and isinstance(entry.get("shortcut"), bool)):
+            and isinstance(entry.get("shortcut"), bool) and whole(entry.get("summed", 1))):
         raise InputError(f"{path}, line {number}: a row needs op, input [height, width, channels], filters, strides "
-                         "and shortcut.")
-    return OpKey(entry["op"], tuple(shape), entry["filters"], entry["strides"], entry["shortcut"])
+                         "and shortcut, and summed, the number of inputs, if it adds up several.")
+    return OpKey(entry["op"], tuple(shape), entry["filters"], entry["strides"], entry["shortcut"],
+                 entry.get("summed", 1))

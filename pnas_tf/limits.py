@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pnas_tf import cost, gates, network, ops, run_folder
 from pnas_tf.cost import Cost
 from pnas_tf.errors import InputError
-from pnas_tf.space import OpKey, Space
+from pnas_tf.space import Space
 
 # By name, from the target's dtype to the price. A network's cost is the sum over its ops.
 ADDITIVE: dict[str, Callable[[str], cost.Price]] = {
@@ -106,13 +106,15 @@ def within_peak(space: Space, bound: float, dtype: str) -> Space:
         dtype: of the target.
 
     Raises:
-        InputError: if a block has no op within the bound.
+        InputError: if a block has no op within the bound, or the space is no chain of blocks.
     """
-    price, shapes = cost.peak_activation_bytes(dtype), space.input_shapes()
+    if not space.is_chain:
+        raise InputError(f"{PEAK}: the limit is known for chains of blocks alone, and {space.name} has places that are "
+                         "alive side by side. Leave it out, or limit macs or size_bytes.")
+    price = cost.peak_activation_bytes(dtype)
 
     def peak(block, op):
-        key = OpKey(op, shapes[block.name], block.filters, block.strides, block.shortcut)
-        return 0.0 if op == ops.ZERO else price(block.name, key)
+        return 0.0 if op == ops.ZERO else price(block.name, space.op_key(block, op))
 
     least = {block.name: min(peak(block, op) for op in block.ops) for block in space.all_blocks}
     worst = max(least, key=least.__getitem__)

@@ -40,6 +40,9 @@ def write(arch: Arch) -> dict[str, Any]:
     """
     shapes = arch.space.input_shapes()
     *mixes, classifier = arch.space.head
+    if not arch.space.is_chain:
+        raise InputError(f"net.config has a chain of blocks; {arch.space.name} has places that read other places than "
+                         "the one before. Keep the arch.json.")
     if len(arch.space.stem) != 1 or len(mixes) > 1:
         raise InputError(f"net.config has one first layer and at most one before the classifier; {arch.space.name} has "
                          f"{len(arch.space.stem)} and {len(mixes)}.")

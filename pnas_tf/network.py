@@ -12,8 +12,8 @@ from pnas_tf.space import OpKey
 
 
 def build_network(arch: Arch | str, *, num_classes: int | None = None, input_size: int | None = None,
-                  dropout: float = 0.0, batch_size: int | None = None, layers: Any = fast_layers,
-                  model_class: Any = keras.Model) -> keras.Model:
+                  dropout: float = 0.0, drop_path: float = 0.0, batch_size: int | None = None,
+                  layers: Any = fast_layers, model_class: Any = keras.Model) -> keras.Model:
     """A plain Keras model of an arch: no gate, no skipped block, float32 logits.
 
     Layer names begin with block and op, `b07_mb_k5_e6_project`, and end up in the `.tflite`.
@@ -23,6 +23,8 @@ def build_network(arch: Arch | str, *, num_classes: int | None = None, input_siz
         num_classes: of the classifier; the arch's own if None.
         input_size: height and width of the images; the arch's own if None.
         dropout: rate before the classifier.
+        drop_path: rate at which the last residual branch is left out, image by image, in training; at the first it is
+            that over their number, and grows linearly with depth (Huang et al. 2016).
         batch_size: fixed batch of the input, or None.
         layers: namespace of layers to construct from.
         model_class: what joins them; `tf_keras.Model` for `layers=tf_keras.layers`.
@@ -40,26 +42,46 @@ def build_network(arch: Arch | str, *, num_classes: int | None = None, input_siz
     arch = Arch(space, arch.ops, arch.costs)
     inputs = layers.Input((space.input_size, space.input_size, space.input_channels), batch_size=batch_size,
                           name="image")
-    x = inputs
-    for block, op in arch.blocks():
+    rates = _drop_path_rates(arch, drop_path)
+
+    def run(block, values):
+        op = arch.op_of(block)
         if block is space.head[-1] and dropout:
             # Whole channels dropped before the average pool are features dropped after it.
-            x = layers.SpatialDropout2D(dropout, name="dropout")(x)
-        x = _apply(op, x, layers, f"{block.name}_{op}", block.filters, block.strides, block.shortcut)
-    return model_class(inputs, x, name=space.name)
+            values = [layers.SpatialDropout2D(dropout, name="dropout")(value) for value in values]
+        return _apply(space.op_key(block, op), values, layers, block.layer_name(op), rates.get(block.name, 0.0))
+
+    return model_class(inputs, space.thread(inputs, run), name=space.name)
 
 
 def build_op(key: OpKey, *, batch_size: int | None = None, layers: Any = fast_layers,
              model_class: Any = keras.Model) -> keras.Model:
-    """A model of one op alone, with the residual add if its block has a shortcut: what a table row times."""
-    inputs = layers.Input(key.input, batch_size=batch_size, name="input")
-    outputs = _apply(key.op, inputs, layers, key.op, key.filters, key.strides, key.shortcut)
-    return model_class(inputs, outputs, name=key.op)
+    """A model of one op alone, with the sum of its inputs and the residual add if there are: what a table row times."""
+    names = ["input", *(f"input_{number}" for number in range(2, key.summed + 1))]
+    inputs = [layers.Input(key.input, batch_size=batch_size, name=name) for name in names]
+    return model_class(inputs if key.summed > 1 else inputs[0], _apply(key, inputs, layers, key.op), name=key.op)
 
 
-def _apply(op, x, layers, name, filters, strides, shortcut):
-    y = ops.build(op, x, layers=layers, name=name, filters=filters, strides=strides, shortcut=shortcut)
-    return layers.Add(name=f"{name}_add")([x, y]) if shortcut else y
+def _apply(key, values, layers, name, drop_rate=0.0):
+    """An op with the sum before it and the residual add after it; both sums may leave out their residual branch."""
+    def dropped(value, number=""):
+        if not drop_rate:
+            return value
+        return layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop_path{number}")(value)
+
+    if key.op == ops.JOIN:
+        values = [*(dropped(value, number) for number, value in enumerate(values[:-1])), values[-1]]
+    x = layers.Add(name=f"{name}_sum")(values) if len(values) > 1 else values[0]
+    if key.op == ops.ZERO:
+        return x
+    y = ops.build(key.op, x, layers=layers, name=name, filters=key.filters, strides=key.strides, shortcut=key.shortcut)
+    return layers.Add(name=f"{name}_add")([x, dropped(y)]) if key.shortcut else y
+
+
+def _drop_path_rates(arch, rate):
+    """By name of the places that add a residual branch to a shortcut."""
+    names = [block.name for block, op in arch.blocks() if block.shortcut or op == ops.JOIN]
+    return {name: rate * number / len(names) for number, name in enumerate(names, start=1)} if rate else {}
 
 
 def portable(model: keras.Model) -> keras.Model:

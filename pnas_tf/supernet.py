@@ -52,8 +52,7 @@ class Supernet(keras.Model):
         self.space = space
         self._precision = PRECISIONS[precision]
         self.loss_scale = LossScale(self._precision)
-        shapes = space.input_shapes()
-        self.mixed_ops = [MixedOp(block, shapes[block.name], recompute) for block in space.all_blocks]
+        self.mixed_ops = _mixed_ops(space, recompute)
         self.mask = gates.op_mask(space)
         start = 1e-3 * np.random.default_rng(seed).standard_normal(self.mask.shape) * self.mask
         self.alphas = [self.add_weight(name="alpha", shape=self.mask.shape, dtype="float32", trainable=False,
@@ -126,7 +125,7 @@ class Supernet(keras.Model):
             weight_decay: of SGD.
         """
         for mixed_op, gradient in zip(self.mixed_ops, gradients, strict=True):
-            row = self._positions.get(mixed_op.name)
+            row = self._positions.get(mixed_op.block.name)
             mixed_op.update(None if row is None else path[row], gradient, learning_rate, momentum, weight_decay)
 
     def arch(self, path: np.ndarray) -> Arch:
@@ -155,7 +154,20 @@ class Supernet(keras.Model):
                    for mixed_op in self.mixed_ops for candidate in mixed_op.candidates if candidate)
 
     def _thread(self, images, run):
-        x = tf.cast(images, self._precision)
-        for mixed_op in self.mixed_ops:
-            x = run(mixed_op, x, self._positions.get(mixed_op.name))
-        return tf.cast(x, tf.float32)
+        mixed_ops = iter(self.mixed_ops)
+
+        def run_block(block, values):
+            x = values[0] if len(values) == 1 else tf.add_n(values)
+            return run(next(mixed_ops), x, self._positions.get(block.name))
+
+        return tf.cast(self.space.thread(tf.cast(images, self._precision), run_block), tf.float32)
+
+
+def _mixed_ops(space, recompute):
+    """One for each block; those that compute the same share a body."""
+    shapes, known, found = space.input_shapes(), {}, []
+    for block in space.all_blocks:
+        signature = MixedOp.signature(block, shapes[block.name])
+        found.append(MixedOp(block, shapes[block.name], recompute, like=known.get(signature)))
+        known.setdefault(signature, found[-1])
+    return found

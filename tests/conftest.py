@@ -321,7 +321,8 @@ def stir():
 
     def moved(net, seed, scale):
         rng = np.random.default_rng(seed)
-        for candidate in (candidate for mixed_op in net.mixed_ops for candidate in mixed_op.candidates if candidate):
+        candidates = [candidate for mixed_op in net.mixed_ops for candidate in mixed_op.candidates if candidate]
+        for candidate in (one for one in candidates if one.kernel is not None):
             candidate.kernel.assign(candidate.kernel.numpy() + scale * rng.normal(size=candidate.kernel.shape))
         return net
 

@@ -10,8 +10,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("pnas_tf", "export", "latency")
 # Each level of pnas_tf imports only its own and lower ones.
 LEVELS = (
-    {"errors", "ops", "space", "arch", "latency_table", "run_folder", "schedule", "plots", "op_profile", "quiet",
-     "early_warnings", "stopping", "versions", "claim", "formats", "strip", "heat_maps", "run_facts", "headline",
+    {"errors", "ops", "places", "tree_cells", "space", "arch", "latency_table", "run_folder", "schedule", "plots",
+     "op_profile", "quiet", "early_warnings", "stopping", "versions", "claim", "formats", "strip", "heat_maps", "run_facts", "headline",
      "comparison", "command_help"},
     {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost", "limits",
      "torch_padding"},
