@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib import resources
 from typing import Any
 
@@ -83,7 +83,7 @@ class Arch:
         return "\n".join(lines)
 
 
-def from_path(space: Space, path: Sequence[int]) -> Arch:
+def from_path(space: Space, path: Iterable[int]) -> Arch:
     """The arch of op indices, one for each choice of a space in order."""
     return Arch(space, {name: block.ops[int(index)]
                         for (name, block), index in zip(space.choices.items(), path, strict=True)})

@@ -170,7 +170,7 @@ def machine() -> list[Finding]:
 def data_sets() -> list[Finding]:
     """Data sets that need no path."""
     embedded = importlib.util.find_spec("pnas_tf.datasets")
-    file = os.path.join(os.path.dirname(embedded.origin), "fashion_mnist_small.npz") if embedded else ""
+    file = os.path.join(os.path.dirname(embedded.origin or ""), "fashion_mnist_small.npz") if embedded else ""
     found = [Finding("Data", "fashion_mnist_small", os.path.exists(file), "embedded" if os.path.exists(file)
                      else "missing from the package: install it again")]
     fashion = os.path.isdir(DEBIAN_FASHION_MNIST)

@@ -44,7 +44,7 @@ class MixedOp(keras.layers.Layer):
             None if op == ops.ZERO else
             Candidate(OpKey(op, input_shape, block.filters, block.strides, block.shortcut), block.layer_name(op))
             for op in block.ops]
-        self.body = like.body if like else Body(block, input_shape, self.candidates, recompute)
+        self.body: Body = like.body if like else Body(block, input_shape, self.candidates, recompute)
         self.body.users += 1
         self.built = True
 

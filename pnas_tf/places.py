@@ -155,7 +155,8 @@ class Space:
         Returns:
             The output of the last place. An output is held no longer than until the last place that reads it.
         """
-        outputs, readers = {}, Counter(name for names in self._sources.values() for name in names)
+        outputs: dict[str, Value] = {}
+        readers = Counter(name for names in self._sources.values() for name in names)
         value = image
         for block in self.all_blocks:
             sources = self._sources[block.name]
