@@ -44,33 +44,39 @@ def convert(model: Any, mode: str, calibration: Iterable[np.ndarray] | None = No
 
 def to_time(model: Any, mode: str) -> bytes:
     """As `convert`, for a model that is only timed: int8 ranges come from random images, as no time depends on them."""
-    images = np.random.default_rng(0).standard_normal((4, *model.input_shape[1:]), np.float32)
-    return convert(model, mode, calibration=[images])
+    shapes = [tuple(one.shape[1:]) for one in model.inputs]
+    images = np.random.default_rng(0).standard_normal((4, *shapes[0]), np.float32)
+    if len(shapes) == 1:
+        return convert(model, mode, calibration=[images])
+    # An op that adds up inputs, all of one shape.
+    return convert_function(lambda *inputs: model(list(inputs), training=False), (1, *shapes[0]), mode, [images],
+                            inputs=len(shapes))
 
 
 def convert_function(function: Callable[[Any], Any], input_shape: tuple[int, ...], mode: str,
                      calibration: Iterable[np.ndarray] | None = None, *, int8_io: str = "int8",
-                     verbose: bool = False) -> bytes:
-    """As `convert`, for a TensorFlow function of one tensor.
+                     verbose: bool = False, inputs: int = 1) -> bytes:
+    """As `convert`, for a TensorFlow function of one tensor, or of several of one shape.
 
     Without calibration images, int8 takes the ranges that the function itself holds as fake quantisation.
     """
     if int8_io not in INT8_IO:
         raise InputError(f"int8_io must be one of {', '.join(INT8_IO)}, got {str(int8_io)[:40]!r}.")
     with quiet(not verbose):
-        content = _converted(function, input_shape, mode, calibration, int8_io)
+        content = _converted(function, input_shape, mode, calibration, int8_io, inputs)
     check(describe(content), integer=mode == "int8")
     return content
 
 
-def _converted(function, input_shape, mode, calibration, int8_io):
+def _converted(function, input_shape, mode, calibration, int8_io, inputs):
     import tensorflow as tf
     from tensorflow.lite.python.convert_phase import ConverterError
 
     # From a concrete function alone: a Keras model beside it as "trackable" leaves its variables unfrozen and
     # outputs NaN (tensorflow 2.21 with keras 3), and the ways through a SavedModel take 2 to 4 times as long.
-    spec = tf.TensorSpec(input_shape, tf.float32, name="image")
-    concrete = tf.function(function, autograph=False).get_concrete_function(spec)
+    specs = [tf.TensorSpec(input_shape, tf.float32, name="image" if number == 0 else f"image_{number}")
+             for number in range(inputs)]
+    concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
     if mode != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -81,7 +87,7 @@ def _converted(function, input_shape, mode, calibration, int8_io):
         converter.target_spec.supported_types = [tf.float16]
     if mode == "int8":
         if calibration is not None:
-            converter.representative_dataset = lambda: _samples(calibration, input_shape)
+            converter.representative_dataset = lambda: _samples(calibration, input_shape, inputs)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(int8_io)
     try:
@@ -92,11 +98,11 @@ def _converted(function, input_shape, mode, calibration, int8_io):
                          f"{', '.join(ops) or 'a part of it'}. Build that layer from other ops.") from error
 
 
-def _samples(calibration, input_shape):
+def _samples(calibration, input_shape, inputs):
     """Calibration images in the batches that the model takes."""
     for batch in calibration:
         if batch.shape[1:] != input_shape[1:]:
             raise InputError(f"The calibration images are {batch.shape[1:]}, but the model takes {input_shape[1:]}. "
                              "Give images of that size: --dataset, or --calibration_images from the same data set.")
         for image in batch:
-            yield [np.broadcast_to(image, input_shape).astype(np.float32)]
+            yield [np.broadcast_to(image, input_shape).astype(np.float32)] * inputs

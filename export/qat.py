@@ -87,11 +87,13 @@ def twin(model: Any, arch: Arch) -> Any:
 
     from pnas_tf import network
 
-    layers = torch_padding.Layers(tf_keras.layers) if torch_padding.is_used(model) else tf_keras.layers
+    layers = _Layers(torch_padding.Layers(tf_keras.layers) if torch_padding.is_used(model) else tf_keras.layers)
     copy = network.build_network(arch, num_classes=model.output_shape[1], input_size=model.input_shape[1],
                                  layers=layers, model_class=tf_keras.Model)
     weights = {layer.name: layer.get_weights() for layer in model.layers}
     for layer in copy.layers:
+        if layer.name.endswith(_Layers.SUFFIX):
+            continue
         given = weights.pop(layer.name, None)
         if layer.get_weights() and [w.shape for w in given or []] != [w.shape for w in layer.get_weights()]:
             raise InputError(f"int8_qat: the model has no layer {layer.name} as arch.json says. Export int8, or the "
@@ -101,6 +103,50 @@ def twin(model: Any, arch: Arch) -> Any:
         raise InputError(f"int8_qat: arch.json knows no layer {next(name for name in weights if weights[name])}. "
                          "Export int8, or the model of that arch.")
     return copy
+
+
+class _Layers:
+    """A namespace of what tfmot has rules for, in place of what it has none for.
+
+    It folds batch norm into the convolution before it; one that stands alone, as before pre-activations, is given a
+    convolution (depthwise, 1x1, of ones, which then learns). A sum of several learns the range of each partial sum.
+    """
+
+    SUFFIX = "_one"
+
+    def __init__(self, layers):
+        self._layers, self._made = layers, None
+
+    def __getattr__(self, name):
+        def make(*args, **kwargs):
+            layer = getattr(self._layers, name)(*args, **kwargs)
+            before, self._made = self._made, layer
+            if name == "BatchNormalization":
+                return self._alone(layer, before)
+            return self._by_twos(layer) if name == "Add" else layer
+
+        return make
+
+    def _by_twos(self, last):
+        """An `Add` as a callable of any number of tensors."""
+        def call(tensors):
+            x, *others = tensors
+            for number, other in enumerate(others[:-1], start=1):
+                x = self._layers.Add(name=f"{last.name}_{number}")([x, other])
+            return last([x, others[-1]])
+
+        return call
+
+    def _alone(self, layer, before):
+        """The batch norm as a callable; `before` is the layer that was made just before it."""
+        def call(x):
+            # Convolution and batch norm of one op are made one after the other.
+            if x._keras_history.layer is before and "Conv2D" in type(before).__name__:
+                return layer(x)
+            return layer(self._layers.DepthwiseConv2D(1, use_bias=False, depthwise_initializer="ones",
+                                                      name=layer.name + self.SUFFIX)(x))
+
+        return call
 
 
 def quantise(model: Any) -> Any:

@@ -73,8 +73,10 @@ class Xla:
     def _subject(self, model):
         import tensorflow as tf
 
-        shape = (self._batch_size, *model.input_shape[1:])
-        images = tf.constant(np.random.default_rng(0).standard_normal(shape, np.float32))
+        rng = np.random.default_rng(0)
+        images = [tf.constant(rng.standard_normal((self._batch_size, *one.shape[1:]), np.float32))
+                  for one in model.inputs]
+        images = images if len(images) > 1 else images[0]
         compiled = tf.function(lambda images: model(images, training=False), jit_compile=True, autograph=False)
 
         def run():

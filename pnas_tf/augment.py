@@ -91,6 +91,28 @@ def crop_and_flip(images: tf.Tensor, seed: tf.Tensor, places: tf.Tensor, batch_s
     return tf.ensure_shape(cropped, images.shape)
 
 
+def cutout(images: tf.Tensor, seed: tf.Tensor, side: int) -> tf.Tensor:
+    """Sets a square at a random place of each image to zero (DeVries and Taylor 2017).
+
+    Args:
+        images: float32 [batch, height, width, channels], normalised: zero is the mean.
+        seed: integers [2].
+        side: of the square; its centre is any pixel, so part of it may lie outside.
+
+    Returns:
+        As `images`.
+    """
+    seeds = tf.random.split(seed, 2)
+
+    def band(size, seed):
+        centre = tf.random.stateless_uniform([tf.shape(images)[0], 1], seed, maxval=size, dtype=tf.int32)
+        offset = tf.range(size)[None] - (centre - side // 2)
+        return (offset >= 0) & (offset < side)
+
+    rows, columns = band(images.shape[1], seeds[0]), band(images.shape[2], seeds[1])
+    return tf.where((rows[:, :, None] & columns[:, None, :])[..., None], 0.0, images)
+
+
 def random_crop_of_file(contents: tf.Tensor, image_size: int, seed: tf.Tensor) -> tf.Tensor:
     """Decodes a random part of an image file, resizes it, and flips it or not.
 

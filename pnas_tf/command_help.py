@@ -18,7 +18,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
                           "calibrate", "over_range"),
     "Exported file": ("mode", "input", "int8_io", "author", "license"),
     "Length and pace": ("epochs", "warmup_epochs", "search_epochs", "max_steps", "batch_size", "lr", "warmup_lr",
-                        "label_smoothing", "weight_decay", "momentum", "dropout", "seed"),
+                        "label_smoothing", "weight_decay", "momentum", "dropout", "drop_path", "cutout",
+                        "seed"),
     "Machine": ("memory", "precision", "strategy", "replicas"),
 }
 OTHER = "Other"

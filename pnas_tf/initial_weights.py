@@ -23,7 +23,8 @@ def check(init: str) -> None:
                          "python -m pnas_tf.import_weights.")
 
 
-def build(arch: Arch, init: str, run_dir: str, *, dropout: float = 0.0) -> Any:
+def build(arch: Arch, init: str, run_dir: str, *, dropout: float = 0.0, drop_path: float = 0.0,
+          precision: str = "float32") -> Any:
     """A network, ready to train.
 
     Args:
@@ -32,6 +33,8 @@ def build(arch: Arch, init: str, run_dir: str, *, dropout: float = 0.0) -> Any:
             same arch, or the folder that has it: its classifier starts anew where the classes are others in number.
         run_dir: folder of the search.
         dropout: rate before the classifier.
+        drop_path: see `network.build_network`.
+        precision: Keras policy of the layers.
 
     Returns:
         Keras model, images to logits. It pads as PyTorch does if the file's network does.
@@ -41,15 +44,16 @@ def build(arch: Arch, init: str, run_dir: str, *, dropout: float = 0.0) -> Any:
     """
     from pnas_tf import fast_layers, network, torch_padding
 
+    kind = fast_layers if precision == "float32" else network.Typed(fast_layers, precision)
     if init in (SCRATCH, INHERITED):
-        model = network.build_network(arch, dropout=dropout)
+        model = network.build_network(arch, dropout=dropout, drop_path=drop_path, layers=kind)
         if init == INHERITED:
             _inherit(model, run_folder.path(run_dir, "inherited.weights.h5"))
         return model
     init = _model_file(init)
     source = _load(init)
-    layers = torch_padding.Layers(fast_layers) if torch_padding.is_used(source) else fast_layers
-    model = network.build_network(arch, dropout=dropout, layers=layers)
+    layers = torch_padding.Layers(kind) if torch_padding.is_used(source) else kind
+    model = network.build_network(arch, dropout=dropout, drop_path=drop_path, layers=layers)
     _copy(source, model, init, head=f"{arch.space.head[-1].name}_")
     return model
 

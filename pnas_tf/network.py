@@ -84,12 +84,30 @@ def _drop_path_rates(arch, rate):
     return {name: rate * number / len(names) for number, name in enumerate(names, start=1)} if rate else {}
 
 
+class Typed:
+    """A namespace of layers that compute in another type: pass it as `layers=`.
+
+    Weights and the classifier stay float32.
+    """
+
+    def __init__(self, layers: Any, precision: str):
+        """Wraps a namespace such as `fast_layers` with a Keras policy, `mixed_bfloat16` or another."""
+        self._layers, self._precision = layers, precision
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "Input":
+            return self._layers.Input
+        layer = getattr(self._layers, name)
+        return lambda *args, **kwargs: layer(*args, **{"dtype": self._precision, **kwargs})
+
+
 def portable(model: keras.Model) -> keras.Model:
-    """The same model in stock Keras layers, weights copied, not compiled: its file loads without this package."""
+    """The same model in stock Keras layers, float32, weights copied, not compiled: it loads without this package."""
 
     def stock(layer):
         fast = type(layer).__module__ == fast_layers.__name__
-        return (getattr(keras.layers, type(layer).__name__) if fast else type(layer)).from_config(layer.get_config())
+        kind = getattr(keras.layers, type(layer).__name__) if fast else type(layer)
+        return kind.from_config({**layer.get_config(), "dtype": "float32"})
 
     # A clone would take the compiled loss along, which may be a function that no other program knows.
     uncompiled = keras.Model(model.inputs, model.outputs, name=model.name)
@@ -146,7 +164,10 @@ def peak_activation_bytes(model: keras.Model, dtype: str = "float32") -> int:
         model: functional, one input.
         dtype: one of `ACTIVATION_BYTES`.
     """
-    source, size, spans, step = {}, {}, {}, -1
+    source: dict[int, int] = {}
+    size: dict[int, int] = {}
+    spans: dict[int, tuple[int, int]] = {}
+    step = -1
     for layer in model.layers:
         read = [source.get(id(tensor), id(tensor)) for tensor in keras.tree.flatten(layer.input)]
         written = id(layer.output)

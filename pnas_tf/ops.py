@@ -343,5 +343,5 @@ def _widen(x, layers, name, filters, strides, shortcut):
         x = layers.AveragePooling2D(strides, strides=strides, padding="same", name=f"{name}_pool")(x)
     missing = filters - x.shape[-1]
     # Keras pads the last two of three axes where channels come first: here width (by nothing) and channels.
-    return layers.ZeroPadding2D(((0, 0), (0, missing)), data_format="channels_first", name=f"{name}_pad")(x) \
+    return layers.ZeroPadding2D(((0, 0), (0, missing)), data_format="channels_first", name=f"{name}_zeros")(x) \
         if missing else x

@@ -22,13 +22,15 @@ from pnas_tf import arch as arch_lib
 from pnas_tf import claim, initial_weights, run_flags, run_folder
 from pnas_tf.errors import InputError
 
+PRECISIONS = ["float32", "mixed_bfloat16", "mixed_float16"]
 # What the authors trained each of their networks with, and so every network of that space.
 DROPOUT = {"proxyless_gpu": 0.3, "proxyless_cpu": 0.2, "proxyless_mobile": 0.1, "proxyless_mobile_14": 0.3}
 
 
 def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batch_size: int, lr: float,
         momentum: float, weight_decay: float, label_smoothing: float, dropout: float, colour_jitter: str, seed: int,
-        class_weights: str = "none", max_steps: int = 0, record: dict[str, Any] | None = None) -> dict:
+        class_weights: str = "none", drop_path: float = 0.0, cutout: int = 0, precision: str = "float32",
+        max_steps: int = 0, record: dict[str, Any] | None = None) -> dict:
     """Trains, and writes model.keras and train.json.
 
     Args:
@@ -46,6 +48,9 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
         colour_jitter: how far colours of images in files change, a name of `augment.JITTERS`.
         seed: of weights and data order.
         class_weights: of `data.CLASS_WEIGHTS`.
+        drop_path: rate at which the last residual branch is left out; see `network.build_network`.
+        cutout: side in pixels of a square of each training image that is set to the mean; 0 for none.
+        precision: of `PRECISIONS`, what layers compute in; weights are float32 in each.
         max_steps: for a trial, at most so many in all; 0 for no limit.
         record: further entries of train.json, such as the command.
 
@@ -59,14 +64,16 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
     from pnas_tf.training_state import TrainingState
 
     keras.utils.set_random_seed(seed)
-    model = initial_weights.build(arch, init, run_dir, dropout=dropout)
+    model = initial_weights.build(arch, init, run_dir, dropout=dropout, drop_path=drop_path, precision=precision)
     steps = data.train.steps_per_epoch(batch_size)
     if max_steps:
         steps = min(steps, max_steps)
         epochs = min(epochs, max_steps // steps)
     loss = smoothed_loss(label_smoothing, data_lib.class_weights(data.train, class_weights))
-    model.compile(optimizer=sgd(lr, steps * epochs, momentum, weight_decay), loss=loss, metrics=["accuracy"],
-                  jit_compile=False)
+    optimizer = sgd(lr, steps * epochs, momentum, weight_decay)
+    if precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], jit_compile=False)
     facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
     print(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
           f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
@@ -74,20 +81,24 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
         "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "init": init, "epochs": epochs,
         "steps": steps, "batch_size": batch_size, "lr": lr, "momentum": momentum, "weight_decay": weight_decay,
         "label_smoothing": label_smoothing, "dropout": dropout, "colour_jitter": colour_jitter,
-        "class_weights": class_weights, "seed": seed})
+        "class_weights": class_weights, "seed": seed,
+        **{name: value for name, value in (("drop_path", drop_path), ("cutout", cutout)) if value},
+        **({} if precision == "float32" else {"precision": precision})})
     first = state.epochs_done
     if first:
         print(f"Going on after epoch {first} of {epochs}.")
         state.restore(model)
     with data_lib.naming_broken_images():
         if first < epochs:
-            model.fit(data.train.batches(batch_size, augment=True, jitter=colour_jitter, seed=seed,
-                                         skip_steps=first * steps),
+            batches = data.train.batches(batch_size, augment=True, jitter=colour_jitter, seed=seed,
+                                         skip_steps=first * steps)
+            model.fit(_cut_out(batches, cutout, seed, first * steps) if cutout else batches,
                       steps_per_epoch=steps, epochs=epochs, initial_epoch=first, verbose=0, shuffle=False,
                       validation_data=data.held_out.batches(256), callbacks=[_progress(first, epochs), state])
         model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
         loss, accuracy = model.evaluate(data.test.batches(256), verbose=0)
     facts |= {"dataset": data.name, "seed": seed, "init": init, "dropout": dropout, "colour_jitter": colour_jitter,
+              "drop_path": drop_path, "cutout": cutout, "precision": precision,
               "seconds": round(state.seconds, 1), "test_images": data.test.size,
               "test_loss": float(loss), "test_accuracy": float(accuracy),
               "history": state.history, **(record or {})}
@@ -128,6 +139,19 @@ def smoothed_loss(label_smoothing: float, class_weights=None):
     return loss
 
 
+def _cut_out(batches, side, seed, first_step):
+    """Batches with `augment.cutout`; the same ones whether or not the training was interrupted."""
+    import tensorflow as tf
+
+    from pnas_tf import augment
+
+    def cut(step, batch):
+        images, labels = batch
+        return augment.cutout(images, tf.stack([tf.constant(seed, tf.int64), step]), side), labels
+
+    return batches.enumerate(first_step).map(cut, tf.data.AUTOTUNE).prefetch(2)
+
+
 def _progress(first, epochs):
     import keras
 
@@ -162,6 +186,11 @@ def _define_flags() -> None:
                       "What an image counts for in the loss: 1, or the less the more its class has.")
     flags.DEFINE_float("dropout", None, "Before the classifier; default: the authors' for a network of theirs ("
                        + ", ".join(f"{name} {rate}" for name, rate in DROPOUT.items()) + "), 0 for others.", 0, 0.9)
+    flags.DEFINE_float("drop_path", 0.0, "Rate at which the last residual branch is left out, image by image; less at "
+                       "earlier ones, in proportion to depth.", 0, 0.9)
+    flags.DEFINE_integer("cutout", 0, "Side in pixels of a square of each training image that is set to the mean; 0: "
+                         "none. The paper's for CIFAR-10 is 16.", 0, 8192)
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "What layers compute in; weights are float32 in each.")
     flags.DEFINE_enum("colour_jitter", "normal", ["none", "normal", "strong"], "How far colours change at random, for "
                       "data sets of image files: normal as in the search, strong as in the authors' training.")
     flags.DEFINE_integer("seed", 0, "Of weights and data order.", 0, 2**31 - 1)
@@ -196,7 +225,8 @@ def _train(f, arch, data, wanted):
                batch_size=min(f.batch_size, data.train.size), lr=f.lr, momentum=f.momentum,
                weight_decay=f.weight_decay, label_smoothing=f.label_smoothing,
                dropout=DROPOUT.get(arch.space.name, 0.0) if f.dropout is None else f.dropout,
-               colour_jitter=f.colour_jitter, class_weights=f.class_weights, seed=f.seed, max_steps=f.max_steps,
+               colour_jitter=f.colour_jitter, class_weights=f.class_weights, drop_path=f.drop_path, cutout=f.cutout,
+               precision=f.precision, seed=f.seed, max_steps=f.max_steps,
                record={"data": {"dataset": wanted.pop("spec"), **wanted},
                        "command": shlex.join(["python", "-m", "pnas_tf.train", *sys.argv[1:]])})
 

@@ -11,7 +11,8 @@ PACKAGES = ("pnas_tf", "export", "latency")
 # Each level of pnas_tf imports only its own and lower ones.
 LEVELS = (
     {"errors", "ops", "places", "tree_cells", "space", "arch", "latency_table", "run_folder", "schedule", "plots",
-     "op_profile", "quiet", "early_warnings", "stopping", "versions", "claim", "formats", "strip", "heat_maps", "run_facts", "headline",
+     "op_profile", "quiet", "early_warnings", "stopping", "versions", "claim", "formats", "strip", "heat_maps",
+     "run_facts", "headline",
      "comparison", "command_help"},
     {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost", "limits",
      "torch_padding"},

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnas_tf import arch, augment, claim, data, initial_weights, train
+from pnas_tf import arch, augment, claim, data, initial_weights, network, train
 from pnas_tf.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +30,7 @@ def test_train_flags_are_the_recipe_of_the_paper():
                             capture_output=True, text=True)
     parsed = json.loads(result.stdout)
     recipe = {"epochs": 300, "batch_size": 256, "lr": 0.05, "momentum": 0.9, "weight_decay": 4e-5,
-              "label_smoothing": 0.1, "colour_jitter": "strong", "init": "scratch"}
+              "label_smoothing": 0.1, "colour_jitter": "strong", "init_weights": "scratch"}
     assert {name: parsed[name] for name in recipe} == recipe
     assert parsed["dropout"] is None  # that of the network
     assert train.DROPOUT == {"proxyless_gpu": 0.3, "proxyless_cpu": 0.2, "proxyless_mobile": 0.1,
@@ -138,6 +138,29 @@ def test_dropout_is_that_of_the_network(small_arch, tmp_path):
     assert model.get_layer("dropout").rate == 0.3
 
 
+def test_cutout_sets_a_square_to_the_mean():
+    images = tf.ones([200, 32, 24, 3])
+    cut = augment.cutout(images, tf.constant([3, 4]), 8).numpy()
+    assert set(np.unique(cut)) == {0.0, 1.0}
+    zero = cut[..., 0] == 0
+    rows, columns = zero.any(2).sum(1), zero.any(1).sum(1)
+    np.testing.assert_array_equal(zero.sum((1, 2)), rows * columns)  # a rectangle: the square, or what lies inside
+    assert rows.max() == columns.max() == 8 and rows.min() < 8 and len(np.unique(np.argmax(zero.any(2), 1))) > 15
+    np.testing.assert_array_equal(cut, augment.cutout(images, tf.constant([3, 4]), 8))
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_and_leaves_a_float32_file(small_arch, tmp_path, precision):
+    model = initial_weights.build(small_arch, "scratch", str(tmp_path), precision=precision, drop_path=0.3)
+    kinds = {layer.compute_dtype for layer in model.layers if layer.weights and "classifier" not in layer.name}
+    assert kinds == {precision.removeprefix("mixed_")}
+    assert {weight.dtype for weight in model.weights} == {"float32"} and model.output.dtype == "float32"
+    plain = network.portable(model)
+    assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
+    images = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])).astype(np.float32)
+    np.testing.assert_allclose(plain(images), model(images), atol=0.1)
+
+
 def test_file_of_the_same_arch_gives_everything_but_a_head_of_other_classes(small_model, small_arch, tmp_path):
     small_model.save(tmp_path / "model.keras")
     same = initial_weights.build(small_arch, str(tmp_path / "model.keras"), str(tmp_path), dropout=0.2)
@@ -210,7 +233,7 @@ def test_run_and_export_find_the_data_set_of_the_training(trial, small_npz):
 def test_interrupted_training_goes_on_to_the_same_result(trial, tmp_path):
     _, command, _ = trial
     # More epochs than the trial has, so that it can be stopped in the middle; dropout, whose state has to go on, too.
-    longer = [*command, "--max_steps=35", "--dropout=0.2"]
+    longer = [*command, "--max_steps=35", "--dropout=0.2", "--cutout=6", "--drop_path=0.2"]
     whole = run(*longer, f"--run_dir={tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
     assert not (tmp_path / "whole" / "training").exists()

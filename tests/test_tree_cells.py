@@ -105,7 +105,7 @@ def test_network_is_the_cell_of_the_paper(tree_arch):
         subtree = edge(first + 2, one) + edge(first + 3, one) + edge(first + 4, two) + edge(first + 5, two)
         total += x + model.get_layer(f"b01_{branch}_norm_bn_bn")(subtree)
     np.testing.assert_allclose(output("b01_out_expand_k1_sum"), total, rtol=1e-4, atol=1e-5)
-    widened = output("b01_skip_widen_pad").numpy()
+    widened = output("b01_skip_widen_zeros").numpy()
     np.testing.assert_array_equal(widened[..., 16:], 0.0)
     np.testing.assert_array_equal(widened[..., :16], output("stem_linear_k3_bn"))
 
