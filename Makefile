@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/quickstart
 BIN := $(VENV)/bin
+BUILDIFIER := npx --yes @bazel/buildifier@8.2.1
 export PYTHONUNBUFFERED = 1
 
 .PHONY: help quickstart test test-slow lint wheel clean
@@ -49,8 +50,8 @@ test-slow: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@if command -v npx > /dev/null; then npx --yes @bazel/buildifier@8.2.1 -mode=check -lint=warn BUILD tests/BUILD MODULE.bazel; \
-	else echo "No npx: buildifier left out."; fi
+	@if $(BUILDIFIER) --version > /dev/null 2>&1; then $(BUILDIFIER) -mode=check -lint=warn BUILD tests/BUILD MODULE.bazel; \
+	else echo "No npx, or it cannot fetch buildifier: left out."; fi
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build
