@@ -170,7 +170,7 @@ def test_a_space_of_very_many_blocks(tmp_path):
     path, block = tmp_path / "s.json", json.dumps(QUICKSTART.to_json()["blocks"][0])
     whole = json.dumps({**QUICKSTART.to_json(), "blocks": ["BLOCKS"]})
     path.write_text(whole.replace('"BLOCKS"', ",".join([block] * 100_000)))
-    refused(space.load, str(path), match="at most 1000 blocks")
+    refused(space.load, str(path), match="at most 3000 blocks")
     with open(path, "r+b") as file:
         file.truncate(10**11)  # sparse
     refused(space.load, str(path), match="larger than")
