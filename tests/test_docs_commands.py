@@ -64,7 +64,7 @@ def test_flags_are_those_of_the_entry_point(path, command, needs, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     if not (ROOT / (module.replace(".", "/") + ".py")).exists():
-        module += ".__main__"
+        return  # it has no flags, and tests/test_terminal.py runs it
     app.define_help_flags()
     known = set(flags.FLAGS)
     monkeypatch.setattr(sys, "argv", [module, *arguments, "--only_check_args"])
