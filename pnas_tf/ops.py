@@ -148,6 +148,11 @@ def _show(values: Collection[int]) -> str:
     return str(values) if len(values) < 8 else f"[{values[0]}, {values[1]}, ..., {values[-1]}]"
 
 
+def _convolution(x, layers, name, filters, k, strides, **more):
+    return layers.Conv2D(filters, k, strides=strides, padding="same", use_bias=False, kernel_initializer=_HE_FAN_OUT,
+                         name=name, **more)(x)
+
+
 def _batch_norm(x, layers, name, gamma="ones"):
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-3, gamma_initializer=gamma, name=name)(x)
 
@@ -180,8 +185,7 @@ def _zero(x, layers, name, filters, strides, shortcut):
 @register("conv", k=range(1, 12, 2))
 def _conv(x, layers, name, filters, strides, shortcut, k):
     """Convolution k x k, batch norm, ReLU6: the stem and the feature mix."""
-    x = layers.Conv2D(filters, k, strides=strides, padding="same", use_bias=False,
-                      kernel_initializer=_HE_FAN_OUT, name=f"{name}_conv")(x)
+    x = _convolution(x, layers, f"{name}_conv", filters, k, strides)
     x = _batch_norm(x, layers, f"{name}_bn", "zeros" if shortcut else "ones")
     return layers.ReLU(6.0, name=f"{name}_relu")(x)
 
@@ -214,8 +218,7 @@ def _mbconv_se(x, layers, name, filters, strides, shortcut, k, e):
 @register("fused", k=range(1, 12, 2), e=range(1, 13))
 def _fused_mbconv(x, layers, name, filters, strides, shortcut, k, e):
     """Fused MBConv (EfficientNetV2): one k x k convolution expands, 1x1 projects; fast where depthwise is slow."""
-    x = layers.Conv2D(x.shape[-1] * e, k, strides=strides, padding="same", use_bias=False,
-                      kernel_initializer=_HE_FAN_OUT, name=f"{name}_expand")(x)
+    x = _convolution(x, layers, f"{name}_expand", x.shape[-1] * e, k, strides)
     x = _batch_norm(x, layers, f"{name}_expand_bn")
     x = layers.ReLU(6.0, name=f"{name}_expand_relu")(x)
     return _project(x, layers, name, filters, shortcut)
@@ -258,9 +261,12 @@ def _join(x, layers, name, filters, strides, shortcut):
     return x
 
 
+def _pre_activation(x, layers, name):
+    return layers.ReLU(name=f"{name}_relu")(_batch_norm(x, layers, f"{name}_bn"))
+
+
 def _separable(x, layers, name, filters, strides, shortcut, k, dilation):
-    x = _batch_norm(x, layers, f"{name}_bn")
-    x = layers.ReLU(name=f"{name}_relu")(x)
+    x = _pre_activation(x, layers, name)
     x = layers.DepthwiseConv2D(k, strides=strides, padding="same", use_bias=False, dilation_rate=dilation,
                                depthwise_initializer=_HE_DEPTHWISE, name=f"{name}_depthwise")(x)
     return layers.Conv2D(filters, 1, use_bias=False, kernel_initializer=_HE_FAN_OUT, name=f"{name}_pointwise")(x)
@@ -293,8 +299,7 @@ def _max(x, layers, name, filters, strides, shortcut, k):
 @register("linear", k=range(1, 12, 2))
 def _linear(x, layers, name, filters, strides, shortcut, k):
     """Convolution k x k and batch norm, without activation: the stem of a PyramidNet."""
-    x = layers.Conv2D(filters, k, strides=strides, padding="same", use_bias=False, kernel_initializer=_HE_FAN_OUT,
-                      name=f"{name}_conv")(x)
+    x = _convolution(x, layers, f"{name}_conv", filters, k, strides)
     return _batch_norm(x, layers, f"{name}_bn")
 
 
@@ -302,8 +307,7 @@ def _linear(x, layers, name, filters, strides, shortcut, k):
 def _reduce(x, layers, name, filters, strides, shortcut, k):
     """Batch norm, convolution; then batch norm and ReLU for the grouped convolutions that read it."""
     x = _batch_norm(x, layers, f"{name}_bn")
-    x = layers.Conv2D(filters, k, strides=strides, padding="same", use_bias=False, kernel_initializer=_HE_FAN_OUT,
-                      name=f"{name}_conv")(x)
+    x = _convolution(x, layers, f"{name}_conv", filters, k, strides)
     x = _batch_norm(x, layers, f"{name}_conv_bn")
     return layers.ReLU(name=f"{name}_relu")(x)
 
@@ -311,8 +315,7 @@ def _reduce(x, layers, name, filters, strides, shortcut, k):
 @register("group", needs=_whole_groups, k=range(1, 12, 2), g=range(2, 65))
 def _group(x, layers, name, filters, strides, shortcut, k, g):
     """Convolution k x k in g groups, alone."""
-    return layers.Conv2D(filters, k, strides=strides, padding="same", groups=g, use_bias=False,
-                         kernel_initializer=_HE_FAN_OUT, name=f"{name}_conv")(x)
+    return _convolution(x, layers, f"{name}_conv", filters, k, strides, groups=g)
 
 
 @register("bn", needs=_same_shape)
@@ -324,15 +327,14 @@ def _bn(x, layers, name, filters, strides, shortcut):
 @register("act", needs=_same_shape)
 def _act(x, layers, name, filters, strides, shortcut):
     """Batch norm and ReLU: what follows the last block."""
-    return layers.ReLU(name=f"{name}_relu")(_batch_norm(x, layers, f"{name}_bn"))
+    return _pre_activation(x, layers, name)
 
 
 @register("expand", k=range(1, 12, 2))
 def _expand(x, layers, name, filters, strides, shortcut, k):
     """Batch norm, ReLU, convolution, batch norm: the end of a PyramidNet's block."""
-    x = layers.ReLU(name=f"{name}_relu")(_batch_norm(x, layers, f"{name}_bn"))
-    x = layers.Conv2D(filters, k, strides=strides, padding="same", use_bias=False, kernel_initializer=_HE_FAN_OUT,
-                      name=f"{name}_conv")(x)
+    x = _pre_activation(x, layers, name)
+    x = _convolution(x, layers, f"{name}_conv", filters, k, strides)
     return _batch_norm(x, layers, f"{name}_conv_bn")
 
 
