@@ -193,13 +193,8 @@ class Candidate(keras.layers.Layer):
         return float(rates[0]) if np.all(rates == rates[0]) else rates
 
 
-def read(variable: keras.Variable) -> tf.Tensor:
-    """The value of a variable now, also inside a branch."""
-    return variable.value.read_value()
-
-
 def _read(handle: tf.Tensor, like: keras.Variable) -> tf.Tensor:
-    """The value that a resource has now, of a variable's shape."""
+    """The value that a resource has now, also inside a branch; of a variable's shape."""
     return tf.ensure_shape(tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32), like.shape)
 
 

@@ -38,7 +38,7 @@ class MixedOp(keras.layers.Layer):
             like: a block of the same `signature`, whose body runs here too, with the variables of this one.
             **kwargs: of the Keras layer.
         """
-        super().__init__(name=block.name.replace("/", "_"), **kwargs)
+        super().__init__(name=block.prefix, **kwargs)
         self.block = block
         self.candidates = [
             None if op == ops.ZERO else

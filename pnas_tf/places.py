@@ -47,9 +47,14 @@ class Block:
     shortcut: bool = False
     inputs: tuple[str, ...] = ()
 
+    @property
+    def prefix(self) -> str:
+        """The name as it stands in names of layers, which may hold no slash: `b07`, `b07_n3`."""
+        return self.name.replace("/", "_")
+
     def layer_name(self, op: str) -> str:
         """Prefix of the layers of an op here: `b07_mb_k5_e6`, `b07_n3_sep_k5`."""
-        return f"{self.name.replace('/', '_')}_{op}"
+        return f"{self.prefix}_{op}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,9 +249,9 @@ def _check(space: Space) -> None:
     for block in space.all_blocks:
         _check_fields(block)
         where = f"block {block.name!r}"
-        if block.name.replace("/", "_") in layer_names:
-            raise InputError(f"{where} occurs twice ({block.name.replace('/', '_')} in names of layers).")
-        layer_names.add(block.name.replace("/", "_"))
+        if block.prefix in layer_names:
+            raise InputError(f"{where} occurs twice ({block.prefix} in names of layers).")
+        layer_names.add(block.prefix)
         side, channels = _entering(block, where, shapes, before)
         if block.shortcut and (block.strides != 1 or channels != block.filters):
             raise InputError(f"{where}: a shortcut needs stride 1 and as many filters as input channels "
