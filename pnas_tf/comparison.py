@@ -80,17 +80,12 @@ def rows(compared: Sequence[Run]) -> list[tuple[str, list[str | None]]]:
         ("Multiply-adds", of(lambda value: f"{value:,.0f}", lambda facts: facts.size("macs"))),
         ("Choices", [strip.counts(run.boxes) if run.searched and run.boxes else None for run in compared]),
         ("Epochs searched", [str(len(run.facts.epochs) or "") or None for run in compared]),
-        ("Time searched", of(formats.seconds, _seconds_searched)),
+        ("Time searched", of(formats.seconds, lambda facts: facts.seconds_searched)),
         ("Time trained", of(formats.seconds, lambda facts: facts.train.get("seconds")))]
     for mode in dict.fromkeys(export["mode"] for run in compared for export in run.facts.exports):
         exports = [next((one for one in run.facts.exports if one["mode"] == mode), {}) for run in compared]
         found.append((f"{mode}.tflite", [_export(export) for export in exports]))
     return [(name, values) for name, values in found if any(values)]
-
-
-def _seconds_searched(facts: Facts) -> float | None:
-    known = [value for epoch in facts.epochs if (value := number(epoch.get("seconds"))) is not None]
-    return sum(known) if known else None
 
 
 def _export(export: dict[str, Any]) -> str | None:

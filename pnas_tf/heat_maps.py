@@ -13,8 +13,6 @@ from pnas_tf.plots import number
 MAX_COLUMNS, MAX_PIXELS, MAX_CHOICES = 200, 300_000, 1500
 # Up to so many choices each op has a line of its own; of more, each choice has one.
 MAX_DETAILED = 60
-# Or matplotlib notes its version in each picture.
-WITHOUT_VERSION: dict[str, Any] = {"Software": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,5 +112,5 @@ def picture(rows: Sequence[tuple[str, Sequence[float | None]]]) -> str:
         pixel_row[:, 3] = [prob or 0.0 for prob in probs]
     buffer = io.BytesIO()
     matplotlib.image.imsave(buffer, (pixels * 255).round().astype("uint8"), format="png",
-                            metadata=WITHOUT_VERSION)
+                            metadata=plots.WITHOUT_VERSION)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

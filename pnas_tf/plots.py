@@ -15,6 +15,8 @@ from pnas_tf.errors import InputError
 # By kernel, for strip, heat maps and bars: each is at least 4.5:1 against white text and still clear on black.
 KERNEL_COLORS = {1: "#64707d", 3: "#2b6cb0", 5: "#c05621", 7: "#0f766e", 9: "#86377b", 11: "#8a6100"}
 PLAIN_COLOR = "#64707d"
+# Or matplotlib notes its version in each PNG.
+WITHOUT_VERSION: dict[str, Any] = {"Software": None}
 
 # The page stays below 2 MB: at most so many points in a line, and in a scatter plot.
 MAX_POINTS, MAX_SCATTERED = 1000, 2000

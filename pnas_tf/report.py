@@ -172,9 +172,9 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     if epochs:
         warmup = sum(epoch.get("phase") == "warmup" for epoch in epochs)
         rows.append(("Epochs searched", f"{len(epochs)}" + (f", {warmup} of them warm-up" if warmup else "")))
-    seconds = [value for epoch in epochs if (value := number(epoch.get("seconds"))) is not None]
+    seconds = facts.seconds_searched
     step_ms = [value for epoch in epochs if (value := number(epoch.get("step_ms"))) is not None]
-    rows.append(("Time searched", formats.seconds(sum(seconds)) if seconds else None))
+    rows.append(("Time searched", formats.seconds(seconds) if seconds is not None else None))
     rows.append(("Time of a step", f"{formats.ms(statistics.median(step_ms))}, median" if step_ms else None))
     trained, train_epochs = number(facts.train.get("seconds")), number(facts.train.get("epochs"))
     rows.append(("Epochs trained", f"{train_epochs:g}" if train_epochs is not None else None))

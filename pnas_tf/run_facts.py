@@ -108,6 +108,12 @@ class Facts:
             return None
         return number(export["measured_ms"])
 
+    @property
+    def seconds_searched(self) -> float | None:
+        """Of all epochs that say how long they took."""
+        known = [value for epoch in self.epochs if (value := number(epoch.get("seconds"))) is not None]
+        return sum(known) if known else None
+
     def table_flag(self) -> str:
         """`--table=...` of a command about the search's table."""
         return f"--table={shlex.quote(self.flags.get('table') or 'TABLE.jsonl')}"

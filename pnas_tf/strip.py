@@ -163,14 +163,14 @@ def png(arch: Arch) -> bytes:
         axes.set_xticks(range(count), [f"{box.block.name}\n{box.block.filters}" for box in boxes(arch)], fontsize=6)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        figure.legend(handles=[Patch(color=plots.KERNEL_COLORS.get(kernel, plots.PLAIN_COLOR),
-                                     label=f"{kernel}{TIMES}{kernel}") for kernel in kernels(boxes(arch))]
+        figure.legend(handles=[Patch(color=plots.color_of(kernel), label=f"{kernel}{TIMES}{kernel}")
+                               for kernel in kernels(boxes(arch))]
                       + [Patch(color=plots.PLAIN_COLOR, label="fixed"),
                          Patch(fill=False, edgecolor=plots.PLAIN_COLOR, linestyle=":", label="skipped")],
                       loc="outside lower left", ncols=8, frameon=False, fontsize=8,
                       title="length: expansion; below: channels; above: resolution", title_fontsize=8)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+        figure.savefig(buffer, format="png", metadata=plots.WITHOUT_VERSION)
     return buffer.getvalue()
 
 
