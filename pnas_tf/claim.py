@@ -15,8 +15,7 @@ from pnas_tf.errors import InputError, shown
 NO_RESULT = frozenset({"flagfile", "run_dir", "checkpoint_minutes", "overwrite"})
 # What commands write into a run folder.
 RUN_FILES = ("arch.json", "metrics.jsonl", "finalists.json", "inherited.weights.h5", "versions.json", "inputs.json",
-             "report.html",
-             "model.keras", "train.json", "bundle.zip",
+             "report.html", "model.keras", "train.json", "bundle.zip",
              *(f"{mode}{ending}" for mode in run_folder.MODES for ending in (".tflite", ".json", ".profile.json")))
 RUN_FOLDERS = ("checkpoints", "logs", "training", "bundle")
 
@@ -72,8 +71,7 @@ def _changed_inputs(run_dir: str, inputs: Mapping[str, str]) -> list[str]:
     if not isinstance(before, dict):
         raise InputError(f"{file}: not the inputs of a run. Remove it.")
     return [f"{name} {shown(before.get(name))} then, {shown(inputs.get(name))} now"
-            for name in sorted({*before, *inputs})
-            if before.get(name) != inputs.get(name)]
+            for name in sorted({*before, *inputs}) if before.get(name) != inputs.get(name)]
 
 
 @contextlib.contextmanager

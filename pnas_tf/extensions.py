@@ -68,8 +68,8 @@ def _run(path, name):
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the user's code raises
-        line = error.__traceback__.tb_next and _last_line_in(error.__traceback__, path)
-        raise InputError(f"--import={path[:200]}: {type(error).__name__} in line {line or '?'}: "
+        raise InputError(f"--import={path[:200]}: {type(error).__name__} in line "
+                         f"{_last_line_in(error.__traceback__, path) or '?'}: "
                          f"{' '.join(str(error).split())[:200]}") from error
 
 

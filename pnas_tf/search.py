@@ -21,7 +21,18 @@ from typing import Any
 from absl import flags
 
 from pnas_tf import arch as arch_lib
-from pnas_tf import claim, latency_table, report, run_flags, run_folder, schedule, space, stopping, versions
+from pnas_tf import (
+    claim,
+    latency_table,
+    report,
+    run_flags,
+    run_folder,
+    schedule,
+    shared_flags,
+    space,
+    stopping,
+    versions,
+)
 from pnas_tf.errors import InputError
 
 # Of what a random network of the space takes: where to aim if no target is given.
@@ -195,8 +206,7 @@ def _define_flags() -> None:
                         "fashion_mnist_small, fashion_mnist, cifar10, npz:PATH, folder:PATH or tfds:NAME.")
     flags.DEFINE_string("data_dir", None, "Where the files of the data set are.")
     flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the space.", 0, 8192)
-    flags.DEFINE_enum("broken_images", "skip", ["skip", "refuse"],
-                      "Image files that cannot be decoded: left out and counted, or an error.")
+    shared_flags.define_data()
     flags.DEFINE_integer("held_out_size", 0, "Training images kept for alpha; 0: chosen by the data set's size.", 0)
     flags.DEFINE_string("table", None, "Latency table: a file, or the name of a shipped one.")
     flags.DEFINE_float("target_ms", 0.0, "Wanted milliseconds, never exceeded; 0: 0.75 of a random network's.", 0)
@@ -226,11 +236,9 @@ def _define_flags() -> None:
     flags.DEFINE_float("alpha_lr", 0.0, "Learning rate of alpha; 0: scaled to the number of steps.", 0)
     flags.DEFINE_float("label_smoothing", 0.1, "Of the weight steps.", 0, 1)
     flags.DEFINE_float("weight_decay", 4e-5, "Of the weights.", 0)
-    flags.DEFINE_enum("class_weights", "none", ["none", "balanced"],
-                      "What an image counts for in the loss: 1, or the less the more its class has.")
     flags.DEFINE_enum("memory", "keep", ["keep", "recompute"],
                       "What gradients need: kept, or computed again (less memory, more time).")
-    flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16", "mixed_float16"],
+    flags.DEFINE_enum("precision", "float32", shared_flags.PRECISIONS,
                       "What ops compute in; weights, gates and alpha are float32 in each.")
     flags.DEFINE_enum("strategy", "none", ["none", "mirrored", "multi_worker"],
                       "Devices: one, several of this machine, or several machines by TF_CONFIG.")

@@ -19,10 +19,9 @@ from typing import Any
 from absl import flags
 
 from pnas_tf import arch as arch_lib
-from pnas_tf import claim, initial_weights, run_flags, run_folder
+from pnas_tf import claim, initial_weights, run_flags, run_folder, shared_flags
 from pnas_tf.errors import InputError
 
-PRECISIONS = ["float32", "mixed_bfloat16", "mixed_float16"]
 # What the authors trained each of their networks with, and so every network of that space.
 DROPOUT = {"proxyless_gpu": 0.3, "proxyless_cpu": 0.2, "proxyless_mobile": 0.1, "proxyless_mobile_14": 0.3}
 
@@ -50,7 +49,7 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
         class_weights: of `data.CLASS_WEIGHTS`.
         drop_path: rate at which the last residual branch is left out; see `network.build_network`.
         cutout: side in pixels of a square of each training image that is set to the mean; 0 for none.
-        precision: of `PRECISIONS`, what layers compute in; weights are float32 in each.
+        precision: of `shared_flags.PRECISIONS`, what layers compute in; weights are float32 in each.
         max_steps: for a trial, at most so many in all; 0 for no limit.
         record: further entries of train.json, such as the command.
 
@@ -81,9 +80,7 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
         "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "init": init, "epochs": epochs,
         "steps": steps, "batch_size": batch_size, "lr": lr, "momentum": momentum, "weight_decay": weight_decay,
         "label_smoothing": label_smoothing, "dropout": dropout, "colour_jitter": colour_jitter,
-        "class_weights": class_weights, "seed": seed,
-        **{name: value for name, value in (("drop_path", drop_path), ("cutout", cutout)) if value},
-        **({} if precision == "float32" else {"precision": precision})})
+        "class_weights": class_weights, "drop_path": drop_path, "cutout": cutout, "precision": precision, "seed": seed})
     first = state.epochs_done
     if first:
         print(f"Going on after epoch {first} of {epochs}.")
@@ -171,8 +168,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("dataset", None, "Data set; default: that of the search.")
     flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the search.")
     flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the arch.", 0, 8192)
-    flags.DEFINE_enum("broken_images", "skip", ["skip", "refuse"],
-                      "Image files that cannot be decoded: left out and counted, or an error.")
+    shared_flags.define_data()
     flags.DEFINE_string("init_weights", initial_weights.SCRATCH, "Start from: scratch; inherited, the supernet's "
                         "weights in --run_dir; or a .keras file of the same arch, or the folder that has it: its "
                         "classifier is replaced for other classes.")
@@ -182,15 +178,14 @@ def _define_flags() -> None:
     flags.DEFINE_float("momentum", 0.9, "Of SGD with Nesterov momentum.", 0, 0.999)
     flags.DEFINE_float("weight_decay", 4e-5, "Of convolution and dense weights.", 0)
     flags.DEFINE_float("label_smoothing", 0.1, "Of the training loss.", 0, 1)
-    flags.DEFINE_enum("class_weights", "none", ["none", "balanced"],
-                      "What an image counts for in the loss: 1, or the less the more its class has.")
     flags.DEFINE_float("dropout", None, "Before the classifier; default: the authors' for a network of theirs ("
                        + ", ".join(f"{name} {rate}" for name, rate in DROPOUT.items()) + "), 0 for others.", 0, 0.9)
     flags.DEFINE_float("drop_path", 0.0, "Rate at which the last residual branch is left out, image by image; less at "
                        "earlier ones, in proportion to depth.", 0, 0.9)
     flags.DEFINE_integer("cutout", 0, "Side in pixels of a square of each training image that is set to the mean; 0: "
                          "none. The paper's for CIFAR-10 is 16.", 0, 8192)
-    flags.DEFINE_enum("precision", "float32", PRECISIONS, "What layers compute in; weights are float32 in each.")
+    flags.DEFINE_enum("precision", "float32", shared_flags.PRECISIONS,
+                      "What layers compute in; weights are float32 in each.")
     flags.DEFINE_enum("colour_jitter", "normal", ["none", "normal", "strong"], "How far colours change at random, for "
                       "data sets of image files: normal as in the search, strong as in the authors' training.")
     flags.DEFINE_integer("seed", 0, "Of weights and data order.", 0, 2**31 - 1)
