@@ -34,6 +34,7 @@ SEEDS, RANDOM, POOL = 3, 8, 64
 BATCH_SIZE, HELD_OUT = 96, 5000
 SEARCH = (f"--batch_size={BATCH_SIZE}", "--warmup_lr=0.2", "--lr=0.08", "--arch_every=1", f"--held_out_size={HELD_OUT}")
 TRAIN = (f"--batch_size={BATCH_SIZE}", "--lr=0.1", "--weight_decay=1e-4")
+TRIALS = ("--trials=3", "--trial_epochs=2")
 RANK_BATCHES = 20
 ONE_CORE = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
 
@@ -89,6 +90,7 @@ class Study:
                   f"--search_epochs={epochs}"]
         both = "--targets=" + ",".join(f"{self.table_path}:{ms}" for ms in self.targets().values())
         found = {f"gradient_{seed}": [*common, both, f"--seed={seed}"] for seed in range(SEEDS)}
+        found |= {f"trials_{seed}": [*found[f"gradient_{seed}"], *TRIALS] for seed in range(SEEDS)}
         found["reinforce_0"] = [*common, both, "--arch_update=reinforce", "--arch_every=3", "--seed=0"]
         found["unaware_0"] = [*common, f"--table={self.table_path}", "--latency_loss=none", "--seed=0"]
         return found

@@ -12,12 +12,15 @@ from pnas_tf import arch as arch_lib
 from pnas_tf import plots
 from pnas_tf import space as space_lib
 
-KINDS = {"gradient": "found, gradient", "reinforce": "found, REINFORCE", "searchfree": "best of a pool on the supernet",
+KINDS = {"trials": "found, gradient, 3 trials", "gradient": "found, gradient", "reinforce": "found, REINFORCE",
+         "searchfree": "best of a pool on the supernet",
          "random": "random", "uniform": "one op everywhere", "mobilenetv2": "MobileNetV2, scaled",
          "unaware": "found, latency free", "biggest": "biggest of the space"}
-_COLORS = {"gradient": "#c05621", "reinforce": "#86377b", "searchfree": "#0f766e", "random": "#64707d",
+_COLORS = {"trials": "#15803d", "gradient": "#c05621", "reinforce": "#86377b", "searchfree": "#0f766e",
+           "random": "#64707d",
            "uniform": "#2b6cb0", "mobilenetv2": "#000000", "unaware": "#8a6100", "biggest": "#b3261e"}
-_MARKERS = {"gradient": "D", "reinforce": "s", "searchfree": "^", "random": "o", "uniform": "P", "mobilenetv2": "X",
+_MARKERS = {"trials": "p", "gradient": "D", "reinforce": "s", "searchfree": "^", "random": "o", "uniform": "P",
+            "mobilenetv2": "X",
             "unaware": "v", "biggest": "*"}
 
 
@@ -35,7 +38,8 @@ def write(study) -> str:
         return "Nothing is trained yet."
     text = "\n\n".join(part for part in (
         *(target_table(rows, op, ms) for op, ms in study.targets().items()), _others(rows),
-        *(comparisons(rows, op) for op in study.targets()), _ranks(study, rows), _seconds(study, rows)) if part)
+        *(comparisons(rows, op, kind) for op in study.targets() for kind in ("trials", "gradient")),
+        _ranks(study, rows), _seconds(study, rows)) if part)
     arch_lib.write_text(study.path("results.json"), json.dumps(rows, indent=1) + "\n")
     arch_lib.write_text(study.path("results.md"), text + "\n")
     arch_lib.write_text(study.path("tradeoff.svg"), trade_off(rows, study.targets()))
@@ -93,9 +97,9 @@ def target_table(rows, target: str, ms: float) -> str:
     return "\n".join(lines)
 
 
-def comparisons(rows, target: str) -> str:
+def comparisons(rows, target: str, kind_found: str = "gradient") -> str:
     """The found networks against each rival at one target."""
-    found, lines = of(rows, "gradient", target), []
+    found, lines = of(rows, kind_found, target), []
     if not len(found):
         return ""
     for kind in ("random", "uniform", "mobilenetv2", "reinforce", "searchfree"):
@@ -107,7 +111,7 @@ def comparisons(rows, target: str) -> str:
     if len(rival):
         lines.append(f"- mean of the found, {100 * found.mean():.2f} %; the best quarter of the random ones begins at "
                      f"{100 * np.quantile(rival, 0.75):.2f} %")
-    return f"Found by gradient, at {target}:\n\n" + "\n".join(lines)
+    return f"{KINDS[kind_found].capitalize()}, at {target}:\n\n" + "\n".join(lines)
 
 
 def _others(rows):
@@ -123,7 +127,7 @@ def _ranks(study, rows):
     inherited = _read(study.path("inherited.json")) or {}
     pairs = {}
     for row in rows:
-        if row["name"] in inherited and row["kind"] in ("random", "gradient", "reinforce", "searchfree"):
+        if row["name"] in inherited and row["kind"] in ("random", "trials", "gradient", "reinforce", "searchfree"):
             pairs[json.dumps(inherited[row["name"]]["ops"])] = (inherited[row["name"]], row)
     if len(pairs) < 3:
         return ""

@@ -17,7 +17,7 @@ NO_RESULT = frozenset({"flagfile", "run_dir", "checkpoint_minutes", "overwrite"}
 RUN_FILES = ("arch.json", "metrics.jsonl", "finalists.json", "inherited.weights.h5", "versions.json", "inputs.json",
              "report.html", "model.keras", "train.json", "bundle.zip",
              *(f"{mode}{ending}" for mode in run_folder.MODES for ending in (".tflite", ".json", ".profile.json")))
-RUN_FOLDERS = ("checkpoints", "logs", "training", "bundle")
+RUN_FOLDERS = ("checkpoints", "logs", "training", "bundle", "trials")
 
 
 @contextlib.contextmanager

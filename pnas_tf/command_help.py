@@ -17,9 +17,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
                           "benchmark_binary", "serial", "runtime", "delegate", "threads", "dtype", "networks",
                           "calibrate", "over_range"),
     "Exported file": ("mode", "input", "int8_io", "author", "license"),
-    "Length and pace": ("epochs", "warmup_epochs", "search_epochs", "max_steps", "batch_size", "lr", "warmup_lr",
-                        "label_smoothing", "weight_decay", "momentum", "dropout", "drop_path", "cutout",
-                        "seed"),
+    "Length and pace": ("epochs", "warmup_epochs", "search_epochs", "trials", "trial_epochs", "max_steps",
+                        "batch_size", "lr", "warmup_lr", "label_smoothing", "weight_decay", "momentum",
+                        "dropout", "drop_path", "cutout", "seed"),
     "Machine": ("memory", "precision", "strategy", "replicas"),
 }
 OTHER = "Other"

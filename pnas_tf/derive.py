@@ -57,7 +57,19 @@ def cheapest(space: Space, cost: Cost, limits: Sequence[Limit]) -> Arch | None:
 
 def dearest(space: Space, limits: Sequence[Limit]) -> Arch | None:
     """The arch that uses most of the first limit and keeps every one, or None if there is none."""
-    path = _solve(space, limits[0].cost.matrix.astype(np.float64), limits, 0.0)
+    return most_of(space, limits[0].cost, limits, 0.0)
+
+
+def most_of(space: Space, gain: Cost, limits: Sequence[Limit], least: float) -> Arch | None:
+    """The arch with most of another cost, such as MACs, that keeps every limit; None if there is none.
+
+    Args:
+        space: what was searched.
+        gain: what to have most of.
+        limits: to keep.
+        least: of the first limit's bound, the share that the arch uses at least.
+    """
+    path = _solve(space, gain.matrix.astype(np.float64), limits, least)
     return None if path is None else from_path(space, path)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from pnas_tf import arch as arch_lib
-from pnas_tf import derive
+from pnas_tf import cost, derive
 from pnas_tf.arch import Arch
 from pnas_tf.evaluate import PathScorer
 from pnas_tf.limits import Goal, Limit
-from pnas_tf.run_folder import ARG_MAX, MOST_PROBABLE, SAMPLE
+from pnas_tf.run_folder import ARG_MAX, MOST_MACS, MOST_PROBABLE, SAMPLE
 from pnas_tf.supernet import Supernet
 
 FORMAT = "pnas_tf.finalists/1"
@@ -31,6 +31,7 @@ class Finalist:
         eligible: whether it keeps every limit and uses most of the first.
         loss: on held-out images, with the supernet's weights and each batch's statistics.
         accuracy: likewise.
+        trial_accuracy: on held-out images after a training of its own, if it had one; see `trials`.
     """
 
     how: str
@@ -40,6 +41,7 @@ class Finalist:
     eligible: bool
     loss: float
     accuracy: float
+    trial_accuracy: float | None = None
 
 
 def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, samples: int = SAMPLES,
@@ -48,7 +50,8 @@ def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, 
 
     The most probable network is only one of them. A choice among several like ops and one cheap one splits the
     probability of the like ones, so the op of largest probability is too often the cheap one, and the network too
-    cheap. So finalists use `derive.USED_SHARE` of what a limit allows, or as much as any network can.
+    cheap. So finalists use `derive.USED_SHARE` of what a limit allows, or as much as any network can. Among them is the
+    network that computes most within the limits, which no search is needed for: what a search has to beat.
 
     Args:
         supernet: whose weights they inherit.
@@ -71,6 +74,10 @@ def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, 
     probable = derive.most_probable_within(supernet.space, probs, limits, least)
     if probable is not None:
         add(MOST_PROBABLE, supernet.path(probable))
+    computing = derive.most_of(supernet.space, cost.matrix(supernet.space, cost.macs()), limits, least) \
+        if limits else None
+    if computing is not None:
+        add(MOST_MACS, supernet.path(computing))
     add(ARG_MAX, supernet.path(derive.most_probable(supernet.space, probs)))
     for path in derive.samples_within(probs, limits, least, samples, seed):
         add(SAMPLE, path)
@@ -96,6 +103,8 @@ def save(file_path: str, goal: Goal, found: Sequence[Finalist]) -> None:
     """Writes finalists.json: every finalist with its scores, best first."""
     def entry(finalist: Finalist) -> dict[str, Any]:
         fields = {field.name: getattr(finalist, field.name) for field in dataclasses.fields(finalist)}
+        if finalist.trial_accuracy is None:
+            del fields["trial_accuracy"]
         return {name: value for name, value in fields.items() if name != "arch"} | {"ops": finalist.arch.ops}
 
     arch_lib.write_text(file_path, json.dumps({

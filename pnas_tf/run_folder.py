@@ -16,7 +16,8 @@ MAX_METRICS_BYTES = 500_000_000
 # Of exports: <mode>.tflite, <mode>.json and <mode>.profile.json.
 MODES = ("float32", "float16", "dynamic", "int8", "int8_qat")
 # How a network of finalists.json was found.
-ARG_MAX, MOST_PROBABLE, SAMPLE = "arg-max", "most probable within the limits", "sample"
+ARG_MAX, MOST_PROBABLE, MOST_MACS, SAMPLE = "arg-max", "most probable within the limits", \
+    "most MACs within the limits", "sample"
 
 
 def path(run_dir: str, *names: str) -> str:

@@ -45,8 +45,8 @@ VALIDATION_BATCHES = 10
 def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: schedule.Schedule, run_dir: str,
         method: Any = None, batch_size: int = 256, label_smoothing: float = 0.1, weight_decay: float = 4e-5,
         recompute: bool = False, precision: str = "float32", devices: Any = None, bn_recalibration_batches: int = 20,
-        class_weights: str = "none", init_weights: str = "", seed: int = 0, checkpoint_minutes: float = 10.0,
-        stop: stopping.Stop | None = None) -> list[arch_lib.Arch]:
+        class_weights: str = "none", init_weights: str = "", trials: int = 0, trial_epochs: int = 5, seed: int = 0,
+        checkpoint_minutes: float = 10.0, stop: stopping.Stop | None = None) -> list[arch_lib.Arch]:
     """Searches, and leaves the results in the run folder.
 
     Args:
@@ -67,6 +67,8 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
             those of the search.
         class_weights: of `data.CLASS_WEIGHTS`, for all losses.
         init_weights: where weights come from at the start, see `initial_weights.into_supernet`; empty: anew.
+        trials: finalists that are trained on their own before one is taken.
+        trial_epochs: of each such training.
         seed: of everything random.
         checkpoint_minutes: between checkpoints, at most; 0: at the end of epochs alone.
         stop: what signals ask for, if somebody listens to them.
@@ -112,7 +114,13 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
                                                                   step, devices), watch)
         if not replicas.is_chief(devices):
             return []
-        return [_finish(net, number, result, scorer, data, batch_size, bn_recalibration_batches, seed)
+        def tried(found, folder):
+            from pnas_tf import trials as trials_lib
+
+            return trials_lib.run(found, data, folder, count=trials, epochs=trial_epochs, batch_size=batch_size,
+                                  class_weights=class_weights, precision=precision, seed=seed) if trials else found
+
+        return [_finish(net, number, result, scorer, tried, data, batch_size, bn_recalibration_batches, seed)
                 for number, result in enumerate(results)]
 
 
@@ -164,12 +172,12 @@ def _on(devices):
     return f", on {count} replicas" if count > 1 else ""
 
 
-def _finish(net, number, result, scorer, data, batch_size, bn_recalibration_batches, seed):
+def _finish(net, number, result, scorer, tried, data, batch_size, bn_recalibration_batches, seed):
     """Chooses the network for a goal; writes its arch, its rivals, and its weights from the supernet."""
     from pnas_tf import assembly, evaluate, finalists, network
 
     goal, probs = result.goal, net.probs(number).numpy()
-    found = finalists.find(net, probs, goal, scorer, seed=seed)
+    found = tried(finalists.find(net, probs, goal, scorer, seed=seed), result.folder)
     finalists.save(run_folder.path(result.folder, "finalists.json"), goal, found)
     arch = assembly.delivered(found, goal, probs)
     print(_said_of(goal, found))
@@ -192,7 +200,8 @@ def _said_of(goal, found):
     """Which of the finalists was taken, and what the most probable op of each choice would give."""
     best, arg_max = found[0], next((one for one in found if one.how == run_folder.ARG_MAX), found[0])
     lines = [f"Taken of {len(found)} networks: {best.how}, {best.costs['ms']:.3g} ms on {goal.target}, held-out loss "
-             f"{best.loss:.4f} with inherited weights."]
+             f"{best.loss:.4f} with inherited weights"
+             + (f", accuracy {best.trial_accuracy:.2%} after its trial." if best.trial_accuracy is not None else ".")]
     if arg_max is not best:
         lines.append(f"The most probable op of each choice would take {arg_max.costs['ms']:.3g} ms, held-out loss "
                      f"{arg_max.loss:.4f}.")
@@ -246,6 +255,9 @@ def _define_flags() -> None:
     flags.DEFINE_integer("bn_recalibration_batches", 20,
                          "Training batches that set the found network's batch norm statistics; 0: those of the search.",
                          0)
+    flags.DEFINE_integer("trials", 0, "Networks, of those the search suggests, that are trained from scratch for a "
+                         "while before one is taken; 0: the one of lowest loss with the supernet's weights.", 0, 64)
+    flags.DEFINE_integer("trial_epochs", 5, "Of each of --trials.", 1)
     flags.DEFINE_integer("max_steps", 0, "Squeezes the whole search into so many weight steps: a trial run.", 0)
     flags.DEFINE_integer("seed", 0, "Of initial weights, data order and sampled paths.", 0, 2**31 - 1)
     flags.DEFINE_string("run_dir", None, "Folder of the results.")
@@ -339,7 +351,7 @@ def _search(search_space, wanted, devices):
                         batch_size=batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
                         recompute=f.memory == "recompute", precision=f.precision, devices=devices,
                         bn_recalibration_batches=f.bn_recalibration_batches, class_weights=f.class_weights,
-                        init_weights=f.init_weights, seed=f.seed,
+                        init_weights=f.init_weights, trials=f.trials, trial_epochs=f.trial_epochs, seed=f.seed,
                         checkpoint_minutes=f.checkpoint_minutes, stop=stop)
         except KeyboardInterrupt:
             print(f"\nStopped. The same command goes on from the last checkpoint in {f.run_dir}.", flush=True)

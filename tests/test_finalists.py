@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnas_tf import cost, evaluate, finalists, run_folder, space, supernet
+from pnas_tf import cost, evaluate, finalists, network, run_folder, space, supernet
 from pnas_tf.limits import Goal, Limit
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +53,10 @@ def test_the_first_is_the_best_of_all_that_use_the_limits(net, scorer, seed):
     assert {tuple(net.path(one.arch)) for one in found if one.eligible} == eligible
     best = min(eligible, key=lambda path: scorer.score(np.array(path)).loss)
     assert tuple(net.path(found[0].arch)) == best
+    macs = {path: network.count_macs(network.build_network(net.arch(np.array(path)))) for path in eligible}
+    computing = [one for one in found if one.how == finalists.MOST_MACS]
+    assert all(macs[tuple(net.path(one.arch))] == max(macs.values()) for one in computing)
+    assert computing or max(macs, key=macs.get) in {tuple(net.path(one.arch)) for one in found}
     assert found[0].loss == pytest.approx(scorer.score(np.array(best)).loss, rel=1e-6)
     assert found[0].costs == {"ms": pytest.approx(ms.of_path(np.array(best))),
                               "params": pytest.approx(params.of_path(np.array(best)))}

@@ -96,6 +96,26 @@ def test_the_network_delivered_is_the_best_finalist(finished):
     assert "random_accuracy_sd" in lines[0] and "multiplier_ms" in lines[-1]
 
 
+def test_trials_choose_by_what_networks_learn_alone(files, tmp_path):
+    """Each network has a training of its own; the same command again trains none anew, and chooses alike."""
+    run_dir, more = tmp_path / "run", ("--trials=2", "--trial_epochs=1", "--latency_loss=none", "--max_steps=4")
+    result = run(command(files, run_dir, *more))
+    assert result.returncode == 0, result.stderr
+    facts = json.loads((run_dir / "finalists.json").read_text())["finalists"]
+    trained = [json.loads((run_dir / "trials" / name / "train.json").read_text()) for name in ("0", "1")]
+    accuracies = sorted((one["test_accuracy"] for one in trained), reverse=True)
+    assert [one["trial_accuracy"] for one in facts[:2]] == accuracies
+    assert all("trial_accuracy" not in one for one in facts[2:])
+    assert len({one["how"] for one in facts[:2]}) == 2 and all(one["eligible"] for one in facts[:2])
+    ops = arch.load(str(run_dir / "arch.json")).ops
+    assert facts[0]["ops"] == ops and "after its trial" in result.stdout and "Trial 2 of 2" in result.stdout
+    held_out = json.loads((run_dir / "inputs.json").read_text())["held-out images"]
+    assert all(str(one["test_images"]) == held_out for one in trained)  # the test images were not looked at
+    again = run(command(files, run_dir, *more))
+    assert again.returncode == 0 and "Trial" not in again.stdout
+    assert arch.load(str(run_dir / "arch.json")).ops == ops
+
+
 def test_further_limits_are_kept(files, tmp_path):
     result = run(command(files, tmp_path / "run", "--limit=params<=3000", "--limit=macs<=1.2e5", "--target_ms=0.36"))
     assert result.returncode == 0, result.stderr

@@ -1,0 +1,76 @@
+"""Trials: the last choice among finalists by what each learns alone, from scratch, in a few epochs.
+
+Weights inherited from a supernet that saw few epochs say little about large ops, which learn the slowest there; a
+short training of its own does each finalist justice.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from pnas_tf import run_folder, supernet, train
+from pnas_tf import space as space_lib
+from pnas_tf.finalists import Finalist
+
+# As pnas_tf.train's defaults.
+RECIPE: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "weight_decay": 4e-5, "label_smoothing": 0.1, "dropout": 0.0,
+                          "colour_jitter": "normal", "init": "scratch"}
+
+
+def run(found: Sequence[Finalist], data: Any, folder: str, *, count: int, epochs: int, batch_size: int,
+        class_weights: str = "none", precision: str = "float32", seed: int = 0) -> list[Finalist]:
+    """Trains some of the finalists; the one of highest held-out accuracy then comes first.
+
+    What was trained before in the folder is not trained again.
+
+    Args:
+        found: from `finalists.find`.
+        data: from `data.load`; its test images are not looked at.
+        folder: of the goal's results; each trial has one of its own in there.
+        count: of trials: the best of each way to find a finalist, then those of lowest inherited loss.
+        epochs: of each.
+        batch_size: images a step.
+        class_weights: of `data.CLASS_WEIGHTS`.
+        precision: of `supernet.PRECISIONS`.
+        seed: of weights and data order, the same in all.
+
+    Returns:
+        All finalists, those with a trial first, best first.
+    """
+    blind = dataclasses.replace(data, test=data.held_out)
+    tried: list[Finalist] = []
+    chosen = entrants(found, count)
+    supernet.set_graph_optimiser(True)
+    for number, finalist in enumerate(chosen):
+        trial = run_folder.path(folder, "trials", str(number))
+        facts = _facts(trial, finalist)
+        if facts is None:
+            print(f"Trial {number + 1} of {len(chosen)}: {finalist.how}, {epochs} epochs.", flush=True)
+            os.makedirs(trial, exist_ok=True)
+            finalist.arch.save(run_folder.path(trial, "arch.json"))
+            facts = train.run(arch=finalist.arch, data=blind, run_dir=trial, epochs=epochs, batch_size=batch_size,
+                              class_weights=class_weights, precision=precision, seed=seed, **RECIPE)
+        tried.append(dataclasses.replace(finalist, trial_accuracy=facts["test_accuracy"]))
+    supernet.set_graph_optimiser(False)
+    tried.sort(key=lambda finalist: -(finalist.trial_accuracy or 0.0))
+    return [*tried, *(finalist for finalist in found if finalist not in chosen)]
+
+
+def entrants(found: Sequence[Finalist], count: int) -> list[Finalist]:
+    """Which finalists are trained: the eligible one of lowest loss of each way to find them, then others by loss."""
+    eligible = [finalist for finalist in found if finalist.eligible]
+    ways: dict[str, Finalist] = {}
+    for finalist in eligible:
+        ways.setdefault(finalist.how, finalist)
+    chosen = list(ways.values())[:count]
+    chosen += [finalist for finalist in eligible if finalist not in chosen][:count - len(chosen)]
+    return chosen
+
+
+def _facts(trial, finalist):
+    """What an earlier trial of the same network found, or None."""
+    files = [run_folder.path(trial, name) for name in ("train.json", "arch.json")]
+    if not all(map(os.path.exists, files)) or space_lib.read_json(files[1]).get("ops") != finalist.arch.ops:
+        return None
+    return space_lib.read_json(files[0])
