@@ -74,6 +74,11 @@ def test_networks_over_the_whole_range():
     assert np.std(crowd) < 0.2
 
 
+def test_networks_over_the_whole_range_differ():
+    archs = compare.over_range(latency_table.read("x86_xnnpack1_float32"), SPACES["cifar_mb"], 80, 0)
+    assert len({network_times.digest(arch) for arch in archs}) > 0.9 * len(archs) > 65
+
+
 def test_figures_by_other_means():
     rng = np.random.default_rng(0)
     measured = rng.uniform(1, 2, 50)
