@@ -91,22 +91,24 @@ def crop_and_flip(images: tf.Tensor, seed: tf.Tensor, places: tf.Tensor, batch_s
     return tf.ensure_shape(cropped, images.shape)
 
 
-def cutout(images: tf.Tensor, seed: tf.Tensor, side: int) -> tf.Tensor:
+def cutout(images: tf.Tensor, seed: tf.Tensor, places: tf.Tensor, batch_size: int, side: int) -> tf.Tensor:
     """Sets a square at a random place of each image to zero (DeVries and Taylor 2017).
 
     Args:
-        images: float32 [batch, height, width, channels], normalised: zero is the mean.
-        seed: integers [2].
+        images: float32 [part, height, width, channels], normalised: zero is the mean.
+        seed: integers [2], of the whole batch; the places of squares have nothing to do with those of `crop_and_flip`.
+        places: integers [part], as of `crop_and_flip`.
+        batch_size: images in the whole batch.
         side: of the square; its centre is any pixel, so part of it may lie outside.
 
     Returns:
         As `images`.
     """
-    seeds = tf.random.split(seed, 2)
+    seeds = tf.random.split(tf.random.fold_in(seed, 1), 2)
 
     def band(size, seed):
-        centre = tf.random.stateless_uniform([tf.shape(images)[0], 1], seed, maxval=size, dtype=tf.int32)
-        offset = tf.range(size)[None] - (centre - side // 2)
+        centres = tf.random.stateless_uniform([batch_size, 1], seed, maxval=size, dtype=tf.int32)
+        offset = tf.range(size)[None] - (tf.gather(centres, places) - side // 2)
         return (offset >= 0) & (offset < side)
 
     rows, columns = band(images.shape[1], seeds[0]), band(images.shape[2], seeds[1])

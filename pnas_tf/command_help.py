@@ -11,7 +11,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Files": ("run_dir", "compare", "model", "source", "format", "arch", "init_weights", "output", "zip", "examples",
               "overwrite", "json", "plot", "times"),
     "Data": ("dataset", "data_dir", "image_size", "image_channels", "num_classes", "broken_images", "class_weights",
-             "held_out_size", "colour_jitter"),
+             "held_out_size", "colour_jitter", "cutout"),
     "Search space": ("space", "width_mult", "only", "import"),
     "Device and limits": ("table", "target_ms", "targets", "limit", "measurer", "target_name", "device",
                           "benchmark_binary", "serial", "runtime", "delegate", "threads", "dtype", "networks",
@@ -19,7 +19,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Exported file": ("mode", "input", "int8_io", "author", "license"),
     "Length and pace": ("epochs", "warmup_epochs", "search_epochs", "trials", "trial_epochs", "max_steps",
                         "batch_size", "lr", "warmup_lr", "label_smoothing", "weight_decay", "momentum",
-                        "dropout", "drop_path", "cutout", "seed"),
+                        "dropout", "drop_path", "seed"),
     "Machine": ("memory", "precision", "strategy", "replicas"),
 }
 OTHER = "Other"

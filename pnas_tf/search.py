@@ -45,8 +45,8 @@ VALIDATION_BATCHES = 10
 def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: schedule.Schedule, run_dir: str,
         method: Any = None, batch_size: int = 256, label_smoothing: float = 0.1, weight_decay: float = 4e-5,
         recompute: bool = False, precision: str = "float32", devices: Any = None, bn_recalibration_batches: int = 20,
-        class_weights: str = "none", init_weights: str = "", trials: int = 0, trial_epochs: int = 5, seed: int = 0,
-        checkpoint_minutes: float = 10.0, stop: stopping.Stop | None = None) -> list[arch_lib.Arch]:
+        class_weights: str = "none", cutout: int = 0, init_weights: str = "", trials: int = 0, trial_epochs: int = 5,
+        seed: int = 0, checkpoint_minutes: float = 10.0, stop: stopping.Stop | None = None) -> list[arch_lib.Arch]:
     """Searches, and leaves the results in the run folder.
 
     Args:
@@ -66,6 +66,7 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
         bn_recalibration_batches: training batches that set the found network's batch norm statistics; 0 to leave
             those of the search.
         class_weights: of `data.CLASS_WEIGHTS`, for all losses.
+        cutout: side in pixels of a square of each training image that is set to the mean; 0 for none.
         init_weights: where weights come from at the start, see `initial_weights.into_supernet`; empty: anew.
         trials: finalists that are trained on their own before one is taken.
         trial_epochs: of each such training.
@@ -111,7 +112,7 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
                                              stop=stop, epoch_seconds=epoch_seconds))
         with stop.after_step() if len(watch) > 1 else contextlib.nullcontext():
             model.go_on(lambda step: searcher.alternating_batches(data.train, data.held_out, plan, batch_size, seed,
-                                                                  step, devices), watch)
+                                                                  step, devices, cutout), watch)
         if not replicas.is_chief(devices):
             return []
         def tried(found, folder):
@@ -351,8 +352,8 @@ def _search(search_space, wanted, devices):
                         batch_size=batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
                         recompute=f.memory == "recompute", precision=f.precision, devices=devices,
                         bn_recalibration_batches=f.bn_recalibration_batches, class_weights=f.class_weights,
-                        init_weights=f.init_weights, trials=f.trials, trial_epochs=f.trial_epochs, seed=f.seed,
-                        checkpoint_minutes=f.checkpoint_minutes, stop=stop)
+                        cutout=f.cutout, init_weights=f.init_weights, trials=f.trials, trial_epochs=f.trial_epochs,
+                        seed=f.seed, checkpoint_minutes=f.checkpoint_minutes, stop=stop)
         except KeyboardInterrupt:
             print(f"\nStopped. The same command goes on from the last checkpoint in {f.run_dir}.", flush=True)
             if stop.signal == signal.SIGTERM:

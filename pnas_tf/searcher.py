@@ -161,7 +161,7 @@ def alpha_optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
 
 
 def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_size: int, seed: int,
-                        first_step: int = 0, devices: tf.distribute.Strategy | None = None
+                        first_step: int = 0, devices: tf.distribute.Strategy | None = None, cutout: int = 0
                         ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """The batches of a search from weight step `first_step` to its end.
 
@@ -176,6 +176,7 @@ def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_s
         seed: of order and augmentation; the same batches come whether or not the search was interrupted.
         first_step: weight steps already done.
         devices: for whose replicas; None for a single one.
+        cutout: of training images, see `Part.batches`.
 
     Returns:
         Dataset of ((images, labels), (held-out images, held-out labels)).
@@ -183,7 +184,8 @@ def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_s
     due = np.array([schedule.arch_due(step) for step in range(first_step, schedule.steps)], np.int64)
 
     def of(share):
-        weights = train.batches(batch_size, augment=True, seed=seed, skip_steps=first_step, share=share)
+        weights = train.batches(batch_size, augment=True, cutout=cutout, seed=seed, skip_steps=first_step,
+                                share=share)
         archs = held_out.batches(batch_size, seed=seed + 1, skip_steps=schedule.arch_steps_before(first_step),
                                  share=share)
         image_spec, label_spec = archs.element_spec

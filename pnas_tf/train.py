@@ -87,9 +87,8 @@ def run(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batc
         state.restore(model)
     with data_lib.naming_broken_images():
         if first < epochs:
-            batches = data.train.batches(batch_size, augment=True, jitter=colour_jitter, seed=seed,
-                                         skip_steps=first * steps)
-            model.fit(_cut_out(batches, cutout, seed, first * steps) if cutout else batches,
+            model.fit(data.train.batches(batch_size, augment=True, jitter=colour_jitter, cutout=cutout, seed=seed,
+                                         skip_steps=first * steps),
                       steps_per_epoch=steps, epochs=epochs, initial_epoch=first, verbose=0, shuffle=False,
                       validation_data=data.held_out.batches(256), callbacks=[_progress(first, epochs), state])
         model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
@@ -136,19 +135,6 @@ def smoothed_loss(label_smoothing: float, class_weights=None):
     return loss
 
 
-def _cut_out(batches, side, seed, first_step):
-    """Batches with `augment.cutout`; the same ones whether or not the training was interrupted."""
-    import tensorflow as tf
-
-    from pnas_tf import augment
-
-    def cut(step, batch):
-        images, labels = batch
-        return augment.cutout(images, tf.stack([tf.constant(seed, tf.int64), step]), side), labels
-
-    return batches.enumerate(first_step).map(cut, tf.data.AUTOTUNE).prefetch(2)
-
-
 def _progress(first, epochs):
     import keras
 
@@ -182,8 +168,6 @@ def _define_flags() -> None:
                        + ", ".join(f"{name} {rate}" for name, rate in DROPOUT.items()) + "), 0 for others.", 0, 0.9)
     flags.DEFINE_float("drop_path", 0.0, "Rate at which the last residual branch is left out, image by image; less at "
                        "earlier ones, in proportion to depth.", 0, 0.9)
-    flags.DEFINE_integer("cutout", 0, "Side in pixels of a square of each training image that is set to the mean; 0: "
-                         "none. The paper's for CIFAR-10 is 16.", 0, 8192)
     flags.DEFINE_enum("precision", "float32", shared_flags.PRECISIONS,
                       "What layers compute in; weights are float32 in each.")
     flags.DEFINE_enum("colour_jitter", "normal", ["none", "normal", "strong"], "How far colours change at random, for "

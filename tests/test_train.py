@@ -140,13 +140,33 @@ def test_dropout_is_that_of_the_network(small_arch, tmp_path):
 
 def test_cutout_sets_a_square_to_the_mean():
     images = tf.ones([200, 32, 24, 3])
-    cut = augment.cutout(images, tf.constant([3, 4]), 8).numpy()
+    cut = augment.cutout(images, tf.constant([3, 4]), tf.range(200), 200, 8).numpy()
     assert set(np.unique(cut)) == {0.0, 1.0}
     zero = cut[..., 0] == 0
     rows, columns = zero.any(2).sum(1), zero.any(1).sum(1)
     np.testing.assert_array_equal(zero.sum((1, 2)), rows * columns)  # a rectangle: the square, or what lies inside
     assert rows.max() == columns.max() == 8 and rows.min() < 8 and len(np.unique(np.argmax(zero.any(2), 1))) > 15
-    np.testing.assert_array_equal(cut, augment.cutout(images, tf.constant([3, 4]), 8))
+    np.testing.assert_array_equal(cut[70:90], augment.cutout(images[70:90], tf.constant([3, 4]), tf.range(70, 90), 200,
+                                                             8))
+
+
+@pytest.mark.parametrize("files", [False, True])
+def test_batches_with_cutout_are_those_without_but_for_the_squares(files, tmp_path):
+    if files:
+        for label in "ab":
+            (tmp_path / label).mkdir()
+            for number in range(10):
+                keras.utils.save_img(tmp_path / label / f"{number}.png", np.full([40, 40, 3], 250), scale=False)
+        part = data.load(f"folder:{tmp_path}", image_size=32).train
+    else:
+        part = data.load("fashion_mnist_small").train
+    plain, cut = (next(iter(part.batches(8, augment=True, jitter="none", seed=3, skip_steps=5, cutout=side)))
+                  for side in (0, 10))
+    np.testing.assert_array_equal(plain[1], cut[1])
+    changed = np.any(plain[0] != cut[0], axis=-1)
+    assert np.all(cut[0].numpy()[changed] == 0)
+    assert 8 * 25 <= changed.sum() <= 8 * 100 if files else changed.any()
+    assert len({tuple(np.flatnonzero(one)[:1]) for one in changed}) > 4  # another place in each image
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])

@@ -1,6 +1,7 @@
 """Parts of a data set as batches: shuffled without end for training, or one pass in order."""
 
 import abc
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,19 @@ import tensorflow as tf
 
 from pnas_tf import augment as augment_lib
 from pnas_tf.replicas import ALONE, Share
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What is done to training images besides crops and flips.
+
+    Attributes:
+        jitter: how far colours change, of images in files alone.
+        cutout: side in pixels of a square that is set to the mean; 0 for none.
+    """
+
+    jitter: augment_lib.Jitter
+    cutout: int
 
 
 class Part(abc.ABC):
@@ -42,14 +56,15 @@ class Part(abc.ABC):
         """Full batches in one pass over the images; at least 1."""
         return max(1, self.size // batch_size)
 
-    def batches(self, batch_size: int, *, augment: bool = False, jitter: str = "normal", seed: int | None = None,
-                skip_steps: int = 0, share: Share = ALONE) -> tf.data.Dataset:
+    def batches(self, batch_size: int, *, augment: bool = False, jitter: str = "normal", cutout: int = 0,
+                seed: int | None = None, skip_steps: int = 0, share: Share = ALONE) -> tf.data.Dataset:
         """Batches of (float32 [batch, height, width, channels] normalised images, int32 [batch] labels).
 
         Args:
             batch_size: images in a batch.
             augment: whether to change images at random; needs a seed.
             jitter: how far colours change then, a name of `augment.JITTERS`; of images in files alone.
+            cutout: side in pixels of a square that is then set to the mean; 0 for none.
             seed: if given, batches never end, are all full (images repeat if there are fewer than a batch), and
                 are shuffled anew each epoch. If None, one pass in a fixed order; the last batch may be smaller.
             skip_steps: batches to leave out at the start, unread. A batch depends on the seed and on its step
@@ -66,7 +81,7 @@ class Part(abc.ABC):
             order = self._once(batch_size) if seed is None else self._endless(batch_size, seed, skip_steps)
             if seed is None:
                 order = order.skip(skip_steps)
-            change = augment_lib.JITTERS[jitter] if augment else None
+            change = Change(augment_lib.JITTERS[jitter], cutout) if augment else None
             images = self._read(self._shared(order, batch_size, share), batch_size, share, seed is not None, change)
             if seed is None:  # Keras warns of an end that it cannot foresee
                 images = images.apply(tf.data.experimental.assert_cardinality(
@@ -106,7 +121,7 @@ class Part(abc.ABC):
 
     @abc.abstractmethod
     def _read(self, order: tf.data.Dataset, batch_size: int, share: Share, endless: bool,
-              change: augment_lib.Jitter | None) -> tf.data.Dataset:
+              change: Change | None) -> tf.data.Dataset:
         """From `_shared` to images: random changes, if any, are those of the place in the whole batch."""
 
 
@@ -118,7 +133,10 @@ class ArrayPart(Part):
             images = tf.gather(self._images, positions)
             if change:
                 images = augment_lib.crop_and_flip(images, seed, places, batch_size)
-            return augment_lib.normalise(images, self._mean, self._std), tf.gather(self._labels, positions)
+            images = augment_lib.normalise(images, self._mean, self._std)
+            if change and change.cutout:
+                images = augment_lib.cutout(images, seed, places, batch_size, change.cutout)
+            return images, tf.gather(self._labels, positions)
 
         return order.map(read, tf.data.AUTOTUNE, deterministic=True)
 
@@ -137,10 +155,13 @@ class FilePart(Part):
             if change:
                 crop_seed, colour_seed = tf.unstack(tf.random.split(seed, 2))
                 image = augment_lib.random_crop_of_file(contents, self._image_size, crop_seed)
-                image = augment_lib.colour_jitter(image, colour_seed, change)
+                image = augment_lib.colour_jitter(image, colour_seed, change.jitter)
             else:
                 image = augment_lib.central_crop_of_file(contents, self._image_size)
-            return augment_lib.normalise(image, self._mean, self._std), tf.gather(self._labels, position)
+            image = augment_lib.normalise(image, self._mean, self._std)
+            if change and change.cutout:
+                image = augment_lib.cutout(image[None], seed, [0], 1, change.cutout)[0]
+            return image, tf.gather(self._labels, position)
 
         images = order.flat_map(one_by_one).map(read, tf.data.AUTOTUNE, deterministic=True)
         return images.batch(batch_size // share.total, drop_remainder=endless)
