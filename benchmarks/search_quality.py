@@ -6,9 +6,9 @@
 
 Everything is kept in --out_dir, a folder a search or training, and what is there is not done again: stop it and start
 it again as you like. Stages: `table` builds and calibrates the latency table and times MobileNetV2 of many widths
-(leave the machine alone meanwhile); `search` and `train` run --workers processes at a time, of one core each; `time`
-times all trained networks; `rank` scores them with weights inherited from a warmed-up supernet; `results` draws and
-tells.
+(leave the machine alone meanwhile); `search` and `train` run --workers processes at a time, of one core each; `rank`
+scores networks with weights inherited from a warmed-up supernet; `time` times all trained networks (alone again);
+`results` draws and tells.
 """
 
 import concurrent.futures
@@ -27,15 +27,17 @@ from pnas_tf import latency_table, run_flags, run_folder
 from pnas_tf import space as space_lib
 from pnas_tf.errors import InputError
 
-STAGES = ("table", "search", "train", "time", "rank", "results")
+STAGES = ("table", "search", "rank", "train", "time", "results")
 # The uniform networks whose milliseconds are the two targets.
 TARGET_OPS = ("mb_k5_e3", "mb_k5_e6")
 SEEDS, RANDOM, POOL = 3, 8, 64
 BATCH_SIZE, HELD_OUT = 96, 5000
 SEARCH = (f"--batch_size={BATCH_SIZE}", "--warmup_lr=0.2", "--lr=0.08", "--arch_every=1", f"--held_out_size={HELD_OUT}")
 TRAIN = (f"--batch_size={BATCH_SIZE}", "--lr=0.1", "--weight_decay=1e-4")
-TRIALS = ("--trials=3", "--trial_epochs=2")
+TRIALS, TRIAL_EPOCHS = 6, 2
 RANK_BATCHES = 20
+# Over the whole range, as searches go to its cheap end; all in turns, for a machine that changes its pace.
+COMPARE = ("--networks=30", "--calibrate=70", "--over_range", "--together=100", "--rounds=30", "--runs=3")
 ONE_CORE = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
 
 
@@ -67,8 +69,7 @@ class Study:
         """Builds and calibrates the table, and times MobileNetV2 of many widths."""
         where = [f"--space={self.path('space.json')}"]
         self._run("latency.build_table", ["--measurer=host", *where, f"--output={self.table_path}"], "table.log")
-        self._run("latency.compare", [f"--table={self.table_path}", *where, "--networks=30", "--calibrate=60"],
-                  "compare.log")
+        self._run("latency.compare", [f"--table={self.table_path}", *where, *COMPARE], "compare.log")
         widths = study_networks.distinct({f"{width:.2f}": study_networks.mobilenet_v2(self.space, width)
                                           for width in np.arange(0.3, 2.5, 0.05)})
         arch_lib.write_text(self.path("widths.json"), json.dumps(self.timed(widths), indent=1) + "\n")
@@ -89,37 +90,67 @@ class Study:
         common = [f"--space={self.path('space.json')}", *self._data_flags(), *SEARCH, f"--warmup_epochs={warmup}",
                   f"--search_epochs={epochs}"]
         both = "--targets=" + ",".join(f"{self.table_path}:{ms}" for ms in self.targets().values())
-        found = {f"gradient_{seed}": [*common, both, f"--seed={seed}"] for seed in range(SEEDS)}
-        found |= {f"trials_{seed}": [*found[f"gradient_{seed}"], *TRIALS] for seed in range(SEEDS)}
+        trials = (f"--trials={TRIALS}", f"--trial_epochs={TRIAL_EPOCHS}")
+        found = {f"gradient_{seed}": [*common, both, *trials, f"--seed={seed}"] for seed in range(SEEDS)}
         found["reinforce_0"] = [*common, both, "--arch_update=reinforce", "--arch_every=3", "--seed=0"]
         found["unaware_0"] = [*common, f"--table={self.table_path}", "--latency_loss=none", "--seed=0"]
         return found
 
     def search(self) -> None:
-        """Runs the searches, and scores random networks on a warmed-up supernet."""
+        """Runs the searches."""
         self._run_all("pnas_tf.search", {f"searches/{name}": more for name, more in self.searches().items()},
                       lambda folder: self.found(os.path.basename(folder)))
 
-    def found(self, search: str) -> dict[str, arch_lib.Arch]:
-        """The networks of a search that has ended, by target; empty before."""
-        folders = {op: self.path("searches", search, run_folder.goal_name(self.table().target, ms))
-                   for op, ms in self.targets().items()} if search != "unaware_0" \
-            else {"unaware": self.path("searches", search)}
-        ended = all(os.path.exists(os.path.join(folder, "inherited.weights.h5")) and
-                    "params" in arch_lib.load(os.path.join(folder, "arch.json")).costs for folder in folders.values())
-        return {op: arch_lib.load(os.path.join(folder, "arch.json")) for op, folder in folders.items()} if ended else {}
+    def goal_folders(self, search: str) -> dict[str, str]:
+        """Where a search leaves its networks, by target."""
+        folder = self.path("searches", search)
+        if search.startswith("unaware"):
+            return {"unaware": folder}
+        return {op: os.path.join(folder, run_folder.goal_name(self.table().target, ms))
+                for op, ms in self.targets().items()}
 
-    def rivals(self) -> dict[str, arch_lib.Arch]:
-        """What a search has to beat, by the name of its training."""
+    def found(self, search: str) -> dict[str, dict[str, arch_lib.Arch]]:
+        """The networks of a search that has ended; nothing before.
+
+        Returns:
+            By target: the network `delivered` and, of all within the limits, the one of least `loss` on the supernet,
+            which is delivered where there are no trials.
+        """
+        folders = self.goal_folders(search)
+        if not all(os.path.exists(os.path.join(folder, "inherited.weights.h5")) and
+                   "params" in arch_lib.load(os.path.join(folder, "arch.json")).costs for folder in folders.values()):
+            return {}
+        return {op: {"delivered": arch_lib.load(os.path.join(folder, "arch.json")), "loss": self._least_loss(folder)}
+                for op, folder in folders.items()}
+
+    def _least_loss(self, folder):
+        finalists = space_lib.read_json(os.path.join(folder, "finalists.json"))["finalists"]
+        best = min((one for one in finalists if one["eligible"]), key=lambda one: one["loss"])
+        return arch_lib.Arch(self.space, best["ops"])
+
+    def search_seconds(self) -> float | None:
+        """Wall-clock seconds that a search takes for one target, its trials too; None before the first has ended."""
+        seconds = steps.search_seconds(self.path("searches", "gradient_0"))
+        if seconds is None or not self.found("gradient_0"):
+            return None
+        trials = [space_lib.read_json(os.path.join(folder, "trials", str(number), "train.json"))["seconds"]
+                  for folder in self.goal_folders("gradient_0").values() for number in range(TRIALS)]
+        return (seconds + sum(trials)) / len(TARGET_OPS)
+
+    def _limits(self):
+        """By target, what a network may take."""
         from pnas_tf import cost, limits
 
         ms = cost.matrix(self.space, cost.milliseconds(self.table()))
+        return {op: limits.Limit("ms", ms, target_ms) for op, target_ms in self.targets().items()}
+
+    def rivals(self) -> dict[str, arch_lib.Arch]:
+        """What a search has to beat, by the name of its training."""
         widths, named = space_lib.read_json(self.path("widths.json")), {}
-        for op, target_ms in self.targets().items():
-            limit = limits.Limit("ms", ms, target_ms)
+        for op, limit in self._limits().items():
             for number, arch in enumerate(study_networks.random_within(self.space, limit, RANDOM, seed=1)):
                 named[f"random_{op}_{number}"] = arch
-            width = float(study_networks.nearest(widths, target_ms))
+            width = float(study_networks.nearest(widths, limit.bound))
             for seed in range(2):
                 named[f"uniform_{op}_{seed}"] = study_networks.uniform(self.space, op)
                 named[f"mobilenetv2_{op}_{seed}"] = study_networks.mobilenet_v2(self.space, width)
@@ -129,10 +160,15 @@ class Study:
     def networks(self) -> dict[str, arch_lib.Arch]:
         """Everything that is trained, by name: kind, target, number."""
         named = self.rivals()
-        for name in self.searches():
-            kind, seed = name.split("_")
-            for op, arch in self.found(name).items():
-                named[f"{kind}_{op}_{seed}" if op in TARGET_OPS else name] = arch
+        for search in self.searches():
+            kind, seed = search.split("_")
+            for op, arch in self.found(search).items():
+                if op not in TARGET_OPS:
+                    named[search] = arch["delivered"]
+                    continue
+                named[f"{kind}_{op}_{seed}"] = arch["loss"]
+                if kind == "gradient":
+                    named[f"trials_{op}_{seed}"] = arch["delivered"]
         return named | {f"searchfree_{op}_0": arch for op, arch in self.search_free().items()}
 
     def search_free(self) -> dict[str, arch_lib.Arch]:
@@ -143,15 +179,20 @@ class Study:
         return {op: arch_lib.Arch(self.space, min(scores, key=lambda one: one["loss"])["ops"])
                 for op, scores in pool.items()}
 
+    def training(self, name: str, arch: arch_lib.Arch) -> str:
+        """Where a network is trained: the same folder for all that are the same network with the same seed."""
+        from latency import network_times
+
+        return os.path.join("trained", f"{network_times.digest(arch)}_{name.rsplit('_', 1)[1]}")
+
     def train(self) -> None:
         """Trains every network there is, from scratch, by the same recipe; a number is also its seed."""
         jobs = {}
         for name, arch in self.networks().items():
-            folder = self.path("trained", name)
-            os.makedirs(folder, exist_ok=True)
-            arch.save(os.path.join(folder, "arch.json"))
-            jobs[f"trained/{name}"] = [*self._data_flags(), f"--epochs={self._epochs}", *TRAIN,
-                                       f"--seed={name.rsplit('_', 1)[1]}"]
+            folder = self.training(name, arch)
+            arch.save(self.path(folder, "arch.json"))
+            jobs[folder] = [*self._data_flags(), f"--epochs={self._epochs}", *TRAIN,
+                            f"--seed={name.rsplit('_', 1)[1]}"]
         self._run_all("pnas_tf.train", jobs, lambda folder: os.path.exists(os.path.join(folder, "train.json")))
 
     def time_all(self) -> None:
@@ -161,7 +202,7 @@ class Study:
     def rank(self) -> None:
         """Scores trained networks of the space, and a pool at each target, with a warmed-up supernet's weights."""
         from benchmarks import warm_supernet
-        from pnas_tf import cost, data, evaluate, limits, supernet
+        from pnas_tf import data, evaluate, supernet
 
         supernet.set_graph_optimiser(False)
         loaded = data.load(self._data["dataset"], held_out_size=HELD_OUT, seed=0, data_dir=self._data.get("data_dir"))
@@ -173,9 +214,8 @@ class Study:
             found = scorer.score(net.path(arch))
             return {"ops": arch.ops, "loss": found.loss, "accuracy": found.accuracy}
 
-        ms = cost.matrix(self.space, cost.milliseconds(self.table()))
-        pool = {op: [score(arch) for arch in study_networks.random_within(
-            self.space, limits.Limit("ms", ms, target_ms), POOL, seed=2)] for op, target_ms in self.targets().items()}
+        pool = {op: [score(arch) for arch in study_networks.random_within(self.space, limit, POOL, seed=2)]
+                for op, limit in self._limits().items()}
         arch_lib.write_text(self.path("pool.json"), json.dumps(pool) + "\n")
         ranked = {name: score(arch) for name, arch in self.networks().items() if arch.space.name == self.space.name}
         arch_lib.write_text(self.path("inherited.json"), json.dumps(ranked, indent=1) + "\n")
@@ -202,13 +242,13 @@ class Study:
 
 def run(study: Study, stages: list[str]) -> None:
     """Runs stages in their order."""
-    steps: dict[str, Any] = {"table": study.make_table, "search": study.search, "train": study.train,
-                             "time": study.time_all, "rank": study.rank,
+    calls: dict[str, Any] = {"table": study.make_table, "search": study.search, "rank": study.rank,
+                             "train": study.train, "time": study.time_all,
                              "results": lambda: print(study_results.write(study))}
     for stage in STAGES:
         if stage in stages:
             print(f"Stage {stage}.", flush=True)
-            steps[stage]()
+            calls[stage]()
 
 
 def _define_flags() -> None:

@@ -1,5 +1,6 @@
 """What a study of search quality says: means, errors, ranks, and the trade-off plot (paper figure 4)."""
 
+import itertools
 import json
 import math
 import os
@@ -12,16 +13,15 @@ from pnas_tf import arch as arch_lib
 from pnas_tf import plots
 from pnas_tf import space as space_lib
 
-KINDS = {"trials": "found, gradient, 3 trials", "gradient": "found, gradient", "reinforce": "found, REINFORCE",
+KINDS = {"trials": "found, gradient, trials", "gradient": "found, gradient", "reinforce": "found, REINFORCE",
          "searchfree": "best of a pool on the supernet",
          "random": "random", "uniform": "one op everywhere", "mobilenetv2": "MobileNetV2, scaled",
          "unaware": "found, latency free", "biggest": "biggest of the space"}
 _COLORS = {"trials": "#15803d", "gradient": "#c05621", "reinforce": "#86377b", "searchfree": "#0f766e",
-           "random": "#64707d",
-           "uniform": "#2b6cb0", "mobilenetv2": "#000000", "unaware": "#8a6100", "biggest": "#b3261e"}
+           "random": "#64707d", "uniform": "#2b6cb0", "mobilenetv2": "#000000", "unaware": "#8a6100",
+           "biggest": "#b3261e"}
 _MARKERS = {"trials": "p", "gradient": "D", "reinforce": "s", "searchfree": "^", "random": "o", "uniform": "P",
-            "mobilenetv2": "X",
-            "unaware": "v", "biggest": "*"}
+            "mobilenetv2": "X", "unaware": "v", "biggest": "*"}
 
 
 def write(study) -> str:
@@ -38,7 +38,8 @@ def write(study) -> str:
         return "Nothing is trained yet."
     text = "\n\n".join(part for part in (
         *(target_table(rows, op, ms) for op, ms in study.targets().items()), _others(rows),
-        *(comparisons(rows, op, kind) for op in study.targets() for kind in ("trials", "gradient")),
+        *(comparisons(rows, op, kind, study.search_seconds()) for op in study.targets()
+          for kind in ("trials", "gradient")),
         _ranks(study, rows), _seconds(study, rows)) if part)
     arch_lib.write_text(study.path("results.json"), json.dumps(rows, indent=1) + "\n")
     arch_lib.write_text(study.path("results.md"), text + "\n")
@@ -49,15 +50,15 @@ def write(study) -> str:
 def collect(study) -> list[dict[str, Any]]:
     """Every network that has been trained: kind, target, number, accuracy, params, macs, seconds, ms if timed."""
     measured, rows = _read(study.path("measured.json")) or {}, []
-    folder = study.path("trained")
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-        facts = _read(os.path.join(folder, name, "train.json"))
+    for name, arch in study.networks().items():
+        facts = _read(study.path(study.training(name, arch), "train.json"))
         if facts:
             kind, *target, number = name.split("_")
             rows.append({"name": name, "kind": kind, "target": "_".join(target), "number": int(number),
                          "accuracy": facts["test_accuracy"],
                          "held_out_accuracy": facts["history"]["val_accuracy"][-1], "params": facts["params"],
-                         "macs": facts["macs"], "seconds": facts["seconds"], "ms": measured.get(name)})
+                         "macs": facts["macs"], "seconds": facts["seconds"], "ms": measured.get(name),
+                         "ops": arch.ops})
     return rows
 
 
@@ -97,8 +98,27 @@ def target_table(rows, target: str, ms: float) -> str:
     return "\n".join(lines)
 
 
-def comparisons(rows, target: str, kind_found: str = "gradient") -> str:
-    """The found networks against each rival at one target."""
+def random_search(rows, target: str, seconds: float) -> tuple[int, float]:
+    """What training random networks one after the other finds in a given time.
+
+    Args:
+        rows: from `collect`, with random networks at the target.
+        target: of `Study.targets`.
+        seconds: wall clock, one network at a time.
+
+    Returns:
+        How many networks fit, at least one, and the test accuracy of the one with the best held-out accuracy among so
+        many: the mean over every choice of them.
+    """
+    test, held_out = of(rows, "random", target), of(rows, "random", target, "held_out_accuracy")
+    fit = int(seconds / np.median(of(rows, "random", target, "seconds")))
+    tries = min(max(1, fit), len(test))
+    return tries, float(np.mean([test[max(chosen, key=lambda one: held_out[one])]
+                                 for chosen in itertools.combinations(range(len(test)), tries)]))
+
+
+def comparisons(rows, target: str, kind_found: str = "gradient", seconds: float | None = None) -> str:
+    """The found networks against each rival at one target; `seconds` as of `random_search`."""
     found, lines = of(rows, kind_found, target), []
     if not len(found):
         return ""
@@ -111,6 +131,10 @@ def comparisons(rows, target: str, kind_found: str = "gradient") -> str:
     if len(rival):
         lines.append(f"- mean of the found, {100 * found.mean():.2f} %; the best quarter of the random ones begins at "
                      f"{100 * np.quantile(rival, 0.75):.2f} %")
+    if len(rival) and seconds:
+        tries, best = random_search(rows, target, seconds)
+        lines.append(f"- against random search in the same time (best of {tries} trained, by held-out images): "
+                     f"{100 * (found.mean() - best):+.2f} points")
     return f"{KINDS[kind_found].capitalize()}, at {target}:\n\n" + "\n".join(lines)
 
 
@@ -127,7 +151,7 @@ def _ranks(study, rows):
     inherited = _read(study.path("inherited.json")) or {}
     pairs = {}
     for row in rows:
-        if row["name"] in inherited and row["kind"] in ("random", "trials", "gradient", "reinforce", "searchfree"):
+        if row["name"] in inherited and row["target"] in study.targets():
             pairs[json.dumps(inherited[row["name"]]["ops"])] = (inherited[row["name"]], row)
     if len(pairs) < 3:
         return ""
