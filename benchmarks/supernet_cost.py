@@ -7,6 +7,7 @@ path), peak memory above what is held between steps, seconds to the first step. 
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import resource
@@ -215,11 +216,13 @@ def _weighted_sum(net, images, labels):
         probes = {c.prefix: new_probe() for c in candidates}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([probes, alpha])
-            x, row = images, 0
-            for mixed_op in net.mixed_ops:
-                choice = len(mixed_op.candidates) > 1
-                x, row = mixed(mixed_op, x, row if choice else None, probes, alpha), row + choice
-            loss = cross_entropy(labels, x)
+            mixed_ops, rows = iter(net.mixed_ops), itertools.count()
+
+            def run(block, values):
+                x = values[0] if len(values) == 1 else tf.add_n(values)
+                return mixed(next(mixed_ops), x, next(rows) if len(block.ops) > 1 else None, probes, alpha)
+
+            loss = cross_entropy(labels, net.space.thread(images, run))
         gradients, alpha_gradient = tape.gradient(loss, [probes, alpha])
         for candidate in candidates:
             candidate.update(gradients[candidate.prefix], tf.constant(0.01), 0.9, 4e-5)

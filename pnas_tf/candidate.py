@@ -26,6 +26,9 @@ from pnas_tf.space import OpKey
 # Floats in 64 bytes.
 ALIGNED = 16
 
+# Kernel, stats and momentum of a candidate as resources, None for what there is not or is not needed.
+Handles = tuple[tf.Tensor | None, ...]
+
 # (weights, statistics, x) -> (y, observed statistics), for one layer in training mode.
 PureLayer = Callable[[list[tf.Tensor], list[tf.Tensor], Any], tuple[tf.Tensor, list[tf.Tensor]]]
 
@@ -40,6 +43,7 @@ class _Step:
         weight_shapes: shapes of its trainable variables.
         stat_shapes: shapes of its non-trainable variables.
         stat_rate: statistics move by this share towards what was observed.
+        draw: initial weights and statistics of another such layer; None if only building one tells.
     """
 
     name: str
@@ -47,6 +51,7 @@ class _Step:
     weight_shapes: tuple[tuple[int, ...], ...]
     stat_shapes: tuple[tuple[int, ...], ...]
     stat_rate: float
+    draw: Callable[[], tuple[list[np.ndarray], list[np.ndarray]]] | None
 
 
 class Candidate(keras.layers.Layer):
@@ -61,23 +66,32 @@ class Candidate(keras.layers.Layer):
     What an op does not have (a pool has no weights, a bare convolution no statistics) is None.
     """
 
-    def __init__(self, key: OpKey, prefix: str, **kwargs):
+    def __init__(self, key: OpKey, prefix: str, like: "Candidate | None" = None, **kwargs):
         """Creates the variables.
 
         Args:
             key: op, shapes and strides.
             prefix: of the layer names, block and op: `b07_mb_k5_e6`.
+            like: one of the same key, which saves building the layers; weights are drawn anew all the same.
             **kwargs: of the Keras layer.
         """
         super().__init__(name=prefix, **kwargs)
         self.key, self.prefix = key, prefix
-        made = _Recorder()
-        self._build_op(keras.Input(key.input), made)
-        self._steps = [_step(layer) for layer in made.layers]
+        draws = [step.draw for step in like._steps if step.draw] if like else []
+        self._steps: list[_Step]
+        if like and len(draws) == len(like._steps):
+            self._steps = [dataclasses.replace(step, name=prefix + step.name.removeprefix(like.prefix))
+                           for step in like._steps]
+            drawn = [draw() for draw in draws]
+        else:
+            made = _Recorder()
+            self._build_op(keras.Input(key.input), made)
+            self._steps = [_step(layer) for layer in made.layers]
+            drawn = [_values(layer) for layer in made.layers]
         self._layout = _Layout([shape for step in self._steps for shape in step.weight_shapes])
         self.weights_count = self._layout.used
-        kernel = self._layout.pack([np.asarray(w) for layer in made.layers for w in layer.trainable_variables])
-        stats = _flat([s for layer in made.layers for s in layer.non_trainable_variables])
+        kernel = self._layout.pack([value for weights, _ in drawn for value in weights])
+        stats = _flat([value for _, others in drawn for value in others])
         self.kernel = self._flat_weight("kernel", kernel, trainable=True)
         self.stats = self._flat_weight("stats", stats)
         self.momentum = self._flat_weight("momentum", np.zeros_like(kernel))
@@ -94,12 +108,19 @@ class Candidate(keras.layers.Layer):
         return ops.build(self.key.op, x, layers=layers, name=self.prefix, filters=self.key.filters,
                          strides=self.key.strides, shortcut=self.key.shortcut)
 
-    def handles(self) -> list[tf.Tensor]:
-        """The variables that there are of kernel, stats and momentum, as resources; on this replica."""
-        return [variable.value.handle for variable in (self.kernel, self.stats, self.momentum) if variable is not None]
+    def handles(self, stats: bool = True, momentum: bool = True) -> Handles:
+        """The variables kernel, stats and momentum as resources, on this replica; None for what there is not.
+
+        Args:
+            stats: whether statistics are to be updated; else they are left out, unless the op reads them.
+            momentum: whether weights are to be updated.
+        """
+        reads = any(step.stat_shapes and step.stat_rate == 1.0 for step in self._steps)
+        wanted = (self.kernel, self.stats if stats or reads else None, self.momentum if momentum else None)
+        return tuple(None if variable is None else variable.value.handle for variable in wanted)
 
     def run(self, x: tf.Tensor, *, probe: tf.Tensor | None = None, update_stats: bool = False,
-            handles: Sequence[tf.Tensor] | None = None) -> tf.Tensor:
+            handles: Handles | None = None) -> tf.Tensor:
         """The op in training mode: batch norm normalises by the batch.
 
         Args:
@@ -112,7 +133,7 @@ class Candidate(keras.layers.Layer):
         Returns:
             [batch, height / strides, width / strides, filters], of x's type.
         """
-        kernel, stats, _ = self._named(handles)
+        kernel, stats, _ = handles or self.handles()
         weights = self._layout.unpack(_read(kernel, self.kernel), probe) if self.kernel is not None else []
         replay = _Replay(self._steps, weights, lambda: _read(stats, self.stats))
         # A function's arguments have no shape in its graph, and a pass for convolutions (oneDNN's) aborts without one.
@@ -123,13 +144,8 @@ class Candidate(keras.layers.Layer):
             tf.raw_ops.AssignAddVariableOp(resource=stats, value=change)
         return tf.cast(y, x.dtype)  # a layer may answer in float32
 
-    def _named(self, handles):
-        """Kernel, stats and momentum, None for what there is not."""
-        given = iter(self.handles() if handles is None else handles)
-        return [None if variable is None else next(given) for variable in (self.kernel, self.stats, self.momentum)]
-
     def update(self, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float, weight_decay: float,
-               handles: Sequence[tf.Tensor] | None = None) -> None:
+               handles: Handles | None = None) -> None:
         """One step of SGD with Nesterov momentum and coupled weight decay, as PyTorch defines it.
 
         Args:
@@ -141,7 +157,7 @@ class Candidate(keras.layers.Layer):
         """
         if self.kernel is None:
             return
-        kernel, _, slot = self._named(handles)
+        kernel, _, slot = handles or self.handles()
         tf.raw_ops.ResourceApplyMomentum(
             var=kernel, accum=slot, lr=learning_rate, momentum=momentum, use_nesterov=True,
             grad=tf.ensure_shape(gradient, self.kernel.shape) + weight_decay * _read(kernel, self.kernel))
@@ -310,7 +326,31 @@ def _step(layer: keras.layers.Layer) -> _Step:
     is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
     return _Step(layer.name, pure, tuple(tuple(w.shape) for w in layer.trainable_variables),
                  tuple(tuple(s.shape) for s in layer.non_trainable_variables),
-                 1.0 - layer.momentum if is_batch_norm and pure is not _stateless else 1.0)
+                 1.0 - layer.momentum if is_batch_norm and pure is not _stateless else 1.0, _drawing(layer))
+
+
+def _values(layer):
+    return ([np.asarray(variable) for variable in layer.trainable_variables],
+            [np.asarray(variable) for variable in layer.non_trainable_variables])
+
+
+def _drawing(layer):
+    """A function that draws what the layer's initializers would for another layer; None if one is not known."""
+    parts = []
+    for variables, values in zip((layer.trainable_variables, layer.non_trainable_variables), _values(layer),
+                                 strict=True):
+        names = [f"{variable.name}_initializer" for variable in variables]
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            names = [name.replace("kernel", "depthwise") for name in names]
+        parts.append([(getattr(layer, name, None), value) for name, value in zip(names, values, strict=True)])
+    if any(initializer is None for part in parts for initializer, _ in part):
+        return None
+
+    def of(initializer, value):
+        # One that is random would draw the same again; its clone has a new seed.
+        return np.asarray(initializer.clone()(value.shape)) if hasattr(initializer, "seed") else value
+
+    return lambda: tuple([of(*one) for one in part] for part in parts)
 
 
 def _stateless(layer):
@@ -325,7 +365,7 @@ def _stateless(layer):
 
 def _conv(layer):
     strides, dilations, padding = list(layer.strides), list(layer.dilation_rate), layer.padding.upper()
-    if layer.groups != 1 or layer.data_format != "channels_last":
+    if layer.data_format != "channels_last":
         return _stateless(layer)
     finish = _bias_and_activation(layer)
 
@@ -337,7 +377,10 @@ def _conv(layer):
 
 
 def _depthwise(layer):
-    strides = layer.strides[0]
+    strides, dilations = layer.strides[0], list(layer.dilation_rate)
+    if layer.is_dilated:
+        return lambda weights, stats, x: (tf.nn.depthwise_conv2d(
+            x, tf.cast(weights[0], x.dtype), [1, 1, 1, 1], "SAME", dilations=dilations), [])
     if not layer.is_plain:
         return _stateless(layer)
     return lambda weights, stats, x: (fast_layers.depthwise_conv(x, tf.cast(weights[0], x.dtype), strides), [])
@@ -366,13 +409,27 @@ def _batch_norm(layer):
 
 
 def _relu(layer):
-    if layer.max_value != 6 or layer.negative_slope != 0 or layer.threshold != 0:
+    if layer.max_value not in (6, None) or layer.negative_slope != 0 or layer.threshold != 0:
         return _stateless(layer)
-    return lambda weights, stats, x: (tf.nn.relu6(x), [])
+    relu = tf.nn.relu6 if layer.max_value else tf.nn.relu
+    return lambda weights, stats, x: (relu(x), [])
+
+
+def _pool(function):
+    def of(layer):
+        size, strides, padding = list(layer.pool_size), list(layer.strides), layer.padding.upper()
+        if layer.data_format != "channels_last":
+            return _stateless(layer)
+        return lambda weights, stats, x: (function(x, size, strides, padding), [])
+
+    return of
 
 
 _PURE: dict[type, Callable[[keras.layers.Layer], PureLayer]] = {
     keras.layers.Conv2D: _conv,
+    fast_layers.Conv2D: _conv,
+    keras.layers.AveragePooling2D: _pool(tf.nn.avg_pool2d),
+    keras.layers.MaxPooling2D: _pool(tf.nn.max_pool2d),
     fast_layers.DepthwiseConv2D: _depthwise,
     fast_layers.BatchNormalization: _batch_norm,
     keras.layers.ReLU: _relu,
@@ -383,5 +440,5 @@ def _sizes(shapes: Sequence[tuple[int, ...]]) -> int:
     return sum(math.prod(shape) for shape in shapes)
 
 
-def _flat(variables: Sequence[keras.Variable]) -> np.ndarray:
-    return np.concatenate([np.zeros(0, np.float32), *(np.ravel(np.asarray(v, np.float32)) for v in variables)])
+def _flat(values: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.float32), *(np.ravel(np.asarray(v, np.float32)) for v in values)])

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from pnas_tf import gates, ops
-from pnas_tf.candidate import Candidate
+from pnas_tf.candidate import Candidate, Handles
 from pnas_tf.space import Block, OpKey
 
 
@@ -40,10 +40,11 @@ class MixedOp(keras.layers.Layer):
         """
         super().__init__(name=block.prefix, **kwargs)
         self.block = block
-        self.candidates = [
+        models: Sequence[Candidate | None] = like.candidates if like else [None] * len(block.ops)
+        self.candidates: list[Candidate | None] = [
             None if op == ops.ZERO else
-            Candidate(OpKey(op, input_shape, block.filters, block.strides, block.shortcut), block.layer_name(op))
-            for op in block.ops]
+            Candidate(OpKey(op, input_shape, block.filters, block.strides, block.shortcut), block.layer_name(op), model)
+            for op, model in zip(block.ops, models, strict=True)]
         self.body: Body = like.body if like else Body(block, input_shape, self.candidates, recompute)
         self.body.users += 1
         self.built = True
@@ -65,7 +66,7 @@ class MixedOp(keras.layers.Layer):
         Returns:
             The block's output, shortcut included.
         """
-        return self.body.call("run_path", x, index, probe, self._handles())
+        return self.body.call("run_path", x, index, probe, self._handles(stats=probe is not None))
 
     def run_gated(self, x: tf.Tensor, active: tf.Tensor, others: Sequence[tf.Tensor | int], gate: tf.Tensor,
                   ) -> tf.Tensor:
@@ -93,11 +94,11 @@ class MixedOp(keras.layers.Layer):
             momentum: of SGD.
             weight_decay: of SGD.
         """
-        self.body.call("update", index, gradient, learning_rate, momentum, weight_decay, self._handles())
+        self.body.call("update", index, gradient, learning_rate, momentum, weight_decay, self._handles(momentum=True))
 
-    def _handles(self):
-        """The variables of each candidate."""
-        return [candidate.handles() if candidate else [] for candidate in self.candidates]
+    def _handles(self, stats: bool = False, momentum: bool = False) -> list[Handles]:
+        """The variables of each candidate that a body needs: every one more costs time to the first step."""
+        return [candidate.handles(stats, momentum) if candidate else () for candidate in self.candidates]
 
 
 class Body:
@@ -137,7 +138,7 @@ class Body:
         return self._compiled[name](*args)
 
     def run_path(self, x: tf.Tensor, index: tf.Tensor | None, probe: tf.Tensor | None,
-                 handles: Sequence[Sequence[tf.Tensor]]) -> tf.Tensor:
+                 handles: Sequence[Handles]) -> tf.Tensor:
         """As `MixedOp.run_path`, with the handles of each candidate."""
 
         def run(candidate, own, x, probe, update_stats):
@@ -149,7 +150,7 @@ class Body:
         return self._run(run, handles, x, index, probe)
 
     def run_gated(self, x: tf.Tensor, active: tf.Tensor, others: Sequence[tf.Tensor | int], gate: tf.Tensor,
-                  handles: Sequence[Sequence[tf.Tensor]]) -> tf.Tensor:
+                  handles: Sequence[Handles]) -> tf.Tensor:
         """As `MixedOp.run_gated`, with the handles of each candidate."""
 
         def run(candidate, own, x, probe, update_stats):
@@ -164,7 +165,7 @@ class Body:
         return x + y if self._block.shortcut else y
 
     def update(self, index: tf.Tensor | None, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float,
-               weight_decay: float, handles: Sequence[Sequence[tf.Tensor]]) -> tf.Tensor:
+               weight_decay: float, handles: Sequence[Handles]) -> tf.Tensor:
         """As `MixedOp.update`, with the handles of each candidate."""
 
         def branch(candidate, own):

@@ -312,7 +312,7 @@ def _reduce(x, layers, name, filters, strides, shortcut, k):
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-@register("group", needs=_whole_groups, k=range(1, 12, 2), g=range(2, 65))
+@register("group", needs=_whole_groups, k=range(1, 12, 2), g=range(1, 65))
 def _group(x, layers, name, filters, strides, shortcut, k, g):
     """Convolution k x k in g groups, alone."""
     return _convolution(x, layers, f"{name}_conv", filters, k, strides, groups=g)

@@ -17,6 +17,7 @@ half the filters: same weights, same function, and nothing to transpose on a pho
 """
 
 import re
+from collections.abc import Callable
 
 from pnas_tf.places import Block, Space
 
@@ -24,6 +25,9 @@ from pnas_tf.places import Block, Space
 OPS = ("identity", "sep_k3", "sep_k5", "sep_k7", "dil_k3", "avg_k3", "max_k3")
 STAGES, STEM_FILTERS = 3, 16
 BLOCKS, FILTERS = 18, 400  # B and F of the published network
+
+# (name of the block, channels, strides) -> places that read `NAME/in`, and those of them that are summed up at the end.
+Middle = Callable[[str, int, int], tuple[list[Block], tuple[str, ...]]]
 
 _NAME = re.compile(r"cifar_tree(?:_b([1-9][0-9]?)_f([1-9][0-9]{1,3}))?(_s2)?", flags=re.ASCII)
 
@@ -44,12 +48,24 @@ def named(name: str, num_classes: int = 10) -> Space | None:
 
 
 def tree_space(name: str, blocks: int, filters: int, *, stem_strides: int = 1, num_classes: int = 10) -> Space:
-    """A tree space.
+    """A tree space; arguments and errors as of `pyramid`."""
+    return pyramid(name, blocks, filters, cell, stem_strides=stem_strides, num_classes=num_classes)
+
+
+def plain(name: str, blocks: int, filters: int, *, stem_strides: int = 1, num_classes: int = 10) -> Space:
+    """The PyramidNet without cells, a 3x3 convolution in each block: what the cells have to beat. It has no choice."""
+    return pyramid(name, blocks, filters, convolution, stem_strides=stem_strides, num_classes=num_classes)
+
+
+def pyramid(name: str, blocks: int, filters: int, middle: Middle, *, stem_strides: int = 1, num_classes: int = 10
+            ) -> Space:
+    """A PyramidNet of bottlenecks with pre-activation (Han, Kim, Kim 2017).
 
     Args:
         name: of the space.
         blocks: residual blocks a stage (B of the paper), in three stages.
         filters: wanted output channels of the last block (F of the paper).
+        middle: what stands between the two 1x1 convolutions of a block.
         stem_strides: 2 for images of half the side, which is a quarter of the time.
         num_classes: of the classifier.
 
@@ -60,7 +76,7 @@ def tree_space(name: str, blocks: int, filters: int, *, stem_strides: int = 1, n
     before, channels = "stem", STEM_FILTERS
     for number, width in enumerate(widths(blocks, filters), start=1):
         strides = 2 if number > 1 and number % blocks == (1 if blocks > 1 else 0) else 1
-        places += cell_block(f"b{number:02d}", before, channels, width, strides)
+        places += residual_block(f"b{number:02d}", before, channels, width, strides, middle)
         before, channels = f"b{number:02d}", width
     head = (Block("mix", ("act",), channels), Block("classifier", ("classifier",), num_classes))
     stem = (Block("stem", ("linear_k3",), STEM_FILTERS, stem_strides),)
@@ -74,7 +90,7 @@ def widths(blocks: int, filters: int) -> list[int]:
     return [quarter // 2 * 8 for quarter in quarters]
 
 
-def cell_block(name: str, before: str, channels: int, width: int, strides: int) -> list[Block]:
+def residual_block(name: str, before: str, channels: int, width: int, strides: int, middle: Middle) -> list[Block]:
     """The places of one residual block.
 
     Args:
@@ -82,23 +98,34 @@ def cell_block(name: str, before: str, channels: int, width: int, strides: int) 
         before: place that it reads.
         channels: of that place.
         width: output channels, a multiple of 8.
-        strides: of the grouped convolutions and the shortcut.
+        strides: of the middle and the shortcut.
+        middle: what reads `b07/in`, and with how many channels it answers.
     """
     inner = width // 4
-
-    def place(part, ops, filters=inner, strides=1, inputs=()):
-        return Block(f"{name}/{part}", ops, filters, strides, inputs=tuple(f"{name}/{other}" for other in inputs))
-
-    made = [Block(f"{name}/in", ("reduce_k1",), inner, inputs=(before,))]
-    made += [place(branch, ("group_k3_g2",), strides=strides, inputs=("in",)) for branch in ("left", "right")]
-    for branch, first in (("left", 1), ("right", 7)):
-        n = [f"n{first + offset}" for offset in range(6)]
-        for part, source in zip(n, (branch, branch, n[0], n[0], n[1], n[1]), strict=True):
-            made.append(place(part, OPS, inputs=(source,)))
-        made.append(place(f"{branch}_norm", ("bn",), inputs=n[2:]))
-    made.append(place("out", ("expand_k1",), width, inputs=("left", "left_norm", "right", "right_norm")))
+    between, ends = middle(name, inner, strides)
+    made = [Block(f"{name}/in", ("reduce_k1",), inner, inputs=(before,)), *between]
+    made.append(Block(f"{name}/out", ("expand_k1",), width, inputs=ends))
     shortcut = before
     if strides > 1 or width != channels:
         shortcut = f"{name}/skip"
         made.append(Block(shortcut, ("widen",), width, strides, inputs=(before,)))
     return [*made, Block(name, ("join",), width, inputs=(f"{name}/out", shortcut))]
+
+
+def cell(name: str, filters: int, strides: int) -> tuple[list[Block], tuple[str, ...]]:
+    """A tree-structured cell: a `Middle`."""
+    def place(part, ops, inputs, strides=1):
+        return Block(f"{name}/{part}", ops, filters, strides, inputs=tuple(f"{name}/{other}" for other in inputs))
+
+    made = [place(branch, ("group_k3_g2",), ("in",), strides) for branch in ("left", "right")]
+    for branch, first in (("left", 1), ("right", 7)):
+        n = [f"n{first + offset}" for offset in range(6)]
+        for part, source in zip(n, (branch, branch, n[0], n[0], n[1], n[1]), strict=True):
+            made.append(place(part, OPS, (source,)))
+        made.append(place(f"{branch}_norm", ("bn",), n[2:]))
+    return made, tuple(f"{name}/{end}" for end in ("left", "left_norm", "right", "right_norm"))
+
+
+def convolution(name: str, filters: int, strides: int) -> tuple[list[Block], tuple[str, ...]]:
+    """A plain 3x3 convolution: a `Middle`."""
+    return [Block(f"{name}/middle", ("group_k3_g1",), filters, strides, inputs=(f"{name}/in",))], (f"{name}/middle",)

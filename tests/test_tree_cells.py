@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from pnas_tf import arch as arch_lib
-from pnas_tf import cost, latency_table, limits, network, ops, supernet, tree_cells
+from pnas_tf import candidate, cost, latency_table, limits, network, ops, supernet, tree_cells
 from pnas_tf import space as space_lib
 from pnas_tf.errors import InputError
 from pnas_tf.space import Block, OpKey
@@ -51,6 +51,41 @@ def test_space_of_the_paper():
 def test_spaces_of_other_sizes_go_by_their_names(name, choices, side):
     space = space_lib.load(name)
     assert len(space.choices) == choices and space.input_shapes()["b01/in"] == (side, side, 16)
+
+
+def test_pyramid_net_without_cells_has_the_parameters_of_its_formula():
+    """Pre-activation bottlenecks (Han, Kim, Kim 2017): BN, 1x1, BN, 3x3, BN, 1x1, BN, all without biases."""
+    space = tree_cells.plain("plain", 2, 136)
+    channels, expected = 16, 3 * 3 * 3 * 16 + 2 * 16
+    for width in tree_cells.widths(2, 136):
+        inner = width // 4
+        expected += 2 * channels + channels * inner + 2 * inner + 9 * inner**2 + 2 * inner + inner * width + 2 * width
+        channels = width
+    model = network.build_network(arch_lib.Arch(space, {}))
+    assert model.count_params() - sum(np.size(weight) for weight in model.non_trainable_weights) == \
+        expected + 2 * channels + 10 * channels + 10
+    assert model(np.zeros([2, 32, 32, 3])).shape == (2, 10)
+    assert not space.choices
+
+
+@pytest.mark.parametrize("op", ["sep_k5", "dil_k3", "group_k3_g2", "bn", "max_k3", "mb_k3_e3"])
+def test_a_candidate_like_another_is_as_one_built_alone(op):
+    key = OpKey(op, (8, 8, 32), 32, 1, False)
+    alone = candidate.Candidate(key, "b01")
+    like = candidate.Candidate(key, "b02", alone)
+    weights, drawn = alone.layer_weights(), like.layer_weights()
+    assert [name.replace("b01", "b02") for name in weights] == list(drawn)
+    for mine, theirs in zip(weights.values(), drawn.values(), strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            assert one.shape == other.shape
+            if np.ptp(one) > 0:  # drawn at random: other values of the same spread
+                assert not np.any(one == other) and np.std(one) == pytest.approx(np.std(other), rel=0.25)
+            else:
+                np.testing.assert_array_equal(one, other)
+    x = tf.random.stateless_normal([2, 8, 8, 32], [1, 2])
+    if alone.kernel is not None:
+        like.kernel.assign(alone.kernel)
+    np.testing.assert_array_equal(alone.run(x), like.run(x))
 
 
 @pytest.mark.parametrize("name", ["cifar_tree_b0_f88", "cifar_tree_b19_f88", "cifar_tree_b1_f8", "cifar_tree_b1",
