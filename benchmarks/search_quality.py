@@ -11,17 +11,15 @@ scores networks with weights inherited from a warmed-up supernet; `time` times a
 `results` draws and tells.
 """
 
-import concurrent.futures
 import json
 import os
 import shlex
-import time
 from typing import Any
 
 import numpy as np
 from absl import flags
 
-from benchmarks import steps, study_networks, study_results
+from benchmarks import steps, study, study_networks, study_results
 from pnas_tf import arch as arch_lib
 from pnas_tf import latency_table, run_flags, run_folder
 from pnas_tf import space as space_lib
@@ -38,22 +36,18 @@ TRIALS, TRIAL_EPOCHS = 6, 2
 RANK_BATCHES = 20
 # Over the whole range, as searches go to its cheap end; all in turns, for a machine that changes its pace.
 COMPARE = ("--networks=30", "--calibrate=70", "--over_range", "--together=100", "--rounds=30", "--runs=3")
-ONE_CORE = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
 
 
-class Study:
-    """The folder of a study, and what its stages share."""
+class Study(study.Study):
+    """The study of search quality: its networks, and its stages."""
 
     def __init__(self, out_dir: str, width_mult: float, data: dict[str, str], epochs: int,
                  search_epochs: tuple[int, int], workers: int, launcher: list[str]):
-        self.out_dir, self._data, self._epochs, self._search_epochs = out_dir, data, epochs, search_epochs
-        self._workers, self._launcher = workers, launcher
+        super().__init__(out_dir, data, workers, launcher)
+        self._data, self._epochs, self._search_epochs = data, epochs, search_epochs
         self.space = study_networks.study_space(width_mult)
         self.table_path = self.path("host.jsonl")
         arch_lib.write_text(self.path("space.json"), json.dumps(self.space.to_json(), indent=1) + "\n")
-
-    def path(self, *names: str) -> str:
-        return os.path.join(self.out_dir, *names)
 
     def table(self) -> latency_table.LatencyTable:
         return latency_table.read(self.table_path)
@@ -68,8 +62,8 @@ class Study:
     def make_table(self) -> None:
         """Builds and calibrates the table, and times MobileNetV2 of many widths."""
         where = [f"--space={self.path('space.json')}"]
-        self._run("latency.build_table", ["--measurer=host", *where, f"--output={self.table_path}"], "table.log")
-        self._run("latency.compare", [f"--table={self.table_path}", *where, *COMPARE], "compare.log")
+        self.run("latency.build_table", ["--measurer=host", *where, f"--output={self.table_path}"], "table.log")
+        self.run("latency.compare", [f"--table={self.table_path}", *where, *COMPARE], "compare.log")
         widths = study_networks.distinct({f"{width:.2f}": study_networks.mobilenet_v2(self.space, width)
                                           for width in np.arange(0.3, 2.5, 0.05)})
         arch_lib.write_text(self.path("widths.json"), json.dumps(self.timed(widths), indent=1) + "\n")
@@ -87,7 +81,7 @@ class Study:
     def searches(self) -> dict[str, list[str]]:
         """Flags of each search, by its folder; each finds a network for both targets."""
         warmup, epochs = self._search_epochs
-        common = [f"--space={self.path('space.json')}", *self._data_flags(), *SEARCH, f"--warmup_epochs={warmup}",
+        common = [f"--space={self.path('space.json')}", *self.data_flags, *SEARCH, f"--warmup_epochs={warmup}",
                   f"--search_epochs={epochs}"]
         both = "--targets=" + ",".join(f"{self.table_path}:{ms}" for ms in self.targets().values())
         trials = (f"--trials={TRIALS}", f"--trial_epochs={TRIAL_EPOCHS}")
@@ -98,8 +92,8 @@ class Study:
 
     def search(self) -> None:
         """Runs the searches."""
-        self._run_all("pnas_tf.search", {f"searches/{name}": more for name, more in self.searches().items()},
-                      lambda folder: self.found(os.path.basename(folder)))
+        self.run_all("pnas_tf.search", {f"searches/{name}": more for name, more in self.searches().items()},
+                     lambda folder: self.found(os.path.basename(folder)))
 
     def goal_folders(self, search: str) -> dict[str, str]:
         """Where a search leaves its networks, by target."""
@@ -179,21 +173,9 @@ class Study:
         return {op: arch_lib.Arch(self.space, min(scores, key=lambda one: one["loss"])["ops"])
                 for op, scores in pool.items()}
 
-    def training(self, name: str, arch: arch_lib.Arch) -> str:
-        """Where a network is trained: the same folder for all that are the same network with the same seed."""
-        from latency import network_times
-
-        return os.path.join("trained", f"{network_times.digest(arch)}_{name.rsplit('_', 1)[1]}")
-
     def train(self) -> None:
         """Trains every network there is, from scratch, by the same recipe; a number is also its seed."""
-        jobs = {}
-        for name, arch in self.networks().items():
-            folder = self.training(name, arch)
-            arch.save(self.path(folder, "arch.json"))
-            jobs[folder] = [*self._data_flags(), f"--epochs={self._epochs}", *TRAIN,
-                            f"--seed={name.rsplit('_', 1)[1]}"]
-        self._run_all("pnas_tf.train", jobs, lambda folder: os.path.exists(os.path.join(folder, "train.json")))
+        self.train_all(self.networks(), [f"--epochs={self._epochs}", *TRAIN])
 
     def time_all(self) -> None:
         """Times everything that was trained."""
@@ -220,31 +202,12 @@ class Study:
         ranked = {name: score(arch) for name, arch in self.networks().items() if arch.space.name == self.space.name}
         arch_lib.write_text(self.path("inherited.json"), json.dumps(ranked, indent=1) + "\n")
 
-    def _data_flags(self):
-        return [f"--{name}={value}" for name, value in self._data.items()]
 
-    def _run_all(self, module: str, jobs: dict[str, list[str]], ended) -> None:
-        left = {name: more for name, more in jobs.items() if not ended(self.path(name))}
-        print(f"{len(jobs) - len(left)} of {len(jobs)} are done.", flush=True)
-        begin, done = time.monotonic(), 0
-        with concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
-            running = [pool.submit(self._run, module, [*more, f"--run_dir={self.path(name)}"],
-                                   os.path.join(name, "log"), ONE_CORE) for name, more in left.items()]
-            for future in concurrent.futures.as_completed(running):
-                future.result()
-                done += 1
-                seconds = (time.monotonic() - begin) / done * (len(left) - done)
-                print(f"{done} of {len(left)}, {seconds / 60:.0f} min left", flush=True)
-
-    def _run(self, module, arguments, log, environment=None):
-        steps.command(module, arguments, self.path(log), launcher=self._launcher, environment=environment)
-
-
-def run(study: Study, stages: list[str]) -> None:
+def run(quality: Study, stages: list[str]) -> None:
     """Runs stages in their order."""
-    calls: dict[str, Any] = {"table": study.make_table, "search": study.search, "rank": study.rank,
-                             "train": study.train, "time": study.time_all,
-                             "results": lambda: print(study_results.write(study))}
+    calls: dict[str, Any] = {"table": quality.make_table, "search": quality.search, "rank": quality.rank,
+                             "train": quality.train, "time": quality.time_all,
+                             "results": lambda: print(study_results.write(quality))}
     for stage in STAGES:
         if stage in stages:
             print(f"Stage {stage}.", flush=True)

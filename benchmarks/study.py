@@ -1,0 +1,75 @@
+"""A study: a folder of searches and trainings, each a command of the project that is not run again once it ended."""
+
+import concurrent.futures
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from benchmarks import steps
+from pnas_tf.arch import Arch
+
+ONE_CORE = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
+
+
+class Study:
+    """Where its files are, and how its commands are run."""
+
+    def __init__(self, out_dir: str, data: Mapping[str, str], workers: int, launcher: Sequence[str]):
+        """
+        Args:
+            out_dir: folder of everything.
+            data: flags that name the data set, by name.
+            workers: processes at a time, of one core each.
+            launcher: command to put before each process, such as nice.
+        """
+        self.out_dir, self._workers, self._launcher = out_dir, workers, list(launcher)
+        self.data_flags = [f"--{name}={value}" for name, value in data.items()]
+
+    def path(self, *names: str) -> str:
+        """A file of the study."""
+        return os.path.join(self.out_dir, *names)
+
+    def run(self, module: str, arguments: Sequence[str], log: str, environment: Mapping[str, str] | None = None
+            ) -> None:
+        """Runs one command; what it prints goes to `log`."""
+        steps.command(module, arguments, self.path(log), launcher=self._launcher, environment=environment)
+
+    def run_all(self, module: str, jobs: Mapping[str, Sequence[str]], ended: Callable[[str], bool]) -> None:
+        """Runs the commands that have not ended, several at a time.
+
+        Args:
+            module: of all.
+            jobs: arguments by folder, relative to the study's; the folder becomes --run_dir.
+            ended: whether the command of a folder has ended.
+        """
+        left = {name: more for name, more in jobs.items() if not ended(name)}
+        print(f"{len(jobs) - len(left)} of {len(jobs)} are done.", flush=True)
+        begin, done = time.monotonic(), 0
+        with concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
+            running = [pool.submit(self.run, module, [*more, f"--run_dir={self.path(name)}"],
+                                   os.path.join(name, "log"), ONE_CORE) for name, more in left.items()]
+            for future in concurrent.futures.as_completed(running):
+                future.result()
+                done += 1
+                seconds = (time.monotonic() - begin) / done * (len(left) - done)
+                print(f"{done} of {len(left)}, {seconds / 60:.0f} min left", flush=True)
+
+    def train_all(self, archs: Mapping[str, Arch], recipe: Sequence[str]) -> None:
+        """Trains networks from scratch, all by the same recipe.
+
+        Args:
+            archs: by name; the number behind the last `_` is the seed.
+            recipe: flags of pnas_tf.train.
+        """
+        jobs = {}
+        for name, arch in archs.items():
+            folder = self.training(name, arch)
+            arch.save(self.path(folder, "arch.json"))
+            jobs[folder] = [*self.data_flags, *recipe, f"--seed={name.rsplit('_', 1)[1]}"]
+        self.run_all("pnas_tf.train", jobs, lambda folder: os.path.exists(self.path(folder, "train.json")))
+
+    def training(self, name: str, arch: Arch) -> str:
+        """Where a network is trained: the same folder for all that are the same network with the same seed."""
+        from latency import network_times
+
+        return os.path.join("trained", f"{network_times.digest(arch)}_{name.rsplit('_', 1)[1]}")
