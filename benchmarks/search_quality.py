@@ -174,8 +174,12 @@ class Study(study.Study):
                 for op, scores in pool.items()}
 
     def train(self) -> None:
-        """Trains every network there is, from scratch, by the same recipe; a number is also its seed."""
-        self.train_all(self.networks(), [f"--epochs={self._epochs}", *TRAIN])
+        """Trains every network there is, from scratch, by the same recipe; a number is also its seed.
+
+        By number, so that a study that is stopped early has some of every kind.
+        """
+        archs = sorted(self.networks().items(), key=lambda item: int(item[0].rsplit("_", 1)[1]))
+        self.train_all(dict(archs), [f"--epochs={self._epochs}", *TRAIN])
 
     def time_all(self) -> None:
         """Times everything that was trained."""
