@@ -14,7 +14,6 @@ scores networks with weights inherited from a warmed-up supernet; `time` times a
 import json
 import os
 import shlex
-from typing import Any
 
 import numpy as np
 from absl import flags
@@ -23,7 +22,6 @@ from benchmarks import steps, study, study_networks, study_results
 from pnas_tf import arch as arch_lib
 from pnas_tf import latency_table, run_flags, run_folder
 from pnas_tf import space as space_lib
-from pnas_tf.errors import InputError
 
 STAGES = ("table", "search", "rank", "train", "time", "results")
 # The uniform networks whose milliseconds are the two targets.
@@ -207,38 +205,26 @@ class Study(study.Study):
         arch_lib.write_text(self.path("inherited.json"), json.dumps(ranked, indent=1) + "\n")
 
 
-def run(quality: Study, stages: list[str]) -> None:
-    """Runs stages in their order."""
-    calls: dict[str, Any] = {"table": quality.make_table, "search": quality.search, "rank": quality.rank,
-                             "train": quality.train, "time": quality.time_all,
-                             "results": lambda: print(study_results.write(quality))}
-    for stage in STAGES:
-        if stage in stages:
-            print(f"Stage {stage}.", flush=True)
-            calls[stage]()
-
-
 def _define_flags() -> None:
+    study.define_flags(STAGES)
     flags.DEFINE_string("dataset", "cifar10", "As of pnas_tf.search.")
     flags.DEFINE_string("data_dir", None, "Where its files are.")
-    flags.DEFINE_string("out_dir", None, "Folder of everything.", required=True)
     flags.DEFINE_float("width_mult", 0.75, "Of the space.", 0.05, 20)
     flags.DEFINE_integer("epochs", 4, "Of training.", 1)
     flags.DEFINE_integer("warmup_epochs", 6, "Of each search.", 1)
     flags.DEFINE_integer("search_epochs", 3, "Of each search.", 1)
-    flags.DEFINE_integer("workers", 2, "Processes at a time.", 1)
-    flags.DEFINE_string("launcher", "", "Command to put before each process, such as nice.")
-    flags.DEFINE_list("stages", list(STAGES), "Which to run.")
 
 
 def _main() -> None:
     f = flags.FLAGS
-    if unknown := set(f.stages) - set(STAGES):
-        raise InputError(f"--stages are of {', '.join(STAGES)}; got {', '.join(sorted(unknown))}.")
+    study.check_stages(f.stages, STAGES)
     data = {"dataset": f.dataset} | ({"data_dir": f.data_dir} if f.data_dir else {})
     run_flags.load_tensorflow()
-    run(Study(f.out_dir, f.width_mult, data, f.epochs, (f.warmup_epochs, f.search_epochs), f.workers,
-              shlex.split(f.launcher)), f.stages)
+    quality = Study(f.out_dir, f.width_mult, data, f.epochs, (f.warmup_epochs, f.search_epochs), f.workers,
+                    shlex.split(f.launcher))
+    study.run_stages({"table": quality.make_table, "search": quality.search, "rank": quality.rank,
+                      "train": quality.train, "time": quality.time_all,
+                      "results": lambda: print(study_results.write(quality))}, f.stages)
 
 
 def main() -> None:

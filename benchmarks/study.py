@@ -5,8 +5,11 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from absl import flags
+
 from benchmarks import steps
 from pnas_tf.arch import Arch
+from pnas_tf.errors import InputError
 
 ONE_CORE = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
 
@@ -73,3 +76,25 @@ class Study:
         from latency import network_times
 
         return os.path.join("trained", f"{network_times.digest(arch)}_{name.rsplit('_', 1)[1]}")
+
+
+def define_flags(stages: Sequence[str]) -> None:
+    """Flags of every study."""
+    flags.DEFINE_string("out_dir", None, "Folder of everything.", required=True)
+    flags.DEFINE_integer("workers", 2, "Processes at a time, of one core each.", 1)
+    flags.DEFINE_string("launcher", "", "Command to put before each process, such as nice.")
+    flags.DEFINE_list("stages", list(stages), "Which to run.")
+
+
+def check_stages(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Raises InputError if --stages names what there is not."""
+    if unknown := set(wanted) - set(known):
+        raise InputError(f"--stages are of {', '.join(known)}; got {', '.join(sorted(unknown))}.")
+
+
+def run_stages(calls: Mapping[str, Callable[[], None]], wanted: Sequence[str]) -> None:
+    """Runs stages in the order of `calls`."""
+    for stage, call in calls.items():
+        if stage in wanted:
+            print(f"Stage {stage}.", flush=True)
+            call()

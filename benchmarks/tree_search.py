@@ -20,7 +20,6 @@ from pnas_tf import arch as arch_lib
 from pnas_tf import plots, run_flags, run_folder, tree_cells
 from pnas_tf import space as space_lib
 from pnas_tf.arch import Arch
-from pnas_tf.errors import InputError
 
 FLAG_FILE = "cifar10_small.flags"
 UPDATES = {"gradient": (), "reinforce": ("--arch_update=reinforce", "--arch_every=3")}
@@ -169,26 +168,19 @@ def plot(rows: list[dict[str, Any]]) -> str:
 
 
 def _define_flags() -> None:
+    study.define_flags(STAGES)
     flags.DEFINE_string("data_dir", None, "Where the files of CIFAR-10 are.", required=True)
-    flags.DEFINE_string("out_dir", None, "Folder of everything.", required=True)
     flags.DEFINE_integer("epochs", 6, "Of training.", 1)
-    flags.DEFINE_integer("workers", 2, "Processes at a time, of one core each.", 1)
-    flags.DEFINE_string("launcher", "", "Command to put before each process, such as nice.")
     flags.DEFINE_string("search_more", "", "Further flags of the searches, such as --max_steps=20 for a trial.")
-    flags.DEFINE_list("stages", list(STAGES), "Which to run.")
 
 
 def _main() -> None:
     f = flags.FLAGS
-    if unknown := set(f.stages) - set(STAGES):
-        raise InputError(f"--stages are of {', '.join(STAGES)}; got {', '.join(sorted(unknown))}.")
+    study.check_stages(f.stages, STAGES)
     run_flags.load_tensorflow()
     trees = TreeStudy(f.out_dir, {"dataset": "cifar10", "data_dir": f.data_dir}, f.epochs, f.workers,
                       shlex.split(f.launcher), shlex.split(f.search_more))
-    for stage in STAGES:
-        if stage in f.stages:
-            print(f"Stage {stage}.", flush=True)
-            {"search": trees.search, "train": trees.train, "results": trees.results}[stage]()
+    study.run_stages({"search": trees.search, "train": trees.train, "results": trees.results}, f.stages)
 
 
 def main() -> None:
