@@ -73,9 +73,7 @@ class Study:
 
     def training(self, name: str, arch: Arch) -> str:
         """Where a network is trained: the same folder for all that are the same network with the same seed."""
-        from latency import network_times
-
-        return os.path.join("trained", f"{network_times.digest(arch)}_{name.rsplit('_', 1)[1]}")
+        return os.path.join("trained", f"{arch.fingerprint()}_{name.rsplit('_', 1)[1]}")
 
 
 def define_flags(stages: Sequence[str]) -> None:

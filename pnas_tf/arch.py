@@ -1,6 +1,7 @@
 """An arch: a space with one op for each choice; reads, writes and draws itself."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import tempfile
@@ -56,6 +57,14 @@ class Arch:
         """The table rows that the network's estimate is the sum of."""
         pairs = [(block, self.space.op_key(block, self.op_of(block))) for block in self.space.all_blocks]
         return [(block, key) for block, key in pairs if not key.is_free]
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits, the same for archs that are the same network, whatever space and blocks are called.
+
+        A chain does not show which of two blocks alike it skips.
+        """
+        places = [] if self.space.is_chain else list(self.ops.items())
+        return hashlib.sha256(repr(([str(key) for _, key in self.op_keys()], places)).encode()).hexdigest()[:16]
 
     def with_costs(self, **costs: Any) -> "Arch":
         """The same arch with more known of it."""

@@ -58,8 +58,15 @@ def run(found: Sequence[Finalist], data: Any, folder: str, *, count: int, epochs
 
 
 def entrants(found: Sequence[Finalist], count: int) -> list[Finalist]:
-    """Which finalists are trained: the eligible one of lowest loss of each way to find them, then others by loss."""
-    eligible = [finalist for finalist in found if finalist.eligible]
+    """Which finalists are trained: the eligible one of lowest loss of each way to find them, then others by loss.
+
+    Of those that are the same network, one is.
+    """
+    networks: dict[str, Finalist] = {}
+    for finalist in found:
+        if finalist.eligible:
+            networks.setdefault(finalist.arch.fingerprint(), finalist)
+    eligible = list(networks.values())
     ways: dict[str, Finalist] = {}
     for finalist in eligible:
         ways.setdefault(finalist.how, finalist)

@@ -1,5 +1,6 @@
 """What a search delivers: against all networks of a small space; and several goals, killed and started again."""
 
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnas_tf import cost, evaluate, finalists, network, run_folder, space, supernet
+from pnas_tf import arch, cost, evaluate, finalists, network, run_folder, space, supernet, tree_cells, trials
 from pnas_tf.limits import Goal, Limit
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +38,28 @@ def scorer(net):
 def costs(net, seed):
     rng = np.random.default_rng(seed)
     return cost.Cost((rng.uniform(0.1, 1, net.mask.shape) * net.mask).astype(np.float32), 0.5)
+
+
+def test_trials_are_of_networks_that_differ():
+    """Blocks alike one after the other: which of them is skipped makes no difference to the network."""
+    alike = space.mb_space("alike", input_size=8, input_channels=1, num_classes=4, stem=TINY.stem[0],
+                           first=TINY.blocks[0], widths=(8,), cells=(3,), strides=(1,), mix=16)
+    names = list(alike.choices)[-2:]
+    archs = [arch.Arch(alike, dict.fromkeys(alike.choices, "mb_k3_e3") | {skipped: "zero"}) for skipped in names]
+    assert archs[0].ops != archs[1].ops and archs[0].fingerprint() == archs[1].fingerprint()
+    other = arch.Arch(alike, dict.fromkeys(alike.choices, "mb_k3_e3") | {names[0]: "mb_k5_e3"})
+    found = [finalists.Finalist(run_folder.SAMPLE, one, 0.0, {}, True, loss, 0.5)
+             for one, loss in zip((*archs, other), (1.0, 1.1, 1.2), strict=True)]
+    assert trials.entrants(found, 3) == [found[0], found[2]]
+    assert trials.entrants([dataclasses.replace(found[0], eligible=False), *found[1:]], 1) == [found[1]]
+
+
+def test_cells_show_which_place_has_no_op():
+    tree = tree_cells.tree_space("small", 1, 88)
+    ops = dict.fromkeys(tree.choices, "sep_k3")
+    first, second = (arch.Arch(tree, ops | {name: "identity"}) for name in ("b01/n1", "b01/n2"))
+    assert [str(key) for _, key in first.op_keys()] == [str(key) for _, key in second.op_keys()]
+    assert first.fingerprint() != second.fingerprint()
 
 
 @pytest.mark.parametrize("seed", range(3))
