@@ -219,7 +219,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("dataset", "cifar10", "As in pnas_tf.search.")
     flags.DEFINE_string("data_dir", None, "Where the files of the data set are.")
     flags.DEFINE_string("uniform", "mb_k5_e3", "Op of the network whose milliseconds on each device are the targets.")
-    flags.DEFINE_string("search_flags", "cifar10.flags", "Flag file of the search, for what is not given here.")
+    flags.DEFINE_string("search_flags", "cifar10_mb.flags", "Flag file of the search, for what is not given here.")
     flags.DEFINE_integer("search_steps", 2000, "Weight steps of the search.", 2)
     flags.DEFINE_integer("epochs", 3, "Of the training of each network.", 1)
     flags.DEFINE_integer("train_steps", 0, "Of it, steps at most; 0: no limit.", 0)
