@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf import arch as arch_lib
-from pnas_tf import checkpoints, derive, gates, run_folder, strip
+from pnas_tf import checkpoints, derive, formats, gates, run_folder, strip
 from pnas_tf.errors import InputError
 from pnas_tf.evaluate import PathScorer
 from pnas_tf.limits import Goal
@@ -150,8 +150,8 @@ class SearchLog(keras.callbacks.Callback):
     def _left(self) -> str:
         """How long the search still takes, at the pace since it was started."""
         done = self._steps_done()
-        return _duration((time.monotonic() - self._begin) / (done - self._first_step)
-                         * (self.model.schedule.steps - done))
+        seconds_a_step = (time.monotonic() - self._begin) / (done - self._first_step)
+        return formats.seconds(round(seconds_a_step * (self.model.schedule.steps - done)))
 
     def _progress(self) -> str:
         schedule, line = self.model.schedule, self._lines[0][-1]
@@ -215,9 +215,3 @@ def _naming_full_disk(run_dir: str) -> Iterator[None]:
     except tf.errors.OpError as error:
         raise InputError(f"{run_folder.path(run_dir, 'logs')}: cannot be written ({' '.join(str(error).split())[:150]})"
                          ". Free space, and the same command goes on.") from None
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
