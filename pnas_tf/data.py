@@ -21,13 +21,12 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf import augment
-from pnas_tf.datasets import broken, readers
+from pnas_tf.datasets import FASHION_MNIST_DIR, broken, readers
 from pnas_tf.datasets import labelled as labelled_lib
 from pnas_tf.datasets.labelled import Labelled
 from pnas_tf.datasets.parts import ArrayPart, FilePart, Part
 from pnas_tf.errors import InputError
 
-FASHION_MNIST_DIR = "/usr/share/datasets/fashion-mnist"
 FASHION_MNIST_CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
                          "ankle_boot")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

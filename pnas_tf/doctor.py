@@ -20,6 +20,7 @@ from importlib import metadata
 from absl import flags
 
 from pnas_tf import __version__, run_flags
+from pnas_tf.datasets import FASHION_MNIST_DIR
 from pnas_tf.errors import printable
 
 # Package, and what it is for.
@@ -32,7 +33,6 @@ OPTIONAL = {"tf_keras": "--mode=int8_qat (pip install tf_keras tensorflow-model-
             "adbutils": "an adb of its own (pip install adbutils)"}
 INTERPRETERS = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 BENCHMARKS = ("benchmark_model", "android_aarch64_benchmark_model")
-DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,8 +173,8 @@ def data_sets() -> list[Finding]:
     file = os.path.join(os.path.dirname(embedded.origin or ""), "fashion_mnist_small.npz") if embedded else ""
     found = [Finding("Data", "fashion_mnist_small", os.path.exists(file), "embedded" if os.path.exists(file)
                      else "missing from the package: install it again")]
-    fashion = os.path.isdir(DEBIAN_FASHION_MNIST)
-    found.append(Finding("Data", "fashion_mnist", fashion, DEBIAN_FASHION_MNIST if fashion else
+    fashion = os.path.isdir(FASHION_MNIST_DIR)
+    found.append(Finding("Data", "fashion_mnist", fashion, FASHION_MNIST_DIR if fashion else
                          "all 70,000 images: apt-get install dataset-fashion-mnist, or --data_dir"))
     cifar = next((name for name in ("cifar-10-batches-bin", "data_batch_1.bin", "cifar10.npz", "cifar10_jpeg.npz")
                   if os.path.exists(name)), None)

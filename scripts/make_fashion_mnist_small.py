@@ -14,9 +14,8 @@ import sys
 import numpy as np
 
 from pnas_tf import arch
-from pnas_tf.datasets import readers
+from pnas_tf.datasets import FASHION_MNIST_DIR, readers
 
-SOURCE = "/usr/share/datasets/fashion-mnist"
 TARGET = os.path.join(os.path.dirname(__file__), "..", "pnas_tf", "datasets", "fashion_mnist_small.npz")
 SEED = 2017
 
@@ -30,7 +29,7 @@ def choose(labels: np.ndarray, images_per_class: int) -> np.ndarray:
 
 
 def main() -> None:
-    source = sys.argv[1] if len(sys.argv) > 1 else SOURCE
+    source = sys.argv[1] if len(sys.argv) > 1 else FASHION_MNIST_DIR
     arrays = {}
     for part, file_part, images_per_class in (("train", "train", 600), ("test", "t10k", 200)):
         images = readers.read_idx(os.path.join(source, f"{file_part}-images-idx3-ubyte.gz"))

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from pnas_tf import arch_updaters, augment, data
-from pnas_tf.datasets import labelled
+from pnas_tf.datasets import FASHION_MNIST_DIR, labelled
 from pnas_tf.errors import InputError
 
 
@@ -100,7 +100,7 @@ def test_embedded_set_is_balanced_and_has_its_notice(small):
     np.testing.assert_allclose(small.std, [archive["x_train"].std()], atol=1e-3)
 
 
-@pytest.mark.skipif(not os.path.isdir(data.FASHION_MNIST_DIR), reason="dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(not os.path.isdir(FASHION_MNIST_DIR), reason="dataset-fashion-mnist is not installed")
 def test_embedded_images_are_fashion_mnist():
     small, full = (loader(data.Request("", None, 0, None))
                    for loader in (data.DATASETS["fashion_mnist_small"], data.DATASETS["fashion_mnist"]))

@@ -7,7 +7,7 @@ from importlib import metadata
 
 import pytest
 
-from pnas_tf import data, doctor
+from pnas_tf import doctor
 
 
 def by_name(found):
@@ -68,7 +68,6 @@ def test_interpreters_are_those_that_load():
 
 
 def test_looks_where_data_sets_are_read_from(tmp_path, monkeypatch):
-    assert doctor.DEBIAN_FASHION_MNIST == data.FASHION_MNIST_DIR
     monkeypatch.chdir(tmp_path)
     assert not by_name(doctor.data_sets())["cifar10"].there
     (tmp_path / "cifar10.npz").write_bytes(b"")
