@@ -315,6 +315,16 @@ def test_folder_of_many_kinds_of_files(toy_folder):
         assert sorted(seen[label]) == sorted([(80, 80, 80)] * 4 + [colour] * 6)
 
 
+def test_images_of_kinds_that_are_not_read_are_counted(toy_folder, capsys):
+    for name in ("red/phone.HEIC", "red/web.webp", "blue/web.webp", "red/Thumbs.db"):
+        with open(os.path.join(toy_folder, name), "wb") as file:
+            file.write(b"RIFF")
+    toy = data.load(f"folder:{toy_folder}", image_size=8)
+    assert toy.train.size + toy.held_out.size + toy.test.size == 20
+    said, = capsys.readouterr().out.splitlines()
+    assert said.startswith("Left out: 3 files of ") and "that end in .heic, .webp. Save them as JPEG or PNG" in said
+
+
 def test_broken_files_are_left_out_and_named_or_refused(toy_folder, capsys):
     red = os.path.join(toy_folder, "red")
     with open(f"{red}/a.jpg", "rb") as file:

@@ -17,9 +17,11 @@ from typing import IO
 
 import numpy as np
 
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, printable
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+# Images as well, which TensorFlow cannot decode.
+OTHER_ENDINGS = (".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2")
 CIFAR_RECORD_BYTES = 1 + 32 * 32 * 3
 # Of an array as it will lie in memory. A file of a few kB can claim or unfold to any size.
 MAX_IDX_BYTES, MAX_NPZ_BYTES = 1_000_000_000, 8_000_000_000
@@ -179,7 +181,7 @@ def subfolders(path: str) -> list[str]:
 
 
 def list_class_folders(path: str, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Lists the images of one folder for each class.
+    """Lists the images of one folder for each class; prints how many are of a kind that is not read here.
 
     Args:
         path: the folder that holds the class folders.
@@ -195,23 +197,28 @@ def list_class_folders(path: str, class_names: Sequence[str]) -> tuple[np.ndarra
     if unknown:
         raise InputError(f"{path}: the folder {unknown[0]!r} is none of the {len(class_names)} training classes "
                          f"({', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}). Rename or move it.")
-    paths, labels = [], []
+    paths, labels, others = [], [], []
     for label, class_name in enumerate(class_names):
         folder = os.path.join(path, class_name)
-        names = _image_names(folder)
+        files = _file_names(folder)
+        names = [name for name in files if name.lower().endswith(IMAGE_ENDINGS)]
+        others += [name for name in files if name.lower().endswith(OTHER_ENDINGS)]
         if not names:
             raise InputError(f"{folder}: no images. Expected files that end in {', '.join(IMAGE_ENDINGS)}.")
         paths += [os.fsencode(os.path.join(folder, file_name)) for file_name in names]
         labels += [label] * len(names)
+    if others:
+        kinds = sorted({os.path.splitext(name)[1].lower() for name in others})
+        print(f"Left out: {len(others):,} files of {printable(path)} that end in {', '.join(kinds)}. Save them as JPEG "
+              "or PNG to use them.")
     return np.array(paths), np.array(labels, np.int32)
 
 
-def _image_names(folder: str) -> list[str]:
+def _file_names(folder: str) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             # "._x.jpg" is macOS metadata, not an image; reading a pipe or a device may never end.
-            return sorted(entry.name for entry in entries if entry.name.lower().endswith(IMAGE_ENDINGS)
-                          and not entry.name.startswith(".") and entry.is_file())
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
     except OSError as error:
         raise InputError(f"{folder}: cannot be read as a folder ({error.strerror}). Every class has one.") from None
 
