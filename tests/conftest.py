@@ -327,3 +327,41 @@ def stir():
         return net
 
     return moved
+
+
+@pytest.fixture(scope="session")
+def random_state():
+    """Makes arrays of the names and shapes of the original's state_dict(), for a network of this net.config."""
+    import numpy as np
+
+    def state_of(config, seed=0):
+        rng, state = np.random.default_rng(seed), {}
+
+        def conv_norm(name, inside, outside, kernel, depthwise=False):
+            shape = (outside, 1 if depthwise else inside, kernel, kernel)
+            state[f"{name}.conv.weight"] = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+            state[f"{name}.bn.weight"] = rng.uniform(0.5, 1.5, outside)
+            state[f"{name}.bn.bias"] = rng.normal(0, 0.5, outside)
+            state[f"{name}.bn.running_mean"] = rng.normal(0, 0.2, outside)
+            state[f"{name}.bn.running_var"] = rng.uniform(0.5, 2, outside)
+            state[f"{name}.bn.num_batches_tracked"] = np.int64(7)
+
+        for name in ("first_conv", "feature_mix_layer"):
+            layer = config[name]
+            conv_norm(name, layer["in_channels"], layer["out_channels"], layer["kernel_size"])
+        for number, block in enumerate(config["blocks"]):
+            layer, name = block["mobile_inverted_conv"], f"blocks.{number}.mobile_inverted_conv"
+            if layer["name"] == "ZeroLayer":
+                continue
+            inside = layer["in_channels"] * layer["expand_ratio"]
+            if layer["expand_ratio"] > 1:
+                conv_norm(f"{name}.inverted_bottleneck", layer["in_channels"], inside, 1)
+            conv_norm(f"{name}.depth_conv", inside, inside, layer["kernel_size"], depthwise=True)
+            conv_norm(f"{name}.point_linear", inside, layer["out_channels"], 1)
+        classifier = config["classifier"]
+        shape = (classifier["out_features"], classifier["in_features"])
+        state["classifier.linear.weight"] = rng.normal(0, 1 / np.sqrt(shape[1]), shape)
+        state["classifier.linear.bias"] = rng.normal(0, 0.1, shape[0])
+        return {name: value if value.dtype == np.int64 else value.astype(np.float32) for name, value in state.items()}
+
+    return state_of

@@ -1,10 +1,10 @@
-"""Every command of README and docs: its flags are read by the entry point, and it is run, or marked as needing more.
+"""Every command of README, CONTRIBUTING and docs is run, or stands here with the reason why not.
 
-A slow test runs the commands in the order of the documents, each squeezed to seconds by further flags. Those that need
-a phone, a GPU, PyTorch, ImageNet or the network say so: in a comment behind the command, or in the paragraph before it.
+Quick tests look at the commands: each is accounted for, and its flags are read by its entry point. A slow one types
+them in the order of the documents, as a reader would, in one folder that has photos and data sets. What it changes are
+values alone: CHANGED and SQUEEZED.
 """
 
-import contextlib
 import importlib
 import os
 import re
@@ -16,79 +16,208 @@ from pathlib import Path
 import pytest
 from absl import app, flags
 
+from pnas_tf import __main__ as listing
+
 ROOT = Path(__file__).parent.parent
-# What was measured, and how: hours. docs/extending.md and docs/scale.md have tests of their own or need GPUs.
-MEASUREMENTS = {"results.md", "method.md", "reliability.md", "scale.md", "extending.md"}
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-NEEDS = re.compile(r"\b(phone|GPU|PyTorch|ImageNet|network)\b")
+# Fenced blocks, indented ones, and code in running text, which may go on in a second line.
+CODE = re.compile(r"^```(?P<language>\w*)\n(?P<fenced>.*?)^```$|(?P<indented>(?:^ {4}[^\n]+\n)+)"
+                  r"|`(?P<inline>[^`\n]+(?:\n[^`\n]+)?)`", flags=re.S | re.M)
+# How a line begins that is to be typed.
+TYPED = re.compile(r"(python|pip|make|tensorboard|bazel|unzip|apt-get|adb|for|pnas-[a-z]+) ")
+OURS = re.compile(r"python -m (pnas_tf|export|latency|benchmarks)\b")
 # Words in capitals, where a flag takes one of a few.
 STANDS_FOR = {"FORMAT": "tunas", "DTYPE": "int8"}
+
+# Commands by how they begin: why no test runs them.
+NOT_RUN = {
+    "adb ": "phone; the tests of phones drive the real adb (tests/test_android.py)",
+    "python -m latency.build_table --space=proxyless_imagenet --measurer=android": "phone",
+    "python -m latency.build_table --measurer=android": "phone",
+    "python -m latency.compare --table=phone.jsonl": "phone",
+    "python -m latency.profile --model=runs/mine/int8.tflite --measurer=android": "phone",
+    "bazel build -c opt --config=android_arm64": "LiteRT's source and Android's NDK",
+    'python -c "import numpy, torch;': "PyTorch; tests/test_import_weights.py runs it where that is installed",
+    "apt-get install": "changes the machine",
+    "pip install numpy ai-edge-litert": "downloads; tests/test_bundle.py does it",
+    "pip install tensorboard": "downloads",
+    "tensorboard ": "serves until it is stopped; tests/test_tensorboard.py reads what it shows",
+    "pip install pre-commit": "downloads, and changes the repository",
+    'pip install "tensorflow[and-cuda]': "GPU",
+    'pip install ".[cuda]"': "GPU",
+    "make test": "this test is one of them",
+    "make lint": "downloads what it checks with",
+    "python -m pytest": "tests themselves",
+    "python -m pnas_tf.search ... --strategy": "GPU; tests/test_replicas.py runs it on CPUs",
+}
+# The same, by the test that runs them.
+RUN_BY = {
+    "make quickstart": "test_quickstart.py",
+    "pip install .": "test_packaging.py",
+    "python scripts/make_build.py": "test_bazel.py",
+    "python -m latency.build_table --import=my_ops.py": "test_extending.py",
+    "python -m latency.compare --import=my_ops.py": "test_extending.py",
+    "python -m pnas_tf.search --import=my_ops.py": "test_extending.py",
+    "python -m pnas_tf.train --import=my_ops.py": "test_extending.py",
+    "python -m export.tflite --import=my_ops.py": "test_extending.py",
+    "python -m pnas_tf.report --import=my_ops.py": "test_extending.py",
+    "python -m benchmarks.soak": "test_soak.py",
+    "python -m benchmarks.specialise": "test_specialise.py",
+    "python -m benchmarks.on_target": "test_on_target.py",
+}
+# Small data, files and numbers for what stands in a document.
+CHANGED = {
+    "--data_dir=DIR": "--data_dir=cifar",
+    "folder:imagenet": "folder:photos",
+    "--arch=...": "--arch=runs/mine/arch.json",
+    "--run_dir=...": "--run_dir=runs/cifar",
+    "SPACE": "quickstart",
+    "DTYPE": "int8",
+    "--format=FORMAT --source=FILE": "--format=proxylessnas_yaml --source=published.yaml",
+    "quickstart cifar_mb proxyless_imagenet proxyless_mobile": "quickstart",
+    "quickstart cifar_mb;": "quickstart;",
+    "--target_name=": "--rounds=1 --runs=2 --target_name=",
+    "--networks=100": "--networks=4",
+    "--networks=30": "--networks=4",
+    "--networks=20": "--networks=4",
+    "--networks=6": "--networks=2",
+    "--calibrate=100": "--calibrate=6",
+    "--together=130": "--together=10",
+    "--together=20": "--together=4",
+    "host.jsonl:0.0579,host.jsonl:0.1122,host_int8.jsonl:0.0363,host_int8.jsonl:0.0621":
+        "small.jsonl:1.8,small_int8.jsonl:1.5",
+    "--held_out_size=5000": "--held_out_size=40",
+    "--table=phone.jsonl --target_ms=60": "--table=x86_xnnpack1_float32 --target_ms=8",
+    "runs/quickstart": "runs/mine",
+    "runs/mobile": "runs/photos",
+    "bundle/run.py": "runs/mine/bundle/run.py",
+    "unzip int8.tflite": "unzip -o runs/mine/int8.tflite",
+}
+# Further flags, which win over the ones before; by how a command begins, the last that fits counts.
 SQUEEZED = {
-    "latency.build_table": ["--rounds=1", "--runs=2"], "latency.compare": ["--networks=2", "--rounds=1", "--runs=2"],
-    "pnas_tf.search": ["--max_steps=8"], "pnas_tf.train": ["--max_steps=8"],
-    "export.tflite": ["--allow_drop", "--check_images=64"],
+    "python -m latency.build_table": "--rounds=1 --runs=2",
+    "python -m latency.build_table --space=proxyless_imagenet --dtype=int8": "--rounds=1 --runs=2 --only=mb_k3_e3",
+    "python -m latency.build_table --space=proxyless_imagenet --measurer=xla --batch_size=8":
+        "--rounds=1 --runs=2 --only=mb_k3_e3",
+    "python -m latency.compare": "--rounds=1 --runs=2",
+    "python -m pnas_tf.search": "--max_steps=8",
+    "python -m pnas_tf.search --flagfile=mobile.flags": "--max_steps=2 --batch_size=4",
+    "python -m pnas_tf.train": "--max_steps=8",
+    "python -m pnas_tf.train --flagfile=train.flags": "--max_steps=2 --batch_size=4",
+    "python -m export.tflite": "--allow_drop --check_images=64 --qat_epochs=1",
+    "python -m benchmarks.depthwise_gradient": "--runs=1",
+    "python -m benchmarks.epoch_share": "--space=cifar_mb --image_size=32 --batch_size=4 --steps=2 --rounds=1",
+    "python -m benchmarks.supernet_cost":
+        "--space=cifar_mb --image_size=32 --batch_size=4 --kinds=weight --paths=1 --repeats=2",
+    "python -m benchmarks.estimator_quality":
+        "--space=quickstart --dataset=fashion_mnist_small --warmup_epochs=1 --images=40 --eval_batch_size=40 --paths=1",
+    "python -m benchmarks.export_modes": "--arch=runs/mine/arch.json --num_classes=10",
+    "python -m benchmarks.loading": "--images=1000 --rows=1000",
+    "python -m benchmarks.safety_cost": "--epochs=2",
 }
 
 
-def commands(path):
-    """(command line, what it says to need) of a document's blocks and inline code that start a module of ours."""
+def code_of(path):
+    """(kind, lines, text around) of each piece of code in a document that is not of another language."""
     text = path.read_text(encoding="utf-8")
-    blocks = [(match[2], text[:match.start()].rstrip().rpartition("\n\n")[2])
-              for match in re.finditer(r"^```(?:bash|sh|console)?\n()(.*?)^```", text, flags=re.S | re.M)]
-    text = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
-    indented = re.compile(r"(?:^ {4}.*\n)+", re.M)
-    blocks += [(re.sub(r"^ {4}", "", match[0], flags=re.M), text[:match.start()].rstrip().rpartition("\n\n")[2])
-               for match in indented.finditer(text)]
-    blocks += [(match[1], "") for match in re.finditer(r"`(python -m [^`]+)`", indented.sub("", text))]
-    for block, before in blocks:
-        said_before = " ".join(re.findall(r"\*\(?(\w+)\)?\*", before))
-        for line in block.replace("\\\n", " ").splitlines():
-            marked = NEEDS.search(line.partition("#")[2]) or NEEDS.search(said_before)
-            if re.match(r"python -m (pnas_tf|export|latency|benchmarks)\b", line):
-                yield shlex.join(shlex.split(line, comments=True)), marked[1] if marked else ""
+    for piece in CODE.finditer(text):
+        around = text[:piece.start()].rstrip().rpartition("\n\n")[2] + text[piece.end():].partition("\n\n")[0]
+        if piece["inline"]:
+            yield "inline", [piece["inline"].replace("\n", " ")], around
+        elif not piece["language"]:
+            block = piece["fenced"] or re.sub(r"^ {4}", "", piece["indented"], flags=re.M)
+            block = re.sub(r"(?<=\S) {2,}", " ", re.sub(r"\s*\\\n\s*", " ", block))
+            yield piece.lastgroup, re.findall(r"^for .*?^done$|^[^\n]+$", block, flags=re.S | re.M), around
 
 
-ALL = [pytest.param(path, command, needs, id=f"{path.name}: {command[:90]}")
-       for path in DOCUMENTS for command, needs in dict.fromkeys(commands(path))]
+def all_commands():
+    """{command: (document, what is said beside it)}, in the order of the documents."""
+    found = {}
+    for path in DOCUMENTS:
+        for _, lines, around in code_of(path):
+            for command, _, comment in (line.partition(" #") for line in lines):
+                if TYPED.match(command):
+                    found.setdefault(command, (path, f"{around} {comment}"))
+    # What running text only names, without its flags, stands with them elsewhere.
+    return {command: about for command, about in found.items()
+            if "--" in command or not any(other.startswith(f"{command} ") for other in found)}
 
 
-def test_there_are_commands_to_check():
-    assert len(ALL) > 40 and {path.name for path, *_ in (param.values for param in ALL)} >= {"README.md", "export.md"}
+def first(table, command):
+    """What a table has for a command, by the longest beginning that fits; None if there is nothing."""
+    fitting = [start for start in table if f"{command} ".startswith(start)]
+    return table[max(fitting, key=len)] if fitting else None
 
 
-@pytest.mark.parametrize(("path", "command", "needs"), ALL)
-def test_flags_are_those_of_the_entry_point(path, command, needs, monkeypatch):
+ALL = all_commands()
+RUN = [command for command in ALL if not first(NOT_RUN, command) and not first(RUN_BY, command)]
+
+
+def each(commands):
+    """Parametrizes a test by commands."""
+    return pytest.mark.parametrize("command", [pytest.param(command, id=f"{ALL[command][0].name}: {command[:90]}")
+                                               for command in commands])
+
+
+def test_every_command_is_run_or_says_why_not():
+    assert {command.split()[2] for command in RUN if OURS.match(command)} >= set(listing.COMMANDS)
+    for command in RUN:
+        assert OURS.match(command) or command.startswith(("for ", "unzip ", "python bundle/run.py")), \
+            f"{ALL[command][0].name}: say in NOT_RUN why no test types this: {command}"
+    for name in RUN_BY.values():
+        assert (ROOT / "tests" / name).exists()
+
+
+def test_what_needs_a_phone_or_a_gpu_is_marked_so():
+    for command, (path, said) in ALL.items():
+        needed = re.match(r"phone|GPU", first(NOT_RUN, command) or "")
+        assert not needed or needed[0] in said, f"{path.name}: mark as needing a {needed[0]}: {command}"
+
+
+def test_fenced_blocks_hold_commands_alone():
+    for path in DOCUMENTS:
+        for kind, lines, _ in code_of(path):
+            for line in lines if kind == "fenced" else ():
+                assert TYPED.match(line), f"{path.name}: is this to be typed? {line}"
+
+
+@pytest.mark.parametrize("table", [NOT_RUN, RUN_BY, SQUEEZED, CHANGED],
+                         ids=["not run", "run by", "squeezed", "changed"])
+def test_no_entry_is_left_over(table):
+    for entry in table:
+        assert any(entry in command if table is CHANGED else f"{command} ".startswith(entry) for command in ALL), entry
+
+
+@each(command for command in ALL if OURS.match(command))
+def test_flags_are_those_of_the_entry_point(command, monkeypatch):
     module, *arguments = shlex.split(command)[2:]
     arguments = ["=".join(STANDS_FOR.get(part, part) for part in value.split("="))
                  for value in arguments if value != "..."]
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     if not (ROOT / (module.replace(".", "/") + ".py")).exists():
-        return  # it has no flags, and tests/test_terminal.py runs it
+        return  # a package, which has no flags; tests/test_terminal.py runs it
     app.define_help_flags()
     known = set(flags.FLAGS)
     monkeypatch.setattr(sys, "argv", [module, *arguments, "--only_check_args"])
     try:
         with pytest.raises(SystemExit) as ended:
             importlib.import_module(module).main()
-        assert not ended.value.code, f"{path.name}: {command}"
+        assert not ended.value.code
     finally:
         for name in set(flags.FLAGS) - known:
             delattr(flags.FLAGS, name)
         flags.FLAGS.unparse_flags()
 
 
-def test_commands_for_phones_and_gpus_are_marked():
-    for path, command, needs in (param.values for param in ALL):
-        if path.name not in MEASUREMENTS and ("--measurer=android" in command or "android" in command):
-            assert needs == "phone", f"{path.name}: mark as needing a phone: {command}"
-
-
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """A folder with photos, where the documents' commands leave what later ones read."""
+def workplace(tmp_path_factory, write_space, random_state):
+    """A folder with photos, data sets and files, where the documents' commands leave what later ones read."""
     import keras
     import numpy as np
+
+    from pnas_tf import import_weights, net_config, network
+    from pnas_tf.space import SPACES
 
     folder, rng = tmp_path_factory.mktemp("docs"), np.random.default_rng(0)
     for number, label in enumerate(("cat", "dog", "hare", "owl", "snail")):
@@ -96,23 +225,30 @@ def workplace(tmp_path_factory):
         for image in range(12):
             pixels = np.clip(rng.normal(50 * number + 20, 30, (70 + image, 80, 3)), 0, 255)
             keras.utils.save_img(folder / "photos" / label / f"{image}.jpg", pixels, scale=False)
+    (folder / "cifar").mkdir()
+    np.savez(folder / "cifar" / "cifar10.npz", **{
+        f"{kind}_{part}": values for part in ("train", "test") for kind, values in
+        (("x", rng.integers(0, 255, (200, 32, 32, 3), np.uint8)), ("y", np.arange(200) % 10))})
+    small = SPACES["quickstart"].for_data(32, 3, 10)
+    for name in ("small", "small_int8"):
+        write_space(small, folder / "space.json", folder / f"{name}.jsonl", target=name)
+    (folder / "published.yaml").write_text(
+        "Logits-input:7x7x1280-output:1000:\n  count: 500\n  mean: 0.3\n  var: 0.01\n")
+    network.portable(network.build_network("mobilenet_v2", num_classes=5, input_size=32)).save(folder / "photos.keras")
+    np.savez(folder / "net.npz", **random_state(net_config.write(import_weights.load_arch("proxyless_mobile", 5))))
     for path in ROOT.glob("*.flags"):
         (folder / path.name).symlink_to(path)
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name == "README.md"], ids=lambda path: path.name)
-def test_commands_run(path, workplace):
-    done = []
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    for command, needs in dict.fromkeys(commands(path)):
-        module = shlex.split(command)[2]
-        if needs or "photos.keras" in command or module == "pnas_tf.import_weights":
-            continue  # photos.keras: tests/test_readme.py; weights: tests/test_import_weights.py
-        with contextlib.chdir(workplace):
-            result = subprocess.run([sys.executable, *shlex.split(command)[1:], *SQUEEZED.get(module, [])],
-                                    env=environment, capture_output=True, text=True, timeout=900, check=False)
-        assert result.returncode == 0, f"{command}\n{result.stdout[-1500:]}\n{result.stderr[-1500:]}"
-        done.append(module)
-    assert {"latency.build_table", "pnas_tf.search", "pnas_tf.train", "export.tflite", "pnas_tf.report"} <= set(done)
+@each(RUN)
+def test_commands_run(command, workplace):
+    for old, new in CHANGED.items():
+        command = command.replace(old, new)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3",
+                   "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])}
+    done = subprocess.run(["bash", "-ec", f"{command} {first(SQUEEZED, command) or ''}"], cwd=workplace, timeout=900,
+                          env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+    assert "Traceback" not in done.stderr

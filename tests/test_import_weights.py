@@ -20,38 +20,6 @@ ROOT = Path(__file__).parent.parent
 
 # The original's network in NumPy, [channels, height, width], from its net.config and its state dict alone.
 
-def random_state(config, seed=0):
-    """Arrays of the names and shapes of the original's state_dict()."""
-    rng, state = np.random.default_rng(seed), {}
-
-    def conv_norm(name, inside, outside, kernel, depthwise=False):
-        shape = (outside, 1 if depthwise else inside, kernel, kernel)
-        state[f"{name}.conv.weight"] = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
-        state[f"{name}.bn.weight"] = rng.uniform(0.5, 1.5, outside)
-        state[f"{name}.bn.bias"] = rng.normal(0, 0.5, outside)
-        state[f"{name}.bn.running_mean"] = rng.normal(0, 0.2, outside)
-        state[f"{name}.bn.running_var"] = rng.uniform(0.5, 2, outside)
-        state[f"{name}.bn.num_batches_tracked"] = np.int64(7)
-
-    for name in ("first_conv", "feature_mix_layer"):
-        layer = config[name]
-        conv_norm(name, layer["in_channels"], layer["out_channels"], layer["kernel_size"])
-    for number, block in enumerate(config["blocks"]):
-        layer, name = block["mobile_inverted_conv"], f"blocks.{number}.mobile_inverted_conv"
-        if layer["name"] == "ZeroLayer":
-            continue
-        inside = layer["in_channels"] * layer["expand_ratio"]
-        if layer["expand_ratio"] > 1:
-            conv_norm(f"{name}.inverted_bottleneck", layer["in_channels"], inside, 1)
-        conv_norm(f"{name}.depth_conv", inside, inside, layer["kernel_size"], depthwise=True)
-        conv_norm(f"{name}.point_linear", inside, layer["out_channels"], 1)
-    classifier = config["classifier"]
-    shape = (classifier["out_features"], classifier["in_features"])
-    state["classifier.linear.weight"] = rng.normal(0, 1 / np.sqrt(shape[1]), shape)
-    state["classifier.linear.bias"] = rng.normal(0, 0.1, shape[0])
-    return {name: value if value.dtype == np.int64 else value.astype(np.float32) for name, value in state.items()}
-
-
 def conv_norm(x, state, name, strides=1):
     """Convolution padded by k // 2 on every side, and batch norm; depthwise if the weights are [channels, 1, k, k]."""
     weight = state[f"{name}.conv.weight"].astype(np.float64)
@@ -98,7 +66,7 @@ def assert_agrees(model, config, state):
 
 @pytest.mark.parametrize(("name", "side"), [("proxyless_mobile", 224), ("proxyless_cpu", 64), ("proxyless_gpu", 64),
                                             ("proxyless_mobile_14", 64), ("mobilenet_v2", 64)])
-def test_published_networks_compute_what_the_original_does(name, side):
+def test_published_networks_compute_what_the_original_does(name, side, random_state):
     found = arch.load(name)
     found = arch.Arch(found.space.for_data(side, 3, 1000), found.ops)
     config = net_config.write(found)
@@ -107,14 +75,14 @@ def test_published_networks_compute_what_the_original_does(name, side):
 
 
 @pytest.mark.parametrize("side", [16, 15])
-def test_small_network_of_even_and_odd_maps(small_arch, side):
+def test_small_network_of_even_and_odd_maps(small_arch, side, random_state):
     found = arch.Arch(small_arch.space.for_data(side, 3, 4), {"b00": "mb_k5_e6", "b02": "zero"})
     config = net_config.write(found)
     state = random_state(config)
     assert_agrees(import_weights.run(found, state), config, state)
 
 
-def test_same_padding_would_be_another_network(small_arch):
+def test_same_padding_would_be_another_network(small_arch, random_state):
     """The test can fail: with SAME padding at stride 2, the same weights give other logits."""
     from pnas_tf import network
 
@@ -126,7 +94,7 @@ def test_same_padding_would_be_another_network(small_arch):
         assert_agrees(same, config, state)
 
 
-def test_names_of_data_parallel_and_of_once_for_all(small_arch):
+def test_names_of_data_parallel_and_of_once_for_all(small_arch, random_state):
     state = random_state(net_config.write(small_arch))
     expected = import_weights.run(small_arch, state).get_weights()
     parallel = {f"module.{name}": value for name, value in state.items()}
@@ -145,7 +113,7 @@ def run(module, *arguments, **more):
 
 
 @pytest.fixture(scope="module")
-def imported(small_arch, tmp_path_factory):
+def imported(small_arch, random_state, tmp_path_factory):
     """A run folder with imported weights, and the state dict they came from."""
     folder = tmp_path_factory.mktemp("imported")
     config = net_config.write(small_arch)
