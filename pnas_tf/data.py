@@ -34,6 +34,7 @@ IMAGENET_MEAN: tuple[float, ...] = (123.675, 116.28, 103.53)
 IMAGENET_STD: tuple[float, ...] = (58.395, 57.12, 57.375)
 
 CLASS_WEIGHTS = ("none", "balanced")
+UNBALANCED = 5  # times as many images as the smallest class has: worth a word
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 FILE_IMAGE_SIZE = 224  # unless asked for another
 MAX_IMAGE_SIZE = 8192
@@ -84,6 +85,15 @@ def class_weights(train: Part, kind: str) -> np.ndarray | None:
         return None
     counts = train.class_counts()
     return (train.size / len(counts) / np.maximum(counts, 1)).astype(np.float32)
+
+
+def imbalance(train: Part) -> str:
+    """A line about classes of very different sizes; empty if they are not."""
+    counts = train.class_counts()
+    if counts.max() < UNBALANCED * counts.min():
+        return ""
+    return (f"Classes have {counts.min():,} to {counts.max():,} training images: with --class_weights=balanced they "
+            "count alike.")
 
 
 @dataclasses.dataclass(frozen=True)

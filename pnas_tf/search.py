@@ -323,6 +323,8 @@ def _search(search_space, wanted, devices):
     data = data_lib.load(f.dataset, image_size=f.image_size or search_space.input_size,
                          held_out_size=f.held_out_size or None, seed=f.seed, data_dir=f.data_dir,
                          broken_images=f.broken_images)
+    if f.class_weights == "none" and (said := data_lib.imbalance(data.train)):
+        print(said)
     search_space = search_space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
     search_space = limits.within_peaks(search_space, bounds, [table.header.get("dtype") for table, _ in wanted])
     goals, additive = [], [(name, bound) for name, bound in bounds if name != limits.PEAK]

@@ -188,6 +188,8 @@ def _main() -> None:
 
     data = data_lib.load(**wanted, image_size=f.image_size or arch.space.input_size,
                          broken_images=f.broken_images)
+    if f.class_weights == "none" and (said := data_lib.imbalance(data.train)):
+        print(said)
     space = arch.space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
     arch = arch_lib.Arch(space, arch.ops, arch.costs)
     with claim.locked(f.run_dir):

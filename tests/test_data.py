@@ -325,7 +325,7 @@ def test_images_of_kinds_that_are_not_read_are_counted(toy_folder, capsys):
     assert said.startswith("Left out: 3 files of ") and "that end in .heic, .webp. Save them as JPEG or PNG" in said
 
 
-def test_broken_files_are_left_out_and_named_or_refused(toy_folder, capsys):
+def test_broken_files_are_left_out_and_named_or_refused(toy_folder, capfd):
     red = os.path.join(toy_folder, "red")
     with open(f"{red}/a.jpg", "rb") as file:
         jpeg = file.read()
@@ -340,7 +340,8 @@ def test_broken_files_are_left_out_and_named_or_refused(toy_folder, capsys):
     assert toy.train.size + toy.held_out.size + toy.test.size == 22
     for part in (toy.train, toy.held_out, toy.test):
         assert sum(len(labels) for _, labels in part.batches(4)) == part.size  # each is decoded
-    said = capsys.readouterr().out
+    said, noise = capfd.readouterr()
+    assert noise == ""
     assert said.count("\n") == 1 and said.startswith("Left out: 4 of 26 image files, which cannot be decoded (")
     assert re.search(r"\(red/\w+\.\w+, red/\w+\.\w+, red/\w+\.\w+, \.\.\.\)\.$", said.strip())
     assert "4 of 26 image files cannot be decoded" in error_of(f"folder:{toy_folder}", broken_images="refuse")
@@ -360,6 +361,12 @@ def test_balanced_class_weights(tmp_path):
     weights = data.class_weights(train, "balanced")
     assert weights.dtype == np.float32 and data.class_weights(train, "none") is None
     np.testing.assert_allclose(weights * counts, [train.size / 2, train.size / 2], rtol=1e-6)
+    assert data.imbalance(train) == ""
+    for number in range(12, 40):
+        write_image(str(tmp_path / "many" / f"{number}.png"), (number, 0, 0))
+    train = data.load(f"folder:{tmp_path}", image_size=8, held_out_size=3).train
+    few, many = train.class_counts()
+    assert data.imbalance(train).startswith(f"Classes have {few} to {many} training images: with --class_weights=bal")
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])

@@ -14,6 +14,7 @@ import tensorflow as tf
 from pnas_tf import augment
 from pnas_tf.datasets.labelled import Labelled
 from pnas_tf.errors import InputError
+from pnas_tf.quiet import quiet
 
 POLICIES = ("skip", "refuse")
 _END_BYTES, _THREADS, _NAMED = 64, 16, 3
@@ -91,7 +92,7 @@ def _looks(path: bytes) -> str:
 
 def _decodes(path: bytes) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, quiet():  # libjpeg prints lines of its own
             augment.decode_all([file.read()])
     except (OSError, tf.errors.OpError):
         return False
