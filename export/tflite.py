@@ -20,7 +20,7 @@ from absl import flags
 
 from export import check, convert, interpreter, metadata, model_card, model_file, pixels, qat, samples, ships
 from export import facts as facts_lib
-from pnas_tf import __version__, run_flags, run_folder
+from pnas_tf import __version__, formats, run_flags, run_folder
 from pnas_tf import arch as arch_lib
 from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
@@ -80,7 +80,7 @@ def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, arch: Arch
     for number, mode in enumerate(modes):
         seconds = (time.monotonic() - begin) / number * (len(modes) - number) if number else 0
         print(f"{mode}, {number + 1} of {len(modes)}: converts, checks {len(checked.labels):,} images, times"
-              + (f"; {seconds:.0f} s left." if number else "."), flush=True)
+              + (f"; {formats.seconds(round(seconds))} left." if number else "."), flush=True)
         content = _convert(mode, model, data, arch, form, int8_io=int8_io, batch_size=batch_size, seed=seed,
                            calibration_images=calibration_images, settings=qat_settings, verbose=verbose)
         graph = facts_lib.of_graph(content)

@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 from pnas_tf import arch as arch_lib
-from pnas_tf import claim, initial_weights, run_flags, run_folder, shared_flags
+from pnas_tf import claim, formats, initial_weights, run_flags, run_folder, shared_flags
 from pnas_tf.errors import InputError
 
 # What the authors trained each of their networks with, and so every network of that space.
@@ -143,7 +143,7 @@ def _progress(first, epochs):
     def show(epoch, logs):
         left = (time.monotonic() - begin) / (epoch + 1 - first) * (epochs - epoch - 1)
         print(f"epoch {epoch + 1}/{epochs}, loss {logs['loss']:.3f} acc {logs['accuracy']:.3f}, held-out loss "
-              f"{logs['val_loss']:.3f} acc {logs['val_accuracy']:.3f}, {left:.0f} s left", flush=True)
+              f"{logs['val_loss']:.3f} acc {logs['val_accuracy']:.3f}, {formats.seconds(round(left))} left", flush=True)
 
     return keras.callbacks.LambdaCallback(on_epoch_end=show)
 
@@ -197,7 +197,7 @@ def _main() -> None:
             run_folder.keep_arch(f.run_dir, arch)
         facts = _train(f, arch, data, wanted)
     print(f"\nTest accuracy {100 * facts['test_accuracy']:.2f} % on {facts['test_images']:,} images, trained in "
-          f"{facts['seconds']:.0f} s.\nModel: {run_folder.path(f.run_dir, 'model.keras')}\n"
+          f"{formats.seconds(round(facts['seconds']))}.\nModel: {run_folder.path(f.run_dir, 'model.keras')}\n"
           f"Next:  python -m export.tflite --run_dir={f.run_dir}")
 
 
