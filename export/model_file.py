@@ -1,6 +1,7 @@
 """Loads the model to export, and checks that it belongs to the arch and the data that are beside it."""
 
 import os
+import shlex
 from typing import Any
 
 from pnas_tf import arch as arch_lib
@@ -19,7 +20,9 @@ def load(path: str) -> Any:
     from pnas_tf import fast_layers  # noqa: F401  (registers the layers that a file may hold)
 
     if not os.path.isfile(path):
-        raise InputError(f"No model at {path}. Train one: python -m pnas_tf.train --run_dir=DIR")
+        folder, name = os.path.split(path)
+        run_dir = shlex.quote(folder or ".") if name == "model.keras" else "DIR"
+        raise InputError(f"No model at {path}. Train one: python -m pnas_tf.train --run_dir={run_dir}")
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Which one depends on where the file is damaged; none is a defect of ours.

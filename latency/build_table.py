@@ -9,6 +9,7 @@ Stopped and started again, it goes on where it was: rows that are in the file ar
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -185,7 +186,16 @@ def _main() -> None:
                 settings=settings)
     print(f"\nTarget: {table.target} ({table.header['device']}, {table.header['runtime']})\n"
           f"Rows:   {len(table.rows)}\nTable:  {f.output}\n"
-          f"Next:   python -m pnas_tf.search --space={f.space} --table={f.output} --run_dir=DIR")
+          f"Next:   {_next(f)}")
+
+
+def _next(f: flags.FlagValues) -> str:
+    """The search that can read the table: of the same space, on the data set that the space was fitted to."""
+    same = [f"--{name}={f[name].value}" for name in ("space", "width_mult", "image_size")
+            if name == "space" or f[name].present]
+    if any(f[name].present for name in ("image_size", "image_channels", "num_classes")):
+        same.append("--dataset=DATA")
+    return shlex.join(["python", "-m", "pnas_tf.search", *same, f"--table={f.output}", "--run_dir=DIR"])
 
 
 def main() -> None:

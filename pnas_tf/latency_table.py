@@ -89,7 +89,7 @@ class LatencyTable:
         if row is None:
             raise InputError(f"Table {self.target} ({self.path}) has no row for {key}. "
                              f"Measure it: python -m latency.build_table --space=SPACE --only={key.op} "
-                             f"--output={self._output()}")
+                             f"--output={self.file}")
         return row.get("calibrated_ms", row["median_ms"])
 
     def missing(self, what: Space | Arch) -> list[tuple[Block, OpKey]]:
@@ -104,12 +104,18 @@ class LatencyTable:
             raise InputError(
                 f"Table {self.target} ({self.path}) has no row for {'; '.join(missing[:NAMED])}"
                 + (f"; and {more} more" if more > 0 else "")
-                + f". Measure them: python -m latency.build_table --space={shlex.quote(space.name)} "
-                f"--image_size={space.input_size} "
-                f"--image_channels={space.input_channels} --num_classes={space.num_classes} --output={self._output()}")
+                + f". Measure them: python -m latency.build_table {space_flags(space)} --output={self.file}")
 
-    def _output(self) -> str:
+    @property
+    def file(self) -> str:
+        """The table's file, as commands to paste name it."""
         return shlex.quote(self.path) if self.path.endswith(".jsonl") else "TABLE.jsonl"  # not into a shipped one
+
+
+def space_flags(space: Space) -> str:
+    """Flags by which the commands of `latency` know a space that was fitted to data."""
+    return (f"--space={shlex.quote(space.name)} --image_size={space.input_size} "
+            f"--image_channels={space.input_channels} --num_classes={space.num_classes}")
 
 
 def read(path: str) -> LatencyTable:

@@ -382,7 +382,7 @@ def _accuracy(table, search_space):
     shares = [entry.get(name) for name in ("within_5_percent", "within_10_percent", "rmse_of_mean")]
     if not all(isinstance(share, float | int) for share in shares):
         return (f"Warning: how well table {table.target} predicts networks of {search_space.name} is not known. Find "
-                f"out: python -m latency.compare --table=TABLE.jsonl --space={search_space.name}")
+                f"out: python -m latency.compare --table={table.file} {latency_table.space_flags(search_space)}")
     return (f"Table {table.target} predicted {shares[0]:.0%} of whole networks within 5 % and {shares[1]:.0%} within "
             f"10 %, RMSE {shares[2]:.1%} of the mean.")
 

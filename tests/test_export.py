@@ -348,6 +348,7 @@ def test_broken_model_files_are_refused(model, tmp_path, damage):
     with pytest.raises(InputError) as caught:
         model_file.load(str(path))
     assert "\n" not in str(caught.value)
+    assert damage != "missing" or f"python -m pnas_tf.train --run_dir={tmp_path}" in str(caught.value)
 
 
 def test_models_of_another_kind_are_refused(data, small_arch, tmp_path):

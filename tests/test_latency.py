@@ -246,9 +246,11 @@ def test_xla_and_the_entry_points(tmp_path):
     (tmp_path / "s.json").write_text(json.dumps(TINY))
     path = tmp_path / "t.jsonl"
     done = entry("build_table", f"--space={tmp_path}/s.json", "--measurer=xla", "--batch_size=2", "--rounds=1",
-                 "--runs=2", "--only=mb_k3_e3", f"--output={path}")
+                 "--runs=2", "--only=mb_k3_e3", "--image_size=8", "--num_classes=10", f"--output={path}")
     assert done.returncode == 0, done.stderr
-    assert str(path) in done.stdout and "Rows:   1" in done.stdout
+    assert "Rows:   1" in done.stdout
+    assert done.stdout.endswith(f"Next:   python -m pnas_tf.search --space={tmp_path}/s.json --image_size=8 "
+                                f"--dataset=DATA --table={path} --run_dir=DIR\n")
     table = latency_table.read(str(path))
     assert table.target in ("xla_cpu_b2_float32", "xla_gpu_b2_float32") and table.rows[KEY]["median_ms"] > 0
     assert table.header["batch_size"] == 2 and table.rows[KEY]["overhead_ms"] > 0
