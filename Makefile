@@ -20,6 +20,7 @@ help:
 	@echo "PYTHON=python3.12 make ...   another Python"
 
 $(VENV)/.installed: requirements.txt
+	@echo "Installing into $(VENV): 2.4 GB, a few minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@

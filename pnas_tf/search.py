@@ -178,6 +178,7 @@ def _finish(net, number, result, scorer, tried, data, batch_size, bn_recalibrati
     from pnas_tf import assembly, evaluate, finalists, network
 
     goal, probs = result.goal, net.probs(number).numpy()
+    print("Comparing finalists on held-out images.", flush=True)
     found = tried(finalists.find(net, probs, goal, scorer, seed=seed), result.folder)
     finalists.save(run_folder.path(result.folder, "finalists.json"), goal, found)
     arch = assembly.delivered(found, goal, probs)
