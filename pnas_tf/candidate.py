@@ -337,18 +337,20 @@ def _values(layer):
 def _drawing(layer):
     """A function that draws what the layer's initializers would for another layer; None if one is not known."""
     parts = []
-    for variables, values in zip((layer.trainable_variables, layer.non_trainable_variables), _values(layer),
-                                 strict=True):
+    for variables in (layer.trainable_variables, layer.non_trainable_variables):
         names = [f"{variable.name}_initializer" for variable in variables]
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             names = [name.replace("kernel", "depthwise") for name in names]
-        parts.append([(getattr(layer, name, None), value) for name, value in zip(names, values, strict=True)])
+        initializers = [getattr(layer, name, None) for name in names]
+        # Of random ones only the shape is kept: their values are another layer's weights, and large.
+        parts.append([(initializer, variable.shape if hasattr(initializer, "seed") else np.asarray(variable))
+                      for initializer, variable in zip(initializers, variables, strict=True)])
     if any(initializer is None for part in parts for initializer, _ in part):
         return None
 
-    def of(initializer, value):
+    def of(initializer, kept):
         # One that is random would draw the same again; its clone has a new seed.
-        return np.asarray(initializer.clone()(value.shape)) if hasattr(initializer, "seed") else value
+        return np.asarray(initializer.clone()(kept)) if hasattr(initializer, "seed") else kept
 
     return lambda: tuple([of(*one) for one in part] for part in parts)
 
