@@ -94,8 +94,8 @@ class Study(study.Study):
                      lambda folder: self.found(os.path.basename(folder)))
 
     def goal_folders(self, search: str) -> dict[str, str]:
-        """Where a search leaves its networks, by target."""
-        folder = self.path("searches", search)
+        """Where a search leaves its networks, by target: folders of the study."""
+        folder = os.path.join("searches", search)
         if search.startswith("unaware"):
             return {"unaware": folder}
         return {op: os.path.join(folder, run_folder.goal_name(self.table().target, ms))
@@ -109,14 +109,13 @@ class Study(study.Study):
             which is delivered where there are no trials.
         """
         folders = self.goal_folders(search)
-        if not all(os.path.exists(os.path.join(folder, "inherited.weights.h5")) and
-                   "params" in arch_lib.load(os.path.join(folder, "arch.json")).costs for folder in folders.values()):
+        if not all(self.search_ended(folder) for folder in folders.values()):
             return {}
-        return {op: {"delivered": arch_lib.load(os.path.join(folder, "arch.json")), "loss": self._least_loss(folder)}
+        return {op: {"delivered": arch_lib.load(self.path(folder, "arch.json")), "loss": self._least_loss(folder)}
                 for op, folder in folders.items()}
 
     def _least_loss(self, folder):
-        finalists = space_lib.read_json(os.path.join(folder, "finalists.json"))["finalists"]
+        finalists = space_lib.read_json(self.path(folder, "finalists.json"))["finalists"]
         best = min((one for one in finalists if one["eligible"]), key=lambda one: one["loss"])
         return arch_lib.Arch(self.space, best["ops"])
 
@@ -125,7 +124,7 @@ class Study(study.Study):
         seconds = steps.search_seconds(self.path("searches", "gradient_0"))
         if seconds is None or not self.found("gradient_0"):
             return None
-        trials = [space_lib.read_json(os.path.join(folder, "trials", str(number), "train.json"))["seconds"]
+        trials = [space_lib.read_json(self.path(folder, "trials", str(number), "train.json"))["seconds"]
                   for folder in self.goal_folders("gradient_0").values() for number in range(TRIALS)]
         return (seconds + sum(trials)) / len(TARGET_OPS)
 

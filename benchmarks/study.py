@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from absl import flags
 
 from benchmarks import steps
+from pnas_tf import arch as arch_lib
 from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
 
@@ -56,6 +57,11 @@ class Study:
                 done += 1
                 seconds = (time.monotonic() - begin) / done * (len(left) - done)
                 print(f"{done} of {len(left)}, {seconds / 60:.0f} min left", flush=True)
+
+    def search_ended(self, *names: str) -> bool:
+        """Whether a search has left its network in a folder of the study."""
+        return os.path.exists(self.path(*names, "inherited.weights.h5")) and \
+            "params" in arch_lib.load(self.path(*names, "arch.json")).costs
 
     def train_all(self, archs: Mapping[str, Arch], recipe: Sequence[str]) -> None:
         """Trains networks from scratch, all by the same recipe.

@@ -45,11 +45,7 @@ class TreeStudy(study.Study):
         self.run("latency.build_table", [f"--space={self.space.name}", f"--output={self._table}"], "table.log")
         self.run_all("pnas_tf.search", {os.path.join("searches", f"{kind}_{seed}"): [
             f"--flagfile={FLAG_FILE}", *self.data_flags, f"--table={self._table}", *more, f"--seed={seed}",
-            *self._search_more] for kind, more in UPDATES.items() for seed in range(SEEDS)}, self._ended)
-
-    def _ended(self, folder):
-        return os.path.exists(self.path(folder, "inherited.weights.h5")) and \
-            "params" in arch_lib.load(self.path(folder, "arch.json")).costs
+            *self._search_more] for kind, more in UPDATES.items() for seed in range(SEEDS)}, self.search_ended)
 
     def networks(self) -> dict[str, Arch]:
         """Everything that is trained, by name: kind, network, seed."""
@@ -57,7 +53,7 @@ class TreeStudy(study.Study):
         archs = {}
         for kind in UPDATES:
             for number in range(SEEDS):
-                if self._ended(os.path.join("searches", f"{kind}_{number}")):
+                if self.search_ended("searches", f"{kind}_{number}"):
                     archs[f"{kind}_{number}"] = arch_lib.load(self.path("searches", f"{kind}_{number}", "arch.json"))
         found = list(archs.values())
         for number in range(RANDOM):
