@@ -1,7 +1,7 @@
 """Trials: the last choice among finalists by what each learns alone, from scratch, in a few epochs.
 
-Weights inherited from a supernet that saw few epochs say little about large ops, which learn the slowest there; a
-short training of its own does each finalist justice.
+For supernets that rank poorly: one that saw few epochs says little about large ops, which learn the slowest there.
+Where that was measured, the supernet ranked no worse (docs/results.md, "Does search pay?").
 """
 
 import dataclasses
