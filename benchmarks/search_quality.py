@@ -116,7 +116,7 @@ class Study(study.Study):
 
     def _least_loss(self, folder):
         finalists = space_lib.read_json(self.path(folder, "finalists.json"))["finalists"]
-        best = min((one for one in finalists if one["eligible"]), key=lambda one: one["loss"])
+        best = min((one for one in finalists if one["eligible"] and "loss" in one), key=lambda one: one["loss"])
         return arch_lib.Arch(self.space, best["ops"])
 
     def search_seconds(self) -> float | None:

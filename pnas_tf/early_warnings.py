@@ -90,8 +90,11 @@ def _ranking(epochs):
 
 
 def _no_better(finalists):
-    losses = {how: [entry["loss"] for entry in finalists if isinstance(entry, dict) and entry.get("how") == how
-                    and number(entry.get("loss")) is not None] for how in (run_folder.MOST_PROBABLE, run_folder.SAMPLE)}
+    def loss(entry):
+        return number(entry.get("first_loss", entry.get("loss")))  # that on the images which all were scored on
+
+    losses = {how: [loss(entry) for entry in finalists if isinstance(entry, dict) and entry.get("how") == how
+                    and loss(entry) is not None] for how in (run_folder.MOST_PROBABLE, run_folder.SAMPLE)}
     probable, samples = losses.values()
     if not probable or len(samples) < 10 or probable[0] < statistics.fmean(samples):
         return None

@@ -37,13 +37,15 @@ class PathScorer:
             class_weights: float32 [classes], of the loss.
         """
         self._batches = list(batches)
+        self.num_batches = len(self._batches)
         self._score = tf.function(lambda images, labels, path: _score(labels, supernet(images, path), class_weights),
                                   autograph=False, reduce_retracing=True)
 
-    def score(self, path: np.ndarray) -> Score:
-        """Of one path, op indices int [choices]."""
+    def score(self, path: np.ndarray, batches: int | None = None) -> Score:
+        """Of one path, op indices int [choices], on the first `batches` of the `num_batches`; None: on all."""
         path = tf.constant(path, tf.int32)
-        return _mean((self._score(images, labels, path), labels.shape[0]) for images, labels in self._batches)
+        return _mean((self._score(images, labels, path), labels.shape[0])
+                     for images, labels in self._batches[:batches])
 
 
 def network(model: keras.Model, batches: Iterable[Batch]) -> Score:

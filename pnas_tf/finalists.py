@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from pnas_tf.supernet import Supernet
 
 FORMAT = "pnas_tf.finalists/1"
 SAMPLES = 64
+# All are scored on this share of the images; samples go on to all images if they are among so many that are best there.
+FIRST_LOOK = 0.3
+SECOND_LOOKS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +33,9 @@ class Finalist:
         log_prob: logarithm of its probability.
         costs: by the limits' names, and `ms`.
         eligible: whether it keeps every limit and uses most of the first.
-        loss: on held-out images, with the supernet's weights and each batch's statistics.
-        accuracy: likewise.
+        first_loss: on the first held-out images, with the supernet's weights and each batch's statistics.
+        loss: likewise on all of them; None for what was no longer among the best after the first.
+        accuracy: on all of them, or None.
         trial_accuracy: on held-out images after a training of its own, if it had one; see `trials`.
     """
 
@@ -39,8 +44,9 @@ class Finalist:
     log_prob: float
     costs: dict[str, float]
     eligible: bool
-    loss: float
-    accuracy: float
+    first_loss: float
+    loss: float | None = None
+    accuracy: float | None = None
     trial_accuracy: float | None = None
 
 
@@ -53,6 +59,8 @@ def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, 
     cheap. So finalists use `derive.USED_SHARE` of what a limit allows, or as much as any network can. Among them is the
     network that computes most within the limits, which no search is needed for: what a search has to beat.
 
+    Samples that do badly on the first images are not scored on the others (successive halving, in two rounds).
+
     Args:
         supernet: whose weights they inherit.
         probs: float [choices, ops].
@@ -62,7 +70,7 @@ def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, 
         seed: of the samples.
 
     Returns:
-        At least one finalist, the first one eligible.
+        At least one finalist, the first one eligible; those that were scored on all images before the others.
     """
     limits, ops = goal.all_limits, np.arange(len(probs))
     least = _least(supernet, limits)
@@ -81,14 +89,21 @@ def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, 
     add(ARG_MAX, supernet.path(derive.most_probable(supernet.space, probs)))
     for path in derive.samples_within(probs, limits, least, samples, seed):
         add(SAMPLE, path)
-    scored = []
+    looked_at = []
     for how, path in found.values():
-        score = scorer.score(path)
+        score = scorer.score(path, math.ceil(FIRST_LOOK * scorer.num_batches))
         costs = {"ms": goal.ms.of_path(path), **{limit.name: limit.cost.of_path(path) for limit in goal.limits}}
         log_prob = float(np.sum(np.log(np.maximum(probs[ops, path], 1e-30))))
         eligible = how != ARG_MAX or bool(derive.keeps(path[None], limits, least)[0])
-        scored.append(Finalist(how, supernet.arch(path), log_prob, costs, eligible, score.loss, score.accuracy))
-    return sorted(scored, key=lambda finalist: (not finalist.eligible, finalist.loss))
+        looked_at.append(Finalist(how, supernet.arch(path), log_prob, costs, eligible, score.loss))
+    looked_at.sort(key=lambda finalist: finalist.first_loss)
+    sampled = [finalist for finalist in looked_at if finalist.how == SAMPLE]
+    best = [finalist for finalist in looked_at if finalist.how != SAMPLE] + sampled[:SECOND_LOOKS]
+    scored = []
+    for finalist in best:
+        score = scorer.score(supernet.path(finalist.arch))
+        scored.append(dataclasses.replace(finalist, loss=score.loss, accuracy=score.accuracy))
+    return sorted(scored, key=lambda finalist: (not finalist.eligible, finalist.loss)) + sampled[SECOND_LOOKS:]
 
 
 def _least(supernet: Supernet, limits: Sequence[Limit]) -> float:
@@ -103,9 +118,8 @@ def save(file_path: str, goal: Goal, found: Sequence[Finalist]) -> None:
     """Writes finalists.json: every finalist with its scores, best first."""
     def entry(finalist: Finalist) -> dict[str, Any]:
         fields = {field.name: getattr(finalist, field.name) for field in dataclasses.fields(finalist)}
-        if finalist.trial_accuracy is None:
-            del fields["trial_accuracy"]
-        return {name: value for name, value in fields.items() if name != "arch"} | {"ops": finalist.arch.ops}
+        return {name: value for name, value in fields.items() if name != "arch" and value is not None} | {
+            "ops": finalist.arch.ops}
 
     arch_lib.write_text(file_path, json.dumps({
         "format": FORMAT, "target": goal.target, "limits": {limit.name: limit.bound for limit in goal.all_limits},

@@ -47,6 +47,14 @@ def test_a_network_no_better_than_samples_is_told():
     assert len(found) == 1 and "no better on held-out images" in found[0]
 
 
+def test_finalists_are_judged_on_the_images_that_all_were_scored_on():
+    found = [{**finalist, "first_loss": finalist.pop("loss")} for finalist in finalists(0.9, [1.0] * 12)]
+    found[0]["loss"] = found[1]["loss"] = 1.2
+    assert early_warnings.find(healthy(), 1.05, found) == []
+    found[0]["first_loss"] = 1.1
+    assert len(early_warnings.find(healthy(), 1.05, found)) == 1
+
+
 def test_latency_is_not_judged_where_it_was_free():
     assert early_warnings.find([line(n, ms=9.0, loss=2 - 0.1 * n) for n in range(9)]) == []
 

@@ -88,7 +88,7 @@ def test_the_network_delivered_is_the_best_finalist(finished):
     target_ms, finalists = facts["limits"]["ms"], facts["finalists"]
     assert finalists[0]["ops"] == found.ops and found.costs["table_ms"] <= target_ms * (1 + 1e-6)
     eligible = [one for one in finalists if one["eligible"]]
-    assert finalists[0]["loss"] == min(one["loss"] for one in eligible)
+    assert finalists[0]["loss"] == min(one["loss"] for one in eligible if "loss" in one)
     assert len({json.dumps(one["ops"]) for one in finalists}) == len(finalists)
     hows = [one["how"] for one in finalists]
     assert "most probable within the limits" in hows and hows.count("arg-max") <= 1
