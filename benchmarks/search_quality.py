@@ -8,7 +8,8 @@ Everything is kept in --out_dir, a folder a search or training, and what is ther
 it again as you like. Stages: `table` builds and calibrates the latency table and times MobileNetV2 of many widths
 (leave the machine alone meanwhile); `search` and `train` run --workers processes at a time, of one core each; `rank`
 scores networks with weights inherited from a warmed-up supernet; `time` times all trained networks (alone again);
-`results` draws and tells.
+`results` draws and tells. MobileNetV2 is compared at equal measured milliseconds: once the networks found are timed, its
+width is the one that takes as long as they, so run `train`, `time` and `results` once more.
 """
 
 import json
@@ -137,16 +138,24 @@ class Study(study.Study):
 
     def rivals(self) -> dict[str, arch_lib.Arch]:
         """What a search has to beat, by the name of its training."""
-        widths, named = space_lib.read_json(self.path("widths.json")), {}
+        widths, measured, named = space_lib.read_json(self.path("widths.json")), self._found_ms(), {}
         for op, limit in self._limits().items():
             for number, arch in enumerate(study_networks.random_within(self.space, limit, RANDOM, seed=1)):
                 named[f"random_{op}_{number}"] = arch
-            width = float(study_networks.nearest(widths, limit.bound))
+            width = float(study_networks.nearest(widths, measured.get(op, limit.bound)))
             for seed in range(2):
                 named[f"uniform_{op}_{seed}"] = study_networks.uniform(self.space, op)
                 named[f"mobilenetv2_{op}_{seed}"] = study_networks.mobilenet_v2(self.space, width)
         named["biggest_0"] = study_networks.uniform(self.space, "mb_k7_e6")
         return named
+
+    def _found_ms(self):
+        """By target, what the networks found took when they were timed, on average; empty before."""
+        if not os.path.exists(self.path("measured.json")):
+            return {}
+        measured = space_lib.read_json(self.path("measured.json"))
+        times = {op: [ms for name, ms in measured.items() if name.startswith(f"gradient_{op}_")] for op in TARGET_OPS}
+        return {op: float(np.mean(ms)) for op, ms in times.items() if ms}
 
     def networks(self) -> dict[str, arch_lib.Arch]:
         """Everything that is trained, by name: kind, target, number."""

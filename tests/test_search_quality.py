@@ -1,5 +1,6 @@
 """What the study of search quality makes of its numbers."""
 
+import json
 import math
 
 import pytest
@@ -33,3 +34,16 @@ def test_the_same_network_with_the_same_seed_is_trained_once(tmp_path):
     others = {study.training("gradient_a_0", uniform), study.training("gradient_a_1", uniform),
               study.training("gradient_a_1", study_networks.uniform(study.space, "mb_k3_e6"))}
     assert len(others) == 3
+
+
+def test_mobilenet_is_compared_at_equal_measured_milliseconds(tmp_path, write_space):
+    """Once the networks found are timed; at the table's milliseconds before."""
+    study = search_quality.Study(str(tmp_path), 0.25, {"dataset": "cifar10"}, 1, (1, 1), 1, [])
+    write_space(study.space, tmp_path / "copy.json", tmp_path / "host.jsonl")
+    target = study.targets()["mb_k5_e3"]
+    (tmp_path / "widths.json").write_text(json.dumps({"0.25": target, "0.50": 3 * target}))
+    slim, wide = (study_networks.mobilenet_v2(study.space, width) for width in (0.25, 0.50))
+    assert study.rivals()["mobilenetv2_mb_k5_e3_0"] == slim
+    (tmp_path / "measured.json").write_text(json.dumps({"gradient_mb_k5_e3_0": 2.5 * target,
+                                                        "gradient_mb_k5_e3_1": 3.5 * target, "random_mb_k5_e3_0": 0.1}))
+    assert study.rivals()["mobilenetv2_mb_k5_e3_0"] == wide
