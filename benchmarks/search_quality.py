@@ -8,8 +8,8 @@ Everything is kept in --out_dir, a folder a search or training, and what is ther
 it again as you like. Stages: `table` builds and calibrates the latency table and times MobileNetV2 of many widths
 (leave the machine alone meanwhile); `search` and `train` run --workers processes at a time, of one core each; `rank`
 scores networks with weights inherited from a warmed-up supernet; `time` times all trained networks (alone again);
-`results` draws and tells. MobileNetV2 is compared at equal measured milliseconds: once the networks found are timed, its
-width is the one that takes as long as they, so run `train`, `time` and `results` once more.
+`results` draws and tells. MobileNetV2 is compared at equal measured milliseconds: once the networks found are timed,
+its width is the one that takes as long as they, so run `train`, `time` and `results` once more.
 """
 
 import json
