@@ -161,7 +161,8 @@ class SearchLog(keras.callbacks.Callback):
             parts.append(f"held-out loss {line['held_out_loss']:.3f} acc {line['held_out_accuracy']:.3f}")
         for result, lines in zip(self._results, self._lines, strict=True):
             named = f"{result.goal.target}: " if len(self._results) > 1 else ""
-            parts.append(f"{named}expected {lines[-1]['expected_ms']:.3g} ms (target {result.goal.target_ms:.3g}), "
+            wanted = f" (target {result.goal.wanted_ms:.3g})" if result.goal.wanted_ms else ""
+            parts.append(f"{named}expected {lines[-1]['expected_ms']:.3g} ms{wanted}, "
                          f"entropy {lines[-1]['entropy']:.2f}")
         return ("\r" if sys.stderr.isatty() else "") + ", ".join([*parts, f"{self._left()} left"])
 
@@ -193,7 +194,8 @@ def _plugin(name: str) -> Any:
 
 def _summary(line: dict[str, Any], goal: Goal, arch: arch_lib.Arch) -> str:
     """An epoch as a table and the network so far, in Markdown."""
-    shown = {"epoch": line["epoch"] + 1, "phase": line["phase"], "target": f"{goal.target_ms:.4g} ms on {goal.target}",
+    wanted = f"{goal.wanted_ms:.4g} ms" if goal.wanted_ms else "latency is free"
+    shown = {"epoch": line["epoch"] + 1, "phase": line["phase"], "target": f"{wanted} on {goal.target}",
              "expected": f"{line['expected_ms']:.4g} ms", "most probable network": f"{line['table_ms']:.4g} ms",
              "its held-out accuracy": f"{line['derived_accuracy']:.2%}", "entropy": f"{line['entropy']:.3f} nats"}
     rows = "\n".join(f"| {name} | {value} |" for name, value in shown.items())

@@ -220,14 +220,14 @@ def latency_loss(name: str, target_ms: float, arch_steps: int, strength: float =
 # A reward maps (accuracy, ms) of sampled networks to what REINFORCE raises; scalars or vectors.
 Reward = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
-REWARDS = ("paper", "mnas", "abs")
+REWARDS = ("paper", "mnas", "abs", "accuracy")
 
 
 def reward(name: str, target_ms: float) -> Reward:
     """One of `REWARDS` by name.
 
     `paper`: acc * (T / ms) ** 0.1, as the original's code; `mnas`: acc * (ms / T) ** -0.07 (Tan et al. 2019);
-    `abs`: acc - 0.07 * |ms / T - 1| (Bender et al. 2020), which pulls to the target from both sides.
+    `abs`: acc - 0.07 * |ms / T - 1| (Bender et al. 2020), which pulls to the target from both sides; `accuracy`: acc.
 
     Args:
         name: of the reward.
@@ -239,4 +239,6 @@ def reward(name: str, target_ms: float) -> Reward:
         return lambda accuracy, ms: accuracy * (ms / target_ms) ** -0.07
     if name == "abs":
         return lambda accuracy, ms: accuracy - 0.07 * tf.abs(ms / target_ms - 1.0)
+    if name == "accuracy":
+        return lambda accuracy, ms: accuracy
     raise ValueError(f"reward must be one of {REWARDS}, got {name!r}.")

@@ -41,7 +41,7 @@ class Goal:
     Attributes:
         target: name of the table's target.
         ms: milliseconds of each op.
-        target_ms: wanted milliseconds.
+        target_ms: wanted milliseconds; where they are free, what they are compared with.
         limits: what else is to be kept.
         keeps_ms: whether `target_ms` is a limit, too.
     """
@@ -51,6 +51,11 @@ class Goal:
     target_ms: float
     limits: tuple[Limit, ...] = ()
     keeps_ms: bool = True
+
+    @property
+    def wanted_ms(self) -> float | None:
+        """`target_ms`; None where milliseconds are free."""
+        return self.target_ms if self.keeps_ms else None
 
     @property
     def all_limits(self) -> tuple[Limit, ...]:

@@ -58,7 +58,7 @@ def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedul
         limits = [(limit.cost, cost.Lagrangian(limit.bound, arch_steps, one_sided=True, name=limit.name))
                   for limit in goal.limits]
         if method.arch_update == "reinforce":
-            reward = cost.reward(method.reward, goal.target_ms)
+            reward = cost.reward(method.reward if goal.keeps_ms else "accuracy", goal.target_ms)
             yield arch_updaters.ReinforceUpdater(net, goal.ms, reward, method.reinforce_samples, limits=limits,
                                                  alpha=alpha, evaluate=shared)
         else:

@@ -38,7 +38,7 @@ from pnas_tf.headline import summary
 from pnas_tf.plots import number
 from pnas_tf.run_facts import Facts, collect, text
 
-__all__ = ["collect", "compare", "run", "summary", "warnings"]
+__all__ = ["collect", "compare", "run", "summary"]
 
 
 def run(run_dir: str) -> str:
@@ -70,11 +70,6 @@ def compare(run_dirs: Sequence[str], output: str) -> str:
     folders = [folder for run_dir in run_dirs for folder in run_facts.parts(run_dir) or [run_dir]]
     arch_lib.write_text(output, render_comparison([collect(folder) for folder in folders]))
     return output
-
-
-def warnings(run_dir: str) -> list[str]:
-    """What is suspicious about a search, a sentence each. Raises InputError as `collect`."""
-    return run_facts.warnings(collect(run_dir))
 
 
 def _template(name: str):

@@ -89,7 +89,9 @@ class Facts:
 
     @property
     def target_ms(self) -> float | None:
-        """Milliseconds that the search aimed at: as the arch says, else as the flags say."""
+        """Milliseconds that the search aimed at, if it did: as the arch says, else as the flags say."""
+        if self.flags.get("latency_loss") == "none":
+            return None
         wanted = self.cost("target_ms") or number_of_text(self.flags.get("target_ms"))
         return wanted if wanted and wanted > 0 else None
 
@@ -160,8 +162,7 @@ def parts(run_dir: str) -> list[str]:
 
 def warnings(facts: Facts) -> list[str]:
     """What is suspicious about a search, a sentence each."""
-    aimed = facts.flags.get("latency_loss") != "none"
-    return early_warnings.find(facts.epochs, facts.target_ms if aimed else None, facts.finalists)
+    return early_warnings.find(facts.epochs, facts.target_ms, facts.finalists)
 
 
 def _compared(path: str) -> Compared:

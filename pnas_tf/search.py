@@ -24,7 +24,7 @@ from pnas_tf import arch as arch_lib
 from pnas_tf import (
     claim,
     latency_table,
-    report,
+    run_facts,
     run_flags,
     run_folder,
     schedule,
@@ -158,7 +158,8 @@ def goal(search_space: space.Space, table: latency_table.LatencyTable, target_ms
         raise InputError(f"No network of {search_space.name} takes {target_ms:g} ms on {table.target}"
                          f"{' and keeps the other limits' if bounds else ''}: ask for {low:.4g} to {high:.4g} ms "
                          "(--target_ms).")
-    print(f"{table.target}: {low:.3g} to {high:.3g} ms, target {target_ms:.3g} ms"
+    wanted = f"target {target_ms:.3g} ms" if keeps_ms else "latency is free"
+    print(f"{table.target}: {low:.3g} to {high:.3g} ms, {wanted}"
           + "".join(f", {limit.name} at most {limit.bound:g}" for limit in found) + ".")
     return limits.Goal(table.target, ms, target_ms, found, keeps_ms)
 
@@ -307,10 +308,12 @@ def _table(name, space_name):
 
 
 def _summary(arch, folder):
+    facts = run_facts.collect(folder)
     costs, where = arch.costs, shlex.quote(folder)
+    wanted = f"target {facts.target_ms:.3g} ms" if facts.target_ms else "latency was free"
     said = [f"\n{arch.draw()}\n\nFound: {costs['params']:,} parameters, {costs['macs']:,} MACs, "
-            f"{costs['table_ms']:.3g} ms by the table of {costs['target']} (target {costs['target_ms']:.3g} ms)."]
-    said += [f"Warning: {text}" for text in report.warnings(folder)]
+            f"{costs['table_ms']:.3g} ms by the table of {costs['target']} ({wanted})."]
+    said += [f"Warning: {text}" for text in run_facts.warnings(facts)]
     return "\n".join([*said, f"Results: {os.path.join(folder, 'arch.json')}",
                       f"Next:    python -m pnas_tf.train --run_dir={where}"])
 

@@ -108,7 +108,7 @@ def test_classifier_of_other_classes_is_priced_by_the_next_larger():
 
 
 @pytest.mark.parametrize("name, expected", [("paper", 0.7 * (80 / 100) ** 0.1), ("mnas", 0.7 * (100 / 80) ** -0.07),
-                                            ("abs", 0.7 - 0.07 * 0.25)])
+                                            ("abs", 0.7 - 0.07 * 0.25), ("accuracy", 0.7)])
 def test_rewards_are_the_published_forms(name, expected):
     assert float(cost.reward(name, 80.0)(tf.constant(0.7), tf.constant(100.0))) == pytest.approx(expected, rel=1e-6)
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import estimator_quality, estimators
-from pnas_tf import arch_updaters, cost, gates, space, supernet
+from pnas_tf import arch_updaters, cost, gates, limits, methods, schedule, space, supernet
 from pnas_tf.space import Block
 
 # Nine archs: one choice with a shortcut and zero, one without either.
@@ -395,6 +395,18 @@ def test_reinforce_update_is_the_mean_over_its_samples(net, batch, forward):
     np.testing.assert_allclose(receiver.gradient.numpy(), expected, atol=1e-6)
     assert float(logs["reward"]) == pytest.approx(np.mean([known[path] for path in paths]), rel=1e-6)
     assert float(logs["held_out_loss"]) == pytest.approx(np.mean([forward[path][0] for path in paths]), rel=1e-5)
+
+
+@pytest.mark.parametrize("keeps_ms", [True, False])
+def test_reinforce_is_rewarded_for_milliseconds_unless_they_are_free(net, batch, keeps_ms):
+    """The same networks, at a tenth of their time."""
+    method, plan, moved = methods.Method(arch_update="reinforce"), schedule.Schedule(10, 0, 1, 1, 0.1, 0.1), []
+    for factor in (1.0, 0.1):
+        goal = limits.Goal("t", cost.Cost(factor * MS.matrix, factor * MS.fixed), 3.0, keeps_ms=keeps_ms)
+        updater, receiver = next(methods.updaters(method, net, [goal], plan)), Receiver()
+        updater.update(*batch, tf.constant([8, 1]), receiver)
+        moved.append(receiver.gradient.numpy())
+    assert np.allclose(*moved, atol=1e-7) != keeps_ms and np.any(moved[0])
 
 
 def test_baseline_is_a_moving_average_of_earlier_rewards(net, batch):

@@ -214,6 +214,14 @@ def test_charts_take_the_page_colors():
     assert "DOCTYPE" not in svg and "http" not in svg.replace("http://www.w3.org", "")
 
 
+def test_free_latency_misses_no_target(tmp_path):
+    run_folder(tmp_path)
+    with (tmp_path / "run.flags").open("a") as flag_file:
+        flag_file.write("--latency_loss=none\n")
+    page = page_of(tmp_path).text
+    assert "missed" not in page and "none set" in page
+
+
 def test_verdict_goes_by_the_target_itself(tmp_path):
     run_folder(tmp_path, target="pixel6_xnnpack1_int8")
     page = page_of(tmp_path)

@@ -110,6 +110,7 @@ def test_trials_choose_by_what_networks_learn_alone(files, tmp_path):
     assert len({one["how"] for one in facts[:2]}) == 2 and all(one["eligible"] for one in facts[:2])
     ops = arch.load(str(run_dir / "arch.json")).ops
     assert facts[0]["ops"] == ops and "after its trial" in result.stdout and "Trial 2 of 2" in result.stdout
+    assert "latency was free" in result.stdout and "target" not in result.stdout
     held_out = json.loads((run_dir / "inputs.json").read_text())["held-out images"]
     assert all(str(one["test_images"]) == held_out for one in trained)  # the test images were not looked at
     again = run(command(files, run_dir, *more))
