@@ -193,7 +193,7 @@ def show(result: dict[str, Any]) -> str:
 
 def plot(result: dict[str, Any], title: str) -> str:
     """Measured against target, and deviations in percent, as an SVG file."""
-    from matplotlib import rc_context, ticker
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     from pnas_tf import plots
@@ -214,10 +214,7 @@ def plot(result: dict[str, Any], title: str) -> str:
                        label=label)
         right.set(xscale="log", xlabel="target, ms", ylabel="measured less target, %")
         right.set_ylim(*(limit(edge, *right.get_ylim()) for limit, edge in ((min, -5), (max, 5))))
-        for axis in (left.xaxis, left.yaxis, right.xaxis):
-            axis.set_major_formatter(ticker.FormatStrFormatter("%.3g"))
-            axis.set_minor_formatter(ticker.NullFormatter())
-            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        plots.plain_ticks(left.xaxis, left.yaxis, right.xaxis)
         right.legend(frameon=False)
         return plots.as_file(figure)
 

@@ -191,6 +191,7 @@ def trade_off(rows, targets: dict[str, float]) -> str:
         for ms in targets.values():
             axes.axvline(ms, color="#64707d", linestyle=":", linewidth=1)
         axes.set(xlabel="measured on the host, ms", ylabel="CIFAR-10 test accuracy, %", xscale="log")
+        plots.plain_ticks(axes.xaxis)
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)

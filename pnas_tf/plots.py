@@ -177,6 +177,16 @@ def line_chart(name: str, lines: Sequence[Line], *, x_label: str = "epoch", leve
         return inline(figure, name)
 
 
+def plain_ticks(*log_axes: Any) -> None:
+    """Labels axes of log scale by numbers as 0.2, not by powers, which need the markup of `text.parse_math`."""
+    from matplotlib import ticker
+
+    for axis in log_axes:
+        axis.set_major_locator(ticker.LogLocator(10, (1, 2, 5)))
+        axis.set_major_formatter(ticker.FormatStrFormatter("%.3g"))
+        axis.set_minor_locator(ticker.NullLocator())
+
+
 def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, title: str, name: str | None = None,
             found_ms: tuple[float, float] | None = None) -> str:
     """Predicted against measured milliseconds of networks (paper figure 5).
@@ -192,7 +202,6 @@ def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, titl
         SVG: a point for each network, the line where both agree, and 10 % to either side.
     """
     import matplotlib
-    from matplotlib import ticker
     from matplotlib.figure import Figure
 
     line, point, star = (_MUTED, SERIES[0], SERIES[1]) if name else ("#64707d", "#2b6cb0", "#c05621")
@@ -212,10 +221,7 @@ def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, titl
             axes.plot(*found_ms, "*", color=star, markersize=15, label="the network found")
         if ends[1] > 10 * ends[0] > 0:
             axes.set(xscale="log", yscale="log")
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_locator(ticker.LogLocator(10, (1, 2, 5)))
-                axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-                axis.set_minor_locator(ticker.NullLocator())
+            plain_ticks(axes.xaxis, axes.yaxis)
         axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="measured, ms", ylabel="predicted by the table, ms")
         if not name:
             axes.set_title(title)

@@ -47,3 +47,9 @@ def test_mobilenet_is_compared_at_equal_measured_milliseconds(tmp_path, write_sp
     (tmp_path / "measured.json").write_text(json.dumps({"gradient_mb_k5_e3_0": 2.5 * target,
                                                         "gradient_mb_k5_e3_1": 3.5 * target, "random_mb_k5_e3_0": 0.1}))
     assert study.rivals()["mobilenetv2_mb_k5_e3_0"] == wide
+
+
+def test_the_trade_off_is_labelled_by_plain_numbers():
+    rows = [{"kind": "random", "accuracy": 0.1 * n, "ms": ms} for n, ms in enumerate((0.09, 0.19, 1.7))]
+    drawn = study_results.trade_off(rows, {"a": 0.1})
+    assert "mathdefault" not in drawn and all(f"<!-- {ms} -->" in drawn for ms in ("0.1", "0.2", "1"))
