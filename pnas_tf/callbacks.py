@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,7 @@ class SearchLog(keras.callbacks.Callback):
         """
         super().__init__()
         self._run_dir, self._results, self._scorer = run_dir, list(results), scorer
+        self._batches = math.ceil(scorer.num_batches / len(results))  # for each goal, so that several take no longer
         self._checkpoint_seconds, self._stop = 60 * checkpoint_minutes, stop or Stop()
         self._lines = [run_folder.read_metrics(result.folder) for result in results]
         with _naming_full_disk(run_dir):
@@ -134,7 +136,7 @@ class SearchLog(keras.callbacks.Callback):
         probs = supernet.probs(number).numpy()
         arch = derive.most_probable_within(supernet.space, probs, goal.all_limits)
         path = supernet.path(arch)
-        table_ms, score = goal.ms.of_path(path), self._scorer.score(path)
+        table_ms, score = goal.ms.of_path(path), self._scorer.score(path, self._batches)
         found = {"expected_ms": float(goal.ms.expected(probs)), "table_ms": table_ms, "derived_loss": score.loss,
                  "derived_accuracy": score.accuracy, "entropy": float(gates.entropy(tf.constant(probs)))}
         found |= {f"expected_{limit.name}": float(limit.cost.expected(probs)) for limit in goal.limits}

@@ -83,21 +83,25 @@ def milliseconds(table: LatencyTable) -> Price:
     return table.ms
 
 
+@functools.cache  # each op is built and counted once in a process
 def params() -> Price:
     """Prices by trainable parameters."""
     return _counted(network.count_params)
 
 
+@functools.cache
 def macs() -> Price:
     """Prices by multiply-accumulates of one image."""
     return _counted(network.count_macs)
 
 
+@functools.cache
 def size_bytes(dtype: str) -> Price:
     """Prices by bytes of the `.tflite`: weights, and what describes each layer. See `network.count_size_bytes`."""
     return _counted(functools.partial(network.count_size_bytes, dtype=dtype))
 
 
+@functools.cache
 def peak_activation_bytes(dtype: str) -> Price:
     """Prices by activation memory. Not additive: a network's peak is that of its dearest block."""
     return _counted(functools.partial(network.peak_activation_bytes, dtype=dtype))
