@@ -9,6 +9,7 @@ does not agree with Keras is not written.
 """
 
 import contextlib
+import math
 import os
 import shlex
 import sys
@@ -27,6 +28,8 @@ from pnas_tf.errors import InputError
 
 DEFAULT_MODES = ("float32", "float16", "int8")
 ENDINGS = (".tflite", ".json", ".md")
+# Times of float32 that an int8 file may take before it is said; less is noise.
+SLOWER = 1.2
 
 
 def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, arch: Arch | None = None,
@@ -170,8 +173,17 @@ def _show(results, out_dir, data_flags):
     first = results[0]
     lines.append(f"Checked on {first['checked_images']:,} test images of {first['dataset']}; timed on "
                  f"{first['device']}, {first['runtime']}, {first['delegate']}, {first['threads']} thread(s).")
+    lines += _slower(results, out_dir)
     lines.append("Next: " + shlex.join(["python", "-m", "export.bundle", f"--run_dir={out_dir}", *data_flags]))
     return "\n".join(lines)
+
+
+def _slower(results, out_dir):
+    """A line for each int8 file that is no faster than float32: nobody expects that, and it has a reason."""
+    ms = {facts["mode"]: facts["measured_ms"] for facts in results}
+    return [f"{mode}.tflite takes {ms[mode] / ms['float32']:.2g} times as long as float32.tflite here. Which op it is: "
+            + shlex.join(["python", "-m", "latency.profile", f"--model={os.path.join(out_dir, mode)}.tflite"])
+            for mode in ms if mode.startswith("int8") and ms[mode] > SLOWER * ms.get("float32", math.inf)]
 
 
 def _define_flags() -> None:

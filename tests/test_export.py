@@ -387,3 +387,15 @@ def test_statistic_by_hand():
     assert timing.summarise([[3.0, 1.0, 8.0], [2.0, 2.5, 90.0]]) == {
         "median_ms": 2.5, "min_ms": 1.0, "mean_ms": pytest.approx(106.5 / 6),
         "std_ms": pytest.approx(np.std([3, 1, 8, 2, 2.5, 90])), "runs": 6}
+
+
+def test_an_int8_file_that_is_slower_is_told_with_the_way_to_find_out():
+    def facts(mode, ms):
+        return {"mode": mode, "size_bytes": 1000, "top1": 0.5, "keras_top1": 0.5, "measured_ms": ms, "problem": "",
+                "checked_images": 10, "dataset": "d", "device": "host", "runtime": "r", "delegate": "x", "threads": 1}
+
+    said = tflite._show([facts("float32", 2.0), facts("float16", 9.0), facts("int8", 9.0)], "runs/a b", [])
+    assert "int8.tflite takes 4.5 times as long as float32.tflite" in said
+    assert "--model='runs/a b/int8.tflite'" in said or "'--model=runs/a b/int8.tflite'" in said
+    for results in ([facts("float32", 2.0), facts("int8", 2.2)], [facts("int8", 9.0)]):
+        assert "times as long" not in tflite._show(results, "runs", [])
