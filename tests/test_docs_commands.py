@@ -65,6 +65,7 @@ RUN_BY = {
     "python -m benchmarks.specialise": "test_specialise.py",
     "python -m benchmarks.on_target": "test_on_target.py",
     "python -m benchmarks.search_quality": "test_search_quality.py",
+    "python -m benchmarks.tree_search": "test_tree_search.py",
 }
 # Small data, files and numbers for what stands in a document.
 CHANGED = {
