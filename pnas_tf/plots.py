@@ -183,7 +183,7 @@ def plain_ticks(*log_axes: Any) -> None:
 
     for axis in log_axes:
         axis.set_major_locator(ticker.LogLocator(10, (1, 2, 5)))
-        axis.set_major_formatter(ticker.FormatStrFormatter("%.3g"))
+        axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         axis.set_minor_locator(ticker.NullLocator())
 
 

@@ -53,3 +53,9 @@ def test_the_trade_off_is_labelled_by_plain_numbers():
     rows = [{"kind": "random", "accuracy": 0.1 * n, "ms": ms} for n, ms in enumerate((0.09, 0.19, 1.7))]
     drawn = study_results.trade_off(rows, {"a": 0.1})
     assert "mathdefault" not in drawn and all(f"<!-- {ms} -->" in drawn for ms in ("0.1", "0.2", "1"))
+
+
+def test_seconds_are_labelled_in_full():
+    rows = [{"kind": "random", "accuracy": 0.1, "ms": ms} for ms in (90.0, 3000.0)]
+    drawn = study_results.trade_off(rows, {"a": 100.0})
+    assert all(f"<!-- {ms} -->" in drawn for ms in ("100", "1000", "2000"))
