@@ -193,7 +193,6 @@ def _weighted_sum(net, images, labels):
     import tensorflow as tf
 
     from pnas_tf.arch_updaters import cross_entropy
-    from pnas_tf.candidate import read
     from pnas_tf.mixed_op import new_probe
 
     candidates = [c for mixed_op in net.mixed_ops for c in mixed_op.candidates if c]
@@ -207,7 +206,7 @@ def _weighted_sum(net, images, labels):
         return x + y if mixed_op.block.shortcut else y
 
     def step(path):
-        alpha = read(net.alpha)
+        alpha = tf.convert_to_tensor(net.alpha.value)
         probes = {c.prefix: new_probe() for c in candidates}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([probes, alpha])

@@ -431,7 +431,7 @@ _PURE: dict[type, Callable[[keras.layers.Layer], PureLayer]] = {
     keras.layers.Conv2D: _conv,
     fast_layers.Conv2D: _conv,
     keras.layers.AveragePooling2D: _pool(tf.nn.avg_pool2d),
-    keras.layers.MaxPooling2D: _pool(tf.nn.max_pool2d),
+    keras.layers.MaxPooling2D: _pool(fast_layers.max_pool),
     fast_layers.DepthwiseConv2D: _depthwise,
     fast_layers.BatchNormalization: _batch_norm,
     keras.layers.ReLU: _relu,

@@ -4,6 +4,8 @@ Pass this module as `layers=` wherever a namespace of layers is asked for. Every
 define is the one of `keras.layers`. `network.portable` turns a model back into stock layers.
 """
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -130,6 +132,36 @@ def depthwise_conv(x: tf.Tensor, kernel: tf.Tensor, strides: int) -> tf.Tensor:
         return tf.nn.depthwise_conv2d(x, kernel, steps, "SAME"), gradient
 
     return convolve(x, kernel)
+
+
+def max_pool(x: tf.Tensor, size: Sequence[int], strides: Sequence[int], padding: str) -> tf.Tensor:
+    """Max pooling whose gradient stands on its own.
+
+    oneDNN's kernel for the gradient, 14 times as fast as TensorFlow's, is only taken where the pooling is in the same
+    graph, which it is not if a branch of the supernet ran it: so the backward pass pools once more.
+
+    Args:
+        x: [batch, height, width, channels].
+        size: of the window in height and width.
+        strides: in height and width.
+        padding: SAME or VALID.
+
+    Returns:
+        [batch, pooled height, pooled width, channels].
+    """
+    window = {"ksize": [1, *size, 1], "strides": [1, *strides, 1], "padding": padding}
+
+    @tf.custom_gradient
+    def pool(x):
+        def gradient(upstream):
+            with tf.control_dependencies([upstream]):
+                again = tf.identity(x)
+            return tf.raw_ops.MaxPoolGrad(orig_input=again, orig_output=tf.raw_ops.MaxPool(input=again, **window),
+                                          grad=upstream, **window)
+
+        return tf.raw_ops.MaxPool(input=x, **window), gradient
+
+    return pool(x)
 
 
 def filter_gradient(x: tf.Tensor, upstream: tf.Tensor, side: int, strides: int) -> tf.Tensor:

@@ -38,3 +38,23 @@ def test_layer_falls_back_where_the_function_does_not_apply():
         layer.build(x.shape)
         stock.set_weights(layer.get_weights())
         np.testing.assert_array_equal(layer(x), stock(x))
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("size", [4, 7])
+def test_max_pool_gradient_equals_that_of_the_backend(size, padding, strides):
+    x = tf.constant(np.random.default_rng(size).integers(0, 4, (3, size, size, 5)), tf.float32)  # with many ties
+    results = []
+    for pool in (fast_layers.max_pool, tf.nn.max_pool2d):
+        @tf.function(autograph=False)
+        def pooled(x, pool=pool):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = pool(x, [3, 3], [strides, strides], padding)
+                loss = tf.reduce_sum(tf.sin(y + tf.range(y.shape[1], dtype=tf.float32)[:, None, None]))
+            return y, tape.gradient(loss, x)
+
+        results.append(pooled(x))
+    for fast, plain in zip(*results, strict=True):
+        np.testing.assert_allclose(fast, plain, rtol=1e-6)
