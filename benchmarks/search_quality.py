@@ -15,6 +15,7 @@ its width is the one that takes as long as they, so run `train`, `time` and `res
 import json
 import os
 import shlex
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from absl import flags
@@ -32,6 +33,8 @@ BATCH_SIZE, HELD_OUT = 96, 5000
 SEARCH = (f"--batch_size={BATCH_SIZE}", "--warmup_lr=0.2", "--lr=0.08", "--arch_every=1", f"--held_out_size={HELD_OUT}")
 TRAIN = (f"--batch_size={BATCH_SIZE}", "--lr=0.1", "--weight_decay=1e-4")
 TRIALS, TRIAL_EPOCHS = 6, 2
+# Of a search for one target that begins with the weights of the search for both.
+LONGER_EPOCHS = 5
 RANK_BATCHES = 20
 # Over the whole range, as searches go to its cheap end; all in turns, for a machine that changes its pace.
 COMPARE = ("--networks=30", "--calibrate=70", "--over_range", "--together=100", "--rounds=30", "--runs=3")
@@ -41,9 +44,11 @@ class Study(study.Study):
     """The study of search quality: its networks, and its stages."""
 
     def __init__(self, out_dir: str, width_mult: float, data: dict[str, str], epochs: int,
-                 search_epochs: tuple[int, int], workers: int, launcher: list[str]):
+                 search_epochs: tuple[int, int], workers: int, launcher: list[str],
+                 target_ops: Sequence[str] = TARGET_OPS, kinds: Collection[str] = tuple(study_results.KINDS)):
         super().__init__(out_dir, data, workers, launcher)
         self._data, self._epochs, self._search_epochs = data, epochs, search_epochs
+        self._target_ops, self._kinds = target_ops, kinds
         self.space = study_networks.study_space(width_mult)
         self.table_path = self.path("host.jsonl")
         arch_lib.write_text(self.path("space.json"), json.dumps(self.space.to_json(), indent=1) + "\n")
@@ -78,27 +83,36 @@ class Study(study.Study):
                 for name, arch in archs.items()}
 
     def searches(self) -> dict[str, list[str]]:
-        """Flags of each search, by its folder; each finds a network for both targets."""
+        """Flags of each search, by its folder: kind, target if it is for one alone, seed."""
         warmup, epochs = self._search_epochs
-        common = [f"--space={self.path('space.json')}", *self.data_flags, *SEARCH, f"--warmup_epochs={warmup}",
-                  f"--search_epochs={epochs}"]
+        where = [f"--space={self.path('space.json')}", *self.data_flags, *SEARCH]
+        common = [*where, f"--warmup_epochs={warmup}", f"--search_epochs={epochs}"]
         both = "--targets=" + ",".join(f"{self.table_path}:{ms}" for ms in self.targets().values())
         trials = (f"--trials={TRIALS}", f"--trial_epochs={TRIAL_EPOCHS}")
         found = {f"gradient_{seed}": [*common, both, *trials, f"--seed={seed}"] for seed in range(SEEDS)}
         found["reinforce_0"] = [*common, both, "--arch_update=reinforce", "--arch_every=3", "--seed=0"]
+        for op, ms in self.targets().items():
+            found |= {f"longer_{op}_{seed}": [*where, "--warmup_epochs=0", f"--search_epochs={LONGER_EPOCHS}",
+                                              f"--table={self.table_path}", f"--target_ms={ms}", f"--seed={seed}",
+                                              f"--init_weights={self.path('searches', f'gradient_{seed}')}"]
+                      for seed in range(SEEDS)}
         found["unaware_0"] = [*common, f"--table={self.table_path}", "--latency_loss=none", "--seed=0"]
         return found
 
     def search(self) -> None:
         """Runs the searches."""
-        self.run_all("pnas_tf.search", {f"searches/{name}": more for name, more in self.searches().items()},
+        wanted = {f"searches/{name}": more for name, more in self.searches().items()
+                  if self._wanted(*name.split("_", 1))}
+        self.run_all("pnas_tf.search", wanted,
                      lambda folder: self.found(os.path.basename(folder)))
 
     def goal_folders(self, search: str) -> dict[str, str]:
         """Where a search leaves its networks, by target: folders of the study."""
-        folder = os.path.join("searches", search)
-        if search.startswith("unaware"):
+        folder, kind = os.path.join("searches", search), search.split("_")[0]
+        if kind == "unaware":
             return {"unaware": folder}
+        if kind == "longer":
+            return {search.split("_", 1)[1].rpartition("_")[0]: folder}
         return {op: os.path.join(folder, run_folder.goal_name(self.table().target, ms))
                 for op, ms in self.targets().items()}
 
@@ -161,7 +175,7 @@ class Study(study.Study):
         """Everything that is trained, by name: kind, target, number."""
         named = self.rivals()
         for search in self.searches():
-            kind, seed = search.split("_")
+            kind, seed = search.split("_")[0], search.rpartition("_")[2]
             for op, arch in self.found(search).items():
                 if op not in TARGET_OPS:
                     named[search] = arch["delivered"]
@@ -169,7 +183,12 @@ class Study(study.Study):
                 named[f"{kind}_{op}_{seed}"] = arch["loss"]
                 if kind == "gradient":
                     named[f"trials_{op}_{seed}"] = arch["delivered"]
-        return named | {f"searchfree_{op}_0": arch for op, arch in self.search_free().items()}
+        named |= {f"searchfree_{op}_0": arch for op, arch in self.search_free().items()}
+        return {name: arch for name, arch in named.items() if self._wanted(*name.split("_", 1))}
+
+    def _wanted(self, kind, rest):
+        target = rest.rpartition("_")[0]
+        return kind in self._kinds and (not target or target in self._target_ops)
 
     def search_free(self) -> dict[str, arch_lib.Arch]:
         """For each target the best of a pool of random networks on the warmed-up supernet; empty before `rank`."""
@@ -219,6 +238,11 @@ def _define_flags() -> None:
     flags.DEFINE_string("data_dir", None, "Where its files are.")
     flags.DEFINE_float("width_mult", 0.75, "Of the space.", 0.05, 20)
     flags.DEFINE_integer("epochs", 4, "Of training.", 1)
+    flags.DEFINE_multi_enum("target_op", list(TARGET_OPS), list(TARGET_OPS),
+                            "Of the targets at which networks are trained and compared, by the op of their uniform "
+                            "network; may be repeated.")
+    flags.DEFINE_multi_enum("kind", list(study_results.KINDS), list(study_results.KINDS),
+                            "Of networks to train and compare; may be repeated.")
     flags.DEFINE_integer("warmup_epochs", 6, "Of each search.", 1)
     flags.DEFINE_integer("search_epochs", 3, "Of each search.", 1)
 
@@ -229,7 +253,7 @@ def _main() -> None:
     data = {"dataset": f.dataset} | ({"data_dir": f.data_dir} if f.data_dir else {})
     run_flags.load_tensorflow()
     quality = Study(f.out_dir, f.width_mult, data, f.epochs, (f.warmup_epochs, f.search_epochs), f.workers,
-                    shlex.split(f.launcher))
+                    shlex.split(f.launcher), f.target_op, f.kind)
     study.run_stages({"table": quality.make_table, "search": quality.search, "rank": quality.rank,
                       "train": quality.train, "time": quality.time_all,
                       "results": lambda: print(study_results.write(quality))}, f.stages)

@@ -13,15 +13,15 @@ from pnas_tf import arch as arch_lib
 from pnas_tf import plots
 from pnas_tf import space as space_lib
 
-KINDS = {"trials": "found, gradient, trials", "gradient": "found, gradient", "reinforce": "found, REINFORCE",
-         "searchfree": "best of a pool on the supernet",
+KINDS = {"trials": "found, gradient, trials", "gradient": "found, gradient", "longer": "found, gradient, longer",
+         "reinforce": "found, REINFORCE", "searchfree": "best of a pool on the supernet",
          "random": "random", "uniform": "one op everywhere", "mobilenetv2": "MobileNetV2, scaled",
          "unaware": "found, latency free", "biggest": "biggest of the space"}
-_COLORS = {"trials": "#15803d", "gradient": "#c05621", "reinforce": "#86377b", "searchfree": "#0f766e",
-           "random": "#64707d", "uniform": "#2b6cb0", "mobilenetv2": "#000000", "unaware": "#8a6100",
-           "biggest": "#b3261e"}
-_MARKERS = {"trials": "p", "gradient": "D", "reinforce": "s", "searchfree": "^", "random": "o", "uniform": "P",
-            "mobilenetv2": "X", "unaware": "v", "biggest": "*"}
+_COLORS = {"trials": "#15803d", "gradient": "#c05621", "longer": "#dc2626", "reinforce": "#86377b",
+           "searchfree": "#0f766e", "random": "#64707d", "uniform": "#2b6cb0", "mobilenetv2": "#000000",
+           "unaware": "#8a6100", "biggest": "#b3261e"}
+_MARKERS = {"trials": "p", "gradient": "D", "longer": "d", "reinforce": "s", "searchfree": "^", "random": "o",
+            "uniform": "P", "mobilenetv2": "X", "unaware": "v", "biggest": "*"}
 
 
 def write(study) -> str:
@@ -39,7 +39,7 @@ def write(study) -> str:
     text = "\n\n".join(part for part in (
         *(target_table(rows, op, ms) for op, ms in study.targets().items()), _others(rows),
         *(comparisons(rows, op, kind, study.search_seconds()) for op in study.targets()
-          for kind in ("trials", "gradient")),
+          for kind in ("trials", "gradient", "longer")),
         _ranks(study, rows), _seconds(study, rows)) if part)
     arch_lib.write_text(study.path("results.json"), json.dumps(rows, indent=1) + "\n")
     arch_lib.write_text(study.path("results.md"), text + "\n")
@@ -95,7 +95,7 @@ def target_table(rows, target: str, ms: float) -> str:
             lines.append(f"| {label} | {len(values)} | {values.mean():.2f} | {spread} | "
                          f"{f'{times.mean():.4f}' if len(times) else 'not yet measured'} | "
                          f"{params.mean():,.0f} | {macs.mean():,.0f} |")
-    return "\n".join(lines)
+    return "\n".join(lines) if any(row["target"] == target for row in rows) else ""
 
 
 def random_search(rows, target: str, seconds: float) -> tuple[int, float]:

@@ -59,3 +59,22 @@ def test_seconds_are_labelled_in_full():
     rows = [{"kind": "random", "accuracy": 0.1, "ms": ms} for ms in (90.0, 3000.0)]
     drawn = study_results.trade_off(rows, {"a": 100.0})
     assert all(f"<!-- {ms} -->" in drawn for ms in ("100", "1000", "2000"))
+
+
+def test_a_part_of_the_study_has_the_networks_asked_for(tmp_path, write_space):
+    part = search_quality.Study(str(tmp_path), 0.25, {"dataset": "cifar10"}, 1, (1, 1), 1, [],
+                                target_ops=["mb_k5_e6"], kinds=["random", "uniform", "biggest"])
+    write_space(part.space, tmp_path / "copy.json", tmp_path / "host.jsonl")
+    (tmp_path / "widths.json").write_text(json.dumps({"0.25": 1.0}))
+    assert sorted(part.networks()) == ["biggest_0", *(f"random_mb_k5_e6_{number}" for number in range(8)),
+                                       "uniform_mb_k5_e6_0", "uniform_mb_k5_e6_1"]
+    assert study_results.target_table([{"target": "mb_k5_e6", "kind": "none"}], "mb_k5_e3", 1.0) == ""
+
+
+def test_a_longer_search_goes_on_with_the_weights_of_the_one_for_both(tmp_path, write_space):
+    study = search_quality.Study(str(tmp_path), 0.25, {"dataset": "cifar10"}, 1, (1, 1), 1, [])
+    write_space(study.space, tmp_path / "copy.json", tmp_path / "host.jsonl")
+    flags = study.searches()["longer_mb_k5_e6_2"]
+    assert f"--init_weights={tmp_path}/searches/gradient_2" in flags
+    assert f"--target_ms={study.targets()['mb_k5_e6']}" in flags and "--seed=2" in flags
+    assert study.goal_folders("longer_mb_k5_e6_2") == {"mb_k5_e6": "searches/longer_mb_k5_e6_2"}
