@@ -17,6 +17,7 @@ from pnas_tf import checkpoints, derive, formats, gates, run_folder, strip
 from pnas_tf.errors import InputError
 from pnas_tf.evaluate import PathScorer
 from pnas_tf.limits import Goal
+from pnas_tf.pace import Pace
 from pnas_tf.stopping import Stop
 
 # Networks that tell how far the accuracy of random ones spreads.
@@ -61,20 +62,22 @@ class SearchLog(keras.callbacks.Callback):
         self._lines = [run_folder.read_metrics(result.folder) for result in results]
         with _naming_full_disk(run_dir):
             self._writer = tf.summary.create_file_writer(run_folder.path(run_dir, "logs"))
-        self._seconds_before, self._begin = epoch_seconds, 0.0
+        self._seconds_before = epoch_seconds
         self._drawn: dict[int, dict[str, str]] = {}  # the ops of the last picture, by goal
 
     def on_train_begin(self, logs=None):
-        """Notes the time and the step."""
-        if not self._begin:
-            self._begin = self._saved = time.monotonic()
-            self._first_step = self._steps_done()
+        """Begins to watch the pace, and the time since a checkpoint."""
+        self._pace, self._saved = Pace(self.model.schedule), time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Drops metrics of epochs that are run again."""
         self._lines = [[line for line in lines if line["epoch"] < epoch] for lines in self._lines]
         self._last_progress = time.monotonic()
         self._epoch_begin, self._seconds_before = self._last_progress - self._seconds_before, 0.0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Notes the time."""
+        self._step_begin = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
         """Saves if it is time to, or to stop. On a terminal, rewrites a line of progress each second.
@@ -83,6 +86,7 @@ class SearchLog(keras.callbacks.Callback):
             KeyboardInterrupt: when the search was asked to stop, and all is saved.
         """
         now, steps = time.monotonic(), self.model.schedule.steps_per_epoch
+        self._pace.note(self._steps_done() - 1, now - self._step_begin)
         stops, due = self._stop.signal is not None, 0 < self._checkpoint_seconds < now - self._saved
         if (stops or due) and self._steps_done() % steps:  # else on_epoch_end comes next, and the metrics first
             self._save()
@@ -92,7 +96,7 @@ class SearchLog(keras.callbacks.Callback):
             self._last_progress = now
             step = (self._steps_done() - 1) % steps + 1
             print(f"\r  step {step}/{steps}, {1e3 * (now - self._epoch_begin) / step:.0f} ms a step, "
-                  f"{self._left()} left   ", end="", file=sys.stderr, flush=True)
+                  f"{self._left()}   ", end="", file=sys.stderr, flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes everything; the checkpoint comes last, so that what it stands for exists.
@@ -150,10 +154,9 @@ class SearchLog(keras.callbacks.Callback):
         return float(np.std([self._scorer.score(rng.integers(counts)).accuracy for _ in range(RANDOM_PATHS)], ddof=1))
 
     def _left(self) -> str:
-        """How long the search still takes, at the pace since it was started."""
-        done = self._steps_done()
-        seconds_a_step = (time.monotonic() - self._begin) / (done - self._first_step)
-        return formats.seconds(round(seconds_a_step * (self.model.schedule.steps - done)))
+        """How long the search still takes, in words."""
+        seconds = self._pace.left(self._steps_done())
+        return "time left not yet known" if seconds is None else f"{formats.seconds(round(seconds))} left"
 
     def _progress(self) -> str:
         schedule, line = self.model.schedule, self._lines[0][-1]
@@ -166,7 +169,7 @@ class SearchLog(keras.callbacks.Callback):
             wanted = f" (target {result.goal.wanted_ms:.3g})" if result.goal.wanted_ms else ""
             parts.append(f"{named}expected {lines[-1]['expected_ms']:.3g} ms{wanted}, "
                          f"entropy {lines[-1]['entropy']:.2f}")
-        return ("\r" if sys.stderr.isatty() else "") + ", ".join([*parts, f"{self._left()} left"])
+        return ("\r" if sys.stderr.isatty() else "") + ", ".join([*parts, self._left()])
 
     def _tensorboard(self):
         """Events as TensorBoard's plugins read them. tf.summary.scalar and its like need its package; this does not."""

@@ -10,10 +10,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("pnas_tf", "export", "latency")
 # Each level of pnas_tf imports only its own and lower ones.
 LEVELS = (
-    {"errors", "ops", "places", "tree_cells", "space", "arch", "latency_table", "run_folder", "schedule", "plots",
-     "op_profile", "quiet", "early_warnings", "stopping", "versions", "claim", "formats", "strip", "heat_maps",
-     "run_facts", "headline",
-     "comparison", "command_help"},
+    {"errors", "ops", "places", "tree_cells", "space", "arch", "latency_table", "run_folder", "schedule", "pace",
+     "plots", "op_profile", "quiet", "early_warnings", "stopping", "versions", "claim", "formats", "strip", "heat_maps",
+     "run_facts", "headline", "comparison", "command_help"},
     {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost", "limits",
      "torch_padding"},
     {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "finalists", "callbacks",
