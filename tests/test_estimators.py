@@ -129,7 +129,7 @@ def assert_within_errors(mean, error, expected):
     assert np.max(np.abs(expected) / (error + 1e-12)) > 9
 
 
-@pytest.mark.parametrize("active_draw", gates.ACTIVE_DRAWS)
+@pytest.mark.parametrize("active_draw", ["even", pytest.param("softmax", marks=pytest.mark.slow)])
 def test_two_path_steps_average_to_the_sum_over_pairs(net, batch, gate_gradients, active_draw):
     updater = arch_updaters.GradientUpdater(net, MS, cost.no_latency(), active_draw=active_draw)
     mean, error = average(updater, batch, 1500)
@@ -165,7 +165,7 @@ def all_path_gradient(probs, active, gate_gradient, active_draw):
     return total
 
 
-@pytest.mark.parametrize("active_draw", gates.ACTIVE_DRAWS)
+@pytest.mark.parametrize("active_draw", ["even", pytest.param("softmax", marks=pytest.mark.slow)])
 def test_all_path_steps_average_to_the_sum_over_paths(net, batch, gate_gradients, active_draw):
     expected, formula = np.zeros((2, 3)), np.zeros((2, 3))
     for path, gradient in gate_gradients.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -44,6 +45,7 @@ def test_published_networks():
         assert names["model"].output_shape == (None, 5)
 
 
+@pytest.mark.slow
 def test_in_a_notebook(tmp_path):
     """As it stands there, for fewer epochs on few images."""
     rng = np.random.default_rng(0)

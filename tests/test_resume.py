@@ -78,8 +78,8 @@ def state(model):
     return {name: np.asarray(variable).copy() for name, variable in {**own, **slots}.items()}
 
 
-@pytest.mark.parametrize("method", ["two goals with a limit", "reinforce with a limit",
-                                    *(pytest.param(name, marks=pytest.mark.slow) for name in ("all paths", "float16"))])
+@pytest.mark.parametrize("method", ["two goals with a limit", *(
+    pytest.param(name, marks=pytest.mark.slow) for name in ("reinforce with a limit", "all paths", "float16"))])
 def test_every_variable_and_mean_comes_back(method, images, tmp_path):
     """Stopped in the middle of the warm-up and again in that of the search."""
     whole, watch = build(method), Watch()
@@ -103,6 +103,7 @@ def test_every_variable_and_mean_comes_back(method, images, tmp_path):
     assert len(os.listdir(tmp_path / "checkpoints")) == checkpoints.KEPT
 
 
+@pytest.mark.slow
 def test_another_seed_takes_another_path(images):
     """And the same seed the same, bit by bit: `test_every_variable_and_mean_comes_back`."""
     first, other = build("all paths"), build("all paths")
@@ -253,7 +254,8 @@ def test_killed_at_any_moment(moments, steps, files, tmp_path):
     assert len(left) == checkpoints.KEPT and checkpoints.TEMPORARY not in left
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, code", [
+    pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)])
 def test_signals_save_and_stop(number, code, files, tmp_path):
     """In the middle of an epoch: not one step is done twice."""
     arguments = [*command(files, tmp_path / "run", 400), "--checkpoint_minutes=0"]
