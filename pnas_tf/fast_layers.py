@@ -137,8 +137,8 @@ def depthwise_conv(x: tf.Tensor, kernel: tf.Tensor, strides: int) -> tf.Tensor:
 def max_pool(x: tf.Tensor, size: Sequence[int], strides: Sequence[int], padding: str) -> tf.Tensor:
     """Max pooling whose gradient stands on its own.
 
-    oneDNN's kernel for the gradient, 14 times as fast as TensorFlow's, is only taken where the pooling is in the same
-    graph, which it is not if a branch of the supernet ran it: so the backward pass pools once more.
+    On a CPU, oneDNN's fast kernel for the gradient is only taken where the pooling is in the same graph, which it is
+    not if a branch of the supernet ran it: so the backward pass pools once more.
 
     Args:
         x: [batch, height, width, channels].
