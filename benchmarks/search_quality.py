@@ -152,7 +152,10 @@ class Study(study.Study):
 
     def rivals(self) -> dict[str, arch_lib.Arch]:
         """What a search has to beat, by the name of its training."""
+        from pnas_tf import cost, derive
+
         widths, measured, named = space_lib.read_json(self.path("widths.json")), self._found_ms(), {}
+        macs = cost.matrix(self.space, cost.macs())
         for op, limit in self._limits().items():
             for number, arch in enumerate(study_networks.random_within(self.space, limit, RANDOM, seed=1)):
                 named[f"random_{op}_{number}"] = arch
@@ -160,6 +163,8 @@ class Study(study.Study):
             for seed in range(2):
                 named[f"uniform_{op}_{seed}"] = study_networks.uniform(self.space, op)
                 named[f"mobilenetv2_{op}_{seed}"] = study_networks.mobilenet_v2(self.space, width)
+            computing = derive.most_of(self.space, macs, [limit], derive.USED_SHARE)
+            named |= {f"mostmacs_{op}_{seed}": computing for seed in range(SEEDS)}
         named["biggest_0"] = study_networks.uniform(self.space, "mb_k7_e6")
         return named
 

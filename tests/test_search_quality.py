@@ -78,3 +78,13 @@ def test_a_longer_search_goes_on_with_the_weights_of_the_one_for_both(tmp_path, 
     assert f"--init_weights={tmp_path}/searches/gradient_2" in flags
     assert f"--target_ms={study.targets()['mb_k5_e6']}" in flags and "--seed=2" in flags
     assert study.goal_folders("longer_mb_k5_e6_2") == {"mb_k5_e6": "searches/longer_mb_k5_e6_2"}
+
+
+def test_of_two_trained_networks_the_better_by_held_out_images_counts():
+    rows = [{"kind": kind, "target": "a", "number": number, "accuracy": accuracy, "held_out_accuracy": held_out}
+            for kind, number, accuracy, held_out in (
+                ("longer", 0, 0.5, 0.6), ("mostmacs", 0, 0.7, 0.5), ("longer", 1, 0.3, 0.2), ("mostmacs", 1, 0.4, 0.3),
+                ("longer", 2, 0.9, 0.9), ("random", 0, 1.0, 1.0))]
+    assert sorted(study_results.better_by_held_out(rows, "a", "longer", "mostmacs")) == [0.4, 0.5]
+    said = study_results.comparisons(rows, "a", "longer")
+    assert "2 pairs" in said and "-55.00 points" in said  # 45 % against the random network's 100 %
