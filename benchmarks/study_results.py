@@ -146,8 +146,8 @@ def comparisons(rows, target: str, kind_found: str = "gradient", seconds: float 
     if len(chosen):
         gains = ", ".join(f"{_gain(chosen, rivals[kind])}, against {KINDS[kind]}"
                           for kind in ("random", "uniform", "mobilenetv2") if len(rivals[kind]))
-        lines.append(f"- where it and the network of most MACs are both trained and the better one by held-out images is "
-                     f"kept ({len(chosen)} pairs), {100 * chosen.mean():.2f} %: {gains}")
+        lines.append("- where it and the network of most MACs are both trained and the better one by held-out images "
+                     f"is kept ({len(chosen)} pairs), {100 * chosen.mean():.2f} %: {gains}")
     rival = of(rows, "random", target)
     if len(rival):
         lines.append(f"- mean of the found, {100 * found.mean():.2f} %; the best quarter of the random ones begins at "
