@@ -4,6 +4,7 @@
 """
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -112,7 +113,7 @@ def test_rule(path: Path, known: dict[str, Path], slow_to_load: set[str]) -> str
     """The rule of a file of tests. Those that load no TensorFlow are small."""
     needed = dependencies("", path, known)
     loads = needed & slow_to_load or {one.split(".")[0] for one in imports(path)} & HEAVY
-    reads = "parent.parent" in (ROOT / path).read_text(encoding="utf-8")
+    reads = re.search(r"parent\.parent|\bROOT\b", (ROOT / path).read_text(encoding="utf-8"))
     return rule("py_test", test_name(path), size="large" if loads else "small",
                 srcs={"run_pytest.py", path.relative_to("tests").as_posix()}, args={path.as_posix()},
                 data={":files", "//:repository"} if reads else set(), main="run_pytest.py",
