@@ -19,14 +19,23 @@ class Stop:
     def __init__(self):
         """Nothing is asked for yet."""
         self.signal: int | None = None
-        self._waits = False
+        self._waits = self._interrupted = False
 
     @contextlib.contextmanager
     def after_step(self) -> Iterator[None]:
-        """Within it the first signal is only noted: whoever enters looks at `signal` after each step."""
+        """Within it the first signal is only noted: whoever enters looks at `signal` after each step.
+
+        Raises:
+            KeyboardInterrupt: at a further signal; also if TensorFlow's C++ turned that into an error of its own, as it
+                does if it comes in the middle of another one.
+        """
         self._waits = True
         try:
             yield
+        except Exception:
+            if self._interrupted:
+                raise KeyboardInterrupt from None
+            raise
         finally:
             self._waits = False
 
@@ -38,6 +47,7 @@ class Stop:
         """
         first, self.signal = self.signal is None, number
         if not (first and self._waits):
+            self._interrupted = True
             raise KeyboardInterrupt
         # A handler may interrupt a print, which must not be entered twice.
         os.write(2, b"\nStopping after this step. Once more (Ctrl-C) to stop now, without saving.\n")

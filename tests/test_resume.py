@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from pnas_tf import arch, checkpoints, cost, data, limits, methods, network, run_folder, schedule
+from pnas_tf import arch, checkpoints, cost, data, limits, methods, network, run_folder, schedule, stopping
 from pnas_tf import searcher as searcher_lib
 from pnas_tf import space as space_lib
 from pnas_tf import supernet as supernet_lib
@@ -274,6 +274,17 @@ def test_signals_save_and_stop(number, code, files, tmp_path):
         line = next(line for line in process.stdout if line.startswith("Going on"))
         process.kill()
     assert line.startswith(f"Going on after epoch 1 of 4 and {int(newest[17:24])} of 100 steps")
+
+
+@pytest.mark.parametrize("signals, seen", [(2, KeyboardInterrupt), (1, RuntimeError)])
+def test_an_error_made_of_a_signal_is_one(signals, seen):
+    """TensorFlow's C++ replaces a KeyboardInterrupt that comes while it raises another error."""
+    stop = stopping.Stop()
+    with pytest.raises(seen), stop.after_step():
+        for _ in range(signals):
+            with contextlib.suppress(KeyboardInterrupt):
+                stop.ask(signal.SIGINT)
+        raise RuntimeError("pybind11::error_already_set: MISMATCH of original and normalized active exception types")
 
 
 def test_a_second_signal_stops_at_once(files, tmp_path):
