@@ -101,18 +101,16 @@ class Study(study.Study):
 
     def search(self) -> None:
         """Runs the searches."""
-        wanted = {f"searches/{name}": more for name, more in self.searches().items()
-                  if self._wanted(*name.split("_", 1))}
-        self.run_all("pnas_tf.search", wanted,
-                     lambda folder: self.found(os.path.basename(folder)))
+        wanted = {f"searches/{name}": more for name, more in self.searches().items() if self._wanted(name)}
+        self.run_all("pnas_tf.search", wanted, lambda folder: self.found(os.path.basename(folder)))
 
     def goal_folders(self, search: str) -> dict[str, str]:
         """Where a search leaves its networks, by target: folders of the study."""
-        folder, kind = os.path.join("searches", search), search.split("_")[0]
+        folder, (kind, target, _) = os.path.join("searches", search), study.parts(search)
         if kind == "unaware":
             return {"unaware": folder}
-        if kind == "longer":
-            return {search.split("_", 1)[1].rpartition("_")[0]: folder}
+        if target:
+            return {target: folder}
         return {op: os.path.join(folder, run_folder.goal_name(self.table().target, ms))
                 for op, ms in self.targets().items()}
 
@@ -180,7 +178,7 @@ class Study(study.Study):
         """Everything that is trained, by name: kind, target, number."""
         named = self.rivals()
         for search in self.searches():
-            kind, seed = search.split("_")[0], search.rpartition("_")[2]
+            kind, _, seed = study.parts(search)
             for op, arch in self.found(search).items():
                 if op not in TARGET_OPS:
                     named[search] = arch["delivered"]
@@ -189,10 +187,10 @@ class Study(study.Study):
                 if kind == "gradient":
                     named[f"trials_{op}_{seed}"] = arch["delivered"]
         named |= {f"searchfree_{op}_0": arch for op, arch in self.search_free().items()}
-        return {name: arch for name, arch in named.items() if self._wanted(*name.split("_", 1))}
+        return {name: arch for name, arch in named.items() if self._wanted(name)}
 
-    def _wanted(self, kind, rest):
-        target = rest.rpartition("_")[0]
+    def _wanted(self, name):
+        kind, target, _ = study.parts(name)
         return kind in self._kinds and (not target or target in self._target_ops)
 
     def search_free(self) -> dict[str, arch_lib.Arch]:

@@ -82,6 +82,12 @@ class Study:
         return os.path.join("trained", f"{arch.fingerprint()}_{name.rsplit('_', 1)[1]}")
 
 
+def parts(name: str) -> tuple[str, str, int]:
+    """Kind, target and number of a network or search, by its name; the target is empty where the name has none."""
+    kind, *target, number = name.split("_")
+    return kind, "_".join(target), int(number)
+
+
 def define_flags(stages: Sequence[str]) -> None:
     """Flags of every study."""
     flags.DEFINE_string("out_dir", None, "Folder of everything.", required=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import steps
+from benchmarks import study as study_lib
 from pnas_tf import arch as arch_lib
 from pnas_tf import plots
 from pnas_tf import space as space_lib
@@ -53,8 +54,8 @@ def collect(study) -> list[dict[str, Any]]:
     for name, arch in study.networks().items():
         facts = _read(study.path(study.training(name, arch), "train.json"))
         if facts:
-            kind, *target, number = name.split("_")
-            rows.append({"name": name, "kind": kind, "target": "_".join(target), "number": int(number),
+            kind, target, number = study_lib.parts(name)
+            rows.append({"name": name, "kind": kind, "target": target, "number": number,
                          "accuracy": facts["test_accuracy"],
                          "held_out_accuracy": facts["history"]["val_accuracy"][-1], "params": facts["params"],
                          "macs": facts["macs"], "seconds": facts["seconds"], "ms": measured.get(name),
@@ -148,7 +149,7 @@ def comparisons(rows, target: str, kind_found: str = "gradient", seconds: float 
                           for kind in ("random", "uniform", "mobilenetv2") if len(rivals[kind]))
         lines.append("- where it and the network of most MACs are both trained and the better one by held-out images "
                      f"is kept ({len(chosen)} pairs), {100 * chosen.mean():.2f} %: {gains}")
-    rival = of(rows, "random", target)
+    rival = rivals["random"]
     if len(rival):
         lines.append(f"- mean of the found, {100 * found.mean():.2f} %; the best quarter of the random ones begins at "
                      f"{100 * np.quantile(rival, 0.75):.2f} %")

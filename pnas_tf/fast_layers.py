@@ -154,14 +154,23 @@ def max_pool(x: tf.Tensor, size: Sequence[int], strides: Sequence[int], padding:
     @tf.custom_gradient
     def pool(x):
         def gradient(upstream):
-            with tf.control_dependencies([upstream]):
-                again = tf.identity(x)
+            again = after(upstream, x)
             return tf.raw_ops.MaxPoolGrad(orig_input=again, orig_output=tf.raw_ops.MaxPool(input=again, **window),
                                           grad=upstream, **window)
 
         return tf.raw_ops.MaxPool(input=x, **window), gradient
 
     return pool(x)
+
+
+def after(upstream: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """x, not before upstream is there.
+
+    Without it TensorFlow runs what belongs to the backward pass of every block as soon as x is known, and
+    keeps all of it. It has no effect inside a branch.
+    """
+    with tf.control_dependencies([upstream]):
+        return tf.stop_gradient(tf.identity(x))
 
 
 def filter_gradient(x: tf.Tensor, upstream: tf.Tensor, side: int, strides: int) -> tf.Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pnas_tf import gates, ops
+from pnas_tf import fast_layers, gates, ops
 from pnas_tf.candidate import Candidate, Handles
 from pnas_tf.space import Block, OpKey
 
@@ -157,7 +157,7 @@ class Body:
             return tf.zeros_like(x) if candidate is None else candidate.run(x, handles=own)
 
         def observe(upstream, output):
-            still = _after(upstream, x)
+            still = fast_layers.after(upstream, x)
             own = gates.product(upstream, output)
             return tf.stack([own, *(self._observed(upstream, still, active, other, own, handles) for other in others)])
 
@@ -208,7 +208,7 @@ class Body:
                                      for candidate, own in each], x)
 
             def gradient(upstream, variables=None):
-                again = _after(upstream, x)
+                again = fast_layers.after(upstream, x)
 
                 def branch(candidate, own):
                     def differentiate():
@@ -235,16 +235,6 @@ class Body:
             side = [-(-size // self._block.strides) for size in self._input_shape[:2]]
             y.set_shape([x.shape[0], *side, self._block.filters])
         return y
-
-
-def _after(upstream: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """x, not before upstream is there.
-
-    Without it TensorFlow runs what belongs to the backward pass of every block as soon as x is known, and
-    keeps all of it. It has no effect inside a branch.
-    """
-    with tf.control_dependencies([upstream]):
-        return tf.stop_gradient(tf.identity(x))
 
 
 def new_probe() -> tf.Tensor:
