@@ -6,7 +6,8 @@
 
 The table is one of this machine that latency.compare has judged (it leaves TABLE.networks.jsonl beside it). Targets lie
 at equal ratios over the feasible range, each lowered to the dearest network within it. All networks are timed at the
-end, in turns with networks that the table was judged by, which tell whether the machine has kept its pace since.
+end, in as many visits as the table was judged by and in turns with networks that it was judged by, which tell whether
+the machine has kept its pace since: on a shared one, do all of it at a stretch.
 Stopped and started again, it goes on where it was. Writes searches.jsonl, times.jsonl, on_target.json, on_target.svg.
 """
 
@@ -14,7 +15,7 @@ import functools
 import json
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,6 @@ BOUNDS = (0.02, 0.03)
 # Networks of the table's comparison that are timed again.
 ANCHORS = 15
 PASSES = (1, 2)
-# Many short visits, all networks in turns: a shared machine slows down by several percent for seconds, and for so much
-# of the time that the dearer networks are seldom spared for 10 runs, and then look slower than they are.
-VISITS = {"rounds": 40, "runs": 3}
 
 
 def targets(search_space: space.Space, table: LatencyTable, count: int) -> list[float]:
@@ -64,7 +62,8 @@ def targets(search_space: space.Space, table: LatencyTable, count: int) -> list[
     return list(dict.fromkeys(found))
 
 
-def search(*, target_ms: float, seed: int, run_dir: str, arguments: Sequence[str]) -> dict[str, Any]:
+def search(*, target_ms: float, seed: int, run_dir: str, arguments: Sequence[str],
+           environment: Mapping[str, str]) -> dict[str, Any]:
     """One search in a process of its own.
 
     Args:
@@ -72,13 +71,14 @@ def search(*, target_ms: float, seed: int, run_dir: str, arguments: Sequence[str
         seed: of the search.
         run_dir: its folder.
         arguments: further flags of pnas_tf.search.
+        environment: variables to add.
 
     Returns:
         target_ms, seed, run_dir, arguments, ops, predicted_ms (by the table), expected_ms (of the probabilities at the
         end), seconds, cpu_seconds.
     """
     used = steps.command("pnas_tf.search", [*arguments, f"--target_ms={target_ms}", f"--seed={seed}",
-                                            f"--run_dir={run_dir}"], f"{run_dir}.log")
+                                            f"--run_dir={run_dir}"], f"{run_dir}.log", environment=environment)
     found = arch_lib.load(run_folder.path(run_dir, "arch.json"))
     return {"target_ms": target_ms, "seed": seed, "run_dir": run_dir, "arguments": list(arguments),
             "ops": found.ops, "predicted_ms": found.costs["table_ms"],
@@ -91,7 +91,7 @@ def anchors(table: LatencyTable, search_space: space.Space) -> list[tuple[Arch, 
     Raises:
         InputError: if the table was not compared with networks of the space.
     """
-    path = f"{table.path.removesuffix('.jsonl')}.networks.jsonl"
+    path = _comparison(table)
     then = {}
     for entry in steps.lines(path)[1:]:
         ops = entry.get("ops")
@@ -105,6 +105,10 @@ def anchors(table: LatencyTable, search_space: space.Space) -> list[tuple[Arch, 
     return [(Arch(search_space, json.loads(ops)), ms) for ops, ms in list(twice.items())[:ANCHORS]]
 
 
+def _comparison(table: LatencyTable) -> str:
+    return f"{table.path.removesuffix('.jsonl')}.networks.jsonl"
+
+
 def time_all(found: Sequence[dict[str, Any]], anchor_archs: Sequence[Arch], table: LatencyTable, path: str) -> None:
     """Times found networks and anchors in turns as the table's, twice; what the file lacks is added to it.
 
@@ -115,7 +119,9 @@ def time_all(found: Sequence[dict[str, Any]], anchor_archs: Sequence[Arch], tabl
     builds = {entry["run_dir"]: functools.partial(_inherited, entry["run_dir"]) for entry in found}
     builds |= {f"anchor {number}": measure.network_build(arch) for number, arch in enumerate(anchor_archs)}
     done = {(entry["name"], entry["pass"]) for entry in steps.lines(path)}
-    device = measure.from_header({**table.header, **VISITS, "together": len(builds)}, table.path)
+    # Visits as in the comparison: the best of more or fewer of them would be another time.
+    header = {**table.header, **steps.lines(_comparison(table))[0], "together": len(builds)}
+    device = measure.from_header(header, table.path)
     for number in PASSES:
         missing = [name for name in builds if (name, number) not in done]
         random.Random(number).shuffle(missing)
@@ -220,7 +226,7 @@ def plot(result: dict[str, Any], title: str) -> str:
 
 
 def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, arguments: Sequence[str], count: int,
-        seeds: int, at_most: int, timing: bool) -> dict[str, Any] | None:
+        seeds: int, at_most: int, timing: bool, workers: int = 1) -> dict[str, Any] | None:
     """Searches, times and judges as far as asked.
 
     Args:
@@ -232,6 +238,7 @@ def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, argumen
         seeds: searches for each target.
         at_most: searches in this call; 0 for no limit.
         timing: whether to time once all searches are done.
+        workers: searches at a time; of one core each, if several.
 
     Returns:
         As `judge`; None if searches or times are missing.
@@ -246,13 +253,15 @@ def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, argumen
     missing = [pair for pair in wanted if pair not in done]
     print(f"Targets: {', '.join(f'{ms:g}' for ms in sorted({ms for ms, _ in wanted}))} ms; {len(missing)} of "
           f"{len(wanted)} searches to do.", flush=True)
-    for target_ms, seed in missing[:at_most or None]:
-        entry = search(target_ms=target_ms, seed=seed, arguments=arguments,
-                       run_dir=run_folder.path(out_dir, "searches", f"{target_ms:g}ms_seed{seed}"))
-        done[target_ms, seed] = entry
+    environment = steps.ONE_CORE if workers > 1 else {}
+    calls = [functools.partial(search, target_ms=target_ms, seed=seed, arguments=arguments, environment=environment,
+                               run_dir=run_folder.path(out_dir, "searches", f"{target_ms:g}ms_seed{seed}"))
+             for target_ms, seed in missing[:at_most or None]]
+    for entry in steps.in_parallel(calls, workers):
+        done[entry["target_ms"], entry["seed"]] = entry
         steps.add_line(path, entry)
-        print(f"{target_ms:g} ms, seed {seed}: predicted {entry['predicted_ms']:.4f} ms, {entry['seconds']:.0f} s",
-              flush=True)
+        print(f"{entry['target_ms']:g} ms, seed {entry['seed']}: predicted {entry['predicted_ms']:.4f} ms, "
+              f"{entry['seconds']:.0f} s", flush=True)
     if not timing or any(pair not in done for pair in wanted):
         return None
     found = [done[pair] for pair in sorted(wanted)]
@@ -271,6 +280,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("targets", 5, "Targets over the feasible range.", 1, 100)
     flags.DEFINE_integer("seeds", 3, "Searches for each target.", 1, 100)
     flags.DEFINE_integer("at_most", 0, "Searches in this call, on a shared machine; 0: all that are missing.", 0)
+    flags.DEFINE_integer("workers", 1, "Searches at a time, of one core each if several.", 1)
     flags.DEFINE_boolean("timing", True, "Whether to time once all searches are done, on an idle machine.")
     flags.DEFINE_string("out_dir", None, "Folder of the results.")
 
@@ -289,7 +299,7 @@ def _main() -> None:
     arguments = [f"--flagfile={f.search_flags}", f"--space={f.space}", f"--dataset={f.dataset}", f"--table={f.table}",
                  f"--max_steps={f.max_steps}", *([f"--data_dir={f.data_dir}"] if f.data_dir else [])]
     result = run(search_space=search_space, table=table, out_dir=f.out_dir, arguments=arguments, count=f.targets,
-                 seeds=f.seeds, at_most=f.at_most, timing=f.timing)
+                 seeds=f.seeds, at_most=f.at_most, timing=f.timing, workers=f.workers)
     if result is None:
         print(f"Not all is done yet: the same command goes on in {f.out_dir}.")
         return

@@ -3,18 +3,21 @@
 A benchmark that was stopped finds the lines and goes on with the steps that are missing.
 """
 
+import concurrent.futures
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pnas_tf import run_folder
 from pnas_tf.errors import InputError
+
+# Environment of a process that shares the machine with others like it.
+ONE_CORE = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
 
 
 def command(module: str, arguments: Sequence[str], log: str, *, launcher: Sequence[str] = (),
@@ -35,21 +38,32 @@ def command(module: str, arguments: Sequence[str], log: str, *, launcher: Sequen
         InputError: if it fails, with the last line that it printed.
     """
     os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
-    begin, cpu = time.monotonic(), _cpu_of_children()
-    with open(log, "w", encoding="utf-8") as file:
-        code = subprocess.run([*launcher, sys.executable, "-m", module, *arguments], stdout=file,
-                              stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})},
-                              check=False).returncode
+    begin = time.monotonic()
+    with open(log, "w", encoding="utf-8") as file, \
+            subprocess.Popen([*launcher, sys.executable, "-m", module, *arguments], stdout=file,
+                             stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}) as process:
+        _, status, used = os.wait4(process.pid, 0)  # what this one used, whatever runs beside it
+        process.returncode = code = os.waitstatus_to_exitcode(status)
     if code:
         with open(log, encoding="utf-8", errors="replace") as file:
             said = [line.strip() for line in file if line.strip()]
         raise InputError(f"python -m {module} failed ({log}): {said[-1][:300] if said else f'exit code {code}'}")
-    return {"seconds": time.monotonic() - begin, "cpu_seconds": _cpu_of_children() - cpu}
+    return {"seconds": time.monotonic() - begin, "cpu_seconds": used.ru_utime + used.ru_stime}
 
 
-def _cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def in_parallel(calls: Sequence[Callable[[], Any]], workers: int) -> Iterator[Any]:
+    """Makes calls, so many at a time, and says how far it is.
+
+    Yields:
+        What they return, in the order in which they end.
+    """
+    begin = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        running = [pool.submit(call) for call in calls]
+        for done, future in enumerate(concurrent.futures.as_completed(running), start=1):
+            yield future.result()
+            seconds = (time.monotonic() - begin) / done * (len(calls) - done)
+            print(f"{done} of {len(calls)}, {seconds / 60:.0f} min left", flush=True)
 
 
 def lines(path: str) -> list[dict[str, Any]]:

@@ -1,8 +1,7 @@
 """A study: a folder of searches and trainings, each a command of the project that is not run again once it ended."""
 
-import concurrent.futures
+import functools
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from absl import flags
@@ -11,8 +10,6 @@ from benchmarks import steps
 from pnas_tf import arch as arch_lib
 from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
-
-ONE_CORE = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
 
 
 class Study:
@@ -48,15 +45,10 @@ class Study:
         """
         left = {name: more for name, more in jobs.items() if not ended(name)}
         print(f"{len(jobs) - len(left)} of {len(jobs)} are done.", flush=True)
-        begin, done = time.monotonic(), 0
-        with concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
-            running = [pool.submit(self.run, module, [*more, f"--run_dir={self.path(name)}"],
-                                   os.path.join(name, "log"), ONE_CORE) for name, more in left.items()]
-            for future in concurrent.futures.as_completed(running):
-                future.result()
-                done += 1
-                seconds = (time.monotonic() - begin) / done * (len(left) - done)
-                print(f"{done} of {len(left)}, {seconds / 60:.0f} min left", flush=True)
+        calls = [functools.partial(self.run, module, [*more, f"--run_dir={self.path(name)}"],
+                                   os.path.join(name, "log"), steps.ONE_CORE) for name, more in left.items()]
+        for _ in steps.in_parallel(calls, self._workers):
+            pass
 
     def search_ended(self, *names: str) -> bool:
         """Whether a search has left its network in a folder of the study."""

@@ -1,6 +1,8 @@
 """The benchmark of targets: real searches and times of a tiny space, and what is counted of them by hand."""
 
+import functools
 import json
+import resource
 import subprocess
 import sys
 import xml.etree.ElementTree
@@ -119,6 +121,17 @@ def test_lines_survive_a_stop(tmp_path):
 def test_a_failed_step_says_why(tmp_path):
     with pytest.raises(InputError, match="Unknown arch 'no_such_arch'"):
         steps.command("pnas_tf.train", ["--arch=no_such_arch", f"--run_dir={tmp_path}"], str(tmp_path / "log"))
+
+
+def test_a_step_counts_its_own_cpu_time_whatever_runs_beside_it(tmp_path):
+    """Beside a search's help of about 2 s a second process: neither has the time of both."""
+    calls = [functools.partial(steps.command, "pnas_tf.search", ["--help"], str(tmp_path / f"log{i}")) for i in (0, 1)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = list(steps.in_parallel(calls, 2))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert sum(one["cpu_seconds"] for one in used) == pytest.approx(whole, rel=0.01)
+    assert min(one["cpu_seconds"] for one in used) > 0.2 * whole
 
 
 @pytest.mark.parametrize("value, expected", [(0.123401, 0.1235), (0.1234, 0.1234), (12.341, 12.35), (0.99999, 1.0)])
