@@ -33,8 +33,10 @@ BATCH_SIZE, HELD_OUT = 96, 5000
 SEARCH = (f"--batch_size={BATCH_SIZE}", "--warmup_lr=0.2", "--lr=0.08", "--arch_every=1", f"--held_out_size={HELD_OUT}")
 TRAIN = (f"--batch_size={BATCH_SIZE}", "--lr=0.1", "--weight_decay=1e-4")
 TRIALS, TRIAL_EPOCHS = 6, 2
-# Of a search for one target that begins with the weights of the search for both.
-LONGER_EPOCHS = 5
+# Of a search for one target that begins with the weights of the search for both: epochs, trials, epochs of each.
+LONGER_EPOCHS, LONGER_TRIALS, LONGER_TRIAL_EPOCHS = 5, 2, 5
+# What networks are called that trials have chosen, by the kind of their search.
+WITH_TRIALS = {"gradient": "trials", "longer": "longertrials"}
 RANK_BATCHES = 20
 # Over the whole range, as searches go to its cheap end; all in turns, for a machine that changes its pace.
 COMPARE = ("--networks=30", "--calibrate=70", "--over_range", "--together=100", "--rounds=30", "--runs=3")
@@ -57,11 +59,12 @@ class Study(study.Study):
         return latency_table.read(self.table_path)
 
     def targets(self) -> dict[str, float]:
-        """Milliseconds of each target, by its uniform network's op."""
+        """Milliseconds of each target, by its uniform network's op: that network keeps it."""
         from pnas_tf import cost
 
         price = cost.milliseconds(self.table())
-        return {op: round(cost.of_arch(study_networks.uniform(self.space, op), price), 4) for op in TARGET_OPS}
+        return {op: steps.rounded_up(cost.of_arch(study_networks.uniform(self.space, op), price), 5)
+                for op in TARGET_OPS}
 
     def make_table(self) -> None:
         """Builds and calibrates the table, and times MobileNetV2 of many widths."""
@@ -94,6 +97,7 @@ class Study(study.Study):
         for op, ms in self.targets().items():
             found |= {f"longer_{op}_{seed}": [*where, "--warmup_epochs=0", f"--search_epochs={LONGER_EPOCHS}",
                                               f"--table={self.table_path}", f"--target_ms={ms}", f"--seed={seed}",
+                                              f"--trials={LONGER_TRIALS}", f"--trial_epochs={LONGER_TRIAL_EPOCHS}",
                                               f"--init_weights={self.path('searches', f'gradient_{seed}')}"]
                       for seed in range(SEEDS)}
         found["unaware_0"] = [*common, f"--table={self.table_path}", "--latency_loss=none", "--seed=0"]
@@ -158,21 +162,31 @@ class Study(study.Study):
             for number, arch in enumerate(study_networks.random_within(self.space, limit, RANDOM, seed=1)):
                 named[f"random_{op}_{number}"] = arch
             width = float(study_networks.nearest(widths, measured.get(op, limit.bound)))
-            for seed in range(2):
-                named[f"uniform_{op}_{seed}"] = study_networks.uniform(self.space, op)
-                named[f"mobilenetv2_{op}_{seed}"] = study_networks.mobilenet_v2(self.space, width)
-            computing = derive.most_of(self.space, macs, [limit], derive.USED_SHARE)
-            named |= {f"mostmacs_{op}_{seed}": computing for seed in range(SEEDS)}
+            kinds = {"uniform": study_networks.uniform(self.space, op),
+                     "mobilenetv2": study_networks.mobilenet_v2(self.space, width),
+                     "mostmacs": derive.most_of(self.space, macs, [limit], derive.USED_SHARE)}
+            named |= {f"{kind}_{op}_{seed}": arch for kind, arch in kinds.items() for seed in range(SEEDS)}
         named["biggest_0"] = study_networks.uniform(self.space, "mb_k7_e6")
         return named
 
     def _found_ms(self):
-        """By target, what the networks found took when they were timed, on average; empty before."""
+        """By target, what the networks found took when they were timed, on average; empty before.
+
+        At the pace that the machine had when widths were timed, along with the table: by the uniform network, which
+        took the target then.
+        """
         if not os.path.exists(self.path("measured.json")):
             return {}
-        measured = space_lib.read_json(self.path("measured.json"))
-        times = {op: [ms for name, ms in measured.items() if name.startswith(f"gradient_{op}_")] for op in TARGET_OPS}
-        return {op: float(np.mean(ms)) for op, ms in times.items() if ms}
+        found: dict[str, list[float]] = {}
+        uniform: dict[str, list[float]] = {}
+        for name, ms in space_lib.read_json(self.path("measured.json")).items():
+            kind, op, _ = study.parts(name)
+            if kind in study_results.FOUND:
+                found.setdefault(op, []).append(ms)
+            elif kind == "uniform":
+                uniform.setdefault(op, []).append(ms)
+        return {op: float(np.mean(found[op]) * ms / np.mean(uniform.get(op, ms)))
+                for op, ms in self.targets().items() if op in found}
 
     def networks(self) -> dict[str, arch_lib.Arch]:
         """Everything that is trained, by name: kind, target, number."""
@@ -184,12 +198,12 @@ class Study(study.Study):
                     named[search] = arch["delivered"]
                     continue
                 named[f"{kind}_{op}_{seed}"] = arch["loss"]
-                if kind == "gradient":
-                    named[f"trials_{op}_{seed}"] = arch["delivered"]
+                if kind in WITH_TRIALS:
+                    named[f"{WITH_TRIALS[kind]}_{op}_{seed}"] = arch["delivered"]
         named |= {f"searchfree_{op}_0": arch for op, arch in self.search_free().items()}
         return {name: arch for name, arch in named.items() if self._wanted(name)}
 
-    def _wanted(self, name):
+    def _wanted(self, name: str) -> bool:
         kind, target, _ = study.parts(name)
         return kind in self._kinds and (not target or target in self._target_ops)
 

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,15 +14,29 @@ from pnas_tf import arch as arch_lib
 from pnas_tf import plots
 from pnas_tf import space as space_lib
 
-KINDS = {"trials": "found, gradient, trials", "gradient": "found, gradient", "longer": "found, gradient, longer",
-         "reinforce": "found, REINFORCE", "searchfree": "best of a pool on the supernet", "random": "random",
-         "mostmacs": "most MACs within the target", "uniform": "one op everywhere",
-         "mobilenetv2": "MobileNetV2, scaled", "unaware": "found, latency free", "biggest": "biggest of the space"}
-_COLORS = {"trials": "#15803d", "gradient": "#c05621", "longer": "#dc2626", "reinforce": "#86377b",
-           "searchfree": "#0f766e", "random": "#64707d", "mostmacs": "#0369a1", "uniform": "#2b6cb0",
-           "mobilenetv2": "#000000", "unaware": "#8a6100", "biggest": "#b3261e"}
-_MARKERS = {"trials": "p", "gradient": "D", "longer": "d", "reinforce": "s", "searchfree": "^", "random": "o",
-            "mostmacs": "H", "uniform": "P", "mobilenetv2": "X", "unaware": "v", "biggest": "*"}
+
+class Kind(NamedTuple):
+    """A kind of networks: what it is called, and how it is drawn."""
+
+    label: str
+    color: str
+    marker: str
+
+
+KINDS = {"trials": Kind("found, gradient, trials", "#15803d", "p"),
+         "gradient": Kind("found, gradient", "#c05621", "D"),
+         "longer": Kind("found, gradient, longer", "#dc2626", "d"),
+         "longertrials": Kind("found, gradient, longer, trials", "#7c2d12", "h"),
+         "reinforce": Kind("found, REINFORCE", "#86377b", "s"),
+         "searchfree": Kind("best of a pool on the supernet", "#0f766e", "^"),
+         "random": Kind("random", "#64707d", "o"),
+         "mostmacs": Kind("most MACs within the target", "#0369a1", "H"),
+         "uniform": Kind("one op everywhere", "#2b6cb0", "P"),
+         "mobilenetv2": Kind("MobileNetV2, scaled", "#000000", "X"),
+         "unaware": Kind("found, latency free", "#8a6100", "v"),
+         "biggest": Kind("biggest of the space", "#b3261e", "*")}
+# Those that a search found, to compare with the others.
+FOUND = ("trials", "gradient", "longer", "longertrials")
 
 
 def write(study) -> str:
@@ -40,7 +54,7 @@ def write(study) -> str:
     text = "\n\n".join(part for part in (
         *(target_table(rows, op, ms) for op, ms in study.targets().items()), _others(rows),
         *(comparisons(rows, op, kind, study.search_seconds()) for op in study.targets()
-          for kind in ("trials", "gradient", "longer")),
+          for kind in FOUND),
         _ranks(study, rows), _seconds(study, rows)) if part)
     arch_lib.write_text(study.path("results.json"), json.dumps(rows, indent=1) + "\n")
     arch_lib.write_text(study.path("results.md"), text + "\n")
@@ -88,7 +102,7 @@ def target_table(rows, target: str, ms: float) -> str:
     lines = [f"Target {ms:.4g} ms (uniform {target}):", "",
              "| networks | runs | test accuracy, % | sd | measured ms | parameters | MACs |",
              "| --- | --- | --- | --- | --- | --- | --- |"]
-    for kind, label in KINDS.items():
+    for kind, (label, *_) in KINDS.items():
         values = 100 * of(rows, kind, target)
         if len(values):
             spread = f"{np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
@@ -118,16 +132,6 @@ def random_search(rows, target: str, seconds: float) -> tuple[int, float]:
                                  for chosen in itertools.combinations(range(len(test)), tries)]))
 
 
-def better_by_held_out(rows, target: str, first: str, second: str) -> np.ndarray:
-    """Test accuracies of the better of two trained networks of the same number, one of each kind."""
-    by_number: dict[int, list] = {}
-    for row in rows:
-        if row["kind"] in (first, second) and row["target"] == target:
-            by_number.setdefault(row["number"], []).append(row)
-    return np.array([max(pair, key=lambda row: row["held_out_accuracy"])["accuracy"]
-                     for pair in by_number.values() if len(pair) == 2])
-
-
 def _gain(found, rival):
     gain, error = difference(found, rival)
     return f"{100 * gain:+.2f} points, standard error {100 * error:.2f}"
@@ -142,13 +146,7 @@ def comparisons(rows, target: str, kind_found: str = "gradient", seconds: float 
                                                         "searchfree")}
     for kind, rival in rivals.items():
         if len(rival):
-            lines.append(f"- against {KINDS[kind]}: {_gain(found, rival)}")
-    chosen = better_by_held_out(rows, target, kind_found, "mostmacs")
-    if len(chosen):
-        gains = ", ".join(f"{_gain(chosen, rivals[kind])}, against {KINDS[kind]}"
-                          for kind in ("random", "uniform", "mobilenetv2") if len(rivals[kind]))
-        lines.append("- where it and the network of most MACs are both trained and the better one by held-out images "
-                     f"is kept ({len(chosen)} pairs), {100 * chosen.mean():.2f} %: {gains}")
+            lines.append(f"- against {KINDS[kind].label}: {_gain(found, rival)}")
     rival = rivals["random"]
     if len(rival):
         lines.append(f"- mean of the found, {100 * found.mean():.2f} %; the best quarter of the random ones begins at "
@@ -157,11 +155,11 @@ def comparisons(rows, target: str, kind_found: str = "gradient", seconds: float 
         tries, best = random_search(rows, target, seconds)
         lines.append(f"- against random search in the same time (best of {tries} trained, by held-out images): "
                      f"{100 * (found.mean() - best):+.2f} points")
-    return f"{KINDS[kind_found].capitalize()}, at {target}:\n\n" + "\n".join(lines)
+    return f"{KINDS[kind_found].label.capitalize()}, at {target}:\n\n" + "\n".join(lines)
 
 
 def _others(rows):
-    lines = [f"- {KINDS[row['kind']]}: {100 * row['accuracy']:.2f} %, "
+    lines = [f"- {KINDS[row['kind']].label}: {100 * row['accuracy']:.2f} %, "
              + (f"{row['ms']:.4f} ms" if row["ms"] else "not yet measured") + f", {row['params']:,} parameters"
              for row in rows if row["kind"] in ("unaware", "biggest")]
     return "Without a target:\n\n" + "\n".join(lines) if lines else ""
@@ -205,11 +203,11 @@ def trade_off(rows, targets: dict[str, float]) -> str:
     with matplotlib.rc_context(plots.FILE_STYLE):
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.add_subplot()
-        for kind, label in KINDS.items():
+        for kind, (label, color, marker) in KINDS.items():
             mine = [row for row in rows if row["kind"] == kind and row["ms"]]
             if mine:
-                axes.plot([row["ms"] for row in mine], [100 * row["accuracy"] for row in mine], _MARKERS[kind],
-                          color=_COLORS[kind], markersize=6, alpha=0.75, label=label, linestyle="")
+                axes.plot([row["ms"] for row in mine], [100 * row["accuracy"] for row in mine], marker,
+                          color=color, markersize=6, alpha=0.75, label=label, linestyle="")
         for ms in targets.values():
             axes.axvline(ms, color="#64707d", linestyle=":", linewidth=1)
         axes.set(xlabel="measured on the host, ms", ylabel="CIFAR-10 test accuracy, %", xscale="log")

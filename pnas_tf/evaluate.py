@@ -1,5 +1,6 @@
 """Loss and accuracy: of paths through a supernet, and of networks; and batch norm's statistics set anew."""
 
+import copy
 import dataclasses
 from collections.abc import Iterable
 
@@ -36,10 +37,19 @@ class PathScorer:
             batches: of (images, labels), held out; read once.
             class_weights: float32 [classes], of the loss.
         """
-        self._batches = list(batches)
-        self.num_batches = len(self._batches)
+        self._set(batches)
         self._score = tf.function(lambda images, labels, path: _score(labels, supernet(images, path), class_weights),
                                   autograph=False, reduce_retracing=True)
+
+    def on(self, batches: Iterable[Batch]) -> "PathScorer":
+        """A scorer on other images, of batches of the same size; nothing is compiled anew."""
+        other = copy.copy(self)
+        other._set(batches)
+        return other
+
+    def _set(self, batches):
+        self._batches = list(batches)
+        self.num_batches = len(self._batches)
 
     def score(self, path: np.ndarray, batches: int | None = None) -> Score:
         """Of one path, op indices int [choices], on the first `batches` of the `num_batches`; None: on all."""

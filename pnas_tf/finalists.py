@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +17,8 @@ from pnas_tf.supernet import Supernet
 
 FORMAT = "pnas_tf.finalists/1"
 SAMPLES = 64
-# All are scored on this share of the images; samples go on to all images if they are among so many that are best there.
-FIRST_LOOK = 0.3
+# All are scored on so many batches; samples go on to all images if they are among so many that are best there.
+FIRST_LOOK = 3
 SECOND_LOOKS = 8
 
 
@@ -91,7 +90,7 @@ def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, 
         add(SAMPLE, path)
     looked_at = []
     for how, path in found.values():
-        score = scorer.score(path, math.ceil(FIRST_LOOK * scorer.num_batches))
+        score = scorer.score(path, FIRST_LOOK)
         costs = {"ms": goal.ms.of_path(path), **{limit.name: limit.cost.of_path(path) for limit in goal.limits}}
         log_prob = float(np.sum(np.log(np.maximum(probs[ops, path], 1e-30))))
         eligible = how != ARG_MAX or bool(derive.keeps(path[None], limits, least)[0])

@@ -17,6 +17,7 @@ from pnas_tf import (
     data,
     evaluate,
     finalists,
+    finish,
     latency_table,
     limits,
     network,
@@ -98,7 +99,7 @@ class Search:
         """The network found so far, within all limits: of the likely ones, that of the lowest held-out loss."""
         net, batches = self.searcher.supernet, self.data.held_out.batches(self._batch_size)
         probs = net.probs().numpy()
-        scorer = evaluate.PathScorer(net, batches.take(search.VALIDATION_BATCHES))
+        scorer = evaluate.PathScorer(net, batches.take(finish.batches(self.data.image_shape, self._batch_size)))
         arch = assembly.delivered(finalists.find(net, probs, self.goal, scorer, seed=self._seed), self.goal, probs)
         model = network.build_network(arch)
         return arch.with_costs(params=network.count_params(model), macs=network.count_macs(model))

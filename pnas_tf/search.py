@@ -81,7 +81,17 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
         InputError: if a file cannot be written, no checkpoint be read, or a loss or an alpha is no finite number.
         KeyboardInterrupt: if the search was stopped; saved, if `stop` asked for it.
     """
-    from pnas_tf import assembly, callbacks, checkpoints, evaluate, initial_weights, non_finite, replicas, searcher
+    from pnas_tf import (
+        assembly,
+        callbacks,
+        checkpoints,
+        evaluate,
+        finish,
+        initial_weights,
+        non_finite,
+        replicas,
+        searcher,
+    )
     from pnas_tf import data as data_lib
 
     devices = devices or replicas.strategy("none")
@@ -115,14 +125,15 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
                                                                   step, devices, cutout), watch)
         if not replicas.is_chief(devices):
             return []
+
         def tried(found, folder):
             from pnas_tf import trials as trials_lib
 
             return trials_lib.run(found, data, folder, count=trials, epochs=trial_epochs, batch_size=batch_size,
-                                  class_weights=class_weights, precision=precision, seed=seed) if trials else found
+                                  class_weights=class_weights, precision=precision, seed=seed)
 
-        return [_finish(net, number, result, scorer, tried, data, batch_size, bn_recalibration_batches, seed)
-                for number, result in enumerate(results)]
+        return finish.deliver(net, results, scorer, data, batch_size=batch_size, seed=seed,
+                              bn_recalibration_batches=bn_recalibration_batches, tried=tried if trials else None)
 
 
 def goal(search_space: space.Space, table: latency_table.LatencyTable, target_ms: float,
@@ -172,43 +183,6 @@ def _about(number):
 def _on(devices):
     count = devices.num_replicas_in_sync
     return f", on {count} replicas" if count > 1 else ""
-
-
-def _finish(net, number, result, scorer, tried, data, batch_size, bn_recalibration_batches, seed):
-    """Chooses the network for a goal; writes its arch, its rivals, and its weights from the supernet."""
-    from pnas_tf import assembly, evaluate, finalists, network
-
-    goal, probs = result.goal, net.probs(number).numpy()
-    print("Comparing finalists on held-out images.", flush=True)
-    found = tried(finalists.find(net, probs, goal, scorer, seed=seed), result.folder)
-    finalists.save(run_folder.path(result.folder, "finalists.json"), goal, found)
-    arch = assembly.delivered(found, goal, probs)
-    print(_said_of(goal, found))
-    model = network.build_network(arch)
-    net.copy_weights_to(model, arch)
-    score = evaluate.network(model, data.held_out.batches(batch_size))
-    said = f"Held-out accuracy with inherited weights: {score.accuracy:.2%}"
-    if bn_recalibration_batches:
-        evaluate.recalibrate(model, data.train.batches(batch_size, seed=0).take(bn_recalibration_batches))
-        score = evaluate.network(model, data.held_out.batches(batch_size))
-        said += f", {score.accuracy:.2%} once batch norm has seen {bn_recalibration_batches} batches"
-    print(f"{said}.")
-    run_folder.save_weights(model, run_folder.path(result.folder, "inherited.weights.h5"))
-    arch = arch.with_costs(params=network.count_params(model), macs=network.count_macs(model))
-    arch.save(run_folder.path(result.folder, "arch.json"))
-    return arch
-
-
-def _said_of(goal, found):
-    """Which of the finalists was taken, and what the most probable op of each choice would give."""
-    best, arg_max = found[0], next((one for one in found if one.how == run_folder.ARG_MAX), found[0])
-    lines = [f"Taken of {len(found)} networks: {best.how}, {best.costs['ms']:.3g} ms on {goal.target}, held-out loss "
-             f"{best.loss:.4f} with inherited weights"
-             + (f", accuracy {best.trial_accuracy:.2%} after its trial." if best.trial_accuracy is not None else ".")]
-    if arg_max is not best:
-        lines.append(f"The most probable op of each choice would take {arg_max.costs['ms']:.3g} ms, held-out loss "
-                     f"{arg_max.loss:.4f}.")
-    return "\n".join(lines)
 
 
 def _define_flags() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnas_tf import arch, cost, evaluate, finalists, network, run_folder, space, supernet, tree_cells, trials
+from pnas_tf import arch, cost, evaluate, finalists, finish, network, run_folder, space, supernet, tree_cells, trials
 from pnas_tf.limits import Goal, Limit
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +54,29 @@ def test_trials_are_of_networks_that_differ():
     assert trials.entrants([dataclasses.replace(found[0], eligible=False), *found[1:]], 1) == [found[1]]
 
 
+def test_a_trial_of_most_macs_comes_right_after_that_of_least_loss():
+    ops = [dict.fromkeys(TINY.choices, op) for op in ("mb_k3_e3", "mb_k5_e3", "mb_k3_e6", "mb_k5_e6")]
+    hows = (run_folder.SAMPLE, run_folder.MOST_PROBABLE, run_folder.SAMPLE, run_folder.MOST_MACS)
+    found = [finalists.Finalist(how, arch.Arch(TINY, one), 0.0, {}, True, 0.0)
+             for how, one in zip(hows, ops, strict=True)]
+    assert trials.entrants(found, 2) == [found[0], found[3]]
+    assert trials.entrants(found, 4) == [found[0], found[3], found[1], found[2]]
+    assert trials.entrants(found[::-1], 2) == [found[3], found[2]]
+
+
+@pytest.mark.parametrize("accuracies, images, first", [
+    ((0.72, 0.71), 5000, 0),  # sqrt((0.72 * 0.28 + 0.70 * 0.30) / 5000) = 0.0091, and 0.02 is more
+    ((0.705, 0.71), 5000, 2),  # 0.01 above 0.70; sqrt((0.71 * 0.29 + 0.70 * 0.30) / 5000) = 0.0091: more, too
+    ((0.705, 0.709), 5000, 1), ((0.72, 0.71), 900, 1), ((0.69, 0.60), 5000, 1)])
+def test_what_needs_no_search_has_to_be_beaten_by_more_than_chance(accuracies, images, first):
+    """By hand: two trials of samples, and between them that of the network of most MACs with 70 %."""
+    hows = (run_folder.SAMPLE, run_folder.MOST_MACS, run_folder.SAMPLE)
+    tried = [finalists.Finalist(how, None, 0.0, {}, True, 0.0, trial_accuracy=accuracy)
+             for how, accuracy in zip(hows, (accuracies[0], 0.70, accuracies[1]), strict=True)]
+    ranked = trials.ranked(tried, images)
+    assert ranked[0] == tried[first] and sorted(map(id, ranked)) == sorted(map(id, tried))
+
+
 def test_cells_show_which_place_has_no_op():
     tree = tree_cells.tree_space("small", 1, 88)
     ops = dict.fromkeys(tree.choices, "sep_k3")
@@ -68,7 +91,7 @@ def test_samples_that_do_badly_at_first_go_no_further(net):
     several = evaluate.PathScorer(net, [(tf.constant(rng.normal(size=(8, 8, 8, 1)), tf.float32),
                                          tf.constant(rng.integers(0, 4, 8), tf.int32)) for _ in range(5)])
     found = finalists.find(net, probs, Goal("t", costs(net, 0), 2.4, keeps_ms=False), several, samples=100)
-    first = [several.score(net.path(one.arch), 2).loss for one in found]
+    first = [several.score(net.path(one.arch), 3).loss for one in found]
     assert [one.first_loss for one in found] == pytest.approx(first, rel=1e-6)
     samples = sorted((one for one in found if one.how == run_folder.SAMPLE), key=lambda one: one.first_loss)
     assert len(samples) > finalists.SECOND_LOOKS
@@ -77,6 +100,13 @@ def test_samples_that_do_badly_at_first_go_no_further(net):
     for one in (*kept, *(one for one in found if one.how != run_folder.SAMPLE)):
         assert one.loss == pytest.approx(several.score(net.path(one.arch)).loss, rel=1e-6)
     assert found[0].loss == min(one.loss for one in found if one.loss is not None and one.eligible)
+
+
+@pytest.mark.parametrize("shape, batch_size, batches", [
+    ((32, 32, 3), 96, 53), ((224, 224, 3), 64, 14), ((224, 224, 3), 256, 10), ((28, 28, 1), 5000, 10)])
+def test_finalists_are_compared_on_5000_images_if_memory_allows(shape, batch_size, batches):
+    """By hand: 5000 / 96 = 52.1; 2^29 bytes hold 891 images of 602,112; and 10 batches at least."""
+    assert finish.batches(shape, batch_size) == batches
 
 
 @pytest.mark.parametrize("seed", range(3))

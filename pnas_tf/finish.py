@@ -1,0 +1,91 @@
+"""The end of a search: from the probabilities of each goal to its network, with the weights that it inherits."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from pnas_tf import assembly, evaluate, finalists, network, run_folder
+from pnas_tf.arch import Arch
+from pnas_tf.callbacks import Result
+from pnas_tf.data import Data
+from pnas_tf.evaluate import PathScorer
+from pnas_tf.finalists import Finalist
+from pnas_tf.limits import Goal
+from pnas_tf.supernet import Supernet
+
+# What finalists are compared on: so many held-out images, or what fits into so many bytes of float32 pixels, or so many
+# batches, whatever they hold.
+IMAGES, IMAGE_BYTES, LEAST_BATCHES = 5000, 2**29, 10
+
+# From finalists and a goal's folder to the finalists in a better order; see `trials.run`.
+Try = Callable[[Sequence[Finalist], str], list[Finalist]]
+
+
+def batches(image_shape: Sequence[int], batch_size: int) -> int:
+    """On how many held-out batches finalists are compared.
+
+    On 1,000 images, networks whose losses differ by 0.02 change places by chance.
+
+    Args:
+        image_shape: height, width, channels.
+        batch_size: images a batch.
+    """
+    images = min(IMAGES, IMAGE_BYTES // (4 * math.prod(image_shape)))
+    return max(LEAST_BATCHES, math.ceil(images / batch_size))
+
+
+def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: Data, *, batch_size: int,
+            bn_recalibration_batches: int, tried: Try | None = None, seed: int = 0) -> list[Arch]:
+    """Chooses the network of each goal; writes finalists.json, its arch, and the weights that it inherits.
+
+    Args:
+        net: the supernet, searched.
+        results: a goal for each of its alphas, and where its files go.
+        scorer: of the supernet's paths, on whatever images.
+        data: from `data.load`.
+        batch_size: images a step.
+        bn_recalibration_batches: training batches that set a network's batch norm statistics; 0 to leave those of the
+            search.
+        tried: what else decides between finalists, if anything.
+        seed: of the sampled finalists.
+
+    Returns:
+        The arch of each goal, with its costs.
+    """
+    scorer = scorer.on(data.held_out.batches(batch_size).take(batches(data.image_shape, batch_size)))
+    return [_deliver(net, number, result, scorer, tried, data, batch_size, bn_recalibration_batches, seed)
+            for number, result in enumerate(results)]
+
+
+def _deliver(net, number, result, scorer, tried, data, batch_size, bn_recalibration_batches, seed):
+    goal, probs = result.goal, net.probs(number).numpy()
+    print("Comparing finalists on held-out images.", flush=True)
+    found = finalists.find(net, probs, goal, scorer, seed=seed)
+    found = tried(found, result.folder) if tried else found
+    finalists.save(run_folder.path(result.folder, "finalists.json"), goal, found)
+    arch = assembly.delivered(found, goal, probs)
+    print(_said_of(goal, found))
+    model = network.build_network(arch)
+    net.copy_weights_to(model, arch)
+    score = evaluate.network(model, data.held_out.batches(batch_size))
+    said = f"Held-out accuracy with inherited weights: {score.accuracy:.2%}"
+    if bn_recalibration_batches:
+        evaluate.recalibrate(model, data.train.batches(batch_size, seed=0).take(bn_recalibration_batches))
+        score = evaluate.network(model, data.held_out.batches(batch_size))
+        said += f", {score.accuracy:.2%} once batch norm has seen {bn_recalibration_batches} batches"
+    print(f"{said}.")
+    run_folder.save_weights(model, run_folder.path(result.folder, "inherited.weights.h5"))
+    arch = arch.with_costs(params=network.count_params(model), macs=network.count_macs(model))
+    arch.save(run_folder.path(result.folder, "arch.json"))
+    return arch
+
+
+def _said_of(goal: Goal, found: Sequence[Finalist]) -> str:
+    """Which of the finalists was taken, and what the most probable op of each choice would give."""
+    best, arg_max = found[0], next((one for one in found if one.how == run_folder.ARG_MAX), found[0])
+    lines = [f"Taken of {len(found)} networks: {best.how}, {best.costs['ms']:.3g} ms on {goal.target}, held-out loss "
+             f"{best.loss:.4f} with inherited weights"
+             + (f", accuracy {best.trial_accuracy:.2%} after its trial." if best.trial_accuracy is not None else ".")]
+    if arg_max is not best:
+        lines.append(f"The most probable op of each choice would take {arg_max.costs['ms']:.3g} ms, held-out loss "
+                     f"{arg_max.loss:.4f}.")
+    return "\n".join(lines)
