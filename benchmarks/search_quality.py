@@ -9,7 +9,7 @@ it again as you like. Stages: `table` builds and calibrates the latency table an
 (leave the machine alone meanwhile); `search` and `train` run --workers processes at a time, of one core each; `rank`
 scores networks with weights inherited from a warmed-up supernet; `time` times all trained networks (alone again);
 `results` draws and tells. MobileNetV2 is compared at equal measured milliseconds: once the networks found are timed,
-its width is the one that takes as long as they, so run `train`, `time` and `results` once more.
+its width is the one that took as long as they at that time, so run `train`, `time` and `results` once more.
 """
 
 import json
@@ -38,6 +38,10 @@ LONGER_EPOCHS, LONGER_TRIALS, LONGER_TRIAL_EPOCHS = 5, 2, 5
 # What networks are called that trials have chosen, by the kind of their search.
 WITH_TRIALS = {"gradient": "trials", "longer": "longertrials"}
 RANK_BATCHES = 20
+# All networks in turns, many short visits: the machine changes its pace.
+VISITS = {"rounds": 60, "runs": 3}
+# MobileNetV2's of less than so many times a target, and more than one part of it, are timed along with the networks.
+WIDTHS_NEAR = 1.5
 # Over the whole range, as searches go to its cheap end; all in turns, for a machine that changes its pace.
 COMPARE = ("--networks=30", "--calibrate=70", "--over_range", "--together=100", "--rounds=30", "--runs=3")
 
@@ -53,7 +57,7 @@ class Study(study.Study):
         self._target_ops, self._kinds = target_ops, kinds
         self.space = study_networks.study_space(width_mult)
         self.table_path = self.path("host.jsonl")
-        arch_lib.write_text(self.path("space.json"), json.dumps(self.space.to_json(), indent=1) + "\n")
+        self._write("space.json", self.space.to_json())
 
     def table(self) -> latency_table.LatencyTable:
         return latency_table.read(self.table_path)
@@ -73,17 +77,25 @@ class Study(study.Study):
         self.run("latency.compare", [f"--table={self.table_path}", *where, *COMPARE], "compare.log")
         widths = study_networks.distinct({f"{width:.2f}": study_networks.mobilenet_v2(self.space, width)
                                           for width in np.arange(0.3, 2.5, 0.05)})
-        arch_lib.write_text(self.path("widths.json"), json.dumps(self.timed(widths), indent=1) + "\n")
+        self._write("widths.json", self.timed(widths, "widths.jsonl"))
 
-    def timed(self, archs: dict[str, arch_lib.Arch]) -> dict[str, float]:
-        """Measured milliseconds of networks on the table's target, twice apart: the mean."""
+    def timed(self, archs: dict[str, arch_lib.Arch], file: str) -> dict[str, float]:
+        """Measured milliseconds of networks on the table's target, all in turns, twice apart: the mean.
+
+        Args:
+            archs: by name.
+            file: of the study, that keeps times.
+        """
         from latency import measure, network_times
 
-        device = measure.from_header(self.table().header, self.table_path)
+        device = measure.from_header({**self.table().header, **VISITS, "together": len(archs)}, self.table_path)
         wanted = [(arch, number) for number in (1, 2) for arch in archs.values()]
-        ms = network_times.measured(self.path("networks.jsonl"), device, wanted)
+        ms = network_times.measured(self.path(file), device, wanted)
         return {name: float(np.mean([ms[network_times.digest(arch), number] for number in (1, 2)]))
                 for name, arch in archs.items()}
+
+    def _write(self, file, value):
+        arch_lib.write_text(self.path(file), json.dumps(value, indent=1) + "\n")
 
     def searches(self) -> dict[str, list[str]]:
         """Flags of each search, by its folder: kind, target if it is for one alone, seed."""
@@ -170,23 +182,15 @@ class Study(study.Study):
         return named
 
     def _found_ms(self):
-        """By target, what the networks found took when they were timed, on average; empty before.
-
-        At the pace that the machine had when widths were timed, along with the table: by the uniform network, which
-        took the target then.
-        """
+        """By target, what the networks found took when they were timed, on average; empty before."""
         if not os.path.exists(self.path("measured.json")):
             return {}
         found: dict[str, list[float]] = {}
-        uniform: dict[str, list[float]] = {}
         for name, ms in space_lib.read_json(self.path("measured.json")).items():
             kind, op, _ = study.parts(name)
             if kind in study_results.FOUND:
                 found.setdefault(op, []).append(ms)
-            elif kind == "uniform":
-                uniform.setdefault(op, []).append(ms)
-        return {op: float(np.mean(found[op]) * ms / np.mean(uniform.get(op, ms)))
-                for op, ms in self.targets().items() if op in found}
+        return {op: float(np.mean(ms)) for op, ms in found.items()}
 
     def networks(self) -> dict[str, arch_lib.Arch]:
         """Everything that is trained, by name: kind, target, number."""
@@ -224,8 +228,21 @@ class Study(study.Study):
         self.train_all(dict(archs), [f"--epochs={self._epochs}", *TRAIN])
 
     def time_all(self) -> None:
-        """Times everything that was trained."""
-        arch_lib.write_text(self.path("measured.json"), json.dumps(self.timed(self.networks()), indent=1) + "\n")
+        """Times everything that was trained, and MobileNetV2 of all widths that may be its equal.
+
+        All anew if there is more to time than last time: times of another hour are not to be compared with these.
+        """
+        widths, targets = space_lib.read_json(self.path("widths.json")), self.targets().values()
+        near = {width: study_networks.mobilenet_v2(self.space, float(width)) for width, ms in widths.items()
+                if any(1 / WIDTHS_NEAR < ms / target < WIDTHS_NEAR for target in targets)}
+        networks = self.networks()
+        if os.path.exists(self.path("measured.json")):
+            before = space_lib.read_json(self.path("measured.json"))
+            if before.keys() != networks.keys() and os.path.exists(self.path("times.jsonl")):
+                os.replace(self.path("times.jsonl"), self.path("times_before.jsonl"))
+        ms = self.timed(networks | near, "times.jsonl")
+        self._write("widths.json", widths | {width: ms[width] for width in near})
+        self._write("measured.json", {name: ms[name] for name in networks})
 
     def rank(self) -> None:
         """Scores trained networks of the space, and a pool at each target, with a warmed-up supernet's weights."""
@@ -244,9 +261,9 @@ class Study(study.Study):
 
         pool = {op: [score(arch) for arch in study_networks.random_within(self.space, limit, POOL, seed=2)]
                 for op, limit in self._limits().items()}
-        arch_lib.write_text(self.path("pool.json"), json.dumps(pool) + "\n")
+        self._write("pool.json", pool)
         ranked = {name: score(arch) for name, arch in self.networks().items() if arch.space.name == self.space.name}
-        arch_lib.write_text(self.path("inherited.json"), json.dumps(ranked, indent=1) + "\n")
+        self._write("inherited.json", ranked)
 
 
 def _define_flags() -> None:

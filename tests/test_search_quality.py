@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from benchmarks import search_quality, study_networks, study_results
+from latency import build_table
 from pnas_tf import cost
 from pnas_tf.arch import Arch
 
@@ -90,15 +91,27 @@ def test_a_target_admits_the_network_it_is_named_for(tmp_path, write_space):
         assert ms <= target_ms * (1 + 1e-12) and target_ms <= ms * (1 + 1e-4)
 
 
-def test_the_pace_of_the_hour_does_not_choose_mobilenets_width(tmp_path, write_space):
-    """All networks 1.5 times slower than when the widths were timed, the found one as slow as the uniform one."""
-    study = search_quality.Study(str(tmp_path), 0.25, {"dataset": "cifar10"}, 1, (1, 1), 1, [])
-    write_space(study.space, tmp_path / "copy.json", tmp_path / "host.jsonl")
+@pytest.mark.slow
+def test_networks_and_widths_are_timed_together_and_anew_if_there_are_more(tmp_path):
+    """Real times of a tiny space; `measured.json` is as before where nothing is new."""
+    study = search_quality.Study(str(tmp_path), 0.25, {"dataset": "cifar10"}, 1, (1, 1), 1, [], ["mb_k5_e3"],
+                                 ["uniform"])
+    build_table.run(space=study.space, output=study.table_path, settings={"rounds": 1, "runs": 1})
     target = study.targets()["mb_k5_e3"]
-    (tmp_path / "widths.json").write_text(json.dumps({"0.25": target, "0.50": 1.6 * target}))
-    (tmp_path / "measured.json").write_text(json.dumps({"longer_mb_k5_e3_0": 1.5 * target,
-                                                        "uniform_mb_k5_e3_0": 1.5 * target}))
-    assert study.rivals()["mobilenetv2_mb_k5_e3_0"] == study_networks.mobilenet_v2(study.space, 0.25)
+    (tmp_path / "widths.json").write_text(json.dumps({"0.30": target, "0.35": 1.2 * target, "2.00": 100.0}))
+    study.time_all()
+    first, widths, times = (json.loads((tmp_path / name).read_text().splitlines()[-1] if name == "times.jsonl" else
+                                       (tmp_path / name).read_text())
+                            for name in ("measured.json", "widths.json", "times.jsonl"))
+    assert set(first) == {f"uniform_mb_k5_e3_{seed}" for seed in range(3)} and times["median_ms"] > 0
+    assert widths["2.00"] == 100.0 and widths["0.30"] != target and widths["0.35"] != 1.2 * target
+    study.time_all()
+    assert json.loads((tmp_path / "measured.json").read_text()) == first
+    more = search_quality.Study(str(tmp_path), 0.25, {"dataset": "cifar10"}, 1, (1, 1), 1, [], ["mb_k5_e3"],
+                                ["uniform", "biggest"])
+    more.time_all()
+    second = json.loads((tmp_path / "measured.json").read_text())
+    assert set(second) == {*first, "biggest_0"} and second["uniform_mb_k5_e3_0"] != first["uniform_mb_k5_e3_0"]
 
 
 def test_what_trials_chose_counts_as_a_kind_of_its_own(tmp_path, write_space):
