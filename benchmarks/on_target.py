@@ -7,7 +7,7 @@
 The table is one of this machine that latency.compare has judged (it leaves TABLE.networks.jsonl beside it). Targets lie
 at equal ratios over the feasible range, each lowered to the dearest network within it. All networks are timed at the
 end, in as many visits as the table was judged by and in turns with networks that it was judged by, which tell whether
-the machine has kept its pace since: on a shared one, do all of it at a stretch.
+the machine has kept its pace since: on a shared one, do all of it at a stretch; --one_supernet makes it short.
 Stopped and started again, it goes on where it was. Writes searches.jsonl, times.jsonl, on_target.json, on_target.svg.
 """
 
@@ -62,27 +62,35 @@ def targets(search_space: space.Space, table: LatencyTable, count: int) -> list[
     return list(dict.fromkeys(found))
 
 
-def search(*, target_ms: float, seed: int, run_dir: str, arguments: Sequence[str],
-           environment: Mapping[str, str]) -> dict[str, Any]:
-    """One search in a process of its own.
+def search(*, targets_ms: Sequence[float], seed: int, run_dir: str, table: LatencyTable, arguments: Sequence[str],
+           environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One search in a process of its own, for one target or for several from one supernet.
 
     Args:
-        target_ms: asked for.
+        targets_ms: asked for.
         seed: of the search.
         run_dir: its folder.
+        table: of the targets.
         arguments: further flags of pnas_tf.search.
         environment: variables to add.
 
     Returns:
-        target_ms, seed, run_dir, arguments, ops, predicted_ms (by the table), expected_ms (of the probabilities at the
-        end), seconds, cpu_seconds.
+        For each target: target_ms, seed, run_dir (of its network), arguments, ops, predicted_ms (by the table),
+        expected_ms (of the probabilities at the end), seconds, cpu_seconds (of the whole search).
     """
-    used = steps.command("pnas_tf.search", [*arguments, f"--target_ms={target_ms}", f"--seed={seed}",
-                                            f"--run_dir={run_dir}"], f"{run_dir}.log", environment=environment)
-    found = arch_lib.load(run_folder.path(run_dir, "arch.json"))
-    return {"target_ms": target_ms, "seed": seed, "run_dir": run_dir, "arguments": list(arguments),
-            "ops": found.ops, "predicted_ms": found.costs["table_ms"],
-            "expected_ms": found.costs["expected_ms"], **used}
+    alone = len(targets_ms) == 1
+    wanted = ([f"--table={table.path}", f"--target_ms={targets_ms[0]}"] if alone else
+              ["--targets=" + ",".join(f"{table.path}:{ms}" for ms in targets_ms)])
+    used = steps.command("pnas_tf.search", [*arguments, *wanted, f"--seed={seed}", f"--run_dir={run_dir}"],
+                         f"{run_dir}.log", environment=environment)
+    entries = []
+    for target_ms in targets_ms:
+        folder = run_dir if alone else run_folder.path(run_dir, run_folder.goal_name(table.target, target_ms))
+        found = arch_lib.load(run_folder.path(folder, "arch.json"))
+        entries.append({"target_ms": target_ms, "seed": seed, "run_dir": folder, "arguments": list(arguments),
+                        "ops": found.ops, "predicted_ms": found.costs["table_ms"],
+                        "expected_ms": found.costs["expected_ms"], **used})
+    return entries
 
 
 def anchors(table: LatencyTable, search_space: space.Space) -> list[tuple[Arch, float]]:
@@ -226,19 +234,20 @@ def plot(result: dict[str, Any], title: str) -> str:
 
 
 def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, arguments: Sequence[str], count: int,
-        seeds: int, at_most: int, timing: bool, workers: int = 1) -> dict[str, Any] | None:
+        seeds: int, at_most: int, timing: bool, workers: int = 1, one_supernet: bool = False) -> dict[str, Any] | None:
     """Searches, times and judges as far as asked.
 
     Args:
         search_space: fits the data.
         table: covers the space.
         out_dir: of everything.
-        arguments: flags of pnas_tf.search besides --target_ms, --seed and --run_dir.
+        arguments: flags of pnas_tf.search besides --table, --target_ms, --targets, --seed and --run_dir.
         count: of targets.
         seeds: searches for each target.
         at_most: searches in this call; 0 for no limit.
         timing: whether to time once all searches are done.
         workers: searches at a time; of one core each, if several.
+        one_supernet: whether a search is for all targets of a seed.
 
     Returns:
         As `judge`; None if searches or times are missing.
@@ -246,22 +255,26 @@ def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, argumen
     path, times = (run_folder.path(out_dir, name) for name in ("searches.jsonl", "times.jsonl"))
     known = anchors(table, search_space)
     error = table.accuracy(search_space)["rmse_of_mean"]
-    wanted = [(target_ms, seed) for seed in range(seeds) for target_ms in targets(search_space, table, count)]
+    asked = targets(search_space, table, count)
+    wanted = [(target_ms, seed) for seed in range(seeds) for target_ms in asked]
     done = {(entry["target_ms"], entry["seed"]): entry for entry in steps.lines(path)}
     if any(entry["arguments"] != list(arguments) for entry in done.values()):
         raise InputError(f"{out_dir} holds searches with other flags. Use another --out_dir.")
-    missing = [pair for pair in wanted if pair not in done]
-    print(f"Targets: {', '.join(f'{ms:g}' for ms in sorted({ms for ms, _ in wanted}))} ms; {len(missing)} of "
-          f"{len(wanted)} searches to do.", flush=True)
+    jobs = [(asked, seed) for seed in range(seeds)] if one_supernet else [([ms], seed) for ms, seed in wanted]
+    missing = [(targets_ms, seed) for targets_ms, seed in jobs if any((ms, seed) not in done for ms in targets_ms)]
+    print(f"Targets: {', '.join(f'{ms:g}' for ms in asked)} ms; {len(missing)} of {len(jobs)} searches to do.",
+          flush=True)
     environment = steps.ONE_CORE if workers > 1 else {}
-    calls = [functools.partial(search, target_ms=target_ms, seed=seed, arguments=arguments, environment=environment,
-                               run_dir=run_folder.path(out_dir, "searches", f"{target_ms:g}ms_seed{seed}"))
-             for target_ms, seed in missing[:at_most or None]]
-    for entry in steps.in_parallel(calls, workers):
-        done[entry["target_ms"], entry["seed"]] = entry
-        steps.add_line(path, entry)
-        print(f"{entry['target_ms']:g} ms, seed {entry['seed']}: predicted {entry['predicted_ms']:.4f} ms, "
-              f"{entry['seconds']:.0f} s", flush=True)
+    calls = [functools.partial(search, targets_ms=targets_ms, seed=seed, table=table, arguments=arguments,
+                               environment=environment, run_dir=run_folder.path(out_dir, "searches", "_".join(
+                                   f"{ms:g}ms" for ms in targets_ms) + f"_seed{seed}"))
+             for targets_ms, seed in missing[:at_most or None]]
+    for entries in steps.in_parallel(calls, workers):
+        for entry in entries:
+            done[entry["target_ms"], entry["seed"]] = entry
+            steps.add_line(path, entry)
+            print(f"{entry['target_ms']:g} ms, seed {entry['seed']}: predicted {entry['predicted_ms']:.4f} ms, "
+                  f"{entry['seconds']:.0f} s", flush=True)
     if not timing or any(pair not in done for pair in wanted):
         return None
     found = [done[pair] for pair in sorted(wanted)]
@@ -281,6 +294,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("seeds", 3, "Searches for each target.", 1, 100)
     flags.DEFINE_integer("at_most", 0, "Searches in this call, on a shared machine; 0: all that are missing.", 0)
     flags.DEFINE_integer("workers", 1, "Searches at a time, of one core each if several.", 1)
+    flags.DEFINE_boolean("one_supernet", False, "One search a seed, for all targets (--targets of pnas_tf.search).")
     flags.DEFINE_boolean("timing", True, "Whether to time once all searches are done, on an idle machine.")
     flags.DEFINE_string("out_dir", None, "Folder of the results.")
 
@@ -296,10 +310,11 @@ def _main() -> None:
     data = data_lib.load(f.dataset, image_size=space.load(f.space).input_size, data_dir=f.data_dir)
     search_space = space.load(f.space).for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
     table.check_covers(search_space)
-    arguments = [f"--flagfile={f.search_flags}", f"--space={f.space}", f"--dataset={f.dataset}", f"--table={f.table}",
+    arguments = [f"--flagfile={f.search_flags}", f"--space={f.space}", f"--dataset={f.dataset}",
                  f"--max_steps={f.max_steps}", *([f"--data_dir={f.data_dir}"] if f.data_dir else [])]
     result = run(search_space=search_space, table=table, out_dir=f.out_dir, arguments=arguments, count=f.targets,
-                 seeds=f.seeds, at_most=f.at_most, timing=f.timing, workers=f.workers)
+                 seeds=f.seeds, at_most=f.at_most, timing=f.timing, workers=f.workers,
+                 one_supernet=f.one_supernet)
     if result is None:
         print(f"Not all is done yet: the same command goes on in {f.out_dir}.")
         return

@@ -66,6 +66,7 @@ RUN_BY = {
     "python -m benchmarks.on_target": "test_on_target.py",
     "python -m benchmarks.search_quality": "test_search_quality.py",
     "python -m benchmarks.tree_search": "test_tree_search.py",
+    "python -m benchmarks.time_statistics": "test_time_statistics.py",
 }
 # Small data, files and numbers for what stands in a document.
 CHANGED = {

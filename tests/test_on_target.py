@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
 def test_searches_and_times_in_pieces(folder, tmp_path):
     table, out_dir = latency_table.read(str(folder / "host.jsonl")), tmp_path / "out"
     searching = [f"--flagfile={ROOT}/quickstart.flags", f"--space={folder}/space.json", "--dataset=fashion_mnist_small",
-                 f"--table={table.path}", "--max_steps=8"]
+                 "--max_steps=8"]
     settings = {"search_space": TINY, "table": table, "out_dir": str(out_dir), "count": 2, "seeds": 1, "timing": True}
     assert on_target.run(**settings, arguments=searching, at_most=1) is None
     (entry,) = steps.lines(str(out_dir / "searches.jsonl"))
@@ -65,6 +65,22 @@ def test_searches_and_times_in_pieces(folder, tmp_path):
     assert again.items() <= result.items() and (out_dir / "times.jsonl").read_text() == times
     with pytest.raises(InputError, match="other flags"):
         on_target.run(**settings, arguments=["--max_steps=9"], at_most=0)
+
+
+@pytest.mark.slow
+def test_one_search_for_all_targets_of_a_seed(folder, tmp_path):
+    table = latency_table.read(str(folder / "host.jsonl"))
+    result = on_target.run(
+        search_space=TINY, table=table, out_dir=str(tmp_path), count=2, seeds=2, at_most=0, timing=True, workers=2,
+        one_supernet=True, arguments=[f"--flagfile={ROOT}/quickstart.flags", f"--space={folder}/space.json",
+                                      "--dataset=fashion_mnist_small", "--max_steps=8"])
+    targets = on_target.targets(TINY, table, 2)
+    found = [(one["target_ms"], one["seed"]) for one in result["networks"]]
+    assert found == [(ms, seed) for ms in targets for seed in (0, 1)]
+    assert len(list((tmp_path / "searches").glob("*.log"))) == 2
+    for one in result["networks"]:
+        assert cost.of_arch(arch.load(f"{one['run_dir']}/arch.json"), table.ms) <= one["target_ms"] * (1 + 1e-6)
+        assert one["measured_ms"] > 0 and one["ops"] == arch.load(f"{one['run_dir']}/arch.json").ops
 
 
 def test_targets_are_those_of_networks(folder):
