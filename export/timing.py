@@ -9,8 +9,9 @@ import numpy as np
 
 # Inside a visit the median, against single slow runs. Over visits that lie far apart the lower quartile: a shared
 # machine is slower than usual for up to half of the time, and now and then faster for a second, which only some of the
-# things that are timed meet. By the best of 20 to 100 visits, the same networks, timed again and again in turns, differed
-# by 1.2 to 1.8 % beside what all differed by; by the lower quartile by 0.4 to 1.0 % (benchmarks.time_statistics).
+# things that are timed meet. By the best of 20 to 100 visits, the same networks, timed again and again in turns,
+# differed by 1.2 to 1.8 % beside what all differed by; by the lower quartile by 0.4 to 1.0 %
+# (benchmarks.time_statistics).
 STATISTIC = "median_ms is the lower quartile over rounds, spread in time, of the round's median"
 
 WARMUP_RUNS = 2

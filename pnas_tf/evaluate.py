@@ -16,10 +16,15 @@ Batch = tuple[tf.Tensor, tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Mean cross-entropy, and share of images whose largest logit is the label's."""
+    """Mean cross-entropy, share of images whose largest logit is the label's, and the number of images."""
 
     loss: float
     accuracy: float
+    images: int
+
+    def __add__(self, other: "Score") -> "Score":
+        """Of the images of both."""
+        return _mean([(np.array([one.loss, one.accuracy]), one.images) for one in (self, other)])
 
 
 class PathScorer:
@@ -51,11 +56,17 @@ class PathScorer:
         self._batches = list(batches)
         self.num_batches = len(self._batches)
 
-    def score(self, path: np.ndarray, batches: int | None = None) -> Score:
-        """Of one path, op indices int [choices], on the first `batches` of the `num_batches`; None: on all."""
+    def score(self, path: np.ndarray, batches: int | None = None, first: int = 0) -> Score:
+        """Of one path.
+
+        Args:
+            path: op indices, int [choices].
+            batches: the number of the last one to look at, of `num_batches`; None for all.
+            first: batches to leave out; fewer than there are.
+        """
         path = tf.constant(path, tf.int32)
         return _mean((self._score(images, labels, path), labels.shape[0])
-                     for images, labels in self._batches[:batches])
+                     for images, labels in self._batches[first:batches])
 
 
 def network(model: keras.Model, batches: Iterable[Batch]) -> Score:
@@ -96,4 +107,5 @@ def _score(labels, logits, class_weights=None):
 
 def _mean(scores):
     values, sizes = zip(*((np.asarray(value), size) for value, size in scores), strict=True)
-    return Score(*(float(value) for value in np.average(values, axis=0, weights=sizes)))
+    loss, accuracy = np.average(values, axis=0, weights=sizes)
+    return Score(float(loss), float(accuracy), sum(sizes))

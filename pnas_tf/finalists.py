@@ -19,7 +19,7 @@ FORMAT = "pnas_tf.finalists/1"
 SAMPLES = 64
 # All are scored on so many batches; samples go on to all images if they are among so many that are best there.
 FIRST_LOOK = 3
-SECOND_LOOKS = 8
+SECOND_LOOKS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +88,9 @@ def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, 
     add(ARG_MAX, supernet.path(derive.most_probable(supernet.space, probs)))
     for path in derive.samples_within(probs, limits, least, samples, seed):
         add(SAMPLE, path)
-    looked_at = []
-    for how, path in found.values():
-        score = scorer.score(path, FIRST_LOOK)
+    looked_at, first = [], {}
+    for key, (how, path) in found.items():
+        score = first[key] = scorer.score(path, FIRST_LOOK)
         costs = {"ms": goal.ms.of_path(path), **{limit.name: limit.cost.of_path(path) for limit in goal.limits}}
         log_prob = float(np.sum(np.log(np.maximum(probs[ops, path], 1e-30))))
         eligible = how != ARG_MAX or bool(derive.keeps(path[None], limits, least)[0])
@@ -100,7 +100,10 @@ def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, 
     best = [finalist for finalist in looked_at if finalist.how != SAMPLE] + sampled[:SECOND_LOOKS]
     scored = []
     for finalist in best:
-        score = scorer.score(supernet.path(finalist.arch))
+        path = supernet.path(finalist.arch)
+        score = first[path.tobytes()]
+        if scorer.num_batches > FIRST_LOOK:
+            score += scorer.score(path, first=FIRST_LOOK)
         scored.append(dataclasses.replace(finalist, loss=score.loss, accuracy=score.accuracy))
     return sorted(scored, key=lambda finalist: (not finalist.eligible, finalist.loss)) + sampled[SECOND_LOOKS:]
 
