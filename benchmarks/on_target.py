@@ -6,8 +6,9 @@
 
 The table is one of this machine that latency.compare has judged (it leaves TABLE.networks.jsonl beside it). Targets lie
 at equal ratios over the feasible range, each lowered to the dearest network within it. All networks are timed at the
-end, in as many visits as the table was judged by and in turns with networks that it was judged by, which tell whether
-the machine has kept its pace since: on a shared one, do all of it at a stretch; --one_supernet makes it short.
+end, in as many visits as the table was judged by and in turns with networks that it was judged by, the anchors. They
+tell the pace of the machine: passes at another pace than the table's do not count (--max_drift), as a phone waits until
+it is cool. On a shared machine, do all of it at a stretch; --one_supernet makes it short.
 Stopped and started again, it goes on where it was. Writes searches.jsonl, times.jsonl, on_target.json, on_target.svg.
 """
 
@@ -34,7 +35,8 @@ LOWEST, HIGHEST = 1.3, 0.8
 BOUNDS = (0.02, 0.03)
 # Networks of the table's comparison that are timed again.
 ANCHORS = 15
-PASSES = (1, 2)
+# Passes that a network's time is the mean of.
+PASSES = 2
 
 
 def targets(search_space: space.Space, table: LatencyTable, count: int) -> list[float]:
@@ -117,25 +119,51 @@ def _comparison(table: LatencyTable) -> str:
     return f"{table.path.removesuffix('.jsonl')}.networks.jsonl"
 
 
-def time_all(found: Sequence[dict[str, Any]], anchor_archs: Sequence[Arch], table: LatencyTable, path: str) -> None:
-    """Times found networks and anchors in turns as the table's, twice; what the file lacks is added to it.
+def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]], table: LatencyTable, path: str,
+             max_drift: float, tries: int) -> tuple[dict[tuple[str, int], float], list[int]]:
+    """Times found networks and anchors in turns as the table's, until two passes are at the table's pace.
 
     Each found network is converted as `export.tflite` does, with the weights that it inherits from its supernet.
+
+    Args:
+        found: from `search`.
+        known: from `anchors`.
+        table: of the device.
+        path: of the file of times; what it lacks is added to it.
+        max_drift: how far from 1 the pace of a pass may be.
+        tries: passes at most.
+
+    Returns:
+        ms by (run_dir or `anchor N`, pass), and which passes count: the first two at the table's pace or, if there are
+        not so many, the two nearest to it.
     """
     from latency import measure
 
     builds = {entry["run_dir"]: functools.partial(_inherited, entry["run_dir"]) for entry in found}
-    builds |= {f"anchor {number}": measure.network_build(arch) for number, arch in enumerate(anchor_archs)}
-    done = {(entry["name"], entry["pass"]) for entry in steps.lines(path)}
-    # Visits as in the comparison: the best of more or fewer of them would be another time.
+    builds |= {f"anchor {number}": measure.network_build(arch) for number, (arch, _) in enumerate(known)}
+    ms = {(entry["name"], entry["pass"]): entry["median_ms"] for entry in steps.lines(path)}
+    # Visits as in the comparison: another number of them would be another time.
     header = {**table.header, **steps.lines(_comparison(table))[0], "together": len(builds)}
     device = measure.from_header(header, table.path)
-    for number in PASSES:
-        missing = [name for name in builds if (name, number) not in done]
+    drifts: dict[int, float] = {}
+    for number in range(1, tries + 1):
+        missing = [name for name in builds if (name, number) not in ms]
         random.Random(number).shuffle(missing)
         for name, times in device.measure({name: builds[name] for name in missing}) if missing else ():
+            ms[name, number] = times["median_ms"]
             steps.add_line(path, {"name": name, "pass": number, **times})
-            print(f"pass {number}: {name}: {times['median_ms']:.4f} ms", flush=True)
+        drifts[number] = abs(pace(ms, known, [number]) - 1)
+        print(f"Pass {number}: pace {pace(ms, known, [number]):.3f} of the table's.", flush=True)
+        kept = [one for one, drift in drifts.items() if drift <= max_drift]
+        if len(kept) == PASSES:
+            return ms, kept
+    return ms, sorted(drifts, key=lambda one: drifts[one])[:PASSES]
+
+
+def pace(ms: Mapping[tuple[str, int], float], known: Sequence[tuple[Arch, float]], passes: Sequence[int]) -> float:
+    """Median over the anchors of what they take now, on average over passes, by what they took with the table."""
+    return float(np.median([np.mean([ms[f"anchor {number}", one] for one in passes]) / then
+                            for number, (_, then) in enumerate(known)]))
 
 
 def _inherited(run_dir):
@@ -146,34 +174,31 @@ def _inherited(run_dir):
     return model
 
 
-def judge(found: Sequence[dict[str, Any]], measured: dict[tuple[str, int], float], anchor_ms: Sequence[float],
-          table_error: float) -> dict[str, Any]:
+def judge(found: Sequence[dict[str, Any]], ms: Mapping[tuple[str, int], float], known: Sequence[tuple[Arch, float]],
+          passes: Sequence[int], table_error: float) -> dict[str, Any]:
     """What the times say.
 
     Args:
         found: from `search`.
-        measured: ms by (run_dir or `anchor N`, pass).
-        anchor_ms: what the anchors took when the table was judged.
+        ms: by (run_dir or `anchor N`, pass).
+        known: from `anchors`.
+        passes: two, that count.
         table_error: relative, root mean square.
 
     Returns:
         networks: each of `found` with passes_ms, measured_ms (their mean), deviation (of that from the target) and
-        deviation_at_pace (the same, had the machine kept its pace). pace: median over the anchors of now / then. noise:
-        root mean square of one pass / the other - 1. passes: within_3_percent of each pass alone. table_error. raw and
-        at_pace: within_2_percent, within_3_percent, above (networks above the target by more than the table's error),
-        above_twice (by more than twice that), worst_above (largest deviation). expectation: mean, sd and worst of
-        expected_ms / target_ms - 1.
+        deviation_at_pace (the same, had the machine kept its pace). pace: see `pace`. paces: of every pass there was,
+        by its number. passes: that count; within_3_percent_alone: of each of them. noise: root mean square of one pass
+        / the other - 1. table_error. raw and at_pace: within_2_percent, within_3_percent, above (networks above the
+        target by more than the table's error), above_twice (by more than twice that), worst_above (largest deviation).
+        expectation: mean, sd and worst of expected_ms / target_ms - 1.
     """
-    def passes(name):
-        return [measured[name, number] for number in PASSES]
-
-    pace = float(np.median([np.mean(passes(f"anchor {number}")) / then for number, then in enumerate(anchor_ms)]))
-    networks = []
+    now, networks = pace(ms, known, passes), []
     for entry in found:
-        ms = float(np.mean(passes(entry["run_dir"])))
-        networks.append({**entry, "passes_ms": passes(entry["run_dir"]), "measured_ms": ms,
-                         "deviation": ms / entry["target_ms"] - 1,
-                         "deviation_at_pace": ms / pace / entry["target_ms"] - 1})
+        times = [ms[entry["run_dir"], number] for number in passes]
+        off = float(np.mean(times)) / entry["target_ms"]
+        networks.append({**entry, "passes_ms": times, "measured_ms": float(np.mean(times)), "deviation": off - 1,
+                         "deviation_at_pace": off / now - 1})
     times, asked = (np.array([network[name] for network in networks]) for name in ("passes_ms", "target_ms"))
 
     def counts(name):
@@ -183,9 +208,10 @@ def judge(found: Sequence[dict[str, Any]], measured: dict[tuple[str, int], float
                 "worst_above": float(off.max())}
 
     expected = np.array([entry["expected_ms"] / entry["target_ms"] - 1 for entry in found])
-    return {"networks": networks, "pace": pace, "table_error": table_error,
+    return {"networks": networks, "pace": now, "table_error": table_error, "passes": list(passes),
+            "paces": {number: pace(ms, known, [number]) for number in sorted({number for _, number in ms})},
             "noise": float(np.sqrt(np.mean((times[:, 1] / times[:, 0] - 1) ** 2))),
-            "passes": [int(np.sum(np.abs(one / asked - 1) <= BOUNDS[-1])) for one in times.T],
+            "within_3_percent_alone": [int(np.sum(np.abs(one / asked - 1) <= BOUNDS[-1])) for one in times.T],
             "raw": counts("deviation"), "at_pace": counts("deviation_at_pace"),
             "expectation": {"mean": float(expected.mean()), "sd": float(expected.std()),
                             "worst": float(np.abs(expected).max())}}
@@ -207,7 +233,10 @@ def show(result: dict[str, Any]) -> str:
         lines.append(f"Of {len(result['networks'])}, {name}: {c['within_3_percent']} within 3 %, "
                      f"{c['within_2_percent']} within 2 %; {c['above']} above the target by more than the table's "
                      f"error, {c['above_twice']} by more than twice that; the worst {c['worst_above']:+.1%}.")
-    lines.append(f"By one pass alone: {' and '.join(map(str, result['passes']))} within 3 %.")
+    alone = " and ".join(map(str, result["within_3_percent_alone"]))
+    paces = ", ".join(f"{one:.3f}" + ("" if number in result["passes"] else " (does not count)")
+                      for number, one in result["paces"].items())
+    lines.append(f"By one pass alone: {alone} within 3 %. Paces of the passes: {paces}.")
     e = result["expectation"]
     lines.append(f"At the end of the searches the expected ms lie {e['mean']:+.1%} from the target (sd {e['sd']:.1%}, "
                  f"at most {e['worst']:.1%}).")
@@ -243,7 +272,8 @@ def plot(result: dict[str, Any], title: str) -> str:
 
 
 def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, arguments: Sequence[str], count: int,
-        seeds: int, at_most: int, timing: bool, workers: int = 1, one_supernet: bool = False) -> dict[str, Any] | None:
+        seeds: int, at_most: int, timing: bool, workers: int = 1, one_supernet: bool = False,
+        max_drift: float = 0.01, tries: int = 8) -> dict[str, Any] | None:
     """Searches, times and judges as far as asked.
 
     Args:
@@ -257,6 +287,8 @@ def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, argumen
         timing: whether to time once all searches are done.
         workers: searches at a time; of one core each, if several.
         one_supernet: whether a search is for all targets of a seed.
+        max_drift: see `time_all`.
+        tries: see `time_all`.
 
     Returns:
         As `judge`; None if searches or times are missing.
@@ -287,9 +319,8 @@ def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, argumen
     if not timing or any(pair not in done for pair in wanted):
         return None
     found = [done[pair] for pair in sorted(wanted)]
-    time_all(found, [arch for arch, _ in known], table, times)
-    measured = {(entry["name"], entry["pass"]): entry["median_ms"] for entry in steps.lines(times)}
-    return judge(found, measured, [ms for _, ms in known], error)
+    ms, passes = time_all(found, known, table, times, max_drift, tries)
+    return judge(found, ms, known, passes, error)
 
 
 def _define_flags() -> None:
@@ -305,6 +336,9 @@ def _define_flags() -> None:
     flags.DEFINE_integer("workers", 1, "Searches at a time, of one core each if several.", 1)
     flags.DEFINE_boolean("one_supernet", False, "One search a seed, for all targets (--targets of pnas_tf.search).")
     flags.DEFINE_boolean("timing", True, "Whether to time once all searches are done, on an idle machine.")
+    flags.DEFINE_float("max_drift", 0.01, "How far the pace of the machine in a pass may be from the table's, for the "
+                       "pass to count.", 0)
+    flags.DEFINE_integer("tries", 8, "Passes at most; if too few are at the table's pace, the nearest to it count.", 2)
     flags.DEFINE_string("out_dir", None, "Folder of the results.")
 
 
@@ -323,7 +357,7 @@ def _main() -> None:
                  f"--max_steps={f.max_steps}", *([f"--data_dir={f.data_dir}"] if f.data_dir else [])]
     result = run(search_space=search_space, table=table, out_dir=f.out_dir, arguments=arguments, count=f.targets,
                  seeds=f.seeds, at_most=f.at_most, timing=f.timing, workers=f.workers,
-                 one_supernet=f.one_supernet)
+                 one_supernet=f.one_supernet, max_drift=f.max_drift, tries=f.tries)
     if result is None:
         print(f"Not all is done yet: the same command goes on in {f.out_dir}.")
         return

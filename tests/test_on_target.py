@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import on_target, steps
-from latency import build_table, compare
+from latency import build_table, compare, measure
 from pnas_tf import arch, cost, latency_table, space
 from pnas_tf.errors import InputError
 
@@ -105,17 +105,44 @@ def test_counts_by_hand():
     found = [entry(1.0, 1.01, "a"), entry(2.0, 1.98, "b"), entry(4.0, 4.0, "c")]
     measured = {("a", 1): 1.01, ("b", 1): 2.05, ("c", 1): 4.20, ("a", 2): 1.01, ("b", 2): 2.05, ("c", 2): 4.28,
                 **{(f"anchor {n}", number): ms for n, ms in enumerate((1.02, 5.1, 9.0)) for number in (1, 2)}}
-    result = on_target.judge(found, measured, [1.0, 5.0, 3.0], table_error=0.028)
+    measured |= {(name, 7): 2 * ms for (name, number), ms in measured.items() if number == 1}
+    known = [(None, then) for then in (1.0, 5.0, 3.0)]
+    result = on_target.judge(found, measured, known, [1, 2], table_error=0.028)
+    assert result["paces"] == {1: pytest.approx(1.02), 2: pytest.approx(1.02), 7: pytest.approx(2.04)}
     assert result["pace"] == pytest.approx(1.02)
     assert [network["deviation"] for network in result["networks"]] == pytest.approx([0.01, 0.025, 0.06])
     assert result["raw"] == {"within_2_percent": 1, "within_3_percent": 2, "above": 1, "above_twice": 1,
                              "worst_above": pytest.approx(0.06)}
     assert result["at_pace"] == {"within_2_percent": 2, "within_3_percent": 2, "above": 1, "above_twice": 0,
                                  "worst_above": pytest.approx(1.06 / 1.02 - 1)}
-    assert result["noise"] == pytest.approx((4.28 / 4.20 - 1) / 3**0.5) and result["passes"] == [2, 2]
+    assert result["noise"] == pytest.approx((4.28 / 4.20 - 1) / 3**0.5) and result["within_3_percent_alone"] == [2, 2]
     assert result["expectation"] == {"mean": pytest.approx(0.0), "sd": pytest.approx((2e-4 / 3) ** 0.5),
                                      "worst": pytest.approx(0.01)}
     assert "Of 3, at the table's pace: 2 within 3 %" in on_target.show(result)
+
+
+class Drifting:
+    """A device whose pace in each pass is told beforehand."""
+
+    def __init__(self, paces):
+        self._paces = iter(paces)
+
+    def measure(self, builds):
+        pace = next(self._paces)
+        for name in builds:
+            yield name, {"median_ms": 3.0 * pace}
+
+
+@pytest.mark.parametrize("paces, kept", [
+    ([1.005, 0.995], [1, 2]), ([0.96, 1.005, 1.2, 0.993], [2, 4]), ([0.9, 1.02, 1.3, 0.97], [2, 4])])
+def test_passes_at_another_pace_do_not_count(paces, kept, folder, tmp_path, monkeypatch):
+    """Two within 1 %; after four tries, the two nearest to the table's pace."""
+    monkeypatch.setattr(measure, "from_header", lambda header, path: Drifting(paces))
+    table, path = latency_table.read(str(folder / "host.jsonl")), str(tmp_path / "times.jsonl")
+    known = [(arch.Arch(TINY, dict.fromkeys(TINY.choices, "mb_k3_e3")), 3.0)] * 3
+    ms, passes = on_target.time_all([entry(1.0, 1.0, "a")], known, table, path, 0.01, 4)
+    assert sorted(passes) == kept and ms["a", kept[0]] == 3.0 * paces[kept[0] - 1]
+    assert len(steps.lines(path)) == 4 * min(len(paces), max(kept))
 
 
 def test_a_table_that_was_not_judged_is_refused(folder, tmp_path):
