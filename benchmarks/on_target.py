@@ -209,7 +209,7 @@ def judge(found: Sequence[dict[str, Any]], ms: Mapping[tuple[str, int], float], 
 
     expected = np.array([entry["expected_ms"] / entry["target_ms"] - 1 for entry in found])
     return {"networks": networks, "pace": now, "table_error": table_error, "passes": list(passes),
-            "paces": {number: pace(ms, known, [number]) for number in sorted({number for _, number in ms})},
+            "paces": {str(number): pace(ms, known, [number]) for number in sorted({number for _, number in ms})},
             "noise": float(np.sqrt(np.mean((times[:, 1] / times[:, 0] - 1) ** 2))),
             "within_3_percent_alone": [int(np.sum(np.abs(one / asked - 1) <= BOUNDS[-1])) for one in times.T],
             "raw": counts("deviation"), "at_pace": counts("deviation_at_pace"),
@@ -234,7 +234,7 @@ def show(result: dict[str, Any]) -> str:
                      f"{c['within_2_percent']} within 2 %; {c['above']} above the target by more than the table's "
                      f"error, {c['above_twice']} by more than twice that; the worst {c['worst_above']:+.1%}.")
     alone = " and ".join(map(str, result["within_3_percent_alone"]))
-    paces = ", ".join(f"{one:.3f}" + ("" if number in result["passes"] else " (does not count)")
+    paces = ", ".join(f"{one:.3f}" + ("" if int(number) in result["passes"] else " (does not count)")
                       for number, one in result["paces"].items())
     lines.append(f"By one pass alone: {alone} within 3 %. Paces of the passes: {paces}.")
     e = result["expectation"]
