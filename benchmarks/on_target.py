@@ -101,7 +101,9 @@ def anchors(table: LatencyTable, search_space: space.Space) -> list[tuple[Arch, 
     Raises:
         InputError: if the table was not compared with networks of the space.
     """
-    path = _comparison(table)
+    from latency import network_times
+
+    path = network_times.beside(table.path)
     then = {}
     for entry in steps.lines(path)[1:]:
         ops = entry.get("ops")
@@ -113,10 +115,6 @@ def anchors(table: LatencyTable, search_space: space.Space) -> list[tuple[Arch, 
                          f"Compare it first: python -m latency.compare --space={search_space.name} "
                          f"--table={table.path} --networks=30 --calibrate=100")
     return [(Arch(search_space, json.loads(ops)), ms) for ops, ms in list(twice.items())[:ANCHORS]]
-
-
-def _comparison(table: LatencyTable) -> str:
-    return f"{table.path.removesuffix('.jsonl')}.networks.jsonl"
 
 
 def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]], table: LatencyTable, path: str,
@@ -137,13 +135,13 @@ def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]
         ms by (run_dir or `anchor N`, pass), and which passes count: the first two at the table's pace or, if there are
         not so many, the two nearest to it.
     """
-    from latency import measure
+    from latency import measure, network_times
 
     builds = {entry["run_dir"]: functools.partial(_inherited, entry["run_dir"]) for entry in found}
     builds |= {f"anchor {number}": measure.network_build(arch) for number, (arch, _) in enumerate(known)}
     ms = {(entry["name"], entry["pass"]): entry["median_ms"] for entry in steps.lines(path)}
     # Visits as in the comparison: another number of them would be another time.
-    header = {**table.header, **steps.lines(_comparison(table))[0], "together": len(builds)}
+    header = {**table.header, **steps.lines(network_times.beside(table.path))[0], "together": len(builds)}
     device = measure.from_header(header, table.path)
     drifts: dict[int, float] = {}
     for number in range(1, tries + 1):
@@ -152,8 +150,9 @@ def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]
         for name, times in device.measure({name: builds[name] for name in missing}) if missing else ():
             ms[name, number] = times["median_ms"]
             steps.add_line(path, {"name": name, "pass": number, **times})
-        drifts[number] = abs(pace(ms, known, [number]) - 1)
-        print(f"Pass {number}: pace {pace(ms, known, [number]):.3f} of the table's.", flush=True)
+        now = pace(ms, known, [number])
+        drifts[number] = abs(now - 1)
+        print(f"Pass {number}: pace {now:.3f} of the table's.", flush=True)
         kept = [one for one, drift in drifts.items() if drift <= max_drift]
         if len(kept) == PASSES:
             return ms, kept
@@ -195,9 +194,10 @@ def judge(found: Sequence[dict[str, Any]], ms: Mapping[tuple[str, int], float], 
     """
     now, networks = pace(ms, known, passes), []
     for entry in found:
-        times = [ms[entry["run_dir"], number] for number in passes]
-        off = float(np.mean(times)) / entry["target_ms"]
-        networks.append({**entry, "passes_ms": times, "measured_ms": float(np.mean(times)), "deviation": off - 1,
+        passes_ms = [ms[entry["run_dir"], number] for number in passes]
+        measured_ms = float(np.mean(passes_ms))
+        off = measured_ms / entry["target_ms"]
+        networks.append({**entry, "passes_ms": passes_ms, "measured_ms": measured_ms, "deviation": off - 1,
                          "deviation_at_pace": off / now - 1})
     times, asked = (np.array([network[name] for network in networks]) for name in ("passes_ms", "target_ms"))
 

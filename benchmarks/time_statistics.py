@@ -27,7 +27,7 @@ ROUNDS = (6, 20, 40)
 
 
 def sessions(space: space_lib.Space, networks: int, count: int, rounds: int, runs: int) -> np.ndarray:
-    """Medians of visits in ms, [sessions, networks, rounds]: random networks over the whole range of the space."""
+    """Medians of visits in ms, [sessions, networks, rounds]: of random networks, every op equally likely."""
     from export import convert, timing, visits
     from latency import measure
 

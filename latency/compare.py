@@ -233,7 +233,8 @@ def _main() -> None:
                                         functools.partial(over_range, table) if f.over_range else measure.random_archs)
     run_flags.load_tensorflow()
     stem = table.path.removesuffix(".jsonl")
-    result = run(table=table, archs=archs, others=others, times=f.times or (f"{stem}.networks.jsonl" if ours else None),
+    result = run(table=table, archs=archs, others=others,
+                 times=f.times or (network_times.beside(table.path) if ours else None),
                  settings={name: f[name].value for name in ("rounds", "runs", "together") if f[name].value})
     print(_show(result))
     if space and ours:

@@ -22,6 +22,11 @@ MAX_BYTES = 200_000_000
 Timed = tuple[str, int]
 
 
+def beside(table_path: str) -> str:
+    """Where the times of networks are kept that a table was compared with, unless another file was named."""
+    return f"{table_path.removesuffix('.jsonl')}.networks.jsonl"
+
+
 def digest(arch: Arch) -> str:
     """16 hexadecimal digits that stand for a network, whatever its space and blocks are called."""
     return hashlib.sha256("; ".join(str(key) for _, key in arch.op_keys()).encode()).hexdigest()[:16]

@@ -81,17 +81,7 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
         InputError: if a file cannot be written, no checkpoint be read, or a loss or an alpha is no finite number.
         KeyboardInterrupt: if the search was stopped; saved, if `stop` asked for it.
     """
-    from pnas_tf import (
-        assembly,
-        callbacks,
-        checkpoints,
-        evaluate,
-        finish,
-        initial_weights,
-        non_finite,
-        replicas,
-        searcher,
-    )
+    from pnas_tf import assembly, callbacks, evaluate, finish, non_finite, replicas, searcher
     from pnas_tf import data as data_lib
 
     devices = devices or replicas.strategy("none")
@@ -103,15 +93,7 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
     print(f"{search_space.name}: {len(search_space.choices)} choices, {_about(search_space.size)} archs, "
           f"{net.count_weights():,} weights. {data.train.size:,} training and {data.held_out.size:,} held-out images, "
           f"{plan.steps:,} weight steps, {plan.warmup_steps:,} of them warm-up{_on(devices)}.")
-    epoch_seconds = checkpoints.restore(model, run_dir)
-    done = int(model.step.value.numpy())
-    if init_weights and not done:
-        initial_weights.into_supernet(net, init_weights)
-    replicas.check_agree(devices, done, f"steps done in {run_dir}")
-    if done:
-        epoch, steps = divmod(done, plan.steps_per_epoch)
-        print(f"Going on after epoch {epoch} of {plan.epochs}"
-              f"{f' and {steps:,} of {plan.steps_per_epoch:,} steps' if steps else ''}.", flush=True)
+    done, epoch_seconds = _restored(model, plan, run_dir, init_weights, devices)
     results = [callbacks.Result(goal, run_dir if len(goals) == 1 else run_folder.part(run_dir, goal.name))
                for goal in goals]
     with data_lib.naming_broken_images():
@@ -134,6 +116,22 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
 
         return finish.deliver(net, results, scorer, data, batch_size=batch_size, seed=seed,
                               bn_recalibration_batches=bn_recalibration_batches, tried=tried if trials else None)
+
+
+def _restored(model, plan, run_dir, init_weights, devices):
+    """Weight steps that a checkpoint has done, and seconds of the epoch in progress; the first weights without one."""
+    from pnas_tf import checkpoints, initial_weights, replicas
+
+    epoch_seconds = checkpoints.restore(model, run_dir)
+    done = int(model.step.value.numpy())
+    if init_weights and not done:
+        initial_weights.into_supernet(model.supernet, init_weights)
+    replicas.check_agree(devices, done, f"steps done in {run_dir}")
+    if done:
+        epoch, steps = divmod(done, plan.steps_per_epoch)
+        print(f"Going on after epoch {epoch} of {plan.epochs}"
+              f"{f' and {steps:,} of {plan.steps_per_epoch:,} steps' if steps else ''}.", flush=True)
+    return done, epoch_seconds
 
 
 def goal(search_space: space.Space, table: latency_table.LatencyTable, target_ms: float,
