@@ -82,13 +82,17 @@ class Study(study.Study):
     def timed(self, archs: dict[str, arch_lib.Arch], file: str) -> dict[str, float]:
         """Measured milliseconds of networks on the table's target, all in turns, twice apart: the mean.
 
+        They stand on their own, so it does not matter by what statistic the table's were.
+
         Args:
             archs: by name.
             file: of the study, that keeps times.
         """
+        from export import timing
         from latency import measure, network_times
 
-        device = measure.from_header({**self.table().header, **VISITS, "together": len(archs)}, self.table_path)
+        header = {**self.table().header, **VISITS, "together": len(archs), "statistic": timing.STATISTIC}
+        device = measure.from_header(header, self.table_path)
         wanted = [(arch, number) for number in (1, 2) for arch in archs.values()]
         ms = network_times.measured(self.path(file), device, wanted)
         return {name: float(np.mean([ms[network_times.digest(arch), number] for number in (1, 2)]))
@@ -105,7 +109,8 @@ class Study(study.Study):
         both = "--targets=" + ",".join(f"{self.table_path}:{ms}" for ms in self.targets().values())
         trials = (f"--trials={TRIALS}", f"--trial_epochs={TRIAL_EPOCHS}")
         found = {f"gradient_{seed}": [*common, both, *trials, f"--seed={seed}"] for seed in range(SEEDS)}
-        found["reinforce_0"] = [*common, both, "--arch_update=reinforce", "--arch_every=3", "--seed=0"]
+        found |= {f"reinforce_{seed}": [*common, both, "--arch_update=reinforce", "--arch_every=3", f"--seed={seed}"]
+                  for seed in range(SEEDS)}
         for op, ms in self.targets().items():
             found |= {f"longer_{op}_{seed}": [*where, "--warmup_epochs=0", f"--search_epochs={LONGER_EPOCHS}",
                                               f"--table={self.table_path}", f"--target_ms={ms}", f"--seed={seed}",
