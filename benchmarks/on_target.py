@@ -7,8 +7,9 @@
 The table is one of this machine that latency.compare has judged (it leaves TABLE.networks.jsonl beside it). Targets lie
 at equal ratios over the feasible range, each lowered to the dearest network within it. All networks are timed at the
 end, in as many visits as the table was judged by and in turns with networks that it was judged by, the anchors. They
-tell the pace of the machine: passes at another pace than the table's do not count (--max_drift), as a phone waits until
-it is cool. On a shared machine, do all of it at a stretch; --one_supernet makes it short.
+tell the pace of the machine: passes at another pace than the table's, or so for the short or the long networks alone,
+do not count (--max_drift), as a phone waits until it is cool. On a shared machine, do all of it at a stretch;
+--one_supernet makes it short.
 Stopped and started again, it goes on where it was. Writes searches.jsonl, times.jsonl, on_target.json, on_target.svg.
 """
 
@@ -37,6 +38,9 @@ BOUNDS = (0.02, 0.03)
 ANCHORS = 15
 # Passes that a network's time is the mean of.
 PASSES = 2
+# Of the anchors by their time, as a busy machine slows long networks down more than short ones; each part has few, so
+# its pace may be so many times as far from the table's as that of all.
+PARTS, PART_SLACK = 3, 2
 
 
 def targets(search_space: space.Space, table: LatencyTable, count: int) -> list[float]:
@@ -128,7 +132,7 @@ def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]
         known: from `anchors`.
         table: of the device.
         path: of the file of times; what it lacks is added to it.
-        max_drift: how far from 1 the pace of a pass may be.
+        max_drift: how far from 1 a pass may be, see `drift`.
         tries: passes at most.
 
     Returns:
@@ -150,10 +154,11 @@ def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]
         for name, times in device.measure({name: builds[name] for name in missing}) if missing else ():
             ms[name, number] = times["median_ms"]
             steps.add_line(path, {"name": name, "pass": number, **times})
-        now = pace(ms, known, [number])
-        drifts[number] = abs(now - 1)
-        print(f"Pass {number}: pace {now:.3f} of the table's.", flush=True)
-        kept = [one for one, drift in drifts.items() if drift <= max_drift]
+        drifts[number] = drift(ms, known, number)
+        parts = ", ".join(f"{one:.3f}" for one in paces_of_parts(ms, known, number))
+        print(f"Pass {number}: pace {pace(ms, known, [number]):.3f} of the table's (short to long networks: {parts}).",
+              flush=True)
+        kept = [one for one, far in drifts.items() if far <= max_drift]
         if len(kept) == PASSES:
             return ms, kept
     return ms, sorted(drifts, key=lambda one: drifts[one])[:PASSES]
@@ -163,6 +168,20 @@ def pace(ms: Mapping[tuple[str, int], float], known: Sequence[tuple[Arch, float]
     """Median over the anchors of what they take now, on average over passes, by what they took with the table."""
     return float(np.median([np.mean([ms[f"anchor {number}", one] for one in passes]) / then
                             for number, (_, then) in enumerate(known)]))
+
+
+def paces_of_parts(ms: Mapping[tuple[str, int], float], known: Sequence[tuple[Arch, float]], one_pass: int
+                   ) -> list[float]:
+    """As `pace` of one pass, by the anchors of the shortest times alone, those of middle ones, of the longest ones."""
+    rising = sorted(range(len(known)), key=lambda number: known[number][1])
+    return [float(np.median([ms[f"anchor {number}", one_pass] / known[number][1] for number in part]))
+            for part in np.array_split(rising, min(PARTS, len(known)))]
+
+
+def drift(ms: Mapping[tuple[str, int], float], known: Sequence[tuple[Arch, float]], one_pass: int) -> float:
+    """How far a pass is from the table's pace: by all anchors or, if that is more, by a part of them over the slack."""
+    return max(abs(pace(ms, known, [one_pass]) - 1),
+               *(abs(part - 1) / PART_SLACK for part in paces_of_parts(ms, known, one_pass)))
 
 
 def _inherited(run_dir):
@@ -186,13 +205,13 @@ def judge(found: Sequence[dict[str, Any]], ms: Mapping[tuple[str, int], float], 
 
     Returns:
         networks: each of `found` with passes_ms, measured_ms (their mean), deviation (of that from the target) and
-        deviation_at_pace (the same, had the machine kept its pace). pace: see `pace`. paces: of every pass there was,
-        by its number. passes: that count; within_3_percent_alone: of each of them. noise: root mean square of one pass
-        / the other - 1. table_error. raw and at_pace: within_2_percent, within_3_percent, above (networks above the
-        target by more than the table's error), above_twice (by more than twice that), worst_above (largest deviation).
-        expectation: mean, sd and worst of expected_ms / target_ms - 1.
+        deviation_at_pace (the same, had the machine kept its pace). pace: see `pace`. paces and paces_of_parts: of
+        every pass there was, by its number. passes: that count; within_3_percent_alone: of each of them. noise: root
+        mean square of one pass / the other - 1. table_error. raw and at_pace: within_2_percent, within_3_percent,
+        above (networks above the target by more than the table's error), above_twice (by more than twice that),
+        worst_above (largest deviation). expectation: mean, sd and worst of expected_ms / target_ms - 1.
     """
-    now, networks = pace(ms, known, passes), []
+    now, networks, numbers = pace(ms, known, passes), [], sorted({number for _, number in ms})
     for entry in found:
         passes_ms = [ms[entry["run_dir"], number] for number in passes]
         measured_ms = float(np.mean(passes_ms))
@@ -209,7 +228,8 @@ def judge(found: Sequence[dict[str, Any]], ms: Mapping[tuple[str, int], float], 
 
     expected = np.array([entry["expected_ms"] / entry["target_ms"] - 1 for entry in found])
     return {"networks": networks, "pace": now, "table_error": table_error, "passes": list(passes),
-            "paces": {str(number): pace(ms, known, [number]) for number in sorted({number for _, number in ms})},
+            "paces": {str(number): pace(ms, known, [number]) for number in numbers},
+            "paces_of_parts": {str(number): paces_of_parts(ms, known, number) for number in numbers},
             "noise": float(np.sqrt(np.mean((times[:, 1] / times[:, 0] - 1) ** 2))),
             "within_3_percent_alone": [int(np.sum(np.abs(one / asked - 1) <= BOUNDS[-1])) for one in times.T],
             "raw": counts("deviation"), "at_pace": counts("deviation_at_pace"),
@@ -337,7 +357,7 @@ def _define_flags() -> None:
     flags.DEFINE_boolean("one_supernet", False, "One search a seed, for all targets (--targets of pnas_tf.search).")
     flags.DEFINE_boolean("timing", True, "Whether to time once all searches are done, on an idle machine.")
     flags.DEFINE_float("max_drift", 0.01, "How far the pace of the machine in a pass may be from the table's, for the "
-                       "pass to count.", 0)
+                       "pass to count; by the short or the long networks alone, twice as far.", 0)
     flags.DEFINE_integer("tries", 8, "Passes at most; if too few are at the table's pace, the nearest to it count.", 2)
     flags.DEFINE_string("out_dir", None, "Folder of the results.")
 

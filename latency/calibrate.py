@@ -5,17 +5,20 @@ So the rows are corrected until their sums agree with networks, each by as littl
 towards the single measurements, on networks that the table is not judged by.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
-# Relative errors of single rows that are tried, and which of them hold is found by cross-validation: of a whole table
-# (all rows by one factor), of an op (all rows of mb_k7_e6 by one factor), and of a row.
+# Errors of single rows that are tried, and which of them hold is found by cross-validation: of a whole table (all rows
+# by one factor), of an op (all rows of mb_k7_e6 by one factor), of a row; and what every row, however long it takes, is
+# too high or too low by, as a share of the median row.
 TABLE_SIGMA = 0.3
 # What every network takes more or less than its rows, as a share of a mean network: as `offset` beside a `scale`.
 OFFSET_SIGMA = 0.01
 OP_SIGMAS = (0.0, 0.01, 0.03, 0.1)
 ROW_SIGMAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
+SHIFT_SIGMAS = (0.0, 0.05, 0.1, 0.2, 0.4)
 # What a network's own time is measured to, relative.
 NETWORK_SIGMA = 0.015
 FOLDS = 5
@@ -31,30 +34,32 @@ def fit(counts: np.ndarray, row_ms: np.ndarray, ops: Sequence[str], network_ms: 
         network_ms: measured whole, [networks].
 
     Returns:
-        float64 [rows], not negative. Rows that no network has get the factor of their op and of the table.
+        float64 [rows], not negative. Rows that no network has get what their op's and all of the table's get.
     """
-    sigmas = min(((op_sigma, row_sigma) for op_sigma in OP_SIGMAS for row_sigma in ROW_SIGMAS),
-                 key=lambda pair: _held_out_error(counts, row_ms, ops, network_ms, *pair))
+    sigmas = min(itertools.product(OP_SIGMAS, ROW_SIGMAS, SHIFT_SIGMAS),
+                 key=lambda tried: _held_out_error(counts, row_ms, ops, network_ms, *tried))
     return _ridge(counts, row_ms, ops, network_ms, *sigmas)
 
 
-def _held_out_error(counts, row_ms, ops, network_ms, op_sigma, row_sigma):
+def _held_out_error(counts, row_ms, ops, network_ms, *sigmas):
     """Root mean square relative error on networks left out of the fit, each once."""
     fold = np.arange(len(network_ms)) % FOLDS
-    errors = [counts[fold == k] @ _ridge(counts[fold != k], row_ms, ops, network_ms[fold != k], op_sigma, row_sigma)
+    errors = [counts[fold == k] @ _ridge(counts[fold != k], row_ms, ops, network_ms[fold != k], *sigmas)
               / network_ms[fold == k] - 1 for k in range(FOLDS)]
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 
 
-def _ridge(counts, row_ms, ops, network_ms, op_sigma, row_sigma):
-    """The most probable rows, if errors are normal with these deviations: relative, and independent of each other.
+def _ridge(counts, row_ms, ops, network_ms, op_sigma, row_sigma, shift_sigma):
+    """The most probable rows, if errors are normal with these deviations, and independent of each other.
 
-    row = row_ms * (1 + table error + op error + row error) + share of the offset, so rows are normal with the
+    row = row_ms * (1 + table error + op error + row error) + shift + share of the offset, so rows are normal with the
     covariance below, and so are their sums; the rows given the sums are one linear solve in as many unknowns as there
-    are networks. So that costs stay sums of rows, the offset is shared by the rows that every network has: stem, head.
+    are networks. The shift is one for all rows: a lone op is started and ended once more than one inside a network.
+    So that costs stay sums of rows, the offset is shared by the rows that every network has: stem, head.
     """
     same_op = np.equal.outer(np.asarray(ops), np.asarray(ops))
     covariance = (TABLE_SIGMA**2 + op_sigma**2 * same_op + row_sigma**2 * np.eye(len(ops))) * np.outer(row_ms, row_ms)
+    covariance += (shift_sigma * np.median(row_ms))**2
     share = np.where((counts > 0).all(0), row_ms, 0.0)
     if share.any():
         share *= OFFSET_SIGMA * np.mean(network_ms) / share.sum()

@@ -122,6 +122,17 @@ def test_counts_by_hand():
     assert "Of 3, at the table's pace: 2 within 3 %" in on_target.show(result)
 
 
+def test_a_pass_that_is_slower_for_long_networks_alone_is_off_the_pace():
+    """Nine anchors, of which the three longest take 5 % more: by the median of all, nothing has changed."""
+    known = [(None, float(then)) for then in (9, 1, 8, 2, 7, 3, 6, 4, 5)]
+    ms = {(f"anchor {number}", 1): then * (1.05 if then > 6 else 1.0) for number, (_, then) in enumerate(known)}
+    assert on_target.pace(ms, known, [1]) == 1.0
+    assert on_target.paces_of_parts(ms, known, 1) == pytest.approx([1.0, 1.0, 1.05])
+    assert on_target.drift(ms, known, 1) == pytest.approx(0.025)
+    even = {(f"anchor {number}", 1): 0.98 * then for number, (_, then) in enumerate(known)}
+    assert on_target.drift(even, known, 1) == pytest.approx(0.02)
+
+
 class Drifting:
     """A device whose pace in each pass is told beforehand."""
 
