@@ -86,7 +86,6 @@ CHANGED = {
     "--networks=6": "--networks=2",
     "--calibrate=100": "--calibrate=6",
     "--together=130": "--together=10",
-    "--together=20": "--together=4",
     "host.jsonl:0.0579,host.jsonl:0.1122,host_int8.jsonl:0.0363,host_int8.jsonl:0.0621":
         "small.jsonl:1.8,small_int8.jsonl:1.5",
     "--held_out_size=5000": "--held_out_size=40",
