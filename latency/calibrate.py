@@ -59,7 +59,7 @@ def _ridge(counts, row_ms, ops, network_ms, op_sigma, row_sigma, shift_sigma):
     """
     same_op = np.equal.outer(np.asarray(ops), np.asarray(ops))
     covariance = (TABLE_SIGMA**2 + op_sigma**2 * same_op + row_sigma**2 * np.eye(len(ops))) * np.outer(row_ms, row_ms)
-    covariance += (shift_sigma * np.median(row_ms))**2
+    covariance += (shift_sigma * np.median(row_ms)) ** 2
     share = np.where((counts > 0).all(0), row_ms, 0.0)
     if share.any():
         share *= OFFSET_SIGMA * np.mean(network_ms) / share.sum()

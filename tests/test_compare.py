@@ -207,10 +207,10 @@ def test_what_every_network_takes_more_is_found():
 
 
 def test_what_every_row_takes_less_in_a_network_is_found():
-    """The same milliseconds for all, so another share of each: without a term for it, networks of many small ops were
-    up to 14 % off where the median was 4."""
+    """The same milliseconds for all, so another share of each: by factors and offset alone, 1.2 % is left here."""
     counts, row_ms, ops, _, _ = networks_with_known_errors(noise=0)
-    network_ms = counts @ (row_ms - 0.1 * row_ms.min())
+    row_ms = row_ms + 0.1
+    network_ms = counts @ (row_ms - 0.08)
     fitted = calibrate.fit(counts[:100], row_ms, ops, network_ms[:100])
     np.testing.assert_allclose(counts[100:] @ fitted, network_ms[100:], rtol=1e-3)
 
