@@ -166,16 +166,20 @@ def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]
 
 def pace(ms: Mapping[tuple[str, int], float], known: Sequence[tuple[Arch, float]], passes: Sequence[int]) -> float:
     """Median over the anchors of what they take now, on average over passes, by what they took with the table."""
-    return float(np.median([np.mean([ms[f"anchor {number}", one] for one in passes]) / then
-                            for number, (_, then) in enumerate(known)]))
+    return float(np.median(_ratios(ms, known, passes)))
+
+
+def _ratios(ms, known, passes):
+    """What each anchor takes now, on average over passes, by what it took with the table."""
+    return np.array([np.mean([ms[f"anchor {number}", one] for one in passes]) / then
+                     for number, (_, then) in enumerate(known)])
 
 
 def paces_of_parts(ms: Mapping[tuple[str, int], float], known: Sequence[tuple[Arch, float]], one_pass: int
                    ) -> list[float]:
     """As `pace` of one pass, by the anchors of the shortest times alone, those of middle ones, of the longest ones."""
-    rising = sorted(range(len(known)), key=lambda number: known[number][1])
-    return [float(np.median([ms[f"anchor {number}", one_pass] / known[number][1] for number in part]))
-            for part in np.array_split(rising, min(PARTS, len(known)))]
+    rising = _ratios(ms, known, [one_pass])[np.argsort([then for _, then in known])]
+    return [float(np.median(part)) for part in np.array_split(rising, min(PARTS, len(known)))]
 
 
 def drift(ms: Mapping[tuple[str, int], float], known: Sequence[tuple[Arch, float]], one_pass: int) -> float:
