@@ -2,10 +2,11 @@
 
     python -m benchmarks.on_target --table=host.jsonl --out_dir=runs/on_target
     python -m benchmarks.on_target --space=cifar_mb --dataset=cifar10 --data_dir=/data/cifar10 --table=host.jsonl \
-        --out_dir=runs/on_target_cifar
+        --out_dir=runs/on_target_cifar --checked
 
 The table is one of this machine that latency.compare has judged (it leaves TABLE.networks.jsonl beside it). Targets lie
-at equal ratios over the feasible range, each lowered to the dearest network within it. All networks are timed at the
+at equal ratios over the feasible range, each lowered to the dearest network within it. With --checked the finalists of
+each search are timed before one is taken (latency.search), when all searches are over. All networks are timed at the
 end, in as many visits as the table was judged by and in turns with networks that it was judged by, the anchors. They
 tell the pace of the machine: passes at another pace than the table's, or so for the short or the long networks alone,
 do not count (--max_drift), as a phone waits until it is cool. On a shared machine, do all of it at a stretch;
@@ -68,11 +69,12 @@ def targets(search_space: space.Space, table: LatencyTable, count: int) -> list[
     return list(dict.fromkeys(found))
 
 
-def search(*, targets_ms: Sequence[float], seed: int, run_dir: str, table: LatencyTable, arguments: Sequence[str],
-           environment: Mapping[str, str]) -> list[dict[str, Any]]:
+def search(module: str = "pnas_tf.search", *, targets_ms: Sequence[float], seed: int, run_dir: str, table: LatencyTable,
+           arguments: Sequence[str], environment: Mapping[str, str]) -> list[dict[str, Any]]:
     """One search in a process of its own, for one target or for several from one supernet.
 
     Args:
+        module: `pnas_tf.search` or `latency.search`; the other one's folder will do.
         targets_ms: asked for.
         seed: of the search.
         run_dir: its folder.
@@ -87,8 +89,8 @@ def search(*, targets_ms: Sequence[float], seed: int, run_dir: str, table: Laten
     alone = len(targets_ms) == 1
     wanted = ([f"--table={table.path}", f"--target_ms={targets_ms[0]}"] if alone else
               ["--targets=" + ",".join(f"{table.path}:{ms}" for ms in targets_ms)])
-    used = steps.command("pnas_tf.search", [*arguments, *wanted, f"--seed={seed}", f"--run_dir={run_dir}"],
-                         f"{run_dir}.log", environment=environment)
+    used = steps.command(module, [*arguments, *wanted, f"--seed={seed}", f"--run_dir={run_dir}"],
+                         f"{run_dir}.{module}.log", environment=environment)
     entries = []
     for target_ms in targets_ms:
         folder = run_dir if alone else run_folder.path(run_dir, run_folder.goal_name(table.target, target_ms))
@@ -107,18 +109,12 @@ def anchors(table: LatencyTable, search_space: space.Space) -> list[tuple[Arch, 
     """
     from latency import network_times
 
-    path = network_times.beside(table.path)
-    then = {}
-    for entry in steps.lines(path)[1:]:
-        ops = entry.get("ops")
-        if isinstance(ops, dict) and set(ops) == set(search_space.choices):
-            then.setdefault(json.dumps(ops), []).append(entry["median_ms"])
-    twice = {ops: times[0] for ops, times in then.items() if len(times) == 2}  # those that it was judged by
-    if not twice:
-        raise InputError(f"{path} holds no networks of {search_space.name}, so nobody knows how good the table is. "
-                         f"Compare it first: python -m latency.compare --space={search_space.name} "
-                         f"--table={table.path} --networks=30 --calibrate=100")
-    return [(Arch(search_space, json.loads(ops)), ms) for ops, ms in list(twice.items())[:ANCHORS]]
+    known = network_times.known(table.path, search_space)
+    if not known.judged:
+        raise InputError(f"{network_times.beside(table.path)} holds no networks of {search_space.name}, so nobody "
+                         f"knows how good the table is. Compare it first: python -m latency.compare "
+                         f"--space={search_space.name} --table={table.path} --networks=30 --calibrate=100")
+    return list(known.ms[:known.judged][:ANCHORS])
 
 
 def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]], table: LatencyTable, path: str,
@@ -145,7 +141,8 @@ def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]
     builds |= {f"anchor {number}": measure.network_build(arch) for number, (arch, _) in enumerate(known)}
     ms = {(entry["name"], entry["pass"]): entry["median_ms"] for entry in steps.lines(path)}
     # Visits as in the comparison: another number of them would be another time.
-    header = {**table.header, **steps.lines(network_times.beside(table.path))[0], "together": len(builds)}
+    settings = network_times.known(table.path, known[0][0].space).settings
+    header = {**table.header, **settings, "together": len(builds)}
     device = measure.from_header(header, table.path)
     drifts: dict[int, float] = {}
     for number in range(1, tries + 1):
@@ -296,7 +293,7 @@ def plot(result: dict[str, Any], title: str) -> str:
 
 
 def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, arguments: Sequence[str], count: int,
-        seeds: int, at_most: int, timing: bool, workers: int = 1, one_supernet: bool = False,
+        seeds: int, at_most: int, timing: bool, workers: int = 1, one_supernet: bool = False, checked: bool = False,
         max_drift: float = 0.01, tries: int = 8) -> dict[str, Any] | None:
     """Searches, times and judges as far as asked.
 
@@ -311,27 +308,41 @@ def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, argumen
         timing: whether to time once all searches are done.
         workers: searches at a time; of one core each, if several.
         one_supernet: whether a search is for all targets of a seed.
+        checked: whether finalists are timed before one is taken.
         max_drift: see `time_all`.
         tries: see `time_all`.
 
     Returns:
         As `judge`; None if searches or times are missing.
     """
-    path, times = (run_folder.path(out_dir, name) for name in ("searches.jsonl", "times.jsonl"))
     known = anchors(table, search_space)
     error = table.accuracy(search_space)["rmse_of_mean"]
     asked = targets(search_space, table, count)
-    wanted = [(target_ms, seed) for seed in range(seeds) for target_ms in asked]
+    print(f"Targets: {', '.join(f'{ms:g}' for ms in asked)} ms.", flush=True)
+    jobs = [(asked, seed) for seed in range(seeds)] if one_supernet else [
+        ([ms], seed) for seed in range(seeds) for ms in asked]
+    searching = {"out_dir": out_dir, "table": table, "arguments": arguments}
+    done = _searched(jobs, **searching, workers=workers, at_most=at_most)
+    if not timing or any((ms, seed) not in done for ms in asked for seed in range(seeds)):
+        return None
+    if checked:
+        done = _searched(jobs, **searching, module="latency.search", file="checked.jsonl")
+    found = [done[ms, seed] for ms in asked for seed in range(seeds)]
+    ms, passes = time_all(found, known, table, run_folder.path(out_dir, "times.jsonl"), max_drift, tries)
+    return judge(found, ms, known, passes, error)
+
+
+def _searched(jobs, *, out_dir, table, arguments, module="pnas_tf.search", file="searches.jsonl", workers=1, at_most=0):
+    """What the file has of all jobs, after those that it lacks were done: by target and seed, as `search` returns."""
+    path = run_folder.path(out_dir, file)
     done = {(entry["target_ms"], entry["seed"]): entry for entry in steps.lines(path)}
     if any(entry["arguments"] != list(arguments) for entry in done.values()):
         raise InputError(f"{out_dir} holds searches with other flags. Use another --out_dir.")
-    jobs = [(asked, seed) for seed in range(seeds)] if one_supernet else [([ms], seed) for ms, seed in wanted]
     missing = [(targets_ms, seed) for targets_ms, seed in jobs if any((ms, seed) not in done for ms in targets_ms)]
-    print(f"Targets: {', '.join(f'{ms:g}' for ms in asked)} ms; {len(missing)} of {len(jobs)} searches to do.",
-          flush=True)
-    environment = steps.ONE_CORE if workers > 1 else {}
-    calls = [functools.partial(search, targets_ms=targets_ms, seed=seed, table=table, arguments=arguments,
-                               environment=environment, run_dir=run_folder.path(out_dir, "searches", "_".join(
+    print(f"{len(missing)} of {len(jobs)} searches to do by {module}.", flush=True)
+    calls = [functools.partial(search, module, targets_ms=targets_ms, seed=seed, table=table, arguments=arguments,
+                               environment=steps.ONE_CORE if workers > 1 else {},
+                               run_dir=run_folder.path(out_dir, "searches", "_".join(
                                    f"{ms:g}ms" for ms in targets_ms) + f"_seed{seed}"))
              for targets_ms, seed in missing[:at_most or None]]
     for entries in steps.in_parallel(calls, workers):
@@ -340,11 +351,7 @@ def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, argumen
             steps.add_line(path, entry)
             print(f"{entry['target_ms']:g} ms, seed {entry['seed']}: predicted {entry['predicted_ms']:.4f} ms, "
                   f"{entry['seconds']:.0f} s", flush=True)
-    if not timing or any(pair not in done for pair in wanted):
-        return None
-    found = [done[pair] for pair in sorted(wanted)]
-    ms, passes = time_all(found, known, table, times, max_drift, tries)
-    return judge(found, ms, known, passes, error)
+    return done
 
 
 def _define_flags() -> None:
@@ -359,6 +366,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("at_most", 0, "Searches in this call, on a shared machine; 0: all that are missing.", 0)
     flags.DEFINE_integer("workers", 1, "Searches at a time, of one core each if several.", 1)
     flags.DEFINE_boolean("one_supernet", False, "One search a seed, for all targets (--targets of pnas_tf.search).")
+    flags.DEFINE_boolean("checked", False, "Time the finalists of each search before one is taken (latency.search).")
     flags.DEFINE_boolean("timing", True, "Whether to time once all searches are done, on an idle machine.")
     flags.DEFINE_float("max_drift", 0.01, "How far the pace of the machine in a pass may be from the table's, for the "
                        "pass to count; by the short or the long networks alone, twice as far.", 0)
@@ -381,7 +389,7 @@ def _main() -> None:
                  f"--max_steps={f.max_steps}", *([f"--data_dir={f.data_dir}"] if f.data_dir else [])]
     result = run(search_space=search_space, table=table, out_dir=f.out_dir, arguments=arguments, count=f.targets,
                  seeds=f.seeds, at_most=f.at_most, timing=f.timing, workers=f.workers,
-                 one_supernet=f.one_supernet, max_drift=f.max_drift, tries=f.tries)
+                 one_supernet=f.one_supernet, checked=f.checked, max_drift=f.max_drift, tries=f.tries)
     if result is None:
         print(f"Not all is done yet: the same command goes on in {f.out_dir}.")
         return

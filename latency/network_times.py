@@ -4,16 +4,18 @@ Line 1 is a header like a table's, each further line one network: {"network": ..
 1.92, ...}. A network goes by a digest of its rows' keys, which are all that its time depends on.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latency import measure
 from pnas_tf import arch as arch_lib
 from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError
+from pnas_tf.space import Space
 
 FORMAT = "pnas_tf.network_times/1"
 MAX_BYTES = 200_000_000
@@ -60,10 +62,86 @@ def measured(path: str | None, device: measure.Measurer, wanted: Sequence[tuple[
     return {name: times[name] for name in ((digest(arch), number) for arch, number in wanted)}
 
 
+def in_one_pass(path: str, device: measure.Measurer, archs: Sequence[Arch]) -> list[float]:
+    """Times of networks that were visited in turns: those of an earlier pass that has all of them, or of a new one.
+
+    Args:
+        path: of the file that keeps them.
+        device: what to time on.
+        archs: that differ.
+
+    Returns:
+        median_ms of each.
+    """
+    names = {digest(arch) for arch in archs}
+    passes: dict[int, set[str]] = {}
+    for name, number in _read(path, device.facts()):
+        passes.setdefault(number, set()).add(name)
+    number = next((one for one, timed in passes.items() if names <= timed), max(passes, default=0) + 1)
+    ms = measured(path, device, [(arch, number) for arch in archs])
+    return [ms[digest(arch), number] for arch in archs]
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What a comparison has left beside its table.
+
+    Attributes:
+        settings: of its measurer, as far as they decide a time: rounds and runs.
+        ms: networks of a space and what each took the first time, those first that the table was judged by.
+        judged: how many those are.
+    """
+
+    settings: Mapping[str, int]
+    ms: Sequence[tuple[Arch, float]]
+    judged: int
+
+
+def known(table_path: str, space: Space) -> Known:
+    """What is beside a table; nothing if it was not compared with networks of the space.
+
+    Raises:
+        InputError: if there is a file, but not one of such times.
+    """
+    path = beside(table_path)
+    if not os.path.exists(path):
+        return Known({}, (), 0)
+    head, rows, _ = _content(path)
+    first: dict[str, tuple[Arch, float]] = {}
+    again: list[str] = []
+    for name, _, ms, ops in rows:
+        if name in first:
+            again.append(name)
+        elif arch := _network(space, ops, name):
+            first[name] = arch, ms
+    judged = {name: first[name] for name in again}
+    settings = {name: head[name] for name in ("rounds", "runs") if name in head}
+    return Known(settings, list((judged | first).values()), len(judged))
+
+
+def _network(space, ops, name):
+    """The arch of a space with these ops if it is the network of that digest, else None: it is of another space."""
+    if not isinstance(ops, dict) or set(ops) != set(space.choices):
+        return None
+    if any(ops[choice] not in block.ops for choice, block in space.choices.items()):
+        return None
+    arch = Arch(space, ops)
+    return arch if digest(arch) == name else None
+
+
 def _read(path: str, facts: dict[str, Any]) -> dict[Timed, float]:
     """What the file holds; makes it if there is none, and drops a half last line."""
     if not os.path.exists(path):
         arch_lib.write_text(path, json.dumps({"format": FORMAT, **facts}) + "\n")
+    head, rows, whole = _content(path)
+    measure.check_same(head, facts, path)
+    if whole:
+        arch_lib.write_bytes(path, whole)
+    return {(name, number): ms for name, number, ms, _ in rows}
+
+
+def _content(path):
+    """Header; digest, pass, ms and ops of each line; what the file should hold, if that ends in half a line."""
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES)
@@ -74,14 +152,12 @@ def _read(path: str, facts: dict[str, Any]) -> dict[Timed, float]:
         head, *rows = [json.loads(line) for line in whole.split(b"\n")]
         if head["format"] != FORMAT:
             raise ValueError("another format")
-        times = {(str(row["network"]), int(row["pass"])): _milliseconds(row["median_ms"]) for row in rows}
+        rows = [(str(row["network"]), int(row["pass"]), _milliseconds(row["median_ms"]), row.get("ops"))
+                for row in rows]
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         raise InputError(f"{path}: does not hold times of networks as latency.compare writes them. "
                          "Choose another file by --times.") from None
-    measure.check_same(head, facts, path)
-    if rest:
-        arch_lib.write_bytes(path, whole + b"\n")
-    return times
+    return head, rows, whole + b"\n" if rest else b""
 
 
 def _milliseconds(value):

@@ -51,5 +51,7 @@ def delivered(found: Sequence[finalists.Finalist], goal: Goal, probs: np.ndarray
         goal: it was found for.
         probs: float [choices, ops] at the end of the search.
     """
-    return found[0].arch.with_costs(target=goal.target, target_ms=goal.target_ms,
-                                    expected_ms=float(goal.ms.expected(probs)), table_ms=found[0].costs["ms"])
+    best = found[0]
+    measured = {} if best.measured_ms is None else {"measured_ms": best.measured_ms}
+    return best.arch.with_costs(target=goal.target, target_ms=goal.target_ms,
+                                expected_ms=float(goal.ms.expected(probs)), table_ms=best.costs["ms"], **measured)

@@ -14,8 +14,8 @@ from pnas_tf.errors import InputError, shown
 # Flags that change no result: a run may go on with others.
 NO_RESULT = frozenset({"flagfile", "run_dir", "checkpoint_minutes", "overwrite"})
 # What commands write into a run folder.
-RUN_FILES = ("arch.json", "metrics.jsonl", "finalists.json", "inherited.weights.h5", "versions.json", "inputs.json",
-             "report.html", "model.keras", "train.json", "bundle.zip",
+RUN_FILES = ("arch.json", "metrics.jsonl", "finalists.json", "finalist_times.jsonl", "inherited.weights.h5",
+             "versions.json", "inputs.json", "report.html", "model.keras", "train.json", "bundle.zip",
              *(f"{mode}{ending}" for mode in run_folder.MODES for ending in (".tflite", ".json", ".profile.json")))
 RUN_FOLDERS = ("checkpoints", "logs", "training", "bundle", "trials")
 

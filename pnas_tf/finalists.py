@@ -31,10 +31,12 @@ class Finalist:
         arch: the network.
         log_prob: logarithm of its probability.
         costs: by the limits' names, and `ms`.
-        eligible: whether it keeps every limit and uses most of the first.
+        eligible: whether it may be delivered: it keeps every limit and uses most of the first, by the table or, where
+            finalists are timed, on the device.
         first_loss: on the first held-out images, with the supernet's weights and each batch's statistics.
         loss: likewise on all of them; None for what was no longer among the best after the first.
         accuracy: on all of them, or None.
+        measured_ms: of the whole network on the device, if it was timed; see `device_check`.
         trial_accuracy: on held-out images after a training of its own, if it had one; see `trials`.
     """
 
@@ -46,11 +48,12 @@ class Finalist:
     first_loss: float
     loss: float | None = None
     accuracy: float | None = None
+    measured_ms: float | None = None
     trial_accuracy: float | None = None
 
 
 def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, samples: int = SAMPLES,
-         seed: int = 0) -> list[Finalist]:
+         second_looks: int = SECOND_LOOKS, seed: int = 0) -> list[Finalist]:
     """The networks to choose from, scored: the eligible one of lowest held-out loss comes first.
 
     The most probable network is only one of them. A choice among several like ops and one cheap one splits the
@@ -66,6 +69,7 @@ def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, 
         goal: with its limits; one that some network keeps.
         scorer: on held-out images.
         samples: of the probabilities, at most.
+        second_looks: samples that are scored on all images, at most.
         seed: of the samples.
 
     Returns:
@@ -97,7 +101,7 @@ def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, 
         looked_at.append(Finalist(how, supernet.arch(path), log_prob, costs, eligible, score.loss))
     looked_at.sort(key=lambda finalist: finalist.first_loss)
     sampled = [finalist for finalist in looked_at if finalist.how == SAMPLE]
-    best = [finalist for finalist in looked_at if finalist.how != SAMPLE] + sampled[:SECOND_LOOKS]
+    best = [finalist for finalist in looked_at if finalist.how != SAMPLE] + sampled[:second_looks]
     scored = []
     for finalist in best:
         path = supernet.path(finalist.arch)
@@ -105,7 +109,7 @@ def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, 
         if scorer.num_batches > FIRST_LOOK:
             score += scorer.score(path, first=FIRST_LOOK)
         scored.append(dataclasses.replace(finalist, loss=score.loss, accuracy=score.accuracy))
-    return sorted(scored, key=lambda finalist: (not finalist.eligible, finalist.loss)) + sampled[SECOND_LOOKS:]
+    return sorted(scored, key=lambda finalist: (not finalist.eligible, finalist.loss)) + sampled[second_looks:]
 
 
 def _least(supernet: Supernet, limits: Sequence[Limit]) -> float:

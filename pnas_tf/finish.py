@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-from pnas_tf import assembly, evaluate, finalists, network, run_folder
+from pnas_tf import assembly, device_check, evaluate, finalists, network, run_folder
 from pnas_tf.arch import Arch
 from pnas_tf.callbacks import Result
 from pnas_tf.data import Data
@@ -34,7 +34,8 @@ def batches(image_shape: Sequence[int], batch_size: int) -> int:
 
 
 def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: Data, *, batch_size: int,
-            bn_recalibration_batches: int, tried: Try | None = None, seed: int = 0) -> list[Arch]:
+            bn_recalibration_batches: int, timers: Sequence[device_check.Timer] = (), tried: Try | None = None,
+            seed: int = 0) -> list[Arch]:
     """Chooses the network of each goal; writes finalists.json, its arch, and the weights that it inherits.
 
     Args:
@@ -45,6 +46,7 @@ def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: 
         batch_size: images a step.
         bn_recalibration_batches: training batches that set a network's batch norm statistics; 0 to leave those of the
             search.
+        timers: of each goal's device, to time finalists before one is taken; empty: what the tables say is enough.
         tried: what else decides between finalists, if anything.
         seed: of the sampled finalists.
 
@@ -52,14 +54,19 @@ def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: 
         The arch of each goal, with its costs.
     """
     scorer = scorer.on(data.held_out.batches(batch_size).take(batches(data.image_shape, batch_size)))
-    return [_deliver(net, number, result, scorer, tried, data, batch_size, bn_recalibration_batches, seed)
-            for number, result in enumerate(results)]
+    return [_deliver(net, number, result, scorer, timers[number] if timers else None, tried, data, batch_size,
+                     bn_recalibration_batches, seed) for number, result in enumerate(results)]
 
 
-def _deliver(net, number, result, scorer, tried, data, batch_size, bn_recalibration_batches, seed):
+def _deliver(net, number, result, scorer, timer, tried, data, batch_size, bn_recalibration_batches, seed):
     goal, probs = result.goal, net.probs(number).numpy()
     print("Comparing finalists on held-out images.", flush=True)
-    found = finalists.find(net, probs, goal, scorer, seed=seed)
+    if timer and goal.keeps_ms:
+        found = device_check.run(
+            lambda aim: finalists.find(net, probs, aim, scorer, second_looks=device_check.COUNT, seed=seed),
+            goal, timer, result.folder)
+    else:
+        found = finalists.find(net, probs, goal, scorer, seed=seed)
     found = tried(found, result.folder) if tried else found
     finalists.save(run_folder.path(result.folder, "finalists.json"), goal, found)
     arch = assembly.delivered(found, goal, probs)
@@ -82,8 +89,9 @@ def _deliver(net, number, result, scorer, tried, data, batch_size, bn_recalibrat
 def _said_of(goal: Goal, found: Sequence[Finalist]) -> str:
     """Which of the finalists was taken, and what the most probable op of each choice would give."""
     best, arg_max = found[0], next((one for one in found if one.how == run_folder.ARG_MAX), found[0])
-    lines = [f"Taken of {len(found)} networks: {best.how}, {best.costs['ms']:.3g} ms on {goal.target}, held-out loss "
-             f"{best.loss:.4f} with inherited weights"
+    measured = "" if best.measured_ms is None else f" ({best.measured_ms:.3g} ms measured)"
+    lines = [f"Taken of {len(found)} networks: {best.how}, {best.costs['ms']:.3g} ms on {goal.target}{measured}, "
+             f"held-out loss {best.loss:.4f} with inherited weights"
              + (f", accuracy {best.trial_accuracy:.2%} after its trial." if best.trial_accuracy is not None else ".")]
     if arg_max is not best:
         lines.append(f"The most probable op of each choice would take {arg_max.costs['ms']:.3g} ms, held-out loss "

@@ -60,8 +60,8 @@ def _measured(facts: Facts) -> Card:
 
 
 def target_kept(facts: Facts) -> Card:
-    """Whether the target is kept: by measurement if it was taken on the target itself, else by prediction."""
-    wanted, measured_ms = facts.target_ms, facts.measured_on_target
+    """Whether the target is kept: by measurement of the export or of the search on the target, else by prediction."""
+    wanted, measured_ms = facts.target_ms, facts.measured_on_target or facts.cost("measured_ms")
     label = "Latency target"
     if wanted is None:
         return Card(label, "none set", "", "open")

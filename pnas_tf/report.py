@@ -139,15 +139,15 @@ def _compare_command(facts: Facts) -> str:
 
 
 def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:
-    """The best five finalists, those that are not samples, and those that had a trial."""
+    """The best five finalists, those that are not samples, and those that were timed or had a trial."""
     rows = []
     for place, rival in enumerate(facts.finalists, start=1):
         costs = rival.get("costs")
         costs = costs if isinstance(costs, dict) else {}
-        if place <= 5 or rival.get("how") != run_folder.SAMPLE or "trial_accuracy" in rival:
+        if place <= 5 or rival.get("how") != run_folder.SAMPLE or {"trial_accuracy", "measured_ms"} & rival.keys():
             rows.append({"place": place, "how": text(rival.get("how")), "ms": number(costs.get("ms")),
                          "loss": number(rival.get("loss")), "accuracy": number(rival.get("accuracy")),
-                         "trial": number(rival.get("trial_accuracy")),
+                         "measured": number(rival.get("measured_ms")), "trial": number(rival.get("trial_accuracy")),
                          "eligible": rival.get("eligible") is True})
     return rows
 

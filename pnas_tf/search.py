@@ -15,7 +15,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -45,8 +45,9 @@ VALIDATION_BATCHES = 10
 def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: schedule.Schedule, run_dir: str,
         method: Any = None, batch_size: int = 256, label_smoothing: float = 0.1, weight_decay: float = 4e-5,
         recompute: bool = False, precision: str = "float32", devices: Any = None, bn_recalibration_batches: int = 20,
-        class_weights: str = "none", cutout: int = 0, init_weights: str = "", trials: int = 0, trial_epochs: int = 5,
-        seed: int = 0, checkpoint_minutes: float = 10.0, stop: stopping.Stop | None = None) -> list[arch_lib.Arch]:
+        class_weights: str = "none", cutout: int = 0, init_weights: str = "", timers: Sequence[Any] = (),
+        trials: int = 0, trial_epochs: int = 5, seed: int = 0, checkpoint_minutes: float = 10.0,
+        stop: stopping.Stop | None = None) -> list[arch_lib.Arch]:
     """Searches, and leaves the results in the run folder.
 
     Args:
@@ -68,6 +69,7 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
         class_weights: of `data.CLASS_WEIGHTS`, for all losses.
         cutout: side in pixels of a square of each training image that is set to the mean; 0 for none.
         init_weights: where weights come from at the start, see `initial_weights.into_supernet`; empty: anew.
+        timers: a `device_check.Timer` of each goal, to time finalists before one is taken; empty: the tables decide.
         trials: finalists that are trained on their own before one is taken.
         trial_epochs: of each such training.
         seed: of everything random.
@@ -114,7 +116,7 @@ def run(*, search_space: space.Space, goals: Sequence[Any], data: Any, plan: sch
             return trials_lib.run(found, data, folder, count=trials, epochs=trial_epochs, batch_size=batch_size,
                                   class_weights=class_weights, precision=precision, seed=seed)
 
-        return finish.deliver(net, results, scorer, data, batch_size=batch_size, seed=seed,
+        return finish.deliver(net, results, scorer, data, batch_size=batch_size, seed=seed, timers=timers,
                               bn_recalibration_batches=bn_recalibration_batches, tried=tried if trials else None)
 
 
@@ -183,7 +185,8 @@ def _on(devices):
     return f", on {count} replicas" if count > 1 else ""
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Those of the command, and of others that search."""
     flags.DEFINE_string("space", "quickstart", "Name of a search space, or path of a JSON file.")
     flags.DEFINE_float("width_mult", 1.0, "Multiplies all widths of the space.", 0.05, 20)
     flags.DEFINE_string("dataset", "fashion_mnist_small",
@@ -241,7 +244,13 @@ def _define_flags() -> None:
                       "refusing. With the same flags the run goes on all the same.")
 
 
-def _main() -> None:
+def by_flags(timer: Callable[[latency_table.LatencyTable, space.Space], Any] | None = None) -> None:
+    """All of the command, once its flags are parsed.
+
+    Args:
+        timer: makes the `device_check.Timer` of a table's device, for networks of a space; None: finalists are not
+            timed, the tables decide alone.
+    """
     f = flags.FLAGS
     search_space = space.load(f.space).scaled(f.width_mult)
     wanted = [_target(text) for text in f.targets] or [(_table(f.table, f.space), f.target_ms)]
@@ -250,7 +259,7 @@ def _main() -> None:
 
     with replicas.starting_again(f.strategy):
         devices = replicas.strategy(f.strategy, f.replicas)
-        archs = _search(search_space, wanted, devices)
+        archs = _search(search_space, wanted, devices, timer)
         if not replicas.is_chief(devices):
             print("Done; the first worker has written the results.")
             return
@@ -284,13 +293,14 @@ def _summary(arch, folder):
     costs, where = arch.costs, shlex.quote(folder)
     wanted = f"target {facts.target_ms:.3g} ms" if facts.target_ms else "latency was free"
     said = [f"\n{arch.draw()}\n\nFound: {costs['params']:,} parameters, {costs['macs']:,} MACs, "
-            f"{costs['table_ms']:.3g} ms by the table of {costs['target']} ({wanted})."]
+            f"{costs['table_ms']:.3g} ms by the table of {costs['target']}"
+            + (f", {costs['measured_ms']:.3g} ms measured" if "measured_ms" in costs else "") + f" ({wanted})."]
     said += [f"Warning: {text}" for text in run_facts.warnings(facts)]
     return "\n".join([*said, f"Results: {os.path.join(folder, 'arch.json')}",
                       f"Next:    python -m pnas_tf.train --run_dir={where}"])
 
 
-def _search(search_space, wanted, devices):
+def _search(search_space, wanted, devices, timer):
     from pnas_tf import data as data_lib
     from pnas_tf import limits, methods, replicas
 
@@ -319,6 +329,7 @@ def _search(search_space, wanted, devices):
                              f.search_epochs, f.arch_every, f.warmup_lr, f.lr)
     plan = plan.squeezed(f.max_steps) if f.max_steps else plan
     chief, inputs = replicas.is_chief(devices), _inputs(search_space, goals, data)
+    timers = [timer(table, search_space) for table, _ in wanted] if timer and chief else []
     with (stopping.signals() as stop,
           claim.claimed(f.run_dir, run_flags.as_text(), inputs, overwrite=f.overwrite, alone=chief)):
         try:
@@ -330,8 +341,8 @@ def _search(search_space, wanted, devices):
                         batch_size=batch_size, label_smoothing=f.label_smoothing, weight_decay=f.weight_decay,
                         recompute=f.memory == "recompute", precision=f.precision, devices=devices,
                         bn_recalibration_batches=f.bn_recalibration_batches, class_weights=f.class_weights,
-                        cutout=f.cutout, init_weights=f.init_weights, trials=f.trials, trial_epochs=f.trial_epochs,
-                        seed=f.seed, checkpoint_minutes=f.checkpoint_minutes, stop=stop)
+                        cutout=f.cutout, init_weights=f.init_weights, timers=timers, trials=f.trials,
+                        trial_epochs=f.trial_epochs, seed=f.seed, checkpoint_minutes=f.checkpoint_minutes, stop=stop)
         except KeyboardInterrupt:
             print(f"\nStopped. The same command goes on from the last checkpoint in {f.run_dir}.", flush=True)
             if stop.signal == signal.SIGTERM:
@@ -372,8 +383,8 @@ def _warn_classifier(table, search_space):
 
 def main() -> None:
     """Console script."""
-    _define_flags()
-    run_flags.start(_main)
+    define_flags()
+    run_flags.start(by_flags)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def test_everything_is_built_and_every_program_starts(bazel):
     assert {"pnas_tf_search", "export_tflite", "latency_build_table"} <= set(programs)
     for name in programs:
         source = (ROOT / "BUILD").read_text(encoding="utf-8").split(f'name = "{name}"')[1].split('main = "')[1]
-        if "_define_flags" not in (ROOT / source.split('"')[0]).read_text(encoding="utf-8"):
+        if "define_flags" not in (ROOT / source.split('"')[0]).read_text(encoding="utf-8"):
             continue  # no flags, so no --help
         said = subprocess.run([bazel.workspace / "bazel-bin" / name, "--help"], env=bazel.environment, text=True,
                               capture_output=True, timeout=120, check=False)

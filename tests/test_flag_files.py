@@ -16,7 +16,7 @@ SEARCHES = sorted(path.name for path in ROOT.glob("*.flags") if not path.name.en
 @pytest.fixture(scope="module")
 def values():
     """Flags by file, read by the entry point's own definitions in a process of its own."""
-    code = ("import json, sys; from absl import flags; from pnas_tf import search; search._define_flags(); found = {}\n"
+    code = ("import json, sys; from absl import flags; from pnas_tf import search; search.define_flags(); found = {}\n"
             "for name in sys.argv[1:]:\n"
             "    flags.FLAGS.unparse_flags()\n"
             "    flags.FLAGS(['search', '--flagfile=' + name]); found[name] = flags.FLAGS.flag_values_dict()\n"

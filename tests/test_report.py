@@ -422,6 +422,17 @@ def test_finalists_multipliers_and_warnings_are_shown(tmp_path):
     assert page.text.count("sample ") <= 8  # the best five places alone, and those found otherwise
 
 
+def test_timed_finalists_say_what_they_took(tmp_path):
+    run_folder(tmp_path)
+    rivals = [finalist("sample", 0.411, 1.0) | {"measured_ms": 0.3954}, finalist("sample", 0.398, 0.9, False),
+              *(finalist("sample", 0.3, 1.1, False) for _ in range(5)),
+              finalist("sample", 0.397, 0.9, False) | {"measured_ms": 0.4321}]
+    write(tmp_path / "finalists.json", {"format": "pnas_tf.finalists/1", "finalists": rivals})
+    page = page_of(tmp_path)
+    for shown in ("2 were timed on the device itself", "0.395 ms", "0.432 ms"):
+        assert shown in page.text, shown
+
+
 def test_hostile_finalists_are_shown_as_text(tmp_path):
     run_folder(tmp_path)
     write(tmp_path / "finalists.json", {"finalists": [

@@ -17,8 +17,8 @@ LEVELS = (
      "torch_padding"},
     {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "finalists", "callbacks",
      "checkpoints", "methods", "non_finite", "initial_weights", "training_state", "extensions", "assembly"},
-    {"run_flags", "shared_flags", "search", "finish", "train", "trials", "net_config", "import_weights", "report",
-     "doctor", "__main__", "notebook"},
+    {"run_flags", "shared_flags", "search", "device_check", "finish", "train", "trials", "net_config", "import_weights",
+     "report", "doctor", "__main__", "notebook"},
 )
 
 
