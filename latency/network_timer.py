@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from latency import measure, network_times
-from pnas_tf import cost, run_folder
+from pnas_tf import run_folder
 from pnas_tf.arch import Arch
 from pnas_tf.latency_table import LatencyTable
 from pnas_tf.space import Space
@@ -41,6 +41,8 @@ def of(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch], str], lis
 
 
 def _times(table, header, known, archs, folder):
+    from pnas_tf import cost
+
     middle = math.log(np.median([cost.of_arch(arch, table.ms) for arch in archs]))
     names = {network_times.digest(arch) for arch in archs}
     anchors = sorted((one for one in known if network_times.digest(one[0]) not in names),

@@ -7,7 +7,7 @@ import ast
 import importlib.util
 
 COMMANDS = ("pnas_tf.doctor", "latency.build_table", "latency.compare", "latency.import_table", "pnas_tf.search",
-            "pnas_tf.train", "export.tflite", "export.bundle", "latency.profile", "pnas_tf.report",
+            "latency.search", "pnas_tf.train", "export.tflite", "export.bundle", "latency.profile", "pnas_tf.report",
             "pnas_tf.import_weights", "pnas_tf.net_config")
 
 

@@ -74,8 +74,9 @@ def test_one_search_for_all_targets_of_a_seed(folder, tmp_path, checked):
     table = latency_table.read(str(folder / "host.jsonl"))
     result = on_target.run(
         search_space=TINY, table=table, out_dir=str(tmp_path), count=2, seeds=2, at_most=0, timing=True, workers=2,
-        one_supernet=True, checked=checked, arguments=[f"--flagfile={ROOT}/quickstart.flags", f"--space={folder}/space.json",
-                                      "--dataset=fashion_mnist_small", "--max_steps=8"])
+        one_supernet=True, checked=checked,
+        arguments=[f"--flagfile={ROOT}/quickstart.flags", f"--space={folder}/space.json",
+                   "--dataset=fashion_mnist_small", "--max_steps=8"])
     targets = on_target.targets(TINY, table, 2)
     found = [(one["target_ms"], one["seed"]) for one in result["networks"]]
     assert found == [(ms, seed) for ms in targets for seed in (0, 1)]

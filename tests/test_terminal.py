@@ -13,7 +13,9 @@ from pnas_tf import __main__ as listing
 from pnas_tf import command_help
 
 ROOT = Path(__file__).parent.parent
-USE_SPACES = ("latency.build_table", "latency.compare")
+# Commands that define flags of other files, too.
+SHARED = {"latency.build_table": "latency/space_flags.py", "latency.compare": "latency/space_flags.py",
+          "latency.search": "pnas_tf/search.py"}
 
 
 def start(module, *arguments, **environment):
@@ -24,8 +26,7 @@ def start(module, *arguments, **environment):
 def defined_flags(module):
     """Names of flags in the source of a command, and of what it shares with others."""
     names = set()
-    for path in [ROOT / f"{module.replace('.', '/')}.py", *([ROOT / "latency/space_flags.py"]
-                                                            if module in USE_SPACES else [])]:
+    for path in [ROOT / f"{module.replace('.', '/')}.py", *([ROOT / SHARED[module]] if module in SHARED else [])]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and "DEFINE" in ast.unparse(node.func) and isinstance(
                     node.args[0], ast.Constant):
