@@ -27,6 +27,12 @@ FOLDS = 5
 def fit(counts: np.ndarray, row_ms: np.ndarray, ops: Sequence[str], network_ms: np.ndarray) -> np.ndarray:
     """Corrected milliseconds of rows.
 
+    The most probable ones, if errors are normal and independent of each other, and
+    row = row_ms * (1 + table error + op error + row error) + shift + share of the offset. So rows are normal, and so
+    are their sums, with covariances linear in the squares of the errors' deviations. The shift is one for all rows: a
+    lone op is started and ended once more than one inside a network. So that costs stay sums of rows, the offset is
+    shared by the rows that every network has: stem, head.
+
     Args:
         counts: how often each row occurs in each network, [networks, rows].
         row_ms: measured alone, [rows].
@@ -36,35 +42,46 @@ def fit(counts: np.ndarray, row_ms: np.ndarray, ops: Sequence[str], network_ms: 
     Returns:
         float64 [rows], not negative. Rows that no network has get what their op's and all of the table's get.
     """
-    sigmas = min(itertools.product(OP_SIGMAS, ROW_SIGMAS, SHIFT_SIGMAS),
-                 key=lambda tried: _held_out_error(counts, row_ms, ops, network_ms, *tried))
-    return _ridge(counts, row_ms, ops, network_ms, *sigmas)
+    of_rows = _covariances(counts, row_ms, ops, network_ms)
+    of_sums, residuals = counts @ of_rows @ counts.T, network_ms - counts @ row_ms
+    noise = np.diag((NETWORK_SIGMA * network_ms) ** 2)
+
+    def error(sigmas):
+        return held_out_error(_combined(of_sums, *sigmas) + noise, residuals, network_ms)
+
+    sigmas = min(itertools.product(OP_SIGMAS, ROW_SIGMAS, SHIFT_SIGMAS), key=error)
+    correction = np.linalg.solve(_combined(of_sums, *sigmas) + noise, residuals)
+    return np.maximum(row_ms + _combined(of_rows, *sigmas) @ (counts.T @ correction), 0.0)
 
 
-def _held_out_error(counts, row_ms, ops, network_ms, *sigmas):
-    """Root mean square relative error on networks left out of the fit, each once."""
-    fold = np.arange(len(network_ms)) % FOLDS
-    errors = [counts[fold == k] @ _ridge(counts[fold != k], row_ms, ops, network_ms[fold != k], *sigmas)
-              / network_ms[fold == k] - 1 for k in range(FOLDS)]
+def held_out_error(covariance: np.ndarray, residuals: np.ndarray, network_ms: np.ndarray) -> float:
+    """Root mean square relative error on networks left out of a fit, each once, a fifth of them at a time.
+
+    What the others say of those left out follows from one inverse for all folds, so no fit is made.
+
+    Args:
+        covariance: of the networks' times, what they are measured to included, [networks, networks].
+        residuals: what they take more than the sums of their rows, [networks].
+        network_ms: what they take, [networks].
+    """
+    inverse = np.linalg.inv(covariance)
+    weighted, errors = inverse @ residuals, []
+    for fold in (np.arange(k, len(network_ms), FOLDS) for k in range(FOLDS)):
+        errors.append(np.linalg.solve(inverse[np.ix_(fold, fold)], weighted[fold]) / network_ms[fold])
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 
 
-def _ridge(counts, row_ms, ops, network_ms, op_sigma, row_sigma, shift_sigma):
-    """The most probable rows, if errors are normal with these deviations, and independent of each other.
-
-    row = row_ms * (1 + table error + op error + row error) + shift + share of the offset, so rows are normal with the
-    covariance below, and so are their sums; the rows given the sums are one linear solve in as many unknowns as there
-    are networks. The shift is one for all rows: a lone op is started and ended once more than one inside a network.
-    So that costs stay sums of rows, the offset is shared by the rows that every network has: stem, head.
-    """
+def _covariances(counts, row_ms, ops, network_ms):
+    """Of the rows by each kind of error alone, of deviation 1, in the order of `_combined`: [kinds, rows, rows]."""
     same_op = np.equal.outer(np.asarray(ops), np.asarray(ops))
-    covariance = (TABLE_SIGMA**2 + op_sigma**2 * same_op + row_sigma**2 * np.eye(len(ops))) * np.outer(row_ms, row_ms)
-    covariance += (shift_sigma * np.median(row_ms)) ** 2
+    by_factor = np.outer(row_ms, row_ms)
     share = np.where((counts > 0).all(0), row_ms, 0.0)
     if share.any():
-        share *= OFFSET_SIGMA * np.mean(network_ms) / share.sum()
-        covariance += np.outer(share, share)
-    sums = counts @ row_ms
-    gain = covariance @ counts.T
-    noise = np.diag((NETWORK_SIGMA * network_ms) ** 2)
-    return np.maximum(row_ms + gain @ np.linalg.solve(counts @ gain + noise, network_ms - sums), 0.0)
+        share *= np.mean(network_ms) / share.sum()
+    return np.stack([by_factor, same_op * by_factor, np.diag(row_ms**2),
+                     np.full_like(by_factor, np.median(row_ms) ** 2), np.outer(share, share)])
+
+
+def _combined(covariances, op_sigma, row_sigma, shift_sigma):
+    """All kinds of errors together."""
+    return np.tensordot(np.square([TABLE_SIGMA, op_sigma, row_sigma, shift_sigma, OFFSET_SIGMA]), covariances, axes=1)

@@ -224,6 +224,19 @@ def test_rows_that_no_network_has_follow_their_op(monkeypatch):
     np.testing.assert_allclose(fitted, [1.2, 1.2, 1.0], rtol=0.01)
 
 
+def test_held_out_error_is_that_of_fits_without_the_networks():
+    """Against the conditional mean of each fold given the others, worked out fold by fold."""
+    rng = np.random.default_rng(6)
+    factor = rng.normal(size=(23, 30))
+    covariance, residuals, ms = factor @ factor.T, rng.normal(size=23), rng.uniform(1, 5, 23)
+    errors = np.zeros(23)
+    for fold in range(calibrate.FOLDS):
+        out = np.arange(23) % calibrate.FOLDS == fold
+        fit, *_ = np.linalg.lstsq(covariance[~out][:, ~out], residuals[~out], rcond=None)
+        errors[out] = (residuals[out] - covariance[out][:, ~out] @ fit) / ms[out]
+    assert calibrate.held_out_error(covariance, residuals, ms) == pytest.approx(np.sqrt(np.mean(errors**2)))
+
+
 def test_annotated_table_predicts_by_calibrated_rows(built, table):
     latency_table.annotate(table.path, calibrated_ms={KEY: 2.5}, accuracy={
         latency_table.accuracy_name(SPACE): {"networks": 9, "rmse_of_mean": 0.01}})
