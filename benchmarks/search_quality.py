@@ -209,7 +209,7 @@ class Study(study.Study):
                 named[f"{kind}_{op}_{seed}"] = arch["loss"]
                 if kind in WITH_TRIALS:
                     named[f"{WITH_TRIALS[kind]}_{op}_{seed}"] = arch["delivered"]
-        named |= {f"searchfree_{op}_0": arch for op, arch in self.search_free().items()}
+        named |= {f"searchfree_{op}_{seed}": arch for op, arch in self.search_free().items() for seed in range(SEEDS)}
         return {name: arch for name, arch in named.items() if self._wanted(name)}
 
     def _wanted(self, name: str) -> bool:
@@ -264,10 +264,15 @@ class Study(study.Study):
             found = scorer.score(net.path(arch))
             return {"ops": arch.ops, "loss": found.loss, "accuracy": found.accuracy}
 
-        pool = {op: [score(arch) for arch in study_networks.random_within(self.space, limit, POOL, seed=2)]
-                for op, limit in self._limits().items()}
-        self._write("pool.json", pool)
-        ranked = {name: score(arch) for name, arch in self.networks().items() if arch.space.name == self.space.name}
+        if not os.path.exists(self.path("pool.json")):
+            self._write("pool.json", {op: [score(arch) for arch in study_networks.random_within(self.space, limit, POOL,
+                                                                                                seed=2)]
+                                      for op, limit in self._limits().items()})
+        known = self.path("inherited.json")
+        ranked = space_lib.read_json(known) if os.path.exists(known) else {}
+        for name, arch in self.networks().items():
+            if arch.space.name == self.space.name and ranked.get(name, {}).get("ops") != arch.ops:
+                ranked[name] = score(arch)
         self._write("inherited.json", ranked)
 
 

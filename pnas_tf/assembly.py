@@ -47,7 +47,7 @@ def delivered(found: Sequence[finalists.Finalist], goal: Goal, probs: np.ndarray
     """The network that a search delivers, with what is known of its time.
 
     Args:
-        found: from `finalists.find`.
+        found: finalists, best first.
         goal: it was found for.
         probs: float [choices, ops] at the end of the search.
     """

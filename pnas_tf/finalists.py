@@ -53,27 +53,30 @@ class Finalist:
 
 
 def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, samples: int = SAMPLES,
-         second_looks: int = SECOND_LOOKS, seed: int = 0) -> list[Finalist]:
-    """The networks to choose from, scored: the eligible one of lowest held-out loss comes first.
+         seed: int = 0) -> list[Finalist]:
+    """The networks to choose from, best first: as `suggested` suggests them and `scored` scores them."""
+    return scored(supernet, suggested(supernet, probs, goal, scorer, samples, seed), scorer)
+
+
+def suggested(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, samples: int = SAMPLES,
+              seed: int = 0) -> list[Finalist]:
+    """Networks that the probabilities suggest, scored on the first held-out images, the one of lowest loss first.
 
     The most probable network is only one of them. A choice among several like ops and one cheap one splits the
     probability of the like ones, so the op of largest probability is too often the cheap one, and the network too
     cheap. So finalists use `derive.USED_SHARE` of what a limit allows, or as much as any network can. Among them is the
     network that computes most within the limits, which no search is needed for: what a search has to beat.
 
-    Samples that do badly on the first images are not scored on the others (successive halving, in two rounds).
-
     Args:
         supernet: whose weights they inherit.
         probs: float [choices, ops].
-        goal: with its limits; one that some network keeps.
+        goal: with its limits.
         scorer: on held-out images.
         samples: of the probabilities, at most.
-        second_looks: samples that are scored on all images, at most.
         seed: of the samples.
 
     Returns:
-        At least one finalist, the first one eligible; those that were scored on all images before the others.
+        At least one, an eligible one if any network keeps the limits.
     """
     limits, ops = goal.all_limits, np.arange(len(probs))
     least = _least(supernet, limits)
@@ -92,24 +95,38 @@ def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, 
     add(ARG_MAX, supernet.path(derive.most_probable(supernet.space, probs)))
     for path in derive.samples_within(probs, limits, least, samples, seed):
         add(SAMPLE, path)
-    looked_at, first = [], {}
-    for key, (how, path) in found.items():
-        score = first[key] = scorer.score(path, FIRST_LOOK)
+    looked_at = []
+    for how, path in found.values():
         costs = {"ms": goal.ms.of_path(path), **{limit.name: limit.cost.of_path(path) for limit in goal.limits}}
         log_prob = float(np.sum(np.log(np.maximum(probs[ops, path], 1e-30))))
         eligible = how != ARG_MAX or bool(derive.keeps(path[None], limits, least)[0])
-        looked_at.append(Finalist(how, supernet.arch(path), log_prob, costs, eligible, score.loss))
-    looked_at.sort(key=lambda finalist: finalist.first_loss)
-    sampled = [finalist for finalist in looked_at if finalist.how == SAMPLE]
-    best = [finalist for finalist in looked_at if finalist.how != SAMPLE] + sampled[:second_looks]
-    scored = []
-    for finalist in best:
-        path = supernet.path(finalist.arch)
-        score = first[path.tobytes()]
-        if scorer.num_batches > FIRST_LOOK:
-            score += scorer.score(path, first=FIRST_LOOK)
-        scored.append(dataclasses.replace(finalist, loss=score.loss, accuracy=score.accuracy))
-    return sorted(scored, key=lambda finalist: (not finalist.eligible, finalist.loss)) + sampled[second_looks:]
+        looked_at.append(Finalist(how, supernet.arch(path), log_prob, costs, eligible,
+                                  scorer.score(path, FIRST_LOOK).loss))
+    return sorted(looked_at, key=lambda finalist: finalist.first_loss)
+
+
+def scored(supernet: Supernet, found: Sequence[Finalist], scorer: PathScorer) -> list[Finalist]:
+    """Finalists in the order in which they are delivered: the eligible one of lowest loss on all images first.
+
+    Samples that did badly on the first images, or are not eligible, are not scored on the others (successive halving,
+    in two rounds).
+
+    Args:
+        supernet: whose weights they inherit.
+        found: from `suggested`, in its order.
+        scorer: as there.
+
+    Returns:
+        All of them, those that were scored on all images before the others.
+    """
+    samples = [finalist for finalist in found if finalist.how == SAMPLE]
+    best = [finalist for finalist in samples if finalist.eligible][:SECOND_LOOKS]
+    looked_at = []
+    for finalist in (*(one for one in found if one.how != SAMPLE), *best):
+        score = scorer.score(supernet.path(finalist.arch))
+        looked_at.append(dataclasses.replace(finalist, loss=score.loss, accuracy=score.accuracy))
+    return [*sorted(looked_at, key=lambda finalist: (not finalist.eligible, finalist.loss)),
+            *(finalist for finalist in samples if finalist not in best)]
 
 
 def _least(supernet: Supernet, limits: Sequence[Limit]) -> float:

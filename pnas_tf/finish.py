@@ -1,5 +1,6 @@
 """The end of a search: from the probabilities of each goal to its network, with the weights that it inherits."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -61,12 +62,9 @@ def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: 
 def _deliver(net, number, result, scorer, timer, tried, data, batch_size, bn_recalibration_batches, seed):
     goal, probs = result.goal, net.probs(number).numpy()
     print("Comparing finalists on held-out images.", flush=True)
-    if timer and goal.keeps_ms:
-        found = device_check.run(
-            lambda aim: finalists.find(net, probs, aim, scorer, second_looks=device_check.COUNT, seed=seed),
-            goal, timer, result.folder)
-    else:
-        found = finalists.find(net, probs, goal, scorer, seed=seed)
+    suggest = functools.partial(finalists.suggested, net, probs, scorer=scorer, seed=seed)
+    found = device_check.run(suggest, goal, timer, result.folder) if timer and goal.keeps_ms else suggest(goal)
+    found = finalists.scored(net, found, scorer)
     found = tried(found, result.folder) if tried else found
     finalists.save(run_folder.path(result.folder, "finalists.json"), goal, found)
     arch = assembly.delivered(found, goal, probs)
