@@ -7,17 +7,19 @@
 The table is one of this machine that latency.compare has judged (it leaves TABLE.networks.jsonl beside it). Targets lie
 at equal ratios over the feasible range, each lowered to the dearest network within it. With --checked the finalists of
 each search are timed before one is taken (latency.search), when all searches are over. All networks are timed at the
-end, in as many visits as the table was judged by and in turns with networks that it was judged by, the anchors. They
-tell the pace of the machine: passes at another pace than the table's, or so for the short or the long networks alone,
-do not count (--max_drift), as a phone waits until it is cool. On a shared machine, do all of it at a stretch;
---one_supernet makes it short.
-Stopped and started again, it goes on where it was. Writes searches.jsonl, times.jsonl, on_target.json, on_target.svg.
+end, twice in as many visits as the table was judged by, in turns with networks that it was judged by, the anchors. They
+tell the pace of the machine, which changes from second to second where it is shared: windows of five visits at another
+pace than the table's, or so for the short or the long networks alone, do not count (--max_drift), as a phone waits
+until it is cool. Do all of it at a stretch; --one_supernet makes it short.
+Stopped and started again, it goes on where it was. Writes searches.jsonl, windows.jsonl, on_target.json, on_target.svg.
 """
 
 import functools
 import json
+import math
 import os
 import random
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,8 +39,8 @@ LOWEST, HIGHEST = 1.3, 0.8
 BOUNDS = (0.02, 0.03)
 # Networks of the table's comparison that are timed again.
 ANCHORS = 15
-# Passes that a network's time is the mean of.
-PASSES = 2
+# Visits of each network in a window, in which the machine is taken to keep its pace.
+ROUNDS = 5
 # Of the anchors by their time, as a busy machine slows long networks down more than short ones; each part has few, so
 # its pace may be so many times as far from the table's as that of all.
 PARTS, PART_SLACK = 3, 2
@@ -118,71 +120,87 @@ def anchors(table: LatencyTable, search_space: space.Space) -> list[tuple[Arch, 
 
 
 def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]], table: LatencyTable, path: str,
-             max_drift: float, tries: int) -> tuple[dict[tuple[str, int], float], list[int]]:
-    """Times found networks and anchors in turns as the table's, until two passes are at the table's pace.
+             max_drift: float, minutes: float) -> tuple[dict[tuple[str, int], float], dict[str, int]]:
+    """Times found networks and anchors in turns, in windows of seconds, until enough of them are at the table's pace.
 
     Each found network is converted as `export.tflite` does, with the weights that it inherits from its supernet.
 
     Args:
         found: from `search`.
         known: from `anchors`.
-        table: of the device.
-        path: of the file of times; what it lacks is added to it.
-        max_drift: how far from 1 a pass may be, see `drift`.
-        tries: passes at most.
+        table: of this machine, timed as TFLite.
+        path: of the file that keeps windows; those that it has count, too.
+        max_drift: how far from 1 the pace of a window may be, see `drift`.
+        minutes: to go on at most.
 
     Returns:
-        ms by (run_dir or `anchor N`, pass), and which passes count: the first two at the table's pace or, if there are
-        not so many, the two nearest to it.
+        ms by (run_dir or `anchor N`, pass): the lower quartile of its visits in every other window that is kept, those
+        of pass 1 and of pass 2. And how many windows were timed and kept. If too few are at the table's pace, those
+        nearest to it are kept.
     """
-    from latency import measure, network_times
+    from latency import host, measure, network_times
 
     builds = {entry["run_dir"]: functools.partial(_inherited, entry["run_dir"]) for entry in found}
     builds |= {f"anchor {number}": measure.network_build(arch) for number, (arch, _) in enumerate(known)}
-    ms = {(entry["name"], entry["pass"]): entry["median_ms"] for entry in steps.lines(path)}
-    # Visits as in the comparison: another number of them would be another time.
     settings = network_times.known(table.path, known[0][0].space).settings
-    header = {**table.header, **settings, "together": len(builds)}
-    device = measure.from_header(header, table.path)
-    drifts: dict[int, float] = {}
-    for number in range(1, tries + 1):
-        missing = [name for name in builds if (name, number) not in ms]
-        random.Random(number).shuffle(missing)
-        for name, times in device.measure({name: builds[name] for name in missing}) if missing else ():
-            ms[name, number] = times["median_ms"]
-            steps.add_line(path, {"name": name, "pass": number, **times})
-        drifts[number] = drift(ms, known, number)
-        parts = ", ".join(f"{one:.3f}" for one in paces_of_parts(ms, known, number))
-        print(f"Pass {number}: pace {pace(ms, known, [number]):.3f} of the table's (short to long networks: {parts}).",
-              flush=True)
-        kept = [one for one, far in drifts.items() if far <= max_drift]
-        if len(kept) == PASSES:
-            return ms, kept
-    return ms, sorted(drifts, key=lambda one: drifts[one])[:PASSES]
+    device = measure.from_header({**table.header, **settings}, table.path)
+    if not isinstance(device, host.Host):
+        raise InputError(f"{table.path}: of {table.target}. Expected a table of this machine's TFLite, made by "
+                         "latency.build_table --measurer=host.")
+    windows = [entry["ms"] for entry in steps.lines(path)]
+    if any(window.keys() != builds.keys() for window in windows):
+        raise InputError(f"{path} holds times of other networks. Remove it to time anew.")
+    per_pass = math.ceil(settings["rounds"] / ROUNDS)
+    begin = time.monotonic()
+    with device.visiting(builds) as (visit, _):
+        for name in builds:
+            visit(name)  # converts it
+        while (paced := sum(drift(_by_window(window), known) <= max_drift for window in windows)) < 2 * per_pass:
+            if len(windows) >= 2 and time.monotonic() - begin > 60 * minutes:
+                break
+            window: dict[str, list[float]] = {name: [] for name in builds}
+            for _ in range(ROUNDS):
+                for name in random.sample(list(builds), len(builds)):
+                    window[name].append(float(np.median(visit(name))))
+            windows.append(window)
+            steps.add_line(path, {"ms": window})
+            print(f"Window {len(windows)}: pace {pace(_by_window(window), known):.3f} of the table's; {paced} of "
+                  f"{2 * per_pass} at it so far.", flush=True)
+    nearest = sorted(range(len(windows)), key=lambda number: (
+        max(max_drift, drift(_by_window(windows[number]), known)), number))[:2 * per_pass]
+    kept = [windows[number] for number in sorted(nearest)]
+    ms = {(name, number): _quartile([one for window in kept[number - 1::2] for one in window[name]])
+          for name in builds for number in (1, 2)}
+    return ms, {"timed": len(windows), "kept": len(kept), "at_pace": min(paced, len(kept))}
 
 
-def pace(ms: Mapping[tuple[str, int], float], known: Sequence[tuple[Arch, float]], passes: Sequence[int]) -> float:
-    """Median over the anchors of what they take now, on average over passes, by what they took with the table."""
-    return float(np.median(_ratios(ms, known, passes)))
+def _by_window(window):
+    return {name: _quartile(visits) for name, visits in window.items()}
 
 
-def _ratios(ms, known, passes):
-    """What each anchor takes now, on average over passes, by what it took with the table."""
-    return np.array([np.mean([ms[f"anchor {number}", one] for one in passes]) / then
-                     for number, (_, then) in enumerate(known)])
+def _quartile(visits):
+    """As a time of a table is read from its visits, see `export.timing`."""
+    return float(np.quantile(visits, 0.25))
 
 
-def paces_of_parts(ms: Mapping[tuple[str, int], float], known: Sequence[tuple[Arch, float]], one_pass: int
-                   ) -> list[float]:
-    """As `pace` of one pass, by the anchors of the shortest times alone, those of middle ones, of the longest ones."""
-    rising = _ratios(ms, known, [one_pass])[np.argsort([then for _, then in known])]
+def pace(ms: Mapping[str, float], known: Sequence[tuple[Arch, float]]) -> float:
+    """Median over the anchors of what they take by what they took with the table."""
+    return float(np.median(_ratios(ms, known)))
+
+
+def _ratios(ms, known):
+    return np.array([ms[f"anchor {number}"] / then for number, (_, then) in enumerate(known)])
+
+
+def paces_of_parts(ms: Mapping[str, float], known: Sequence[tuple[Arch, float]]) -> list[float]:
+    """As `pace`, by the anchors of the shortest times alone, those of middle ones, of the longest ones."""
+    rising = _ratios(ms, known)[np.argsort([then for _, then in known])]
     return [float(np.median(part)) for part in np.array_split(rising, min(PARTS, len(known)))]
 
 
-def drift(ms: Mapping[tuple[str, int], float], known: Sequence[tuple[Arch, float]], one_pass: int) -> float:
-    """How far a pass is from the table's pace: by all anchors or, if that is more, by a part of them over the slack."""
-    return max(abs(pace(ms, known, [one_pass]) - 1),
-               *(abs(part - 1) / PART_SLACK for part in paces_of_parts(ms, known, one_pass)))
+def drift(ms: Mapping[str, float], known: Sequence[tuple[Arch, float]]) -> float:
+    """How far a time is from the table's pace: by all anchors or, if that is more, by a part of them over the slack."""
+    return max(abs(pace(ms, known) - 1), *(abs(part - 1) / PART_SLACK for part in paces_of_parts(ms, known)))
 
 
 def _inherited(run_dir):
@@ -194,30 +212,29 @@ def _inherited(run_dir):
 
 
 def judge(found: Sequence[dict[str, Any]], ms: Mapping[tuple[str, int], float], known: Sequence[tuple[Arch, float]],
-          passes: Sequence[int], table_error: float) -> dict[str, Any]:
+          table_error: float) -> dict[str, Any]:
     """What the times say.
 
     Args:
         found: from `search`.
-        ms: by (run_dir or `anchor N`, pass).
+        ms: by (run_dir or `anchor N`, pass); passes are 1 and 2.
         known: from `anchors`.
-        passes: two, that count.
         table_error: relative, root mean square.
 
     Returns:
         networks: each of `found` with passes_ms, measured_ms (their mean), deviation (of that from the target) and
-        deviation_at_pace (the same, had the machine kept its pace). pace: see `pace`. paces and paces_of_parts: of
-        every pass there was, by its number. passes: that count; within_3_percent_alone: of each of them. noise: root
-        mean square of one pass / the other - 1. table_error. raw and at_pace: within_2_percent, within_3_percent,
-        above (networks above the target by more than the table's error), above_twice (by more than twice that),
-        worst_above (largest deviation). expectation: mean, sd and worst of expected_ms / target_ms - 1.
+        deviation_at_pace (the same, had the machine kept its pace). pace and paces_of_parts: of the means. noise: root
+        mean square of one pass / the other - 1. within_3_percent_alone: of each pass. table_error. raw and at_pace:
+        within_2_percent, within_3_percent, above (networks above the target by more than the table's error),
+        above_twice (by more than twice that), worst_above (largest deviation). expectation: mean, sd and worst of
+        expected_ms / target_ms - 1.
     """
-    now, networks, numbers = pace(ms, known, passes), [], sorted({number for _, number in ms})
+    mean_ms = {name: (ms[name, 1] + ms[name, 2]) / 2 for name, _ in ms}
+    now, networks = pace(mean_ms, known), []
     for entry in found:
-        passes_ms = [ms[entry["run_dir"], number] for number in passes]
-        measured_ms = float(np.mean(passes_ms))
-        off = measured_ms / entry["target_ms"]
-        networks.append({**entry, "passes_ms": passes_ms, "measured_ms": measured_ms, "deviation": off - 1,
+        off = mean_ms[entry["run_dir"]] / entry["target_ms"]
+        networks.append({**entry, "passes_ms": [ms[entry["run_dir"], number] for number in (1, 2)],
+                         "measured_ms": mean_ms[entry["run_dir"]], "deviation": off - 1,
                          "deviation_at_pace": off / now - 1})
     times, asked = (np.array([network[name] for network in networks]) for name in ("passes_ms", "target_ms"))
 
@@ -228,9 +245,8 @@ def judge(found: Sequence[dict[str, Any]], ms: Mapping[tuple[str, int], float], 
                 "worst_above": float(off.max())}
 
     expected = np.array([entry["expected_ms"] / entry["target_ms"] - 1 for entry in found])
-    return {"networks": networks, "pace": now, "table_error": table_error, "passes": list(passes),
-            "paces": {str(number): pace(ms, known, [number]) for number in numbers},
-            "paces_of_parts": {str(number): paces_of_parts(ms, known, number) for number in numbers},
+    return {"networks": networks, "pace": now, "paces_of_parts": paces_of_parts(mean_ms, known),
+            "table_error": table_error,
             "noise": float(np.sqrt(np.mean((times[:, 1] / times[:, 0] - 1) ** 2))),
             "within_3_percent_alone": [int(np.sum(np.abs(one / asked - 1) <= BOUNDS[-1])) for one in times.T],
             "raw": counts("deviation"), "at_pace": counts("deviation_at_pace"),
@@ -247,17 +263,19 @@ def show(result: dict[str, Any]) -> str:
         lines.append(f"{n['target_ms']:>10.4g} {n['seed']:>5} {n['predicted_ms']:>8.4f} ms {first:>8.4f} ms "
                      f"{second:>8.4f} ms {n['deviation']:>+10.1%} {n['deviation_at_pace']:>+8.1%} "
                      f"{n['expected_ms'] / n['target_ms'] - 1:>+9.1%} {n['seconds']:>5.0f} s")
-    lines.append(f"\nPace of the machine against the table's: {result['pace']:.3f}. One pass against the other: "
-                 f"{result['noise']:.1%} (RMS). Error of the table: {result['table_error']:.1%} (RMSE).")
+    parts = ", ".join(f"{part:.3f}" for part in result["paces_of_parts"])
+    lines.append(f"\nPace of the machine against the table's: {result['pace']:.3f} (short to long networks: {parts}). "
+                 f"One pass against the other: {result['noise']:.1%} (RMS). Error of the table: "
+                 f"{result['table_error']:.1%} (RMSE).")
     for name, part in (("as measured (mean of both passes)", "raw"), ("at the table's pace", "at_pace")):
         c = result[part]
         lines.append(f"Of {len(result['networks'])}, {name}: {c['within_3_percent']} within 3 %, "
                      f"{c['within_2_percent']} within 2 %; {c['above']} above the target by more than the table's "
                      f"error, {c['above_twice']} by more than twice that; the worst {c['worst_above']:+.1%}.")
     alone = " and ".join(map(str, result["within_3_percent_alone"]))
-    paces = ", ".join(f"{one:.3f}" + ("" if int(number) in result["passes"] else " (does not count)")
-                      for number, one in result["paces"].items())
-    lines.append(f"By one pass alone: {alone} within 3 %. Paces of the passes: {paces}.")
+    w = result["windows"]
+    lines.append(f"By one pass alone: {alone} within 3 %. Windows: {w['timed']} timed, {w['kept']} kept, "
+                 f"{w['at_pace']} of these at the table's pace.")
     e = result["expectation"]
     lines.append(f"At the end of the searches the expected ms lie {e['mean']:+.1%} from the target (sd {e['sd']:.1%}, "
                  f"at most {e['worst']:.1%}).")
@@ -294,7 +312,7 @@ def plot(result: dict[str, Any], title: str) -> str:
 
 def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, arguments: Sequence[str], count: int,
         seeds: int, at_most: int, timing: bool, workers: int = 1, one_supernet: bool = False, checked: bool = False,
-        max_drift: float = 0.01, tries: int = 8) -> dict[str, Any] | None:
+        max_drift: float = 0.01, minutes: float = 15.0) -> dict[str, Any] | None:
     """Searches, times and judges as far as asked.
 
     Args:
@@ -310,7 +328,7 @@ def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, argumen
         one_supernet: whether a search is for all targets of a seed.
         checked: whether finalists are timed before one is taken.
         max_drift: see `time_all`.
-        tries: see `time_all`.
+        minutes: see `time_all`.
 
     Returns:
         As `judge`; None if searches or times are missing.
@@ -328,8 +346,8 @@ def run(*, search_space: space.Space, table: LatencyTable, out_dir: str, argumen
     if checked:
         done = _searched(jobs, **searching, module="latency.search", file="checked.jsonl")
     found = [done[ms, seed] for ms in asked for seed in range(seeds)]
-    ms, passes = time_all(found, known, table, run_folder.path(out_dir, "times.jsonl"), max_drift, tries)
-    return judge(found, ms, known, passes, error)
+    ms, windows = time_all(found, known, table, run_folder.path(out_dir, "windows.jsonl"), max_drift, minutes)
+    return {**judge(found, ms, known, error), "windows": windows}
 
 
 def _searched(jobs, *, out_dir, table, arguments, module="pnas_tf.search", file="searches.jsonl", workers=1, at_most=0):
@@ -368,9 +386,10 @@ def _define_flags() -> None:
     flags.DEFINE_boolean("one_supernet", False, "One search a seed, for all targets (--targets of pnas_tf.search).")
     flags.DEFINE_boolean("checked", False, "Time the finalists of each search before one is taken (latency.search).")
     flags.DEFINE_boolean("timing", True, "Whether to time once all searches are done, on an idle machine.")
-    flags.DEFINE_float("max_drift", 0.01, "How far the pace of the machine in a pass may be from the table's, for the "
-                       "pass to count; by the short or the long networks alone, twice as far.", 0)
-    flags.DEFINE_integer("tries", 8, "Passes at most; if too few are at the table's pace, the nearest to it count.", 2)
+    flags.DEFINE_float("max_drift", 0.01, "How far the pace of the machine in a window may be from the table's, for "
+                       "the window to count; by the short or the long networks alone, twice as far.", 0)
+    flags.DEFINE_float("minutes", 15.0, "To wait at most for windows at the table's pace; if there are too few, the "
+                       "nearest to it count.", 0)
     flags.DEFINE_string("out_dir", None, "Folder of the results.")
 
 
@@ -389,7 +408,7 @@ def _main() -> None:
                  f"--max_steps={f.max_steps}", *([f"--data_dir={f.data_dir}"] if f.data_dir else [])]
     result = run(search_space=search_space, table=table, out_dir=f.out_dir, arguments=arguments, count=f.targets,
                  seeds=f.seeds, at_most=f.at_most, timing=f.timing, workers=f.workers,
-                 one_supernet=f.one_supernet, checked=f.checked, max_drift=f.max_drift, tries=f.tries)
+                 one_supernet=f.one_supernet, checked=f.checked, max_drift=f.max_drift, minutes=f.minutes)
     if result is None:
         print(f"Not all is done yet: the same command goes on in {f.out_dir}.")
         return

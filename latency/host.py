@@ -56,6 +56,23 @@ class Host:
     def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
                 ) -> Iterator[tuple[Any, dict[str, float]]]:
         """See `measure.Measurer`."""
+        with self.visiting(builds, between) as (visit, forget):
+            for name, samples in timing.spread_out(list(builds), self._rounds, visit, self._together):
+                yield name, timing.summarise(samples)
+                forget(name)
+
+    @contextlib.contextmanager
+    def visiting(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
+                 ) -> Iterator[tuple[Callable[[Any], list[float]], Callable[[Any], None]]]:
+        """For those who order the visits themselves.
+
+        Args:
+            builds: as of `measure`, as well as `between`.
+
+        Yields:
+            Two calls: the visit of a model by name, which returns the milliseconds of its runs (a model is converted at
+            its first visit), and that a model will not be visited again.
+        """
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pnas_tf-"))
             settings = {**self._settings, "runtime": self._runtime,
@@ -69,9 +86,7 @@ class Host:
                     paths[name] = self._converted(builds[name], folder, str(len(paths)))
                 return visit(paths[name])
 
-            for name, samples in timing.spread_out(list(builds), self._rounds, visit_by_name, self._together):
-                yield name, timing.summarise(samples)
-                os.unlink(paths[name])
+            yield visit_by_name, lambda name: os.unlink(paths[name])
 
     def _converted(self, build, folder, stem):
         """Path of the `.tflite`."""
