@@ -1,6 +1,8 @@
 """The benchmark of targets: real searches and times of a tiny space, and what is counted of them by hand."""
 
+import contextlib
 import functools
+import itertools
 import json
 import resource
 import subprocess
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks import on_target, steps
-from latency import build_table, compare, measure
+from latency import build_table, compare, host, measure
 from pnas_tf import arch, cost, latency_table, space
 from pnas_tf.errors import InputError
 
@@ -44,7 +46,7 @@ def test_searches_and_times_in_pieces(folder, tmp_path):
     searching = [f"--flagfile={ROOT}/quickstart.flags", f"--space={folder}/space.json", "--dataset=fashion_mnist_small",
                  "--max_steps=8"]
     settings = {"search_space": TINY, "table": table, "out_dir": str(out_dir), "count": 2, "seeds": 1, "timing": True,
-                "max_drift": 10.0}
+                "max_drift": 10.0, "minutes": 1.0}
     assert on_target.run(**settings, arguments=searching, at_most=1) is None
     (entry,) = steps.lines(str(out_dir / "searches.jsonl"))
     whole = subprocess.run(
@@ -61,9 +63,9 @@ def test_searches_and_times_in_pieces(folder, tmp_path):
         assert predicted_ms <= network["target_ms"] and network["measured_ms"] > 0
         assert network["deviation"] == network["measured_ms"] / network["target_ms"] - 1
     xml.etree.ElementTree.fromstring((out_dir / "on_target.svg").read_text())
-    times = (out_dir / "times.jsonl").read_text()
+    times = (out_dir / "windows.jsonl").read_text()
     again = on_target.run(**settings, arguments=searching, at_most=0)
-    assert again.items() <= result.items() and (out_dir / "times.jsonl").read_text() == times
+    assert again.items() <= result.items() and (out_dir / "windows.jsonl").read_text() == times
     with pytest.raises(InputError, match="other flags"):
         on_target.run(**settings, arguments=["--max_steps=9"], at_most=0)
 
@@ -112,11 +114,9 @@ def test_counts_by_hand():
     found = [entry(1.0, 1.01, "a"), entry(2.0, 1.98, "b"), entry(4.0, 4.0, "c")]
     measured = {("a", 1): 1.01, ("b", 1): 2.05, ("c", 1): 4.20, ("a", 2): 1.01, ("b", 2): 2.05, ("c", 2): 4.28,
                 **{(f"anchor {n}", number): ms for n, ms in enumerate((1.02, 5.1, 9.0)) for number in (1, 2)}}
-    measured |= {(name, 7): 2 * ms for (name, number), ms in measured.items() if number == 1}
     known = [(None, then) for then in (1.0, 5.0, 3.0)]
-    result = on_target.judge(found, measured, known, [1, 2], table_error=0.028)
-    assert result["paces"] == {"1": pytest.approx(1.02), "2": pytest.approx(1.02), "7": pytest.approx(2.04)}
-    assert result["pace"] == pytest.approx(1.02)
+    result = on_target.judge(found, measured, known, table_error=0.028)
+    assert result["pace"] == pytest.approx(1.02) and result["paces_of_parts"] == pytest.approx([1.02, 3.0, 1.02])
     assert [network["deviation"] for network in result["networks"]] == pytest.approx([0.01, 0.025, 0.06])
     assert result["raw"] == {"within_2_percent": 1, "within_3_percent": 2, "above": 1, "above_twice": 1,
                              "worst_above": pytest.approx(0.06)}
@@ -125,42 +125,53 @@ def test_counts_by_hand():
     assert result["noise"] == pytest.approx((4.28 / 4.20 - 1) / 3**0.5) and result["within_3_percent_alone"] == [2, 2]
     assert result["expectation"] == {"mean": pytest.approx(0.0), "sd": pytest.approx((2e-4 / 3) ** 0.5),
                                      "worst": pytest.approx(0.01)}
-    assert "Of 3, at the table's pace: 2 within 3 %" in on_target.show(result)
+    shown = on_target.show({**result, "windows": {"timed": 9, "kept": 4, "at_pace": 3}})
+    assert "Of 3, at the table's pace: 2 within 3 %" in shown and "9 timed, 4 kept, 3 of these" in shown
 
 
-def test_a_pass_that_is_slower_for_long_networks_alone_is_off_the_pace():
+def test_a_window_that_is_slower_for_long_networks_alone_is_off_the_pace():
     """Nine anchors, of which the three longest take 5 % more: by the median of all, nothing has changed."""
     known = [(None, float(then)) for then in (9, 1, 8, 2, 7, 3, 6, 4, 5)]
-    ms = {(f"anchor {number}", 1): then * (1.05 if then > 6 else 1.0) for number, (_, then) in enumerate(known)}
-    assert on_target.pace(ms, known, [1]) == 1.0
-    assert on_target.paces_of_parts(ms, known, 1) == pytest.approx([1.0, 1.0, 1.05])
-    assert on_target.drift(ms, known, 1) == pytest.approx(0.025)
-    even = {(f"anchor {number}", 1): 0.98 * then for number, (_, then) in enumerate(known)}
-    assert on_target.drift(even, known, 1) == pytest.approx(0.02)
+    ms = {f"anchor {number}": then * (1.05 if then > 6 else 1.0) for number, (_, then) in enumerate(known)}
+    assert on_target.pace(ms, known) == 1.0
+    assert on_target.paces_of_parts(ms, known) == pytest.approx([1.0, 1.0, 1.05])
+    assert on_target.drift(ms, known) == pytest.approx(0.025)
+    even = {f"anchor {number}": 0.98 * then for number, (_, then) in enumerate(known)}
+    assert on_target.drift(even, known) == pytest.approx(0.02)
 
 
-class Drifting:
-    """A device whose pace in each pass is told beforehand."""
+class Drifting(host.Host):
+    """A machine on which everything takes 3 ms times a pace, which is told for each window beforehand."""
 
     def __init__(self, paces):
-        self._paces = iter(paces)
+        self._paces, self.visits = list(paces), -4  # the first ones convert
 
-    def measure(self, builds):
-        pace = next(self._paces)
-        for name in builds:
-            yield name, {"median_ms": 3.0 * pace}
+    @contextlib.contextmanager
+    def visiting(self, builds, between=None):
+        assert len(builds) == 4
+
+        def visit(name):
+            number, self.visits = max(0, self.visits) // (4 * on_target.ROUNDS), self.visits + 1
+            return [1.0, 3.0 * self._paces[number] * (1.0 if name.startswith("anchor") else 1.1), 50.0]
+
+        yield visit, None
 
 
 @pytest.mark.parametrize("paces, kept", [
-    ([1.005, 0.995], [1, 2]), ([0.96, 1.005, 1.2, 0.993], [2, 4]), ([0.9, 1.02, 1.3, 0.97], [2, 4])])
-def test_passes_at_another_pace_do_not_count(paces, kept, folder, tmp_path, monkeypatch):
-    """Two within 1 %; after four tries, the two nearest to the table's pace."""
+    ([1.005, 0.995], [1.005, 0.995]), ([0.96, 1.005, 1.2, 0.993], [1.005, 0.993]),
+    ([0.9, 1.02, 1.3, 0.97], [1.02, 0.97])])
+def test_windows_at_another_pace_do_not_count(paces, kept, folder, tmp_path, monkeypatch):
+    """Two within 1 %, one for each pass of two visits; when time is over, the two nearest to the table's pace."""
     monkeypatch.setattr(measure, "from_header", lambda header, path: Drifting(paces))
-    table, path = latency_table.read(str(folder / "host.jsonl")), str(tmp_path / "times.jsonl")
+    clock = itertools.count()
+    monkeypatch.setattr(on_target.time, "monotonic", lambda: 60.0 * next(clock))
+    table, path = latency_table.read(str(folder / "host.jsonl")), str(tmp_path / "windows.jsonl")
     known = [(arch.Arch(TINY, dict.fromkeys(TINY.choices, "mb_k3_e3")), 3.0)] * 3
-    ms, passes = on_target.time_all([entry(1.0, 1.0, "a")], known, table, path, 0.01, 4)
-    assert sorted(passes) == kept and ms["a", kept[0]] == 3.0 * paces[kept[0] - 1]
-    assert len(steps.lines(path)) == 4 * min(len(paces), max(kept))
+    ms, windows = on_target.time_all([entry(1.0, 1.0, "a")], known, table, path, 0.01, minutes=2.5)
+    assert [ms["anchor 1", number] for number in (1, 2)] == pytest.approx([3.0 * one for one in kept])
+    assert [ms["a", number] for number in (1, 2)] == pytest.approx([3.3 * one for one in kept])
+    assert windows == {"timed": len(paces), "kept": 2, "at_pace": sum(abs(one - 1) < 0.01 for one in paces)}
+    assert len(steps.lines(path)) == len(paces)
 
 
 def test_a_table_that_was_not_judged_is_refused(folder, tmp_path):
