@@ -110,7 +110,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "space.json").write_text(json.dumps(TINY.to_json()))
     table = build_table.run(space=TINY, output=str(folder / "host.jsonl"), settings={"rounds": 2, "runs": 3})
-    archs, others = compare.random_networks(TINY, 3, 6, 0)
+    archs, others = compare.random_networks(TINY, 3, 2, 0)
     result = compare.run(table=table, archs=archs, others=others, times=str(folder / "host.networks.jsonl"))
     latency_table.annotate(table.path, calibrated_ms={},
                            accuracy={latency_table.accuracy_name(TINY): result["figures"]})
@@ -118,11 +118,11 @@ def folder(tmp_path_factory):
 
 
 def test_what_a_comparison_has_left(folder):
-    """Three judged, twice each, and six others; of another width none."""
+    """Three judged, twice each, and two others; of another width none."""
     path = str(folder / "host.jsonl")
     lines = [json.loads(line) for line in (folder / "host.networks.jsonl").read_text().splitlines()[1:]]
     known = network_times.known(path, TINY)
-    assert known.settings == {"rounds": 2, "runs": 3} and known.judged == 3 and len(known.ms) == 9
+    assert known.settings == {"rounds": 2, "runs": 3} and known.judged == 3 and len(known.ms) == 5
     for one, ms in known.ms:
         assert ms == next(line["median_ms"] for line in lines if line["ops"] == one.ops)
     twice = [line["ops"] for line in lines if line["pass"] == 2]
