@@ -76,7 +76,7 @@ def test_one_search_for_all_targets_of_a_seed(folder, tmp_path, checked):
     table = latency_table.read(str(folder / "host.jsonl"))
     result = on_target.run(
         search_space=TINY, table=table, out_dir=str(tmp_path), count=2, seeds=2, at_most=0, timing=True, workers=2,
-        one_supernet=True, checked=checked,
+        one_supernet=True, checked=checked, max_drift=10.0,
         arguments=[f"--flagfile={ROOT}/quickstart.flags", f"--space={folder}/space.json",
                    "--dataset=fashion_mnist_small", "--max_steps=8"])
     targets = on_target.targets(TINY, table, 2)
