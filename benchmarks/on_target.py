@@ -27,6 +27,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import steps
+from export import timing
 from pnas_tf import arch as arch_lib
 from pnas_tf import latency_table, run_flags, run_folder, space
 from pnas_tf.arch import Arch
@@ -149,12 +150,13 @@ def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]
     windows = [entry["ms"] for entry in steps.lines(path)]
     if any(window.keys() != builds.keys() for window in windows):
         raise InputError(f"{path} holds times of other networks. Remove it to time anew.")
+    drifts = [drift(_times(window), known) for window in windows]
     per_pass = math.ceil(settings["rounds"] / ROUNDS)
     begin = time.monotonic()
     with device.visiting(builds) as (visit, _):
         for name in builds:
             visit(name)  # converts it
-        while (paced := sum(drift(_by_window(window), known) <= max_drift for window in windows)) < 2 * per_pass:
+        while (paced := sum(far <= max_drift for far in drifts)) < 2 * per_pass:
             if len(windows) >= 2 and time.monotonic() - begin > 60 * minutes:
                 break
             window: dict[str, list[float]] = {name: [] for name in builds}
@@ -163,23 +165,20 @@ def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]
                     window[name].append(float(np.median(visit(name))))
             windows.append(window)
             steps.add_line(path, {"ms": window})
-            print(f"Window {len(windows)}: pace {pace(_by_window(window), known):.3f} of the table's; {paced} of "
+            ms = _times(window)
+            drifts.append(drift(ms, known))
+            print(f"Window {len(windows)}: pace {pace(ms, known):.3f} of the table's; {paced} of "
                   f"{2 * per_pass} at it so far.", flush=True)
-    nearest = sorted(range(len(windows)), key=lambda number: (
-        max(max_drift, drift(_by_window(windows[number]), known)), number))[:2 * per_pass]
+    nearest = sorted(range(len(windows)), key=lambda number: (max(max_drift, drifts[number]), number))[:2 * per_pass]
     kept = [windows[number] for number in sorted(nearest)]
-    ms = {(name, number): _quartile([one for window in kept[number - 1::2] for one in window[name]])
-          for name in builds for number in (1, 2)}
-    return ms, {"timed": len(windows), "kept": len(kept), "at_pace": min(paced, len(kept))}
+    by_pass = {(name, number): timing.of_visits([one for window in kept[number - 1::2] for one in window[name]])
+               for name in builds for number in (1, 2)}
+    return by_pass, {"timed": len(windows), "kept": len(kept), "at_pace": min(paced, len(kept))}
 
 
-def _by_window(window):
-    return {name: _quartile(visits) for name, visits in window.items()}
-
-
-def _quartile(visits):
-    """As a time of a table is read from its visits, see `export.timing`."""
-    return float(np.quantile(visits, 0.25))
+def _times(window):
+    """ms by name, from the visits of a window."""
+    return {name: timing.of_visits(visits) for name, visits in window.items()}
 
 
 def pace(ms: Mapping[str, float], known: Sequence[tuple[Arch, float]]) -> float:

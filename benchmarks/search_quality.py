@@ -260,8 +260,13 @@ class Study(study.Study):
                                    batch_size=BATCH_SIZE, lr=0.2, seed=0)
         scorer = evaluate.PathScorer(net, loaded.held_out.batches(250).take(RANK_BATCHES))
 
+        scores: dict[bytes, evaluate.Score] = {}  # one network has several names, a seed each
+
         def score(arch):
-            found = scorer.score(net.path(arch))
+            path = net.path(arch)
+            if path.tobytes() not in scores:
+                scores[path.tobytes()] = scorer.score(path)
+            found = scores[path.tobytes()]
             return {"ops": arch.ops, "loss": found.loss, "accuracy": found.accuracy}
 
         if not os.path.exists(self.path("pool.json")):

@@ -10,7 +10,7 @@ import numpy as np
 from pnas_tf import arch as arch_lib
 from pnas_tf import cost, derive
 from pnas_tf.arch import Arch
-from pnas_tf.evaluate import PathScorer
+from pnas_tf.evaluate import PathScorer, Score
 from pnas_tf.limits import Goal, Limit
 from pnas_tf.run_folder import ARG_MAX, MOST_MACS, MOST_PROBABLE, SAMPLE
 from pnas_tf.supernet import Supernet
@@ -33,7 +33,7 @@ class Finalist:
         costs: by the limits' names, and `ms`.
         eligible: whether it may be delivered: it keeps every limit and uses most of the first, by the table or, where
             finalists are timed, on the device.
-        first_loss: on the first held-out images, with the supernet's weights and each batch's statistics.
+        first_look: score on the first held-out images, with the supernet's weights and each batch's statistics.
         loss: likewise on all of them; None for what was no longer among the best after the first.
         accuracy: on all of them, or None.
         measured_ms: of the whole network on the device, if it was timed; see `device_check`.
@@ -45,11 +45,16 @@ class Finalist:
     log_prob: float
     costs: dict[str, float]
     eligible: bool
-    first_loss: float
+    first_look: Score
     loss: float | None = None
     accuracy: float | None = None
     measured_ms: float | None = None
     trial_accuracy: float | None = None
+
+    @property
+    def first_loss(self) -> float:
+        """That of the first look."""
+        return self.first_look.loss
 
 
 def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, samples: int = SAMPLES,
@@ -101,7 +106,7 @@ def suggested(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathSco
         log_prob = float(np.sum(np.log(np.maximum(probs[ops, path], 1e-30))))
         eligible = how != ARG_MAX or bool(derive.keeps(path[None], limits, least)[0])
         looked_at.append(Finalist(how, supernet.arch(path), log_prob, costs, eligible,
-                                  scorer.score(path, FIRST_LOOK).loss))
+                                  scorer.score(path, FIRST_LOOK)))
     return sorted(looked_at, key=lambda finalist: finalist.first_loss)
 
 
@@ -123,7 +128,9 @@ def scored(supernet: Supernet, found: Sequence[Finalist], scorer: PathScorer) ->
     best = [finalist for finalist in samples if finalist.eligible][:SECOND_LOOKS]
     looked_at = []
     for finalist in (*(one for one in found if one.how != SAMPLE), *best):
-        score = scorer.score(supernet.path(finalist.arch))
+        score = finalist.first_look
+        if scorer.num_batches > FIRST_LOOK:
+            score += scorer.score(supernet.path(finalist.arch), first=FIRST_LOOK)
         looked_at.append(dataclasses.replace(finalist, loss=score.loss, accuracy=score.accuracy))
     return [*sorted(looked_at, key=lambda finalist: (not finalist.eligible, finalist.loss)),
             *(finalist for finalist in samples if finalist not in best)]
@@ -141,6 +148,7 @@ def save(file_path: str, goal: Goal, found: Sequence[Finalist]) -> None:
     """Writes finalists.json: every finalist with its scores, best first."""
     def entry(finalist: Finalist) -> dict[str, Any]:
         fields = {field.name: getattr(finalist, field.name) for field in dataclasses.fields(finalist)}
+        fields["first_loss"] = fields.pop("first_look").loss
         return {name: value for name, value in fields.items() if name != "arch" and value is not None} | {
             "ops": finalist.arch.ops}
 

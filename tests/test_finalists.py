@@ -19,6 +19,7 @@ TINY = space.mb_space("tiny", input_size=8, input_channels=1, num_classes=4,
                       stem=space.Block("stem", ("conv_k3",), 8, 2), first=space.Block("b00", ("mb_k3_e1",), 8, 2),
                       widths=(8, 16), cells=(2, 1), strides=(1, 1), mix=16)
 COUNTS = [len(block.ops) for block in TINY.choices.values()]
+LOOK = evaluate.Score(0.0, 0.5, 100)
 PATHS = np.array(list(itertools.product(*map(range, COUNTS))))
 
 
@@ -48,7 +49,7 @@ def test_trials_are_of_networks_that_differ():
     archs = [arch.Arch(alike, dict.fromkeys(alike.choices, "mb_k3_e3") | {skipped: "zero"}) for skipped in names]
     assert archs[0].ops != archs[1].ops and archs[0].fingerprint() == archs[1].fingerprint()
     other = arch.Arch(alike, dict.fromkeys(alike.choices, "mb_k3_e3") | {names[0]: "mb_k5_e3"})
-    found = [finalists.Finalist(run_folder.SAMPLE, one, 0.0, {}, True, loss)
+    found = [finalists.Finalist(run_folder.SAMPLE, one, 0.0, {}, True, evaluate.Score(loss, 0.5, 100))
              for one, loss in zip((*archs, other), (1.0, 1.1, 1.2), strict=True)]
     assert trials.entrants(found, 3) == [found[0], found[2]]
     assert trials.entrants([dataclasses.replace(found[0], eligible=False), *found[1:]], 1) == [found[1]]
@@ -57,7 +58,7 @@ def test_trials_are_of_networks_that_differ():
 def test_a_trial_of_most_macs_comes_right_after_that_of_least_loss():
     ops = [dict.fromkeys(TINY.choices, op) for op in ("mb_k3_e3", "mb_k5_e3", "mb_k3_e6", "mb_k5_e6")]
     hows = (run_folder.SAMPLE, run_folder.MOST_PROBABLE, run_folder.SAMPLE, run_folder.MOST_MACS)
-    found = [finalists.Finalist(how, arch.Arch(TINY, one), 0.0, {}, True, 0.0)
+    found = [finalists.Finalist(how, arch.Arch(TINY, one), 0.0, {}, True, LOOK)
              for how, one in zip(hows, ops, strict=True)]
     assert trials.entrants(found, 2) == [found[0], found[3]]
     assert trials.entrants(found, 4) == [found[0], found[3], found[1], found[2]]
@@ -71,7 +72,7 @@ def test_a_trial_of_most_macs_comes_right_after_that_of_least_loss():
 def test_what_needs_no_search_has_to_be_beaten_by_more_than_chance(accuracies, images, first):
     """By hand: two trials of samples, and between them that of the network of most MACs with 70 %."""
     hows = (run_folder.SAMPLE, run_folder.MOST_MACS, run_folder.SAMPLE)
-    tried = [finalists.Finalist(how, None, 0.0, {}, True, 0.0, trial_accuracy=accuracy)
+    tried = [finalists.Finalist(how, None, 0.0, {}, True, LOOK, trial_accuracy=accuracy)
              for how, accuracy in zip(hows, (accuracies[0], 0.70, accuracies[1]), strict=True)]
     ranked = trials.ranked(tried, images)
     assert ranked[0] == tried[first] and sorted(map(id, ranked)) == sorted(map(id, tried))
