@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pnas_tf import run_folder
 from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
 
 # Environment of a process that shares the machine with others like it.
 ONE_CORE = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
@@ -97,7 +97,7 @@ def add_line(path: str, entry: dict[str, Any]) -> None:
 def search_seconds(run_dir: str) -> float | None:
     """What the epochs of a search have taken so far, None before the first; with several goals all say the same."""
     folder = next((root for root, _, files in os.walk(run_dir) if "metrics.jsonl" in files), None)
-    return None if folder is None else sum(line["seconds"] for line in run_folder.read_metrics(folder))
+    return None if folder is None else sum(line["seconds"] for line in RunFolder(folder).read_metrics())
 
 
 def rounded_up(value: float, digits: int = 4) -> float:

@@ -22,11 +22,12 @@ import numpy as np
 from absl import flags
 
 from export import facts as facts_lib
-from export import interpreter, metadata, samples
-from pnas_tf import arch as arch_lib
-from pnas_tf import run_flags, run_folder
-from pnas_tf import space as space_lib
+from export import inputs, interpreter, metadata
+from pnas_tf import files as files_lib
+from pnas_tf.cli import start
 from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.run_folder import folder as run_folder
 
 MANIFEST = "bundle.json"
 
@@ -74,7 +75,7 @@ def run(*, run_dir: str, data: Any, modes: Sequence[str], output: str, examples:
     """
     files = contents(run_dir, data, modes, examples, seed)
     if output.endswith(".zip"):
-        arch_lib.write_bytes(output, _zipped(files))
+        files_lib.write_bytes(output, _zipped(files))
     else:
         _write_folder(files, output)
     return sorted(files)
@@ -82,7 +83,7 @@ def run(*, run_dir: str, data: Any, modes: Sequence[str], output: str, examples:
 
 def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed: int) -> dict[str, bytes]:
     """The files of a bundle by name."""
-    drawn = samples.draw(data.test, examples, seed, form="pixels", mean=data.mean, std=data.std)
+    drawn = inputs.draw(data.test, examples, seed, form="pixels", mean=data.mean, std=data.std)
     # Of files there may be more than asked for in the last batch.
     images, labels = drawn.inputs[:examples], drawn.labels[:examples]
     files: dict[str, bytes] = {}
@@ -122,7 +123,7 @@ def read_export(run_dir: str, mode: str) -> tuple[bytes, dict[str, Any]]:
         InputError: if one is missing or they do not belong together.
     """
     path = os.path.join(run_dir, f"{mode}.tflite")
-    model, facts = _read(path), space_lib.read_json(os.path.join(run_dir, f"{mode}.json"))
+    model, facts = _read(path), files_lib.read_json(os.path.join(run_dir, f"{mode}.json"))
     known = isinstance(facts, dict) and facts.get("format") == facts_lib.FORMAT and _describes_images(facts)
     if not known or facts.get("sha256") != hashlib.sha256(model).hexdigest():
         raise InputError(f"{path}: {mode}.json does not describe this file. Export it again: python -m export.tflite "
@@ -182,7 +183,7 @@ def _write_folder(files: Mapping[str, bytes], output: str) -> None:
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=os.path.dirname(output)) as workshop:
             fresh = os.path.join(workshop, "new")
             for name, data in files.items():
-                arch_lib.write_bytes(os.path.join(fresh, name), data)
+                files_lib.write_bytes(os.path.join(fresh, name), data)
             if os.path.exists(output):
                 os.replace(output, os.path.join(workshop, "old"))
             os.replace(fresh, output)
@@ -225,7 +226,7 @@ def _main() -> None:
     if not f.run_dir:
         raise InputError("Name the folder with the exports: --run_dir=DIR.")
     modes = f.mode or [mode for mode in facts_lib.MODES
-                       if os.path.exists(run_folder.path(f.run_dir, f"{mode}.tflite"))]
+                       if os.path.exists(RunFolder(f.run_dir).tflite(mode))]
     unknown = sorted(set(modes) - set(facts_lib.MODES))
     if unknown:
         raise InputError(f"--mode takes {', '.join(facts_lib.MODES)}, with commas between; got {', '.join(unknown)!r}.")
@@ -235,11 +236,11 @@ def _main() -> None:
         raise InputError(f"--zip writes one file: expected --output=NAME.zip, got {f.output!r}.")
     wanted = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed, trained=True)
     _, facts = read_export(f.run_dir, modes[0])
-    run_flags.load_tensorflow()
+    start.load_tensorflow()
     from pnas_tf import data as data_lib
 
     data = data_lib.load(**wanted, image_size=facts["image_shape"][0])
-    output = f.output or run_folder.path(f.run_dir, "bundle.zip" if f.zip else "bundle")
+    output = f.output or RunFolder(f.run_dir).file("bundle.zip" if f.zip else "bundle")
     with data_lib.naming_broken_images():
         names = run(run_dir=f.run_dir, data=data, modes=modes, output=output, examples=f.examples, seed=f.seed)
     print(f"{', '.join(names)}\nBundle: {output}")
@@ -250,7 +251,7 @@ def _main() -> None:
 def main() -> None:
     """Console script."""
     _define_flags()
-    run_flags.start(_main)
+    start.start(_main)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from export.contents import check, describe
+from export.graph import check_runnable, describe
 from pnas_tf.errors import InputError
-from pnas_tf.quiet import quiet
+from pnas_tf.terminal import quiet
 
 MODES = ("float32", "float16", "dynamic", "int8")
 INT8_IO = ("int8", "uint8", "float32")
@@ -64,7 +64,7 @@ def convert_function(function: Callable[[Any], Any], input_shape: tuple[int, ...
         raise InputError(f"int8_io must be one of {', '.join(INT8_IO)}, got {str(int8_io)[:40]!r}.")
     with quiet(not verbose):
         content = _converted(function, input_shape, mode, calibration, int8_io, inputs)
-    check(describe(content), integer=mode == "int8")
+    check_runnable(describe(content), integer=mode == "int8")
     return content
 
 

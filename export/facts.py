@@ -6,11 +6,12 @@ import os
 import shlex
 from typing import Any
 
-from export import contents, convert, interpreter, machine, timing
-from pnas_tf import run_folder
-from pnas_tf import space as space_lib
-from pnas_tf.arch import Arch
+from export import convert, graph, interpreter, timing
+from pnas_tf import files
 from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.run_folder import folder as run_folder
+from pnas_tf.space.arch import Arch
 
 FORMAT = "pnas_tf.export/1"
 QAT = "int8_qat"
@@ -40,14 +41,14 @@ def of_file(content: bytes) -> dict[str, Any]:
 
 def of_graph(content: bytes) -> dict[str, Any]:
     """Of what the file computes: operators by count, activation memory, types and scales of both ends."""
-    found, runner = contents.describe(content), interpreter.make_interpreter(content)
+    found, runner = graph.describe(content), interpreter.make_interpreter(content)
     ends = {}
     for name, details in (("input", runner.get_input_details()[0]), ("output", runner.get_output_details()[0])):
         scale, zero_point = details["quantization"]
         ends[name] = {"dtype": details["dtype"].__name__, "shape": [int(size) for size in details["shape"]],
                       "scale": float(scale), "zero_point": int(zero_point)}
     return {"operators": {op: found.ops.count(op) for op in sorted(set(found.ops))},
-            "peak_activation_bytes": contents.peak_activation_bytes(found), **ends}
+            "peak_activation_bytes": graph.peak_activation_bytes(found), **ends}
 
 
 def measured(runner: Any, *, threads: int, delegate: str, dtype: str) -> dict[str, Any]:
@@ -56,21 +57,21 @@ def measured(runner: Any, *, threads: int, delegate: str, dtype: str) -> dict[st
     times = timing.summarise([timing.timed_ms(invoke, RUNS) for _ in range(ROUNDS)])
     return {"measured_ms": times.pop("median_ms"), **times, "statistic": timing.STATISTIC,
             "target": interpreter.target_name(threads=threads, delegate=delegate, dtype=dtype),
-            "runtime": interpreter.runtime_name(), "threads": threads, "delegate": delegate, **machine.facts()}
+            "runtime": interpreter.runtime_name(), "threads": threads, "delegate": delegate, **timing.machine_facts()}
 
 
 def of_run(run_dir: str | None, command: str) -> dict[str, Any]:
     """How the network came about, as far as the run folder says: commands and seeds of search, training, export."""
     commands: dict[str, str | None] = {"export": command}
     seeds: dict[str, int | None] = {}
-    flags_path = run_folder.path(run_dir, "run.flags") if run_dir else ""
+    flags_path = RunFolder(run_dir).flags if run_dir else ""
     if os.path.exists(flags_path):
         commands["search"] = shlex.join(["python", "-m", "pnas_tf.search", f"--flagfile={flags_path}"])
         seed = run_folder.read_flags(flags_path).get("seed", "")
         seeds["search"] = int(seed) if seed.isdecimal() else None
-    train_path = run_folder.path(run_dir, "train.json") if run_dir else ""
+    train_path = RunFolder(run_dir).training_facts if run_dir else ""
     if os.path.exists(train_path):
-        trained = space_lib.read_json(train_path)
+        trained = files.read_json(train_path)
         if not isinstance(trained, dict):
             raise InputError(f"{train_path}: expected a JSON object. Train again.")
         commands["train"], seeds["train"] = trained.get("command"), trained.get("seed")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pnas_tf.errors import InputError
-from pnas_tf.quiet import quiet
+from pnas_tf.terminal import quiet
 
 DELEGATES = ("xnnpack", "none")
 

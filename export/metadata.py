@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from export import flatbuffer
+from export import graph as graph_lib
 from pnas_tf.errors import InputError, printable
 
 BUFFER_NAME = "TFLITE_METADATA"
@@ -103,14 +103,14 @@ def attach(content: bytes, metadata: bytes) -> bytes:
     """Puts a metadata buffer into a model; weights keep their alignment."""
     from tensorflow.lite.python import schema_py_generated as schema
 
-    model = flatbuffer.unpack(content)
+    model = graph_lib.unpack(content)
     model.metadata = [entry for entry in model.metadata or [] if entry.name != BUFFER_NAME.encode()]
     entry, buffer = schema.MetadataT(), schema.BufferT()
     entry.name, entry.buffer = BUFFER_NAME, len(model.buffers)
     buffer.data = np.frombuffer(metadata, np.uint8)
     model.metadata.append(entry)
     model.buffers.append(buffer)
-    return flatbuffer.pack(model)
+    return graph_lib.pack(model)
 
 
 def pack(content: bytes, files: Mapping[str, bytes]) -> bytes:

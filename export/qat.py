@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from export import convert, pixels
-from pnas_tf import torch_padding
-from pnas_tf.arch import Arch
+from export import convert, inputs
 from pnas_tf.errors import InputError
-from pnas_tf.quiet import quiet
+from pnas_tf.network import layers as fast_layers
+from pnas_tf.space.arch import Arch
+from pnas_tf.terminal import quiet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +62,12 @@ def export(model: Any, arch: Arch, data: Any, settings: Settings, *, form: str, 
     if form == "normalised":
         return convert.convert_function(lambda images: quantised(images, training=False),
                                         (batch_size, *model.input_shape[1:]), "int8", int8_io=int8_io, verbose=verbose)
-    kernel, bias = pixels.convolution(data.mean, data.std, rgb=form == "rgb")
+    kernel, bias = inputs.normalising_convolution(data.mean, data.std, rgb=form == "rgb")
 
     def on_pixels(images):
         # The ranges that training learns for every other layer: here they are known.
         images = tf.quantization.fake_quant_with_min_max_args(images, 0.0, 255.0)
-        with tf.name_scope(pixels.LAYER_NAME):
+        with tf.name_scope(inputs.LAYER_NAME):
             exact = tf.quantization.fake_quant_with_min_max_vars_per_channel(
                 kernel, -kernel.max((0, 1, 2)), kernel.max((0, 1, 2)), narrow_range=True)
             images = tf.nn.bias_add(tf.nn.conv2d(images, exact, 1, "SAME"), bias)
@@ -87,7 +87,7 @@ def twin(model: Any, arch: Arch) -> Any:
 
     from pnas_tf import network
 
-    layers = _Layers(torch_padding.Layers(tf_keras.layers) if torch_padding.is_used(model) else tf_keras.layers)
+    layers = _Layers(fast_layers.PyTorchPadded(tf_keras.layers) if fast_layers.is_pytorch_padded(model) else tf_keras.layers)
     copy = network.build_network(arch, num_classes=model.output_shape[1], input_size=model.input_shape[1],
                                  layers=layers, model_class=tf_keras.Model)
     weights = {layer.name: layer.get_weights() for layer in model.layers}

@@ -19,12 +19,15 @@ from typing import Any
 
 from absl import flags
 
-from export import check, convert, interpreter, metadata, model_card, model_file, pixels, qat, samples, ships
+from export import agreement, convert, inputs, interpreter, keras_model, metadata, model_card, qat
 from export import facts as facts_lib
-from pnas_tf import __version__, formats, run_flags, run_folder
-from pnas_tf import arch as arch_lib
-from pnas_tf.arch import Arch
+from pnas_tf import __version__, terminal
+from pnas_tf import files as files_lib
+from pnas_tf.cli import start
 from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.run_folder import folder as run_folder
+from pnas_tf.space.arch import Arch
 
 DEFAULT_MODES = ("float32", "float16", "int8")
 ENDINGS = (".tflite", ".json", ".md")
@@ -67,13 +70,13 @@ def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, arch: Arch
     Raises:
         InputError: if the model fits neither data nor arch, or a mode fails its check.
     """
-    model_file.check_fits_data(model, data)
+    keras_model.check_fits_data(model, data)
     if input_form == "rgb" and data.image_shape[-1] != 1:
         raise InputError(f"--input=rgb is for networks of grey images, but those of {data.name} have "
                          f"{data.image_shape[-1]} channels. Leave it out.")
     form = {"form": input_form, "mean": data.mean, "std": data.std}
-    checked = samples.draw(data.test, check_images, seed, **form)
-    keras_logits = model.predict(checked.normalised, batch_size=samples.BATCH, verbose=0)
+    checked = inputs.draw(data.test, check_images, seed, **form)
+    keras_logits = model.predict(checked.normalised, batch_size=inputs.BATCH, verbose=0)
     shared = {**facts_lib.of_network(model, arch, data), **(origin or {"commands": {}, "seeds": {}}),
               "input_form": input_form, "normalisation": _normalisation(data, input_form),
               "author": author or "not named", "license": license_name or "not named",
@@ -83,15 +86,15 @@ def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, arch: Arch
     for number, mode in enumerate(modes):
         seconds = (time.monotonic() - begin) / number * (len(modes) - number) if number else 0
         print(f"{mode}, {number + 1} of {len(modes)}: converts, checks {len(checked.labels):,} images, times"
-              + (f"; {formats.seconds(round(seconds))} left." if number else "."), flush=True)
+              + (f"; {terminal.seconds(round(seconds))} left." if number else "."), flush=True)
         content = _convert(mode, model, data, arch, form, int8_io=int8_io, batch_size=batch_size, seed=seed,
                            calibration_images=calibration_images, settings=qat_settings, verbose=verbose)
         graph = facts_lib.of_graph(content)
         content = metadata.add(content, _info(mode, shared, graph))
         runner = interpreter.make_interpreter(content, threads=threads, delegate=delegate)
         found = {"mode": mode, **facts_lib.of_file(content), **graph,
-                 **check.facts(interpreter.run(runner, checked.inputs), keras_logits, checked.labels)}
-        found["problem"] = check.problem(mode, found)
+                 **agreement.agreement(interpreter.run(runner, checked.inputs), keras_logits, checked.labels)}
+        found["problem"] = agreement.problem(mode, found)
         if found["problem"] and not allow_drop:
             _remove(mode, out_dir)
             raise InputError(f"{mode}.tflite is not written: {found['problem']}, or accept it by --allow_drop.")
@@ -110,10 +113,10 @@ def _convert(mode, model, data, arch, form, *, int8_io, batch_size, calibration_
                           batch_size=batch_size, verbose=verbose)
     calibration = None
     if mode == "int8":
-        images = samples.draw(data.train, calibration_images, seed, **form).inputs
-        calibration = [images if form["form"] == "normalised" else pixels.full_range(images)]
+        images = inputs.draw(data.train, calibration_images, seed, **form).inputs
+        calibration = [images if form["form"] == "normalised" else inputs.full_range(images)]
     if form["form"] != "normalised":
-        model = pixels.with_pixel_input(model, data.mean, data.std, rgb=form["form"] == "rgb")
+        model = inputs.with_pixel_input(model, data.mean, data.std, rgb=form["form"] == "rgb")
     return convert.convert(model, mode, calibration, int8_io=int8_io, batch_size=batch_size, verbose=verbose)
 
 
@@ -149,7 +152,7 @@ def _write(mode, content, facts, out_dir):
     files = zip(ENDINGS, (content, facts_lib.text(facts).encode(), model_card.render(facts).encode()), strict=True)
     try:
         for ending, data in files:
-            arch_lib.write_bytes(os.path.join(out_dir, mode + ending), data)
+            files_lib.write_bytes(os.path.join(out_dir, mode + ending), data)
     except InputError:
         _remove(mode, out_dir)
         raise
@@ -192,7 +195,7 @@ def _define_flags() -> None:
     flags.DEFINE_list("mode", list(DEFAULT_MODES), f"Any of {', '.join(facts_lib.MODES)}, with commas between.")
     flags.DEFINE_string("dataset", None, "Data set; default: that of the training.")
     flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the training.")
-    flags.DEFINE_enum("input", "pixels", list(samples.FORMS),
+    flags.DEFINE_enum("input", "pixels", list(inputs.FORMS),
                       "What the file takes: pixels 0..255; the same in colour, made grey inside (rgb, for networks of "
                       "grey images: MediaPipe wants colour); or images normalised by the app (mean and std are in the "
                       "metadata; MediaPipe can do that only if all channels have the same).")
@@ -219,12 +222,12 @@ def _main() -> None:
     unknown = sorted(set(f.mode) - set(facts_lib.MODES))
     if unknown or not f.mode:
         raise InputError(f"--mode takes {', '.join(facts_lib.MODES)}, with commas between; got {', '.join(unknown)!r}.")
-    model_path = f.model or run_folder.path(f.run_dir, "model.keras")
+    model_path = f.model or RunFolder(f.run_dir).model
     out_dir = f.run_dir or os.path.dirname(f.model) or "."
     wanted = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed, trained=True)
-    run_flags.load_tensorflow()
-    model = model_file.load(model_path)
-    arch = model_file.arch_beside(model, out_dir)
+    start.load_tensorflow()
+    model = keras_model.load(model_path)
+    arch = keras_model.arch_beside(model, out_dir)
     from pnas_tf import data as data_lib
 
     data = data_lib.load(**wanted, image_size=model.input_shape[1])
@@ -243,7 +246,7 @@ def _main() -> None:
 def main() -> None:
     """Console script."""
     _define_flags()
-    run_flags.start(_main, ships.check)
+    start.start(_main, agreement.check_ops_ship)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,16 @@ from typing import Any
 
 from absl import flags
 
-from export import convert, interpreter, ships
-from latency import android, measure, space_flags
-from pnas_tf import arch as arch_lib
-from pnas_tf import latency_table, ops, run_flags
+from export import agreement, convert, interpreter
+from latency import measure, space_flags
+from latency.phones import android
+from pnas_tf import files
+from pnas_tf.cli import start
+from pnas_tf.cost import latency_table
+from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
-from pnas_tf.latency_table import LatencyTable
-from pnas_tf.space import OpKey, Space
+from pnas_tf.space import ops
+from pnas_tf.space.blocks import OpKey, Space
 
 # The least that a row may say: a tenth of a microsecond, below what a call can be timed to.
 LEAST_MS = 1e-4
@@ -59,7 +62,7 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
         measure.check_same(latency_table.read(output).header, device.facts(), output)
     else:
         facts = device.facts()
-        arch_lib.write_text(output, json.dumps(latency_table.header(
+        files.write_text(output, json.dumps(latency_table.header(
             **{**facts, "target": target_name or facts["target"]})) + "\n")
     table = latency_table.read(output)
     if target_name and target_name != table.target:
@@ -181,7 +184,7 @@ def _main() -> None:
         raise InputError("Name the file of the table: --output=TABLE.jsonl.")
     space = space_flags.space_of(f)
     settings = _settings(f.measurer)
-    run_flags.load_tensorflow()
+    start.load_tensorflow()
     table = run(space=space, output=f.output, measurer=f.measurer, only=f.only, target_name=f.target_name,
                 settings=settings)
     print(f"\nTarget: {table.target} ({table.header['device']}, {table.header['runtime']})\n"
@@ -201,7 +204,7 @@ def _next(f: flags.FlagValues) -> str:
 def main() -> None:
     """Console script."""
     _define_flags()
-    run_flags.start(_main, ships.check)
+    start.start(_main, agreement.check_ops_ship)
 
 
 if __name__ == "__main__":

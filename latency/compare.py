@@ -18,13 +18,16 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from latency import calibrate, measure, network_times, space_flags
-from pnas_tf import arch as arch_lib
-from pnas_tf import latency_table, plots, run_flags
-from pnas_tf.arch import Arch
+from latency import calibrate, measure, space_flags, timed_networks
+from pnas_tf import files
+from pnas_tf.cli import start
+from pnas_tf.cost import latency_table
+from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
-from pnas_tf.latency_table import LatencyTable
-from pnas_tf.space import OpKey, Space
+from pnas_tf.report import plots
+from pnas_tf.space import arch as arch_lib
+from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import OpKey, Space
 
 
 def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = (), times: str | None = None,
@@ -46,27 +49,27 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
     Raises:
         InputError: if the table lacks a row, or its target is not at hand.
     """
-    from pnas_tf import cost
+    from pnas_tf.cost import prices
 
     for arch in (*archs, *others):
         table.check_covers(arch)
     device = measure.from_header({**table.header, **(settings or {})}, table.path)
     wanted = [(arch, 1) for arch in _alternating(archs, others)] + [(arch, 2) for arch in archs]
-    measured = network_times.measured(times, device, wanted)
+    measured = timed_networks.measured(times, device, wanted)
 
     def ms(arch, number=1):
-        return measured[network_times.digest(arch), number]
+        return measured[timed_networks.digest(arch), number]
 
     calibrated = _calibrated(table, others, [ms(arch) for arch in others]) if others else {}
 
     def corrected_ms(block_name, key):
         return calibrated[key] if key in calibrated else table.ms(block_name, key)
 
-    networks = [{"ops": arch.ops, "predicted_ms": cost.of_arch(arch, corrected_ms), "measured_ms": ms(arch),
+    networks = [{"ops": arch.ops, "predicted_ms": prices.of_arch(arch, corrected_ms), "measured_ms": ms(arch),
                  "again_ms": ms(arch, 2)} for arch in archs]
     predicted, first, second = (np.array([network[name] for network in networks])
                                 for name in ("predicted_ms", "measured_ms", "again_ms"))
-    plain = np.array([cost.of_arch(arch, functools.partial(_median_ms, table)) for arch in archs])
+    plain = np.array([prices.of_arch(arch, functools.partial(_median_ms, table)) for arch in archs])
     return {"target": table.target, "networks": networks, "figures": figures(predicted, first),
             "uncalibrated": figures(plain, first), "noise": figures(second, first), "calibrated_ms": calibrated}
 
@@ -125,15 +128,16 @@ def over_range(table: LatencyTable, space: Space, count: int, seed: int) -> list
     Where every op is equally likely, networks crowd in the middle of the range. Rows that were fitted to those were
     15 % off for networks near its ends, where searches go, too.
     """
-    from pnas_tf import cost, derive, gates
-    from pnas_tf.limits import Limit
+    from pnas_tf.cost import prices, within_limits
+    from pnas_tf.cost.limits import Limit
+    from pnas_tf.space import blocks
 
     # By the rows as measured: the same networks whether or not the table has been calibrated.
-    ms = cost.matrix(space, functools.partial(_median_ms, table))
-    rng, (low, high) = np.random.default_rng(seed), ms.range(gates.op_mask(space))
+    ms = prices.matrix(space, functools.partial(_median_ms, table))
+    rng, (low, high) = np.random.default_rng(seed), ms.range(blocks.op_mask(space))
     wanted = np.exp(rng.uniform(np.log(low), np.log(high), count))
     # Each with draws of its own: from the same ones, neighbours in milliseconds would be the same network.
-    paths = [derive.samples_within(gates.uniform_probs(space), [Limit("ms", ms, wanted_ms)], 0.9, 1, its_seed)
+    paths = [within_limits.samples_within(blocks.uniform_probs(space), [Limit("ms", ms, wanted_ms)], 0.9, 1, its_seed)
              for wanted_ms, its_seed in zip(wanted, rng.integers(2**31, size=count), strict=True)]
     return [arch_lib.from_path(space, path) for found in paths for path in found]
 
@@ -155,7 +159,7 @@ def random_networks(space: Space, networks: int, others: int, seed: int,
     """
     def distinct(count, its_seed, taken):
         # More than needed: in small spaces many are drawn twice.
-        drawn = {network_times.digest(arch): arch for arch in draw(space, 4 * count + 20, its_seed)}
+        drawn = {timed_networks.digest(arch): arch for arch in draw(space, 4 * count + 20, its_seed)}
         return {name: arch for name, arch in drawn.items() if name not in taken}
 
     judged = dict(list(distinct(networks, seed, ()).items())[:networks])
@@ -228,13 +232,13 @@ def _main() -> None:
         space = space_flags.space_of(f)
         table.check_covers(space)
         if f.over_range:
-            run_flags.load_tensorflow()
+            start.load_tensorflow()
         archs, others = random_networks(space, f.networks, f.calibrate, f.seed,
                                         functools.partial(over_range, table) if f.over_range else measure.random_archs)
-    run_flags.load_tensorflow()
+    start.load_tensorflow()
     stem = table.path.removesuffix(".jsonl")
     result = run(table=table, archs=archs, others=others,
-                 times=f.times or (network_times.beside(table.path) if ours else None),
+                 times=f.times or (timed_networks.beside(table.path) if ours else None),
                  settings={name: f[name].value for name in ("rounds", "runs", "together") if f[name].value})
     print(_show(result))
     if space and ours:
@@ -242,12 +246,12 @@ def _main() -> None:
         print(f"Table:  {table.path} (accuracy for {space.name}{', calibrated rows' if others else ''})")
     if len(archs) > 1:
         plot = f.plot or f"{os.path.basename(stem) if not ours else stem}.svg"
-        arch_lib.write_text(plot, plots.scatter(
+        files.write_text(plot, plots.scatter(
             [network["measured_ms"] for network in result["networks"]],
             [network["predicted_ms"] for network in result["networks"]], title=table.target))
         print(f"Plot:   {plot}")
     if f.json:
-        arch_lib.write_text(f.json, json.dumps({name: value for name, value in result.items()
+        files.write_text(f.json, json.dumps({name: value for name, value in result.items()
                                                 if name != "calibrated_ms"}, indent=1) + "\n")
         print(f"Result: {f.json}")
 
@@ -255,7 +259,7 @@ def _main() -> None:
 def main() -> None:
     """Console script."""
     _define_flags()
-    run_flags.start(_main)
+    start.start(_main)
 
 
 if __name__ == "__main__":

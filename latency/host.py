@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from export import convert, interpreter, machine, timing, visits
+from export import convert, interpreter, timed_runs, timing
 from pnas_tf.errors import InputError
 
 
@@ -47,7 +47,7 @@ class Host:
         """See `measure.Measurer`."""
         target = interpreter.target_name(threads=self._settings["threads"], delegate=self._settings["delegate"],
                                          dtype=self._dtype, runtime=self._runtime)
-        return {"target": target, "measurer": "host", **machine.facts(),
+        return {"target": target, "measurer": "host", **timing.machine_facts(),
                 "runtime": interpreter.runtime_name(self._runtime), **self._settings, "rounds": self._rounds,
                 "together": self._together, "dtype": self._dtype, "batch_size": 1, "statistic": timing.STATISTIC,
                 "context": "each run follows one of another network of the space",
@@ -77,8 +77,8 @@ class Host:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pnas_tf-"))
             settings = {**self._settings, "runtime": self._runtime,
                         "between": self._converted(between, folder, "between") if between else None}
-            visit = (stack.enter_context(visits.apart(**settings)) if self._runtime == "tflite_runtime"
-                     else visits.here(**settings))
+            visit = (stack.enter_context(timed_runs.apart(**settings)) if self._runtime == "tflite_runtime"
+                     else timed_runs.here(**settings))
             paths: dict[Any, str] = {}
 
             def visit_by_name(name):

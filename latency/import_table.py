@@ -14,11 +14,12 @@ from typing import Any
 
 from absl import flags
 
-from latency import import_formats
-from pnas_tf import arch as arch_lib
-from pnas_tf import latency_table, run_flags
+from latency import published
+from pnas_tf import files
+from pnas_tf.cli import start
+from pnas_tf.cost import latency_table
+from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
-from pnas_tf.latency_table import LatencyTable
 
 
 def run(*, source: str, source_format: str, output: str, target_name: str | None = None, device: str | None = None,
@@ -43,7 +44,7 @@ def run(*, source: str, source_format: str, output: str, target_name: str | None
         raise InputError(f"{output} exists already: a table is never overwritten. Choose another --output.")
     content = _read(source)
     stem = os.path.splitext(source)[0]
-    imported = import_formats.FORMATS[source_format](content, lambda suffix: _read(stem + suffix))
+    imported = published.FORMATS[source_format](content, lambda suffix: _read(stem + suffix))
     facts = {**imported.facts, **({"device": device} if device else {}),
              **({"license": license_name} if license_name else {})}
     head = latency_table.header(
@@ -52,14 +53,14 @@ def run(*, source: str, source_format: str, output: str, target_name: str | None
         source_sha256=hashlib.sha256(content.encode()).hexdigest())
     text = "".join(json.dumps(line) + "\n" for line in [head, *imported.rows])
     latency_table.parse(text, f"{source} as a table")
-    arch_lib.write_text(output, text)
+    files.write_text(output, text)
     return latency_table.read(output)
 
 
 def _read(path: str) -> str:
     try:
-        if os.path.getsize(path) > import_formats.MAX_BYTES:
-            raise InputError(f"{path}: larger than {import_formats.MAX_BYTES} bytes; this is not a table of ops.")
+        if os.path.getsize(path) > published.MAX_BYTES:
+            raise InputError(f"{path}: larger than {published.MAX_BYTES} bytes; this is not a table of ops.")
         with open(path, encoding="utf-8") as file:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
@@ -69,7 +70,7 @@ def _read(path: str) -> str:
 
 def _define_flags() -> None:
     flags.DEFINE_string("source", None, "The published file.")
-    flags.DEFINE_enum("format", None, list(import_formats.FORMATS), "What it is.")
+    flags.DEFINE_enum("format", None, list(published.FORMATS), "What it is.")
     flags.DEFINE_string("target_name", None, "Name of the target; default: the name of the file.")
     flags.DEFINE_string("device", None, "What was measured, if the format does not say.")
     flags.DEFINE_string("license", None, "Licence of the data, if the format does not say.")
@@ -80,7 +81,7 @@ def _main() -> None:
     f: Any = flags.FLAGS
     if not (f.source and f.format and f.output):
         raise InputError("Name the published file, what it is, and the table to make: --source=FILE "
-                         f"--format={'|'.join(import_formats.FORMATS)} --output=TABLE.jsonl.")
+                         f"--format={'|'.join(published.FORMATS)} --output=TABLE.jsonl.")
     table = run(source=f.source, source_format=f.format, output=f.output, target_name=f.target_name, device=f.device,
                 license_name=f.license)
     print(f"Target: {table.target} ({table.header['device']})\nRows:   {len(table.rows) + len(table.choice_rows)}\n"
@@ -90,7 +91,7 @@ def _main() -> None:
 def main() -> None:
     """Console script."""
     _define_flags()
-    run_flags.start(_main)
+    start.start(_main)
 
 
 if __name__ == "__main__":

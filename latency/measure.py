@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from latency.android import Android
 from latency.host import Host
+from latency.phones.android import Android
 from latency.xla import Xla
-from pnas_tf.arch import Arch
 from pnas_tf.errors import InputError, shown
-from pnas_tf.space import OpKey, Space
+from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import OpKey, Space
 
 # Makes the Keras model to be timed. A call, not a model, so that only few of many models exist at a time.
 Build = Callable[[], Any]
@@ -170,8 +170,8 @@ def load_space(name: str, *, width_mult: float = 1.0, image_size: int = 0, image
     Raises:
         InputError: if there is no such space.
     """
-    from pnas_tf import space as space_lib
+    from pnas_tf.space import spaces
 
-    space = space_lib.load(name).scaled(width_mult)
+    space = spaces.load(name).scaled(width_mult)
     return space.for_data(image_size or space.input_size, image_channels or space.input_channels,
                           num_classes or space.num_classes)

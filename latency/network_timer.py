@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from latency import measure, network_times
-from pnas_tf import run_folder
-from pnas_tf.arch import Arch
-from pnas_tf.latency_table import LatencyTable
-from pnas_tf.space import Space
+from latency import measure, timed_networks
+from pnas_tf.cost.latency_table import LatencyTable
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import Space
 
 # Networks of the table's comparison that are timed along with others and tell the pace: those of nearest time, as a
 # busy machine slows long networks down more than short ones.
@@ -30,7 +30,7 @@ def of(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch], str], lis
     Raises:
         InputError: if the device is not at hand.
     """
-    known = network_times.known(table.path, space)
+    known = timed_networks.known(table.path, space)
     header = {**table.header, **known.settings}
     measure.from_header(header, table.path)  # said before a long search rather than after it
     if not known.ms:
@@ -41,15 +41,15 @@ def of(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch], str], lis
 
 
 def _times(table, header, known, archs, folder):
-    from pnas_tf import cost
+    from pnas_tf.cost import prices
 
-    middle = math.log(np.median([cost.of_arch(arch, table.ms) for arch in archs]))
-    names = {network_times.digest(arch) for arch in archs}
-    anchors = sorted((one for one in known if network_times.digest(one[0]) not in names),
+    middle = math.log(np.median([prices.of_arch(arch, table.ms) for arch in archs]))
+    names = {timed_networks.digest(arch) for arch in archs}
+    anchors = sorted((one for one in known if timed_networks.digest(one[0]) not in names),
                      key=lambda one: abs(math.log(one[1]) - middle))[:ANCHORS]
     together = [*archs, *(arch for arch, _ in anchors)]
     device = measure.from_header({**header, "together": len(together)}, table.path)
-    ms = network_times.in_one_pass(run_folder.path(folder, "finalist_times.jsonl"), device, together)
+    ms = timed_networks.in_one_pass(RunFolder(folder).finalist_times, device, together)
     now, then = np.array(ms[len(archs):]), np.array([ms for _, ms in anchors])
     pace = float(np.median(now / then)) if anchors else 1.0
     return [one / pace for one in ms[:len(archs)]]

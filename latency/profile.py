@@ -19,11 +19,13 @@ from typing import Any
 
 from absl import flags
 
-from export import contents, convert, interpreter, machine, timing, visits
-from latency import android, measure, pieces
-from pnas_tf import arch as arch_lib
-from pnas_tf import op_profile, run_flags
+from export import convert, graph, interpreter, timed_runs, timing
+from latency import measure, split_model
+from latency.phones import android
+from pnas_tf import files
+from pnas_tf.cli import start
 from pnas_tf.errors import InputError
+from pnas_tf.report import op_profile
 
 WHOLE, CALL = "whole", "call"
 HOST_METHOD = "each operator alone, right after a run of the whole network, less what a call takes"
@@ -71,7 +73,7 @@ def of_host(content: bytes, *, runtime: str = "auto", threads: int = 1, delegate
 
     if delegate not in interpreter.DELEGATES:
         raise InputError(f"On this machine the delegate is {' or '.join(interpreter.DELEGATES)}, got {delegate!r}.")
-    cut = pieces.cut(content)
+    cut = split_model.cut(content)
     name = interpreter.installed_runtime(runtime)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pnas_tf-"))
@@ -82,7 +84,7 @@ def of_host(content: bytes, *, runtime: str = "auto", threads: int = 1, delegate
                 file.write(models[key])
         settings: dict[str, Any] = {"runtime": name, "threads": threads, "delegate": delegate, "runs": runs,
                                     "between": paths[WHOLE]}
-        visit = stack.enter_context(visits.apart(**settings)) if name == "tflite_runtime" else visits.here(**settings)
+        visit = stack.enter_context(timed_runs.apart(**settings)) if name == "tflite_runtime" else timed_runs.here(**settings)
         visited = timing.spread_out(list(paths), rounds, lambda key: visit(paths[key]))
         times = {key: timing.summarise(samples)["median_ms"]
                  for key, samples in tqdm(visited, total=len(paths), unit="operator", desc="timing")}
@@ -92,7 +94,7 @@ def of_host(content: bytes, *, runtime: str = "auto", threads: int = 1, delegate
     target = interpreter.target_name(threads=threads, delegate=delegate, dtype=_dtype(content), runtime=name)
     return {"target": target, "network_ms": times[WHOLE], "call_ms": times[CALL], "operators": operators,
             "method": HOST_METHOD, "runtime": interpreter.runtime_name(name), "threads": threads, "delegate": delegate,
-            "rounds": rounds, "runs": runs, "statistic": timing.STATISTIC, **machine.facts()}
+            "rounds": rounds, "runs": runs, "statistic": timing.STATISTIC, **timing.machine_facts()}
 
 
 def of_phone(content: bytes, **settings: Any) -> dict[str, Any]:
@@ -119,9 +121,9 @@ def _smallest() -> bytes:
 
 def _dtype(content: bytes) -> str:
     """Which of `convert.MODES` a model is in, by its tensors."""
-    found = contents.describe(content)
+    found = graph.describe(content)
     written = {found.tensors[position].dtype for operator in found.operators
-               if operator.name in contents.WITH_WEIGHTS for position in operator.outputs}
+               if operator.name in graph.WITH_WEIGHTS for position in operator.outputs}
     constants = {tensor.dtype for tensor in found.tensors if tensor.constant}
     if "FLOAT16" in constants:
         return "float16"
@@ -167,11 +169,11 @@ def _main() -> None:
     if not f.model:
         raise InputError("Name the model: --model=FILE.tflite.")
     settings = _settings(f.measurer)
-    run_flags.load_tensorflow()
+    start.load_tensorflow()
     profile = run(model=f.model, measurer=f.measurer, settings=settings)
     stem = f.model.removesuffix(".tflite") + ".profile"
-    arch_lib.write_text(f"{stem}.json", json.dumps(profile, indent=1) + "\n")
-    arch_lib.write_text(f"{stem}.svg", op_profile.chart(profile))
+    files.write_text(f"{stem}.json", json.dumps(profile, indent=1) + "\n")
+    files.write_text(f"{stem}.svg", op_profile.chart(profile))
     folder = os.path.dirname(f.model) or "."
     print(f"{op_profile.table(profile)}\n\nProfile: {stem}.json\nChart:   {stem}.svg")
     if os.path.exists(os.path.join(folder, "arch.json")):
@@ -181,7 +183,7 @@ def _main() -> None:
 def main() -> None:
     """Console script."""
     _define_flags()
-    run_flags.start(_main)
+    start.start(_main)
 
 
 if __name__ == "__main__":

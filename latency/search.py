@@ -7,17 +7,18 @@ of a search that is over, it only chooses anew. Best with a table that latency.c
 """
 
 from latency import network_timer
-from pnas_tf import run_flags, search
+from pnas_tf.cli import start
+from pnas_tf.search import command as search_command
 
 
 def _main() -> None:
-    search.by_flags(network_timer.of)
+    search_command.by_flags(network_timer.of)
 
 
 def main() -> None:
     """Entry point."""
-    search.define_flags()
-    run_flags.start(_main)
+    search_command.define_flags()
+    start.start(_main)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from absl import flags
 
 from latency import measure
-from pnas_tf.space import Space
+from pnas_tf.space.blocks import Space
 
 # They belong to the entry point that asks for them, which is where --help looks.
 flags.disclaim_key_flags()

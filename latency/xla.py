@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from export import machine, timing
+from export import timing
 from pnas_tf.errors import InputError
 
 
@@ -47,7 +47,7 @@ class Xla:
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
-        facts = machine.facts()
+        facts = timing.machine_facts()
         if gpus:
             facts["device"] = tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name)
         return {"target": f"xla_{'gpu' if gpus else 'cpu'}_b{self._batch_size}_float32", "measurer": "xla", **facts,

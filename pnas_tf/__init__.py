@@ -3,4 +3,7 @@
 Importing the package costs nothing: TensorFlow is loaded by the modules that need it.
 """
 
+
+
+
 __version__ = "0.1.0"

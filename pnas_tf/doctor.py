@@ -19,8 +19,9 @@ from importlib import metadata
 
 from absl import flags
 
-from pnas_tf import __version__, run_flags
-from pnas_tf.datasets import FASHION_MNIST_DIR
+from pnas_tf import __version__
+from pnas_tf.cli import start
+from pnas_tf.data.sources import FASHION_MNIST_DIR
 from pnas_tf.errors import printable
 
 # Package, and what it is for.
@@ -197,7 +198,7 @@ def _main() -> None:
 def main() -> None:
     """Console script."""
     _define_flags()
-    run_flags.start(_main)
+    start.start(_main)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The one kind of error that is the user's to mend, and text that is safe to show."""
 
 
+
+
 class InputError(ValueError):
     """Something that came from outside is wrong: a flag, a file, a data set.
 

@@ -26,11 +26,14 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from pnas_tf import arch as arch_lib
-from pnas_tf import net_config, ops, run_flags, run_folder
-from pnas_tf import space as space_lib
-from pnas_tf.arch import Arch
+from pnas_tf import files, net_config
+from pnas_tf.cli import start as start_lib
 from pnas_tf.errors import InputError
+from pnas_tf.network import build
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.space import arch as arch_lib
+from pnas_tf.space import ops
+from pnas_tf.space.arch import Arch
 
 MAX_BYTES = 2_000_000_000
 # Keras' order of batch norm weights, by their names in PyTorch.
@@ -59,9 +62,10 @@ def run(arch: Arch, state: Mapping[str, np.ndarray], where: str = "state dict") 
     """
     import keras
 
-    from pnas_tf import network, torch_padding
+    from pnas_tf import network
+    from pnas_tf.network import layers as fast_layers
 
-    model = network.build_network(arch, layers=torch_padding.Layers(keras.layers))
+    model = network.build_network(arch, layers=fast_layers.PyTorchPadded(keras.layers))
     # DataParallel puts "module." before every name.
     left = {_LATER_NAME.sub(r"\1.mobile_inverted_conv.", name.removeprefix("module.")): value
             for name, value in state.items() if not name.endswith(_IGNORED)}
@@ -119,7 +123,7 @@ def read_state(path: str) -> dict[str, np.ndarray]:
     Raises:
         InputError: if it is missing, damaged, too large, or holds anything but plain numbers.
     """
-    from pnas_tf.datasets import readers
+    from pnas_tf.data import readers
 
     try:
         with zipfile.ZipFile(path) as archive:
@@ -155,7 +159,7 @@ def classes_of(state: Mapping[str, np.ndarray], where: str = "state dict") -> in
 def load_arch(name_or_path: str, num_classes: int) -> Arch:
     """A shipped arch, an arch.json or a net.config, with so many classes."""
     if name_or_path not in arch_lib.names() and os.path.exists(name_or_path) \
-            and net_config.is_net_config(data := space_lib.read_json(name_or_path)):
+            and net_config.is_net_config(data := files.read_json(name_or_path)):
         found = net_config.read(data, where=name_or_path)
     else:
         found = arch_lib.load(name_or_path)
@@ -175,11 +179,11 @@ def _main() -> None:
         raise InputError("Name what to read and where to write: --source=WEIGHTS.npz --run_dir=DIR.")
     state = read_state(f.source)
     arch = load_arch(f.arch, classes_of(state, f.source))
-    run_flags.load_tensorflow()
+    start_lib.load_tensorflow()
     model = run(arch, state, f.source)
-    model_path, arch_path = (run_folder.path(f.run_dir, name) for name in ("model.keras", "arch.json"))
-    run_folder.keep_arch(f.run_dir, arch)
-    run_folder.save_model(model, model_path)
+    model_path, arch_path = (RunFolder(f.run_dir).file(name) for name in ("model.keras", "arch.json"))
+    RunFolder(f.run_dir).keep_arch(arch)
+    build.save_model(model, model_path)
     print(f"{arch.draw()}\nModel: {model_path}\n"
           f"Next:  python -m export.tflite --run_dir={f.run_dir} --dataset=folder:IMAGENET\n"
           f"or:    python -m pnas_tf.train --arch={arch_path} --init_weights={model_path} --dataset=folder:PHOTOS "
@@ -189,7 +193,7 @@ def _main() -> None:
 def main() -> None:
     """Console script."""
     _define_flags()
-    run_flags.start(_main)
+    start_lib.start(_main)
 
 
 if __name__ == "__main__":

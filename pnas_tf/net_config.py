@@ -14,12 +14,14 @@ from typing import Any
 
 from absl import flags
 
-from pnas_tf import arch as arch_lib
-from pnas_tf import ops, run_flags
-from pnas_tf import space as space_lib
-from pnas_tf.arch import Arch
+from pnas_tf import files
+from pnas_tf.cli import start
 from pnas_tf.errors import InputError, shown
-from pnas_tf.space import MB_OPS, Block, Space
+from pnas_tf.space import arch as arch_lib
+from pnas_tf.space import blocks, ops
+from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import Block, Space
+from pnas_tf.space.spaces import MB_OPS
 
 NETWORK = "ProxylessNASNets"
 # Momentum in PyTorch's sense, the share of the new batch; both as in ops.py.
@@ -101,7 +103,7 @@ def read(data: Any, *, name: str = "network", input_size: int | None = None, whe
              f"{shown(batch_norm.get('eps') if isinstance(batch_norm, dict) else batch_norm)}")
     size = input_size or (_whole(data, "resolution", where) if "resolution" in data else IMAGE_SIZE)
     stem = _read_conv(data.get("first_conv"), "stem", f"{where}, first_conv")
-    _require(len(data["blocks"]) <= space_lib.MAX_BLOCKS, where, f"at most {space_lib.MAX_BLOCKS} blocks")
+    _require(len(data["blocks"]) <= blocks.MAX_BLOCKS, where, f"at most {blocks.MAX_BLOCKS} blocks")
     pairs, channels = [], stem.filters
     for number, entry in enumerate(data["blocks"]):
         pairs.append(_read_block(entry, f"b{number:02d}", channels, f"{where}, block {number}"))
@@ -183,28 +185,28 @@ def _define_flags() -> None:
     flags.DEFINE_string("source", None, "A net.config, an arch.json, or the name of a shipped arch.")
     flags.DEFINE_string("output", None, "File to write: arch.json from a net.config, net.config from an arch.")
     flags.DEFINE_integer("image_size", 0, "Height and width of images of a net.config; 0: what it says, or 224.", 0,
-                         space_lib.MAX_SIDE)
+                         blocks.MAX_SIDE)
 
 
 def _main() -> None:
     f = flags.FLAGS
     if not f.source or not f.output:
         raise InputError("Name what to read and what to write: --source=FILE --output=FILE.")
-    data = space_lib.read_json(f.source) if os.path.exists(f.source) else None
+    data = files.read_json(f.source) if os.path.exists(f.source) else None
     if is_net_config(data):
         name = os.path.splitext(os.path.basename(f.source))[0][:100]
         found = read(data, name=name, input_size=f.image_size or None, where=f.source)
         found.save(f.output)
     else:
         found = arch_lib.load(f.source)
-        arch_lib.write_text(f.output, json.dumps(write(found), indent=4) + "\n")
+        files.write_text(f.output, json.dumps(write(found), indent=4) + "\n")
     print(f"{found.draw()}\nWritten: {f.output}")
 
 
 def main() -> None:
     """Console script."""
     _define_flags()
-    run_flags.start(_main)
+    start.start(_main)
 
 
 if __name__ == "__main__":

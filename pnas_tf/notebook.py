@@ -12,22 +12,15 @@ from collections.abc import Sequence
 
 import keras
 
-from pnas_tf import (
-    assembly,
-    data,
-    evaluate,
-    finalists,
-    finish,
-    latency_table,
-    limits,
-    network,
-    non_finite,
-    schedule,
-    search,
-    searcher,
-    space,
-)
-from pnas_tf.arch import Arch
+from pnas_tf import data, network
+from pnas_tf.cost import goal as goals_lib
+from pnas_tf.cost import latency_table, limits
+from pnas_tf.derive import deliver, finalists
+from pnas_tf.search import build as search_build
+from pnas_tf.search import schedule, searcher, stopping
+from pnas_tf.space import blocks, spaces
+from pnas_tf.space.arch import Arch
+from pnas_tf.supernet import path_scorer
 
 
 class Search:
@@ -40,7 +33,7 @@ class Search:
         searcher: the Keras model that `fit` trains; its `supernet` has probabilities and weights.
     """
 
-    def __init__(self, search_space: space.Space | str, table: latency_table.LatencyTable | str,
+    def __init__(self, search_space: blocks.Space | str, table: latency_table.LatencyTable | str,
                  images: data.Data | str, *, target_ms: float = 0.0, limit: Sequence[str] = (),
                  warmup_epochs: int = 40, search_epochs: int = 120,
                  arch_every: int = 5, batch_size: int = 256, warmup_lr: float = 0.05, lr: float = 0.025, seed: int = 0):
@@ -63,19 +56,19 @@ class Search:
         Raises:
             InputError: if the table lacks rows, or no network keeps all limits.
         """
-        found = space.load(search_space) if isinstance(search_space, str) else search_space
+        found = spaces.load(search_space) if isinstance(search_space, str) else search_space
         table = latency_table.read(table) if isinstance(table, str) else table
         self.data = data.load(images, image_size=found.input_size, seed=seed) if isinstance(images, str) else images
         bounds = [limits.parse(text) for text in limit]
         found = found.for_data(self.data.image_shape[0], self.data.image_shape[2], self.data.num_classes)
         self.space = limits.within_peaks(found, bounds, [table.header.get("dtype")])
         table.check_covers(self.space)
-        self.goal = search.goal(self.space, table, target_ms,
+        self.goal = goals_lib.feasible(self.space, table, target_ms,
                                 [(name, bound) for name, bound in bounds if name != limits.PEAK], keeps_ms=True)
         self._batch_size, self._seed = min(batch_size, self.data.train.size), seed
         self._plan = schedule.Schedule(self.data.train.steps_per_epoch(self._batch_size), warmup_epochs, search_epochs,
                                        arch_every, warmup_lr, lr)
-        self.searcher = assembly.compiled_searcher(self.space, [self.goal], self._plan, seed=seed)
+        self.searcher = search_build.compiled_searcher(self.space, [self.goal], self._plan, seed=seed)
 
     def fit(self, callbacks: Sequence[keras.callbacks.Callback] = ()) -> keras.callbacks.History:
         """Searches to the end of the plan. Interrupted and called again, it goes on.
@@ -92,15 +85,15 @@ class Search:
         with data.naming_broken_images():
             self.searcher.go_on(lambda step: searcher.alternating_batches(
                 self.data.train, self.data.held_out, self._plan, self._batch_size, self._seed, step),
-                [non_finite.StopOnNonFinite(), *callbacks])
+                [stopping.StopOnNonFinite(), *callbacks])
         return self.searcher.history
 
     def arch(self) -> Arch:
         """The network found so far, within all limits: of the likely ones, that of the lowest held-out loss."""
         net, batches = self.searcher.supernet, self.data.held_out.batches(self._batch_size)
         probs = net.probs().numpy()
-        scorer = evaluate.PathScorer(net, batches.take(finish.batches(self.data.image_shape, self._batch_size)))
-        arch = assembly.delivered(finalists.find(net, probs, self.goal, scorer, seed=self._seed), self.goal, probs)
+        scorer = path_scorer.PathScorer(net, batches.take(deliver.batches(self.data.image_shape, self._batch_size)))
+        arch = deliver.delivered_arch(finalists.find(net, probs, self.goal, scorer, seed=self._seed), self.goal, probs)
         model = network.build_network(arch)
         return arch.with_costs(params=network.count_params(model), macs=network.count_macs(model))
 

@@ -8,8 +8,9 @@ Sandler et al. 2018, table 2. Ops are indices into the candidate order of the pa
 
 import os
 
-from pnas_tf import arch, ops, space
-from pnas_tf.space import Block
+from pnas_tf.space import arch, ops, spaces
+from pnas_tf.space import blocks as blocks_lib
+from pnas_tf.space.blocks import Block
 
 FOLDER = os.path.join(os.path.dirname(__file__), "..", "pnas_tf", "archs")
 ORDER = ("mb_k3_e3", "mb_k3_e6", "mb_k5_e3", "mb_k5_e6", "mb_k7_e3", "mb_k7_e6", ops.ZERO)
@@ -28,7 +29,7 @@ PUBLISHED = {
 
 def published(name: str) -> arch.Arch:
     stem, first, widths, mix, indices = PUBLISHED[name]
-    net = space.mb_space(
+    net = spaces.mb_space(
         name, input_size=224, num_classes=1000, stem=Block("stem", ("conv_k3",), stem, 2),
         first=Block("b00", ("mb_k3_e1",), first), widths=widths, cells=(4, 4, 4, 4, 4, 1),
         strides=(2, 2, 2, 1, 2, 1), mix=mix)
@@ -42,7 +43,7 @@ def mobilenet_v2() -> arch.Arch:
             step = stride if cell == 0 else 1
             blocks.append(Block(f"b{len(blocks):02d}", ("mb_k3_e6",), width, step, step == 1 and channels == width))
             channels = width
-    net = space.Space("mobilenet_v2", 224, 3, 1000, (Block("stem", ("conv_k3",), 32, 2),), tuple(blocks),
+    net = blocks_lib.Space("mobilenet_v2", 224, 3, 1000, (Block("stem", ("conv_k3",), 32, 2),), tuple(blocks),
                       (Block("mix", ("conv_k1",), 1280), Block("classifier", ("classifier",), 1000)))
     return arch.Arch(net, {})
 

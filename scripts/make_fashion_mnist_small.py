@@ -13,8 +13,9 @@ import sys
 
 import numpy as np
 
-from pnas_tf import arch
-from pnas_tf.datasets import FASHION_MNIST_DIR, readers
+from pnas_tf import files
+from pnas_tf.data import readers
+from pnas_tf.data.sources import FASHION_MNIST_DIR
 
 TARGET = os.path.join(os.path.dirname(__file__), "..", "pnas_tf", "datasets", "fashion_mnist_small.npz")
 SEED = 2017
@@ -38,7 +39,7 @@ def main() -> None:
         arrays[f"x_{part}"], arrays[f"y_{part}"] = images[chosen], labels[chosen]
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
-    arch.write_bytes(TARGET, file.getvalue())
+    files.write_bytes(TARGET, file.getvalue())
     print(f"{os.path.normpath(TARGET)}: {len(file.getvalue())} bytes, "
           + ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
 

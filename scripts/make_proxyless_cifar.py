@@ -10,10 +10,11 @@ from typing import Any
 
 from absl import flags
 
-from pnas_tf import run_flags, tree_cells
-from pnas_tf import space as space_lib
-from pnas_tf.arch import Arch
+from pnas_tf import files
+from pnas_tf.cli import start
 from pnas_tf.errors import InputError
+from pnas_tf.space import tree_cells
+from pnas_tf.space.arch import Arch
 
 OUTPUT = os.path.join(os.path.dirname(__file__), "..", "pnas_tf", "archs", "proxyless_cifar.json")
 
@@ -51,14 +52,14 @@ def _op(edge):
 def _main() -> None:
     if not flags.FLAGS.source:
         raise InputError("Name the original's description of the network: --source=proxyless_cifar.config.")
-    read(space_lib.read_json(flags.FLAGS.source)).save(OUTPUT)
+    read(files.read_json(flags.FLAGS.source)).save(OUTPUT)
     print(OUTPUT)
 
 
 def main() -> None:
     """Entry point."""
     flags.DEFINE_string("source", None, "The original's proxyless_cifar.config.")
-    run_flags.start(_main)
+    start.start(_main)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ class Device:
 @pytest.fixture(scope="session")
 def converted_once():
     """Lets the measurer of phones convert each model once in a session of tests, instead of once in each test."""
-    from latency.android import Android
+    from latency.phones.android import Android
 
     real, kept = Android._converted, {}
 
@@ -185,8 +185,8 @@ SMALL_NAMES = ("top half", "bottom half", "middle columns", "äußere Spalten �
 @pytest.fixture(scope="session")
 def small_arch():
     """A network of every kind of MBConv: with shortcut, with stride, without expansion."""
-    from pnas_tf.arch import Arch
-    from pnas_tf.space import Block, Space
+    from pnas_tf.space.arch import Arch
+    from pnas_tf.space.blocks import Block, Space
 
     space = Space(
         "small", input_size=SMALL_SIDE, input_channels=3, num_classes=4,
@@ -303,7 +303,7 @@ def small_run(small_model, small_data, small_arch, small_npz, tmp_path_factory):
 @pytest.fixture(scope="session")
 def write_space():
     """Writes a space, and a table of made-up prices for it, as a user would have them on disk."""
-    from pnas_tf import latency_table
+    from pnas_tf.cost import latency_table
 
     def write(space, space_file, table_file, target="test"):
         space_file.write_text(json.dumps(space.to_json()))

@@ -219,7 +219,7 @@ def workplace(tmp_path_factory, write_space, random_state):
     import numpy as np
 
     from pnas_tf import import_weights, net_config, network
-    from pnas_tf.space import SPACES
+    from pnas_tf.space.spaces import SPACES
 
     folder, rng = tmp_path_factory.mktemp("docs"), np.random.default_rng(0)
     for number, label in enumerate(("cat", "dog", "hare", "owl", "snail")):

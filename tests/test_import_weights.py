@@ -12,8 +12,9 @@ import keras
 import numpy as np
 import pytest
 
-from pnas_tf import arch, import_weights, net_config
+from pnas_tf import import_weights, net_config
 from pnas_tf.errors import InputError
+from pnas_tf.space import arch
 
 ROOT = Path(__file__).parent.parent
 

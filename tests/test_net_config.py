@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pnas_tf import arch, net_config
+from pnas_tf import net_config
 from pnas_tf.errors import InputError
+from pnas_tf.space import arch
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ("proxyless_cpu", "proxyless_gpu", "proxyless_mobile", "proxyless_mobile_14")
@@ -131,7 +132,7 @@ def test_bad_input_is_one_line_that_names_the_place(case):
 
 
 def test_ops_without_a_word_are_refused():
-    from pnas_tf.space import Block, Space
+    from pnas_tf.space.blocks import Block, Space
 
     head = (Block("classifier", ("classifier",), 4),)
     for stem, blocks, expected in [

@@ -8,13 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from pnas_tf import data, latency_table, network, space
+from pnas_tf import data, network
+from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.notebook import Search
+from pnas_tf.space import blocks, spaces
 
 ROOT = Path(__file__).parent.parent
-TINY = space.mb_space("tiny", input_size=16, input_channels=3, num_classes=4,
-                      stem=space.Block("stem", ("conv_k3",), 8, 2), first=space.Block("b00", ("mb_k3_e1",), 8, 2),
+TINY = spaces.mb_space("tiny", input_size=16, input_channels=3, num_classes=4,
+                      stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
                       widths=(8,), cells=(2,), strides=(1,), mix=16)
 
 

@@ -126,7 +126,7 @@ def walk(scripts, folder):
     run(scripts / "pnas-bundle", "--run_dir=run", "--mode=float32", "--output=bundle", cwd=folder)
     assert {"arch.json", "model.keras", "float32.tflite", "report.html"} <= {path.name for path in
                                                                              (folder / "run").iterdir()}
-    archs = run(scripts / "python", "-c", "from pnas_tf import arch; [arch.load(n) for n in arch.names()]; "
+    archs = run(scripts / "python", "-c", "from pnas_tf.space import arch; [arch.load(n) for n in arch.names()]; "
                                           "print(arch.names())", cwd=folder)
     assert "proxyless_mobile" in archs
 

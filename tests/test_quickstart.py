@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pnas_tf import arch
+from pnas_tf.space import arch
 
 ROOT = Path(__file__).parent.parent
 

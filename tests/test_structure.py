@@ -106,7 +106,7 @@ def test_build_file_has_the_real_dependencies():
     files |= {f"{folder}.{path.stem}": path for folder in ("benchmarks", "scripts")
               for path in (ROOT / folder).glob("*.py")}
     read = {"pnas_tf_arch": {"pnas_tf_archs"}, "pnas_tf_latency_table": {"pnas_tf_tables"},
-            "pnas_tf_report": {"pnas_tf_templates"}, "export_bundle": {"export_bundle_runner"}}
+            "pnas_tf_report": {"pnas_tf.report.templates"}, "export_bundle": {"export_bundle_runner"}}
     expected = {name.replace(".", "_"): in_build(path, name) | read.get(name.replace(".", "_"), set())
                 for name, path in files.items()}
     assert targets == expected

@@ -14,14 +14,20 @@ import numpy as np
 import pytest
 
 from export import bundle, facts, metadata
-from latency import benchmark_output, import_formats, measure, network_times
-from pnas_tf import arch, latency_table, limits, net_config, ops, report, search, space
-from pnas_tf.datasets import readers
+from latency import measure, published, timed_networks
+from latency.phones import benchmark_output
+from pnas_tf import files, net_config
+from pnas_tf.cost import goal as goals_lib
+from pnas_tf.cost import latency_table
+from pnas_tf.data import readers
 from pnas_tf.errors import InputError, printable, shown
+from pnas_tf.report import page
+from pnas_tf.search import command as search_command
+from pnas_tf.space import arch, ops, spaces
 
 HEADER = {"format": latency_table.FORMAT, "target": "phone", "measurer": "host"}
 ROW = {"op": "mb_k3_e3", "input": [14, 14, 16], "filters": 24, "strides": 1, "shortcut": False, "median_ms": 0.5}
-QUICKSTART = space.SPACES["quickstart"]
+QUICKSTART = spaces.SPACES["quickstart"]
 TUNAS_COLUMNS = "position,in_hw,in_channels,out_hw,out_channels,stride,choice,weight_ms\n"
 HUGE = 10**400
 
@@ -77,22 +83,22 @@ def test_targets_of_before_are_still_names():
     for name in latency_table.names():
         assert latency_table.read(name).target == name
     for target in ("pixel6_xnnpack1_int8", "host_tf_lite_builtin4_float16", "xla_gpu_b32_float32", "my.phone-2+gpu"):
-        goal = limits.Goal(table({"target": target}).target, None, 12.5)
+        goal = goals_lib.Goal(table({"target": target}).target, None, 12.5)
         assert os.path.basename(os.path.normpath(os.path.join("run", goal.name))) == f"{target}_12.5ms"
 
 
 def test_an_error_is_one_line_whatever_a_file_is_called(tmp_path):
     for name in ("a\nb", "\x1b]0;title\x07", "\u202egnp.exe", "\udc80"):
-        assert "?" in refused(space.read_json, str(tmp_path / name), match="cannot be read")
+        assert "?" in refused(files.read_json, str(tmp_path / name), match="cannot be read")
     assert printable("a\tb\u2028c\x9b") == "a?b?c?" and printable("x" * 20, 10) == "xxxxxxx..."
 
 
 def test_a_space_is_not_called_by_control_characters():
-    refused(space.from_json, {**QUICKSTART.to_json(), "name": "x\x1b[2J"}, match="printable")
+    refused(spaces.from_json, {**QUICKSTART.to_json(), "name": "x\x1b[2J"}, match="printable")
 
 
 def test_a_command_in_a_message_does_only_what_it_says():
-    hostile = space.from_json({**QUICKSTART.to_json(), "name": "x; touch pwned"})
+    hostile = spaces.from_json({**QUICKSTART.to_json(), "name": "x; touch pwned"})
     assert "--space='x; touch pwned' " in refused(table().check_covers, hostile)
 
 
@@ -109,7 +115,7 @@ def test_accuracies_of_nonsense_are_not_known():
     for value in (HUGE, float("nan"), [], {}):
         found = table({"accuracy": {latency_table.accuracy_name(QUICKSTART): {
             "within_5_percent": value, "within_10_percent": 0.5, "rmse_of_mean": 0.1}}})
-        assert "is not known" in search._accuracy(found, QUICKSTART)
+        assert "is not known" in search_command._accuracy(found, QUICKSTART)
 
 
 def test_a_dtype_is_a_text():
@@ -123,9 +129,9 @@ def test_settings_of_a_header_are_numbers(value):
 
 def test_times_of_networks_in_an_endless_pass(tmp_path):
     path = tmp_path / "t.networks.jsonl"
-    path.write_text(json.dumps({"format": network_times.FORMAT})
+    path.write_text(json.dumps({"format": timed_networks.FORMAT})
                     + '\n{"network": "x", "pass": Infinity, "median_ms": 1}\n')
-    refused(network_times._read, str(path), {}, match="does not hold times")
+    refused(timed_networks._read, str(path), {}, match="does not hold times")
 
 
 @pytest.mark.parametrize("numbers", ["1.2.3, 1.5, 1%, 1%, 0, 1", "1, 1e999, 1%, 1%, 0, 1", "1, -1.5, 1%, 1%, 0, 1",
@@ -144,7 +150,7 @@ def test_a_profile_of_nonsense(numbers):
 
 @pytest.mark.parametrize("path", ["x" * 5000, "\x00", "", "\ud800", "/dev/zero"], ids=range(5))
 def test_a_path_that_cannot_be(path):
-    for read in (latency_table.read, arch.load, space.load):
+    for read in (latency_table.read, arch.load, spaces.load):
         refused(read, path)
 
 
@@ -156,13 +162,13 @@ def test_nested_as_deeply_as_can_be_read(tmp_path):
         deep = "[" * depth + "]" * depth
         for place in ('"name": "stem"', '"filters": 16', '"strides": 2', '"shortcut": false', '"mb_k3_e3"',
                       '"name": "quickstart"'):
-            for read, whole in ((arch.load, document), (space.load, document["space"])):
+            for read, whole in ((arch.load, document), (spaces.load, document["space"])):
                 path.write_text(json.dumps(whole).replace(place, place.rpartition(" ")[0] + " " + deep, 1))
                 refused(read, str(path))
         for place in ('"name": "ProxylessNASNets"', '"eps": 0.001', '"kernel_size": 3', '"in_channels": 3',
                       '"name": "ConvLayer"'):
             path.write_text(json.dumps(config).replace(place, place.rpartition(" ")[0] + " " + deep, 1))
-            refused(lambda: net_config.read(space.read_json(str(path))))
+            refused(lambda: net_config.read(files.read_json(str(path))))
 
 
 def test_a_space_of_very_many_blocks(tmp_path):
@@ -170,17 +176,17 @@ def test_a_space_of_very_many_blocks(tmp_path):
     path, block = tmp_path / "s.json", json.dumps(QUICKSTART.to_json()["blocks"][0])
     whole = json.dumps({**QUICKSTART.to_json(), "blocks": ["BLOCKS"]})
     path.write_text(whole.replace('"BLOCKS"', ",".join([block] * 100_000)))
-    refused(space.load, str(path), match="at most 3000 blocks")
+    refused(spaces.load, str(path), match="at most 3000 blocks")
     with open(path, "r+b") as file:
         file.truncate(10**11)  # sparse
-    refused(space.load, str(path), match="larger than")
+    refused(spaces.load, str(path), match="larger than")
 
 
 @pytest.mark.parametrize("text", [TUNAS_COLUMNS + '0,112,32,112,16,1,k3,"' + "1" * 200_000,
                                   TUNAS_COLUMNS.replace(",", ",\x00"), '"' + "x" * 200_000],
                          ids=["field", "zeros", "header"])
 def test_csv_that_is_none(text):
-    refused(import_formats.from_tunas, text, lambda suffix: '{"bias_ms": 1}')
+    refused(published.from_tunas, text, lambda suffix: '{"bias_ms": 1}')
 
 
 @pytest.mark.parametrize("value", ["0x" + "f" * 5000, "1:" * 100_000 + "1", ".inf", "-1", "2001-01-01", "!!binary aaaa",
@@ -188,8 +194,8 @@ def test_csv_that_is_none(text):
                          ids=range(10))
 def test_yaml_numbers_that_are_none(value):
     text = "Conv-input:224x224x3-output:112x112x32: {mean: " + value + "}\n"
-    refused(import_formats.from_yaml, text, None)
-    refused(import_formats.from_yaml, f"? {value}\n: 1\n", None)
+    refused(published.from_yaml, text, None)
+    refused(published.from_yaml, f"? {value}\n: 1\n", None)
 
 
 def test_published_tables_have_named_targets(tmp_path):
@@ -289,20 +295,20 @@ def test_values_are_shown_short():
 
 def test_reports_name_a_damaged_file(tmp_path):
     (tmp_path / "arch.json").write_text("[" * 100_000)
-    assert str(tmp_path / "arch.json") in refused(report.collect, str(tmp_path))
+    assert str(tmp_path / "arch.json") in refused(page.collect, str(tmp_path))
 
 
 def test_epochs_beyond_any_chart(tmp_path):
     lines = [{"kind": "search", "epoch": epoch, "phase": "search", "train_loss": 1.0} for epoch in (0, HUGE, -HUGE, 1)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = report.collect(str(tmp_path))
-    assert [epoch["epoch"] for epoch in found.epochs] == [0, 1] and "<svg" in report.render(found)
+    found = page.collect(str(tmp_path))
+    assert [epoch["epoch"] for epoch in found.epochs] == [0, 1] and "<svg" in page.render(found)
 
 
 def test_a_summary_says_nothing_to_the_terminal(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"kind": "search", "epoch": 0}\n')
     (tmp_path / "int8.json").write_text(json.dumps({"measured_ms": 1.0, "target": "\x1b[2J"}))
-    assert report.summary(report.collect(str(tmp_path))).splitlines()[0] == "Measured:      1.00 ms on ?[2J"
+    assert page.summary(page.collect(str(tmp_path))).splitlines()[0] == "Measured:      1.00 ms on ?[2J"
 
 
 def test_a_phone_that_calls_itself_anything():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from export import bundle, facts, metadata
 from pnas_tf import import_weights
-from pnas_tf.datasets import labelled, readers
+from pnas_tf.data import labelled, readers
 
 RNG = np.random.default_rng(0)
 ARRAYS = {"x_train": RNG.integers(0, 256, (12, 4, 4), np.uint8), "y_train": np.arange(12) % 3,

@@ -10,10 +10,12 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
 
-from export import contents, convert
-from pnas_tf import augment, data, limits, network
+from export import convert, graph
+from pnas_tf import data, network
+from pnas_tf.cost import limits
+from pnas_tf.data import augment
 from pnas_tf.errors import InputError
-from pnas_tf.space import OpKey
+from pnas_tf.space.blocks import OpKey
 
 
 def image(form, mode="RGB", size=(13, 9), **options):
@@ -97,5 +99,5 @@ def test_limits(fuzz):
 def test_models(fuzz):
     whole = convert.to_time(network.build_op(OpKey("mb_k3_e3", (6, 6, 4), 4, 1, False)), "float32")
 
-    assert contents.describe(whole).ops == ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D")
-    fuzz(fuzz.damaged(whole), contents.describe)
+    assert graph.describe(whole).ops == ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D")
+    fuzz(fuzz.damaged(whole), graph.describe)

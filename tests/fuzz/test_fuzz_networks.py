@@ -6,13 +6,17 @@ import os
 import pytest
 from hypothesis import strategies as st
 
-from pnas_tf import arch, early_warnings, net_config, op_profile, ops, report, run_folder, space
+from pnas_tf import net_config
 from pnas_tf.errors import InputError
+from pnas_tf.report import early_warnings, op_profile, page
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.run_folder import folder as run_folder
+from pnas_tf.space import arch, ops, spaces
 
 LETTERS = "abcekmnovz_0123456789- \n\x1b\u0665"
-SPACE = space.SPACES["quickstart"].to_json()
-ARCH = arch.Arch(space.SPACES["quickstart"], {name: block.ops[0] for name, block in
-                                              space.SPACES["quickstart"].choices.items()},
+SPACE = spaces.SPACES["quickstart"].to_json()
+ARCH = arch.Arch(spaces.SPACES["quickstart"], {name: block.ops[0] for name, block in
+                                              spaces.SPACES["quickstart"].choices.items()},
                  {"target": "host_xnnpack1_float32", "target_ms": 0.2, "table_ms": 0.19, "params": 70000}).to_json()
 NET_CONFIG = net_config.write(arch.load("proxyless_mobile"))
 PROFILE = {"format": op_profile.FORMAT, "network_ms": 1.0, "target": "t", "method": "m",
@@ -54,9 +58,9 @@ def test_ops(fuzz):
 
 def test_spaces(fuzz):
     def check(found):
-        assert space.from_json(json.loads(json.dumps(found.to_json()))) == found
+        assert spaces.from_json(json.loads(json.dumps(found.to_json()))) == found
 
-    fuzz(fuzz.changed(SPACE), space.from_json, check, share=2)
+    fuzz(fuzz.changed(SPACE), spaces.from_json, check, share=2)
 
 
 def test_archs(fuzz):
@@ -68,7 +72,7 @@ def test_archs(fuzz):
 
 
 def test_files_of_archs_and_spaces(fuzz, write):
-    for reader, document in ((arch.load, ARCH), (space.load, SPACE)):
+    for reader, document in ((arch.load, ARCH), (spaces.load, SPACE)):
         fuzz(fuzz.damaged(json.dumps(document).encode()),
              lambda content, reader=reader: reader(write("file.json", content)), share=0.5)
 
@@ -108,7 +112,7 @@ def test_metrics(fuzz, write):
     lines = fuzz.changed(EPOCHS).map(lambda epochs: "".join(json.dumps(line) + "\n" for line in epochs).encode())
 
     def read(content):
-        return run_folder.read_metrics(os.path.dirname(write("metrics.jsonl", content)))
+        return RunFolder(os.path.dirname(write("metrics.jsonl", content))).read_metrics()
 
     def check(epochs):
         assert read("".join(json.dumps(line) + "\n" for line in epochs)) == epochs or "NaN" in json.dumps(epochs)
@@ -138,16 +142,16 @@ def test_reports(fuzz, write, name):
 
     def read(content):
         write(name, content)
-        return report.collect(folder)
+        return page.collect(folder)
 
     def check(facts):
-        assert "<script>x" not in report.render(facts) and report.summary(facts)
+        assert "<script>x" not in page.render(facts) and page.summary(facts)
 
     fuzz(inputs, read, check, share=0.12)
 
 
 def test_paths_that_cannot_be(tmp_path):
-    for read in (arch.load, space.load, op_profile.read):
+    for read in (arch.load, spaces.load, op_profile.read):
         for path in ("", "\x00", "x" * 5000, str(tmp_path), "/dev/null", "\ud800", "a\nb"):
             with pytest.raises(InputError) as caught:
                 read(path)

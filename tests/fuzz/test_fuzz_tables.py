@@ -8,15 +8,18 @@ import re
 import pytest
 from hypothesis import strategies as st
 
-from latency import adb, android, benchmark_output, import_formats, measure, phone
-from pnas_tf import latency_table, search, space
+from latency import measure, published
+from latency.phones import adb, android, benchmark_output, phone
+from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
-from pnas_tf.space import OpKey
+from pnas_tf.search import command as search_command
+from pnas_tf.space import spaces
+from pnas_tf.space.blocks import OpKey
 
 KEY = OpKey("mb_k3_e3", (14, 14, 16), 24, 1, False)
 TABLE = [latency_table.header("host_xnnpack1_float32", measurer="host", device="d", soc=None, runtime="litert 2.3.0",
                               delegate="xnnpack", threads=1, dtype="float32", rounds=6, runs=10,
-                              accuracy={latency_table.accuracy_name(space.SPACES["quickstart"]): {
+                              accuracy={latency_table.accuracy_name(spaces.SPACES["quickstart"]): {
                                   "within_5_percent": 1.0, "within_10_percent": 1.0, "rmse_of_mean": 0.01}}),
          latency_table.row(KEY, median_ms=0.25, min_ms=0.2, mean_ms=0.3, std_ms=0.01, runs=60, overhead_ms=0.001),
          latency_table.row(KEY, median_ms=0.3, choice="b01", calibrated_ms=0.2)]
@@ -34,7 +37,7 @@ TUNAS = """position,in_hw,in_channels,out_hw,out_channels,stride,choice,weight_m
 """
 BIAS = '{"bias_ms": 20.5}'
 SINGLE_PATH = {str(block): {str(choice): 1.5 for choice in range(4)} for block in range(22)}
-SAMPLES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "benchmark_output")
+SAMPLES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "samples", "benchmark_output")
 FACTS = """ro.product.manufacturer=Google
 ro.product.model=Pixel 2
 ro.board.platform=msm8998
@@ -62,7 +65,7 @@ def test_tables(fuzz):
         assert all(value is None or is_time(value) for row in rows for name, value in row.items() if name[-3:] == "_ms")
         assert re.fullmatch(r"[\w.+-]{1,100}", table.target, re.ASCII) and set(table.target) != {"."}
         assert all(is_time(table.ms(name, key)) for name, key in table.choice_rows)
-        print(search._accuracy(table, space.SPACES["quickstart"]))
+        print(search_command._accuracy(table, spaces.SPACES["quickstart"]))
 
     fuzz(texts, lambda text: latency_table.parse(text, "table.jsonl"), check, share=4)
 
@@ -84,7 +87,7 @@ def test_goals(fuzz, tmp_path):
         table, target_ms = goal
         assert table.target and 0 < target_ms < math.inf
 
-    fuzz(texts, search._target, check, share=2)
+    fuzz(texts, search_command._target, check, share=2)
 
 
 @pytest.mark.parametrize(("source_format", "text"), [
@@ -101,7 +104,7 @@ def test_published_tables(fuzz, source_format, text):
     siblings = st.one_of(st.just(BIAS), fuzz.damaged_text(BIAS))
 
     def read(case):
-        found = import_formats.FORMATS[source_format](case[0], lambda suffix: case[1])
+        found = published.FORMATS[source_format](case[0], lambda suffix: case[1])
         return latency_table.parse(as_lines([latency_table.header("t", **found.facts), *found.rows]), "imported")
 
     def check(table):

@@ -10,19 +10,21 @@ import json
 import sys
 
 import numpy as np
+import tensorflow as tf
 
-from pnas_tf import replicas
+from pnas_tf.cost import prices as prices_lib
+from pnas_tf.data import parts as parts_lib
+from pnas_tf.network import evaluate
+from pnas_tf.search import arch_updaters, objective, replicas, schedule, searcher
+from pnas_tf.space import spaces
+from pnas_tf.space.blocks import Block
+from pnas_tf.supernet import gates, supernet
 
 strategy_name, count, updater_name, batches = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 strategy = replicas.strategy(strategy_name, count)
 epochs = int(sys.argv[5]) if len(sys.argv) > 5 else 3
 
-import tensorflow as tf  # noqa: E402
-
-from pnas_tf import arch_updaters, cost, gates, schedule, searcher, space, supernet  # noqa: E402
-from pnas_tf.space import Block  # noqa: E402
-
-SMALL = space.mb_space("small", input_size=8, num_classes=4, stem=Block("stem", ("conv_k3",), 8),
+SMALL = spaces.mb_space("small", input_size=8, num_classes=4, stem=Block("stem", ("conv_k3",), 8),
                        first=Block("b00", ("mb_k3_e1",), 8), widths=(8, 16), cells=(2, 2), strides=(1, 2), mix=16)
 PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, arch_every=1, warmup_lr=0.05, lr=0.05)
 
@@ -52,14 +54,14 @@ class Images:
 def by_hand(net):
     """Weight steps without replicas: gradients of the two halves one after the other, then their mean."""
     losses = []
-    for step, (images, labels) in enumerate(Images(1).batches(16, share=replicas.ALONE).take(PLAN.steps_per_epoch)):
+    for step, (images, labels) in enumerate(Images(1).batches(16, share=parts_lib.ALONE).take(PLAN.steps_per_epoch)):
         path = gates.sample_path(net.alpha.value, net.mask, tf.constant([11, 2 * step]))
         found = []
         for half in (slice(0, 8), slice(8, 16)):
             probes = net.probes()
             with tf.GradientTape() as tape:
                 tape.watch(probes)
-                loss = arch_updaters.cross_entropy(labels[half], net.run_path(images[half], path, probes), 0.1)
+                loss = evaluate.cross_entropy(labels[half], net.run_path(images[half], path, probes), 0.1)
             found.append((loss, tape.gradient(loss, probes, unconnected_gradients="zero")))
         (first_loss, first), (second_loss, second) = found
         losses.append(float(first_loss + second_loss) / 2)
@@ -70,11 +72,11 @@ def by_hand(net):
 
 def search(net):
     with strategy.scope():
-        prices = cost.matrix(SMALL, lambda name, key: 1.0 + key.filters % 3)
+        prices = prices_lib.matrix(SMALL, lambda name, key: 1.0 + key.filters % 3)
         if updater_name == "reinforce":
-            updater = arch_updaters.ReinforceUpdater(net, prices, cost.reward("paper", 5.0), samples=3)
+            updater = arch_updaters.ReinforceUpdater(net, prices, objective.reward("paper", 5.0), samples=3)
         else:
-            loss = cost.latency_loss("lagrangian", 5.0, PLAN.arch_steps)
+            loss = objective.latency_loss("lagrangian", 5.0, PLAN.arch_steps)
             updater = arch_updaters.GradientUpdater(net, prices, loss, updater_name)
         optimizer = searcher.alpha_optimizer(0.01)
     model = searcher.Searcher(net, updater, PLAN, seed=11)

@@ -1,0 +1,1 @@
+"""Whether the networks found are good."""

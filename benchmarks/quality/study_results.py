@@ -1,0 +1,217 @@
+"""What a study of search quality says: means, errors, ranks, and the trade-off plot (paper figure 4)."""
+
+import itertools
+import json
+import math
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import steps
+from benchmarks.quality import study as study_lib
+from pnas_tf import files
+from pnas_tf.report import plots
+
+
+class Kind(NamedTuple):
+    """A kind of networks: what it is called, and how it is drawn."""
+
+    label: str
+    color: str
+    marker: str
+
+
+KINDS = {"trials": Kind("found, gradient, trials", "#15803d", "p"),
+         "gradient": Kind("found, gradient", "#c05621", "D"),
+         "longer": Kind("found, gradient, longer", "#dc2626", "d"),
+         "longertrials": Kind("found, gradient, longer, trials", "#7c2d12", "h"),
+         "reinforce": Kind("found, REINFORCE", "#86377b", "s"),
+         "searchfree": Kind("best of a pool on the supernet", "#0f766e", "^"),
+         "random": Kind("random", "#64707d", "o"),
+         "mostmacs": Kind("most MACs within the target", "#0369a1", "H"),
+         "uniform": Kind("one op everywhere", "#2b6cb0", "P"),
+         "mobilenetv2": Kind("MobileNetV2, scaled", "#000000", "X"),
+         "unaware": Kind("found, latency free", "#8a6100", "v"),
+         "biggest": Kind("biggest of the space", "#b3261e", "*")}
+# Those that a search found, to compare with the others.
+FOUND = ("trials", "gradient", "longer", "longertrials")
+
+
+def write(study) -> str:
+    """Writes results.json, results.md and tradeoff.svg into a study's folder.
+
+    Args:
+        study: a `search_quality.Study`, as far as it has come.
+
+    Returns:
+        The text of results.md.
+    """
+    rows = collect(study)
+    if not rows:
+        return "Nothing is trained yet."
+    text = "\n\n".join(part for part in (
+        *(target_table(rows, op, ms) for op, ms in study.targets().items()), _others(rows),
+        *(comparisons(rows, op, kind, study.search_seconds()) for op in study.targets()
+          for kind in FOUND),
+        _ranks(study, rows), _seconds(study, rows)) if part)
+    files.write_text(study.path("results.json"), json.dumps(rows, indent=1) + "\n")
+    files.write_text(study.path("results.md"), text + "\n")
+    files.write_text(study.path("tradeoff.svg"), trade_off(rows, study.targets()))
+    return text
+
+
+def collect(study) -> list[dict[str, Any]]:
+    """Every network that has been trained: kind, target, number, accuracy, params, macs, seconds, ms if timed."""
+    measured, rows = _read(study.path("measured.json")) or {}, []
+    for name, arch in study.networks().items():
+        facts = _read(study.path(study.training(name, arch), "train.json"))
+        if facts:
+            kind, target, number = study_lib.parts(name)
+            rows.append({"name": name, "kind": kind, "target": target, "number": number,
+                         "accuracy": facts["test_accuracy"],
+                         "held_out_accuracy": facts["history"]["val_accuracy"][-1], "params": facts["params"],
+                         "macs": facts["macs"], "seconds": facts["seconds"], "ms": measured.get(name),
+                         "ops": arch.ops})
+    return rows
+
+
+def _read(path):
+    return files.read_json(path) if os.path.exists(path) else None
+
+
+def of(rows, kind: str, target: str, field: str = "accuracy") -> np.ndarray:
+    """A field of all networks of a kind at a target."""
+    return np.array([row[field] for row in rows if row["kind"] == kind and row["target"] == target
+                     and row[field] is not None], float)
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Difference of means, and its standard error (Welch); a lone value counts with the other side's spread."""
+    def variance(values, other):
+        known = values if len(values) > 1 else other
+        return float(np.var(known, ddof=1)) if len(known) > 1 else math.nan
+
+    error = math.sqrt(variance(first, second) / len(first) + variance(second, first) / len(second))
+    return float(first.mean() - second.mean()), error
+
+
+def target_table(rows, target: str, ms: float) -> str:
+    """Kinds at one target: accuracy, milliseconds, size."""
+    lines = [f"Target {ms:.4g} ms (uniform {target}):", "",
+             "| networks | runs | test accuracy, % | sd | measured ms | parameters | MACs |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
+    for kind, (label, *_) in KINDS.items():
+        values = 100 * of(rows, kind, target)
+        if len(values):
+            spread = f"{np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+            times, params, macs = (of(rows, kind, target, field) for field in ("ms", "params", "macs"))
+            lines.append(f"| {label} | {len(values)} | {values.mean():.2f} | {spread} | "
+                         f"{f'{times.mean():.4f}' if len(times) else 'not yet measured'} | "
+                         f"{params.mean():,.0f} | {macs.mean():,.0f} |")
+    return "\n".join(lines) if any(row["target"] == target for row in rows) else ""
+
+
+def random_search(rows, target: str, seconds: float) -> tuple[int, float]:
+    """What training random networks one after the other finds in a given time.
+
+    Args:
+        rows: from `collect`, with random networks at the target.
+        target: of `Study.targets`.
+        seconds: wall clock, one network at a time.
+
+    Returns:
+        How many networks fit, at least one, and the test accuracy of the one with the best held-out accuracy among so
+        many: the mean over every choice of them.
+    """
+    test, held_out = of(rows, "random", target), of(rows, "random", target, "held_out_accuracy")
+    fit = int(seconds / np.median(of(rows, "random", target, "seconds")))
+    tries = min(max(1, fit), len(test))
+    return tries, float(np.mean([test[max(chosen, key=lambda one: held_out[one])]
+                                 for chosen in itertools.combinations(range(len(test)), tries)]))
+
+
+def _gain(found, rival):
+    gain, error = difference(found, rival)
+    return f"{100 * gain:+.2f} points, standard error {100 * error:.2f}"
+
+
+def comparisons(rows, target: str, kind_found: str = "gradient", seconds: float | None = None) -> str:
+    """The found networks against each rival at one target; `seconds` as of `random_search`."""
+    found, lines = of(rows, kind_found, target), []
+    if not len(found):
+        return ""
+    rivals = {kind: of(rows, kind, target) for kind in ("random", "uniform", "mobilenetv2", "mostmacs", "reinforce",
+                                                        "searchfree")}
+    for kind, rival in rivals.items():
+        if len(rival):
+            lines.append(f"- against {KINDS[kind].label}: {_gain(found, rival)}")
+    rival = rivals["random"]
+    if len(rival):
+        lines.append(f"- mean of the found, {100 * found.mean():.2f} %; the best quarter of the random ones begins at "
+                     f"{100 * np.quantile(rival, 0.75):.2f} %")
+    if len(rival) and seconds:
+        tries, best = random_search(rows, target, seconds)
+        lines.append(f"- against random search in the same time (best of {tries} trained, by held-out images): "
+                     f"{100 * (found.mean() - best):+.2f} points")
+    return f"{KINDS[kind_found].label.capitalize()}, at {target}:\n\n" + "\n".join(lines)
+
+
+def _others(rows):
+    lines = [f"- {KINDS[row['kind']].label}: {100 * row['accuracy']:.2f} %, "
+             + (f"{row['ms']:.4f} ms" if row["ms"] else "not yet measured") + f", {row['params']:,} parameters"
+             for row in rows if row["kind"] in ("unaware", "biggest")]
+    return "Without a target:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _ranks(study, rows):
+    from scipy import stats
+
+    inherited = _read(study.path("inherited.json")) or {}
+    pairs = {}
+    for row in rows:
+        if row["name"] in inherited and row["target"] in study.targets():
+            pairs[json.dumps(inherited[row["name"]]["ops"])] = (inherited[row["name"]], row)
+    if len(pairs) < 3:
+        return ""
+    scores, trained = zip(*pairs.values(), strict=True)
+    accuracy = [row["accuracy"] for row in trained]
+    lines = []
+    for field, sign in (("accuracy", 1), ("loss", -1)):
+        tau = stats.kendalltau([sign * score[field] for score in scores], accuracy)
+        lines.append(f"- by inherited {field}: Kendall {tau.statistic:+.2f} (p {tau.pvalue:.2f})")
+    return (f"Rank correlation of the warmed-up supernet with stand-alone accuracy, {len(pairs)} archs:\n\n"
+            + "\n".join(lines))
+
+
+def _seconds(study, rows):
+    lines = []
+    for search in study.searches():
+        seconds = steps.search_seconds(study.path("searches", search))
+        if seconds is not None:
+            lines.append(f"- search {search}: {seconds:.0f} s")
+    lines.append(f"- training of one network: {np.median([row['seconds'] for row in rows]):.0f} s, median")
+    return "Time (wall clock, one core each, two at a time):\n\n" + "\n".join(lines)
+
+
+def trade_off(rows, targets: dict[str, float]) -> str:
+    """Accuracy against measured milliseconds, as an SVG file."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(plots.FILE_STYLE):
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axes = figure.add_subplot()
+        for kind, (label, color, marker) in KINDS.items():
+            mine = [row for row in rows if row["kind"] == kind and row["ms"]]
+            if mine:
+                axes.plot([row["ms"] for row in mine], [100 * row["accuracy"] for row in mine], marker,
+                          color=color, markersize=6, alpha=0.75, label=label, linestyle="")
+        for ms in targets.values():
+            axes.axvline(ms, color="#64707d", linestyle=":", linewidth=1)
+        axes.set(xlabel="measured on the host, ms", ylabel="CIFAR-10 test accuracy, %", xscale="log")
+        plots.plain_ticks(axes.xaxis)
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
+        return plots.as_file(figure)

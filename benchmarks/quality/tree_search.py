@@ -1,0 +1,194 @@
+"""Do searched tree cells pay on CIFAR-10? Networks found against random ones and the plain PyramidNet, trained alike.
+
+    python -m benchmarks.tree_search --data_dir=DIR --out_dir=runs/tree
+
+Searches with cifar10_small.flags, by gradients and by REINFORCE, then trains what they found, random networks of the
+space, and the PyramidNet without cells that has as many parameters. Everything is kept in --out_dir, and what is there
+is not done again. Writes results.json, results.md and tree_search.svg.
+"""
+
+import json
+import os
+import shlex
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from benchmarks import steps
+from benchmarks.quality import study, study_results
+from pnas_tf import files
+from pnas_tf.cli import start
+from pnas_tf.report import plots
+from pnas_tf.run_folder import folder as run_folder
+from pnas_tf.space import arch as arch_lib
+from pnas_tf.space import blocks as blocks_lib
+from pnas_tf.space import spaces, tree_cells
+from pnas_tf.space.arch import Arch
+
+FLAG_FILE = "flags/cifar10_small.flags"
+UPDATES = {"gradient": (), "reinforce": ("--arch_update=reinforce", "--arch_every=3")}
+SEEDS, RANDOM = 2, 5
+TRAIN = ("--batch_size=96", "--lr=0.1", "--weight_decay=1e-4", "--label_smoothing=0")
+KINDS = {"gradient": "found, gradient", "reinforce": "found, REINFORCE", "random": "random",
+         "plain": "plain PyramidNet"}
+STAGES = ("search", "train", "results")
+
+
+class TreeStudy(study.Study):
+    """The study of tree cells."""
+
+    def __init__(self, out_dir: str, data: dict[str, str], epochs: int, workers: int, launcher: list[str],
+                 search_more: list[str]):
+        super().__init__(out_dir, data, workers, launcher)
+        self._epochs, self._search_more = epochs, search_more
+        self.space = spaces.load(run_folder.read_flags(FLAG_FILE)["space"])
+        self._table = self.path("host.jsonl")
+
+    def search(self) -> None:
+        """Builds the table, which says what networks take, and runs the searches."""
+        self.run("latency.build_table", [f"--space={self.space.name}", f"--output={self._table}"], "table.log")
+        self.run_all("pnas_tf.search", {os.path.join("searches", f"{kind}_{seed}"): [
+            f"--flagfile={FLAG_FILE}", *self.data_flags, f"--table={self._table}", *more, f"--seed={seed}",
+            *self._search_more] for kind, more in UPDATES.items() for seed in range(SEEDS)}, self.search_ended)
+
+    def networks(self) -> dict[str, Arch]:
+        """Everything that is trained, by name: kind, network, seed."""
+        rng = np.random.default_rng(1)
+        archs = {}
+        for kind in UPDATES:
+            for number in range(SEEDS):
+                if self.search_ended("searches", f"{kind}_{number}"):
+                    archs[f"{kind}_{number}"] = arch_lib.load(self.path("searches", f"{kind}_{number}", "arch.json"))
+        found = list(archs.values())
+        for number in range(RANDOM):
+            archs[f"random_{number}"] = Arch(self.space, {name: str(rng.choice(block.ops))
+                                                          for name, block in self.space.choices.items()})
+        if found:
+            archs["plain_0"] = like_sized(found, self.space)
+        return {f"{name}_{seed}": arch for name, arch in archs.items() for seed in range(SEEDS)}
+
+    def train(self) -> None:
+        """Trains every network there is, twice."""
+        self.train_all(self.networks(), [f"--epochs={self._epochs}", *TRAIN])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every training that has ended: kind, network, seed, accuracy, params, macs, seconds, ops."""
+        rows = []
+        for name, arch in self.networks().items():
+            path = self.path(self.training(name, arch), "train.json")
+            if os.path.exists(path):
+                kind, number, seed = name.split("_")
+                facts = files.read_json(path)
+                rows.append({"kind": kind, "network": int(number), "seed": int(seed),
+                             "accuracy": facts["test_accuracy"], "ops": arch.ops,
+                             **{field: facts[field] for field in ("params", "macs", "seconds")}})
+        return rows
+
+    def results(self) -> None:
+        """Says and draws what there is."""
+        rows = self.rows()
+        text = show(rows) if rows else "Nothing is trained yet."
+        seconds = {name: steps.search_seconds(self.path("searches", name))
+                   for name in (f"{kind}_{seed}" for kind in UPDATES for seed in range(SEEDS))}
+        text += "".join(f"\n- search {name}: {value:.0f} s" for name, value in seconds.items() if value is not None)
+        files.write_text(self.path("results.json"), json.dumps(rows, indent=1) + "\n")
+        files.write_text(self.path("results.md"), text + "\n")
+        files.write_text(self.path("tree_search.svg"), plot(rows))
+        print(text)
+
+
+def like_sized(archs: list[Arch], space: blocks_lib.Space) -> Arch:
+    """The PyramidNet without cells whose parameters are the nearest to the mean of some networks'.
+
+    Args:
+        archs: of the space.
+        space: says blocks, images and classes.
+    """
+    from pnas_tf.cost import prices
+
+    wanted = np.mean([prices.of_arch(arch, prices.params()) for arch in archs])
+    blocks = sum(1 for block in space.blocks if block.ops == ("join",)) // tree_cells.STAGES
+    stem = space.stem[0].strides
+    plain = [Arch(tree_cells.plain(f"pyramid_b{blocks}_f{filters}", blocks, filters, stem_strides=stem,
+                                   num_classes=space.num_classes), {}) for filters in range(72, 808, 8)]
+    return min(plain, key=lambda arch: abs(prices.of_arch(arch, prices.params()) - wanted))
+
+
+def show(rows: list[dict[str, Any]]) -> str:
+    """A line a kind, and the gains of the found networks; a network counts by the mean of its seeds."""
+    lines = ["| networks | trained | test accuracy, % | sd of networks | parameters | MACs |",
+             "| --- | --- | --- | --- | --- | --- |"]
+    for kind, label in KINDS.items():
+        own = [row for row in rows if row["kind"] == kind]
+        if own:
+            means = 100 * by_network(rows, kind)
+            spread = f"{np.std(means, ddof=1):.2f}" if len(means) > 1 else ""
+            params, macs = (np.mean([row[field] for row in own]) for field in ("params", "macs"))
+            lines.append(f"| {label} | {len(means)} x {len(own) / len(means):.0f} | {means.mean():.2f} | {spread} | "
+                         f"{params:,.0f} | {macs:,.0f} |")
+    lines.append("")
+    for kind in UPDATES:
+        for rival in ("random", "plain"):
+            first, second = by_network(rows, kind), by_network(rows, rival)
+            if len(first) and len(second):
+                gain, error = study_results.difference(first, second)
+                lines.append(f"- {KINDS[kind]}, against {KINDS[rival]}: {100 * gain:+.2f} points"
+                             + (f", standard error {100 * error:.2f}" if error == error else ""))
+    return "\n".join(lines)
+
+
+def by_network(rows: list[dict[str, Any]], kind: str) -> np.ndarray:
+    """Mean accuracy of each network of a kind over its seeds."""
+    numbers = sorted({row["network"] for row in rows if row["kind"] == kind})
+    return np.array([np.mean([row["accuracy"] for row in rows if (row["kind"], row["network"]) == (kind, number)])
+                     for number in numbers])
+
+
+def plot(rows: list[dict[str, Any]]) -> str:
+    """Accuracy against parameters, every training a point, as an SVG file."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    styles = {"gradient": ("D", "#c05621"), "reinforce": ("s", "#86377b"), "random": ("o", "#64707d"),
+              "plain": ("X", "#000000")}
+    with rc_context(plots.FILE_STYLE):
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.add_subplot()
+        for kind, label in KINDS.items():
+            own = [row for row in rows if row["kind"] == kind]
+            marker, color = styles[kind]
+            if own:
+                axes.plot([row["params"] for row in own], [100 * row["accuracy"] for row in own], marker, color=color,
+                          markersize=6, alpha=0.75, label=label, linestyle="")
+        axes.set(xlabel="parameters", ylabel="CIFAR-10 test accuracy, %")
+        axes.grid(alpha=0.3)
+        if rows:
+            axes.legend(frameon=False, fontsize=8)
+        return plots.as_file(figure)
+
+
+def _define_flags() -> None:
+    study.define_flags(STAGES)
+    flags.DEFINE_string("data_dir", None, "Where the files of CIFAR-10 are.", required=True)
+    flags.DEFINE_integer("epochs", 6, "Of training.", 1)
+    flags.DEFINE_string("search_more", "", "Further flags of the searches, such as --max_steps=20 for a trial.")
+
+
+def _main() -> None:
+    f = flags.FLAGS
+    study.check_stages(f.stages, STAGES)
+    start.load_tensorflow()
+    trees = TreeStudy(f.out_dir, {"dataset": "cifar10", "data_dir": f.data_dir}, f.epochs, f.workers,
+                      shlex.split(f.launcher), shlex.split(f.search_more))
+    study.run_stages({"search": trees.search, "train": trees.train, "results": trees.results}, f.stages)
+
+
+def main() -> None:
+    """Entry point."""
+    _define_flags()
+    start.start(_main)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How fast: steps, loading, exports."""

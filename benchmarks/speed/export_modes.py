@@ -1,0 +1,52 @@
+"""Size, activation memory and milliseconds of an arch in each mode of the converter.
+
+    python -m benchmarks.export_modes --arch=proxyless_mobile
+    python -m benchmarks.export_modes --arch=proxyless_mobile --out_dir=runs/modes  # for latency.profile
+
+The weights are random, so nothing is said of accuracy; int8_qat runs as int8 does.
+"""
+
+import os
+
+from absl import flags
+
+from pnas_tf.cli import start
+
+
+def run(name: str, num_classes: int, threads: int, out_dir: str | None) -> list[dict[str, float]]:
+    """One row for each mode: mode, size_bytes, peak_activation_bytes, and median ms with and without XNNPACK."""
+    from export import convert, facts, graph, interpreter
+    from pnas_tf import files, network
+
+    model, rows = network.build_network(name, num_classes=num_classes), []
+    for mode in convert.MODES:
+        content = convert.to_time(model, mode)
+        if out_dir:
+            files.write_bytes(os.path.join(out_dir, f"{mode}.tflite"), content)
+        times = {f"{delegate}_ms": facts.measured(
+            interpreter.make_interpreter(content, threads=threads, delegate=delegate), threads=threads,
+            delegate=delegate, dtype=mode)["measured_ms"] for delegate in interpreter.DELEGATES}
+        rows.append({"mode": mode, "size_bytes": len(content), **times,
+                     "peak_activation_bytes": graph.peak_activation_bytes(graph.describe(content))})
+    return rows
+
+
+def main() -> None:
+    """Entry point."""
+    arch = flags.DEFINE_string("arch", "proxyless_mobile", "Name of a published network, or path of an arch.json.")
+    num_classes = flags.DEFINE_integer("num_classes", 1000, "Classes.", 1)
+    threads = flags.DEFINE_integer("threads", 1, "CPU threads.", 1, 256)
+    out_dir = flags.DEFINE_string("out_dir", None, "Folder for the files; default: they are not kept.")
+
+    def show():
+        start.load_tensorflow()
+        print(f"{'mode':<8} {'MB':>7} {'activations, MB':>16} {'XNNPACK ms':>11} {'built-in ms':>12}")
+        for row in run(arch.value, num_classes.value, threads.value, out_dir.value):
+            print(f"{row['mode']:<8} {row['size_bytes'] / 1e6:>7.2f} {row['peak_activation_bytes'] / 1e6:>16.2f} "
+                  f"{row['xnnpack_ms']:>11.2f} {row['none_ms']:>12.2f}")
+
+    start.start(show)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What safety costs in a search: looking for NaN at each step, and a checkpoint.
+
+    python -m benchmarks.safety_cost --space=quickstart --out_dir=runs/safety_cost
+
+Times both inside a search on the embedded images, beside its steps. Writes safety_cost.json into --out_dir.
+"""
+
+import json
+import os
+import statistics
+import time
+
+from absl import flags
+
+from pnas_tf import files
+from pnas_tf.cli import start
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.search import schedule
+from pnas_tf.space import blocks, spaces
+
+
+def run(space: blocks.Space, out_dir: str, batch_size: int, epochs: int) -> dict[str, float]:
+    """Searches for some epochs of 50 steps, an architecture step after each weight step.
+
+    Args:
+        space: any.
+        out_dir: for a checkpoint.
+        batch_size: images a step.
+        epochs: the first one is left out of the figures.
+
+    Returns:
+        Medians: step_ms, look_ms (at one step) and save_ms; checkpoint_bytes.
+    """
+    from pnas_tf import data
+    from pnas_tf.cost import goal as goals_lib
+    from pnas_tf.cost import prices
+    from pnas_tf.search import build as search_build
+    from pnas_tf.search import checkpoints, searcher, stopping
+    from pnas_tf.supernet import supernet
+
+    loaded = data.load("fashion_mnist_small", image_size=space.input_size)
+    space = space.for_data(loaded.image_shape[0], loaded.image_shape[2], loaded.num_classes)
+    plan = schedule.Schedule(50, 1, epochs - 1, 1, 0.05, 0.025)
+    net = supernet.Supernet(space)
+    goal = goals_lib.Goal("made_up", prices.matrix(space, lambda *_: 0.01), 0.01 * len(space.all_blocks))
+    model = searcher.Searcher(net, list(search_build.updaters(search_build.Method(), net, [goal], plan)), plan)
+    model.compile(searcher.alpha_optimizer(1e-3))
+    times = {"step_ms": [], "look_ms": [], "save_ms": []}
+
+    class Timed(stopping.StopOnNonFinite):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.begin = time.perf_counter()
+
+        def on_train_batch_end(self, batch, logs=None):
+            between = time.perf_counter()
+            super().on_train_batch_end(batch, logs)
+            times["step_ms"].append(1e3 * (between - self.begin))
+            times["look_ms"].append(1e3 * (time.perf_counter() - between))
+
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            begin = time.perf_counter()
+            checkpoints.save(self.model, out_dir)
+            times["save_ms"].append(1e3 * (time.perf_counter() - begin))
+
+    model.go_on(lambda step: searcher.alternating_batches(loaded.train, loaded.held_out, plan, batch_size, 0, step),
+                [Timed()])
+    medians = {name: round(statistics.median(found[len(found) // epochs:]), 4) for name, found in times.items()}
+    folder = RunFolder(out_dir).checkpoints
+    return {**medians, "checkpoint_bytes": max(os.path.getsize(os.path.join(folder, name))
+                                               for name in os.listdir(folder))}
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("space", "quickstart", "Name of a search space, or path of a JSON file.")
+    flags.DEFINE_string("out_dir", "runs/safety_cost", "Folder of the checkpoints and of safety_cost.json.")
+    flags.DEFINE_integer("batch_size", 64, "Images a step.", 1)
+    flags.DEFINE_integer("epochs", 4, "Of 50 steps.", 2)
+
+
+def _main() -> None:
+    f = flags.FLAGS
+    space = spaces.load(f.space)
+    start.load_tensorflow()
+    found = run(space, f.out_dir, f.batch_size, f.epochs)
+    path = os.path.join(f.out_dir, "safety_cost.json")
+    files.write_text(path, json.dumps(found, indent=1) + "\n")
+    print(f"{space.name}: {found['step_ms']:.2f} ms a step; {found['look_ms']:.3f} ms to look at it "
+          f"({found['look_ms'] / found['step_ms']:.2%}); {found['save_ms']:.0f} ms for a checkpoint of "
+          f"{found['checkpoint_bytes'] / 2**20:.1f} MiB.\nResults: {path}")
+
+
+def main() -> None:
+    """Entry point."""
+    _define_flags()
+    start.start(_main)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Whether a long search leaks: memory, open files and time of a step over 2,000 short steps.
+
+    python -m benchmarks.soak --out_dir=runs/soak
+
+Runs the search command on the embedded images with a checkpoint each second and TensorBoard on, in a process of its
+own, and looks at it from outside (/proc, so Linux) at the end of each epoch. Writes soak.json into --out_dir.
+"""
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from absl import flags
+
+from pnas_tf import files
+from pnas_tf.cli import start
+from pnas_tf.cost import latency_table
+from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.space import blocks, spaces
+
+# 1,600 training images in batches of 32.
+STEPS_PER_EPOCH, HELD_OUT, BATCH = 50, 4400, 32
+TINY = spaces.mb_space("soak", input_size=28, input_channels=1, num_classes=10,
+                      stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
+                      widths=(8,), cells=(3,), strides=(1,), mix=16)
+
+
+def run(out_dir: str, steps: int, settled_steps: int) -> dict[str, Any]:
+    """Runs a search and watches it.
+
+    Args:
+        out_dir: for the run folder and soak.json.
+        steps: weight steps in all.
+        settled_steps: after which nothing may grow any more.
+
+    Returns:
+        settled and last: bytes of resident memory and open files there; grown_percent of memory; step_ms of the
+        quarters of what follows; samples, one each epoch.
+    """
+    folder = os.path.join(out_dir, "run")
+    shutil.rmtree(folder, ignore_errors=True)
+    arguments = [sys.executable, "-m", "pnas_tf.search", *_flags(out_dir, steps), f"--run_dir={folder}"]
+    samples = []
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if found := re.match(r"epoch (\d+)/", line):
+                samples.append({"step": int(found[1]) * STEPS_PER_EPOCH, **_look_at(process.pid)})
+    if process.returncode:
+        raise InputError(f"The search failed with exit code {process.returncode}; its last lines are above.")
+    step_ms = [line["step_ms"] for line in RunFolder(folder).read_metrics()]
+    settled = next(sample for sample in samples if sample["step"] >= settled_steps)
+    after = step_ms[samples.index(settled) + 1:]
+    quarters = [after[len(after) * part // 4:len(after) * (part + 1) // 4] for part in range(4)]
+    return {"steps": samples[-1]["step"], "settled": settled, "last": samples[-1],
+            "grown_percent": round(100 * (samples[-1]["rss_bytes"] / settled["rss_bytes"] - 1), 2),
+            "step_ms_of_quarters": [round(statistics.median(part), 2) for part in quarters], "samples": samples}
+
+
+def _flags(out_dir: str, steps: int) -> list[str]:
+    files.write_text(os.path.join(out_dir, "space.json"), json.dumps(TINY.to_json()) + "\n")
+    rows = [latency_table.header("made_up"), *(latency_table.row(key, median_ms=0.01 * (1 + number)) for number, key in
+                                               enumerate(dict.fromkeys(key for _, key in TINY.op_keys())))]
+    files.write_text(os.path.join(out_dir, "table.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
+    return [f"--space={out_dir}/space.json", f"--table={out_dir}/table.jsonl", "--dataset=fashion_mnist_small",
+            f"--held_out_size={HELD_OUT}", f"--batch_size={BATCH}", "--arch_every=1", "--warmup_epochs=1",
+            f"--search_epochs={steps // STEPS_PER_EPOCH - 1}", f"--checkpoint_minutes={1 / 60}"]
+
+
+def _look_at(pid: int) -> dict[str, int]:
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        rss_kib = int(re.search(r"VmRSS:\s+(\d+) kB", file.read())[1])
+    return {"rss_bytes": 1024 * rss_kib, "open_files": len(os.listdir(f"/proc/{pid}/fd"))}
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("out_dir", "runs/soak", "Folder of the run and of soak.json.")
+    flags.DEFINE_integer("steps", 2000, "Weight steps.", 500)
+    flags.DEFINE_integer("settled_steps", 200, "Steps after which nothing may grow.", 100)
+
+
+def _main() -> None:
+    f = flags.FLAGS
+    found = run(f.out_dir, f.steps, f.settled_steps)
+    path = os.path.join(f.out_dir, "soak.json")
+    files.write_text(path, json.dumps(found, indent=1) + "\n")
+    settled, last = found["settled"], found["last"]
+    print(f"\nResident memory: {settled['rss_bytes'] / 2**20:.1f} MiB after {settled['step']} steps, "
+          f"{last['rss_bytes'] / 2**20:.1f} MiB after {last['step']} ({found['grown_percent']:+.2f} %).\n"
+          f"Open files: {settled['open_files']}, then {last['open_files']}.\n"
+          f"Median ms of a step, quarter by quarter: {found['step_ms_of_quarters']}.\nResults: {path}")
+
+
+def main() -> None:
+    """Entry point."""
+    _define_flags()
+    start.start(_main)
+
+
+if __name__ == "__main__":
+    main()

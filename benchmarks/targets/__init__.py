@@ -1,0 +1,1 @@
+"""Whether networks take the milliseconds asked for."""

@@ -1,0 +1,1 @@
+"""What every command shares: how it starts, its help, its flags."""

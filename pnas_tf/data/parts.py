@@ -1,0 +1,178 @@
+"""Parts of a data set as batches: shuffled without end for training, or one pass in order."""
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from pnas_tf.data import augment as augment_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which replicas an input pipeline serves: `first` to `first + count - 1` of `total`."""
+
+    first: int = 0
+    count: int = 1
+    total: int = 1
+
+
+ALONE = Share()
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What is done to training images besides crops and flips.
+
+    Attributes:
+        jitter: how far colours change, of images in files alone.
+        cutout: side in pixels of a square that is set to the mean; 0 for none.
+    """
+
+    jitter: augment_lib.Jitter
+    cutout: int
+
+
+class Part(abc.ABC):
+    """Some of the images of a data set: training, held-out or test."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, members: np.ndarray, image_size: int,
+                 mean: Sequence[float], std: Sequence[float]):
+        """
+        Args:
+            images: of several parts, which share them; see the subclass.
+            labels: int32 [images].
+            members: positions of this part's images.
+            image_size: height and width of the batches' images.
+            mean: pixel mean by channel.
+            std: pixel standard deviation by channel.
+        """
+        with tf.device("CPU"):
+            self._images, self._labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+            self._members = tf.convert_to_tensor(members, tf.int64)
+        self._image_size, self._mean, self._std = image_size, mean, std
+
+    @property
+    def size(self) -> int:
+        """Number of images."""
+        return self._members.shape[0]
+
+    def class_counts(self) -> np.ndarray:
+        """Images of each class: int64 [classes], up to the largest label."""
+        return np.bincount(np.asarray(self._labels)[np.asarray(self._members)])
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Full batches in one pass over the images; at least 1."""
+        return max(1, self.size // batch_size)
+
+    def batches(self, batch_size: int, *, augment: bool = False, jitter: str = "normal", cutout: int = 0,
+                seed: int | None = None, skip_steps: int = 0, share: Share = ALONE) -> tf.data.Dataset:
+        """Batches of (float32 [batch, height, width, channels] normalised images, int32 [batch] labels).
+
+        Args:
+            batch_size: images in a batch.
+            augment: whether to change images at random; needs a seed.
+            jitter: how far colours change then, a name of `augment.JITTERS`; of images in files alone.
+            cutout: side in pixels of a square that is then set to the mean; 0 for none.
+            seed: if given, batches never end, are all full (images repeat if there are fewer than a batch), and
+                are shuffled anew each epoch. If None, one pass in a fixed order; the last batch may be smaller.
+            skip_steps: batches to leave out at the start, unread. A batch depends on the seed and on its step
+                alone, so an interrupted run goes on with exactly what it would have seen.
+            share: the replicas to serve, with a seed. Each element is then the part of a batch that one replica gets:
+                together they are the very batch that a single replica would get.
+
+        Raises:
+            ValueError: if images are to be changed at random without a seed.
+        """
+        if augment and seed is None:
+            raise ValueError("augment=True draws random numbers: give a seed.")
+        with tf.device("CPU"):
+            order = self._once(batch_size) if seed is None else self._endless(batch_size, seed, skip_steps)
+            if seed is None:
+                order = order.skip(skip_steps)
+            change = Change(augment_lib.JITTERS[jitter], cutout) if augment else None
+            images = self._read(self._shared(order, batch_size, share), batch_size, share, seed is not None, change)
+            if seed is None:  # Keras warns of an end that it cannot foresee
+                images = images.apply(tf.data.experimental.assert_cardinality(
+                    max(0, -(-self.size // batch_size) - skip_steps)))
+            return images.prefetch(tf.data.AUTOTUNE)
+
+    def _once(self, batch_size: int) -> tf.data.Dataset:
+        """(int64 [batch] positions of images, int64 [2] seed that nothing uses)."""
+        positions = tf.data.Dataset.from_tensor_slices(self._members).batch(batch_size)
+        return positions.map(lambda positions: (positions, tf.zeros([2], tf.int64)))
+
+    def _endless(self, batch_size: int, seed: int, skip_steps: int) -> tf.data.Dataset:
+        """(int64 [batch] positions of images, int64 [2] seed of the batch), from step `skip_steps` on."""
+        steps = self.steps_per_epoch(batch_size)
+        places = np.arange(steps * batch_size) % self.size
+
+        def epoch(number):
+            # Negative, because [seed, step] seeds the augmentation of a step.
+            shuffled = tf.random.experimental.stateless_shuffle(self._members, tf.stack([seed, -1 - number]))
+            return tf.data.Dataset.from_tensor_slices(tf.reshape(tf.gather(shuffled, places), [steps, batch_size]))
+
+        positions = tf.data.Dataset.counter(skip_steps // steps).flat_map(epoch).skip(skip_steps % steps)
+        return positions.enumerate(skip_steps).map(lambda step, positions: (positions, tf.stack([seed, step])))
+
+    def _shared(self, order: tf.data.Dataset, batch_size: int, share: Share) -> tf.data.Dataset:
+        """(positions [part], seed of the batch, int64 [part] places in the batch), for each replica of the share."""
+        if share.total == 1:
+            return order.map(lambda positions, seed: (positions, seed, tf.range(tf.size(positions, tf.int64))))
+        own = slice(share.first, share.first + share.count)
+        places = np.arange(batch_size).reshape(share.total, -1)[own]
+
+        def parts(positions, seed):
+            seeds = tf.repeat(seed[None], share.count, 0)
+            return tf.data.Dataset.from_tensor_slices((tf.gather(positions, places), seeds, places))
+
+        return order.flat_map(parts)
+
+    @abc.abstractmethod
+    def _read(self, order: tf.data.Dataset, batch_size: int, share: Share, endless: bool,
+              change: Change | None) -> tf.data.Dataset:
+        """From `_shared` to images: random changes, if any, are those of the place in the whole batch."""
+
+
+class ArrayPart(Part):
+    """Images in memory: uint8 [images, height, width, channels]; changed a batch at a time."""
+
+    def _read(self, order, batch_size, share, endless, change):
+        def read(positions, seed, places):
+            images = tf.gather(self._images, positions)
+            if change:
+                images = augment_lib.crop_and_flip(images, seed, places, batch_size)
+            images = augment_lib.normalise(images, self._mean, self._std)
+            if change and change.cutout:
+                images = augment_lib.cutout(images, seed, places, batch_size, change.cutout)
+            return images, tf.gather(self._labels, positions)
+
+        return order.map(read, tf.data.AUTOTUNE, deterministic=True)
+
+
+class FilePart(Part):
+    """Images in files: paths, bytes [images]; read and changed one by one."""
+
+    def _read(self, order, batch_size, share, endless, change):
+        def one_by_one(positions, seed, places):
+            seeds = tf.gather(tf.random.split(seed, batch_size), places)
+            return tf.data.Dataset.from_tensor_slices((positions, seeds))
+
+        def read(position, seed):
+            path = tf.gather(self._images, position)
+            contents = augment_lib.checked_image(tf.io.read_file(path), path)
+            if change:
+                crop_seed, colour_seed = tf.unstack(tf.random.split(seed, 2))
+                image = augment_lib.random_crop_of_file(contents, self._image_size, crop_seed)
+                image = augment_lib.colour_jitter(image, colour_seed, change.jitter)
+            else:
+                image = augment_lib.central_crop_of_file(contents, self._image_size)
+            image = augment_lib.normalise(image, self._mean, self._std)
+            if change and change.cutout:
+                image = augment_lib.cutout(image[None], seed, [0], 1, change.cutout)[0]
+            return image, tf.gather(self._labels, position)
+
+        images = order.flat_map(one_by_one).map(read, tf.data.AUTOTUNE, deterministic=True)
+        return images.batch(batch_size // share.total, drop_remainder=endless)

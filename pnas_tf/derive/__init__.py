@@ -1,0 +1,1 @@
+"""From a searched supernet to the network that is delivered (paper section 3.3)."""

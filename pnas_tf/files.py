@@ -1,0 +1,174 @@
+"""Files: bounded reads of what nobody vouches for, writes that are whole or not there, JSON Lines, and locks."""
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+import uuid
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from pnas_tf.errors import InputError
+
+
+def read_text(path: str) -> str:
+    """The contents of a text file of a run.
+
+    Raises:
+        InputError: If the file cannot be read as text.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). Is this the folder of a search?") from None
+
+
+def read_json(path: str, max_bytes: int = 10_000_000) -> Any:
+    """Parses a JSON file that nobody vouches for.
+
+    Args:
+        path: File to read. Pipes and devices are refused: they may never end.
+        max_bytes: Size above which the file is refused. Parsed JSON can take 25 times as much memory.
+
+    Raises:
+        InputError: If the file is missing, too large, cut off or not JSON.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_size > max_bytes:
+            raise InputError(f"{path}: larger than {max_bytes} bytes; this is not one of our files.")
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path}: neither file nor folder. Give the path of a file.")
+        with open(path, encoding="utf-8") as file:
+            return json.loads(file.read(max_bytes))
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:  # a path with a null character is a ValueError, too
+        raise InputError(f"{path}: not valid JSON ({error}); it may be cut off. Write it again.") from None
+
+
+def read_lines(path: str, max_bytes: int = 500_000_000, way_out: str = "Remove the line.") -> list[Any]:
+    """Parses a JSON Lines file that a program may have been stopped in the middle of writing.
+
+    Args:
+        path: File to read; it need not exist.
+        max_bytes: Size above which the file is refused.
+        way_out: What the error about a broken line advises.
+
+    Returns:
+        One value for each line, blank lines left out; half a last line is left out, too. Empty without a file.
+
+    Raises:
+        InputError: If the file is too large or cannot be read, or a line other than the last is not JSON.
+    """
+    if not os.path.exists(path):
+        return []
+    try:
+        if os.path.getsize(path) > max_bytes:
+            raise InputError(f"{path}: larger than {max_bytes} bytes; this is not one of our files.")
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    values = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line.strip():
+                values.append(json.loads(line))
+        except (ValueError, RecursionError):
+            if number < len(lines):
+                raise InputError(f"{path}, line {number}: not valid JSON. {way_out}") from None
+    return values
+
+
+def append_line(path: str, entry: Any) -> None:
+    """Adds one line to a JSON Lines file, in place of half a line that a stopped program left at its end."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with open(path, "ab+") as file:
+        drop_half_line(file)
+        file.write(json.dumps(entry).encode() + b"\n")
+
+
+def drop_half_line(file: Any) -> None:
+    """Cuts an open binary file after its last line break, and leaves the position at the end."""
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)
+
+
+def number(value: Any) -> float | None:
+    """A number as it is, if it is finite and below 1e18 in size; None for everything else, booleans included."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e18 < value < 1e18:
+        return None
+    return value
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a text file: readers see the old file or the new one, never half of it.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str, data: bytes | memoryview) -> None:
+    """Writes a file as `write_text` does, from bytes."""
+
+    def write(temporary: str) -> None:
+        with open(temporary, "wb") as file:
+            file.write(data)
+
+    write_whole(path, write, alone=False)
+
+
+def write_whole(path: str, write: Callable[[str], Any], *, alone: bool = True) -> None:
+    """Lets a function write a file beside its place, and renames the file when all of it is on the disk.
+
+    Args:
+        path: Where the file belongs. Missing folders are made.
+        write: Called with the path to write to, which has the same ending.
+        alone: Whether no other process writes this file now, as in a locked run folder. The temporary file then has a
+            fixed name, so that what a killed process left is overwritten.
+
+    Raises:
+        InputError: If the file cannot be written; what stood in its place stays.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".writing-{name[-60:]}" if alone else f".writing-{uuid.uuid4().hex}-{name[-60:]}")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:  # libraries raise any of them for a full disk
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())[:150]
+        raise InputError(f"{path}: cannot be written ({reason}). Free space, and the same command goes on; or choose "
+                         "another folder.") from None
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def lock(file: TextIO) -> bool:
+    """Keeps other processes that ask for the same file out, until it is closed or this process ends.
+
+    Args:
+        file: Open for writing.
+
+    Returns:
+        False if another process has the file.
+
+    Raises:
+        OSError: If the file system knows no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

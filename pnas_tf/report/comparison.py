@@ -1,0 +1,150 @@
+"""Several runs side by side: their numbers, their networks, the trade-off between accuracy and time, their searches."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from pnas_tf import terminal
+from pnas_tf.errors import InputError
+from pnas_tf.files import number
+from pnas_tf.report import drawing, plots, summary
+from pnas_tf.report.facts import Facts, text
+from pnas_tf.report.plots import Chart, Line, Point
+
+MAX_RUNS = 30
+# Lines that one chart can tell apart.
+MAX_LINES = len(plots.SERIES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One of the runs.
+
+    Attributes:
+        name: short, and no other's.
+        facts: of its folder.
+        stages: its network, for the drawing.
+        searched: whether a search found its network; else it is a baseline.
+    """
+
+    name: str
+    facts: Facts
+    stages: list[drawing.Stage]
+    searched: bool
+
+    @property
+    def boxes(self) -> list[drawing.Box]:
+        """Its network without groups."""
+        return [box for stage in self.stages for box in stage.boxes]
+
+
+def runs(collected: Sequence[Facts]) -> list[Run]:
+    """The runs with names that tell them apart.
+
+    Raises:
+        InputError: if there are more than fit a page.
+    """
+    if len(collected) > MAX_RUNS:
+        raise InputError(f"At most {MAX_RUNS} runs fit beside each other, got {len(collected)}. Name fewer.")
+    return [Run(name, facts, drawing.of_arch(facts.arch) if facts.arch else [],
+                bool(facts.epochs) or facts.cost("target_ms") is not None)
+            for name, facts in zip(_names([facts.run_dir for facts in collected]), collected, strict=True)]
+
+
+def _names(folders: Sequence[str]) -> list[str]:
+    """The ends of the paths, as long as they have to be to differ."""
+    paths = [os.path.abspath(folder).split(os.sep) for folder in folders]
+    for length in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(path[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name} ({place})" for place, name in enumerate(names, start=1)]
+
+
+def rows(compared: Sequence[Run]) -> list[tuple[str, list[str | None]]]:
+    """Name of a number and its text for each run, None where it is not known; rows that nobody knows are left out."""
+    def shown(value, show):
+        return None if number(value) is None else show(value)
+
+    def of(show, value):
+        return [shown(value(run.facts), show) for run in compared]
+
+    found = [
+        ("Test accuracy", of(terminal.percent, lambda facts: facts.train.get("test_accuracy"))),
+        ("Target device", [run.facts.target for run in compared]),
+        ("Predicted", of(terminal.ms, lambda facts: facts.cost("table_ms"))),
+        ("Measured", of(terminal.ms, lambda facts: (facts.measured or {}).get("measured_ms"))),
+        ("Measured on", [text((run.facts.measured or {}).get("target")) for run in compared]),
+        ("Latency target", of(terminal.ms, lambda facts: facts.target_ms)),
+        ("Kept", [summary.target_kept(run.facts).note or None for run in compared]),
+        ("Parameters", of(lambda value: f"{value:,.0f}", lambda facts: facts.size("params"))),
+        ("Multiply-adds", of(lambda value: f"{value:,.0f}", lambda facts: facts.size("macs"))),
+        ("Choices", [drawing.counts(run.boxes) if run.searched and run.boxes else None for run in compared]),
+        ("Epochs searched", [str(len(run.facts.epochs) or "") or None for run in compared]),
+        ("Time searched", of(terminal.seconds, lambda facts: facts.seconds_searched)),
+        ("Time trained", of(terminal.seconds, lambda facts: facts.train.get("seconds")))]
+    for mode in dict.fromkeys(export["mode"] for run in compared for export in run.facts.exports):
+        exports = [next((one for one in run.facts.exports if one["mode"] == mode), {}) for run in compared]
+        found.append((f"{mode}.tflite", [_export(export) for export in exports]))
+    return [(name, values) for name, values in found if any(values)]
+
+
+def _export(export: dict[str, Any]) -> str | None:
+    known = [(export.get("size_bytes"), lambda value: terminal.big(value, "B")), (export.get("top1"), terminal.percent),
+             (export.get("measured_ms"), terminal.ms)]
+    return ", ".join(show(value) for value, show in known if number(value) is not None) or None
+
+
+def differing_flags(compared: Sequence[Run]) -> list[tuple[str, list[str | None]]]:
+    """Flags that were not the same in all searches; the folder always differs and is left out."""
+    names = dict.fromkeys(name for run in compared for name in run.facts.flags)
+    known = [(name, [run.facts.flags.get(name) for run in compared]) for name in sorted(names) if name != "run_dir"]
+    return [(name, values) for name, values in known
+            if len({value for value, run in zip(values, compared, strict=True) if run.facts.flags}) > 1]
+
+
+def trade_offs(compared: Sequence[Run]) -> list[Chart]:
+    """Accuracy against milliseconds (paper figure 4): a chart for each target and data set that two runs share."""
+    points: dict[tuple[str, str], list[Point]] = {}
+    for run in compared:
+        for target, (ms, accuracy, measured) in _results(run.facts).items():
+            points.setdefault((target, run.facts.dataset or "a data set not named"), []).append(
+                Point(run.name, ms, accuracy, run.searched, measured))
+    return [Chart(f"Accuracy on {dataset} against milliseconds on {target}",
+                  plots.trade_off(some, f"trade-off-{place}", f"ms on {target}"),
+                  "Round: found by a search, joined by a line. Square: a baseline, trained without a search. "
+                  "Hollow: milliseconds predicted, not measured.")
+            for place, ((target, dataset), some) in enumerate(points.items()) if len(some) > 1]
+
+
+def _results(facts: Facts) -> dict[str, tuple[float, float, bool]]:
+    """By target: milliseconds, accuracy, and whether the milliseconds are measured.
+
+    Those of an exported file where there is one, which may be less accurate than the network; else the table's
+    prediction and the trained network's accuracy.
+    """
+    found, predicted, trained = {}, facts.cost("table_ms"), number(facts.train.get("test_accuracy"))
+    if facts.target and predicted is not None and trained is not None:
+        found[facts.target] = (predicted, trained, False)
+    for export in facts.exports:
+        ms, target, top1 = number(export.get("measured_ms")), text(export.get("target")), number(export.get("top1"))
+        accuracy = trained if top1 is None else top1
+        if ms is not None and target and accuracy is not None:
+            found[target] = (ms, accuracy, True)
+    return found
+
+
+def search_charts(compared: Sequence[Run]) -> tuple[list[Chart], int]:
+    """Expected milliseconds, entropy and held-out loss of the searches, a line each, and how many had no room."""
+    searched = [run for run in compared if run.searched]
+
+    def lines(key):
+        thinned = [(run.name[-40:], plots.thin(run.facts.epochs, plots.MAX_POINTS)) for run in searched[:MAX_LINES]]
+        return [Line(name, [epoch["epoch"] for epoch in epochs], [number(epoch.get(key)) for epoch in epochs])
+                for name, epochs in thinned]
+
+    charts = [Chart(title, plots.line_chart(f"all-{key}", lines(key), from_zero=key == "entropy"))
+              for key, title in (("expected_ms", "Expected latency, ms"), ("entropy", "Entropy of the choices, nats"),
+                                 ("held_out_loss", "Held-out loss of sampled networks"))]
+    return [chart for chart in charts if chart.svg], max(0, len(searched) - MAX_LINES)

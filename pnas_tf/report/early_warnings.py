@@ -1,0 +1,106 @@
+"""Signs that a search has not worked, from what it logged: told at its end and in the report.
+
+Thresholds are those at which short searches were seen to fail; docs/method.md says what to do about each.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from pnas_tf.files import number
+from pnas_tf.run_folder import folder as run_folder
+
+# Share of the largest possible entropy.
+HIGH_ENTROPY, LOW_ENTROPY = 0.85, 0.3
+OFF_TARGET = 0.05
+# Standard deviation of accuracy over random paths, below which a supernet hardly ranks.
+HARDLY_RANKS = 0.01
+
+
+def find(epochs: Sequence[dict[str, Any]], target_ms: float | None = None,
+         finalists: Sequence[dict[str, Any]] = ()) -> list[str]:
+    """What is suspicious, a sentence each.
+
+    Args:
+        epochs: lines of metrics.jsonl, in order.
+        target_ms: wanted milliseconds, if latency was part of the loss.
+        finalists: of finalists.json.
+    """
+    search = [epoch for epoch in epochs if epoch.get("phase") == "search"]
+    found = [_entropy(search), _zero(search), _off_target(search, target_ms), _ranking(epochs), _no_better(finalists)]
+    return [text for text in found if text]
+
+
+def _entropy(search):
+    shares = [share for epoch in search if (share := _entropy_share(epoch.get("probs"))) is not None]
+    if not shares:
+        return None
+    if len(shares) > 1 and shares[-1] > HIGH_ENTROPY:
+        return (f"The probabilities stayed near uniform (entropy {shares[-1]:.0%} of the largest possible): the search "
+                "has hardly decided. Give it more architecture steps (--arch_every, --search_epochs) or a longer "
+                "warm-up.")
+    early = shares[max(0, len(shares) // 3 - 1)]
+    if early < LOW_ENTROPY:
+        return (f"The probabilities were settled after a third of the search (entropy {early:.0%} of the largest "
+                "possible): it decided before the weights could tell. Lower --alpha_lr.")
+    return None
+
+
+def _entropy_share(probs):
+    """Mean entropy of the choices over the largest possible, 0 to 1, or None."""
+    rows = [[p for p in row.values() if number(p) is not None] for row in _rows(probs)]
+    shares = [-sum(p * math.log(p) for p in row if p > 0) / math.log(len(row)) for row in rows if len(row) > 1]
+    return statistics.fmean(shares) if shares else None
+
+
+def _zero(search):
+    """Skipping rose while the loss stood: cost decides and not accuracy."""
+    if len(search) < 2:
+        return None
+    first, last = ([row["zero"] for row in _rows(epoch.get("probs")) if number(row.get("zero")) is not None]
+                   for epoch in (search[0], search[-1]))
+    start, end = (epoch.get("held_out_loss") for epoch in (search[0], search[-1]))
+    if first and last and number(start) is not None and number(end) is not None and end > 0.99 * start \
+            and statistics.fmean(last) > 2 * statistics.fmean(first):
+        return (f"Skipped blocks became {statistics.fmean(last) / statistics.fmean(first):.1f} times as probable while "
+                "the held-out loss stood still: latency decides alone. Ask for more milliseconds or warm up longer.")
+    return None
+
+
+def _off_target(search, target_ms):
+    last = [epoch["expected_ms"] for epoch in search[-max(1, len(search) // 4):]
+            if number(epoch.get("expected_ms")) is not None]
+    if not target_ms or not last:
+        return None
+    off = statistics.fmean(last) / target_ms - 1
+    if abs(off) <= OFF_TARGET:
+        return None
+    return (f"In the last quarter of the search the expected latency was {off:+.0%} off the target. The network found "
+            "keeps it all the same; more architecture steps would let the probabilities get there.")
+
+
+def _ranking(epochs):
+    spread = next((epoch["random_accuracy_sd"] for epoch in epochs
+                   if number(epoch.get("random_accuracy_sd")) is not None), None)
+    if spread is None or spread >= HARDLY_RANKS:
+        return None
+    return (f"After the warm-up random networks differed by {100 * spread:.2f} points in held-out accuracy (standard "
+            "deviation): the supernet hardly ranks them. Lengthen the warm-up (--warmup_epochs).")
+
+
+def _no_better(finalists):
+    def loss(entry):
+        return number(entry.get("first_loss", entry.get("loss")))  # that on the images which all were scored on
+
+    losses = {how: [loss(entry) for entry in finalists if isinstance(entry, dict) and entry.get("how") == how
+                    and loss(entry) is not None] for how in (run_folder.MOST_PROBABLE, run_folder.SAMPLE)}
+    probable, samples = losses.values()
+    if not probable or len(samples) < 10 or probable[0] < statistics.fmean(samples):
+        return None
+    return ("The most probable network is no better on held-out images than the mean of sampled ones: the search "
+            "has learned little about accuracy.")
+
+
+def _rows(probs):
+    return [row for row in probs.values() if isinstance(row, dict)] if isinstance(probs, dict) else []

@@ -1,0 +1,266 @@
+"""The files of a run by name, its metrics, its flags, and the data set that belongs to it."""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+from pnas_tf import files
+from pnas_tf.errors import InputError
+from pnas_tf.space import arch as arch_lib
+
+# Modes of export, each with <mode>.tflite, <mode>.json and <mode>.profile.json.
+MODES = ("float32", "float16", "dynamic", "int8", "int8_qat")
+# How a network of finalists.json was found.
+ARG_MAX, MOST_PROBABLE, MOST_MACS, SAMPLE = "arg-max", "most probable within the limits", \
+    "most MACs within the limits", "sample"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run: every file that a command writes into it, by name.
+
+    Attributes:
+        path: Path of the folder.
+    """
+
+    path: str
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return self.path
+
+    def file(self, *names: str) -> str:
+        """Path of a file or folder in the run folder."""
+        return os.path.join(self.path, *names)
+
+    @property
+    def arch(self) -> str:
+        """The network so far, or the one delivered."""
+        return self.file("arch.json")
+
+    @property
+    def metrics(self) -> str:
+        """The log of a search, a line an epoch."""
+        return self.file("metrics.jsonl")
+
+    @property
+    def finalists(self) -> str:
+        """The networks that the last choice was made from."""
+        return self.file("finalists.json")
+
+    @property
+    def finalist_times(self) -> str:
+        """Milliseconds of finalists on the device."""
+        return self.file("finalist_times.jsonl")
+
+    @property
+    def inherited_weights(self) -> str:
+        """The weights that the delivered network has in the supernet."""
+        return self.file("inherited.weights.h5")
+
+    @property
+    def flags(self) -> str:
+        """Every flag of the search, as used."""
+        return self.file("run.flags")
+
+    @property
+    def inputs(self) -> str:
+        """Digests of the files that flags name."""
+        return self.file("inputs.json")
+
+    @property
+    def versions(self) -> str:
+        """What the run was made with."""
+        return self.file("versions.json")
+
+    @property
+    def report(self) -> str:
+        """The report."""
+        return self.file("report.html")
+
+    @property
+    def comparison(self) -> str:
+        """Predicted and measured milliseconds of whole networks."""
+        return self.file("compare.json")
+
+    @property
+    def model(self) -> str:
+        """The trained network."""
+        return self.file("model.keras")
+
+    @property
+    def training_facts(self) -> str:
+        """What a training was and reached."""
+        return self.file("train.json")
+
+    @property
+    def lock(self) -> str:
+        """The file that the process which has the folder locks."""
+        return self.file(".lock")
+
+    @property
+    def checkpoints(self) -> str:
+        """The folder of a search's checkpoints."""
+        return self.file("checkpoints")
+
+    @property
+    def logs(self) -> str:
+        """The folder of TensorBoard's events."""
+        return self.file("logs")
+
+    @property
+    def training(self) -> str:
+        """The folder of a training in progress."""
+        return self.file("training")
+
+    @property
+    def trials(self) -> str:
+        """The folder of the trials of finalists."""
+        return self.file("trials")
+
+    def tflite(self, mode: str) -> str:
+        """An exported network."""
+        return self.file(f"{mode}.tflite")
+
+    def export_facts(self, mode: str) -> str:
+        """What is known of an exported network."""
+        return self.file(f"{mode}.json")
+
+    def profile(self, mode: str) -> str:
+        """Milliseconds of an exported network, op by op."""
+        return self.file(f"{mode}.profile.json")
+
+    def bundle(self, *, zipped: bool = False) -> str:
+        """The bundle for an app team, a folder or one file."""
+        return self.file("bundle.zip" if zipped else "bundle")
+
+    @property
+    def written_files(self) -> list[str]:
+        """Every file that commands write; `flags`, which marks the folder as that of a run, last."""
+        by_mode = [file for mode in MODES for file in (self.tflite(mode), self.export_facts(mode), self.profile(mode))]
+        return [self.arch, self.metrics, self.finalists, self.finalist_times, self.inherited_weights, self.versions,
+                self.inputs, self.report, self.model, self.training_facts, self.bundle(zipped=True), *by_mode,
+                self.flags]
+
+    @property
+    def written_folders(self) -> list[str]:
+        """Every folder that commands write."""
+        return [self.checkpoints, self.logs, self.training, self.bundle(), self.trials]
+
+    def check_there(self) -> None:
+        """Raises InputError if the folder of a running search is gone, rather than making half of it again."""
+        if not os.path.isdir(self.path) or not os.listdir(self.path):  # an unmounted mount point is an empty folder
+            raise InputError(f"{self.path} is gone: deleted, moved or unmounted while the search ran, which ends here. "
+                             "If it was moved, give the same command its new --run_dir; it goes on from the last "
+                             "checkpoint.")
+
+    def part(self, name: str) -> "RunFolder":
+        """The folder of one goal among several, with flags and versions of the whole: a run folder in its own right.
+
+        Raises:
+            InputError: If the folder cannot be written.
+        """
+        folder = RunFolder(self.file(name))
+        for whole, own in ((self.flags, folder.flags), (self.versions, folder.versions)):
+            if os.path.exists(whole):
+                files.write_text(own, files.read_text(whole))
+        return folder
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The logged epochs of a search in order; of an epoch that was logged twice, the later line.
+
+        Raises:
+            InputError: If the file cannot be read or a line is not JSON; half a last line is ignored.
+        """
+        epochs = {}
+        for entry in files.read_lines(self.metrics):
+            epoch = entry.get("epoch") if isinstance(entry, dict) and entry.get("kind") == "search" else None
+            if isinstance(epoch, int) and not isinstance(epoch, bool):
+                epochs[epoch] = entry
+        return [epochs[epoch] for epoch in sorted(epochs)]
+
+    def write_metrics(self, lines: list[dict[str, Any]]) -> None:
+        """Replaces metrics.jsonl."""
+        files.write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def read_flags(self) -> dict[str, str]:
+        """Flags of the search by name.
+
+        Raises:
+            InputError: If run.flags cannot be read.
+        """
+        return read_flags(self.flags)
+
+    def keep_arch(self, arch: arch_lib.Arch) -> None:
+        """Writes arch.json, which says what model.keras is made of, unless it is there.
+
+        Raises:
+            InputError: If the arch.json that is there is of another network, whose search would be lost, or if the
+                file cannot be written.
+        """
+        if not os.path.exists(self.arch):
+            arch.save(self.arch)
+        elif (there := arch_lib.load(self.arch)).op_keys() != arch.op_keys():
+            raise InputError(f"{self.arch} is of another network ({there.space.name}, {there.space.input_size} px, "
+                             f"{there.space.num_classes} classes). Use another --run_dir.")
+
+
+def data_arguments(run_dir: str | None, *, dataset: str | None = None, data_dir: str | None = None, seed: int = 0,
+                   trained: bool = False) -> dict[str, Any]:
+    """Arguments of `data.load`, apart from the image size, that give the data set of a run with the same split.
+
+    Args:
+        run_dir: Folder of the run, or None.
+        dataset: Another data set, in place of the run's.
+        data_dir: Folder of the data set's files, in place of the run's.
+        seed: Seed of the split, for a data set that the run does not know.
+        trained: Whether to ask for the data that model.keras was trained on, where that differs from the search's.
+
+    Raises:
+        InputError: If neither the run nor the caller names a data set, or the run's record is damaged.
+    """
+    if dataset:
+        return {"spec": dataset, "data_dir": data_dir, "seed": seed, "held_out_size": None}
+    if not run_dir:
+        raise InputError("A model alone does not say which images belong to it: give --dataset too.")
+    folder = RunFolder(run_dir)
+    record = _trained_data(folder.training_facts) if trained else None
+    used = record or folder.read_flags()
+    where = folder.training_facts if record else folder.flags
+    spec, numbers = used.get("dataset"), {}
+    for name in ("seed", "held_out_size"):
+        try:
+            numbers[name] = int(used.get(name) or 0)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"{where}: {name} must be a whole number, got {str(used[name])[:40]!r}.") from None
+    if not isinstance(spec, str) or not spec:
+        raise InputError(f"{where} names no data set: give --dataset.")
+    return {"spec": spec, "data_dir": data_dir or used.get("data_dir"), "seed": numbers["seed"],
+            "held_out_size": numbers["held_out_size"] or None}
+
+
+def _trained_data(path: str) -> dict[str, Any] | None:
+    """What train.json says of its data set; None if there is none or it does not say."""
+    facts = files.read_json(path) if os.path.exists(path) else {}
+    record = facts.get("data") if isinstance(facts, dict) else None
+    return record if isinstance(record, dict) else None
+
+
+def read_flags(path: str) -> dict[str, str]:
+    """Flags by name from a flag file. Raises InputError if it cannot be read."""
+    return parse_flags(files.read_text(path))
+
+
+def parse_flags(text: str) -> dict[str, str]:
+    """Flags by name, from lines such as `--name=value`, `--switch` or `--noswitch`; of one given twice both values."""
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        name, separator, value = line.strip().removeprefix("--").partition("=")
+        if line.startswith("--") and not separator:
+            name, value = (name[2:], "false") if name.startswith("no") else (name, "true")
+        if line.startswith("--"):
+            values[name] = f"{values[name]},{value}" if name in values else value
+    return values

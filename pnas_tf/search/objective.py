@@ -1,0 +1,138 @@
+"""TODO: docstring."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnas_tf.errors import InputError
+
+# A latency loss maps (cross-entropy, expected ms) to the loss of the architecture step, scalars all.
+LatencyLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def add_linear(target_ms: float, strength: float = 0.1) -> LatencyLoss:
+    """ce + strength * (expected / target - 1): the paper's additive form, normalised by the target."""
+    return lambda ce, expected_ms: ce + strength * (expected_ms / target_ms - 1.0)
+
+
+def mul_log(target_ms: float, alpha: float = 0.2, beta: float = 0.3) -> LatencyLoss:
+    """alpha * ce * (ln expected / ln target) ** beta: the original's default.
+
+    It depends on the unit, and is undefined at 1 ms and below, so `expected` counts as 1.01 ms at least.
+
+    Raises:
+        InputError: if the target is 1 ms or less.
+    """
+    if target_ms <= 1.01:
+        raise InputError(f"The latency loss mul_log needs a target above 1 ms (it takes its logarithm), got {target_ms}"
+                         " ms. Use --latency_loss=add_linear.")
+    return lambda ce, expected_ms: alpha * ce * (
+        tf.math.log(tf.maximum(expected_ms, 1.01)) / np.float32(np.log(target_ms))) ** beta
+
+
+def no_latency() -> LatencyLoss:
+    """Cross-entropy alone."""
+    return lambda ce, expected_ms: ce
+
+
+# Share of a bound; costs further off move a multiplier no faster.
+MAX_VIOLATION = 0.5
+
+
+class Lagrangian(keras.layers.Layer):
+    """ce + m * (expected / bound - 1), with a multiplier m that dual ascent moves until the two are equal.
+
+    Each call is one step: m takes part of the violation. The damping term makes it settle instead of swing.
+    Both are in proportion to `scale`, the multiplier at which accuracy and cost pull about equally: one many times
+    that decides every block by cost before accuracy has a say. `GradientUpdater.calibrate` measures it.
+
+    Attributes:
+        multiplier: scalar, nats for 100 % over the bound; may be negative, unless the bound is only one from above.
+        scale: scalar, nats.
+    """
+
+    def __init__(self, bound: float, arch_steps: int, scale: float = 0.015, one_sided: bool = False,
+                 name: str = "lagrangian"):
+        """Sets the step of the ascent.
+
+        Args:
+            bound: wanted cost.
+            arch_steps: of the whole search.
+            scale: to begin with, in nats; 0.01 to 0.02 was measured on small spaces.
+            one_sided: whether costs below the bound are as good as those on it.
+            name: of the layer.
+        """
+        super().__init__(name=name)
+        self.bound, self._rate, self._one_sided = bound, 15.0 / max(1, arch_steps), one_sided
+        self.multiplier = self.add_weight(name="multiplier", shape=(), initializer="zeros", trainable=False)
+        self.scale = self.add_weight(name="scale", shape=(), initializer=keras.initializers.Constant(scale),
+                                     trainable=False)
+        self.built = True
+
+    def __call__(self, ce: tf.Tensor, expected: tf.Tensor) -> tf.Tensor:
+        """The loss of one architecture step; scalars."""
+        return ce + self.step(expected) * (expected / self.bound - 1.0)
+
+    def step(self, expected: tf.Tensor) -> tf.Tensor:
+        """One step of the ascent: from the expected cost to what 100 % over the bound weighs now, in nats."""
+        # A search that begins far above its bound would else pile up a multiplier that it cannot lose again in time.
+        violation = tf.clip_by_value(tf.stop_gradient(expected) / self.bound - 1.0, -MAX_VIOLATION, MAX_VIOLATION)
+        multiplier, scale = self.multiplier.value.read_value(), self.scale.value.read_value()
+        strength, moved = multiplier + 2.0 * scale * violation, multiplier + self._rate * scale * violation
+        if self._one_sided:
+            strength, moved = tf.maximum(strength, 0.0), tf.maximum(moved, 0.0)
+        self.multiplier.assign(moved)
+        return strength
+
+
+LATENCY_LOSSES = ("lagrangian", "add_linear", "mul_log", "none")
+
+
+def latency_loss(name: str, target_ms: float, arch_steps: int, strength: float = 0.1) -> LatencyLoss:
+    """One of `LATENCY_LOSSES` by name.
+
+    Args:
+        name: of the loss.
+        target_ms: wanted milliseconds.
+        arch_steps: of the whole search, for lagrangian.
+        strength: for add_linear.
+
+    Raises:
+        InputError: if the loss cannot work with the target.
+    """
+    if name == "none":
+        return no_latency()
+    if not target_ms > 0:
+        raise InputError(f"The latency loss {name} needs a target: --target_ms above 0, got {target_ms}.")
+    if name == "lagrangian":
+        return Lagrangian(target_ms, arch_steps, name="ms")
+    return add_linear(target_ms, strength) if name == "add_linear" else mul_log(target_ms)
+
+
+# A reward maps (accuracy, ms) of sampled networks to what REINFORCE raises; scalars or vectors.
+Reward = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+REWARDS = ("paper", "mnas", "abs", "accuracy")
+
+
+def reward(name: str, target_ms: float) -> Reward:
+    """One of `REWARDS` by name.
+
+    `paper`: acc * (T / ms) ** 0.1, as the original's code; `mnas`: acc * (ms / T) ** -0.07 (Tan et al. 2019);
+    `abs`: acc - 0.07 * |ms / T - 1| (Bender et al. 2020), which pulls to the target from both sides; `accuracy`: acc.
+
+    Args:
+        name: of the reward.
+        target_ms: T, above 0.
+    """
+    if name == "paper":
+        return lambda accuracy, ms: accuracy * (target_ms / ms) ** 0.1
+    if name == "mnas":
+        return lambda accuracy, ms: accuracy * (ms / target_ms) ** -0.07
+    if name == "abs":
+        return lambda accuracy, ms: accuracy - 0.07 * tf.abs(ms / target_ms - 1.0)
+    if name == "accuracy":
+        return lambda accuracy, ms: accuracy
+    raise ValueError(f"reward must be one of {REWARDS}, got {name!r}.")

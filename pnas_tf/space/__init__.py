@@ -1,0 +1,1 @@
+"""What is searched, as text and data: ops, blocks, spaces and archs. Needs no TensorFlow."""

@@ -1,0 +1,137 @@
+"""An arch: a space with one op for each choice; reads, writes and draws itself."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from importlib import resources
+from typing import Any
+
+from pnas_tf import files
+from pnas_tf.errors import InputError, shown
+from pnas_tf.files import write_text
+from pnas_tf.space import ops as ops_lib
+from pnas_tf.space import spaces
+from pnas_tf.space.blocks import Block, OpKey, Space
+
+FORMAT = "pnas_tf.arch/1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arch:
+    """One network of a space.
+
+    Attributes:
+        space: the space it was taken from.
+        ops: op text by choice name.
+        costs: what is known of it: target, expected_ms, table_ms, params, macs, ...
+
+    Raises:
+        InputError: on construction, if a choice has no op or one that it does not offer.
+    """
+
+    space: Space
+    ops: dict[str, str]
+    costs: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        choices = self.space.choices
+        unknown, missing = sorted(set(self.ops) - set(choices)), sorted(set(choices) - set(self.ops))
+        if unknown or missing:
+            raise InputError(f"An arch of {self.space.name} needs one op for each choice: "
+                             f"missing {missing[:5]}, unknown {[str(name)[:30] for name in unknown[:5]]}.")
+        for name, op in self.ops.items():
+            if op not in choices[name].ops:
+                raise InputError(f"Choice {name} offers {', '.join(choices[name].ops)}; got {shown(op)}.")
+
+    def op_of(self, block: Block) -> str:
+        """The op of a block, chosen or fixed."""
+        return self.ops.get(block.name, block.ops[0])
+
+    def blocks(self) -> list[tuple[Block, str]]:
+        """Every block with its op, stem to head, `zero` left out; `Space.thread` says how they are joined."""
+        pairs = [(block, self.op_of(block)) for block in self.space.all_blocks]
+        return [(block, op) for block, op in pairs if op != ops_lib.ZERO]
+
+    def op_keys(self) -> list[tuple[Block, OpKey]]:
+        """The table rows that the network's estimate is the sum of."""
+        pairs = [(block, self.space.op_key(block, self.op_of(block))) for block in self.space.all_blocks]
+        return [(block, key) for block, key in pairs if not key.is_free]
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits, the same for archs that are the same network, whatever space and blocks are called.
+
+        A chain does not show which of two blocks alike it skips.
+        """
+        places = [] if self.space.is_chain else list(self.ops.items())
+        return hashlib.sha256(repr(([str(key) for _, key in self.op_keys()], places)).encode()).hexdigest()[:16]
+
+    def with_costs(self, **costs: Any) -> "Arch":
+        """The same arch with more known of it."""
+        return dataclasses.replace(self, costs={**self.costs, **costs})
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of an arch.json."""
+        return {"format": FORMAT, "space": self.space.to_json(), "ops": self.ops, "costs": self.costs}
+
+    def save(self, path: str) -> None:
+        """Writes arch.json: whole, or not at all."""
+        write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
+
+    def draw(self) -> str:
+        """The network as text, a line for each block."""
+        lines = [f"{self.space.name}: {self.space.input_size}x{self.space.input_size}x{self.space.input_channels}"
+                 f" -> {self.space.num_classes} classes"]
+        shapes = self.space.input_shapes()
+        for block in self.space.all_blocks:
+            op, (height, width, channels) = self.op_of(block), shapes[block.name]
+            shape = f"{height}x{width}x{channels}"
+            text = "skipped" if op == ops_lib.ZERO else f"{op} -> {block.filters}" + (
+                f" /{block.strides}" if block.strides > 1 else "") + (" + shortcut" if block.shortcut else "")
+            lines.append((f"  {block.name:<10} {shape:<12} {text:<24}" + " + ".join(block.inputs)).rstrip())
+        return "\n".join(lines)
+
+
+def from_path(space: Space, path: Iterable[int]) -> Arch:
+    """The arch of op indices, one for each choice of a space in order."""
+    return Arch(space, {name: block.ops[int(index)]
+                        for (name, block), index in zip(space.choices.items(), path, strict=True)})
+
+
+def from_json(data: Any, where: str = "arch") -> Arch:
+    """Reads what `Arch.to_json` wrote.
+
+    Raises:
+        InputError: if it is not an arch.
+    """
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InputError(f"{where}: not an arch file (its format should be {FORMAT!r}).")
+    arch_ops, costs = data.get("ops"), data.get("costs", {})
+    if not isinstance(arch_ops, dict) or not isinstance(costs, dict):
+        raise InputError(f"{where}: ops and costs must be JSON objects.")
+    space = spaces.from_json(data.get("space"), where)
+    try:
+        return Arch(space, arch_ops, costs)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def names() -> list[str]:
+    """The archs that ship with the package."""
+    return sorted(entry.name[:-5] for entry in resources.files("pnas_tf").joinpath("archs").iterdir()
+                  if entry.name.endswith(".json"))
+
+
+def load(name_or_path: str) -> Arch:
+    """A shipped arch by name, or one read from a JSON file.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if name_or_path in names():
+        text = resources.files("pnas_tf").joinpath("archs", name_or_path + ".json").read_text(encoding="utf-8")
+        return from_json(json.loads(text), name_or_path)
+    if not os.path.exists(name_or_path):
+        raise InputError(f"Unknown arch {name_or_path!r}. Shipped: {', '.join(names())}, or the path of an arch.json.")
+    return from_json(files.read_json(name_or_path), name_or_path)

@@ -1,0 +1,100 @@
+"""Where the training of a network and of a supernet starts: anew, or from weights that were trained elsewhere."""
+
+import os
+from typing import Any
+
+from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.space.arch import Arch
+
+SCRATCH, INHERITED = "scratch", "inherited"
+ENDING = ".keras"
+
+
+def check(init: str) -> None:
+    """Raises InputError if it is neither a known word nor a .keras file that is there."""
+    if init in (SCRATCH, INHERITED):
+        return
+    if not init.endswith(ENDING) and not os.path.isdir(init):
+        raise InputError(f"--init_weights must be {SCRATCH}, {INHERITED}, a {ENDING} file or the folder of a training, "
+                         f"got {init[:100]!r}.")
+    if not os.path.isfile(_model_file(init)):
+        raise InputError(f"{_model_file(init)[:300]}: no such file. Train a network, or import one: "
+                         "python -m pnas_tf.import_weights.")
+
+
+def build(arch: Arch, init: str, run_dir: str, *, dropout: float = 0.0, drop_path: float = 0.0,
+          precision: str = "float32") -> Any:
+    """A network, ready to train.
+
+    Args:
+        arch: fits the data it will see.
+        init: `scratch`; `inherited`, the supernet's weights that a search left in the folder; or a .keras file of the
+            same arch, or the folder that has it: its classifier starts anew where the classes are others in number.
+        run_dir: folder of the search.
+        dropout: rate before the classifier.
+        drop_path: see `network.build_network`.
+        precision: Keras policy of the layers.
+
+    Returns:
+        Keras model, images to logits. It pads as PyTorch does if the file's network does.
+
+    Raises:
+        InputError: if the weights are missing, damaged or of another network.
+    """
+    from pnas_tf import network
+    from pnas_tf.network import layers as fast_layers
+
+    kind = fast_layers if precision == "float32" else fast_layers.Typed(fast_layers, precision)
+    if init in (SCRATCH, INHERITED):
+        model = network.build_network(arch, dropout=dropout, drop_path=drop_path, layers=kind)
+        if init == INHERITED:
+            _inherit(model, RunFolder(run_dir).inherited_weights)
+        return model
+    init = _model_file(init)
+    source = load_model(init)
+    layers = fast_layers.PyTorchPadded(kind) if fast_layers.is_pytorch_padded(source) else kind
+    model = network.build_network(arch, dropout=dropout, drop_path=drop_path, layers=layers)
+    _copy(source, model, init, head=f"{arch.space.head[-1].name}_")
+    return model
+
+
+def _model_file(init):
+    return RunFolder(init).model if os.path.isdir(init) else init
+
+
+def _inherit(model, path):
+    if not os.path.exists(path):
+        raise InputError(f"{path} is missing: --init_weights=inherited needs the folder of a finished search.")
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError):
+        raise InputError(f"{path} does not fit this arch (was arch.json edited?). Use "
+                         "--init_weights=scratch.") from None
+
+
+def load_model(path):
+    import keras
+
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Which one depends on where the file is damaged; none is a defect of ours.
+        raise InputError(f"{path}: not a Keras model that can be loaded ({' '.join(str(error).split())[:150]}). "
+                         "Save it again.") from None
+
+
+def _copy(source, model, path, head):
+    """By layer name, since names tell block and op."""
+    given = {layer.name: layer for layer in getattr(source, "layers", ()) if layer.weights}
+    wanted = {layer.name: layer for layer in model.layers if layer.weights}
+    other = sorted(given.keys() ^ wanted.keys())
+    if other:
+        raise InputError(f"{path} is of another network than {model.name}: only one of them has {other[0][:60]}. Name "
+                         "its network by --arch.")
+    for name, layer in wanted.items():
+        shapes = [[tuple(weight.shape) for weight in one.weights] for one in (given[name], layer)]
+        if shapes[0] == shapes[1]:
+            layer.set_weights(given[name].get_weights())
+        elif not name.startswith(head):
+            raise InputError(f"{path}: {name} holds {shapes[0]}, {model.name} needs {shapes[1]}. Name its network by "
+                             "--arch.")

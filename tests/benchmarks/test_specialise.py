@@ -1,0 +1,113 @@
+"""The benchmark of several devices: two of them for real on a tiny space, all four in a slow test."""
+
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+
+import pytest
+
+from benchmarks.quality import study_networks
+from benchmarks.targets import specialise
+from latency import build_table
+from pnas_tf import files as files_lib
+from pnas_tf.cost import latency_table
+from pnas_tf.errors import InputError
+from pnas_tf.space import arch, blocks
+
+ROOT = Path(__file__).parents[2]
+OPS = ("mb_k3_e3", "mb_k5_e3", "zero")
+TINY = blocks.Space(
+    "tiny", input_size=28, input_channels=1, num_classes=10, stem=(blocks.Block("stem", ("conv_k3",), 8, 2),),
+    blocks=(blocks.Block("b00", ("mb_k3_e1",), 8, 2), *(blocks.Block(f"b0{i}", OPS, 8, shortcut=True) for i in (1, 2))),
+    head=(blocks.Block("classifier", ("classifier",), 10),))
+DATA = "--dataset=fashion_mnist_small"
+QUICK = {"rounds": 2, "runs": 3}
+TWO = {"xnnpack_float32": {}, "builtin_float32": {"delegate": "none"}}
+ROUND_MS = {"mb_k3_e3": 1.0, "mb_k5_e3": 2.0}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The space, and tables of two devices where the benchmark puts them."""
+    folder = tmp_path_factory.mktemp("devices")
+    (folder / "space.json").write_text(json.dumps(TINY.to_json()))
+    for device, more in TWO.items():
+        build_table.run(space=TINY, output=specialise.table_path(str(folder), device), settings={**QUICK, **more})
+    return folder
+
+
+@pytest.mark.slow
+def test_one_search_for_two_devices_then_trained_and_timed(folder):
+    tables = {device: latency_table.read(specialise.table_path(str(folder), device)) for device in TWO}
+    reference = study_networks.uniform(TINY, "mb_k3_e3")
+    targets_ms = specialise.targets(tables, reference)
+    for device, table in tables.items():  # the uniform network keeps each, and hardly more would
+        ms = sum(table.ms(block.name, key) for block, key in reference.op_keys())
+        assert ms <= targets_ms[device] <= 1.001 * ms
+    run_dir = str(folder / "search")
+    specialise.search(str(folder), targets_ms, [f"--space={folder}/space.json", DATA, "--batch_size=32",
+                                                "--warmup_epochs=1", "--search_epochs=1", "--max_steps=8"], run_dir)
+    files = {device: Path(specialise.found_folder(run_dir, tables[device], targets_ms[device])) / "arch.json"
+             for device in TWO}
+    archs = {device: arch.load(str(file)) for device, file in files.items()}
+    for device, found in archs.items():
+        assert sum(tables[device].ms(block.name, key) for block, key in found.op_keys()) <= targets_ms[device]
+    trained, device = str(folder / "trained"), next(iter(TWO))
+    for _ in range(2):  # the second time there is nothing to do
+        specialise.train(str(files[device]), trained, [DATA, "--epochs=1", "--max_steps=2", "--batch_size=32"])
+    facts = files_lib.read_json(str(folder / "trained" / "train.json"))
+    assert facts["epochs"] == 1 and 0 <= facts["test_accuracy"] <= 1
+    archs[specialise.UNIFORM] = reference
+    ms = specialise.time_all(archs, tables, str(folder))
+    assert set(ms) == set(archs) and all(value > 0 for times in ms.values() for value in times.values())
+    assert specialise.time_all(archs, tables, str(folder)) == ms  # kept, not timed again
+
+
+def network(a, b):
+    return arch.Arch(TINY, {"b01": a, "b02": b})
+
+
+def test_matrix_by_hand():
+    rows = {key: {"median_ms": ROUND_MS.get(key.op, 0.25)} for _, key in TINY.op_keys()}
+    table = latency_table.LatencyTable("round numbers", {"target": "t"}, rows, {})
+    archs = {"fast": network("mb_k3_e3", "zero"), "slow": network("mb_k5_e3", "mb_k5_e3")}
+    ms = {"fast": {"fast": 1.0, "slow": 2.0}, "slow": {"fast": 1.2, "slow": 2.04}}
+    result = specialise.matrix(archs, {"fast": table, "slow": table}, {"fast": 1.0, "slow": 2.0}, ms,
+                               {"fast": [0.6, 0.8], "slow": [0.71, 0.73]})
+    assert result["networks"]["fast"]["accuracy"] == pytest.approx(0.7)
+    assert result["networks"]["slow"]["share"] == {"fast": 1.2, "slow": 1.02}
+    assert result["networks"]["slow"]["predicted_ms"] == {"fast": 4.75, "slow": 4.75}  # stem, b00 and classifier too
+    assert result["wins"] == {"fast": {"keep_the_target": ["fast"], "most_accurate": "fast"},
+                              "slow": {"keep_the_target": ["fast", "slow"], "most_accurate": "slow"}}
+    said = specialise.show(result)
+    assert re.search(r"^slow +72\.00% +1\.2 ms \(1\.20\) +2\.04 ms \(1\.02\)\*$", said, re.MULTILINE)
+    assert "fast: most accurate of those that keep the target within 3 %: fast." in said
+
+
+def test_networks_are_drawn_side_by_side():
+    svg = specialise.plot({"fast": network("mb_k3_e3", "zero"), "slow": network("mb_k5_e3", "mb_k5_e3")})
+    xml.etree.ElementTree.fromstring(svg)
+    assert len(svg) < 100_000
+
+
+def test_an_op_that_is_not_everywhere_is_refused():
+    with pytest.raises(InputError, match="Choice b01 offers"):
+        study_networks.uniform(TINY, "mb_k7_e6")
+
+
+@pytest.mark.slow
+def test_all_devices_and_the_cost_of_several(folder, tmp_path):
+    command = [sys.executable, "-m", "benchmarks.specialise", f"--space={folder}/space.json", DATA,
+               "--uniform=mb_k3_e3", f"--search_flags={ROOT}/quickstart.flags", "--search_steps=8", "--epochs=1",
+               "--train_steps=2", "--batch_size=32", "--networks=0", "--cost_steps=8", "--cost_pairs=1",
+               f"--steps={','.join(specialise.STEPS)}", f"--out_dir={tmp_path}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "specialise.json").read_text())
+    assert set(found["networks"]) == {*specialise.DEVICES, specialise.UNIFORM}
+    assert all(set(network["ms"]) == set(specialise.DEVICES) for network in found["networks"].values())
+    assert json.loads((tmp_path / "cost.json").read_text())["cpu_seconds"] > 0
+    assert (tmp_path / "specialise.svg").stat().st_size < 100_000

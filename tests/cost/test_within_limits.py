@@ -1,0 +1,109 @@
+"""Derivation against all archs of a small space."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from pnas_tf.cost import prices, within_limits
+from pnas_tf.cost.limits import Limit
+from pnas_tf.space import blocks, spaces
+
+SMALL = spaces.mb_space("small", input_size=8, num_classes=4, stem=blocks.Block("stem", ("conv_k3",), 8),
+                       first=blocks.Block("b00", ("mb_k3_e1",), 8), widths=(8, 16), cells=(2, 2), strides=(1, 2), mix=16)
+COUNTS = [len(block.ops) for block in SMALL.choices.values()]
+PATHS = np.array(list(itertools.product(*map(range, COUNTS))))
+
+
+def problem(seed):
+    """Probabilities, milliseconds and a second cost, made up."""
+    rng = np.random.default_rng(seed)
+    mask = blocks.op_mask(SMALL)
+    probs = rng.dirichlet(np.full(7, 0.5), size=4) * mask
+    costs = [prices.Cost((rng.uniform(0, 1, (4, 7)) * mask).astype(np.float32), fixed) for fixed in (0.3, 2.0)]
+    return probs / probs.sum(1, keepdims=True), *costs
+
+
+def costs_of(one):
+    return one.fixed + one.matrix.astype(np.float64)[np.arange(4), PATHS].sum(1)
+
+
+def log_probs_of(probs):
+    return np.log(np.maximum(probs[np.arange(4), PATHS], 1e-30)).sum(1)
+
+
+def path_of(arch):
+    return tuple(block.ops.index(arch.ops[name]) for name, block in SMALL.choices.items())
+
+
+def best(values, allowed):
+    return tuple(PATHS[allowed][np.argmax(values[allowed])]) if allowed.any() else None
+
+
+def test_most_probable_takes_each_largest():
+    probs, *_ = problem(0)
+    assert path_of(within_limits.most_probable(SMALL, probs)) == tuple(probs.argmax(1))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("bound", [0.7, 1.2, 2.0, 9.0])
+@pytest.mark.parametrize("least", [0.0, 0.97])
+def test_within_a_limit_it_is_the_best_of_all(seed, bound, least):
+    probs, ms, _ = problem(seed)
+    found = within_limits.most_probable_within(SMALL, probs, [Limit("ms", ms, bound)], least)
+    used = costs_of(ms)
+    expected = best(log_probs_of(probs), (used <= bound) & (used >= least * bound))
+    assert (path_of(found) if found else None) == expected
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_within_two_limits_it_is_the_best_of_all(seed):
+    probs, ms, other = problem(seed)
+    found = within_limits.most_probable_within(SMALL, probs, [Limit("ms", ms, 1.9), Limit("params", other, 3.9)])
+    assert path_of(found) == best(log_probs_of(probs), (costs_of(ms) <= 1.9) & (costs_of(other) <= 3.9))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_cheapest_is_the_cheapest_of_all_that_keep_the_limits(seed):
+    _, ms, other = problem(seed)
+    found = within_limits.cheapest(SMALL, ms, [Limit("params", other, 2.8)])
+    assert path_of(found) == best(-costs_of(ms), costs_of(other) <= 2.8)
+    assert within_limits.cheapest(SMALL, ms, [Limit("params", other, 2.0)]) is None
+
+
+def test_samples_keep_every_limit_and_use_most_of_the_first():
+    for seed in range(6):
+        probs, ms, other = problem(seed)
+        limits = [Limit("ms", ms, 1.9), Limit("params", other, 4.2)]
+        allowed = (costs_of(ms) <= 1.9) & (costs_of(ms) >= 0.9 * 1.9) & (costs_of(other) <= 4.2)
+        found = [tuple(path) for path in within_limits.samples_within(probs, limits, 0.9, 64, seed)]
+        assert len(set(found)) == len(found) <= 64
+        assert set(found) <= {tuple(path) for path in PATHS[allowed]}
+        assert found or not allowed.any()
+
+
+def test_tilting_keeps_the_odds_of_networks_of_equal_cost():
+    """Of two networks that cost the same, the one that is twice as probable is drawn twice as often."""
+    probs, ms = problem(1)[0], prices.Cost(np.where(blocks.op_mask(SMALL), 0.25, 0).astype(np.float32), 0.0)
+    probs = probs.copy()
+    probs[0] = [0.5, 0.25, 0.25, 0, 0, 0, 0]
+    tilted = within_limits._tilted(probs, Limit("ms", ms, 0.8), 0.99)
+    np.testing.assert_allclose(tilted, probs, atol=1e-6)
+
+
+def test_large_space_is_solved_exactly_and_keeps_the_limit():
+    imagenet = spaces.SPACES["proxyless_imagenet"]
+    rng, mask = np.random.default_rng(0), blocks.op_mask(imagenet)
+    probs = rng.dirichlet(np.ones(7), size=21) * mask
+    ms = prices.Cost((rng.uniform(0, 4, (21, 7)) * mask).astype(np.float32), 5.0)
+    found = within_limits.most_probable_within(imagenet, probs, [Limit("ms", ms, 30.0)], 0.99)
+    path = np.array([block.ops.index(found.ops[name]) for name, block in imagenet.choices.items()])
+    assert 0.99 * 30 <= ms.of_path(path) <= 30.0
+    # No exchange of two ops makes it more probable within the limit.
+    score = np.log(np.maximum(probs, 1e-30))
+    for (a, i), (b, j) in itertools.product(np.argwhere(mask), repeat=2):
+        if a < b:
+            other = path.copy()
+            other[[a, b]] = i, j
+            if 0.99 * 30 <= ms.of_path(other) <= 30.0 - 1e-4:
+                assert score[np.arange(21), other].sum() <= score[np.arange(21), path].sum() + 1e-6

@@ -1,0 +1,198 @@
+"""The bundle: complete, reproducible without this project by both runtimes, and timed on a (test) phone."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from export import bundle, facts, interpreter, tflite
+from pnas_tf.errors import InputError
+
+RECORDED = Path(__file__).parents[1] / "adb_device" / "recorded_benchmark.sh"
+
+# Files that a bundle of any modes has.
+COMMON = ["README.md", "bundle.json", *(f"examples/{number}.png" for number in range(8)), "examples.npz", "labels.txt",
+          "run.py", "time_on_phone.sh"]
+
+
+@pytest.fixture(scope="module")
+def packed(small_run, small_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out") / "bundle"
+    bundle.run(run_dir=str(small_run), data=small_data, modes=facts.MODES, output=str(folder))
+    return folder
+
+
+def run_program(python, folder, *arguments):
+    """run.py in isolation: no PYTHONPATH, no user packages, from another folder."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([python, "-I", folder / "run.py", *arguments], capture_output=True, text=True, check=False,
+                          cwd="/", env=environment)
+
+
+def test_what_is_in_it(packed):
+    assert sorted(str(path.relative_to(packed)) for path in packed.rglob("*") if path.is_file()) == sorted(
+        COMMON + [f"{mode}.{ending}" for mode in facts.MODES for ending in ("tflite", "json", "md")])
+    assert [path.name for path in packed.parent.iterdir()] == ["bundle"]
+    labels = (packed / "labels.txt").read_text(encoding="utf-8").splitlines()
+    assert labels == ["top half", "bottom half", "middle columns", "äußere Spalten 外列"]
+    manifest = json.loads((packed / "bundle.json").read_text())
+    assert manifest["image_shape"] == [16, 16, 3]
+    with np.load(packed / "examples.npz") as examples:
+        for name, image in zip(manifest["expected"]["pictures"], examples["images"], strict=True):
+            np.testing.assert_array_equal((plt.imread(packed / name) * 255).round(), image)
+
+
+@pytest.mark.parametrize("runtime", ["ai_edge_litert", "tflite_runtime"])
+def test_runner_reproduces_the_outputs(packed, runtime):
+    if runtime == "tflite_runtime" and sys.version_info >= (3, 12):
+        pytest.skip("tflite-runtime has no wheel for Python 3.12")
+    done = run_program(sys.executable, packed, f"--runtime={runtime}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == list(facts.MODES)
+    assert done.stdout.count("as expected") == len(facts.MODES) and runtime in done.stdout
+
+
+def test_runner_notices_a_wrong_model(packed, tmp_path):
+    """Another file under the same name."""
+    shutil.copytree(packed, tmp_path / "b")
+    shutil.copy(packed / "dynamic.tflite", tmp_path / "b" / "float32.tflite")
+    done = run_program(sys.executable, tmp_path / "b", "--mode=float32")
+    assert done.returncode == 1 and "NOT AS EXPECTED" in done.stdout
+
+
+def test_runner_classifies_an_image(packed, tmp_path):
+    with np.load(packed / "examples.npz") as examples:
+        image = examples["images"][3]
+    label = json.loads((packed / "bundle.json").read_text())["expected"]["labels"][3]
+    np.save(tmp_path / "image.npy", image)
+    done = run_program(sys.executable, packed, f"--image={tmp_path}/image.npy", "--mode=float32")
+    assert done.stdout.startswith(f"float32: {label} "), done.stdout + done.stderr
+    np.save(tmp_path / "image.npy", image[:5])
+    done = run_program(sys.executable, packed, f"--image={tmp_path}/image.npy")
+    assert done.returncode == 1 and "expected uint8 [16, 16, 3]" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_examples_are_what_our_interpreter_gives(packed):
+    """Through quantised bytes by hand: a camera's bytes go in as they are."""
+    logits_of = json.loads((packed / "bundle.json").read_text())["expected"]["logits"]
+    with np.load(packed / "examples.npz") as examples:
+        runner = interpreter.make_interpreter(str(packed / "int8.tflite"))
+        given, taken = runner.get_input_details()[0], runner.get_output_details()[0]
+        for image, expected in zip(examples["images"], logits_of["int8"], strict=True):
+            runner.set_tensor(given["index"], image[None])
+            runner.invoke()
+            scale, zero = taken["quantization"]
+            logits = (runner.get_tensor(taken["index"])[0].astype(np.float64) - zero) * scale
+            np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_runner_normalises_and_fills_the_last_batch(small_model, small_data, tmp_path):
+    """A network that takes three normalised images at once, as int8; 8 is no multiple of 3."""
+    tflite.run(model=small_model, data=small_data, modes=["int8"], out_dir=str(tmp_path), input_form="normalised",
+               batch_size=3, check_images=99)
+    bundle.run(run_dir=str(tmp_path), data=small_data, modes=["int8"], output=str(tmp_path / "b"))
+    done = run_program(sys.executable, tmp_path / "b")
+    assert done.returncode == 0 and "as expected" in done.stdout, done.stdout + done.stderr
+
+
+def test_runner_gives_grey_examples_to_a_colour_input(grey_run, grey_data, tmp_path):
+    bundle.run(run_dir=str(grey_run), data=grey_data, modes=facts.MODES, output=str(tmp_path / "b"))
+    done = run_program(sys.executable, tmp_path / "b")
+    assert done.returncode == 0 and done.stdout.count("as expected") == len(facts.MODES), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("adb_server", ["any"], indirect=True)
+def test_phone_script_times_each_model(packed, client, device, tmp_path, monkeypatch):
+    """With the real adb and a device that speaks its protocol; the benchmark there says as many us as bytes."""
+    phone = device()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "adb").symlink_to(shutil.which(client.path))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("ANDROID_SERIAL", phone.serial)
+    script = ["sh", packed / "time_on_phone.sh"]
+    done = subprocess.run([*script, RECORDED.name], capture_output=True, text=True, check=False, cwd=RECORDED.parent)
+    assert done.returncode == 0, done.stderr
+    for mode in facts.MODES:
+        assert f"Inference (avg): {(packed / f'{mode}.tflite').stat().st_size}.5" in done.stdout
+    assert not (phone.root / "data/local/tmp/pnas_tf_bundle").exists()
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode and "name the path of benchmark_model" in done.stderr
+
+
+def test_zip_holds_the_same(packed, small_run, small_data, tmp_path):
+    for _ in range(2):
+        bundle.run(run_dir=str(small_run), data=small_data, modes=["int8"], output=str(tmp_path / "b.zip"))
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        assert sorted(archive.namelist()) == sorted([*COMMON, "int8.tflite", "int8.json", "int8.md"])
+        assert archive.read("int8.tflite") == (packed / "int8.tflite").read_bytes()
+
+
+def test_changed_export_is_refused(small_run, small_data, tmp_path):
+    for name in ("int8.tflite", "int8.json", "int8.md"):
+        (tmp_path / name).write_bytes((small_run / name).read_bytes())
+    (tmp_path / "int8.tflite").write_bytes((small_run / "float32.tflite").read_bytes())
+    with pytest.raises(InputError, match="does not describe"):
+        bundle.read_export(str(tmp_path), "int8")
+    (tmp_path / "int8.json").write_text("[]")
+    with pytest.raises(InputError, match="does not describe"):
+        bundle.read_export(str(tmp_path), "int8")
+
+
+def test_nothing_is_overwritten_or_left_half(small_run, small_data, tmp_path):
+    """A folder that is no bundle stays, an earlier bundle is replaced; a full disk (a real limit on the size of a file)
+    leaves all as it was."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter").write_text("dear")
+    with pytest.raises(InputError, match="is no bundle"):
+        bundle.run(run_dir=str(small_run), data=small_data, modes=["int8"], output=str(tmp_path / "mine"))
+    for modes in (["int8", "float32"], ["int8"]):
+        bundle.run(run_dir=str(small_run), data=small_data, modes=modes, output=str(tmp_path / "old"))
+    assert not (tmp_path / "old" / "float32.tflite").exists()
+    before = sorted(os.listdir(tmp_path / "old"))
+    for output in ("b.zip", "old"):
+        done = subprocess.run(
+            [sys.executable, "-m", "export.bundle", f"--run_dir={small_run}", f"--output={tmp_path}/{output}"],
+            check=False, capture_output=True, text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)))
+        assert done.returncode == 1 and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+    assert sorted(os.listdir(tmp_path)) == ["mine", "old"] and sorted(os.listdir(tmp_path / "old")) == before
+
+
+def test_entry_point(small_run, tmp_path):
+    """As a user calls it; what it prints next works."""
+    shutil.copytree(small_run, tmp_path / "run")
+    for more, written in (["--zip"], "bundle.zip"), ([], "bundle"):
+        done = subprocess.run([sys.executable, "-m", "export.bundle", f"--run_dir={tmp_path}/run", *more], text=True,
+                              capture_output=True, check=False)
+        assert done.returncode == 0 and f"Bundle: {tmp_path}/run/{written}\n" in done.stdout, done.stderr
+    following = done.stdout.splitlines()[-1].removeprefix("Next: python ")
+    assert run_program(sys.executable, Path(following).parent).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [(), ("--run_dir=/nonexistent",), ("--run_dir=/nonexistent", "--mode=int4"),
+                                       ("--run_dir=/nonexistent", "--zip", "--output=b")])
+def test_bad_flags_are_one_line(arguments):
+    done = subprocess.run([sys.executable, "-m", "export.bundle", *arguments], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 1 and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packages", [["ai-edge-litert==2.3.0", "numpy"], ["tflite-runtime==2.14.0", "numpy<2"]])
+def test_runner_in_a_fresh_environment(packed, tmp_path, packages):
+    if "tflite" in packages[0] and sys.version_info >= (3, 12):
+        pytest.skip("tflite-runtime has no wheel for Python 3.12")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path], check=True)
+    subprocess.run([tmp_path / "bin" / "pip", "install", "-q", *packages], check=True)
+    listed = subprocess.run([tmp_path / "bin" / "pip", "list"], capture_output=True, text=True, check=True).stdout
+    assert "tensorflow" not in listed and "keras" not in listed
+    done = run_program(tmp_path / "bin" / "python", packed)
+    assert done.returncode == 0 and done.stdout.count("as expected") == len(facts.MODES), done.stdout + done.stderr

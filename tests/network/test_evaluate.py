@@ -1,0 +1,70 @@
+"""Scores and batch norm statistics against numpy and plain Keras."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnas_tf import network
+from pnas_tf.network import evaluate
+from pnas_tf.space import spaces
+from pnas_tf.space.blocks import Block
+from pnas_tf.supernet import path_scorer, supernet
+
+SMALL = spaces.mb_space("small", input_size=8, num_classes=4, stem=Block("stem", ("conv_k3",), 8),
+                       first=Block("b00", ("mb_k3_e1",), 8), widths=(8, 16), cells=(2, 2), strides=(1, 2), mix=16)
+
+
+@pytest.fixture
+def batches():
+    rng = np.random.default_rng(6)
+    return [(tf.constant(rng.normal(1.0, 2.0, size=(count, 8, 8, 3)), tf.float32),
+             tf.constant(rng.integers(0, 4, count), tf.int32)) for count in (16, 16, 8)]
+
+
+def random_network(seed):
+    net = supernet.Supernet(SMALL, seed=seed)
+    path = np.array([0, 5, 3, 6])
+    model = network.build_network(net.arch(path))
+    net.copy_weights_to(model, net.arch(path))
+    return net, path, model
+
+
+def test_path_score_is_that_of_the_network_in_training_mode(batches):
+    net, path, model = random_network(1)
+    losses, right, images = [], 0, 0
+    for x, y in batches:
+        logits = model(x, training=True).numpy()
+        log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        losses += [-log_probs[row, label] for row, label in enumerate(y.numpy())]
+        right, images = right + np.sum(logits.argmax(1) == y.numpy()), images + len(y)
+    score = path_scorer.PathScorer(net, batches).score(path)
+    assert score.loss == pytest.approx(np.mean(losses), rel=1e-5)
+    assert score.accuracy == pytest.approx(right / images)
+
+
+def test_network_score_goes_by_moving_statistics(batches):
+    _, _, model = random_network(2)
+    score = evaluate.network(model, batches)
+    logits = np.concatenate([model(x, training=False).numpy() for x, _ in batches])
+    labels = np.concatenate([y.numpy() for _, y in batches])
+    assert score.accuracy == pytest.approx(np.mean(logits.argmax(1) == labels))
+
+
+@pytest.mark.parametrize("layers", ["fast", "stock"])
+def test_recalibrated_statistics_are_means_over_batches(batches, layers):
+    _, _, model = random_network(3)
+    model = network.portable(model) if layers == "stock" else model
+    before = [w.copy() for w in model.get_weights()]
+    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    seen = [keras.Model(model.input, first.input)(x, training=True).numpy() for x, _ in batches]
+    evaluate.recalibrate(model, batches)
+    np.testing.assert_allclose(first.moving_mean, np.mean([x.mean((0, 1, 2)) for x in seen], 0), rtol=1e-4, atol=1e-5)
+    unbiased = 1 if layers == "fast" else 0
+    variances = [x.reshape(-1, x.shape[-1]).var(0, ddof=unbiased) for x in seen]
+    np.testing.assert_allclose(first.moving_variance, np.mean(variances, 0), rtol=1e-4)
+    moving = {id(v) for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)
+              for v in (layer.moving_mean, layer.moving_variance)}
+    for variable, old in zip(model.weights, before, strict=True):
+        assert np.array_equal(variable.numpy(), old) != (id(variable) in moving)
+    assert all(layer.momentum > 0 for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))

@@ -1,0 +1,60 @@
+"""Fast layers against the backend's own gradients."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnas_tf.network import layers as fast_layers
+
+
+@pytest.mark.parametrize("side", [3, 5, 7])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("size", [4, 7, 8, 13])
+def test_depthwise_gradients_equal_those_of_the_backend(size, strides, side):
+    rng = np.random.default_rng(size)
+    x = tf.constant(rng.normal(size=(3, size, size, 5)), tf.float32)
+    kernel = tf.constant(rng.normal(size=(side, side, 5, 1)), tf.float32)
+    results = []
+    for convolve in (lambda x, k: fast_layers.depthwise_conv(x, k, strides),
+                     lambda x, k: tf.nn.depthwise_conv2d(x, k, [1, strides, strides, 1], "SAME")):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            y = convolve(x, kernel)
+            loss = tf.reduce_sum(tf.sin(y))
+        results.append([y, *tape.gradient(loss, [x, kernel])])
+    for fast, plain in zip(*results, strict=True):
+        np.testing.assert_allclose(fast, plain, atol=1e-4)
+
+
+def test_layer_falls_back_where_the_function_does_not_apply():
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype(np.float32)
+    for kwargs in ({"use_bias": True}, {"activation": "relu"}, {"padding": "valid"}, {"dilation_rate": 2},
+                   {"depth_multiplier": 2}):
+        kwargs = {"padding": "same", "use_bias": False, **kwargs}
+        layer = fast_layers.DepthwiseConv2D(5, **kwargs)
+        stock = keras.layers.DepthwiseConv2D(5, **kwargs)
+        stock.build(x.shape)
+        layer.build(x.shape)
+        stock.set_weights(layer.get_weights())
+        np.testing.assert_array_equal(layer(x), stock(x))
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("size", [4, 7])
+def test_max_pool_gradient_equals_that_of_the_backend(size, padding, strides):
+    x = tf.constant(np.random.default_rng(size).integers(0, 4, (3, size, size, 5)), tf.float32)  # with many ties
+    results = []
+    for pool in (fast_layers.max_pool, tf.nn.max_pool2d):
+        @tf.function(autograph=False)
+        def pooled(x, pool=pool):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = pool(x, [3, 3], [strides, strides], padding)
+                loss = tf.reduce_sum(tf.sin(y + tf.range(y.shape[1], dtype=tf.float32)[:, None, None]))
+            return y, tape.gradient(loss, x)
+
+        results.append(pooled(x))
+    for fast, plain in zip(*results, strict=True):
+        np.testing.assert_allclose(fast, plain, rtol=1e-6)

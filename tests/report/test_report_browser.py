@@ -1,0 +1,144 @@
+"""The report in a browser: it says nothing on the console, asks for nothing, and fits a phone."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pnas_tf.report import page as page_lib
+from pnas_tf.space.arch import Arch
+from pnas_tf.space.spaces import SPACES
+
+BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))),
+               None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium in the PATH: apt-get install chromium")
+
+
+class Browser:
+    """Chromium without a window, spoken to by the DevTools protocol over a pair of pipes."""
+
+    def __init__(self, profile):
+        (its_input, self._to), (self._from, its_output) = os.pipe(), os.pipe()
+
+        def place_pipes():  # it reads commands from descriptor 3 and answers on descriptor 4
+            commands, answers = (fcntl.fcntl(one, fcntl.F_DUPFD, 10) for one in (its_input, its_output))
+            os.dup2(commands, 3), os.dup2(answers, 4)
+
+        self._process = subprocess.Popen(
+            [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
+             "--remote-debugging-pipe", "about:blank"], preexec_fn=place_pipes, pass_fds=(3, 4),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(its_input), os.close(its_output)
+        self._unread, self._count, self._session, self.events = b"", 0, {}, []
+        pages = self("Target.getTargets")["targetInfos"]
+        page = next(one["targetId"] for one in pages if one["type"] == "page")
+        self._session = {"sessionId": self("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]}
+        for domain in ("Page", "Network", "Log", "Runtime"):
+            self(f"{domain}.enable")
+
+    def __call__(self, method, **params):
+        """The result of a command; events that come before it are kept."""
+        self._count += 1
+        message = {"id": self._count, "method": method, "params": params, **self._session}
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while (answer := self._read()).get("id") != self._count:
+            self.events.append(answer)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def _read(self):
+        while b"\0" not in self._unread:
+            content = os.read(self._from, 1 << 20)
+            assert content, "the browser is gone"
+            self._unread += content
+        message, _, self._unread = self._unread.partition(b"\0")
+        return json.loads(message)
+
+    def wait_for(self, method):
+        """Returns when the event has come."""
+        while not any(event.get("method") == method for event in self.events):
+            self.events.append(self._read())
+
+    def close(self):
+        """Ends it."""
+        with contextlib.suppress(AssertionError, OSError):
+            self("Browser.close")
+        self._process.kill()
+        self._process.wait()
+        os.close(self._to), os.close(self._from)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One for all tests."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        one = Browser(profile)
+        yield one
+        one.close()
+
+
+def open_page(browser, path, width):
+    """What was said on the console and asked for besides the page, and how wide its content is.
+
+    Args:
+        browser: the fixture.
+        path: of the page.
+        width: of the window in pixels.
+    """
+    browser.events.clear()
+    browser("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+    browser("Page.navigate", url=path.as_uri())
+    browser.wait_for("Page.loadEventFired")
+    wide = browser("Runtime.evaluate", expression="document.documentElement.scrollWidth")["result"]["value"]
+    named = [(event.get("method"), event.get("params", {})) for event in browser.events]
+    said = [params for method, params in named if method in (
+        "Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")]
+    asked = [params["request"]["url"] for method, params in named if method == "Network.requestWillBeSent"]
+    return said, [url for url in asked if not url.startswith("data:") and url != path.as_uri()], wide
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The report of a run, and that of two side by side."""
+    folder, space, runs = tmp_path_factory.mktemp("browser"), SPACES["proxyless_mobile"], []
+    for name, op in (("fast", "mb_k3_e3"), ("slow", "mb_k7_e6")):
+        run = folder / name
+        run.mkdir()
+        probs = {choice: {candidate: (0.7 if candidate == op else 0.05) for candidate in block.ops}
+                 for choice, block in space.choices.items()}
+        (run / "metrics.jsonl").write_text("".join(json.dumps({
+            "kind": "search", "epoch": epoch, "phase": "search", "expected_ms": 30.0 - epoch, "entropy": 1.9,
+            "train_loss": 2.0, "held_out_loss": 2.0, "probs": probs}) + "\n" for epoch in range(5)))
+        Arch(space, dict.fromkeys(space.choices, op),
+             {"target": "a_phone_with_a_rather_long_name_xnnpack4_int8", "table_ms": 25.0, "target_ms": 26.0}
+             ).save(str(run / "arch.json"))
+        (run / "train.json").write_text(json.dumps({"test_accuracy": 0.75, "dataset": "imagenet"}))
+        (run / "compare.json").write_text(json.dumps({"networks": [{"predicted_ms": 1.0, "measured_ms": 1.1}] * 3}))
+        runs.append(str(run))
+    page_lib.compare(runs, str(folder / "comparison.html"))
+    return [Path(page_lib.run(runs[0])), folder / "comparison.html"]
+
+
+@pytest.mark.parametrize("page", [0, 1], ids=["run", "comparison"])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_quiet_offline_and_no_wider_than_the_window(browser, pages, page, width):
+    said, asked, wide = open_page(browser, pages[page], width)
+    assert said == [] and asked == [] and wide <= width
+
+
+def test_the_browser_would_tell(browser, pages):
+    """What a page must not do is refused by its own policy, and said so; without a policy it is asked for."""
+    bad = '<img src="http://127.0.0.1:9/x.png"><script>document.title = "ran"</script><div style="width: 2000px">wide'
+    page = pages[0].with_name("opened.html")
+    page.write_text(pages[0].read_text(encoding="utf-8") + bad, encoding="utf-8")
+    said, asked, wide = open_page(browser, page, 390)
+    assert ["Content Security Policy" in one["entry"]["text"] for one in said] == [True, True] and wide >= 2000
+    page.write_text(bad, encoding="utf-8")
+    said, asked, _ = open_page(browser, page, 390)
+    assert asked == ["http://127.0.0.1:9/x.png"]

@@ -1,0 +1,302 @@
+"""An interrupted search ends as one that ran through: the same bytes, whenever and however it was stopped."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from pnas_tf import data, network
+from pnas_tf.cost import goal as goals_lib
+from pnas_tf.cost import limits, prices
+from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.search import build as search_build
+from pnas_tf.search import checkpoints, schedule, searcher, stopping
+from pnas_tf.space import arch, blocks, spaces
+from pnas_tf.supernet import supernet
+
+ROOT = Path(__file__).parents[2]
+TINY = spaces.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
+                          stem=blocks.Block("stem", ("conv_k3",), 8, 2),
+                          first=blocks.Block("b00", ("mb_k3_e1",), 8, 2), widths=(8,), cells=(2,), strides=(1,),
+                          mix=16)
+PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, arch_every=1, warmup_lr=0.05, lr=0.05)
+TIMING = {"seconds", "step_ms"}
+
+# Ways to search by what they keep from step to step.
+METHODS = {"two goals with a limit": (2, search_build.Method(), "float32"),
+           "all paths": (1, search_build.Method(paths="all"), "float32"),
+           "reinforce with a limit": (1, search_build.Method(arch_update="reinforce", reinforce_samples=2), "float32"),
+           "float16": (1, search_build.Method(), "mixed_float16")}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return data.load("fashion_mnist_small")
+
+
+class Watch(keras.callbacks.Callback):
+    """Keeps the logs of epochs; stops after some step of all, saved."""
+
+    def __init__(self, folder=None, at=None):
+        super().__init__()
+        self.epochs, self._folder, self._at = {}, folder, at
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.step.value.numpy()) == self._at:
+            checkpoints.save(self.model, self._folder, 12.5)
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs[epoch] = {name: float(value) for name, value in logs.items()}
+
+
+def build(method_name):
+    goals, method, precision = METHODS[method_name]
+    net = supernet.Supernet(TINY, 3, precision=precision, goals=goals)
+    ms = prices.matrix(TINY, lambda _, key: 0.01 * (1 + len(key.op) + key.filters))
+    params = [limits.Limit("params", prices.matrix(TINY, prices.params()), 3000)] if "limit" in method_name else []
+    wanted = [goals_lib.Goal("t", ms, 0.5 + number, params, True) for number in range(goals)]
+    model = searcher.Searcher(net, list(search_build.updaters(method, net, wanted, PLAN)), PLAN, seed=3)
+    model.compile(searcher.alpha_optimizer(0.05))
+    return model
+
+
+def search_on(model, images, watch):
+    model.go_on(lambda step: searcher.alternating_batches(images.train, images.held_out, PLAN, 16, 3, step),
+                [watch])
+
+
+def state(model):
+    own = {f"weight {number}": variable for number, variable in enumerate(model.weights)}
+    slots = {f"optimizer {number}, {slot}": variable for number, one in enumerate(model.optimizers)
+             for slot, variable in enumerate(one.variables)}
+    return {name: np.asarray(variable).copy() for name, variable in {**own, **slots}.items()}
+
+
+@pytest.mark.parametrize("method", ["two goals with a limit", *(
+    pytest.param(name, marks=pytest.mark.slow) for name in ("reinforce with a limit", "all paths", "float16"))])
+def test_every_variable_and_mean_comes_back(method, images, tmp_path):
+    """Stopped in the middle of the warm-up and again in that of the search."""
+    whole, watch = build(method), Watch()
+    search_on(whole, images, watch)
+    epochs = {}
+    for number, at in enumerate((2, 7)):
+        model = build(method)
+        assert checkpoints.restore(model, str(tmp_path)) == (12.5 if number else 0.0)
+        stopped = Watch(str(tmp_path), at)
+        with pytest.raises(KeyboardInterrupt):
+            search_on(model, images, stopped)
+        epochs |= stopped.epochs
+    model, last = build(method), Watch()
+    checkpoints.restore(model, str(tmp_path))
+    search_on(model, images, last)
+    expected, found = state(whole), state(model)
+    assert expected.keys() == found.keys() and len(expected) > 20
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert {**epochs, **last.epochs} == watch.epochs
+    assert len(os.listdir(tmp_path / "checkpoints")) == checkpoints.KEPT
+
+
+@pytest.mark.slow
+def test_another_seed_takes_another_path(images):
+    """And the same seed the same, bit by bit: `test_every_variable_and_mean_comes_back`."""
+    first, other = build("all paths"), build("all paths")
+    other._seed = 4
+    for model in (first, other):
+        model.train_step(next(iter(searcher.alternating_batches(images.train, images.held_out, PLAN, 16, 3, 4))))
+    assert any(not np.array_equal(one, state(other)[name]) for name, one in state(first).items())
+
+
+def damage(file_path, how):
+    content = bytearray(file_path.read_bytes())
+    if how == "cut off":
+        content = content[:len(content) // 2]
+    elif how == "empty":
+        content = b""
+    elif how == "another file":
+        content = b"no HDF5 at all" * 100
+    else:  # one bit, in the middle of the weights
+        content[len(content) // 2] ^= 1
+    file_path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["cut off", "empty", "another file", "one bit"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(how, tmp_path, capsys):
+    model, folder = build("all paths"), tmp_path / "checkpoints"
+    for step in (4, 6):
+        model.step.assign(step)
+        checkpoints.save(model, str(tmp_path))
+    damage(folder / "epoch_00001_step_0000002.npz", how)
+    again = build("all paths")
+    checkpoints.restore(again, str(tmp_path))
+    assert int(again.step.value.numpy()) == 4
+    said = capsys.readouterr().out
+    assert said.startswith("Warning: ") and "step_0000002.npz cannot be loaded" in said and said.count("\n") == 1
+    again.step.assign(5)
+    checkpoints.save(again, str(tmp_path))
+    assert sorted(os.listdir(folder)) == ["epoch_00001.npz", "epoch_00001_step_0000001.npz"]
+    for file in folder.iterdir():
+        damage(file, how)
+    with pytest.raises(InputError, match=r"epoch_00001\.npz cannot be loaded"):
+        checkpoints.restore(build("all paths"), str(tmp_path))
+
+
+def test_a_checkpoint_of_another_space_is_an_error(tmp_path):
+    model = build("all paths")
+    model.step.assign(4)
+    checkpoints.save(model, str(tmp_path))
+    wider = TINY.scaled(2.0)
+    net = supernet.Supernet(wider, 3)
+    other = searcher.Searcher(net, list(search_build.updaters(search_build.Method(), net, [goals_lib.Goal(
+        "t", prices.matrix(wider, lambda *_: 0.01), 0.5, [], True)], PLAN)), PLAN)
+    other.compile(searcher.alpha_optimizer(0.05))
+    with pytest.raises(InputError, match="cannot be loaded"):
+        checkpoints.restore(other, str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, write_space):
+    folder = tmp_path_factory.mktemp("inputs")
+    write_space(TINY, folder / "space.json", folder / "table.jsonl")
+    return folder
+
+
+def command(files, run_dir, steps):
+    return [sys.executable, "-m", "pnas_tf.search", f"--space={files}/space.json", f"--table={files}/table.jsonl",
+            "--batch_size=32", "--warmup_epochs=1", "--search_epochs=3", "--arch_every=1", f"--max_steps={steps}",
+            "--checkpoint_minutes=0.001", f"--run_dir={run_dir}"]
+
+
+def start(arguments):
+    def take_signals():  # a shell's background job, as CI may be, ignores SIGINT, and so would what it starts
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            preexec_fn=take_signals, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+
+
+def finish(arguments):
+    with start(arguments) as process:
+        said = process.stdout.read()
+    assert process.returncode == 0, said
+    return said
+
+
+def results(run_dir):
+    """Bytes of arch.json and finalists.json, the metrics without times, bytes of the network's weights."""
+    found = network.build_network(arch.load(str(run_dir / "arch.json")))
+    found.load_weights(run_dir / "inherited.weights.h5")
+    lines = [{k: v for k, v in line.items() if k not in TIMING} for line in RunFolder(str(run_dir)).read_metrics()]
+    return ((run_dir / "arch.json").read_bytes(), (run_dir / "finalists.json").read_bytes(), lines,
+            [value.tobytes() for value in found.get_weights()])
+
+
+def wait_for(condition, process, seconds=600):
+    """Until a condition holds; False if the process ends before."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        if process.poll() is not None:
+            return False
+        time.sleep(0.0005)
+    raise AssertionError("nothing happened")
+
+
+def saved_steps(folder, steps_per_epoch):
+    """Of the newest checkpoint; 0 if there is none."""
+    names = sorted(name for name in os.listdir(folder) if name.startswith("epoch_")) if folder.exists() else []
+    return int(names[-1][6:11]) * steps_per_epoch + int(names[-1][17:24] or 0) if names else 0
+
+
+def kill_at(moment, process, run_dir, steps_per_epoch, dice):
+    """SIGKILL at some moment; whether the search was alive, writing a checkpoint, in the first epoch."""
+    folder = run_dir / "checkpoints"
+    if moment == "any":
+        time.sleep(dice.uniform(0, 15))
+    else:
+        goal = saved_steps(folder, steps_per_epoch) + dice.randint(1, 18)
+        wait_for(lambda: saved_steps(folder, steps_per_epoch) >= goal, process)
+        if moment == "write":
+            wait_for(lambda: any(folder.glob(".writing-*")), process)
+        else:
+            time.sleep(dice.uniform(0, 0.1))
+    alive = process.poll() is None
+    process.kill()
+    process.communicate()
+    return alive, any(folder.glob(".writing-*")), not (run_dir / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("moments, steps", [
+    (["write", "step"], 120),
+    pytest.param(["step", "write", "any", "write", "step"] * 4 + ["step"], 240, marks=pytest.mark.slow)],
+    ids=["quick", "long"])
+def test_killed_at_any_moment(moments, steps, files, tmp_path):
+    finish(command(files, tmp_path / "whole", steps))
+    expected, dice, kills, writes, early = results(tmp_path / "whole"), random.Random(1), 0, 0, 0
+    for moment in moments:
+        with start(command(files, tmp_path / "killed", steps)) as process:
+            (tmp_path / "killed").mkdir(exist_ok=True)
+            alive, writing, first_epoch = kill_at(moment, process, tmp_path / "killed", steps // 4, dice)
+        kills, writes, early = kills + alive, writes + (alive and writing), early + (alive and first_epoch)
+    said = finish(command(files, tmp_path / "killed", steps))
+    print(f"\n{kills} kills, {writes} while a checkpoint was being written, {early} in the first epoch.")
+    assert kills >= min(20, len(moments)) and writes and early and "Going on after epoch" in said
+    assert early < kills or len(moments) < 20
+    assert results(tmp_path / "killed") == expected
+    left = sorted(os.listdir(tmp_path / "killed" / "checkpoints"))
+    assert len(left) == checkpoints.KEPT and not any(name.startswith(".writing") for name in left)
+
+
+@pytest.mark.parametrize("number, code", [
+    pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)])
+def test_signals_save_and_stop(number, code, files, tmp_path):
+    """In the middle of an epoch: not one step is done twice."""
+    arguments = [*command(files, tmp_path / "run", 400), "--checkpoint_minutes=0"]
+    with start(arguments) as process:
+        for line in process.stdout:
+            if line.startswith("epoch 1/4"):
+                time.sleep(0.2)
+                process.send_signal(number)
+                break
+        said = process.stdout.read()
+    assert process.returncode == code, said
+    assert "The same command goes on" in said and "Traceback" not in said
+    newest = sorted(os.listdir(tmp_path / "run" / "checkpoints"))[-1]
+    assert newest.startswith("epoch_00001_step_")
+    with start(arguments) as process, contextlib.closing(process.stdout):
+        line = next(line for line in process.stdout if line.startswith("Going on"))
+        process.kill()
+    assert line.startswith(f"Going on after epoch 1 of 4 and {int(newest[17:24])} of 100 steps")
+
+
+@pytest.mark.parametrize("signals, seen", [(2, KeyboardInterrupt), (1, RuntimeError)])
+def test_an_error_made_of_a_signal_is_one(signals, seen):
+    """TensorFlow's C++ replaces a KeyboardInterrupt that comes while it raises another error."""
+    stop = stopping.Stop()
+    with pytest.raises(seen), stop.after_step():
+        for _ in range(signals):
+            with contextlib.suppress(KeyboardInterrupt):
+                stop.ask(signal.SIGINT)
+        raise RuntimeError("pybind11::error_already_set: MISMATCH of original and normalized active exception types")
+
+
+def test_a_second_signal_stops_at_once(files, tmp_path):
+    with start(command(files, tmp_path / "run", 400)) as process:
+        wait_for((tmp_path / "run" / "logs").exists, process)
+        time.sleep(0.5)  # within the first step, which is compiled
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+    assert process.returncode == 130 and "Traceback" not in said, said
