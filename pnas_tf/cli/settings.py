@@ -1,16 +1,132 @@
-"""Flags that search and training have alike. Imports no TensorFlow, so that --help is quick."""
+"""Settings as values: the fields of a frozen dataclass are flags, and each default, bound and meaning is stated once.
+
+    @dataclasses.dataclass(frozen=True)
+    class SearchConfig:
+        batch_size: int = setting(256, "Images per step.", low=1)
+
+        __post_init__ = check
+
+    define(SearchConfig)         # one flag for each field
+    config = read(SearchConfig)  # once flags are parsed
+
+A program makes the same value by `SearchConfig(batch_size=64)`, with the same checks. Imports no TensorFlow, so that
+--help is quick.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from absl import flags
 
-# Keras policies: what layers compute in.
-PRECISIONS = ["float32", "mixed_bfloat16", "mixed_float16"]
+from pnas_tf.errors import InputError, shown
+
+# Keras policies that layers can compute in.
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+Config = TypeVar("Config")
 
 
-def define_data() -> None:
-    """What to do about images that are broken, classes that are small, and what hides a part of training images."""
-    flags.DEFINE_enum("broken_images", "skip", ["skip", "refuse"],
-                      "Image files that cannot be decoded: left out and counted, or an error.")
-    flags.DEFINE_enum("class_weights", "none", ["none", "balanced"],
-                      "What an image counts for in the loss: 1, or the less the more its class has.")
-    flags.DEFINE_integer("cutout", 0, "Side in pixels of a square of each training image that is set to the mean; 0: "
-                         "none. The paper's for CIFAR-10 is 16.", 0, 8192)
+def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None,
+            choices: Sequence[str] | None = None, repeated: bool = False) -> Any:
+    """A field of a settings dataclass.
+
+    Args:
+        default: Value where none is given.
+        help: What the setting means, as --help shows it.
+        low: Least value of a number.
+        high: Largest value of a number.
+        choices: Allowed texts.
+        repeated: Whether the flag of a `tuple[str, ...]` is given once for each text; else with commas between.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices,
+                                                        "repeated": repeated})
+
+
+def define(settings: type, *, without: Sequence[str] = ()) -> None:
+    """Defines one flag for each field.
+
+    Args:
+        settings: Dataclass whose fields come from `setting`.
+        without: Fields that get no flag.
+    """
+    for field in dataclasses.fields(settings):
+        if field.name not in without:
+            _define(field, _kind(settings, field.name))
+
+
+def _define(field: dataclasses.Field, kind: Any) -> None:
+    name, default, about = field.name, field.default, field.metadata
+    if about["choices"]:
+        flags.DEFINE_enum(name, default, list(about["choices"]), about["help"])
+    elif kind is bool:
+        flags.DEFINE_bool(name, default, about["help"])
+    elif kind in (int, float):
+        number = flags.DEFINE_integer if kind is int else flags.DEFINE_float
+        number(name, default, about["help"], about["low"], about["high"])
+    elif kind is str:
+        flags.DEFINE_string(name, default, about["help"])
+    elif about["repeated"]:
+        flags.DEFINE_multi_string(name, list(default), about["help"])
+    else:
+        flags.DEFINE_list(name, list(default), about["help"])
+
+
+def read(settings: type[Config], **given: Any) -> Config:
+    """A settings value from the parsed flags.
+
+    Args:
+        settings: Dataclass that `define` made flags of.
+        **given: Fields whose value is not that of a flag.
+
+    Raises:
+        InputError: If a value is out of bounds.
+    """
+    values = {}
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+        if field.name in flags.FLAGS and field.name not in given:
+            value = flags.FLAGS[field.name].value
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+    return settings(**values, **given)
+
+
+def check(value: Any) -> None:
+    """Raises InputError if a field of a settings value is out of its bounds or none of its choices.
+
+    For `__post_init__`: a value that a program makes is then checked as flags are.
+    """
+    for field in dataclasses.fields(value):
+        about, own = field.metadata, getattr(value, field.name)
+        if not about or own is None:
+            continue
+        low, high, choices = about["low"], about["high"], about["choices"]
+        if choices and own not in choices:
+            raise InputError(f"{field.name} must be one of {', '.join(choices)}, got {shown(own)}.")
+        if (low is not None and own < low) or (high is not None and own > high):
+            bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
+            raise InputError(f"{field.name} must be {bounds}, got {shown(own)}.")
+
+
+def _kind(settings: type, name: str) -> Any:
+    """The type of a field, without `| None`; `tuple` for tuples of any content."""
+    annotation = typing.get_type_hints(settings)[name]
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        annotation = next(kind for kind in typing.get_args(annotation) if kind is not type(None))
+    return typing.get_origin(annotation) or annotation
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSettings:
+    """What search and training do alike about images: broken ones, small classes, hidden parts."""
+
+    broken_images: str = setting("skip", "Image files that cannot be decoded: left out and counted, or an error.",
+                                 choices=("skip", "refuse"))
+    class_weights: str = setting("none", "What an image counts for in the loss: 1, or less the more images its class "
+                                 "has.", choices=("none", "balanced"))
+    cutout: int = setting(0, "Side in pixels of a square of each training image that is set to the mean; 0: none. The "
+                          "paper's for CIFAR-10 is 16.", low=0, high=8192)
+
+    def __post_init__(self):
+        check(self)
