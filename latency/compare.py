@@ -134,10 +134,10 @@ def over_range(table: LatencyTable, space: Space, count: int, seed: int) -> list
 
     # By the rows as measured: the same networks whether or not the table has been calibrated.
     ms = prices.matrix(space, functools.partial(_median_ms, table))
-    rng, (low, high) = np.random.default_rng(seed), ms.range(blocks.op_mask(space))
+    rng, (low, high) = np.random.default_rng(seed), ms.range
     wanted = np.exp(rng.uniform(np.log(low), np.log(high), count))
     # Each with draws of its own: from the same ones, neighbours in milliseconds would be the same network.
-    paths = [within_limits.samples_within(blocks.uniform_probs(space), [Limit("ms", ms, wanted_ms)], 0.9, 1, its_seed)
+    paths = [within_limits.samples(blocks.uniform_probs(space), [Limit("ms", ms, wanted_ms)], 0.9, 1, its_seed)
              for wanted_ms, its_seed in zip(wanted, rng.integers(2**31, size=count), strict=True)]
     return [arch_lib.from_path(space, path) for found in paths for path in found]
 

@@ -4,101 +4,112 @@
     search.fit(callbacks=[...])
     model = build_network(search.arch())
 
-It lives in memory. A search that has to survive the program, that resumes, and that has a report is one of the command
+The search lives in memory. For a search that survives the program, can be resumed and has a report, use the command
 `python -m pnas_tf.search`. docs/quickstart.ipynb shows the way from a table to a `.tflite`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
-from pnas_tf import data, network
-from pnas_tf.cost import goal as goals_lib
-from pnas_tf.cost import latency_table, limits
+from pnas_tf import data as data_lib
+from pnas_tf import network
+from pnas_tf.cost import latency_table
+from pnas_tf.cost.goal import Goal
+from pnas_tf.cost.latency_table import LatencyTable
+from pnas_tf.data import Data
 from pnas_tf.derive import deliver, finalists
-from pnas_tf.search import build as search_build
-from pnas_tf.search import schedule, searcher, stopping
-from pnas_tf.space import blocks, spaces
+from pnas_tf.search import build, searcher
+from pnas_tf.search.config import SearchConfig
+from pnas_tf.search.problem import Problem, Request
+from pnas_tf.search.stopping import StopOnNonFinite
+from pnas_tf.space import spaces
 from pnas_tf.space.arch import Arch
-from pnas_tf.supernet import path_scorer
+from pnas_tf.space.blocks import Space
+from pnas_tf.supernet.path_scorer import PathScorer
 
 
 class Search:
-    """The best network for a data set within the milliseconds of a device.
+    """A search for the best network for a data set within the milliseconds of a device.
 
     Attributes:
-        space: what is searched, fitted to the data.
-        data: what it is searched for.
-        goal: milliseconds and limits.
-        searcher: the Keras model that `fit` trains; its `supernet` has probabilities and weights.
+        problem: What is searched for: space, data, goals, schedule.
+        config: Every setting of the search.
+        searcher: The Keras model that `fit` trains; its `supernet` has probabilities and weights.
     """
 
-    def __init__(self, search_space: blocks.Space | str, table: latency_table.LatencyTable | str,
-                 images: data.Data | str, *, target_ms: float = 0.0, limit: Sequence[str] = (),
-                 warmup_epochs: int = 40, search_epochs: int = 120,
-                 arch_every: int = 5, batch_size: int = 256, warmup_lr: float = 0.05, lr: float = 0.025, seed: int = 0):
+    def __init__(self, search_space: Space | str, table: LatencyTable | str, images: Data | str, **settings: Any):
         """Builds the supernet.
 
         Args:
-            search_space: a space, the name of one, or the path of a JSON file.
-            table: of the device; read, or its file or name.
-            images: loaded, or what `data.load` takes.
-            target_ms: wanted milliseconds, never exceeded; 0: 0.75 of a random network's.
-            limit: further limits, as `params<=3e6`.
-            warmup_epochs: before alpha starts to learn.
-            search_epochs: with architecture steps.
-            arch_every: weight steps for each architecture step.
-            batch_size: images a step.
-            warmup_lr: weight learning rate at the start of the warm-up.
-            lr: weight learning rate at the start of the search.
-            seed: of everything random.
+            search_space: A space, the name of one, or the path of a JSON file.
+            table: Latency table of the device, or its file or name.
+            images: Data set, or what `data.load` takes.
+            **settings: Fields of `SearchConfig`, such as target_ms=0.2, limit=["params<=3e6"] or batch_size=64.
 
         Raises:
-            InputError: if the table lacks rows, or no network keeps all limits.
+            InputError: If a setting is wrong, the table lacks rows, or no network keeps all limits.
         """
-        found = spaces.load(search_space) if isinstance(search_space, str) else search_space
         table = latency_table.read(table) if isinstance(table, str) else table
-        self.data = data.load(images, image_size=found.input_size, seed=seed) if isinstance(images, str) else images
-        bounds = [limits.parse(text) for text in limit]
-        found = found.for_data(self.data.image_shape[0], self.data.image_shape[2], self.data.num_classes)
-        self.space = limits.within_peaks(found, bounds, [table.header.get("dtype")])
-        table.check_covers(self.space)
-        self.goal = goals_lib.feasible(self.space, table, target_ms,
-                                [(name, bound) for name, bound in bounds if name != limits.PEAK], keeps_ms=True)
-        self._batch_size, self._seed = min(batch_size, self.data.train.size), seed
-        self._plan = schedule.Schedule(self.data.train.steps_per_epoch(self._batch_size), warmup_epochs, search_epochs,
-                                       arch_every, warmup_lr, lr)
-        self.searcher = search_build.compiled_searcher(self.space, [self.goal], self._plan, seed=seed)
+        space = spaces.load(search_space) if isinstance(search_space, str) else search_space
+        limit = tuple(settings.pop("limit", ()))
+        if isinstance(images, str):
+            settings["dataset"] = images
+        self.config = SearchConfig(space=space.name, table=table.path, limit=limit, **settings)
+        request = Request.of(self.config, space, table)
+        self.problem = Problem.of(request, request.load_data() if isinstance(images, str) else images)
+        print(self.goal.summary())
+        self.searcher = build.compiled_searcher(
+            self.space, self.problem.goals, self.problem.plan, self.config,
+            class_weights=data_lib.class_weights(self.data.train, self.config.class_weights))
+
+    @property
+    def space(self) -> Space:
+        """The space that is searched, fitted to the data."""
+        return self.problem.space
+
+    @property
+    def data(self) -> Data:
+        """The images that a network is searched for."""
+        return self.problem.data
+
+    @property
+    def goal(self) -> Goal:
+        """Milliseconds and limits."""
+        return self.problem.goals[0]
 
     def fit(self, callbacks: Sequence[keras.callbacks.Callback] = ()) -> keras.callbacks.History:
-        """Searches to the end of the plan. Interrupted and called again, it goes on.
+        """Searches to the end of the schedule. Interrupted and called again, it goes on.
 
         Args:
-            callbacks: as for any Keras model; their logs are train_loss, train_accuracy, held_out_loss, ...
+            callbacks: Callbacks as for any Keras model; their logs are train_loss, train_accuracy, held_out_loss, ...
 
         Returns:
             Keras' history of the logs.
 
         Raises:
-            InputError: if a loss is no finite number, or an image is broken.
+            InputError: If a loss is not finite, or an image is broken.
         """
-        with data.naming_broken_images():
+        problem, config = self.problem, self.config
+        with data_lib.naming_broken_images():
             self.searcher.go_on(lambda step: searcher.alternating_batches(
-                self.data.train, self.data.held_out, self._plan, self._batch_size, self._seed, step),
-                [stopping.StopOnNonFinite(), *callbacks])
+                self.data.train, self.data.held_out, problem.plan, problem.batch_size, config.seed, step,
+                cutout=config.cutout), [StopOnNonFinite(), *callbacks])
         return self.searcher.history
 
     def arch(self) -> Arch:
-        """The network found so far, within all limits: of the likely ones, that of the lowest held-out loss."""
-        net, batches = self.searcher.supernet, self.data.held_out.batches(self._batch_size)
+        """The best network so far within all limits: of the likely ones, that of the lowest held-out loss."""
+        net, size = self.searcher.supernet, self.problem.batch_size
         probs = net.probs().numpy()
-        scorer = path_scorer.PathScorer(net, batches.take(deliver.batches(self.data.image_shape, self._batch_size)))
-        arch = deliver.delivered_arch(finalists.find(net, probs, self.goal, scorer, seed=self._seed), self.goal, probs)
-        model = network.build_network(arch)
-        return arch.with_costs(params=network.count_params(model), macs=network.count_macs(model))
+        scorer = PathScorer(net, self.data.held_out.batches(size).take(deliver.batches(self.data.image_shape, size)))
+        best = finalists.find(net, probs, self.goal, scorer, seed=self.config.seed)[0]
+        model = network.build_network(best.arch)
+        return deliver.delivered_arch(best, self.goal, probs).with_costs(
+            params=network.count_params(model), macs=network.count_macs(model))
 
     def inherited(self, arch: Arch) -> keras.Model:
-        """The network of an arch of this space with the weights that it has in the supernet: a start for training."""
+        """The network of an arch of this space with the weights it has in the supernet: a start for training."""
         model = network.build_network(arch)
         self.searcher.supernet.copy_weights_to(model, arch)
         return model

@@ -58,7 +58,8 @@ def define(settings: type, *, without: Sequence[str] = ()) -> None:
 
 
 def _define(field: dataclasses.Field, kind: Any) -> None:
-    name, default, about = field.name, field.default, field.metadata
+    name, about = field.name, field.metadata
+    default: Any = field.default
     if about["choices"]:
         flags.DEFINE_enum(name, default, list(about["choices"]), about["help"])
     elif kind is bool:

@@ -1,14 +1,21 @@
-"""TODO: docstring."""
+"""What a search looks for on one target, and whether any network can reach it."""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
-from pnas_tf.cost import latency_table
-from pnas_tf.cost.limits import Limit
+import numpy as np
+
+from pnas_tf.cost import limits as limits_lib
+from pnas_tf.cost import prices, within_limits
+from pnas_tf.cost.latency_table import LatencyTable
+from pnas_tf.cost.limits import Bound, Limit
 from pnas_tf.cost.prices import Cost
 from pnas_tf.errors import InputError
-from pnas_tf.space import blocks
+from pnas_tf.space.arch import from_path
+from pnas_tf.space.blocks import Block, Space, uniform_probs
+
+# Without a target, a search aims at this share of a random network's milliseconds.
+DEFAULT_TARGET = 0.75
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,11 +23,12 @@ class Goal:
     """What a search looks for on one target.
 
     Attributes:
-        target: name of the table's target.
-        ms: milliseconds of each op.
-        target_ms: wanted milliseconds; where they are free, what they are compared with.
-        limits: what else is to be kept.
-        keeps_ms: whether `target_ms` is a limit, too.
+        target: Name of the table's target.
+        ms: Milliseconds of each op.
+        target_ms: Milliseconds asked for; where latency is free, the milliseconds to compare with.
+        limits: Further limits to keep.
+        keeps_ms: Whether `target_ms` is a limit, too.
+        range_ms: Milliseconds of the quickest network that keeps the further limits, and of the slowest network.
     """
 
     target: str
@@ -28,70 +36,105 @@ class Goal:
     target_ms: float
     limits: tuple[Limit, ...] = ()
     keeps_ms: bool = True
+    range_ms: tuple[float, float] | None = None
 
     @property
-    def wanted_ms(self) -> float | None:
-        """`target_ms`; None where milliseconds are free."""
+    def limit_ms(self) -> float | None:
+        """`target_ms`, or None where latency is free."""
         return self.target_ms if self.keeps_ms else None
 
     @property
     def all_limits(self) -> tuple[Limit, ...]:
-        """Milliseconds first, unless they are free."""
+        """Every limit: milliseconds first, unless latency is free."""
         return ((Limit("ms", self.ms, self.target_ms),) if self.keeps_ms else ()) + self.limits
 
     @property
     def name(self) -> str:
-        """Of the goal among several: target and milliseconds."""
+        """Name of the goal among several, and of its folder in the run folder: target and milliseconds."""
         return goal_name(self.target, self.target_ms)
 
-def goal_name(target: str, target_ms: float) -> str:
-    """Of one goal among several, and of its folder in the run folder.
+    def summary(self) -> str:
+        """The goal in a line, with the range that the networks of the space span."""
+        aim = f"target {self.target_ms:.3g} ms" if self.keeps_ms else "latency is free"
+        span = f"{self.range_ms[0]:.3g} to {self.range_ms[1]:.3g} ms, " if self.range_ms else ""
+        return (f"{self.target}: {span}{aim}"
+                + "".join(f", {limit.name} at most {limit.bound:g}" for limit in self.limits) + ".")
 
-    Args:
-        target: name of the table's target.
-        target_ms: wanted milliseconds.
-    """
+
+def goal_name(target: str, target_ms: float) -> str:
+    """Name of one goal among several, as of its folder in the run folder."""
     return f"{target}_{target_ms:g}ms"
 
-# Of what a random network of the space takes: where to aim if no target is given.
-DEFAULT_TARGET = 0.75
 
-
-def feasible(search_space: blocks.Space, table: latency_table.LatencyTable, target_ms: float,
-         bounds: Sequence[tuple[str, float]], keeps_ms: bool) -> Any:
-    """What to look for on the target of a table.
+def goal_for(space: Space, table: LatencyTable, target_ms: float, bounds: Sequence[Bound] = (), *,
+             keeps_ms: bool = True) -> Goal:
+    """The goal of a search on the target of a table.
 
     Args:
-        search_space: fits the data.
-        table: covers the space.
-        target_ms: wanted milliseconds, or 0 for `DEFAULT_TARGET`.
-        bounds: further limits by name, see `limits.ADDITIVE`.
-        keeps_ms: whether the milliseconds are a limit.
-
-    Returns:
-        A `limits.Goal`.
+        space: Space fitted to the data.
+        table: Table that covers the space.
+        target_ms: Milliseconds asked for, or 0 for `DEFAULT_TARGET` of a random network's.
+        bounds: Further limits, see `limits.ADDITIVE`.
+        keeps_ms: Whether the milliseconds are a limit.
 
     Raises:
-        InputError: if no network of the space keeps all limits.
+        InputError: If no network of the space keeps all limits.
     """
-    from pnas_tf.cost import limits, prices, within_limits
-    from pnas_tf.space import blocks
-
-    ms = prices.matrix(search_space, prices.milliseconds(table))
-    high = ms.range(blocks.op_mask(search_space))[1]
-    found = limits.additive(search_space, bounds, table.header.get("dtype"))
-    random_ms = float(ms.expected(blocks.uniform_probs(search_space).astype("float32")))
-    cheapest = within_limits.cheapest(search_space, ms, found)
-    if cheapest is None:
-        raise InputError(f"No network of {search_space.name} keeps {' and '.join(f'{n}<={b:g}' for n, b in bounds)} "
+    ms = prices.matrix(space, prices.milliseconds(table))
+    limits = limits_lib.additive(space, bounds, table.header.get("dtype"))
+    quickest = within_limits.cheapest(ms, limits)
+    if quickest is None:
+        raise InputError(f"No network of {space.name} keeps {' and '.join(f'{n}<={b:g}' for n, b in bounds)} "
                          "together, though some keep each. Raise one (--limit).")
-    low = prices.of_arch(cheapest, prices.milliseconds(table))
-    target_ms = target_ms or max(low, DEFAULT_TARGET * random_ms)
+    low, high = prices.of_arch(from_path(space, quickest), prices.milliseconds(table)), ms.range[1]
+    target_ms = target_ms or max(low, DEFAULT_TARGET * _random_ms(space, ms))
     if keeps_ms and target_ms < low:
-        raise InputError(f"No network of {search_space.name} takes {target_ms:g} ms on {table.target}"
+        raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}"
                          f"{' and keeps the other limits' if bounds else ''}: ask for {low:.4g} to {high:.4g} ms "
                          "(--target_ms).")
-    wanted = f"target {target_ms:.3g} ms" if keeps_ms else "latency is free"
-    print(f"{table.target}: {low:.3g} to {high:.3g} ms, {wanted}"
-          + "".join(f", {limit.name} at most {limit.bound:g}" for limit in found) + ".")
-    return Goal(table.target, ms, target_ms, found, keeps_ms)
+    return Goal(table.target, ms, target_ms, limits, keeps_ms, (low, high))
+
+
+def _random_ms(space: Space, ms: Cost) -> float:
+    """Expected milliseconds of a network whose ops are drawn evenly, in float32 as the search computes it."""
+    from pnas_tf.cost import expectation
+
+    return float(expectation.expected(ms, uniform_probs(space).astype("float32")))
+
+
+def check_reachable(space: Space, table: LatencyTable, target_ms: float) -> None:
+    """Refuses a target that no network reaches, before images and TensorFlow are loaded.
+
+    Images decide how many channels enter the stem and how many classes leave the head, so those two blocks count as the
+    cheapest row of the table for any number. What only the images tell is left to `goal_for`.
+
+    Args:
+        space: Space at the size of the images, not yet fitted to their channels and classes.
+        table: Latency table; a row that it lacks counts as 0.
+        target_ms: Milliseconds asked for.
+
+    Raises:
+        InputError: If every network takes longer.
+    """
+    least = sum(_least_ms(space, table, block) for block in space.all_blocks)
+    if target_ms < least * (1 - 1e-6):
+        raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}: the quickest takes at "
+                         f"least {least:.4g} ms. Ask for more (--target_ms).")
+
+
+def _least_ms(space: Space, table: LatencyTable, block: Block) -> float:
+    """Milliseconds of the cheapest op of a block, whatever the images."""
+    first, last = space.all_blocks[0], space.all_blocks[-1]
+    costs = []
+    for key in (space.op_key(block, op) for op in block.ops):
+        if key.is_free:
+            return 0.0
+        rows = [row.get("calibrated_ms", row["median_ms"]) for other, row in table.rows.items()
+                if other.op == key.op and other.input[:2] == key.input[:2]
+                and (block is first or other.input[2] == key.input[2])
+                and (block is last or other.filters == key.filters)
+                and (other.strides, other.shortcut, other.summed) == (key.strides, key.shortcut, key.summed)]
+        rows += [row.get("calibrated_ms", row["median_ms"]) for (name, other), row in table.choice_rows.items()
+                 if name == block.name and other.op == key.op]
+        costs.append(min(rows, default=0.0))
+    return float(np.min(costs))

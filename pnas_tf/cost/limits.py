@@ -1,4 +1,4 @@
-"""What a network has to keep: milliseconds on a target, parameters, MACs, bytes of its file and of its activations.
+"""Limits on a network: milliseconds on a target, parameters, MACs, bytes of its file and of its activations.
 
 To add a limit, add a price to `ADDITIVE`.
 """
@@ -10,26 +10,27 @@ from collections.abc import Callable, Sequence
 from pnas_tf.cost import prices
 from pnas_tf.cost.prices import Cost
 from pnas_tf.errors import InputError
-from pnas_tf.network import counts
-from pnas_tf.space import blocks as blocks_lib
 from pnas_tf.space import ops
 from pnas_tf.space.blocks import Space
 
-# By name, from the target's dtype to the price. A network's cost is the sum over its ops.
+# Prices by the name of the limit, for a target's dtype. A network's cost is the sum over its ops.
 ADDITIVE: dict[str, Callable[[str], prices.Price]] = {
     "params": lambda dtype: prices.params(), "macs": lambda dtype: prices.macs(), "size_bytes": prices.size_bytes}
-# A network's is that of its dearest op, so a limit leaves out single ops and needs no multiplier.
+# The peak of a network is that of its most expensive op, so this limit removes single ops and needs no multiplier.
 PEAK = "peak_activation_bytes"
+
+# A limit as the user gives it: name and bound.
+Bound = tuple[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-    """At most so much of one additive cost.
+    """An upper bound on one additive cost.
 
     Attributes:
-        name: of the cost, `ms` or one of `ADDITIVE`.
-        cost: of each op.
-        bound: never exceeded by what a search delivers, in the cost's unit.
+        name: Name of the cost, `ms` or one of `ADDITIVE`.
+        cost: Cost of each op.
+        bound: Bound in the cost's unit, which no delivered network exceeds.
     """
 
     name: str
@@ -37,11 +38,11 @@ class Limit:
     bound: float
 
 
-def parse(text: str) -> tuple[str, float]:
-    """Splits `params<=3e6` into its name and bound.
+def parse(text: str) -> Bound:
+    """Splits `params<=3e6` into name and bound.
 
     Raises:
-        InputError: if it is no limit.
+        InputError: If the text is not a limit.
     """
     name, separator, value = text.partition("<=")
     name = name.strip()
@@ -49,42 +50,57 @@ def parse(text: str) -> tuple[str, float]:
         bound = float(value)
     except ValueError:
         bound = math.nan
-    known = (*ADDITIVE, PEAK)
-    if not separator or name not in known or not 0 < bound < math.inf:
-        raise InputError(f"A limit reads NAME<=NUMBER with NAME one of {', '.join(known)} (milliseconds have "
+    names = (*ADDITIVE, PEAK)
+    if not separator or name not in names or not 0 < bound < math.inf:
+        raise InputError(f"A limit reads NAME<=NUMBER with NAME one of {', '.join(names)} (milliseconds have "
                          f"--target_ms), got {text[:60]!r}.")
     return name, bound
 
 
-def within_peaks(space: Space, bounds: Sequence[tuple[str, float]], dtypes: Sequence[str | None]) -> Space:
-    """`within_peak` for the limits of that name among some, on the target whose activations are the largest."""
-    dtype = max(map(_sized_as, dtypes), key=counts.ACTIVATION_BYTES.__getitem__)
+def within_peaks(space: Space, bounds: Sequence[Bound], dtypes: Sequence[str | None]) -> Space:
+    """The space without the ops that break a bound on peak activation memory.
+
+    Args:
+        space: Space to search.
+        bounds: Limits of any name; those of other names are left alone.
+        dtypes: Dtypes of the targets; the one with the largest activations counts.
+
+    Raises:
+        InputError: As `within_peak`.
+    """
     for name, bound in bounds:
-        space = within_peak(space, bound, dtype) if name == PEAK else space
+        if name == PEAK:
+            from pnas_tf.network import counts
+
+            largest = max((_counted_dtype(dtype) for dtype in dtypes), key=counts.ACTIVATION_BYTES.__getitem__)
+            space = within_peak(space, bound, largest)
     return space
 
 
-def _sized_as(dtype: str | None) -> str:
-    """The dtype by which a target's bytes are counted: what is not known counts as the largest."""
+def _counted_dtype(dtype: str | None) -> str:
+    """The dtype by which a target's bytes are counted: float32, the largest, where the table does not say."""
+    from pnas_tf.network import counts
+
     return dtype if dtype in counts.FILE_BYTES else "float32"
 
 
 def within_peak(space: Space, bound: float, dtype: str) -> Space:
     """The space without the ops that need more activation memory than a bound, each alone.
 
-    A network's peak is that of its dearest block, so those ops are just the ones that no network within the bound has.
+    A network's peak is that of its most expensive block, so these are exactly the ops that no network within the bound
+    can have.
 
     Args:
-        space: to search.
-        bound: bytes for one image.
-        dtype: of the target.
+        space: Space to search.
+        bound: Bytes for one image.
+        dtype: Dtype of the target.
 
     Raises:
-        InputError: if a block has no op within the bound, or the space is no chain of blocks.
+        InputError: If a block has no op within the bound, or the space is not a chain of blocks.
     """
     if not space.is_chain:
-        raise InputError(f"{PEAK}: the limit is known for chains of blocks alone, and {space.name} has places that are "
-                         "alive side by side. Leave it out, or limit macs or size_bytes.")
+        raise InputError(f"{PEAK}: the limit is known only for chains of blocks, and {space.name} has blocks whose "
+                         "outputs are alive side by side. Leave it out, or limit macs or size_bytes.")
     price = prices.peak_activation_bytes(dtype)
 
     def peak(block, op):
@@ -103,23 +119,25 @@ def within_peak(space: Space, bound: float, dtype: str) -> Space:
     return dataclasses.replace(space, stem=thinned(space.stem), blocks=thinned(space.blocks), head=thinned(space.head))
 
 
-def additive(space: Space, bounds: Sequence[tuple[str, float]], dtype: str | None) -> tuple[Limit, ...]:
-    """Limits by name and bound, priced for a space.
+def additive(space: Space, bounds: Sequence[Bound], dtype: str | None) -> tuple[Limit, ...]:
+    """Limits on additive costs, priced for a space.
 
     Args:
-        space: to search.
-        bounds: by names of `ADDITIVE`.
-        dtype: of the target, as its table states it.
+        space: Space to search.
+        bounds: Names of `ADDITIVE` with their bounds; a bound on the peak is passed over.
+        dtype: Dtype of the target, as its table states it.
 
     Raises:
-        InputError: if no network of the space keeps one of them.
+        InputError: If no network of the space keeps one of them.
     """
-    found = []
+    limits = []
     for name, bound in bounds:
-        limit = Limit(name, prices.matrix(space, ADDITIVE[name](_sized_as(dtype))), bound)
-        low, high = limit.cost.range(blocks_lib.op_mask(space))
+        if name == PEAK:
+            continue
+        limit = Limit(name, prices.matrix(space, ADDITIVE[name](_counted_dtype(dtype))), bound)
+        low, high = limit.cost.range
         if bound < low:
             raise InputError(f"No network of {space.name} keeps {name}<={bound:g}: "
                              f"they have {low:,.0f} to {high:,.0f} (--limit).")
-        found.append(limit)
-    return tuple(found)
+        limits.append(limit)
+    return tuple(limits)

@@ -1,16 +1,19 @@
-"""Additive costs of a network (milliseconds, parameters, MACs), their expectation, and what they do to the loss."""
+"""Additive costs of a network: milliseconds, parameters, MACs, bytes of its file.
+
+A price says what one op costs at a block, a `Cost` what every op of every choice of a space costs. The cost of a network
+is the sum over its blocks. To add a cost, write one function here that returns a price.
+"""
 
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from pnas_tf import network
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.space.arch import Arch
-from pnas_tf.space.blocks import OpKey, Space
+from pnas_tf.space.blocks import OpKey, Space, op_mask
 
 # Prices one op at a block: (block name, key) -> cost.
 Price = Callable[[str, OpKey], float]
@@ -20,97 +23,96 @@ Price = Callable[[str, OpKey], float]
 class Cost:
     """One additive cost of every network of a space.
 
+        cost(path) = fixed + sum over choices of matrix[choice, path[choice]]
+
     Attributes:
-        matrix: float32 [choices, ops], cost of each op; 0 for `zero` and for entries that a choice lacks.
-        fixed: cost of the blocks without a choice.
+        matrix: Cost of each op, float32 [choices, ops]; 0 for `zero` and for entries that a choice lacks.
+        fixed: Cost of the blocks without a choice.
+        mask: Entries of the matrix that are ops, bool [choices, ops].
     """
 
     matrix: np.ndarray
     fixed: float
-
-    def expected(self, probs: tf.Tensor) -> tf.Tensor:
-        """Expected cost (paper section 3.3), fixed part included.
-
-        Args:
-            probs: float32 [choices, ops]; rows sum to 1.
-
-        Returns:
-            Scalar float32.
-        """
-        return self.fixed + tf.reduce_sum(probs * self.matrix)
-
-    def of_ops(self, paths: tf.Tensor) -> tf.Tensor:
-        """Cost of each op of some paths: int32 [paths, choices] -> float32 [paths, choices]; no fixed part."""
-        return tf.gather_nd(self.matrix, tf.stack([tf.broadcast_to(tf.range(paths.shape[1]), tf.shape(paths)), paths],
-                                                  axis=-1))
+    mask: np.ndarray
 
     def of_path(self, path: np.ndarray) -> float:
-        """Cost of one network, op indices int [choices]."""
+        """Cost of one network, given as op indices, int [choices]."""
         return self.fixed + float(np.sum(self.matrix[np.arange(len(path)), path]))
 
-    def range(self, mask: np.ndarray) -> tuple[float, float]:
-        """Cheapest and dearest network; mask bool [choices, ops] as in the supernet."""
-        low = np.where(mask, self.matrix, np.inf).min(1).sum()
-        return self.fixed + float(low), self.fixed + float(np.where(mask, self.matrix, -np.inf).max(1).sum())
+    def of_paths(self, paths: np.ndarray) -> np.ndarray:
+        """Costs of networks, int [networks, choices] -> float64 [networks]."""
+        ops = np.arange(paths.shape[1])
+        return self.fixed + np.sum(self.matrix.astype(np.float64)[ops, paths], axis=1)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Costs of the cheapest and of the most expensive network."""
+        low = np.where(self.mask, self.matrix, np.inf).min(1).sum()
+        high = np.where(self.mask, self.matrix, -np.inf).max(1).sum()
+        return self.fixed + float(low), self.fixed + float(high)
 
 
 def matrix(space: Space, price: Price) -> Cost:
-    """Prices every candidate of a space.
+    """Prices every candidate op of a space.
 
     Raises:
-        InputError: if the price of one is not known.
+        InputError: If the price of an op is not known.
     """
     rows = {name: row for row, name in enumerate(space.choices)}
-    values = np.zeros((len(rows), max(len(block.ops) for block in space.choices.values())), np.float32)
+    mask = op_mask(space)
+    values = np.zeros(mask.shape, np.float32)
     fixed = 0.0
     for block, key in space.op_keys():
         if block.name in rows:
             values[rows[block.name], block.ops.index(key.op)] = price(block.name, key)
         else:
             fixed += price(block.name, key)
-    return Cost(values, fixed)
+    return Cost(values, fixed, mask)
 
 
 def of_arch(arch: Arch, price: Price) -> float:
-    """The cost of a network: the plain sum over its blocks, stem and head included."""
+    """Cost of a network: the sum over its blocks, stem and head included."""
     return sum(price(block.name, key) for block, key in arch.op_keys())
 
 
 def milliseconds(table: LatencyTable) -> Price:
-    """Prices by a latency table."""
+    """The price in milliseconds of a latency table."""
     return table.ms
 
 
 @functools.cache  # each op is built and counted once in a process
 def params() -> Price:
-    """Prices by trainable parameters."""
-    return _counted(network.count_params)
+    """The price in trainable parameters."""
+    return _counted("count_params")
 
 
 @functools.cache
 def macs() -> Price:
-    """Prices by multiply-accumulates of one image."""
-    return _counted(network.count_macs)
+    """The price in multiply-accumulates of one image."""
+    return _counted("count_macs")
 
 
 @functools.cache
 def size_bytes(dtype: str) -> Price:
-    """Prices by bytes of the `.tflite`: weights, and what describes each layer. See `network.count_size_bytes`."""
-    return _counted(functools.partial(network.count_size_bytes, dtype=dtype))
+    """The price in bytes of the `.tflite`: weights, and the description of each layer; see `network.counts`."""
+    return _counted("count_size_bytes", dtype=dtype)
 
 
 @functools.cache
 def peak_activation_bytes(dtype: str) -> Price:
-    """Prices by activation memory. Not additive: a network's peak is that of its dearest block."""
-    return _counted(functools.partial(network.peak_activation_bytes, dtype=dtype))
+    """The price in bytes of activations. Not additive: a network's peak is that of its most expensive block."""
+    return _counted("peak_activation_bytes", dtype=dtype)
 
 
-def _counted(count):
-    known: dict[OpKey, float] = {}
+def _counted(name: str, **arguments: Any) -> Price:
+    """A price that builds an op as a Keras model and counts: the only part of this wing that loads TensorFlow."""
+    counted: dict[OpKey, float] = {}
 
-    def price(block_name, key):
-        if key not in known:
-            known[key] = float(count(network.build_op(key)))
-        return known[key]
+    def price(block_name: str, key: OpKey) -> float:
+        if key not in counted:
+            from pnas_tf import network
+
+            counted[key] = float(getattr(network, name)(network.build_op(key), **arguments))
+        return counted[key]
 
     return price

@@ -8,124 +8,148 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pnas_tf import network
+from pnas_tf.cost import expectation
 from pnas_tf.cost.goal import Goal
 from pnas_tf.data import Data
 from pnas_tf.derive import device_check, finalists
 from pnas_tf.derive.finalists import Finalist
 from pnas_tf.network import build, evaluate
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.run_folder import folder as run_folder
+from pnas_tf.run_folder.folder import ARG_MAX
 from pnas_tf.space.arch import Arch
 from pnas_tf.supernet.path_scorer import PathScorer
 from pnas_tf.supernet.supernet import Supernet
 
-# What finalists are compared on: so many held-out images, or what fits into so many bytes of float32 pixels, or so many
-# batches, whatever they hold.
+# Finalists are compared on so many held-out images, or on what fits into so many bytes of float32 pixels, and always on
+# so many batches.
 IMAGES, IMAGE_BYTES, LEAST_BATCHES = 5000, 2**29, 10
 
 # From finalists and a goal's folder to the finalists in a better order; see `trials.run`.
-Try = Callable[[Sequence[Finalist], str], list[Finalist]]
+Try = Callable[[Sequence[Finalist], RunFolder], list[Finalist]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Where what was found for one goal is written.
+    """Where the network of one goal is written.
 
     Attributes:
-        goal: what was searched for.
-        folder: of arch.json and metrics.jsonl; the run folder itself if there is one goal.
+        goal: What the search looks for.
+        folder: Folder of arch.json and metrics.jsonl; the run folder itself if there is only one goal.
     """
 
     goal: Goal
-    folder: str
+    folder: RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class LastChoice:
+    """How the last choice between finalists is made.
+
+    Attributes:
+        batch_size: Images per step.
+        bn_recalibration_batches: Training batches that set a network's batch norm statistics; 0 leaves those of the
+            search.
+        seed: Seed of the sampled finalists.
+        timers: Timer of each goal's device; empty if the tables decide.
+        trials: Puts finalists in a better order by training them, if given.
+    """
+
+    batch_size: int
+    bn_recalibration_batches: int = 20
+    seed: int = 0
+    timers: Sequence[device_check.Timer] = ()
+    trials: Try | None = None
 
 
 def batches(image_shape: Sequence[int], batch_size: int) -> int:
-    """On how many held-out batches finalists are compared.
+    """Number of held-out batches on which finalists are compared.
 
     On 1,000 images, networks whose losses differ by 0.02 change places by chance.
 
     Args:
-        image_shape: height, width, channels.
-        batch_size: images a batch.
+        image_shape: Height, width and channels.
+        batch_size: Images per batch.
     """
     images = min(IMAGES, IMAGE_BYTES // (4 * math.prod(image_shape)))
     return max(LEAST_BATCHES, math.ceil(images / batch_size))
 
 
-def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: Data, *, batch_size: int,
-            bn_recalibration_batches: int, timers: Sequence[device_check.Timer] = (), tried: Try | None = None,
-            seed: int = 0) -> list[Arch]:
-    """Chooses the network of each goal; writes finalists.json, its arch, and the weights that it inherits.
+def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: Data, choice: LastChoice
+            ) -> list[Arch]:
+    """Chooses the network of each goal; writes finalists.json, arch.json and the inherited weights.
 
     Args:
-        net: the supernet, searched.
-        results: a goal for each of its alphas, and where its files go.
-        scorer: of the supernet's paths, on whatever images.
-        data: from `data.load`.
-        batch_size: images a step.
-        bn_recalibration_batches: training batches that set a network's batch norm statistics; 0 to leave those of the
-            search.
-        timers: of each goal's device, to time finalists before one is taken; empty: what the tables say is enough.
-        tried: what else decides between finalists, if anything.
-        seed: of the sampled finalists.
+        net: Supernet after the search.
+        results: Goal of each of its alphas, and where the files go.
+        scorer: Scorer of the supernet's paths, on any images.
+        data: Data set of the search.
+        choice: How the choice is made.
 
     Returns:
         The arch of each goal, with its costs.
     """
-    scorer = scorer.on(data.held_out.batches(batch_size).take(batches(data.image_shape, batch_size)))
-    return [_deliver(net, number, result, scorer, timers[number] if timers else None, tried, data, batch_size,
-                     bn_recalibration_batches, seed) for number, result in enumerate(results)]
+    size = choice.batch_size
+    scorer = scorer.on(data.held_out.batches(size).take(batches(data.image_shape, size)))
+    return [_deliver(net, number, result, scorer, data, choice) for number, result in enumerate(results)]
 
 
-def _deliver(net, number, result, scorer, timer, tried, data, batch_size, bn_recalibration_batches, seed):
-    goal, probs = result.goal, net.probs(number).numpy()
+def _deliver(net: Supernet, number: int, result: Result, scorer: PathScorer, data: Data, choice: LastChoice) -> Arch:
+    goal, folder, probs = result.goal, result.folder, net.probs(number).numpy()
     print("Comparing finalists on held-out images.", flush=True)
-    suggest = functools.partial(finalists.suggested, net, probs, scorer=scorer, seed=seed)
-    found = device_check.run(suggest, goal, timer, result.folder) if timer and goal.keeps_ms else suggest(goal)
-    found = finalists.scored(net, found, scorer)
-    found = tried(found, result.folder) if tried else found
-    finalists.save(RunFolder(result.folder).finalists, goal, found)
-    arch = delivered_arch(found, goal, probs)
-    print(_said_of(goal, found))
+    suggest = functools.partial(finalists.suggested, net, probs, scorer=scorer, seed=choice.seed)
+    if choice.timers and goal.keeps_ms:
+        candidates = device_check.run(suggest, goal, choice.timers[number], folder)
+    else:
+        candidates = suggest(goal)
+    candidates = finalists.scored(net, candidates, scorer)
+    if choice.trials:
+        candidates = choice.trials(candidates, folder)
+    finalists.save(folder.finalists, goal, candidates)
+    arch = delivered_arch(candidates[0], goal, probs)
+    print(_summary(goal, candidates))
     model = network.build_network(arch)
     net.copy_weights_to(model, arch)
-    score = evaluate.network(model, data.held_out.batches(batch_size))
-    said = f"Held-out accuracy with inherited weights: {score.accuracy:.2%}"
-    if bn_recalibration_batches:
-        evaluate.recalibrate(model, data.train.batches(batch_size, seed=0).take(bn_recalibration_batches))
-        score = evaluate.network(model, data.held_out.batches(batch_size))
-        said += f", {score.accuracy:.2%} once batch norm has seen {bn_recalibration_batches} batches"
-    print(f"{said}.")
-    build.save_weights(model, RunFolder(result.folder).inherited_weights)
+    print(_recalibrated(model, data, choice))
+    build.save_weights(model, folder.inherited_weights)
     arch = arch.with_costs(params=network.count_params(model), macs=network.count_macs(model))
-    arch.save(RunFolder(result.folder).arch)
+    arch.save(folder.arch)
     return arch
 
 
-def _said_of(goal: Goal, found: Sequence[Finalist]) -> str:
-    """Which of the finalists was taken, and what the most probable op of each choice would give."""
-    best, arg_max = found[0], next((one for one in found if one.how == run_folder.ARG_MAX), found[0])
+def _recalibrated(model, data: Data, choice: LastChoice) -> str:
+    """Sets batch norm's statistics to those of this network; held-out accuracy before and after, in words."""
+    held_out = data.held_out.batches(choice.batch_size)
+    message = f"Held-out accuracy with inherited weights: {evaluate.network(model, held_out).accuracy:.2%}"
+    if not choice.bn_recalibration_batches:
+        return f"{message}."
+    evaluate.recalibrate(model, data.train.batches(choice.batch_size, seed=0).take(choice.bn_recalibration_batches))
+    return (f"{message}, {evaluate.network(model, held_out).accuracy:.2%} once batch norm has seen "
+            f"{choice.bn_recalibration_batches} batches.")
+
+
+def delivered_arch(best: Finalist, goal: Goal, probs: np.ndarray) -> Arch:
+    """The network that a search delivers, with its milliseconds.
+
+    Args:
+        best: Finalist that is delivered.
+        goal: Goal that it was found for.
+        probs: Probabilities at the end of the search, float [choices, ops].
+    """
+    measured = {} if best.measured_ms is None else {"measured_ms": best.measured_ms}
+    return best.arch.with_costs(target=goal.target, target_ms=goal.target_ms,
+                                expected_ms=float(expectation.expected(goal.ms, probs)), table_ms=best.costs["ms"],
+                                **measured)
+
+
+def _summary(goal: Goal, candidates: Sequence[Finalist]) -> str:
+    """Which finalist is delivered, and what the most probable op of each choice would give."""
+    best = candidates[0]
+    arg_max = next((finalist for finalist in candidates if finalist.how == ARG_MAX), best)
     measured = "" if best.measured_ms is None else f" ({best.measured_ms:.3g} ms measured)"
-    lines = [f"Taken of {len(found)} networks: {best.how}, {best.costs['ms']:.3g} ms on {goal.target}{measured}, "
+    lines = [f"Taken of {len(candidates)} networks: {best.how}, {best.costs['ms']:.3g} ms on {goal.target}{measured}, "
              f"held-out loss {best.loss:.4f} with inherited weights"
              + (f", accuracy {best.trial_accuracy:.2%} after its trial." if best.trial_accuracy is not None else ".")]
     if arg_max is not best:
         lines.append(f"The most probable op of each choice would take {arg_max.costs['ms']:.3g} ms, held-out loss "
                      f"{arg_max.loss:.4f}.")
     return "\n".join(lines)
-
-def delivered_arch(found: Sequence[finalists.Finalist], goal: Goal, probs: np.ndarray) -> Arch:
-    """The network that a search delivers, with what is known of its time.
-
-    Args:
-        found: finalists, best first.
-        goal: it was found for.
-        probs: float [choices, ops] at the end of the search.
-    """
-    best = found[0]
-    measured = {} if best.measured_ms is None else {"measured_ms": best.measured_ms}
-    return best.arch.with_costs(target=goal.target, target_ms=goal.target_ms,
-                                expected_ms=float(goal.ms.expected(probs)), table_ms=best.costs["ms"], **measured)
-
-

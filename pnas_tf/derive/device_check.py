@@ -1,77 +1,79 @@
-"""The device itself has a say in the last choice: finalists are timed whole, and those that keep their time come first.
+"""Finalists are timed whole on the device before one is delivered, and those that keep the target come first.
 
-A table's sum is a percent or two off for a single network, and a search goes where the table takes networks for quicker
-than they are. So what is delivered is checked before, on the device that it is for.
+A table's sum is off by a percent or two for a single network, and a search exploits the table's errors: it drifts towards
+networks whose latency the table underestimates. So the networks are checked on the device that they are for.
 """
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pnas_tf.cost.goal import Goal
 from pnas_tf.derive.finalists import Finalist
+from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
 
-# Milliseconds of whole networks at the pace of the table's time. They are kept in the folder that is named: of the same
-# networks, they are not measured again.
-Timer = Callable[[Sequence[Arch], str], list[float]]
-# From a goal to finalists that keep its limits by the table, see `finalists.suggested`.
+# Milliseconds of whole networks at the device's pace when the table was made. The times are kept in the given run
+# folder, and a network whose time is there is not measured again.
+Timer = Callable[[Sequence[Arch], RunFolder], list[float]]
+# From a goal to finalists that keep its limits according to the table, see `finalists.suggested`.
 Suggest = Callable[[Goal], list[Finalist]]
 
-# Finalists timed in a round, and rounds at most.
+# Number of finalists timed in a round, and of rounds at most.
 COUNT, ROUNDS = 8, 3
-# Least share of the wanted milliseconds that a network uses on the device: its time is measured to about a percent.
+# Share of the target that a network uses on the device at least: its time is measured to about a percent.
 USED_SHARE = 0.98
 
 
-def run(suggest: Suggest, goal: Goal, timer: Timer, folder: str) -> list[Finalist]:
-    """Finalists of which those are eligible that take 98 to 100 % of the wanted milliseconds on the device.
+def run(suggest: Suggest, goal: Goal, timer: Timer, folder: RunFolder) -> list[Finalist]:
+    """Finalists of which those are eligible that take 98 to 100 % of the target on the device.
 
-    If there are none, the table is off for the networks that this search likes, by about the same for all of them. So
-    it is asked for as much less or more, and what it then suggests is timed, too.
+    If there are none, the table is off by about the same factor for all networks that this search likes. The target is
+    then divided by that factor, and the finalists suggested for the new target are timed, too.
 
     Args:
-        suggest: the finalists of a goal, best first.
-        goal: whose milliseconds are wanted.
-        timer: of its device.
-        folder: of the goal's results, for the times.
+        suggest: Gives the finalists of a goal, best first.
+        goal: Goal with the target in milliseconds.
+        timer: Timer of its device.
+        folder: Folder of the goal's results, which keeps the times.
 
     Returns:
-        All that were suggested, best first, those that were timed with their measured_ms. If none fits, the one
-        nearest to what is wanted is eligible, if possible not above.
+        Every finalist suggested, best first; those that were timed have their measured_ms. If none fits, the one nearest
+        to the target is eligible, if possible not above it.
     """
-    known: dict[str, Finalist] = {}
+    finalists: dict[str, Finalist] = {}
     aim = goal
     for _ in range(ROUNDS):
-        suggested = {one.arch.fingerprint(): one for one in reversed(suggest(aim))}
-        known = suggested | known  # of those that were timed before, with their time
-        new = [one for one in _by_loss(suggested.values())
-               if one.eligible and known[one.arch.fingerprint()].measured_ms is None][:COUNT]
-        if not new:
+        suggested = {finalist.arch.fingerprint(): finalist for finalist in reversed(suggest(aim))}
+        finalists = suggested | finalists  # those that were timed before keep their time
+        untimed = [finalist for finalist in _by_loss(suggested.values())
+                   if finalist.eligible and finalists[finalist.arch.fingerprint()].measured_ms is None][:COUNT]
+        if not untimed:
             break
-        print(f"Timing {len(new)} finalists on {goal.target}.", flush=True)
-        times = timer([one.arch for one in new], folder)
-        known |= {one.arch.fingerprint(): dataclasses.replace(one, measured_ms=ms)
-                  for one, ms in zip(new, times, strict=True)}
-        if any(_fits(one, goal) for one in known.values()):
+        print(f"Timing {len(untimed)} finalists on {goal.target}.", flush=True)
+        times = timer([finalist.arch for finalist in untimed], folder)
+        finalists |= {finalist.arch.fingerprint(): dataclasses.replace(finalist, measured_ms=ms)
+                      for finalist, ms in zip(untimed, times, strict=True)}
+        if any(_fits(finalist, goal) for finalist in finalists.values()):
             break
-        off = statistics.median(ms / one.costs["ms"] for one, ms in zip(new, times, strict=True))
-        aim = dataclasses.replace(goal, target_ms=goal.target_ms / off)
-    return judged(_by_loss(known.values()), goal)
+        factor = statistics.median(ms / finalist.costs["ms"] for finalist, ms in zip(untimed, times, strict=True))
+        aim = dataclasses.replace(goal, target_ms=goal.target_ms / factor)
+    return judged(_by_loss(finalists.values()), goal)
 
 
-def judged(found: Sequence[Finalist], goal: Goal) -> list[Finalist]:
+def judged(finalists: Sequence[Finalist], goal: Goal) -> list[Finalist]:
     """The same finalists, of which those are eligible that fit by their measured_ms, or else the nearest one."""
-    fitting = [one for one in found if _fits(one, goal)]
-    # Below what is wanted the slowest one is nearest, and only above it the quickest one.
-    off = [(one.measured_ms - goal.target_ms, one) for one in found if one.measured_ms is not None]
-    fitting = fitting or [one for _, one in sorted(off, key=lambda pair: (pair[0] > 0, abs(pair[0])))[:1]]
-    return [dataclasses.replace(one, eligible=one in fitting) for one in found]
+    fitting = [finalist for finalist in finalists if _fits(finalist, goal)]
+    # Below the target the slowest network is nearest; above it, the quickest, and only if none is below.
+    off = [(finalist.measured_ms - goal.target_ms, finalist) for finalist in finalists
+           if finalist.measured_ms is not None]
+    fitting = fitting or [finalist for _, finalist in sorted(off, key=lambda pair: (pair[0] > 0, abs(pair[0])))[:1]]
+    return [dataclasses.replace(finalist, eligible=finalist in fitting) for finalist in finalists]
 
 
-def _by_loss(found):
-    return sorted(found, key=lambda one: one.first_loss)
+def _by_loss(finalists: Iterable[Finalist]) -> list[Finalist]:
+    return sorted(finalists, key=lambda finalist: finalist.first_loss)
 
 
-def _fits(finalist, goal):
+def _fits(finalist: Finalist, goal: Goal) -> bool:
     return finalist.measured_ms is not None and USED_SHARE * goal.target_ms <= finalist.measured_ms <= goal.target_ms

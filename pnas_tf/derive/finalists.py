@@ -1,4 +1,4 @@
-"""Which network a search delivers: finalists that keep every limit, scored with the weights they inherit."""
+"""The networks that a search may deliver: they keep every limit, and are scored with the weights they inherit."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from pnas_tf.supernet.supernet import Supernet
 
 FORMAT = "pnas_tf.finalists/1"
 SAMPLES = 64
-# All are scored on so many batches; samples go on to all images if they are among so many that are best there.
+# Every finalist is scored on the first batches; of the samples, the best go on to all images.
 FIRST_LOOK = 3
 SECOND_LOOKS = 3
 
@@ -29,17 +29,17 @@ class Finalist:
     """A network that may be delivered.
 
     Attributes:
-        how: it was found.
-        arch: the network.
-        log_prob: logarithm of its probability.
-        costs: by the limits' names, and `ms`.
-        eligible: whether it may be delivered: it keeps every limit and uses most of the first, by the table or, where
-            finalists are timed, on the device.
-        first_look: score on the first held-out images, with the supernet's weights and each batch's statistics.
-        loss: likewise on all of them; None for what was no longer among the best after the first.
-        accuracy: on all of them, or None.
-        measured_ms: of the whole network on the device, if it was timed; see `device_check`.
-        trial_accuracy: on held-out images after a training of its own, if it had one; see `trials`.
+        how: How it was found: one of the names in `run_folder.folder`.
+        arch: The network.
+        log_prob: Logarithm of its probability.
+        costs: Its costs by the limits' names, and `ms`.
+        eligible: Whether it may be delivered: it keeps every limit and uses most of the first, according to the table
+            or, where finalists are timed, on the device.
+        first_look: Score on the first held-out images, with the supernet's weights and each batch's statistics.
+        loss: Loss on all held-out images, likewise; None if it was not among the best after the first look.
+        accuracy: Accuracy on all held-out images, or None.
+        measured_ms: Milliseconds of the whole network on the device, if it was timed; see `device_check`.
+        trial_accuracy: Held-out accuracy after a training of its own, if it had one; see `trials`.
     """
 
     how: str
@@ -55,81 +55,78 @@ class Finalist:
 
     @property
     def first_loss(self) -> float:
-        """That of the first look."""
+        """Loss of the first look."""
         return self.first_look.loss
 
 
 def find(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, samples: int = SAMPLES,
          seed: int = 0) -> list[Finalist]:
-    """The networks to choose from, best first: as `suggested` suggests them and `scored` scores them."""
+    """The finalists of a goal, best first: suggested by `suggested` and scored by `scored`."""
     return scored(supernet, suggested(supernet, probs, goal, scorer, samples, seed), scorer)
 
 
 def suggested(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathScorer, samples: int = SAMPLES,
               seed: int = 0) -> list[Finalist]:
-    """Networks that the probabilities suggest, scored on the first held-out images, the one of lowest loss first.
+    """Networks that the probabilities suggest, scored on the first held-out images.
 
-    The most probable network is only one of them. A choice among several like ops and one cheap one splits the
-    probability of the like ones, so the op of largest probability is too often the cheap one, and the network too
-    cheap. So finalists use `derive.USED_SHARE` of what a limit allows, or as much as any network can. Among them is the
-    network that computes most within the limits, which no search is needed for: what a search has to beat.
+    The most probable network is only one of them. Where a choice has several similar ops and a cheap one, the similar
+    ops share their probability, so the most probable op is too often the cheap one, and the network too cheap. Finalists
+    therefore use at least `within_limits.USED_SHARE` of what the first limit allows, or as much as any network can. One
+    of them is the network with most MACs within the limits, which needs no search: the search has to beat it.
 
     Args:
-        supernet: whose weights they inherit.
-        probs: float [choices, ops].
-        goal: with its limits.
-        scorer: on held-out images.
-        samples: of the probabilities, at most.
-        seed: of the samples.
+        supernet: Supernet whose weights the finalists inherit.
+        probs: Probabilities, float [choices, ops].
+        goal: Goal with its limits.
+        scorer: Scorer on held-out images.
+        samples: Number of samples of the probabilities, at most.
+        seed: Seed of the samples.
 
     Returns:
-        At least one, an eligible one if any network keeps the limits.
+        At least one finalist, that of lowest loss first; an eligible one if any network keeps the limits.
     """
     limits, ops = goal.all_limits, np.arange(len(probs))
-    least = _least(supernet, limits)
-    found: dict[bytes, tuple[str, np.ndarray]] = {}
+    least = _least_share(limits)
+    paths: dict[bytes, tuple[str, np.ndarray]] = {}
 
-    def add(how, path):
-        found.setdefault(path.tobytes(), (how, path))
+    def add(how: str, path: np.ndarray | None) -> None:
+        if path is not None:
+            path = np.asarray(path, np.int32)
+            paths.setdefault(path.tobytes(), (how, path))
 
-    probable = within_limits.most_probable_within(supernet.space, probs, limits, least)
-    if probable is not None:
-        add(MOST_PROBABLE, supernet.path(probable))
-    computing = within_limits.most_of(supernet.space, prices.matrix(supernet.space, prices.macs()), limits, least) \
-        if limits else None
-    if computing is not None:
-        add(MOST_MACS, supernet.path(computing))
-    add(ARG_MAX, supernet.path(within_limits.most_probable(supernet.space, probs)))
-    for path in within_limits.samples_within(probs, limits, least, samples, seed):
+    add(MOST_PROBABLE, within_limits.most_probable(probs, limits, least))
+    if limits:
+        add(MOST_MACS, within_limits.most_of(prices.matrix(supernet.space, prices.macs()), limits, least))
+    add(ARG_MAX, within_limits.most_probable(probs))
+    for path in within_limits.samples(probs, limits, least, samples, seed):
         add(SAMPLE, path)
-    looked_at = []
-    for how, path in found.values():
+    finalists = []
+    for how, path in paths.values():
         costs = {"ms": goal.ms.of_path(path), **{limit.name: limit.cost.of_path(path) for limit in goal.limits}}
         log_prob = float(np.sum(np.log(np.maximum(probs[ops, path], 1e-30))))
         eligible = how != ARG_MAX or bool(within_limits.keeps(path[None], limits, least)[0])
-        looked_at.append(Finalist(how, supernet.arch(path), log_prob, costs, eligible,
-                                  scorer.score(path, FIRST_LOOK)))
-    return sorted(looked_at, key=lambda finalist: finalist.first_loss)
+        finalists.append(Finalist(how, supernet.arch(path), log_prob, costs, eligible, scorer.score(path, FIRST_LOOK)))
+    return sorted(finalists, key=lambda finalist: finalist.first_loss)
 
 
-def scored(supernet: Supernet, found: Sequence[Finalist], scorer: PathScorer) -> list[Finalist]:
+def scored(supernet: Supernet, finalists: Sequence[Finalist], scorer: PathScorer) -> list[Finalist]:
     """Finalists in the order in which they are delivered: the eligible one of lowest loss on all images first.
 
-    Samples that did badly on the first images, or are not eligible, are not scored on the others (successive halving,
-    in two rounds).
+    Samples that did badly on the first images, or are not eligible, are not scored on the others (successive halving in
+    two rounds).
 
     Args:
-        supernet: whose weights they inherit.
-        found: from `suggested`, in its order.
-        scorer: as there.
+        supernet: Supernet whose weights the finalists inherit.
+        finalists: Finalists from `suggested`, in its order.
+        scorer: The scorer that `suggested` used.
 
     Returns:
-        All of them, those that were scored on all images before the others.
+        Every finalist; those that were scored on all images come before the others.
     """
-    samples = [finalist for finalist in found if finalist.how == SAMPLE]
+    samples = [finalist for finalist in finalists if finalist.how == SAMPLE]
     best = [finalist for finalist in samples if finalist.eligible][:SECOND_LOOKS]
     looked_at = []
-    for finalist in (*(one for one in found if one.how != SAMPLE), *best):
+    for finalist in (*(other for other in finalists if other.how != SAMPLE), *best):
         score = finalist.first_look
         if scorer.num_batches > FIRST_LOOK:
             score += scorer.score(supernet.path(finalist.arch), first=FIRST_LOOK)
@@ -138,15 +135,15 @@ def scored(supernet: Supernet, found: Sequence[Finalist], scorer: PathScorer) ->
             *(finalist for finalist in samples if finalist not in best)]
 
 
-def _least(supernet: Supernet, limits: Sequence[Limit]) -> float:
-    """Share of the first limit that finalists use: little less than the network that uses most of it."""
-    dearest = within_limits.dearest(supernet.space, limits) if limits else None
-    if dearest is None:
+def _least_share(limits: Sequence[Limit]) -> float:
+    """Share of the first limit that finalists use at least: little less than the network that uses most of it."""
+    largest = within_limits.most_of(limits[0].cost, limits) if limits else None
+    if largest is None:
         return 0.0
-    return within_limits.USED_SHARE * limits[0].cost.of_path(supernet.path(dearest)) / limits[0].bound
+    return within_limits.USED_SHARE * limits[0].cost.of_path(largest) / limits[0].bound
 
 
-def save(file_path: str, goal: Goal, found: Sequence[Finalist]) -> None:
+def save(path: str, goal: Goal, finalists: Sequence[Finalist]) -> None:
     """Writes finalists.json: every finalist with its scores, best first."""
     def entry(finalist: Finalist) -> dict[str, Any]:
         fields = {field.name: getattr(finalist, field.name) for field in dataclasses.fields(finalist)}
@@ -154,6 +151,6 @@ def save(file_path: str, goal: Goal, found: Sequence[Finalist]) -> None:
         return {name: value for name, value in fields.items() if name != "arch" and value is not None} | {
             "ops": finalist.arch.ops}
 
-    files.write_text(file_path, json.dumps({
+    files.write_text(path, json.dumps({
         "format": FORMAT, "target": goal.target, "limits": {limit.name: limit.bound for limit in goal.all_limits},
-        "finalists": [entry(finalist) for finalist in found]}, indent=1) + "\n")
+        "finalists": [entry(finalist) for finalist in finalists]}, indent=1) + "\n")

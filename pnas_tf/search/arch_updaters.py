@@ -6,9 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnas_tf.cost import expectation
 from pnas_tf.cost.prices import Cost
 from pnas_tf.network.evaluate import accuracy_of, cross_entropy
 from pnas_tf.search import replicas
+from pnas_tf.search.config import Method
 from pnas_tf.search.objective import Lagrangian, LatencyLoss, Reward
 from pnas_tf.supernet import gates
 from pnas_tf.supernet.supernet import Supernet
@@ -16,9 +18,6 @@ from pnas_tf.supernet.supernet import Supernet
 # What `observer` and `evaluator` return.
 Observe = Callable[..., tuple[tf.Tensor, ...]]
 Evaluate = Callable[..., tuple[tf.Tensor, tf.Tensor]]
-
-PATHS = ("two", "all")
-EXPECTED_LATENCIES = ("full", "pair")
 
 
 class GradientUpdater(keras.layers.Layer):
@@ -29,36 +28,32 @@ class GradientUpdater(keras.layers.Layer):
     docs/method.md says what the steps estimate.
     """
 
-    def __init__(self, supernet: Supernet, cost: Cost, latency_loss: LatencyLoss, paths: str = "two",
-                 active_draw: str = "even", expected_latency: str = "full", *,
+    def __init__(self, supernet: Supernet, cost: Cost, latency_loss: LatencyLoss, method: Method | None = None, *,
                  limits: Sequence[tuple[Cost, Lagrangian]] = (), alpha: keras.Variable | None = None,
                  observe: Observe | None = None):
         """Prepares the step.
 
         Args:
-            supernet: whose ops run.
-            cost: milliseconds of each op.
-            latency_loss: joins cross-entropy and expected milliseconds.
-            paths: `two` or `all`.
-            active_draw: `even`, which judges a swap of two ops from both sides alike, or `softmax`, as the original
-                does: see `gates.sample_pairs` for two paths and `gates.two_sided_gradient` for all.
-            expected_latency: what the loss is told: `full`, the network's expectation; or `pair`, that over the ops
-                of the step alone, as if a two-path step had no others (as the original does). The two
-                differ for a loss that is not linear in milliseconds.
-            limits: further costs that join the loss, each with its multiplier.
-            alpha: which of the supernet's alphas learns; the first one if None.
-            observe: from `observer`, with the same paths; several updaters may share one. Made anew if None.
+            supernet: Supernet whose ops run.
+            cost: Milliseconds of each op.
+            latency_loss: Joins cross-entropy and expected milliseconds.
+            method: How alpha learns. `paths` is `two` or `all`. `active_draw` is `even`, which judges a swap of two
+                ops from both sides alike, or `softmax`, as the original does: see `gates.sample_pairs` for two paths and
+                `gates.two_sided_gradient` for all. `expected_latency` says what the loss is told: `full`, the network's
+                expectation; or `pair`, that over the ops of the step alone, as if a two-path step had no others (as the
+                original does). The two differ for a loss that is not linear in milliseconds.
+            limits: Further costs that join the loss, each with its multiplier.
+            alpha: The alpha of the supernet that learns; the first one if None.
+            observe: Result of `observer` with the same paths; several updaters may share it. Made here if None.
         """
         super().__init__(name="gradient_updater")
-        for name, value, known in (("paths", paths, PATHS), ("active_draw", active_draw, gates.ACTIVE_DRAWS),
-                                   ("expected_latency", expected_latency, EXPECTED_LATENCIES)):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {known}, got {value!r}.")
+        method = method or Method()
         self._supernet, self._alpha = supernet, supernet.alpha if alpha is None else alpha
         self._costs, self._latency_loss = [cost, *(limit for limit, _ in limits)], latency_loss
         self._limit_losses = [multiplier for _, multiplier in limits]
-        self._paths, self._active_draw, self._expected_latency = paths, active_draw, expected_latency
-        self._observe = observe or observer(supernet, paths)
+        self._paths, self._active_draw = method.paths, method.active_draw
+        self._expected_latency = method.expected_latency
+        self._observe = observe or observer(supernet, method.paths)
         self._sample_on_all = replicas.on_all(supernet.distribute_strategy, self._sample)
         self._apply_on_all = replicas.on_all(supernet.distribute_strategy, self._apply)
         self.built = True
@@ -135,7 +130,7 @@ class GradientUpdater(keras.layers.Layer):
         probs = gates.probabilities(before, mask)
         told = probs if self._expected_latency == "full" else gates.probabilities(
             before, gates.members(involved, mask.shape[1]))
-        ce_weight, *weights = self._loss_slopes(ce, [cost.expected(told) for cost in self._costs])
+        ce_weight, *weights = self._loss_slopes(ce, [expectation.expected(cost, told) for cost in self._costs])
         if self._paths == "all" and self._active_draw == "even":
             ce_gradient = gates.two_sided_gradient(before, mask, active, gate_gradient)
         else:
@@ -148,7 +143,7 @@ class GradientUpdater(keras.layers.Layer):
         optimizer.apply([replicas.share_of_sum(tf.where(finite, gradient, 0.0))], [alpha])
         if self._paths == "two":
             alpha.assign(gates.rescale(alpha.value.read_value(), before, involved))
-        return {"held_out_loss": ce, "held_out_accuracy": accuracy, "expected_ms": self._costs[0].expected(probs),
+        return {"held_out_loss": ce, "held_out_accuracy": accuracy, "expected_ms": expectation.expected(self._costs[0], probs),
                 **{f"multiplier_{loss.name}": loss.multiplier.value.read_value() for loss in self.multipliers}}
 
     def _sample(self, seed):
@@ -223,10 +218,10 @@ class ReinforceUpdater(keras.layers.Layer):
     def _apply(self, paths, accuracies, losses, optimizer):
         alpha, mask = self._alpha, self._supernet.mask
         probs = gates.probabilities(alpha.value, mask)
-        ms, *others = (cost.fixed + tf.reduce_sum(cost.of_ops(paths), axis=1) for cost in self._costs)
+        ms, *others = (cost.fixed + tf.reduce_sum(expectation.of_ops(cost, paths), axis=1) for cost in self._costs)
         rewards = self._reward_of(accuracies, ms)
         for cost, multiplier, used in zip(self._costs[1:], self.multipliers, others, strict=True):
-            rewards -= multiplier.step(cost.expected(probs)) * (used / multiplier.bound - 1.0)
+            rewards -= multiplier.step(expectation.expected(cost, probs)) * (used / multiplier.bound - 1.0)
         mean = tf.reduce_mean(rewards)
         # The baseline that is subtracted does not contain the rewards it is subtracted from.
         baseline = tf.where(self.updates.value > 0, self.baseline.value, mean)
@@ -234,7 +229,7 @@ class ReinforceUpdater(keras.layers.Layer):
         self.baseline.assign(self._decay * baseline + (1.0 - self._decay) * mean)
         self.updates.assign_add(1)
         return {"held_out_loss": tf.reduce_mean(losses), "held_out_accuracy": tf.reduce_mean(accuracies),
-                "expected_ms": self._costs[0].expected(probs), "reward": mean,
+                "expected_ms": expectation.expected(self._costs[0], probs), "reward": mean,
                 **{f"multiplier_{loss.name}": loss.multiplier.value.read_value() for loss in self.multipliers}}
 
 

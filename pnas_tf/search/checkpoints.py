@@ -1,8 +1,8 @@
-"""Checkpoints of a search: whole or not there, checked when read, and exact in the middle of an epoch too.
+"""Checkpoints of a search: whole or not there, checked when read, and exact even in the middle of an epoch.
 
-A checkpoint is one .npz file of every variable, and of the means and seconds of the epoch so far: so one rename brings
-everything, and the archive's checksums show a damaged disk. (HDF5, in which Keras saves weights, has no checksums, and
-its library crashes on a full disk.)
+A checkpoint is one .npz file with every variable, and with the means and seconds of the epoch so far. One rename puts all of
+it in place, and the archive's checksums show a damaged disk. (HDF5, in which Keras saves weights, has no checksums, and its
+library crashes on a full disk.)
 """
 
 import glob
@@ -22,87 +22,89 @@ from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import stopping
 from pnas_tf.search.searcher import Searcher
 
+# Number of checkpoints that are kept.
 KEPT = 2
+# Entry of the archive with the means and seconds of the epoch so far.
 PROGRESS = "progress"
 
-# What is said of files that are damaged or of another network.
+# Exceptions that NumPy and Python raise for files that are damaged or of another network.
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, NotImplementedError,
               MemoryError, zipfile.BadZipFile, zlib.error)
 
 
-def save(searcher: Searcher, run_dir: str, epoch_seconds: float = 0.0) -> None:
-    """Writes the state beside its place, renames it, and prunes others.
+def save(searcher: Searcher, folder: RunFolder, epoch_seconds: float = 0.0) -> None:
+    """Writes a checkpoint and removes old ones.
 
     Args:
-        searcher: after some step.
-        run_dir: of the search.
-        epoch_seconds: that the epoch has taken so far.
+        searcher: Searcher after some step.
+        folder: Folder of the run.
+        epoch_seconds: Seconds that the epoch has taken so far.
 
     Raises:
-        InputError: if it cannot be written, or a loss or an alpha is no finite number. What was saved before stays.
+        InputError: If the file cannot be written, or a loss or an alpha is not finite. Earlier checkpoints stay.
     """
     stopping.check_state_finite(searcher)
     epoch, steps = divmod(int(searcher.step.value.numpy()), searcher.schedule.steps_per_epoch)
-    file_path = os.path.join(RunFolder(run_dir).checkpoints, _name(epoch, steps))
+    path = os.path.join(folder.checkpoints, _name(epoch, steps))
     progress = {"epoch_seconds": epoch_seconds,
                 "sums": {name: [float(total), count] for name, (total, count) in searcher.sums.items()}}
 
-    whole = io.BytesIO()  # an archive that a full disk cuts off would complain once more when it is closed
-    np.savez(whole, **{PROGRESS: np.array(json.dumps(progress))},
+    archive = io.BytesIO()  # written in memory first: closing an archive that a full disk cut off raises once more
+    np.savez(archive, **{PROGRESS: np.array(json.dumps(progress))},
              **{name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(searcher).items()})
 
     def write(temporary):
         with open(temporary, "wb") as file:
-            file.write(whole.getbuffer())
+            file.write(archive.getbuffer())
 
-    files.write_whole(file_path, write)
-    # One that seems to be later was passed over as damaged.
-    found = _files(run_dir)
-    unfinished = glob.glob(os.path.join(glob.escape(RunFolder(run_dir).checkpoints), ".writing-*"))  # by a killed search
-    for other in {*found, *unfinished} - set(found[:found.index(file_path) + 1][-KEPT:]):
+    files.write_whole(path, write)
+    # A checkpoint that seems later than this one was passed over as damaged.
+    checkpoints = _files(folder)
+    unfinished = glob.glob(os.path.join(glob.escape(folder.checkpoints), ".writing-*"))  # left by a killed search
+    for other in {*checkpoints, *unfinished} - set(checkpoints[:checkpoints.index(path) + 1][-KEPT:]):
         os.unlink(other)
 
 
-def restore(searcher: Searcher, run_dir: str) -> float:
+def restore(searcher: Searcher, folder: RunFolder) -> float:
     """Loads the newest checkpoint that is whole, if there is one.
 
     Returns:
         Seconds that the epoch in progress has taken so far.
 
     Raises:
-        InputError: if none of those that are there can be read, or fits.
+        InputError: If there are checkpoints but none can be read, or none fits.
     """
-    found, reason = _files(run_dir), ""
-    for file_path in reversed(found):
+    checkpoints, reason = _files(folder), ""
+    for path in reversed(checkpoints):
         try:
-            return _load(searcher, file_path)
+            return _load(searcher, path)
         except UNREADABLE as error:
             reason = " ".join(str(error).split())[:120] or type(error).__name__
-            if file_path != found[0]:
-                print(f"Warning: {file_path} cannot be loaded ({reason}). Going on from the one before.", flush=True)
-    if found:
-        raise InputError(f"{found[0]} cannot be loaded ({reason}). Remove {os.path.dirname(found[0])} to search anew, "
-                         "or choose another --run_dir.")
+            if path != checkpoints[0]:
+                print(f"Warning: {path} cannot be loaded ({reason}). Going on from the one before.", flush=True)
+    if checkpoints:
+        raise InputError(f"{checkpoints[0]} cannot be loaded ({reason}). Remove {folder.checkpoints} to search from "
+                         "the start, or choose another --run_dir.")
     return 0.0
 
 
-def read_weights(run_dir: str) -> dict[str, np.ndarray]:
+def read_weights(folder: RunFolder) -> dict[str, np.ndarray]:
     """The variables of the newest checkpoint that is whole, by layer and name: `b01_mb_k3_e6/kernel`.
 
     Raises:
-        InputError: if the folder has none that can be read.
+        InputError: If the folder has none that can be read.
     """
-    for file_path in reversed(_files(run_dir)):
+    for path in reversed(_files(folder)):
         try:
-            with np.load(file_path, allow_pickle=False) as archive:
+            with np.load(path, allow_pickle=False) as archive:
                 return {name.partition(" ")[2]: archive[name] for name in archive.files if name != PROGRESS}
         except UNREADABLE:
             continue
-    raise InputError(f"{run_dir}: no checkpoint of a search that can be read.")
+    raise InputError(f"{folder}: no checkpoint of a search that can be read.")
 
 
-def _load(searcher: Searcher, file_path: str) -> float:
-    with np.load(file_path, allow_pickle=False) as archive:
+def _load(searcher: Searcher, path: str) -> float:
+    with np.load(path, allow_pickle=False) as archive:
         values = {name: archive[name] for name in archive.files}
     progress, variables = json.loads(str(values.pop(PROGRESS))), _variables(searcher)
     if {name: value.shape for name, value in values.items()} != {
@@ -116,18 +118,19 @@ def _load(searcher: Searcher, file_path: str) -> float:
 
 
 def _variables(searcher: Searcher) -> dict[str, keras.Variable]:
-    """All that a search changes, by a name of its own each."""
+    """Every variable that a search changes, by a name of its own."""
     weights = [(variable.path, variable) for variable in searcher.weights]
-    # Keras numbers the optimizers of a process: their paths differ from process to process.
-    slots = [(f"optimizer {number}/{variable.name}", variable) for number, one in enumerate(searcher.optimizers)
-             for variable in one.variables]
+    # Keras numbers the optimizers of a process, so their paths differ between processes.
+    slots = [(f"optimizer {number}/{variable.name}", variable)
+             for number, optimizer in enumerate(searcher.optimizers) for variable in optimizer.variables]
     return {f"{number:05d} {name}": variable for number, (name, variable) in enumerate([*weights, *slots])}
 
 
 def _name(epoch: int, steps: int) -> str:
-    """By whole epochs and steps of the next one; sorted by name they are sorted by time."""
+    """File name after whole epochs and steps of the next one; the order of names is the order of time."""
     return f"epoch_{epoch:05d}{f'_step_{steps:07d}' if steps else ''}.npz"
 
 
-def _files(run_dir: str) -> list[str]:
-    return sorted(glob.glob(os.path.join(glob.escape(RunFolder(run_dir).checkpoints), "epoch_*.npz")))
+def _files(folder: RunFolder) -> list[str]:
+    """Paths of the checkpoints, oldest first."""
+    return sorted(glob.glob(os.path.join(glob.escape(folder.checkpoints), "epoch_*.npz")))

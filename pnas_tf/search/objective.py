@@ -1,4 +1,4 @@
-"""TODO: docstring."""
+"""How cost joins accuracy: the losses of an architecture step, the multiplier that follows a bound, and rewards."""
 
 from collections.abc import Callable
 
@@ -8,49 +8,34 @@ import tensorflow as tf
 
 from pnas_tf.errors import InputError
 
-# A latency loss maps (cross-entropy, expected ms) to the loss of the architecture step, scalars all.
+# From cross-entropy and expected milliseconds to the loss of an architecture step; scalars all.
 LatencyLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+LATENCY_LOSSES = ("lagrangian", "add_linear", "mul_log", "none")
 
+# From accuracy and milliseconds of sampled networks to the reward that REINFORCE raises; scalars or vectors.
+Reward = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+REWARDS = ("paper", "mnas", "abs", "accuracy")
 
-def add_linear(target_ms: float, strength: float = 0.1) -> LatencyLoss:
-    """ce + strength * (expected / target - 1): the paper's additive form, normalised by the target."""
-    return lambda ce, expected_ms: ce + strength * (expected_ms / target_ms - 1.0)
-
-
-def mul_log(target_ms: float, alpha: float = 0.2, beta: float = 0.3) -> LatencyLoss:
-    """alpha * ce * (ln expected / ln target) ** beta: the original's default.
-
-    It depends on the unit, and is undefined at 1 ms and below, so `expected` counts as 1.01 ms at least.
-
-    Raises:
-        InputError: if the target is 1 ms or less.
-    """
-    if target_ms <= 1.01:
-        raise InputError(f"The latency loss mul_log needs a target above 1 ms (it takes its logarithm), got {target_ms}"
-                         " ms. Use --latency_loss=add_linear.")
-    return lambda ce, expected_ms: alpha * ce * (
-        tf.math.log(tf.maximum(expected_ms, 1.01)) / np.float32(np.log(target_ms))) ** beta
-
-
-def no_latency() -> LatencyLoss:
-    """Cross-entropy alone."""
-    return lambda ce, expected_ms: ce
-
-
-# Share of a bound; costs further off move a multiplier no faster.
+# A violation counts up to this share of the bound: costs further off move a multiplier no faster.
 MAX_VIOLATION = 0.5
 
 
 class Lagrangian(keras.layers.Layer):
-    """ce + m * (expected / bound - 1), with a multiplier m that dual ascent moves until the two are equal.
+    """A loss with a multiplier that dual ascent moves until the expected cost equals its bound.
 
-    Each call is one step: m takes part of the violation. The damping term makes it settle instead of swing.
-    Both are in proportion to `scale`, the multiplier at which accuracy and cost pull about equally: one many times
-    that decides every block by cost before accuracy has a say. `GradientUpdater.calibrate` measures it.
+        violation = clip(expected / bound - 1, -0.5, 0.5)
+        loss = ce + (multiplier + 2 * scale * violation) * (expected / bound - 1)
+        multiplier += 15 / arch_steps * scale * violation
+
+    Each call is one step of the ascent. The term with 2 * scale damps it, so that the multiplier settles instead of
+    swinging. `scale` is the multiplier at which accuracy and cost pull about equally; `GradientUpdater.calibrate`
+    measures it. With a much larger multiplier, cost would settle every block before accuracy has any influence.
+
+    It takes the place of the paper's lambda (equation 6), which has to be found by trial for each target.
 
     Attributes:
-        multiplier: scalar, nats for 100 % over the bound; may be negative, unless the bound is only one from above.
-        scale: scalar, nats.
+        multiplier: Scalar, nats for 100 % over the bound. It may be negative, unless the bound is one-sided.
+        scale: Scalar, nats.
     """
 
     def __init__(self, bound: float, arch_steps: int, scale: float = 0.015, one_sided: bool = False,
@@ -58,11 +43,11 @@ class Lagrangian(keras.layers.Layer):
         """Sets the step of the ascent.
 
         Args:
-            bound: wanted cost.
-            arch_steps: of the whole search.
-            scale: to begin with, in nats; 0.01 to 0.02 was measured on small spaces.
-            one_sided: whether costs below the bound are as good as those on it.
-            name: of the layer.
+            bound: Cost to reach.
+            arch_steps: Architecture steps of the whole search.
+            scale: Initial scale in nats; 0.01 to 0.02 was measured on small spaces.
+            one_sided: Whether costs below the bound are as good as those on it.
+            name: Name of the layer.
         """
         super().__init__(name=name)
         self.bound, self._rate, self._one_sided = bound, 15.0 / max(1, arch_steps), one_sided
@@ -76,8 +61,9 @@ class Lagrangian(keras.layers.Layer):
         return ce + self.step(expected) * (expected / self.bound - 1.0)
 
     def step(self, expected: tf.Tensor) -> tf.Tensor:
-        """One step of the ascent: from the expected cost to what 100 % over the bound weighs now, in nats."""
-        # A search that begins far above its bound would else pile up a multiplier that it cannot lose again in time.
+        """One step of the ascent: from the expected cost to the weight of 100 % over the bound, in nats."""
+        # Without the clip, a search that begins far above its bound would pile up a multiplier that it cannot lose in
+        # time.
         violation = tf.clip_by_value(tf.stop_gradient(expected) / self.bound - 1.0, -MAX_VIOLATION, MAX_VIOLATION)
         multiplier, scale = self.multiplier.value.read_value(), self.scale.value.read_value()
         strength, moved = multiplier + 2.0 * scale * violation, multiplier + self._rate * scale * violation
@@ -87,20 +73,17 @@ class Lagrangian(keras.layers.Layer):
         return strength
 
 
-LATENCY_LOSSES = ("lagrangian", "add_linear", "mul_log", "none")
-
-
 def latency_loss(name: str, target_ms: float, arch_steps: int, strength: float = 0.1) -> LatencyLoss:
-    """One of `LATENCY_LOSSES` by name.
+    """The loss with one of the names in `LATENCY_LOSSES`.
 
     Args:
-        name: of the loss.
-        target_ms: wanted milliseconds.
-        arch_steps: of the whole search, for lagrangian.
-        strength: for add_linear.
+        name: Name of the loss.
+        target_ms: Milliseconds asked for.
+        arch_steps: Architecture steps of the whole search, for lagrangian.
+        strength: Weight of the latency term, for add_linear.
 
     Raises:
-        InputError: if the loss cannot work with the target.
+        InputError: If the loss cannot work with the target.
     """
     if name == "none":
         return no_latency()
@@ -111,20 +94,46 @@ def latency_loss(name: str, target_ms: float, arch_steps: int, strength: float =
     return add_linear(target_ms, strength) if name == "add_linear" else mul_log(target_ms)
 
 
-# A reward maps (accuracy, ms) of sampled networks to what REINFORCE raises; scalars or vectors.
-Reward = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+def add_linear(target_ms: float, strength: float = 0.1) -> LatencyLoss:
+    """The paper's additive loss (equation 6), normalised by the target.
 
-REWARDS = ("paper", "mnas", "abs", "accuracy")
+        loss = ce + strength * (expected / target - 1)
+    """
+    return lambda ce, expected_ms: ce + strength * (expected_ms / target_ms - 1.0)
+
+
+def mul_log(target_ms: float, alpha: float = 0.2, beta: float = 0.3) -> LatencyLoss:
+    """The default of the authors' code.
+
+        loss = alpha * ce * (ln expected / ln target) ** beta
+
+    It depends on the unit and is undefined at 1 ms and below, so `expected` counts as 1.01 ms at least.
+
+    Raises:
+        InputError: If the target is 1.01 ms or less.
+    """
+    if target_ms <= 1.01:
+        raise InputError(f"The latency loss mul_log needs a target above 1 ms (it takes its logarithm), got {target_ms}"
+                         " ms. Use --latency_loss=add_linear.")
+    return lambda ce, expected_ms: alpha * ce * (
+        tf.math.log(tf.maximum(expected_ms, 1.01)) / np.float32(np.log(target_ms))) ** beta
+
+
+def no_latency() -> LatencyLoss:
+    """Cross-entropy alone."""
+    return lambda ce, expected_ms: ce
 
 
 def reward(name: str, target_ms: float) -> Reward:
-    """One of `REWARDS` by name.
+    """The reward with one of the names in `REWARDS`, for a target of T milliseconds.
 
-    `paper`: acc * (T / ms) ** 0.1, as the original's code; `mnas`: acc * (ms / T) ** -0.07 (Tan et al. 2019);
-    `abs`: acc - 0.07 * |ms / T - 1| (Bender et al. 2020), which pulls to the target from both sides; `accuracy`: acc.
+        paper:    acc * (T / ms) ** 0.1            the authors' code
+        mnas:     acc * (ms / T) ** -0.07          Tan et al. 2019
+        abs:      acc - 0.07 * |ms / T - 1|        Bender et al. 2020; pulls to the target from both sides
+        accuracy: acc
 
     Args:
-        name: of the reward.
+        name: Name of the reward.
         target_ms: T, above 0.
     """
     if name == "paper":

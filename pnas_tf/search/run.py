@@ -1,109 +1,91 @@
-"""TODO: docstring."""
+"""Runs a search from wherever its run folder is to its end, and delivers the networks (paper sections 3.2 and 3.3)."""
 
 import contextlib
+import functools
 from collections.abc import Sequence
-from typing import Any
 
+import tensorflow as tf
+
+from pnas_tf import data as data_lib
+from pnas_tf.derive import deliver, device_check, trials
+from pnas_tf.derive.deliver import LastChoice, Result
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.search import schedule, stopping
-from pnas_tf.space import arch as arch_lib
-from pnas_tf.space import blocks
+from pnas_tf.search import build, checkpoints, initial_weights, replicas, searcher
+from pnas_tf.search.config import SearchConfig
+from pnas_tf.search.log import SearchLog
+from pnas_tf.search.problem import Problem
+from pnas_tf.search.stopping import Stop, StopOnNonFinite
+from pnas_tf.space.arch import Arch
+from pnas_tf.supernet.path_scorer import PathScorer
+from pnas_tf.train.recipe import Recipe
 
-# Held-out batches that score the most probable network after each epoch.
+# Number of held-out batches that score the most probable network after each epoch.
 VALIDATION_BATCHES = 10
 
 
-def run(*, search_space: blocks.Space, goals: Sequence[Any], data: Any, plan: schedule.Schedule, run_dir: str,
-        method: Any = None, batch_size: int = 256, label_smoothing: float = 0.1, weight_decay: float = 4e-5,
-        recompute: bool = False, precision: str = "float32", devices: Any = None, bn_recalibration_batches: int = 20,
-        class_weights: str = "none", cutout: int = 0, init_weights: str = "", timers: Sequence[Any] = (),
-        trials: int = 0, trial_epochs: int = 5, seed: int = 0, checkpoint_minutes: float = 10.0,
-        stop: stopping.Stop | None = None) -> list[arch_lib.Arch]:
+def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: tf.distribute.Strategy | None = None,
+        timers: Sequence[device_check.Timer] = (), stop: Stop | None = None) -> list[Arch]:
     """Searches, and leaves the results in the run folder.
 
     Args:
-        search_space: fits the data.
-        goals: `limits.Goal`s from `goal`, one network each. With several, the weights are trained once, and each has
-            a folder of its own in the run folder.
-        data: from `data.load`.
-        plan: phases and learning rates.
-        run_dir: claimed already.
-        method: how alpha learns, a `methods.Method`; the default one if None.
-        batch_size: images a step.
-        label_smoothing: of weight steps.
-        weight_decay: of weight steps.
-        recompute: whether to trade time for memory.
-        precision: of `supernet.PRECISIONS`.
-        devices: from `replicas.strategy`; None for one device.
-        bn_recalibration_batches: training batches that set the found network's batch norm statistics; 0 to leave
-            those of the search.
-        class_weights: of `data.CLASS_WEIGHTS`, for all losses.
-        cutout: side in pixels of a square of each training image that is set to the mean; 0 for none.
-        init_weights: where weights come from at the start, see `initial_weights.into_supernet`; empty: anew.
-        timers: a `device_check.Timer` of each goal, to time finalists before one is taken; empty: the tables decide.
-        trials: finalists that are trained on their own before one is taken.
-        trial_epochs: of each such training.
-        seed: of everything random.
-        checkpoint_minutes: between checkpoints, at most; 0: at the end of epochs alone.
-        stop: what signals ask for, if somebody listens to them.
+        problem: What to search for, and on which images.
+        config: How to search.
+        folder: Run folder, claimed by this process. With several goals, each has a folder of its own in it.
+        devices: Devices from `replicas.strategy`; None for one device.
+        timers: Timer of each goal's device, to time finalists before one is delivered; empty if the tables decide.
+        stop: What signals ask for, if anyone listens to them.
 
     Returns:
-        The arch found for each goal, with its costs.
+        The arch of each goal with its costs; nothing in processes other than the first of several.
 
     Raises:
-        InputError: if a file cannot be written, no checkpoint be read, or a loss or an alpha is no finite number.
-        KeyboardInterrupt: if the search was stopped; saved, if `stop` asked for it.
+        InputError: If a file cannot be written, no checkpoint can be read, or a loss or an alpha is not finite.
+        KeyboardInterrupt: If the search was stopped; its state is saved if `stop` asked for that.
     """
-    from pnas_tf import data as data_lib
-    from pnas_tf.derive import deliver
-    from pnas_tf.search import build as search_build
-    from pnas_tf.search import log as search_log
-    from pnas_tf.search import replicas, searcher, stopping
-    from pnas_tf.supernet import path_scorer
-
     devices = devices or replicas.strategy("none")
-    weights = data_lib.class_weights(data.train, class_weights)
-    model = search_build.compiled_searcher(
-        search_space, goals, plan, method=method, class_weights=weights, label_smoothing=label_smoothing,
-        weight_decay=weight_decay, recompute=recompute, precision=precision, devices=devices, seed=seed)
-    net = model.supernet
-    print(f"{search_space.name}: {len(search_space.choices)} choices, {_about(search_space.size)} archs, "
-          f"{net.count_weights():,} weights. {data.train.size:,} training and {data.held_out.size:,} held-out images, "
-          f"{plan.steps:,} weight steps, {plan.warmup_steps:,} of them warm-up{_on(devices)}.")
-    done, epoch_seconds = _restored(model, plan, run_dir, init_weights, devices)
-    results = [deliver.Result(goal, run_dir if len(goals) == 1 else RunFolder(run_dir).part(goal.name))
-               for goal in goals]
+    data, plan, batch_size = problem.data, problem.plan, problem.batch_size
+    weights = data_lib.class_weights(data.train, config.class_weights)
+    model = build.compiled_searcher(problem.space, problem.goals, plan, config, class_weights=weights, devices=devices)
+    print(_summary(problem, model.supernet, devices))
+    done, epoch_seconds = _restored(model, folder, config, devices)
+    results = [Result(goal, folder if len(problem.goals) == 1 else folder.part(goal.name)) for goal in problem.goals]
+    stop = stop or Stop()
     with data_lib.naming_broken_images():
-        scorer = path_scorer.PathScorer(net, data.held_out.batches(batch_size).take(VALIDATION_BATCHES), weights)
-        watch, stop = [stopping.StopOnNonFinite()], stop or stopping.Stop()
-        if done < plan.steps and replicas.is_chief(devices):
-            watch.append(search_log.SearchLog(run_dir, results, scorer, checkpoint_minutes=checkpoint_minutes,
-                                             stop=stop, epoch_seconds=epoch_seconds))
-        with stop.after_step() if len(watch) > 1 else contextlib.nullcontext():
-            model.go_on(lambda step: searcher.alternating_batches(data.train, data.held_out, plan, batch_size, seed,
-                                                                  step, devices, cutout), watch)
+        scorer = PathScorer(model.supernet, data.held_out.batches(batch_size).take(VALIDATION_BATCHES), weights)
+        logs = done < plan.steps and replicas.is_chief(devices)
+        callbacks = [StopOnNonFinite(), *([SearchLog(
+            folder, results, scorer, checkpoint_minutes=config.checkpoint_minutes, stop=stop,
+            epoch_seconds=epoch_seconds)] if logs else [])]
+        with stop.after_step() if logs else contextlib.nullcontext():
+            model.go_on(lambda step: searcher.alternating_batches(
+                data.train, data.held_out, plan, batch_size, config.seed, step, devices, config.cutout), callbacks)
         if not replicas.is_chief(devices):
             return []
-
-        def tried(found, folder):
-            from pnas_tf.derive import trials as trials_lib
-
-            return trials_lib.run(found, data, folder, count=trials, epochs=trial_epochs, batch_size=batch_size,
-                                  class_weights=class_weights, precision=precision, seed=seed)
-
-        return deliver.deliver(net, results, scorer, data, batch_size=batch_size, seed=seed, timers=timers,
-                              bn_recalibration_batches=bn_recalibration_batches, tried=tried if trials else None)
+        return deliver.deliver(model.supernet, results, scorer, data, LastChoice(
+            batch_size, config.bn_recalibration_batches, config.seed, timers, _trials(problem, config)))
 
 
-def _restored(model, plan, run_dir, init_weights, devices):
-    """Weight steps that a checkpoint has done, and seconds of the epoch in progress; the first weights without one."""
-    from pnas_tf.search import checkpoints, initial_weights, replicas
+def _trials(problem: Problem, config: SearchConfig) -> deliver.Try | None:
+    """Trains finalists, if the config asks for it."""
+    if not config.trials:
+        return None
+    recipe = Recipe(epochs=config.trial_epochs, batch_size=problem.batch_size, dropout=0.0, seed=config.seed,
+                    class_weights=config.class_weights, precision=config.precision)
+    return functools.partial(_tried, problem.data, recipe, config.trials)
 
-    epoch_seconds = checkpoints.restore(model, run_dir)
-    done = int(model.step.value.numpy())
-    if init_weights and not done:
-        initial_weights.into_supernet(model.supernet, init_weights)
-    replicas.check_agree(devices, done, f"steps done in {run_dir}")
+
+def _tried(data, recipe, count, finalists, folder):
+    return trials.run(finalists, data, folder, recipe, count)
+
+
+def _restored(model: searcher.Searcher, folder: RunFolder, config: SearchConfig, devices: tf.distribute.Strategy
+              ) -> tuple[int, float]:
+    """Weight steps that a checkpoint has done, and seconds of the epoch in progress; initial weights without one."""
+    epoch_seconds = checkpoints.restore(model, folder)
+    done, plan = int(model.step.value.numpy()), model.schedule
+    if config.init_weights and not done:
+        initial_weights.into_supernet(model.supernet, config.init_weights)
+    replicas.check_agree(devices, done, f"steps done in {folder}")
     if done:
         epoch, steps = divmod(done, plan.steps_per_epoch)
         print(f"Going on after epoch {epoch} of {plan.epochs}"
@@ -111,11 +93,15 @@ def _restored(model, plan, run_dir, init_weights, devices):
     return done, epoch_seconds
 
 
-def _about(number):
+def _summary(problem: Problem, net, devices: tf.distribute.Strategy) -> str:
+    """The size of a search in a line."""
+    space, data, plan, count = problem.space, problem.data, problem.plan, devices.num_replicas_in_sync
+    return (f"{space.name}: {len(space.choices)} choices, {_about(space.size)} archs, "
+            f"{net.count_weights():,} weights. {data.train.size:,} training and {data.held_out.size:,} held-out "
+            f"images, {plan.steps:,} weight steps, {plan.warmup_steps:,} of them warm-up"
+            f"{f', on {count} replicas' if count > 1 else ''}.")
+
+
+def _about(number: int) -> str:
     """A whole number of any size in a few characters."""
     return f"{number:.3g}" if number < 10 ** 300 else f"10^{len(str(number)) - 1}"
-
-
-def _on(devices):
-    count = devices.num_replicas_in_sync
-    return f", on {count} replicas" if count > 1 else ""

@@ -1,4 +1,4 @@
-"""Stops a search at the first loss or alpha that is no finite number, before it gets into a checkpoint."""
+"""Reasons for a search to stop early: Ctrl-C, SIGTERM, and a loss or an alpha that is not finite."""
 
 import contextlib
 import math
@@ -12,65 +12,21 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf.errors import InputError
+from pnas_tf.search.schedule import Schedule
 from pnas_tf.search.searcher import Searcher
-
-
-class StopOnNonFinite(keras.callbacks.Callback):
-    """Judges each step. No further wait for an accelerator: Keras has fetched the logs of the step for callbacks."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Raises InputError as `check`."""
-        check_finite(self.model, logs or {})
-
-
-def check_state_finite(searcher: Searcher) -> None:
-    """Judges what a checkpoint would hold. Raises InputError as `check`."""
-    check_finite(searcher, {name: total for name, (total, _) in searcher.sums.items()})
-
-
-def check_finite(searcher: Searcher, logs: Mapping[str, float | tf.Tensor]) -> None:
-    """Judges the last step.
-
-    Args:
-        searcher: after it.
-        logs: means or sums of an epoch: one bad step makes them bad.
-
-    Raises:
-        InputError: if one of them or an alpha is infinite or not a number; says where, and what the likely cause is.
-    """
-    # A sum is infinite or not a number if one of its terms is.
-    numbers = [*((name, float(value)) for name, value in logs.items()),
-               *(("an alpha", float(np.sum(alpha.value.read_value().numpy()))) for alpha in searcher.supernet.alphas)]
-    bad = next(((name, value) for name, value in numbers if not math.isfinite(value)), None)
-    if bad is None:
-        return
-    schedule, step = searcher.schedule, int(searcher.step.value.numpy()) - 1
-    raise InputError(
-        f"Step {step + 1:,} of {schedule.steps:,} (epoch {step // schedule.steps_per_epoch + 1}, "
-        f"{'warm-up' if schedule.is_warmup(step) else 'search'}): {bad[0]} is {bad[1]}. Likely cause: "
-        f"{_cause(bad[0], schedule, step)}. The checkpoints are of before. Change that flag, with another --run_dir "
-        "or --overwrite.")
-
-
-def _cause(name, schedule, step):
-    if name == "an alpha" or name.startswith(("expected", "multiplier", "reward")):
-        return "steps of alpha are too large, lower --alpha_lr (or --latency_strength)"
-    flag = "--warmup_lr" if schedule.is_warmup(step) else "--lr"
-    return (f"weights diverged at learning rate {schedule.weight_lr(step):.3g}, lower {flag}; with "
-            "--precision=mixed_float16 an overflow, which mixed_bfloat16 has not")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """What was asked for by signals; by itself it listens to none, see `signals`.
+    """A request to stop, which lets the current step of the search end first. `signals` connects it to signals.
 
     Attributes:
-        signal: number of the last one that came, None as long as none has.
+        signal: Number of the last signal that came; None as long as none has.
     """
 
     def __init__(self):
-        """Nothing is asked for yet."""
+        """Starts without a request."""
         self.signal: int | None = None
         self._waits = self._interrupted = False
 
@@ -79,8 +35,8 @@ class Stop:
         """Within it the first signal is only noted: whoever enters looks at `signal` after each step.
 
         Raises:
-            KeyboardInterrupt: at a further signal; also if TensorFlow's C++ turned that into an error of its own, as it
-                does if it comes in the middle of another one.
+            KeyboardInterrupt: At a further signal, also where TensorFlow's C++ code turned the interrupt into an error
+                of its own, as it does in the middle of other errors.
         """
         self._waits = True
         try:
@@ -96,7 +52,7 @@ class Stop:
         """Handles a signal.
 
         Raises:
-            KeyboardInterrupt: unless it is the first one and somebody is going to look.
+            KeyboardInterrupt: Unless it is the first signal and the search is within `after_step`.
         """
         first, self.signal = self.signal is None, number
         if not (first and self._waits):
@@ -117,3 +73,48 @@ def signals() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Checks each step. An accelerator is not waited for again: Keras has fetched the step's logs for callbacks."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Raises InputError as `check_finite` does."""
+        check_finite(self.model, logs or {})
+
+
+def check_state_finite(searcher: Searcher) -> None:
+    """Checks what a checkpoint would hold. Raises InputError as `check_finite` does."""
+    check_finite(searcher, {name: total for name, (total, _) in searcher.sums.items()})
+
+
+def check_finite(searcher: Searcher, logs: Mapping[str, float | tf.Tensor]) -> None:
+    """Checks the last step.
+
+    Args:
+        searcher: Searcher after the step.
+        logs: Means or sums of an epoch; one bad step makes them bad.
+
+    Raises:
+        InputError: If a log or an alpha is not finite. The message says where it happened and the likely cause.
+    """
+    # A sum is infinite or not a number if one of its terms is.
+    numbers = [*((name, float(value)) for name, value in logs.items()),
+               *(("an alpha", float(np.sum(alpha.value.read_value().numpy()))) for alpha in searcher.supernet.alphas)]
+    bad = next(((name, value) for name, value in numbers if not math.isfinite(value)), None)
+    if bad is None:
+        return
+    schedule, step = searcher.schedule, int(searcher.step.value.numpy()) - 1
+    raise InputError(
+        f"Step {step + 1:,} of {schedule.steps:,} (epoch {step // schedule.steps_per_epoch + 1}, "
+        f"{'warm-up' if schedule.is_warmup(step) else 'search'}): {bad[0]} is {bad[1]}. Likely cause: "
+        f"{_cause(bad[0], schedule, step)}. The checkpoints are from before. Change that flag, with another --run_dir "
+        "or --overwrite.")
+
+
+def _cause(name: str, schedule: Schedule, step: int) -> str:
+    if name == "an alpha" or name.startswith(("expected", "multiplier", "reward")):
+        return "steps of alpha are too large, lower --alpha_lr (or --latency_strength)"
+    flag = "--warmup_lr" if schedule.is_warmup(step) else "--lr"
+    return (f"weights diverged at learning rate {schedule.weight_lr(step):.3g}, lower {flag}; with "
+            "--precision=mixed_float16 it may be an overflow, which mixed_bfloat16 does not have")

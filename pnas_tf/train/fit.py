@@ -1,114 +1,112 @@
-"""Trains a found network (or a published one) with model.fit.
-
-    python -m pnas_tf.train --run_dir=runs/quickstart
-    python -m pnas_tf.train --arch=proxyless_mobile --dataset=folder:photos --run_dir=runs/photos
-    python -m pnas_tf.train --flagfile=train.flags --run_dir=runs/mobile        # the paper's recipe
-    python -m pnas_tf.train --arch=proxyless_mobile --init_weights=runs/pretrained/model.keras --epochs=20 --lr=0.01 \
-        --dataset=folder:photos --run_dir=runs/photos                           # fine-tuning
-
-Writes model.keras (stock Keras layers: it loads without this package) and train.json into --run_dir. The same command
-goes on with a training that was interrupted, after its last whole epoch.
-"""
+"""Trains one network with `model.fit` (paper section 4.2), so that an interrupted training goes on where it stopped."""
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
-from pnas_tf import files, terminal
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnas_tf import data as data_lib
+from pnas_tf import files, network, terminal
+from pnas_tf.data import Data
 from pnas_tf.network import build
+from pnas_tf.network.evaluate import cross_entropy
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.space import arch as arch_lib
+from pnas_tf.space.arch import Arch
 from pnas_tf.train import initial_weights
+from pnas_tf.train.recipe import Recipe
+from pnas_tf.train.state import TrainingState
 
 
-def fit(*, arch: arch_lib.Arch, data, run_dir: str, init: str, epochs: int, batch_size: int, lr: float,
-        momentum: float, weight_decay: float, label_smoothing: float, dropout: float, colour_jitter: str, seed: int,
-        class_weights: str = "none", drop_path: float = 0.0, cutout: int = 0, precision: str = "float32",
-        max_steps: int = 0, record: dict[str, Any] | None = None) -> dict:
+def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[str, Any] | None = None
+        ) -> dict[str, Any]:
     """Trains, and writes model.keras and train.json.
 
     Args:
-        arch: fits the data.
-        data: from `data.load`.
-        run_dir: folder of the results.
-        init: what to start from; see `initial_weights.build`.
-        epochs: passes over the training images.
-        batch_size: images a step.
-        lr: at the start; a cosine to 0.
-        momentum: of SGD.
-        weight_decay: of convolution and dense weights.
-        label_smoothing: of the training loss.
-        dropout: before the classifier.
-        colour_jitter: how far colours of images in files change, a name of `augment.JITTERS`.
-        seed: of weights and data order.
-        class_weights: of `data.CLASS_WEIGHTS`.
-        drop_path: rate at which the last residual branch is left out; see `network.build_network`.
-        cutout: side in pixels of a square of each training image that is set to the mean; 0 for none.
-        precision: of `shared_flags.PRECISIONS`, what layers compute in; weights are float32 in each.
-        max_steps: for a trial, at most so many in all; 0 for no limit.
-        record: further entries of train.json, such as the command.
+        arch: Arch that fits the data.
+        data: Data set, from `data.load`.
+        recipe: How to train.
+        folder: Folder of the results, and of inherited weights if the recipe starts from them.
+        record: Further entries of train.json, such as the command.
 
     Returns:
         The facts of train.json.
+
+    Raises:
+        InputError: If the initial weights or the state of an interrupted training do not fit, or a file cannot be
+            written.
     """
-    import keras
-
-    from pnas_tf import data as data_lib
-    from pnas_tf import network
-    from pnas_tf.train.state import TrainingState
-
-    keras.utils.set_random_seed(seed)
-    model = initial_weights.build(arch, init, run_dir, dropout=dropout, drop_path=drop_path, precision=precision)
-    steps = data.train.steps_per_epoch(batch_size)
-    if max_steps:
-        steps = min(steps, max_steps)
-        epochs = min(epochs, max_steps // steps)
-    loss = smoothed_loss(label_smoothing, data_lib.class_weights(data.train, class_weights))
-    optimizer = sgd(lr, steps * epochs, momentum, weight_decay)
-    if precision == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], jit_compile=False)
+    keras.utils.set_random_seed(recipe.seed)
+    dropout = recipe.dropout_of(arch.space.name)
+    model = initial_weights.build(arch, recipe.init_weights, folder, dropout=dropout, drop_path=recipe.drop_path,
+                                  precision=recipe.precision)
+    epochs, steps = _length(recipe, data.train.steps_per_epoch(recipe.batch_size))
+    _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
     facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
     print(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
           f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
-    state = TrainingState(run_dir, {
-        "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "init": init, "epochs": epochs,
-        "steps": steps, "batch_size": batch_size, "lr": lr, "momentum": momentum, "weight_decay": weight_decay,
-        "label_smoothing": label_smoothing, "dropout": dropout, "colour_jitter": colour_jitter,
-        "class_weights": class_weights, "drop_path": drop_path, "cutout": cutout, "precision": precision, "seed": seed})
-    first = state.epochs_done
-    if first:
-        print(f"Going on after epoch {first} of {epochs}.")
-        state.restore(model)
+    how = {"init": recipe.init_weights, "dropout": dropout, "colour_jitter": recipe.colour_jitter,
+           "drop_path": recipe.drop_path, "cutout": recipe.cutout, "precision": recipe.precision}
+    state = TrainingState(folder, {
+        "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "epochs": epochs, "steps": steps,
+        **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay", "label_smoothing",
+                                                    "class_weights", "seed")}, **how})
     with data_lib.naming_broken_images():
-        if first < epochs:
-            model.fit(data.train.batches(batch_size, augment=True, jitter=colour_jitter, cutout=cutout, seed=seed,
-                                         skip_steps=first * steps),
-                      steps_per_epoch=steps, epochs=epochs, initial_epoch=first, verbose=0, shuffle=False,
-                      validation_data=data.held_out.batches(256), callbacks=[_progress(first, epochs), state])
+        _train(model, data, recipe, state, epochs, steps)
         model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
         loss, accuracy = model.evaluate(data.test.batches(256), verbose=0)
-    facts |= {"dataset": data.name, "seed": seed, "init": init, "dropout": dropout, "colour_jitter": colour_jitter,
-              "drop_path": drop_path, "cutout": cutout, "precision": precision,
-              "seconds": round(state.seconds, 1), "test_images": data.test.size,
-              "test_loss": float(loss), "test_accuracy": float(accuracy),
+    facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
+              "test_images": data.test.size, "test_loss": float(loss), "test_accuracy": float(accuracy),
               "history": state.history, **(record or {})}
-    build.save_model(network.portable(model), RunFolder(run_dir).model)
-    files.write_text(RunFolder(run_dir).training_facts, json.dumps(facts, indent=1) + "\n")
+    build.save_model(network.portable(model), folder.model)
+    files.write_text(folder.training_facts, json.dumps(facts, indent=1) + "\n")
     state.remove()
     return facts
 
 
-def sgd(lr: float, steps: int, momentum: float, weight_decay: float):
-    """SGD of the paper's recipe: Nesterov momentum, cosine to 0 over all steps, no decay on batch norm.
+def _length(recipe: Recipe, steps: int) -> tuple[int, int]:
+    """Epochs, and steps per epoch."""
+    if not recipe.max_steps:
+        return recipe.epochs, steps
+    steps = min(steps, recipe.max_steps)
+    return min(recipe.epochs, recipe.max_steps // steps), steps
 
-    As in theirs, everything else decays, the classifier's bias too.
 
-    Keras decays weights apart from the gradient, so the decay misses the momentum's gain of 1 / (1 - momentum)
-    that the paper's (coupled) decay has: it is put back here.
+def _compile(model: keras.Model, recipe: Recipe, steps: int, class_weights: np.ndarray | None) -> None:
+    optimizer = sgd(recipe.lr, steps, recipe.momentum, recipe.weight_decay)
+    if recipe.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer=optimizer, loss=smoothed_loss(recipe.label_smoothing, class_weights),
+                  metrics=["accuracy"], jit_compile=False)
+
+
+def _train(model: keras.Model, data: Data, recipe: Recipe, state: TrainingState, epochs: int, steps: int) -> None:
+    """The epochs that are not done yet."""
+    first = state.epochs_done
+    if first:
+        print(f"Going on after epoch {first} of {epochs}.")
+        state.restore(model)
+    if first < epochs:
+        images = data.train.batches(recipe.batch_size, augment=True, jitter=recipe.colour_jitter, cutout=recipe.cutout,
+                                    seed=recipe.seed, skip_steps=first * steps)
+        model.fit(images, steps_per_epoch=steps, epochs=epochs, initial_epoch=first, verbose=0, shuffle=False,
+                  validation_data=data.held_out.batches(256), callbacks=[_progress(first, epochs), state])
+
+
+def sgd(lr: float, steps: int, momentum: float, weight_decay: float) -> keras.optimizers.SGD:
+    """SGD of the paper's recipe: Nesterov momentum, a cosine to 0 over all steps, no decay on batch norm.
+
+        gradient += weight_decay * weight
+        velocity = momentum * velocity + gradient
+        weight -= lr * (gradient + momentum * velocity)
+
+    As in the authors' code, everything else decays, the classifier's bias too. Keras decays weights apart from the
+    gradient, `weight -= lr * decay * weight`, so its decay lacks the gain of 1 / (1 - momentum) that momentum gives to
+    the paper's: that factor is put back here.
     """
-    import keras
-
     warmup = min(steps // 20, 1000)
     schedule = keras.optimizers.schedules.CosineDecay(lr / 10, max(1, steps - warmup), warmup_target=lr,
                                                       warmup_steps=max(1, warmup))
@@ -118,11 +116,8 @@ def sgd(lr: float, steps: int, momentum: float, weight_decay: float):
     return optimizer
 
 
-def smoothed_loss(label_smoothing: float, class_weights=None):
-    """Cross-entropy of logits with int labels, label smoothing and weights of classes, as a Keras loss function."""
-    import tensorflow as tf
-
-    from pnas_tf.network.evaluate import cross_entropy
+def smoothed_loss(label_smoothing: float, class_weights: np.ndarray | None = None) -> Callable:
+    """Cross-entropy of logits with integer labels, label smoothing and class weights, as a Keras loss function."""
 
     def loss(labels, logits):
         return cross_entropy(tf.cast(labels, tf.int32), logits, label_smoothing, class_weights)
@@ -130,9 +125,8 @@ def smoothed_loss(label_smoothing: float, class_weights=None):
     return loss
 
 
-def _progress(first, epochs):
-    import keras
-
+def _progress(first: int, epochs: int) -> keras.callbacks.Callback:
+    """Prints a line after each epoch."""
     begin = time.monotonic()
 
     def show(epoch, logs):

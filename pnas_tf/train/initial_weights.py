@@ -1,4 +1,4 @@
-"""Where the training of a network and of a supernet starts: anew, or from weights that were trained elsewhere."""
+"""Where the weights of a training start: from scratch, from a supernet, or from a network trained elsewhere."""
 
 import os
 from typing import Any
@@ -12,7 +12,7 @@ ENDING = ".keras"
 
 
 def check(init: str) -> None:
-    """Raises InputError if it is neither a known word nor a .keras file that is there."""
+    """Raises InputError if the text is neither a known word nor a .keras file that exists."""
     if init in (SCRATCH, INHERITED):
         return
     if not init.endswith(ENDING) and not os.path.isdir(init):
@@ -23,24 +23,24 @@ def check(init: str) -> None:
                          "python -m pnas_tf.import_weights.")
 
 
-def build(arch: Arch, init: str, run_dir: str, *, dropout: float = 0.0, drop_path: float = 0.0,
+def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, drop_path: float = 0.0,
           precision: str = "float32") -> Any:
-    """A network, ready to train.
+    """Builds a network that is ready to train.
 
     Args:
-        arch: fits the data it will see.
+        arch: Arch that fits the data.
         init: `scratch`; `inherited`, the supernet's weights that a search left in the folder; or a .keras file of the
-            same arch, or the folder that has it: its classifier starts anew where the classes are others in number.
-        run_dir: folder of the search.
-        dropout: rate before the classifier.
-        drop_path: see `network.build_network`.
+            same arch, or the folder that has it. Its classifier starts from scratch if the number of classes differs.
+        folder: Folder of the search.
+        dropout: Dropout rate before the classifier.
+        drop_path: Rate of `network.build_network`.
         precision: Keras policy of the layers.
 
     Returns:
         Keras model, images to logits. It pads as PyTorch does if the file's network does.
 
     Raises:
-        InputError: if the weights are missing, damaged or of another network.
+        InputError: If the weights are missing, damaged or of another network.
     """
     from pnas_tf import network
     from pnas_tf.network import layers as fast_layers
@@ -49,7 +49,7 @@ def build(arch: Arch, init: str, run_dir: str, *, dropout: float = 0.0, drop_pat
     if init in (SCRATCH, INHERITED):
         model = network.build_network(arch, dropout=dropout, drop_path=drop_path, layers=kind)
         if init == INHERITED:
-            _inherit(model, RunFolder(run_dir).inherited_weights)
+            _inherit(model, folder.inherited_weights)
         return model
     init = _model_file(init)
     source = load_model(init)
@@ -59,11 +59,26 @@ def build(arch: Arch, init: str, run_dir: str, *, dropout: float = 0.0, drop_pat
     return model
 
 
-def _model_file(init):
+def load_model(path: str) -> Any:
+    """The Keras model in a .keras file.
+
+    Raises:
+        InputError: If it is not a Keras model that can be loaded safely.
+    """
+    import keras
+
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # which exception depends on where the file is damaged; none is a defect of ours
+        raise InputError(f"{path}: not a Keras model that can be loaded ({' '.join(str(error).split())[:150]}). "
+                         "Save it again.") from None
+
+
+def _model_file(init: str) -> str:
     return RunFolder(init).model if os.path.isdir(init) else init
 
 
-def _inherit(model, path):
+def _inherit(model: Any, path: str) -> None:
     if not os.path.exists(path):
         raise InputError(f"{path} is missing: --init_weights=inherited needs the folder of a finished search.")
     try:
@@ -73,28 +88,17 @@ def _inherit(model, path):
                          "--init_weights=scratch.") from None
 
 
-def load_model(path):
-    import keras
-
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Which one depends on where the file is damaged; none is a defect of ours.
-        raise InputError(f"{path}: not a Keras model that can be loaded ({' '.join(str(error).split())[:150]}). "
-                         "Save it again.") from None
-
-
-def _copy(source, model, path, head):
-    """By layer name, since names tell block and op."""
+def _copy(source: Any, model: Any, path: str, head: str) -> None:
+    """Copies weights by layer name, since names tell block and op; only the head may differ in shape."""
     given = {layer.name: layer for layer in getattr(source, "layers", ()) if layer.weights}
-    wanted = {layer.name: layer for layer in model.layers if layer.weights}
-    other = sorted(given.keys() ^ wanted.keys())
-    if other:
-        raise InputError(f"{path} is of another network than {model.name}: only one of them has {other[0][:60]}. Name "
-                         "its network by --arch.")
-    for name, layer in wanted.items():
-        shapes = [[tuple(weight.shape) for weight in one.weights] for one in (given[name], layer)]
-        if shapes[0] == shapes[1]:
+    needed = {layer.name: layer for layer in model.layers if layer.weights}
+    different = sorted(given.keys() ^ needed.keys())
+    if different:
+        raise InputError(f"{path} is of another network than {model.name}: only one of them has {different[0][:60]}. "
+                         "Name its network by --arch.")
+    for name, layer in needed.items():
+        there, here = ([tuple(weight.shape) for weight in each.weights] for each in (given[name], layer))
+        if there == here:
             layer.set_weights(given[name].get_weights())
         elif not name.startswith(head):
-            raise InputError(f"{path}: {name} holds {shapes[0]}, {model.name} needs {shapes[1]}. Name its network by "
-                             "--arch.")
+            raise InputError(f"{path}: {name} holds {there}, {model.name} needs {here}. Name its network by --arch.")

@@ -211,7 +211,7 @@ def test_a_table_measured_anew_is_refused_in_a_used_folder(finished, files):
 def test_a_search_that_starts_from_another(finished, files, tmp_path):
     result = run(command(files, tmp_path / "run", "--max_steps=4", f"--init_weights={finished[0]}"))
     assert result.returncode == 0, result.stderr
-    assert f" ops come from {finished[0]}; the others start anew." in result.stdout
+    assert f" ops come from {finished[0]}; the others start from scratch." in result.stdout
     result = run(command(files, tmp_path / "other", "--max_steps=4", f"--init_weights={tmp_path}/none"))
     assert result.returncode == 1 and "neither the folder of a search nor a .keras file" in result.stderr
 

@@ -1,0 +1,140 @@
+"""What is asked of a search, put together: the space fitted to the data, the goals, the schedule."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pnas_tf.cost import latency_table
+from pnas_tf.cost import limits as limits_lib
+from pnas_tf.cost.goal import Goal, check_reachable, goal_for
+from pnas_tf.cost.latency_table import LatencyTable
+from pnas_tf.errors import InputError
+from pnas_tf.search.config import SearchConfig
+from pnas_tf.search.schedule import Schedule
+from pnas_tf.space import spaces
+from pnas_tf.space.blocks import Space
+
+if TYPE_CHECKING:
+    from pnas_tf.data import Data
+
+# Tables with the milliseconds asked for; 0 for the default.
+Targets = Sequence[tuple[LatencyTable, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a config names, read and checked without images and without TensorFlow.
+
+    Attributes:
+        config: Settings of the search.
+        space: Space at the size of the images, not yet fitted to their channels and classes.
+        targets: Tables and milliseconds.
+        bounds: Further limits.
+    """
+
+    config: SearchConfig
+    space: Space
+    targets: Targets
+    bounds: tuple[limits_lib.Bound, ...]
+
+    @staticmethod
+    def of(config: SearchConfig, space: Space | None = None, table: LatencyTable | None = None) -> "Request":
+        """Reads the files that a config names.
+
+        Args:
+            config: Settings of the search.
+            space: Space in place of the config's.
+            table: Table in place of the config's.
+
+        Raises:
+            InputError: If a space, a table or a limit is wrong, or no network reaches a target.
+        """
+        space = (space or spaces.load(config.space)).scaled(config.width_mult)
+        if config.image_size:
+            space = dataclasses.replace(space, input_size=config.image_size)
+        targets = [_target(text) for text in config.targets] or [
+            (table or _table(config.table, config.space), config.target_ms)]
+        bounds = tuple(limits_lib.parse(text) for text in config.limit)
+        if config.latency_loss != "none":
+            for each, target_ms in targets:
+                if target_ms:
+                    check_reachable(space, each, target_ms)
+        return Request(config, space, targets, bounds)
+
+    def load_data(self) -> "Data":
+        """The images that the config names, at the size of the space."""
+        from pnas_tf import data as data_lib
+
+        config = self.config
+        return data_lib.load(config.dataset, image_size=self.space.input_size,
+                             held_out_size=config.held_out_size or None, seed=config.seed, data_dir=config.data_dir,
+                             broken_images=config.broken_images)
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What a search solves; the command and `notebook.Search` make it alike.
+
+    Attributes:
+        space: Space fitted to the data.
+        data: Images.
+        goals: What to look for, one network each. With several, the weights are trained once.
+        tables: Latency table of each goal.
+        plan: Phases and learning rates.
+        batch_size: Images per step; no more than there are.
+    """
+
+    space: Space
+    data: "Data"
+    goals: tuple[Goal, ...]
+    tables: tuple[LatencyTable, ...]
+    plan: Schedule
+    batch_size: int
+
+    @staticmethod
+    def of(request: Request, data: "Data") -> "Problem":
+        """Fits what was asked for to the images.
+
+        Args:
+            request: What the config names.
+            data: Images.
+
+        Raises:
+            InputError: If a table lacks rows, or no network keeps all limits.
+        """
+        config = request.config
+        space = request.space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
+        space = limits_lib.within_peaks(space, request.bounds, [table.header.get("dtype")
+                                                                for table, _ in request.targets])
+        goals = []
+        for table, target_ms in request.targets:
+            table.check_covers(space)
+            goals.append(goal_for(space, table, target_ms, request.bounds, keeps_ms=config.latency_loss != "none"))
+        if len({goal.name for goal in goals}) < len(goals):
+            raise InputError("--targets names a table twice with the same milliseconds.")
+        batch_size = min(config.batch_size, data.train.size)
+        plan = Schedule(data.train.steps_per_epoch(batch_size), config.warmup_epochs, config.search_epochs,
+                        config.arch_every, config.warmup_lr, config.lr)
+        plan = plan.squeezed(config.max_steps) if config.max_steps else plan
+        return Problem(space, data, tuple(goals), tuple(table for table, _ in request.targets), plan, batch_size)
+
+
+def _target(text: str) -> tuple[LatencyTable, float]:
+    """Table and milliseconds of TABLE:MS."""
+    name, _, value = text.rpartition(":")
+    try:
+        ms = float(value)
+    except ValueError:
+        ms = 0.0
+    if not name or not 0 < ms < 1e9:
+        raise InputError(f"--targets reads TABLE:MS,TABLE:MS,... with a table's file or name and milliseconds above 0, "
+                         f"got {text[:80]!r}.")
+    return latency_table.read(name), ms
+
+
+def _table(name: str | None, space_name: str) -> LatencyTable:
+    if not name:
+        raise InputError("Name the latency table of your device: --table=FILE. Make one with "
+                         f"python -m latency.build_table --space={space_name} --measurer=host --output=FILE, or use "
+                         f"a shipped one: {', '.join(latency_table.names()) or 'none'}.")
+    return latency_table.read(name)
