@@ -8,6 +8,7 @@ The search lives in memory. For a search that survives the program, can be resum
 `python -m pnas_tf.search`. docs/quickstart.ipynb shows the way from a table to a `.tflite`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,6 +57,8 @@ class Search:
         limit = tuple(settings.pop("limit", ()))
         if isinstance(images, str):
             settings["dataset"] = images
+        else:
+            space = dataclasses.replace(space, input_size=images.image_shape[0])
         self.config = SearchConfig(space=space.name, table=table.path, limit=limit, **settings)
         request = Request.of(self.config, space, table)
         self.problem = Problem.of(request, request.load_data() if isinstance(images, str) else images)

@@ -118,8 +118,8 @@ def check_reachable(space: Space, table: LatencyTable, target_ms: float) -> None
     """
     least = sum(_least_ms(space, table, block) for block in space.all_blocks)
     if target_ms < least * (1 - 1e-6):
-        raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}: the quickest takes at "
-                         f"least {least:.4g} ms. Ask for more (--target_ms).")
+        raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}: ask for {least:.4g} "
+                         "ms or more (--target_ms).")
 
 
 def _least_ms(space: Space, table: LatencyTable, block: Block) -> float:

@@ -46,7 +46,7 @@ def scorer(net):
 
 def costs(net, seed):
     rng = np.random.default_rng(seed)
-    return prices.Cost((rng.uniform(0.1, 1, net.mask.shape) * net.mask).astype(np.float32), 0.5)
+    return prices.Cost((rng.uniform(0.1, 1, net.mask.shape) * net.mask).astype(np.float32), 0.5, net.mask)
 
 
 def test_trials_are_of_networks_that_differ():

@@ -7,8 +7,8 @@ from pnas_tf import data
 from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import prices
 from pnas_tf.errors import InputError
-from pnas_tf.search import build as search_build
-from pnas_tf.search import checkpoints, schedule, searcher, stopping
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.search import build, checkpoints, config, schedule, searcher, stopping
 from pnas_tf.space import blocks, spaces
 from pnas_tf.supernet import supernet
 
@@ -26,7 +26,7 @@ def images():
 def build(plan=PLAN):
     net = supernet.Supernet(TINY, 3)
     goal = goals_lib.Goal("t", prices.matrix(TINY, lambda *_: 0.01), 0.05, [], True)
-    model = searcher.Searcher(net, list(search_build.updaters(search_build.Method(), net, [goal], plan)), plan, seed=3)
+    model = searcher.Searcher(net, list(search_build.updaters(config.Method(), net, [goal], plan)), plan, seed=3)
     model.compile(searcher.alpha_optimizer(0.05))
     return model
 
@@ -58,7 +58,7 @@ def test_an_alpha(value, images, tmp_path):
         go_on(model, images, Spoil(9, model.supernet.alpha, value))
     assert int(model.step.value.numpy()) == 9
     with pytest.raises(InputError, match="an alpha is"):
-        checkpoints.save(model, str(tmp_path))
+        checkpoints.save(model, RunFolder(str(tmp_path)))
     assert not (tmp_path / "checkpoints").exists()
 
 

@@ -18,8 +18,7 @@ from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import limits, prices
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.search import build as search_build
-from pnas_tf.search import checkpoints, schedule, searcher, stopping
+from pnas_tf.search import build, checkpoints, config, schedule, searcher, stopping
 from pnas_tf.space import arch, blocks, spaces
 from pnas_tf.supernet import supernet
 
@@ -32,10 +31,10 @@ PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, ar
 TIMING = {"seconds", "step_ms"}
 
 # Ways to search by what they keep from step to step.
-METHODS = {"two goals with a limit": (2, search_build.Method(), "float32"),
-           "all paths": (1, search_build.Method(paths="all"), "float32"),
-           "reinforce with a limit": (1, search_build.Method(arch_update="reinforce", reinforce_samples=2), "float32"),
-           "float16": (1, search_build.Method(), "mixed_float16")}
+METHODS = {"two goals with a limit": (2, config.Method(), "float32"),
+           "all paths": (1, config.Method(paths="all"), "float32"),
+           "reinforce with a limit": (1, config.Method(arch_update="reinforce", reinforce_samples=2), "float32"),
+           "float16": (1, config.Method(), "mixed_float16")}
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +58,13 @@ class Watch(keras.callbacks.Callback):
         self.epochs[epoch] = {name: float(value) for name, value in logs.items()}
 
 
-def build(method_name):
+def searcher_of(method_name):
     goals, method, precision = METHODS[method_name]
     net = supernet.Supernet(TINY, 3, precision=precision, goals=goals)
     ms = prices.matrix(TINY, lambda _, key: 0.01 * (1 + len(key.op) + key.filters))
     params = [limits.Limit("params", prices.matrix(TINY, prices.params()), 3000)] if "limit" in method_name else []
     wanted = [goals_lib.Goal("t", ms, 0.5 + number, params, True) for number in range(goals)]
-    model = searcher.Searcher(net, list(search_build.updaters(method, net, wanted, PLAN)), PLAN, seed=3)
+    model = searcher.Searcher(net, list(build.updaters(method, net, wanted, PLAN)), PLAN, seed=3)
     model.compile(searcher.alpha_optimizer(0.05))
     return model
 
@@ -86,18 +85,18 @@ def state(model):
     pytest.param(name, marks=pytest.mark.slow) for name in ("reinforce with a limit", "all paths", "float16"))])
 def test_every_variable_and_mean_comes_back(method, images, tmp_path):
     """Stopped in the middle of the warm-up and again in that of the search."""
-    whole, watch = build(method), Watch()
+    whole, watch = searcher_of(method), Watch()
     search_on(whole, images, watch)
     epochs = {}
     for number, at in enumerate((2, 7)):
-        model = build(method)
-        assert checkpoints.restore(model, str(tmp_path)) == (12.5 if number else 0.0)
-        stopped = Watch(str(tmp_path), at)
+        model = searcher_of(method)
+        assert checkpoints.restore(model, RunFolder(str(tmp_path))) == (12.5 if number else 0.0)
+        stopped = Watch(RunFolder(str(tmp_path)), at)
         with pytest.raises(KeyboardInterrupt):
             search_on(model, images, stopped)
         epochs |= stopped.epochs
-    model, last = build(method), Watch()
-    checkpoints.restore(model, str(tmp_path))
+    model, last = searcher_of(method), Watch()
+    checkpoints.restore(model, RunFolder(str(tmp_path)))
     search_on(model, images, last)
     expected, found = state(whole), state(model)
     assert expected.keys() == found.keys() and len(expected) > 20
@@ -110,7 +109,7 @@ def test_every_variable_and_mean_comes_back(method, images, tmp_path):
 @pytest.mark.slow
 def test_another_seed_takes_another_path(images):
     """And the same seed the same, bit by bit: `test_every_variable_and_mean_comes_back`."""
-    first, other = build("all paths"), build("all paths")
+    first, other = searcher_of("all paths"), searcher_of("all paths")
     other._seed = 4
     for model in (first, other):
         model.train_step(next(iter(searcher.alternating_batches(images.train, images.held_out, PLAN, 16, 3, 4))))
@@ -132,36 +131,36 @@ def damage(file_path, how):
 
 @pytest.mark.parametrize("how", ["cut off", "empty", "another file", "one bit"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(how, tmp_path, capsys):
-    model, folder = build("all paths"), tmp_path / "checkpoints"
+    model, folder = searcher_of("all paths"), tmp_path / "checkpoints"
     for step in (4, 6):
         model.step.assign(step)
-        checkpoints.save(model, str(tmp_path))
+        checkpoints.save(model, RunFolder(str(tmp_path)))
     damage(folder / "epoch_00001_step_0000002.npz", how)
-    again = build("all paths")
-    checkpoints.restore(again, str(tmp_path))
+    again = searcher_of("all paths")
+    checkpoints.restore(again, RunFolder(str(tmp_path)))
     assert int(again.step.value.numpy()) == 4
     said = capsys.readouterr().out
     assert said.startswith("Warning: ") and "step_0000002.npz cannot be loaded" in said and said.count("\n") == 1
     again.step.assign(5)
-    checkpoints.save(again, str(tmp_path))
+    checkpoints.save(again, RunFolder(str(tmp_path)))
     assert sorted(os.listdir(folder)) == ["epoch_00001.npz", "epoch_00001_step_0000001.npz"]
     for file in folder.iterdir():
         damage(file, how)
     with pytest.raises(InputError, match=r"epoch_00001\.npz cannot be loaded"):
-        checkpoints.restore(build("all paths"), str(tmp_path))
+        checkpoints.restore(searcher_of("all paths"), RunFolder(str(tmp_path)))
 
 
 def test_a_checkpoint_of_another_space_is_an_error(tmp_path):
-    model = build("all paths")
+    model = searcher_of("all paths")
     model.step.assign(4)
-    checkpoints.save(model, str(tmp_path))
+    checkpoints.save(model, RunFolder(str(tmp_path)))
     wider = TINY.scaled(2.0)
     net = supernet.Supernet(wider, 3)
-    other = searcher.Searcher(net, list(search_build.updaters(search_build.Method(), net, [goals_lib.Goal(
+    other = searcher.Searcher(net, list(build.updaters(config.Method(), net, [goals_lib.Goal(
         "t", prices.matrix(wider, lambda *_: 0.01), 0.5, [], True)], PLAN)), PLAN)
     other.compile(searcher.alpha_optimizer(0.05))
     with pytest.raises(InputError, match="cannot be loaded"):
-        checkpoints.restore(other, str(tmp_path))
+        checkpoints.restore(other, RunFolder(str(tmp_path)))
 
 
 @pytest.fixture(scope="module")

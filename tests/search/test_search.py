@@ -257,12 +257,12 @@ def test_limits_that_exclude_each_other_state_what_is_left():
     heavy = {key: network.count_params(network.build_op(key)) for _, key in TINY.op_keys()}
     rows = {key: latency_table.row(key, median_ms=1e3 / params) for key, params in heavy.items()}
     table = latency_table.LatencyTable("t", {"target": "test"}, rows, {})
-    free = goals_lib.feasible(TINY, table, 0.0, [], True)
+    free = goals_lib.goal_for(TINY, table, 0.0)
     low = min(free.ms.of_path(np.array(path)) for path in itertools.product(range(6), repeat=2))
     with pytest.raises(InputError, match="and keeps the other limits: ask for"):
-        goals_lib.feasible(dataclasses.replace(TINY, blocks=tuple(
+        goals_lib.goal_for(dataclasses.replace(TINY, blocks=tuple(
             dataclasses.replace(block, ops=tuple(op for op in block.ops if op != "zero")) for block in TINY.blocks)),
-            table, 1.01 * low, [("params", 2500)], True)
+            table, 1.01 * low, [("params", 2500)])
 
 
 def table_without(files, tmp_path, op):

@@ -7,11 +7,14 @@ import pytest
 from PIL import Image
 
 from pnas_tf import data as data_lib
-from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import latency_table
+from pnas_tf.cost.goal import goal_for
 from pnas_tf.report import drawing
-from pnas_tf.search import run as search_run
+from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import schedule
+from pnas_tf.search.config import SearchConfig
+from pnas_tf.search.problem import Problem
+from pnas_tf.search.run import run
 from pnas_tf.space.spaces import SPACES
 
 
@@ -22,10 +25,11 @@ def run_dir(tmp_path_factory, write_space, small_npz):
     data = data_lib.load(f"npz:{small_npz}", held_out_size=100)
     space = SPACES["quickstart"].for_data(*data.image_shape[::2], data.num_classes)
     write_space(space, folder / "space.json", folder / "table.jsonl")
-    goal = goals_lib.feasible(space, latency_table.read(str(folder / "table.jsonl")), 0.0, [], True)
-    plan = schedule.Schedule(3, 1, 2, 1, 0.05, 0.025)
-    search_run.run(search_space=space, goals=[goal], data=data, plan=plan, run_dir=str(folder), batch_size=16,
-               bn_recalibration_batches=0)
+    table = latency_table.read(str(folder / "table.jsonl"))
+    config = SearchConfig(batch_size=16, bn_recalibration_batches=0)
+    problem = Problem(space, data, (goal_for(space, table, 0.0),), (table,),
+                      schedule.Schedule(3, 1, 2, 1, 0.05, 0.025), batch_size=16)
+    run(problem, config, RunFolder(str(folder)))
     return folder
 
 

@@ -7,6 +7,7 @@ import pytest
 from pnas_tf import network
 from pnas_tf.cost import prices
 from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import arch_updaters, checkpoints, initial_weights, objective, searcher
 from pnas_tf.search.schedule import Schedule
 from pnas_tf.space import arch, blocks, spaces
@@ -30,7 +31,7 @@ def searched(tmp_path_factory):
                               Schedule(2, 1, 1, 1, 0.1, 0.1))
     model.compile(searcher.alpha_optimizer(0.1))
     folder = tmp_path_factory.mktemp("searched")
-    checkpoints.save(model, str(folder))
+    checkpoints.save(model, RunFolder(str(folder)))
     return net, folder
 
 

@@ -18,6 +18,7 @@ from pnas_tf import data, network
 from pnas_tf import files as files_lib
 from pnas_tf.data import augment, loading
 from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch
 from pnas_tf.train import fit as fit_lib
 from pnas_tf.train import initial_weights
@@ -30,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_train_flags_are_the_recipe_of_the_paper():
     """In a process of its own, since flags are defined once in a process."""
-    code = ("import json, sys; from absl import flags; from pnas_tf.train import command as train; train._define_flags(); "
+    code = ("import json, sys; from absl import flags; from pnas_tf.train import command as train; train.define_flags(); "
             "flags.FLAGS(sys.argv); print(json.dumps(flags.FLAGS.flag_values_dict()))")
     result = subprocess.run([sys.executable, "-c", code, "--flagfile=flags/train.flags"], cwd=ROOT, check=True,
                             capture_output=True, text=True)
@@ -140,7 +141,7 @@ def test_one_pass_says_its_length(tmp_path, small_data):
 # Where it starts.
 
 def test_dropout_is_that_of_the_network(small_arch, tmp_path):
-    model = initial_weights.build(small_arch, "scratch", str(tmp_path), dropout=0.3)
+    model = initial_weights.build(small_arch, "scratch", RunFolder(str(tmp_path)), dropout=0.3)
     assert model.get_layer("dropout").rate == 0.3
 
 
@@ -177,7 +178,7 @@ def test_batches_with_cutout_are_those_without_but_for_the_squares(files, tmp_pa
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_and_leaves_a_float32_file(small_arch, tmp_path, precision):
-    model = initial_weights.build(small_arch, "scratch", str(tmp_path), precision=precision, drop_path=0.3)
+    model = initial_weights.build(small_arch, "scratch", RunFolder(str(tmp_path)), precision=precision, drop_path=0.3)
     kinds = {layer.compute_dtype for layer in model.layers if layer.weights and "classifier" not in layer.name}
     assert kinds == {precision.removeprefix("mixed_")}
     assert {weight.dtype for weight in model.weights} == {"float32"} and model.output.dtype == "float32"
@@ -189,11 +190,11 @@ def test_mixed_precision_trains_and_leaves_a_float32_file(small_arch, tmp_path, 
 
 def test_file_of_the_same_arch_gives_everything_but_a_head_of_other_classes(small_model, small_arch, tmp_path):
     small_model.save(tmp_path / "model.keras")
-    same = initial_weights.build(small_arch, str(tmp_path / "model.keras"), str(tmp_path), dropout=0.2)
+    same = initial_weights.build(small_arch, str(tmp_path / "model.keras"), RunFolder(str(tmp_path)), dropout=0.2)
     for mine, theirs in zip(same.get_weights(), small_model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     other = arch.Arch(small_arch.space.for_data(24, 3, 7), small_arch.ops)
-    model = initial_weights.build(other, str(tmp_path / "model.keras"), str(tmp_path))
+    model = initial_weights.build(other, str(tmp_path / "model.keras"), RunFolder(str(tmp_path)))
     assert model.input_shape == (None, 24, 24, 3) and model.output_shape == (None, 7)
     for mine, theirs in zip(model.get_weights()[:-2], small_model.get_weights()[:-2], strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -201,7 +202,7 @@ def test_file_of_the_same_arch_gives_everything_but_a_head_of_other_classes(smal
 
 def test_file_of_another_network_is_refused(small_model, small_arch, tmp_path):
     small_model.save(tmp_path / "model.keras")
-    path, here = str(tmp_path / "model.keras"), str(tmp_path)
+    path, here = str(tmp_path / "model.keras"), RunFolder(str(tmp_path))
     for ops in ({"b00": "mb_k3_e3", "b02": "mb_k3_e1"}, {"b00": "mb_k5_e6", "b02": "zero"}):
         with pytest.raises(InputError, match="of another network than small"):
             initial_weights.build(arch.Arch(small_arch.space, ops), path, here)
