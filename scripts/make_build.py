@@ -112,13 +112,19 @@ def helper_rule(path: Path, known: dict[str, Path]) -> str:
                 deps={label(known[one], TESTS) for one in dependencies("", path, known)})
 
 
+def helpers(path: Path) -> set[str]:
+    """Labels of what a file imports from tests."""
+    return {f":{name.split('.')[1]}" for name in imports(path) if name.count(".") == 1 and name.startswith("tests.")
+            and (ROOT / TESTS / f"{name.split('.')[1]}.py").exists()}
+
+
 def fixtures_rule(path: Path, known: dict[str, Path]) -> str:
     """The rule of a folder's conftest.py."""
     inner = path.parent.name != "tests"
     return rule("py_library", test_name(path), testonly=True, srcs={path.relative_to("tests").as_posix()},
                 data=set() if inner else {"adb_device/**", "programs/**", "samples/**"},
                 deps={label(known[one], TESTS) for one in dependencies("", path, known)}
-                | ({":conftest"} if inner else set()))
+                | ({":conftest"} if inner else set()) | helpers(path))
 
 
 def test_rule(path: Path, known: dict[str, Path], slow_to_load: set[str]) -> str:
@@ -130,7 +136,7 @@ def test_rule(path: Path, known: dict[str, Path], slow_to_load: set[str]) -> str
     return rule("py_test", test_name(path), size="large" if loads else "small",
                 srcs={"run_pytest.py", path.relative_to("tests").as_posix()}, args={path.as_posix()},
                 data={":sources", "//:repository"} if reads else set(), main="run_pytest.py",
-                deps={label(known[one], TESTS) for one in needed} | {f":{test_name(fixtures)}"})
+                deps={label(known[one], TESTS) for one in needed} | {f":{test_name(fixtures)}"} | helpers(path))
 
 
 def files_rule(name: str, others: set[str]) -> str:

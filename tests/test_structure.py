@@ -1,46 +1,60 @@
-"""Imports go one way, and BUILD says the same."""
+"""The shape of the house: imports go one way, rooms are small, signatures narrow, and BUILD says the same."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("pnas_tf", "export", "latency")
-# Each level of pnas_tf imports only its own and lower ones.
-LEVELS = (
-    {"errors", "ops", "places", "tree_cells", "space", "arch", "latency_table", "run_folder", "schedule", "pace",
-     "plots", "op_profile", "quiet", "early_warnings", "stopping", "versions", "claim", "formats", "strip", "heat_maps",
-     "run_facts", "headline", "comparison", "command_help"},
-    {"fast_layers", "network", "gates", "candidate", "mixed_op", "loss_scale", "replicas", "supernet", "cost", "limits",
-     "torch_padding"},
-    {"augment", "datasets", "data", "arch_updaters", "searcher", "evaluate", "derive", "finalists", "callbacks",
-     "checkpoints", "methods", "non_finite", "initial_weights", "training_state", "extensions", "assembly"},
-    {"run_flags", "shared_flags", "search", "device_check", "finish", "train", "trials", "net_config", "import_weights",
-     "report", "doctor", "__main__", "notebook"},
-)
+EVERYTHING = (*PACKAGES, "benchmarks", "scripts")
+# Wings and modules of pnas_tf: each imports only those to its left. Two that stand together do not know each other.
+WINGS = (("errors", "terminal"), ("files", "data"), ("space",), ("network",), ("cost", "supernet"),
+         ("run_folder", "cli"), ("report", "train"), ("derive",), ("search",),
+         ("notebook", "doctor", "import_weights", "net_config", "__main__"))
+# Folders of package data have an __init__.py alone.
+DATA_FOLDERS = ("archs", "tables", "datasets")
+# Text and data: what may be imported before TensorFlow is. Expectation is the differentiable twin of a cost.
+LIGHT = ("errors", "terminal", "files", "space", "cost", "run_folder", "cli")
+HEAVY_MODULES = ("pnas_tf.cost.expectation",)
+HEAVY = {"tensorflow", "keras", "tf_keras"}
+MAX_MODULE, MAX_FUNCTION, MAX_PARAMETERS = 350, 60, 8
+# A comment that gives the reason for a module or function that is longer.
+REASON = re.compile(r"# Long because \w")
 
 
-def sources():
-    return {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path
-            for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))}
+@functools.cache
+def sources(folders=PACKAGES):
+    """Paths by dotted name; packages by the name of their folder."""
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+            for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))}
 
 
 def imports_of(path, anywhere=True):
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = set()
+    names = set()
     for node in ast.walk(tree) if anywhere else tree.body:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 def own_imports(path):
-    known = sources()
-    return {name for name in imports_of(path) if name in known}
+    return imports_of(path) & set(sources())
+
+
+def wing_of(module):
+    """Number of the wing that a module of pnas_tf belongs to; None for the package itself and data folders."""
+    parts = module.split(".")
+    if len(parts) == 1 or parts[1] in DATA_FOLDERS:
+        return None
+    return next((number for number, wing in enumerate(WINGS) if parts[1] in wing), -1)
 
 
 def test_packages_import_one_way():
@@ -50,73 +64,154 @@ def test_packages_import_one_way():
             assert PACKAGES.index(other.split(".")[0]) <= rank, f"{name} imports {other}"
 
 
-def level_of(module):
-    return next((number for number, level in enumerate(LEVELS) if module.split(".")[1] in level), None)
-
-
-def test_levels_of_the_search_package():
-    for name, path in sources().items():
-        if not name.startswith("pnas_tf.") or name.endswith("__init__"):
+def test_wings_import_one_way():
+    for name, path in sources(("pnas_tf",)).items():
+        own = wing_of(name)
+        assert own != -1, f"{name} is in no wing: name it in WINGS"
+        if own is None or name == "pnas_tf.__main__":  # the list of commands names all of them
             continue
-        assert level_of(name) is not None, f"{name} has no level: add it to LEVELS"
         for other in own_imports(path):
-            if not other.endswith("__init__"):
-                assert level_of(other) <= level_of(name), f"{name} imports {other} of a higher level"
+            there = wing_of(other)
+            if there is None or not other.startswith("pnas_tf."):
+                continue
+            same = name.split(".")[1] == other.split(".")[1]
+            assert there < own or same, f"{name} imports {other}, which is not to its left"
 
 
 def test_text_and_data_import_no_tensorflow():
-    for name, path in sources().items():
-        if name.startswith("pnas_tf.") and name.split(".")[1] in LEVELS[0]:
-            heavy = {found.split(".")[0] for found in imports_of(path)} & {"tensorflow", "keras", "tf_keras"}
+    """At the top of a module: a price that counts layers, for one, loads Keras when it is asked."""
+    for name, path in sources(("pnas_tf",)).items():
+        if len(name.split(".")) > 1 and name.split(".")[1] in LIGHT and name not in HEAVY_MODULES:
+            heavy = {found.split(".")[0] for found in imports_of(path, anywhere=False)} & HEAVY
             assert not heavy, f"{name} imports {heavy}"
 
 
-def test_package_import_is_light():
-    code = "import sys, pnas_tf; assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+def test_light_wings_load_without_tensorflow():
+    names = [name for name in sources(("pnas_tf",)) if len(name.split(".")) > 1 and name.split(".")[1] in LIGHT
+             and name not in HEAVY_MODULES]
+    code = f"import importlib, sys; [importlib.import_module(name) for name in {names}]; " \
+           "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def targets_of(build_file):
-    """Deps by name of target; those of conftest.py stand beside those of ours."""
-    found, text = {}, build_file.read_text(encoding="utf-8")
+def test_package_import_is_light():
+    code = "import sys, pnas_tf, pnas_tf.space, pnas_tf.cost; " \
+           "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# Small rooms.
+
+def functions_of(tree):
+    """(function, class that it is a method of or None), nested functions left out."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node, None
+        elif isinstance(node, ast.ClassDef):
+            yield from ((each, node) for each in node.body if isinstance(each, ast.FunctionDef))
+
+
+def has_reason(lines, first_line):
+    """Whether the comment directly above a line, counted from 1, gives a reason for its length."""
+    above = []
+    for line in reversed(lines[:first_line - 1]):
+        if not line.strip().startswith("#"):
+            break
+        above.append(line)
+    return any(REASON.search(line) for line in above)
+
+
+@pytest.mark.parametrize("name", sources(EVERYTHING))
+def test_rooms_are_small(name):
+    path = sources(EVERYTHING)[name]
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert len(lines) <= MAX_MODULE or REASON.search(text), f"{name} has {len(lines)} lines"
+    for function, _ in functions_of(ast.parse(text)):
+        length = function.end_lineno - function.lineno + 1
+        first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+        assert length <= MAX_FUNCTION or has_reason(lines, first), f"{name}.{function.name} has {length} lines"
+
+
+@pytest.mark.parametrize("name", sources())
+def test_signatures_are_narrow(name):
+    for function, owner in functions_of(ast.parse(sources()[name].read_text(encoding="utf-8"))):
+        if function.name.startswith("_") and function.name != "__init__":
+            continue
+        arguments = function.args
+        count = len([*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs])
+        static = any(getattr(decorator, "id", "") == "staticmethod" for decorator in function.decorator_list)
+        count -= 1 if owner and not static else 0
+        assert count <= MAX_PARAMETERS, f"{name}.{function.name} takes {count} parameters"
+
+
+def argument_docs(path):
+    """(name, text) of every documented argument and attribute of a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and (doc := ast.get_docstring(node)):
+            for section in re.findall(r"^(?:Args|Attributes):\n((?:^ .*\n?|^\n)+)", doc, flags=re.M):
+                yield from re.findall(r"^ {4}(\*{0,2}\w+): (.*)", section, flags=re.M)
+
+
+@pytest.mark.parametrize("name", sources(EVERYTHING))
+def test_argument_docs_begin_with_their_noun(name):
+    bad = [f"{argument}: {text}" for argument, text in argument_docs(sources(EVERYTHING)[name])
+           if re.match(r"(of|from|by|in|at|on|for|to|with|where|that|what|as)\b", text) or text[0].islower()]
+    assert not bad, f"{name}: {bad[:5]}"
+
+
+# BUILD.
+
+def build_targets(build_file):
+    """Deps by name of target."""
+    targets, text = {}, build_file.read_text(encoding="utf-8")
+    package = build_file.parent.relative_to(ROOT).as_posix()
     for body in re.findall(r"py_(?:library|binary|test)\((.*?)\n\)", text, flags=re.S):
         deps = re.search(r"deps = \[(.*?)\]", body, flags=re.S)
-        found[re.search(r'name = "([^"]+)"', body)[1]] = set(re.findall(r'"(?://)?:([^"]+)"', deps[1] if deps else ""))
-    return found
+        labels = re.findall(r'"([^"]+)"', deps[1] if deps else "")
+        targets[re.search(r'name = "([^"]+)"', body)[1]] = {
+            f"//{package}{label}" if label.startswith(":") else label for label in labels}
+    return targets
+
+
+def label_of(name):
+    path = sources(EVERYTHING)[name].relative_to(ROOT)
+    return f"//{path.parent.as_posix()}:{path.stem}"
 
 
 def in_build(path, name=""):
-    """Targets that a file needs: what it imports or runs by name, and the packages that Python imports before that."""
-    known = {**sources(), **{f"{folder}.{file.stem}": file for folder in ("benchmarks", "scripts")
-                             for file in (ROOT / folder).glob("*.py")}}
-    known = {one.removesuffix(".__init__"): file for one, file in known.items()}
-    named = {node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    """Labels that a file needs: what it imports or runs by name, and the packages that Python imports before that."""
+    modules = set(sources(EVERYTHING))
+    texts = {node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
              if isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value}
-    found = {one for one in imports_of(path) | named | {name} if one in known}
-    for one in list(found):
-        parts = one.split(".")
-        found |= {".".join(parts[:count]) for count in range(1, len(parts))} & set(known)
-    return {one.replace(".", "_") for one in found - {name}}
+    needed = {each for each in imports_of(path) | texts | {f"{text}.__main__" for text in texts} | {name}
+              if each in modules}
+    for each in list(needed):
+        parts = each.split(".")
+        needed |= {".".join(parts[:count]) for count in range(1, len(parts))} & modules
+    return {label_of(each) for each in needed - {name}}
 
 
-def test_build_file_has_the_real_dependencies():
-    """One target for each module and program, whose deps are the modules of ours that it imports."""
-    targets = targets_of(ROOT / "BUILD")
-    files = {name.removesuffix(".__init__"): path for name, path in sources().items()}
-    files |= {f"{folder}.{path.stem}": path for folder in ("benchmarks", "scripts")
-              for path in (ROOT / folder).glob("*.py")}
-    read = {"pnas_tf_arch": {"pnas_tf_archs"}, "pnas_tf_latency_table": {"pnas_tf_tables"},
-            "pnas_tf_report": {"pnas_tf.report.templates"}, "export_bundle": {"export_bundle_runner"}}
-    expected = {name.replace(".", "_"): in_build(path, name) | read.get(name.replace(".", "_"), set())
-                for name, path in files.items()}
-    assert targets == expected
+READS = {"pnas_tf.space.arch": {"//pnas_tf/archs:__init__"},
+         "pnas_tf.cost.latency_table": {"//pnas_tf/tables:__init__"},
+         "pnas_tf.report.page": {"//pnas_tf/report/templates:__init__"}, "export.bundle": {"//export:bundle_runner"}}
+
+
+def test_build_files_have_the_real_dependencies():
+    """One BUILD for each package, one target for each module, whose deps are the modules of ours that it imports."""
+    for folder in {path.parent for path in sources(EVERYTHING).values()}:
+        expected = {path.stem: in_build(path, name) | READS.get(name, set())
+                    for name, path in sources(EVERYTHING).items() if path.parent == folder}
+        assert build_targets(folder / "BUILD") == expected
 
 
 def test_build_file_of_the_tests_has_the_real_dependencies():
-    targets = targets_of(ROOT / "tests" / "BUILD")
-    folder, expected = ROOT / "tests", {}
-    for path in [*folder.rglob("test_*.py"), *folder.rglob("conftest.py")]:
+    targets, folder, expected = build_targets(ROOT / "tests" / "BUILD"), ROOT / "tests", {}
+    for path in [*folder.rglob("test_*.py"), *folder.rglob("conftest.py"), *folder.glob("spaces.py")]:
         name = "_".join(path.relative_to(folder).with_suffix("").parts)
-        fixtures = "_".join([*path.relative_to(folder).parts[:-1], "conftest"])
-        expected[name] = in_build(path) | ({fixtures} if name != fixtures else {"conftest"} - {name})
+        fixtures = "_".join([*(folder / "fuzz" / "x" if path.parent.name == "fuzz" else folder / "x")
+                             .relative_to(folder).parts[:-1], "conftest"])
+        own = {f"//tests:{fixtures}"} if name != fixtures else {"//tests:conftest"} - {f"//tests:{name}"}
+        expected[name] = in_build(path) | (set() if path.name == "spaces.py" else own) | (
+            {"//tests:spaces"} if "tests" in {each.split(".")[0] for each in imports_of(path)} else set())
     assert targets == expected

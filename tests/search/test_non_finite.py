@@ -8,7 +8,8 @@ from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import prices
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.search import build, checkpoints, config, schedule, searcher, stopping
+from pnas_tf.search import build as search_build
+from pnas_tf.search import checkpoints, config, schedule, searcher, stopping
 from pnas_tf.space import blocks, spaces
 from pnas_tf.supernet import supernet
 
