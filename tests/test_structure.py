@@ -15,7 +15,7 @@ EVERYTHING = (*PACKAGES, "benchmarks", "scripts")
 # Wings and modules of pnas_tf: each imports only those to its left. Two that stand together do not know each other.
 WINGS = (("errors", "terminal"), ("files", "data"), ("space",), ("network",), ("cost", "supernet"),
          ("run_folder", "cli"), ("report", "train"), ("derive",), ("search",),
-         ("notebook", "doctor", "import_weights", "net_config", "__main__"))
+         ("net_config",), ("notebook", "doctor", "import_weights", "__main__"))
 # Folders of package data have an __init__.py alone.
 DATA_FOLDERS = ("archs", "tables", "datasets")
 # Text and data: what may be imported before TensorFlow is. Expectation is the differentiable twin of a cost.

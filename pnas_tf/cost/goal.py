@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pnas_tf.cost import limits as limits_lib
-from pnas_tf.cost import prices, within_limits
+from pnas_tf.cost import prices, shape_layers, within_limits
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.cost.limits import Bound, Limit
 from pnas_tf.cost.prices import Cost
@@ -120,6 +120,29 @@ def check_reachable(space: Space, table: LatencyTable, target_ms: float) -> None
     if target_ms < least * (1 - 1e-6):
         raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}: ask for {least:.4g} "
                          "ms or more (--target_ms).")
+
+
+def check_limits(space: Space, bounds: Sequence[Bound]) -> None:
+    """Refuses a limit on parameters or MACs that no network keeps, before images and TensorFlow are loaded.
+
+    Counts by shapes for the fewest channels and classes that images can have; an op that cannot be counted so counts as
+    nothing, and `goal_for` decides.
+
+    Raises:
+        InputError: If every network exceeds a bound.
+    """
+    smallest = space.for_data(space.input_size, 1, 2)
+    for name, bound in bounds:
+        if name not in ("params", "macs"):
+            continue
+        least = 0
+        for block in smallest.all_blocks:
+            keys = [smallest.op_key(block, op) for op in block.ops]
+            counts = [None if key.is_free else shape_layers.count(key) for key in keys]
+            least += min(getattr(count, name) if count else 0 for count in counts)
+        if bound < least:
+            raise InputError(f"No network of {space.name} keeps {name}<={bound:g}: they have {least:,} or more "
+                             "(--limit).")
 
 
 def _least_ms(space: Space, table: LatencyTable, block: Block) -> float:

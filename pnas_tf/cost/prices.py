@@ -1,7 +1,7 @@
 """Additive costs of a network: milliseconds, parameters, MACs, bytes of its file.
 
-A price says what one op costs at a block, a `Cost` what every op of every choice of a space costs. The cost of a network
-is the sum over its blocks. To add a cost, write one function here that returns a price.
+A price says what one op costs at a block, a `Cost` what every op of every choice of a space costs. The cost of a
+network is the sum over its blocks. To add a cost, write one function here that returns a price.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Networks that keep every limit: the most probable one, the cheapest, the largest, and random samples.
 
-One op for each choice, the sum of each cost within its bound: an integer program, small enough to solve exactly. Networks
-are given as paths, op indices int32 [choices].
+One op for each choice, the sum of each cost within its bound: an integer program, small enough to solve exactly.
+Networks are given as paths, op indices int32 [choices].
 """
 
 from collections.abc import Sequence
@@ -59,8 +59,8 @@ def most_of(cost: Cost, limits: Sequence[Limit], least: float = 0.0) -> np.ndarr
 def samples(probs: np.ndarray, limits: Sequence[Limit], least: float, count: int, seed: int) -> np.ndarray:
     """Different paths drawn by their probability among those that keep every limit and use most of the first.
 
-    Where few paths do, the probabilities are tilted towards costs near the first bound, so that paths of equal cost keep
-    their odds:
+    Where few paths do, the probabilities are tilted towards costs near the first bound, so that paths of equal cost
+    keep their odds:
 
         tilted[choice, op] = probs[choice, op] * exp(-t * matrix[choice, op]) / normaliser
 

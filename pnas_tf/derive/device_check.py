@@ -1,7 +1,7 @@
 """Finalists are timed whole on the device before one is delivered, and those that keep the target come first.
 
-A table's sum is off by a percent or two for a single network, and a search exploits the table's errors: it drifts towards
-networks whose latency the table underestimates. So the networks are checked on the device that they are for.
+A table's sum is off by a percent or two for a single network, and a search exploits the table's errors: it drifts
+towards networks whose latency the table underestimates. So the networks are checked on the device that they are for.
 """
 
 import dataclasses
@@ -38,8 +38,8 @@ def run(suggest: Suggest, goal: Goal, timer: Timer, folder: RunFolder) -> list[F
         folder: Folder of the goal's results, which keeps the times.
 
     Returns:
-        Every finalist suggested, best first; those that were timed have their measured_ms. If none fits, the one nearest
-        to the target is eligible, if possible not above it.
+        Every finalist suggested, best first; those that were timed have their measured_ms. If none fits, the one
+        nearest to the target is eligible, if possible not above it.
     """
     finalists: dict[str, Finalist] = {}
     aim = goal

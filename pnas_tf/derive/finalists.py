@@ -70,9 +70,10 @@ def suggested(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathSco
     """Networks that the probabilities suggest, scored on the first held-out images.
 
     The most probable network is only one of them. Where a choice has several similar ops and a cheap one, the similar
-    ops share their probability, so the most probable op is too often the cheap one, and the network too cheap. Finalists
-    therefore use at least `within_limits.USED_SHARE` of what the first limit allows, or as much as any network can. One
-    of them is the network with most MACs within the limits, which needs no search: the search has to beat it.
+    ops share their probability, so the most probable op is too often the cheap one, and the network too cheap.
+    Finalists therefore use at least `within_limits.USED_SHARE` of what the first limit allows, or as much as any
+    network can. One of them is the network with most MACs within the limits, which needs no search: the search has to
+    beat it.
 
     Args:
         supernet: Supernet whose weights the finalists inherit.

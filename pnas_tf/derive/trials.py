@@ -1,7 +1,7 @@
 """Trials: some finalists are trained from scratch for a few epochs, and the one that learns most is delivered.
 
-For supernets that rank poorly: after few epochs a supernet says little about large ops, which learn slowest there, and it
-favours the networks that it has trained most (docs/results.md, "Does search pay?").
+For supernets that rank poorly: after few epochs a supernet says little about large ops, which learn slowest there, and
+it favours the networks that it has trained most (docs/results.md, "Does search pay?").
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """Checkpoints of a search: whole or not there, checked when read, and exact even in the middle of an epoch.
 
-A checkpoint is one .npz file with every variable, and with the means and seconds of the epoch so far. One rename puts all of
-it in place, and the archive's checksums show a damaged disk. (HDF5, in which Keras saves weights, has no checksums, and its
-library crashes on a full disk.)
+A checkpoint is one .npz file with every variable, and with the means and seconds of the epoch so far. One rename puts
+all of it in place, and the archive's checksums show a damaged disk. (HDF5, in which Keras saves weights, has no
+checksums, and its library crashes on a full disk.)
 """
 
 import glob

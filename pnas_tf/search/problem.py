@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pnas_tf.cost import latency_table
 from pnas_tf.cost import limits as limits_lib
-from pnas_tf.cost.goal import Goal, check_reachable, goal_for
+from pnas_tf.cost.goal import Goal, check_limits, check_reachable, goal_for
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 from pnas_tf.search.config import SearchConfig
@@ -55,6 +55,7 @@ class Request:
         targets = [_target(text) for text in config.targets] or [
             (table or _table(config.table, config.space), config.target_ms)]
         bounds = tuple(limits_lib.parse(text) for text in config.limit)
+        check_limits(space, bounds)
         if config.latency_loss != "none":
             for each, target_ms in targets:
                 if target_ms:

@@ -132,6 +132,7 @@ def _progress(first: int, epochs: int) -> keras.callbacks.Callback:
     def show(epoch, logs):
         left = (time.monotonic() - begin) / (epoch + 1 - first) * (epochs - epoch - 1)
         print(f"epoch {epoch + 1}/{epochs}, loss {logs['loss']:.3f} acc {logs['accuracy']:.3f}, held-out loss "
-              f"{logs['val_loss']:.3f} acc {logs['val_accuracy']:.3f}, {terminal.seconds(round(left))} left", flush=True)
+              f"{logs['val_loss']:.3f} acc {logs['val_accuracy']:.3f}, {terminal.seconds(round(left))} left",
+              flush=True)
 
     return keras.callbacks.LambdaCallback(on_epoch_end=show)

@@ -1,4 +1,4 @@
-"""The state of a training after each epoch, kept in its run folder, so that the same command goes on where it stopped."""
+"""The state of a training after each epoch, kept in its run folder, so that the same command can go on."""
 
 import json
 import os

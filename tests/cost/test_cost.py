@@ -50,7 +50,8 @@ def test_params_and_macs_are_additive(price, count):
 def test_add_linear_and_mul_log_are_the_published_formulas():
     ce, ms = tf.constant(2.5), tf.constant(100.0)
     assert float(objective.add_linear(80.0)(ce, ms)) == pytest.approx(2.5 + 0.1 * 20 / 80)
-    assert float(objective.mul_log(80.0)(ce, ms)) == pytest.approx(0.2 * 2.5 * (np.log(100) / np.log(80)) ** 0.3, rel=1e-6)
+    expected = 0.2 * 2.5 * (np.log(100) / np.log(80)) ** 0.3
+    assert float(objective.mul_log(80.0)(ce, ms)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_mul_log_has_the_published_slope_at_its_target():
@@ -113,7 +114,8 @@ def test_classifier_of_other_classes_is_priced_by_the_next_larger():
 @pytest.mark.parametrize("name, expected", [("paper", 0.7 * (80 / 100) ** 0.1), ("mnas", 0.7 * (100 / 80) ** -0.07),
                                             ("abs", 0.7 - 0.07 * 0.25), ("accuracy", 0.7)])
 def test_rewards_are_the_published_forms(name, expected):
-    assert float(objective.reward(name, 80.0)(tf.constant(0.7), tf.constant(100.0))) == pytest.approx(expected, rel=1e-6)
+    reward = objective.reward(name, 80.0)
+    assert float(reward(tf.constant(0.7), tf.constant(100.0))) == pytest.approx(expected, rel=1e-6)
 
 
 def test_one_sided_multiplier_rests_below_the_bound():

@@ -1,0 +1,124 @@
+"""A namespace of layers that counts weights and multiply-accumulates by shapes alone, without TensorFlow.
+
+`ops.build` builds an op from any namespace of layers. Built from this one, an op costs no more than arithmetic, so a
+limit that no network keeps is refused before TensorFlow loads. The layers are those of our own ops; an op of the user's
+may need others, and is then counted as a Keras model.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pnas_tf.space import ops
+from pnas_tf.space.blocks import OpKey
+
+Shape = tuple[int | None, ...]
+
+
+class Traced:
+    """A tensor without values.
+
+    Attributes:
+        shape: Batch (None), height, width, channels; or batch and features.
+    """
+
+    def __init__(self, shape: Sequence[int | None]):
+        """Makes a tensor of a shape."""
+        self.shape = tuple(shape)
+
+
+class ShapeLayers:
+    """Pass an instance as `layers=`, then read the counts.
+
+    Attributes:
+        params: Trainable weights of the layers that were built.
+        macs: Multiply-accumulates of one image; no bias, batch norm, pooling or add, as in `network.count_macs`.
+    """
+
+    def __init__(self):
+        """Starts at 0."""
+        self.params = self.macs = 0
+
+    def Conv2D(self, filters: int, kernel_size: int, *, strides: int = 1, use_bias: bool = True, groups: int = 1,
+               **_: Any) -> Callable[[Traced], Traced]:
+        """Convolution, SAME padding."""
+        def apply(x):
+            kernel = kernel_size * kernel_size * x.shape[3] // groups * filters
+            return self._positions(x, strides, filters, kernel, filters if use_bias else 0)
+
+        return apply
+
+    def DepthwiseConv2D(self, kernel_size: int, *, strides: int = 1, use_bias: bool = True, **_: Any
+                        ) -> Callable[[Traced], Traced]:
+        """Depthwise convolution, SAME padding."""
+        def apply(x):
+            channels = x.shape[3]
+            return self._positions(x, strides, channels, kernel_size * kernel_size * channels,
+                                   channels if use_bias else 0)
+
+        return apply
+
+    def Dense(self, units: int, **_: Any) -> Callable[[Traced], Traced]:
+        """Dense layer with a bias."""
+        def apply(x):
+            kernel = x.shape[-1] * units
+            self.params += kernel + units
+            self.macs += kernel
+            return Traced((*x.shape[:-1], units))
+
+        return apply
+
+    def BatchNormalization(self, **_: Any) -> Callable[[Traced], Traced]:
+        """Batch norm: scale and offset are trainable."""
+        def apply(x):
+            self.params += 2 * x.shape[-1]
+            return x
+
+        return apply
+
+    def ReLU(self, *_: Any, **__: Any) -> Callable[[Traced], Traced]:
+        """Activation."""
+        return lambda x: x
+
+    def Multiply(self, **_: Any) -> Callable[[Sequence[Traced]], Traced]:
+        """Product, broadcast to the first tensor's shape."""
+        return lambda values: values[0]
+
+    def GlobalAveragePooling2D(self, *, keepdims: bool = False, **_: Any) -> Callable[[Traced], Traced]:
+        """Mean over all positions."""
+        return lambda x: Traced((x.shape[0], 1, 1, x.shape[3]) if keepdims else (x.shape[0], x.shape[3]))
+
+    def AveragePooling2D(self, size: int, *, strides: int, **_: Any) -> Callable[[Traced], Traced]:
+        """Pooling, SAME padding."""
+        return lambda x: Traced((x.shape[0], *_strided(x, strides), x.shape[3]))
+
+    MaxPooling2D = AveragePooling2D
+
+    def ZeroPadding2D(self, padding: tuple[tuple[int, int], tuple[int, int]], *, data_format: str, **_: Any
+                      ) -> Callable[[Traced], Traced]:
+        """Zeros at the end of the last two axes, as `widen` adds channels."""
+        if data_format != "channels_first":
+            raise AttributeError("ZeroPadding2D of positions")
+        return lambda x: Traced((*x.shape[:2], x.shape[2] + sum(padding[0]), x.shape[3] + sum(padding[1])))
+
+    def _positions(self, x: Traced, strides: int, filters: int, kernel: int, bias: int) -> Traced:
+        """Counts a kernel that is applied at each position of its output."""
+        sides = _strided(x, strides)
+        self.params += kernel + bias
+        self.macs += kernel * math.prod(sides)
+        return Traced((x.shape[0], *sides, filters))
+
+
+def _strided(x: Traced, strides: int) -> tuple[int, int]:
+    return -(-x.shape[1] // strides), -(-x.shape[2] // strides)
+
+
+def count(key: OpKey) -> ShapeLayers | None:
+    """Counts an op at a block; None if it needs a layer that is not here."""
+    layers = ShapeLayers()
+    try:
+        ops.build(key.op, Traced((None, *key.input)), layers=layers, name="op", filters=key.filters,
+                  strides=key.strides, shortcut=key.shortcut)
+    except (AttributeError, TypeError):
+        return None
+    return layers

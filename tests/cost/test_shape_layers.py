@@ -1,0 +1,48 @@
+"""Counts by shapes alone against Keras' own: every op type, and every op of every space that ships."""
+
+import pytest
+
+from pnas_tf import network
+from pnas_tf.cost import shape_layers
+from pnas_tf.errors import InputError
+from pnas_tf.space import ops, spaces
+from pnas_tf.space.blocks import OpKey
+from pnas_tf.supernet import extensions
+
+
+def keys_of(op):
+    """Blocks that an op fits; groups may need more channels than the usual ones."""
+    try:
+        return extensions.keys(op)
+    except InputError:
+        return [OpKey(op, (8, 8, 64), 64, 1, False)]
+
+
+KEYS = {str(key): key for type_name in ops.types() if type_name != ops.ZERO
+        for op in ops.examples(type_name) for key in keys_of(op)}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_counts_of_every_op_type_are_those_of_keras(name):
+    key = KEYS[name]
+    counted, model = shape_layers.count(key), network.build_op(key)
+    assert (counted.params, counted.macs) == (network.count_params(model), network.count_macs(model))
+
+
+@pytest.mark.parametrize("name", ["quickstart", "cifar_mb", "cifar_tree_b1_f88"])
+def test_counts_of_a_space_are_those_of_keras(name):
+    keys = {key for _, key in spaces.load(name).op_keys()}
+    for key in keys:
+        counted, model = shape_layers.count(key), network.build_op(key)
+        assert (counted.params, counted.macs) == (network.count_params(model), network.count_macs(model)), key
+
+
+def test_an_op_with_other_layers_is_not_counted(monkeypatch):
+    monkeypatch.setattr(ops, "_BUILDERS", dict(ops._BUILDERS))
+    monkeypatch.setattr(ops, "_ALLOWED", dict(ops._ALLOWED))
+
+    @ops.register("odd")
+    def _odd(x, layers, name, filters, strides, shortcut):
+        return layers.SeparableConv2D(filters, 3, strides=strides, padding="same", name=f"{name}_conv")(x)
+
+    assert shape_layers.count(extensions.keys("odd")[0]) is None
