@@ -13,7 +13,7 @@ from pnas_tf.space.arch import Arch
 
 
 class Events:
-    """Writes events as TensorBoard's plugins read them, without TensorBoard's package, which `tf.summary.scalar` needs."""
+    """Writes events for TensorBoard's plugins without its package, which `tf.summary.scalar` needs."""
 
     def __init__(self, folder: str):
         """Opens the folder of the events.
