@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -126,9 +127,9 @@ def code_of(path):
     for piece in CODE.finditer(text):
         around = text[:piece.start()].rstrip().rpartition("\n\n")[2] + text[piece.end():].partition("\n\n")[0]
         if piece["inline"]:
-            yield "inline", [piece["inline"].replace("\n", " ")], around
+            yield "inline", [re.sub(r"\s*\n\s*", " ", piece["inline"])], around
         elif not piece["language"]:
-            block = piece["fenced"] or re.sub(r"^ {4}", "", piece["indented"], flags=re.M)
+            block = piece["fenced"] or textwrap.dedent(piece["indented"])
             block = re.sub(r"(?<=\S) {2,}", " ", re.sub(r"\s*\\\n\s*", " ", block))
             yield piece.lastgroup, re.findall(r"^for .*?^done$|^[^\n]+$", block, flags=re.S | re.M), around
 
