@@ -1,8 +1,8 @@
-"""Every command of README, CONTRIBUTING and docs is run, or stands here with the reason why not.
+"""Every command of README, CONTRIBUTING, docs and benchmarks is run, or is listed here with the reason why not.
 
-Quick tests look at the commands: each is accounted for, and its flags are read by its entry point. A slow one types
-them in the order of the documents, as a reader would, in one folder that has photos and data sets. What it changes are
-values alone: CHANGED and SQUEEZED.
+Quick tests check that each command is accounted for and that its entry point reads its flags. A slow test runs the
+commands in the order of the documents, as a reader would, in one folder with photos and data sets. It changes only
+values: CHANGED and SQUEEZED.
 """
 
 import importlib
@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -19,19 +20,20 @@ from absl import app, flags
 from pnas_tf import __main__ as listing
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Fenced blocks, indented ones, and code in running text, which may go on in a second line.
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
+             *sorted((ROOT / "benchmarks").glob("*.md"))]
+# Fenced blocks, indented ones, and code in running text, which may continue on a second line.
 CODE = re.compile(r"^```(?P<language>\w*)\n(?P<fenced>.*?)^```$|(?P<indented>(?:^ {4}[^\n]+\n)+)"
                   r"|`(?P<inline>[^`\n]+(?:\n[^`\n]+)?)`", flags=re.S | re.M)
-# How a line begins that is to be typed.
+# How a command begins.
 TYPED = re.compile(r"(python|pip|make|tensorboard|bazel|unzip|apt-get|adb|for|pnas-[a-z]+) ")
 OURS = re.compile(r"python -m (pnas_tf|export|latency|benchmarks)\b")
-# Words in capitals, where a flag takes one of a few.
+# Values for words in capitals, where a flag takes one of a few.
 STANDS_FOR = {"FORMAT": "tunas", "DTYPE": "int8"}
 
-# Commands by how they begin: why no test runs them.
+# Commands by their beginning, with the reason why no test runs them.
 NOT_RUN = {
-    "adb ": "phone; the tests of phones drive the real adb (tests/test_android.py)",
+    "adb ": "phone; the tests of phones drive the real adb (tests/latency/phones/test_android.py)",
     "python -m latency.build_table --space=proxyless_imagenet --measurer=android": "phone",
     "python -m latency.build_table --measurer=android": "phone",
     "python -m latency.compare --table=phone.jsonl": "phone",
@@ -39,36 +41,36 @@ NOT_RUN = {
     "bazel build -c opt --config=android_arm64": "LiteRT's source and Android's NDK",
     'python -c "import numpy, torch;': "PyTorch; tests/test_import_weights.py runs it where that is installed",
     "apt-get install": "changes the machine",
-    "pip install numpy ai-edge-litert": "downloads; tests/test_bundle.py does it",
+    "pip install numpy ai-edge-litert": "downloads; tests/export/test_bundle.py does it",
     "pip install tensorboard": "downloads",
-    "tensorboard ": "serves until it is stopped; tests/test_tensorboard.py reads what it shows",
+    "tensorboard ": "serves until it is stopped; tests/search/test_tensorboard.py reads what it shows",
     "pip install pre-commit": "downloads, and changes the repository",
     'pip install "tensorflow[and-cuda]': "GPU",
     'pip install ".[cuda]"': "GPU",
     "make test": "this test is one of them",
     "make lint": "downloads what it checks with",
     "python -m pytest": "tests themselves",
-    "python -m pnas_tf.search ... --strategy": "GPU; tests/test_replicas.py runs it on CPUs",
+    "python -m pnas_tf.search ... --strategy": "GPU; tests/search/test_replicas.py runs it on CPUs",
 }
-# The same, by the test that runs them.
+# Commands by their beginning, with the test that runs them.
 RUN_BY = {
     "make quickstart": "test_quickstart.py",
     "pip install .": "test_packaging.py",
     "python scripts/make_build.py": "test_bazel.py",
-    "python -m latency.build_table --import=my_ops.py": "test_extending.py",
-    "python -m latency.compare --import=my_ops.py": "test_extending.py",
-    "python -m pnas_tf.search --import=my_ops.py": "test_extending.py",
-    "python -m pnas_tf.train --import=my_ops.py": "test_extending.py",
-    "python -m export.tflite --import=my_ops.py": "test_extending.py",
-    "python -m pnas_tf.report --import=my_ops.py": "test_extending.py",
-    "python -m benchmarks.soak": "test_soak.py",
-    "python -m benchmarks.specialise": "test_specialise.py",
-    "python -m benchmarks.on_target": "test_on_target.py",
-    "python -m benchmarks.search_quality": "test_search_quality.py",
-    "python -m benchmarks.tree_search": "test_tree_search.py",
-    "python -m benchmarks.time_statistics": "test_time_statistics.py",
+    "python -m latency.build_table --import=my_ops.py": "supernet/test_extending.py",
+    "python -m latency.compare --import=my_ops.py": "supernet/test_extending.py",
+    "python -m pnas_tf.search --import=my_ops.py": "supernet/test_extending.py",
+    "python -m pnas_tf.train --import=my_ops.py": "supernet/test_extending.py",
+    "python -m export.tflite --import=my_ops.py": "supernet/test_extending.py",
+    "python -m pnas_tf.report --import=my_ops.py": "supernet/test_extending.py",
+    "python -m benchmarks.speed.soak": "benchmarks/test_soak.py",
+    "python -m benchmarks.targets.specialise": "benchmarks/test_specialise.py",
+    "python -m benchmarks.targets.on_target": "benchmarks/test_on_target.py",
+    "python -m benchmarks.quality.search_quality": "benchmarks/test_search_quality.py",
+    "python -m benchmarks.quality.tree_search": "benchmarks/test_tree_search.py",
+    "python -m benchmarks.targets.time_statistics": "benchmarks/test_time_statistics.py",
 }
-# Small data, files and numbers for what stands in a document.
+# Small data, files and numbers in place of those of a document.
 CHANGED = {
     "--data_dir=DIR": "--data_dir=cifar",
     "folder:imagenet": "folder:photos",
@@ -95,7 +97,7 @@ CHANGED = {
     "bundle/run.py": "runs/mine/bundle/run.py",
     "unzip int8.tflite": "unzip -o runs/mine/int8.tflite",
 }
-# Further flags, which win over the ones before; by how a command begins, the last that fits counts.
+# Further flags, which override earlier ones, by the beginning of a command; the longest match counts.
 SQUEEZED = {
     "python -m latency.build_table": "--rounds=1 --runs=2",
     "python -m latency.build_table --space=proxyless_imagenet --dtype=int8": "--rounds=1 --runs=2 --only=mb_k3_e3",
@@ -105,50 +107,50 @@ SQUEEZED = {
     "python -m pnas_tf.search": "--max_steps=8",
     "python -m pnas_tf.search --flagfile=mobile.flags": "--max_steps=2 --batch_size=4",
     "python -m pnas_tf.train": "--max_steps=8",
-    "python -m pnas_tf.train --flagfile=train.flags": "--max_steps=2 --batch_size=4",
+    "python -m pnas_tf.train --flagfile=flags/train.flags": "--max_steps=2 --batch_size=4",
     "python -m export.tflite": "--allow_drop --check_images=64 --qat_epochs=1",
-    "python -m benchmarks.depthwise_gradient": "--runs=1",
-    "python -m benchmarks.epoch_share": "--space=cifar_mb --image_size=32 --batch_size=4 --steps=2 --rounds=1",
-    "python -m benchmarks.supernet_cost":
+    "python -m benchmarks.speed.depthwise_gradient": "--runs=1",
+    "python -m benchmarks.speed.epoch_share": "--space=cifar_mb --image_size=32 --batch_size=4 --steps=2 --rounds=1",
+    "python -m benchmarks.speed.supernet_cost":
         "--space=cifar_mb --image_size=32 --batch_size=4 --kinds=weight --paths=1 --repeats=2",
-    "python -m benchmarks.estimator_quality":
+    "python -m benchmarks.quality.estimator_quality":
         "--space=quickstart --dataset=fashion_mnist_small --warmup_epochs=1 --images=40 --eval_batch_size=40 --paths=1",
-    "python -m benchmarks.export_modes": "--arch=runs/mine/arch.json --num_classes=10",
-    "python -m benchmarks.loading": "--images=1000 --rows=1000",
-    "python -m benchmarks.safety_cost": "--epochs=2",
+    "python -m benchmarks.speed.export_modes": "--arch=runs/mine/arch.json --num_classes=10",
+    "python -m benchmarks.speed.loading": "--images=1000 --rows=1000",
+    "python -m benchmarks.speed.safety_cost": "--epochs=2",
 }
 
 
 def code_of(path):
-    """(kind, lines, text around) of each piece of code in a document that is not of another language."""
+    """(kind, lines, text around it) of each piece of shell code in a document."""
     text = path.read_text(encoding="utf-8")
     for piece in CODE.finditer(text):
         around = text[:piece.start()].rstrip().rpartition("\n\n")[2] + text[piece.end():].partition("\n\n")[0]
         if piece["inline"]:
-            yield "inline", [piece["inline"].replace("\n", " ")], around
+            yield "inline", [re.sub(r"\s*\n\s*", " ", piece["inline"])], around
         elif not piece["language"]:
-            block = piece["fenced"] or re.sub(r"^ {4}", "", piece["indented"], flags=re.M)
+            block = piece["fenced"] or textwrap.dedent(piece["indented"])
             block = re.sub(r"(?<=\S) {2,}", " ", re.sub(r"\s*\\\n\s*", " ", block))
             yield piece.lastgroup, re.findall(r"^for .*?^done$|^[^\n]+$", block, flags=re.S | re.M), around
 
 
 def all_commands():
-    """{command: (document, what is said beside it)}, in the order of the documents."""
-    found = {}
+    """{command: (document, text beside it)}, in the order of the documents."""
+    commands = {}
     for path in DOCUMENTS:
         for _, lines, around in code_of(path):
             for command, _, comment in (line.partition(" #") for line in lines):
                 if TYPED.match(command):
-                    found.setdefault(command, (path, f"{around} {comment}"))
-    # What running text only names, without its flags, stands with them elsewhere.
-    return {command: about for command, about in found.items()
-            if "--" in command or not any(other.startswith(f"{command} ") for other in found)}
+                    commands.setdefault(command, (path, f"{around} {comment}"))
+    # Running text may name a command without the flags that it has elsewhere.
+    return {command: about for command, about in commands.items()
+            if "--" in command or not any(other.startswith(f"{command} ") for other in commands)}
 
 
 def first(table, command):
-    """What a table has for a command, by the longest beginning that fits; None if there is nothing."""
-    fitting = [start for start in table if f"{command} ".startswith(start)]
-    return table[max(fitting, key=len)] if fitting else None
+    """The entry of a table for a command, by the longest beginning that matches; None without a match."""
+    matches = [start for start in table if f"{command} ".startswith(start)]
+    return table[max(matches, key=len)] if matches else None
 
 
 ALL = all_commands()
@@ -165,22 +167,22 @@ def test_every_command_is_run_or_says_why_not():
     assert {command.split()[2] for command in RUN if OURS.match(command)} >= set(listing.COMMANDS)
     for command in RUN:
         assert OURS.match(command) or command.startswith(("for ", "unzip ", "python bundle/run.py")), \
-            f"{ALL[command][0].name}: say in NOT_RUN why no test types this: {command}"
+            f"{ALL[command][0].name}: give the reason in NOT_RUN why no test runs this: {command}"
     for name in RUN_BY.values():
         assert (ROOT / "tests" / name).exists()
 
 
 def test_what_needs_a_phone_or_a_gpu_is_marked_so():
-    for command, (path, said) in ALL.items():
+    for command, (path, beside) in ALL.items():
         needed = re.match(r"phone|GPU", first(NOT_RUN, command) or "")
-        assert not needed or needed[0] in said, f"{path.name}: mark as needing a {needed[0]}: {command}"
+        assert not needed or needed[0] in beside, f"{path.name}: mark as needing a {needed[0]}: {command}"
 
 
 def test_fenced_blocks_hold_commands_alone():
     for path in DOCUMENTS:
         for kind, lines, _ in code_of(path):
             for line in lines if kind == "fenced" else ():
-                assert TYPED.match(line), f"{path.name}: is this to be typed? {line}"
+                assert TYPED.match(line), f"{path.name}: this is not a command: {line}"
 
 
 @pytest.mark.parametrize("table", [NOT_RUN, RUN_BY, SQUEEZED, CHANGED],
@@ -197,8 +199,11 @@ def test_flags_are_those_of_the_entry_point(command, monkeypatch):
                  for value in arguments if value != "..."]
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    if (ROOT / module.replace(".", "/") / "command.py").exists():
+        module += ".command"  # a package whose __main__.py calls it
     if not (ROOT / (module.replace(".", "/") + ".py")).exists():
-        return  # a package, which has no flags; tests/test_terminal.py runs it
+        assert module == "pnas_tf", module  # lists the commands and has no flags
+        return
     app.define_help_flags()
     known = set(flags.FLAGS)
     monkeypatch.setattr(sys, "argv", [module, *arguments, "--only_check_args"])
@@ -214,7 +219,7 @@ def test_flags_are_those_of_the_entry_point(command, monkeypatch):
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, write_space, random_state):
-    """A folder with photos, data sets and files, where the documents' commands leave what later ones read."""
+    """A folder with photos, data sets and files, in which each command finds the output of earlier ones."""
     import keras
     import numpy as np
 
@@ -240,6 +245,7 @@ def workplace(tmp_path_factory, write_space, random_state):
     np.savez(folder / "net.npz", **random_state(net_config.write(import_weights.load_arch("proxyless_mobile", 5))))
     for path in ROOT.glob("*.flags"):
         (folder / path.name).symlink_to(path)
+    (folder / "flags").symlink_to(ROOT / "flags")
     return folder
 
 

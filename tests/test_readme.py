@@ -1,4 +1,4 @@
-"""The Python of README.md runs as it stands there, on small images."""
+"""The Python code of README.md runs as written, on small images."""
 
 import contextlib
 import re
@@ -47,7 +47,7 @@ def test_published_networks():
 
 @pytest.mark.slow
 def test_in_a_notebook(tmp_path):
-    """As it stands there, for fewer epochs on few images."""
+    """The code as written, but with fewer epochs on few images."""
     rng = np.random.default_rng(0)
     arrays = {f"{kind}_{part}": values for part in ("train", "test") for kind, values in
               (("x", rng.integers(0, 255, (200, 28, 28, 1), np.uint8)), ("y", np.arange(200) % 10))}

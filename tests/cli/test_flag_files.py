@@ -1,6 +1,7 @@
-"""The flag files of the repository: each is one that the search reads."""
+"""The flag files of the repository: the search reads each of them, and each opens with its command."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +11,19 @@ import pytest
 from pnas_tf.space import spaces
 
 ROOT = Path(__file__).parents[2]
-SEARCHES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.flags"), *ROOT.glob("flags/*.flags"))
-                  if not path.name.endswith("train.flags"))
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.flags"), *ROOT.glob("flags/*.flags")))
+SEARCHES = [name for name in FILES if not name.endswith("train.flags")]
 
 
 @pytest.fixture(scope="module")
 def values():
-    """Flags by file, read by the entry point's own definitions in a process of its own."""
-    code = ("import json, sys; from absl import flags; from pnas_tf.search import command; command.define_flags(); found = {}\n"
+    """Flags by file, read with the definitions of the entry point in a process of its own."""
+    code = ("import json, sys; from absl import flags; from pnas_tf.search import command\n"
+            "command.define_flags(); values = {}\n"
             "for name in sys.argv[1:]:\n"
             "    flags.FLAGS.unparse_flags()\n"
-            "    flags.FLAGS(['search', '--flagfile=' + name]); found[name] = flags.FLAGS.flag_values_dict()\n"
-            "print(json.dumps(found))")
+            "    flags.FLAGS(['search', '--flagfile=' + name]); values[name] = flags.FLAGS.flag_values_dict()\n"
+            "print(json.dumps(values))")
     result = subprocess.run([sys.executable, "-c", code, *SEARCHES], cwd=ROOT, check=True, capture_output=True,
                             text=True)
     return json.loads(result.stdout.splitlines()[-1])
@@ -29,8 +31,21 @@ def values():
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_flag_file_names_a_space_data_and_a_table(values, name):
-    found = values[name]
-    assert spaces.load(found["space"]).choices and found["table"] and found["dataset"]
+    search = values[name]
+    assert spaces.load(search["space"]).choices and search["table"] and search["dataset"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flag_file_opens_with_command_needs_duration_and_result(name):
+    comment = re.match(r"(?:#.*\n)+", (ROOT / name).read_text(encoding="utf-8"))[0]
+    commands = re.sub(r" *\\\n# +", " ", comment)
+    module = "pnas_tf.search" if name in SEARCHES else "pnas_tf.train"
+    assert re.search(rf"^#   python -m {module} --flagfile={name} .*--run_dir=", commands, flags=re.M)
+    assert re.search(r"^# Needs: ", comment, flags=re.M)
+    # A figure comes with its machine and date.
+    took = re.search(r"^# Took(?:, result)?: (.*)", comment, flags=re.M | re.S)[1]
+    assert "not yet run" in took or re.search(r"cores of a virtual .*20\d\d-\d\d-\d\d", took, flags=re.S)
+    assert all(len(line) <= 100 for line in comment.splitlines())
 
 
 def test_the_papers_searches_are_as_in_the_paper(values):
@@ -42,13 +57,14 @@ def test_the_papers_searches_are_as_in_the_paper(values):
 
 def test_the_papers_search_on_cifar10_is_as_in_the_paper(values):
     """Section 4.1: 648 decisions, 5,000 images held out, alphas by Adam at 0.006, no latency in the loss."""
-    found = values["flags/cifar10.flags"]
-    assert len(spaces.load(found["space"]).choices) == 648 and found["held_out_size"] == 5000
-    assert found["alpha_lr"] == 0.006 and found["latency_loss"] == "none" and found["paths"] == "two"
-    assert found["cutout"] == 16 and found["warmup_epochs"] + found["search_epochs"] == 200
+    search = values["flags/cifar10.flags"]
+    assert len(spaces.load(search["space"]).choices) == 648 and search["held_out_size"] == 5000
+    assert search["alpha_lr"] == 0.006 and search["latency_loss"] == "none" and search["paths"] == "two"
+    assert search["cutout"] == 16 and search["warmup_epochs"] + search["search_epochs"] == 200
 
 
 def test_a_table_that_is_not_built_yet_is_one_line_that_says_how():
-    command = [sys.executable, "-m", "pnas_tf.search", "--flagfile=flags/mobile_int8.flags", "--run_dir=/no/such/folder"]
+    command = [sys.executable, "-m", "pnas_tf.search", "--flagfile=flags/mobile_int8.flags",
+               "--run_dir=/no/such/folder"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and result.stderr.count("\n") == 1 and "latency.build_table" in result.stderr

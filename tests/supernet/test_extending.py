@@ -56,7 +56,8 @@ def test_commands_of_the_document(my_ops, tmp_path):
     (tmp_path / "quickstart.flags").write_text((ROOT / "quickstart.flags").read_text())
     shorter = {"build_table": ["--runs=2", "--rounds=1"], "search": ["--max_steps=12"], "train": ["--max_steps=8"],
                "tflite": ["--allow_drop"]}
-    commands = re.search(r"## Every command\n\n```\n(.*?)```", DOCUMENT, re.DOTALL)[1].splitlines()
+    block = re.search(r"## Every command\n\n```\n(.*?)```", DOCUMENT, re.DOTALL)[1]
+    commands = re.sub(r"\s*\\\n\s*", " ", block).splitlines()
     assert len(commands) == 6
     for command in commands:
         module, *flags = command.split()[2:]
