@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from export import convert, timed_runs, timing
-from latency import build_table, measure
+from export import convert, interpreter, timed_runs, timing
+from latency import build_table, measure, space_flags
 from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.space.blocks import OpKey
@@ -113,8 +113,10 @@ def test_tflite_runtime_in_a_process_of_its_own(tmp_path):
 
 
 def test_runtime_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="not installed"):
+    with pytest.raises(InputError, match="runtime must be one of auto, litert, tflite_runtime, tf.lite, got 'no_such'"):
         build(tmp_path / "t.jsonl", settings={**QUICK, "runtime": "no_such"})
+    with pytest.raises(InputError, match="not installed"):
+        interpreter.installed_runtime("no_such")
     (tmp_path / "m.tflite").write_bytes(b"no model")
     with timed_runs.apart(runtime="litert", threads=1, delegate="none", runs=1) as visit, \
             pytest.raises(InputError, match=r"process of its own.*cannot run it") as caught:
@@ -135,7 +137,7 @@ def test_litert_benchmark_agrees(tmp_path):
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     theirs_ms = json.loads((tmp_path / "r.json").read_text())["latency"]["min_ms"]
-    ours_ms = dict(measure.MEASURERS["host"](rounds=4, runs=5).measure({"it": lambda: model}))["it"]["min_ms"]
+    ours_ms = dict(measure.measurer_of("host", rounds=4, runs=5).measure({"it": lambda: model}))["it"]["min_ms"]
     assert theirs_ms / 4 < ours_ms < theirs_ms * 4
 
 
@@ -237,7 +239,7 @@ def test_random_networks_are_uniform_and_repeatable():
 
 def test_space_is_fitted_to_the_data(tmp_path):
     (tmp_path / "s.json").write_text(json.dumps(TINY))
-    space = measure.load_space(str(tmp_path / "s.json"), width_mult=2, image_size=20, num_classes=5)
+    space = space_flags.load_space(str(tmp_path / "s.json"), width_mult=2, image_size=20, num_classes=5)
     assert (space.input_size, space.input_channels, space.num_classes) == (20, 3, 5)
     assert [block.filters for block in space.all_blocks] == [16, 16, 16, 5]
 
@@ -282,7 +284,7 @@ def test_models_are_visited_in_turns(together, built_first):
         begun.append(name)
         return measure.op_build(KEY)()
 
-    device = measure.MEASURERS["host"](rounds=2, runs=1, together=together)
+    device = measure.measurer_of("host", rounds=2, runs=1, together=together)
     results = device.measure({name: functools.partial(build, name) for name in "abc"})
     assert next(results)[0] == "a" and len(begun) == built_first
     assert [name for name, _ in results] == ["b", "c"] and sorted(begun) == ["a", "b", "c"]

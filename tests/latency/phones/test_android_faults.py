@@ -19,6 +19,7 @@ import pytest
 from latency import build_table, measure
 from latency.phones import adb
 from latency.phones.android import Android
+from latency.phones.settings import PhoneSettings
 from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.space.spaces import from_json
@@ -49,7 +50,7 @@ def build(client, path, **settings):
 @pytest.fixture(scope="module")
 def expected(converted_once):
     """Milliseconds by key."""
-    sizes = Android(benchmark_binary=RECORDED)
+    sizes = Android(PhoneSettings(benchmark_binary=RECORDED))
     overhead = len(sizes._converted(measure.op_build(measure.OVERHEAD_KEY)))
     return {key: (len(sizes._converted(measure.op_build(key))) - (0 if key.op == "classifier" else overhead)) / 1000
             for key in dict.fromkeys(key for _, key in SPACE.op_keys())}
@@ -246,7 +247,7 @@ def test_different_devices(client, device, path, expected, monkeypatch):
     table = build(client, path, serial=[phones[1].serial])
     assert table.header["device"] == "Google Pixel 3" and len(right(path, expected)) == len(expected)
     monkeypatch.setenv("ANDROID_SERIAL", phones[0].serial)
-    assert Android(adb=client.path, benchmark_binary=RECORDED).facts()["device"] == "Google Pixel 2"
+    assert Android(PhoneSettings(adb=client.path, benchmark_binary=RECORDED)).facts()["device"] == "Google Pixel 2"
 
 
 @ANY_CLIENT
@@ -325,7 +326,7 @@ def test_what_an_earlier_program_left_is_ended(client, device, path):
     try:
         for process, name in zip(left, ("benchmark_model", "another"), strict=True):
             (folder / "pid").write_text(f"{process.pid}\n")
-            Android(adb=client.path, benchmark_binary=RECORDED).facts()
+            Android(PhoneSettings(adb=client.path, benchmark_binary=RECORDED)).facts()
             assert (process.poll() == -signal.SIGKILL) == (name == "benchmark_model")
     finally:
         for process in left:
@@ -366,8 +367,8 @@ def test_flags_of_delegates(client, device, path, delegate, dtype, flags):
     phone.fault("benchmark", "said=" if delegate == "none" else
                 f'said="INFO: Explicitly applied {delegate.upper()} delegate, and the model graph will be completely '
                 'executed by the delegate."')
-    measurer = Android(adb=client.path, benchmark_binary=RECORDED, delegate=delegate, dtype=dtype, cpu_mask="0c",
-                       threads=2, run_delay_seconds=0.01)
+    measurer = Android(PhoneSettings(adb=client.path, benchmark_binary=RECORDED, delegate=delegate, dtype=dtype,
+                                     cpu_mask="0c", threads=2, run_delay_seconds=0.01))
     builtin = "builtin" if delegate == "none" else delegate
     assert measurer.facts()["target"] == f"pixel2_{builtin}2_{dtype}"
     assert {*flags, "--num_threads=2", "--run_delay=0.01"} <= set(phone.read("runs.log")[0].split())
@@ -381,11 +382,11 @@ def test_names_reach_no_shell(client, device, path, tmp_path):
     binary = tmp_path / "it's; $(touch pwned) `touch pwned`\n.sh"
     binary.write_bytes(Path(RECORDED).read_bytes())
     binary.chmod(0o755)
-    head = Android(adb=client.path, benchmark_binary=str(binary)).facts()
+    head = Android(PhoneSettings(adb=client.path, benchmark_binary=str(binary))).facts()
     assert head["device"] == "Google $(touch pwned) `touch pwned`; 'touch' ?[2J pwned"
     for serial in ("-x; touch pwned", "$(touch pwned)", "a b", "", "x" * 300):
         with pytest.raises(InputError, match="is no serial number"):
-            Android(adb=client.path, benchmark_binary=str(binary), serial=[serial, phone.serial]).facts()
+            Android(PhoneSettings(adb=client.path, benchmark_binary=str(binary), serial=[serial, phone.serial])).facts()
     assert not list(tmp_path.rglob("*pwned")) and not Path("pwned").exists()
 
 
@@ -410,7 +411,7 @@ def test_adb_that_is_none(client, path, tmp_path):
     fails(client, path, "No phone is attached: plug it in")
     for program, said in (("/nonexistent", "No adb at"), ("/bin/true", "expected a list of devices")):
         with pytest.raises(InputError, match=said):
-            Android(adb=program, benchmark_binary=RECORDED).facts()
+            Android(PhoneSettings(adb=program, benchmark_binary=RECORDED)).facts()
     assert adb.find(None) and not path.exists()
 
 
@@ -418,7 +419,7 @@ def test_a_missing_benchmark_is_published_there():
     for settings in ({}, {"benchmark_binary": "/nonexistent"}, {"benchmark_binary": os.devnull}):
         with pytest.raises(InputError, match=r"published at https://storage\.googleapis\.com/tensorflow-nightly-public/"
                                              r"\S*/android_aarch64_benchmark_model ") as caught:
-            Android(**settings)
+            Android(PhoneSettings(**settings))
         assert "\n" not in str(caught.value)
 
 

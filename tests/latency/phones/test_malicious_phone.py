@@ -9,6 +9,7 @@ import pytest
 from latency.phones import adb
 from latency.phones import worker as phone_worker
 from latency.phones.android import Android
+from latency.phones.settings import PhoneSettings
 from pnas_tf.errors import InputError
 
 RECORDED = str(Path(__file__).parents[2] / "adb_device" / "recorded_benchmark.sh")
@@ -16,8 +17,8 @@ ANY_CLIENT = pytest.mark.parametrize("adb_server", ["any"], indirect=True)
 
 
 def facts(client, *serials):
-    return Android(adb=client.path, benchmark_binary=RECORDED, min_seconds=0.0, warmup_seconds=0.0,
-                   serial=list(serials)).facts()
+    return Android(PhoneSettings(adb=client.path, benchmark_binary=RECORDED, min_seconds=0.0, warmup_seconds=0.0,
+                                 serial=list(serials))).facts()
 
 
 @ANY_CLIENT
