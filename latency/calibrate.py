@@ -41,10 +41,10 @@ def fit(counts: np.ndarray, row_ms: np.ndarray, ops: Sequence[str], network_ms: 
     head), so that costs stay sums of rows.
 
     Args:
-        counts: float64 [networks, rows], how often each row occurs in each network.
-        row_ms: float64 [rows], milliseconds of each op measured alone.
+        counts: Occurrences of each row in each network, float64 [networks, rows].
+        row_ms: Milliseconds of each op measured alone, float64 [rows].
         ops: Op text of each row.
-        network_ms: float64 [networks], milliseconds of each network measured whole.
+        network_ms: Milliseconds of each network measured whole, float64 [networks].
 
     Returns:
         float64 [rows], not negative. A row that no network has is corrected as its op and the whole table are.
@@ -69,9 +69,9 @@ def held_out_error(covariance: np.ndarray, residuals: np.ndarray, network_ms: np
         error[fold] = inv(P[fold, fold]) @ (P @ residuals)[fold] / network_ms[fold]
 
     Args:
-        covariance: float64 [networks, networks], covariance of the networks' times, errors of measuring included.
-        residuals: float64 [networks], milliseconds of the networks beyond the sums of their rows.
-        network_ms: float64 [networks], milliseconds of the networks.
+        covariance: Covariance of the networks' times, including the errors of measuring, float64 [networks, networks].
+        residuals: Milliseconds of the networks beyond the sums of their rows, float64 [networks].
+        network_ms: Milliseconds of the networks, float64 [networks].
     """
     inverse = np.linalg.inv(covariance)
     weighted, errors = inverse @ residuals, []

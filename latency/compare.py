@@ -106,14 +106,14 @@ def figures(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float | No
     """How well predictions agree with measurements.
 
     Args:
-        predicted: float64 [networks], milliseconds.
-        measured: float64 [networks], milliseconds.
+        predicted: Predicted milliseconds, float64 [networks].
+        measured: Measured milliseconds, float64 [networks].
 
     Returns:
         within_5_percent, within_10_percent: Shares of networks whose prediction is off by at most that much.
-        bias: mean(predicted / measured) - 1.
+        bias: Mean relative error, mean(predicted / measured) - 1.
         rmse_ms: Root mean square error in milliseconds.
-        rmse_of_mean: rmse_ms / mean(measured).
+        rmse_of_mean: Relative error, rmse_ms / mean(measured).
         spearman, kendall: Rank correlations; None for fewer than 3 networks.
     """
     from scipy import stats

@@ -80,7 +80,7 @@ def _model_of(model: Any, steps: list[Any], inputs: tuple[int, ...], outputs: tu
     """A `ModelT` with only some of the operators of another one.
 
     Args:
-        model: `ModelT` of the whole model.
+        model: Whole model, a `ModelT`.
         steps: Operators to keep.
         inputs: Positions of the tensors that become inputs.
         outputs: Positions of the tensors that become outputs.

@@ -134,7 +134,7 @@ class Phone:
 
         Args:
             device: Connection to the phone.
-            delegate: `none`, `xnnpack`, `gpu` or `nnapi`; a time counts only if the whole model ran on it.
+            delegate: Delegate that has to run the whole model: `none`, `xnnpack`, `gpu` or `nnapi`.
             options: Flags of benchmark_model.
             timeout_s: Seconds that one run of benchmark_model may take.
         """
@@ -262,8 +262,8 @@ class Phone:
     def _check(self, benchmark, output):
         """Raises BenchmarkError if a time was not measured as asked for."""
         if benchmark.unknown_flags:
-            raise BenchmarkError(f"this benchmark_model does not know {clean(benchmark.unknown_flags)}: take a newer "
-                                 "one")
+            unknown = clean(benchmark.unknown_flags)
+            raise BenchmarkError(f"this benchmark_model does not know {unknown}: take a newer one")
         share = benchmark.delegates.get(self._delegate)
         if self._delegate == "none" and benchmark.delegates:
             raise BenchmarkError(f"asked for no delegate, got {', '.join(map(clean, benchmark.delegates))}")

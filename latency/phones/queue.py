@@ -24,7 +24,7 @@ def measure(workers: Sequence[Worker], models: Mapping[Any, Callable[[], bytes]]
     Args:
         workers: One worker for each phone.
         models: Functions that make the bytes of a `.tflite`, by name of the model.
-        anchor: `.tflite` of the anchor network.
+        anchor: Bytes of the anchor network's `.tflite`.
         stopped: Event that is set when this generator ends, for whatever reason, so that the workers end too.
         max_drift: Largest relative difference between phones in the time of the anchor network.
 

@@ -58,7 +58,7 @@ class Worker:
         """Times the anchor network until two times in a row agree.
 
         Args:
-            anchor: `.tflite` of the anchor network.
+            anchor: Bytes of the anchor network's `.tflite`.
 
         Returns:
             Milliseconds of the anchor network.
@@ -85,8 +85,8 @@ class Worker:
         """Times models, then the anchor network, which shows whether the phone still keeps its pace.
 
         Args:
-            models: `.tflite` files by name.
-            anchor: `.tflite` of the anchor network.
+            models: Bytes of the `.tflite` files, by name of the model.
+            anchor: Bytes of the anchor network's `.tflite`.
             reference_ms: Milliseconds of the anchor network at the start.
 
         Raises:
@@ -105,7 +105,7 @@ class Worker:
         """Waits until the phone is attached, cool and back at its first pace.
 
         Args:
-            anchor: `.tflite` of the anchor network.
+            anchor: Bytes of the anchor network's `.tflite`.
             reference_ms: Milliseconds of the anchor network at the start.
 
         Raises:
