@@ -1,1 +1,1 @@
-"""Makes latency tables: how long each op takes on a target."""
+"""Latency tables: how many milliseconds each op takes on a target. Makes, judges and corrects them."""

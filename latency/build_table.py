@@ -1,12 +1,13 @@
-"""Builds the latency table of a search space: times every unique op of it on a target.
+"""Builds the latency table of a search space: times each of its unique ops on a target.
 
     python -m latency.build_table --space=quickstart --output=runs/host.jsonl
     python -m latency.build_table --space=proxyless_imagenet --dtype=int8 --output=tables/host_int8.jsonl
     python -m latency.build_table --space=quickstart --measurer=android --benchmark_binary=PATH --output=phone.jsonl
 
-Stopped and started again, it goes on where it was: rows that are in the file are not measured again.
+A stopped command goes on where it was when it is started again: rows in the file are not measured again.
 """
 
+import dataclasses
 import json
 import os
 import shlex
@@ -15,9 +16,8 @@ from typing import Any
 
 from absl import flags
 
-from export import agreement, convert, interpreter
-from latency import measure, space_flags
-from latency.phones import android
+from export import agreement
+from latency import measure, measurer_flags, space_flags
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.cost import latency_table
@@ -26,12 +26,17 @@ from pnas_tf.errors import InputError
 from pnas_tf.space import ops
 from pnas_tf.space.blocks import OpKey, Space
 
-# The least that a row may say: a tenth of a microsecond, below what a call can be timed to.
+# Least time of a row: a tenth of a microsecond, less than a call can be timed to.
 LEAST_MS = 1e-4
 
-# The op that every network has once: its row keeps the overhead of a call, so that the sum of a network's rows has it
-# once too.
+# The op that every network has once. Its row alone keeps the overhead of a call, so that the sum of a network's rows
+# has that overhead once too.
 CALLED_ONCE = "classifier"
+
+# Flags of the measurers: all their settings but `together`, which matters for comparisons of networks.
+KINDS = {name: (measurer.Settings, [field.name for field in dataclasses.fields(measurer.Settings)
+                                    if field.name != "together"])
+         for name, measurer in measure.MEASURERS.items()}
 
 
 def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str, Any] | None = None,
@@ -39,23 +44,23 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
     """Measures the rows that a table lacks.
 
     Args:
-        space: whose candidate ops to time.
-        output: path of the table; made, or added to.
-        measurer: of `measure.MEASURERS`.
-        settings: for the measurer, of `measure.settings_of`.
-        only: op texts to restrict the rows to.
-        target_name: instead of the measurer's own name for the target.
+        space: Space whose candidate ops are timed.
+        output: Path of the table. A missing file is made, an existing table gets the rows that it lacks.
+        measurer: Key of `measure.MEASURERS`.
+        settings: Fields of the measurer's settings that shall not have their default.
+        only: Ops as text, to restrict the rows to; empty for all.
+        target_name: Name of the target in place of the measurer's own name for it.
 
     Returns:
-        The table as it stands in the file.
+        The whole table, from the file.
 
     Raises:
-        InputError: if the file holds something else, or measurements of another target.
+        InputError: If the file holds something else, or measurements of another target.
     """
     from tqdm import tqdm
 
     keys = _keys(space, only)
-    device = measure.MEASURERS[measurer](**(settings or {}))
+    device = measure.measurer_of(measurer, **(settings or {}))
     between = measure.context_build(space)
     if os.path.exists(output):
         _drop_half_line(output)
@@ -71,7 +76,7 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
     missing = [key for key in keys if key not in table.rows]
     if not missing:
         return table
-    # In the context of this space: the same call takes 0.5 us among small networks and 7 us among those of ImageNet.
+    # Timed between networks of this space: the same call takes 0.5 us among small networks, 7 us among ImageNet ones.
     overhead = {"the overhead of a call": measure.op_build(measure.OVERHEAD_KEY)}
     ((_, overhead_times),) = device.measure(overhead, between)
     overhead_ms = overhead_times["median_ms"]
@@ -79,28 +84,29 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
         builds = {key: measure.op_build(key) for key in missing}
         for key, times in tqdm(device.measure(builds, between), total=len(keys), initial=len(keys) - len(missing),
                                desc=table.target, unit="op"):
-            taken_off_ms = 0.0 if key.op == CALLED_ONCE else overhead_ms
-            row = latency_table.row(key, **less_overhead(times, taken_off_ms), overhead_ms=taken_off_ms)
+            subtracted_ms = 0.0 if key.op == CALLED_ONCE else overhead_ms
+            row = latency_table.row(key, **less_overhead(times, subtracted_ms), overhead_ms=subtracted_ms)
             file.write(json.dumps(row) + "\n")
             file.flush()
     return latency_table.read(output)
 
 
 def less_overhead(times: dict[str, float], overhead_ms: float) -> dict[str, float]:
-    """What an op adds to a network, which is called once and not once for each op.
+    """Time that an op adds to a network: a network is called once, not once for each op.
 
     Args:
-        times: median_ms, min_ms, mean_ms of an op called alone, ...
-        overhead_ms: of a call.
+        times: Measurement of an op called alone: median_ms, min_ms, mean_ms and more.
+        overhead_ms: Overhead of a call in milliseconds.
 
     Returns:
-        The same, with the overhead taken off, and at least `LEAST_MS` left.
+        The same with each time max(time - overhead_ms, LEAST_MS).
     """
     return {name: max(value - overhead_ms, LEAST_MS) if name in latency_table.TIMES else value
             for name, value in times.items()}
 
 
 def _keys(space: Space, only: Sequence[str]) -> list[OpKey]:
+    """Keys of the unique ops of a space, in order; raises InputError if there are none of the named ops."""
     for op in only:
         ops.parse(op)
     keys = list(dict.fromkeys(key for _, key in space.op_keys() if not only or key.op in only))
@@ -111,14 +117,16 @@ def _keys(space: Space, only: Sequence[str]) -> list[OpKey]:
 
 
 def _drop_half_line(path: str) -> None:
-    """Cuts off what follows the last newline: a row that was being written when the program was stopped."""
+    """Removes the row that was being written when an earlier command was stopped.
+
+    Only tables are changed: another file that was named by mistake stays as it is.
+    """
     try:
         with open(path, "r+b") as file:
             content = file.read(latency_table.MAX_BYTES + 1)
-            # Only ever of a table of ours: another file that was named by mistake stays as it is.
-            ours = content.startswith(b'{"format": "pnas_tf.latency/') and len(content) <= latency_table.MAX_BYTES
-            if ours and b"\n" in content:
-                file.truncate(content.rindex(b"\n") + 1)
+            is_table = content.startswith(b'{"format": "pnas_tf.latency/') and len(content) <= latency_table.MAX_BYTES
+            if is_table and b"\n" in content:
+                files.drop_half_line(file)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another --output.") from None
 
@@ -127,55 +135,10 @@ def _define_flags() -> None:
     space_flags.define()
     flags.DEFINE_enum("measurer", "host", list(measure.MEASURERS),
                       "TFLite on this machine, TensorFlow with XLA, or TFLite on phones.")
-    _define_settings()
+    measurer_flags.define(KINDS)
     flags.DEFINE_list("only", [], "Ops to restrict the table to, with commas between: mb_k3_e3,mb_k5_e6.")
     flags.DEFINE_string("target_name", None, "Name of the target; default: host_xnnpack1_float32 and the like.")
     flags.DEFINE_string("output", None, "The table, a .jsonl file.")
-
-
-def _define_settings() -> None:
-    """One flag for each setting of a measurer; None is the measurer's own default."""
-    integer, number, text = flags.DEFINE_integer, flags.DEFINE_float, flags.DEFINE_string
-    flags.DEFINE_enum("runtime", None, ["auto", *interpreter.RUNTIMES],
-                      "host: which TFLite; default: auto, the first of them that is installed.")
-    integer("threads", None, "CPU threads; default 1.", 1, 256)
-    flags.DEFINE_enum("delegate", None, list(android.DELEGATES),
-                      "host, android: none is TFLite's built-in kernels; default: xnnpack. host: xnnpack or none.")
-    flags.DEFINE_enum("dtype", None, list(convert.MODES), "Number format; default: float32. xla: float32.")
-    integer("batch_size", None, "Images in a run; host: 1.", 1, 65536)
-    integer("rounds", None, "Interleaved passes over a group of ops; default: 6, android: 1.", 1, 1000)
-    integer("runs", None, "Timed runs of an op in a round; default: 10, android: 50.", 1, 10_000)
-    text("benchmark_binary", None, "android: path of TFLite's benchmark_model for Android.")
-    text("binary_sha256", None, "android: of a benchmark_model that is on the phone, instead.")
-    flags.DEFINE_list("serial", None, "android: of the phones, with commas between; default: all that are attached.")
-    text("adb", None, "android: path of adb; default: that of the PATH.")
-    text("cpu_mask", None, "android: cores, hexadecimal as taskset takes it, or all; default: the fastest ones.")
-    number("min_seconds", None, "android: least time of the runs of an op; default: 1.", 0, 3600)
-    integer("warmup_runs", None, "android: least number of runs before; default: 1.", 1, 10_000)
-    number("warmup_seconds", None, "android: least time of them; default: 0.5.", 0, 3600)
-    number("run_delay_seconds", None, "android: pause between runs of an op; default: 0.", 0, 3600)
-    number("pause_seconds", None, "android: pause between ops; default: 0.", 0, 3600)
-    number("cooldown_seconds", None, "android: pause before something is tried again; default: 10.", 0, 3600)
-    number("wait_seconds", None, "android: how long a lost or hot phone is waited for; default: 600.", 0, 1e6)
-    number("timeout_seconds", None, "android: how long an op may take; default: 150.", 1, 1e5)
-    number("max_celsius", None, "android: of the battery, above which nothing is measured; default: 40.", 0, 100)
-    number("max_drift", None, "android: change of the anchor network's time, as a share, from which on the last batch "
-                              "is measured again; default: 0.05.", 0, 1000)
-
-
-def _settings(measurer: str) -> dict[str, Any]:
-    """Flags that were given.
-
-    Raises:
-        InputError: for one that the measurer would not obey.
-    """
-    known = measure.settings_of(measurer)
-    given = {name: flags.FLAGS[name].value for kind in measure.MEASURERS for name in measure.settings_of(kind)
-             if name in flags.FLAGS and flags.FLAGS[name].value is not None}
-    for name in given:
-        if name not in known:
-            raise InputError(f"--{name} means nothing to --measurer={measurer}, which knows --{', --'.join(known)}.")
-    return given
 
 
 def _main() -> None:
@@ -183,7 +146,7 @@ def _main() -> None:
     if not f.output:
         raise InputError("Name the file of the table: --output=TABLE.jsonl.")
     space = space_flags.space_of(f)
-    settings = _settings(f.measurer)
+    settings = measurer_flags.given(f.measurer, KINDS)
     start.load_tensorflow()
     table = run(space=space, output=f.output, measurer=f.measurer, only=f.only, target_name=f.target_name,
                 settings=settings)
@@ -193,12 +156,12 @@ def _main() -> None:
 
 
 def _next(f: flags.FlagValues) -> str:
-    """The search that can read the table: of the same space, on the data set that the space was fitted to."""
-    same = [f"--{name}={f[name].value}" for name in ("space", "width_mult", "image_size")
+    """The command of a search that can use the table: same space, same kind of images."""
+    arguments = [f"--{name}={f[name].value}" for name in ("space", "width_mult", "image_size")
             if name == "space" or f[name].present]
     if any(f[name].present for name in ("image_size", "image_channels", "num_classes")):
-        same.append("--dataset=DATA")
-    return shlex.join(["python", "-m", "pnas_tf.search", *same, f"--table={f.output}", "--run_dir=DIR"])
+        arguments.append("--dataset=DATA")
+    return shlex.join(["python", "-m", "pnas_tf.search", *arguments, f"--table={f.output}", "--run_dir=DIR"])
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""From the times of whole networks to what each row of a table adds to a network.
+"""Corrects the rows of a table by the times of whole networks.
 
-An op alone and the same op inside a network differ by a few percent: caches, clocks and scheduling are not the same.
-So the rows are corrected until their sums agree with networks, each by as little as that takes: ridge regression
-towards the single measurements, on networks that the table is not judged by.
+The time of an op alone and its time inside a network differ by a few percent: caches, clocks and scheduling are not the
+same. So the rows are corrected until their sums agree with networks, each row by as little as that takes. This is ridge
+regression towards the single measurements, on networks that the table is not judged by.
 """
 
 import itertools
@@ -10,59 +10,68 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Errors of single rows that are tried, and which of them hold is found by cross-validation: of a whole table (all rows
-# by one factor), of an op (all rows of mb_k7_e6 by one factor), of a row; and what every row, however long it takes, is
-# too high or too low by, as a share of the median row.
+# Standard deviation of the relative error that all rows of a table share.
 TABLE_SIGMA = 0.3
-# What every network takes more or less than its rows, as a share of a mean network: as `offset` beside a `scale`.
+# Standard deviation of the offset: what every network takes beyond the sum of its rows, relative to a mean network.
 OFFSET_SIGMA = 0.01
+# Standard deviations tried for each kind of error; cross-validation picks the combination. They are relative errors of
+# all rows of an op (such as mb_k7_e6), relative errors of a single row, and the shift of all rows, relative to the
+# median row.
 OP_SIGMAS = (0.0, 0.01, 0.03, 0.1)
 ROW_SIGMAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 SHIFT_SIGMAS = (0.0, 0.05, 0.1, 0.2, 0.4)
-# What a network's own time is measured to, relative.
+# Standard deviation of the relative error of a network's measured time.
 NETWORK_SIGMA = 0.015
 FOLDS = 5
 
 
 def fit(counts: np.ndarray, row_ms: np.ndarray, ops: Sequence[str], network_ms: np.ndarray) -> np.ndarray:
-    """Corrected milliseconds of rows.
+    """Corrected milliseconds of rows: the most probable ones under independent normal errors.
 
-    The most probable ones, if errors are normal and independent of each other, and
-    row = row_ms * (1 + table error + op error + row error) + shift + share of the offset. So rows are normal, and so
-    are their sums, with covariances linear in the squares of the errors' deviations. The shift is one for all rows: a
-    lone op is started and ended once more than one inside a network. So that costs stay sums of rows, the offset is
-    shared by the rows that every network has: stem, head.
+        corrected_ms = row_ms * (1 + table_error + op_error + row_error) + shift + share * offset
+        network_ms = counts @ corrected_ms + network_error
+
+    So rows and their sums are normal, with covariances that are linear in the squares of the standard deviations, and
+    the solution is closed:
+
+        corrected_ms = row_ms + C @ counts.T @ inv(counts @ C @ counts.T + N) @ (network_ms - counts @ row_ms)
+
+    with C the covariance of the rows and N that of the network errors. The shift is the same for all rows: an op alone
+    is started and ended once more than inside a network. The offset is shared by the rows that every network has (stem,
+    head), so that costs stay sums of rows.
 
     Args:
-        counts: how often each row occurs in each network, [networks, rows].
-        row_ms: measured alone, [rows].
-        ops: op text of each row.
-        network_ms: measured whole, [networks].
+        counts: Occurrences of each row in each network, float64 [networks, rows].
+        row_ms: Milliseconds of each op measured alone, float64 [rows].
+        ops: Op text of each row.
+        network_ms: Milliseconds of each network measured whole, float64 [networks].
 
     Returns:
-        float64 [rows], not negative. Rows that no network has get what their op's and all of the table's get.
+        float64 [rows], not negative. A row that no network has is corrected as its op and the whole table are.
     """
-    of_rows = _covariances(counts, row_ms, ops, network_ms)
-    of_sums, residuals = counts @ of_rows @ counts.T, network_ms - counts @ row_ms
+    row_covariances = _covariances(counts, row_ms, ops, network_ms)
+    sum_covariances, residuals = counts @ row_covariances @ counts.T, network_ms - counts @ row_ms
     noise = np.diag((NETWORK_SIGMA * network_ms) ** 2)
 
     def error(sigmas):
-        return held_out_error(_combined(of_sums, *sigmas) + noise, residuals, network_ms)
+        return held_out_error(_combined(sum_covariances, *sigmas) + noise, residuals, network_ms)
 
     sigmas = min(itertools.product(OP_SIGMAS, ROW_SIGMAS, SHIFT_SIGMAS), key=error)
-    correction = np.linalg.solve(_combined(of_sums, *sigmas) + noise, residuals)
-    return np.maximum(row_ms + _combined(of_rows, *sigmas) @ (counts.T @ correction), 0.0)
+    correction = np.linalg.solve(_combined(sum_covariances, *sigmas) + noise, residuals)
+    return np.maximum(row_ms + _combined(row_covariances, *sigmas) @ (counts.T @ correction), 0.0)
 
 
 def held_out_error(covariance: np.ndarray, residuals: np.ndarray, network_ms: np.ndarray) -> float:
-    """Root mean square relative error on networks left out of a fit, each once, a fifth of them at a time.
+    """Root mean square relative error on held-out networks: a fifth of them at a time, each of them once.
 
-    What the others say of those left out follows from one inverse for all folds, so no fit is made.
+    One inverse P of the covariance gives the errors of all folds, without a fit for each of them:
+
+        error[fold] = inv(P[fold, fold]) @ (P @ residuals)[fold] / network_ms[fold]
 
     Args:
-        covariance: of the networks' times, what they are measured to included, [networks, networks].
-        residuals: what they take more than the sums of their rows, [networks].
-        network_ms: what they take, [networks].
+        covariance: Covariance of the networks' times, including the errors of measuring, float64 [networks, networks].
+        residuals: Milliseconds of the networks beyond the sums of their rows, float64 [networks].
+        network_ms: Milliseconds of the networks, float64 [networks].
     """
     inverse = np.linalg.inv(covariance)
     weighted, errors = inverse @ residuals, []
@@ -72,7 +81,7 @@ def held_out_error(covariance: np.ndarray, residuals: np.ndarray, network_ms: np
 
 
 def _covariances(counts, row_ms, ops, network_ms):
-    """Of the rows by each kind of error alone, of deviation 1, in the order of `_combined`: [kinds, rows, rows]."""
+    """[kinds, rows, rows]: covariance of the rows by each kind of error of deviation 1, in the order of `_combined`."""
     same_op = np.equal.outer(np.asarray(ops), np.asarray(ops))
     by_factor = np.outer(row_ms, row_ms)
     share = np.where((counts > 0).all(0), row_ms, 0.0)
@@ -83,5 +92,5 @@ def _covariances(counts, row_ms, ops, network_ms):
 
 
 def _combined(covariances, op_sigma, row_sigma, shift_sigma):
-    """All kinds of errors together."""
+    """Covariance by all kinds of errors together."""
     return np.tensordot(np.square([TABLE_SIGMA, op_sigma, row_sigma, shift_sigma, OFFSET_SIGMA]), covariances, axes=1)

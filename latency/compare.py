@@ -1,11 +1,12 @@
-"""Compares what a table predicts for whole networks with what they take on the same target, and can correct the table.
+"""Compares a table's predictions for whole networks with their measured times, and can correct the table.
 
     python -m latency.compare --table=runs/host.jsonl --space=quickstart --networks=20
     python -m latency.compare --table=runs/host.jsonl --space=quickstart --networks=100 --calibrate=100
     python -m latency.compare --table=runs/host.jsonl --arch=runs/quickstart/arch.json
 
---calibrate times other networks too and fits the table's rows to them (calibrated_ms; what was measured stays). The
-accuracy is written into the table, for the search to print. Stopped and started again, it goes on where it was.
+With --calibrate, further networks are timed and the table's rows are fitted to them (calibrated_ms; the measured times
+stay). The accuracy is written into the table, for the search to print. A stopped command goes on where it was when it
+is started again.
 """
 
 import datetime
@@ -35,27 +36,30 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
     """Times networks on the target of a table.
 
     Args:
-        table: its header says how it was measured; networks are measured in the same way.
-        archs: networks that the table covers, to judge it by.
-        others: networks to calibrate the table on; judged then are the corrected rows.
-        times: file that keeps the networks' times.
-        settings: rounds and runs, where not those of the table.
+        table: Table to judge. Its header says how it was measured; networks are measured in the same way.
+        archs: Networks to judge the table by.
+        others: Networks to calibrate the table on. The corrected rows are judged then.
+        times: Path of the file that keeps the networks' times; None to keep nothing.
+        settings: Rounds, runs and together, where they differ from the table's.
 
     Returns:
-        target; networks (ops, predicted_ms, measured_ms and, timed once more after all the others, again_ms);
-        figures, uncalibrated and noise, each as `figures` has them: predictions, those by the rows as measured, and
-        the second measurement taken for a prediction of the first; and calibrated_ms by key, empty without `others`.
+        target: Name of the target.
+        networks: For each of `archs` ops, predicted_ms, measured_ms, and again_ms, measured once more after all others.
+        figures: Result of `figures` for the predictions.
+        uncalibrated: Result of `figures` for predictions by the rows as measured.
+        noise: Result of `figures` for the second measurement, taken as a prediction of the first.
+        calibrated_ms: Milliseconds by key; empty without `others`.
 
     Raises:
-        InputError: if the table lacks a row, or its target is not at hand.
+        InputError: If the table lacks a row, or its target cannot be timed here.
     """
     from pnas_tf.cost import prices
 
     for arch in (*archs, *others):
         table.check_covers(arch)
     device = measure.from_header({**table.header, **(settings or {})}, table.path)
-    wanted = [(arch, 1) for arch in _alternating(archs, others)] + [(arch, 2) for arch in archs]
-    measured = timed_networks.measured(times, device, wanted)
+    runs = [(arch, 1) for arch in _alternating(archs, others)] + [(arch, 2) for arch in archs]
+    measured = timed_networks.measured(times, device, runs)
 
     def ms(arch, number=1):
         return measured[timed_networks.digest(arch), number]
@@ -75,40 +79,42 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
 
 
 def _alternating(archs, others):
-    """Both in turns: a machine that changes its pace in between changes it for both."""
+    """Both in turns, so that a machine that changes its speed in between changes it for both."""
     longest = max(len(archs), len(others))
     return [group[i] for i in range(longest) for group in (archs, others) if i < len(group)]
 
 
 def _median_ms(table: LatencyTable, block_name: str, key: OpKey) -> float:
-    """As measured, not calibrated. The table covers what is asked for."""
+    """Measured, not calibrated milliseconds of a row that the table has."""
     row = table.row(block_name, key)
     assert row is not None
     return row["median_ms"]
 
 
 def _calibrated(table: LatencyTable, archs: Sequence[Arch], network_ms: Sequence[float]) -> dict[OpKey, float]:
-    """Milliseconds by key of all rows that the networks' space needs."""
+    """Corrected milliseconds by key, for all rows that the networks' space needs."""
     rows = {key: _median_ms(table, block.name, key) for block, key in archs[0].space.op_keys()}
     numbers = {key: number for number, key in enumerate(rows)}
     counts = np.zeros((len(archs), len(rows)))
     for arch, count in zip(archs, counts, strict=True):
         np.add.at(count, [numbers[key] for _, key in arch.op_keys()], 1)
-    found = calibrate.fit(counts, np.array(list(rows.values())), [key.op for key in rows], np.array(network_ms))
-    return dict(zip(rows, map(float, found), strict=True))
+    corrected = calibrate.fit(counts, np.array(list(rows.values())), [key.op for key in rows], np.array(network_ms))
+    return dict(zip(rows, map(float, corrected), strict=True))
 
 
 def figures(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float | None]:
-    """How well predictions hold.
+    """How well predictions agree with measurements.
 
     Args:
-        predicted: milliseconds [networks].
-        measured: milliseconds [networks].
+        predicted: Predicted milliseconds, float64 [networks].
+        measured: Measured milliseconds, float64 [networks].
 
     Returns:
-        within_5_percent and within_10_percent (shares of networks), bias (mean of predicted / measured, less 1),
-        rmse_ms, rmse_of_mean (rmse_ms / mean measured), and the rank correlations spearman and kendall, None for
-        fewer than 3 networks.
+        within_5_percent, within_10_percent: Shares of networks whose prediction is off by at most that much.
+        bias: Mean relative error, mean(predicted / measured) - 1.
+        rmse_ms: Root mean square error in milliseconds.
+        rmse_of_mean: Relative error, rmse_ms / mean(measured).
+        spearman, kendall: Rank correlations; None for fewer than 3 networks.
     """
     from scipy import stats
 
@@ -123,42 +129,52 @@ def figures(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float | No
 
 
 def over_range(table: LatencyTable, space: Space, count: int, seed: int) -> list[Arch]:
-    """Random networks whose predicted times lie at random, in logarithm, between those of the cheapest and the dearest.
+    """Random networks spread over the whole range of predicted times.
 
-    Where every op is equally likely, networks crowd in the middle of the range. Rows that were fitted to those were
-    15 % off for networks near its ends, where searches go, too.
+    log(milliseconds) is drawn uniformly between the fastest and the slowest network of the space. If every op is drawn
+    with equal probability instead, networks crowd in the middle of the range. Rows fitted to those were 15 % off for
+    networks near the ends, where searches go as well.
+
+    Args:
+        table: Table that predicts the times, by its rows as measured.
+        space: Space of the networks.
+        count: Number of networks.
+        seed: Seed of the random networks.
     """
     from pnas_tf.cost import prices, within_limits
     from pnas_tf.cost.limits import Limit
     from pnas_tf.space import blocks
 
-    # By the rows as measured: the same networks whether or not the table has been calibrated.
+    # By the rows as measured, so that a calibrated table gives the same networks.
     ms = prices.matrix(space, functools.partial(_median_ms, table))
     rng, (low, high) = np.random.default_rng(seed), ms.range
-    wanted = np.exp(rng.uniform(np.log(low), np.log(high), count))
-    # Each with draws of its own: from the same ones, neighbours in milliseconds would be the same network.
-    paths = [within_limits.samples(blocks.uniform_probs(space), [Limit("ms", ms, wanted_ms)], 0.9, 1, its_seed)
-             for wanted_ms, its_seed in zip(wanted, rng.integers(2**31, size=count), strict=True)]
-    return [arch_lib.from_path(space, path) for found in paths for path in found]
+    targets_ms = np.exp(rng.uniform(np.log(low), np.log(high), count))
+    # Each with a seed of its own: with one seed for all, networks of nearly equal targets would be the same.
+    samples = [within_limits.samples(blocks.uniform_probs(space), [Limit("ms", ms, target_ms)], 0.9, 1, its_seed)
+               for target_ms, its_seed in zip(targets_ms, rng.integers(2**31, size=count), strict=True)]
+    return [arch_lib.from_path(space, path) for paths in samples for path in paths]
 
 
 def random_networks(space: Space, networks: int, others: int, seed: int,
                     draw: Callable[[Space, int, int], list[Arch]] = measure.random_archs
                     ) -> tuple[list[Arch], list[Arch]]:
-    """Networks to judge by and other ones to calibrate on.
+    """Networks to judge a table by, and other networks to calibrate it on.
 
     Args:
-        space: whose networks.
-        networks: to judge by.
-        others: to calibrate on.
-        seed: of the draws.
-        draw: so many networks of a space by a seed.
+        space: Space of the networks.
+        networks: Number of networks to judge by.
+        others: Number of networks to calibrate on.
+        seed: Seed of the random networks.
+        draw: Function that draws networks: space, number, seed -> networks.
+
+    Returns:
+        Both lists; no network occurs twice.
 
     Raises:
-        InputError: if the space has too few for both.
+        InputError: If the space has too few networks for both.
     """
     def distinct(count, its_seed, taken):
-        # More than needed: in small spaces many are drawn twice.
+        # More than needed, because in small spaces many are drawn twice.
         drawn = {timed_networks.digest(arch): arch for arch in draw(space, 4 * count + 20, its_seed)}
         return {name: arch for name, arch in drawn.items() if name not in taken}
 
@@ -204,13 +220,14 @@ def _define_flags() -> None:
     space_flags.define()
     flags.DEFINE_integer("networks", 10, "Random networks of the space to judge the table by.", 1, 10_000)
     flags.DEFINE_integer("calibrate", 0, "Other random networks to fit the table's rows to.", 0, 10_000)
-    flags.DEFINE_boolean("over_range", False, "Networks spread over the whole range of milliseconds; else every op is "
-                         "equally likely, and most networks lie in the middle.")
-    flags.DEFINE_string("arch", None, "One network instead: name of a shipped arch or path of an arch.json.")
-    flags.DEFINE_integer("rounds", 0, "Interleaved passes over a group of networks; 0: as the table's.", 0, 1000)
-    flags.DEFINE_integer("runs", 0, "Timed runs of a network in a round; 0: as the table's.", 0, 10_000)
-    flags.DEFINE_integer("together", 0, "host: networks that are visited in turns; 0: as the table's.", 0, 65536)
-    flags.DEFINE_integer("seed", 0, "Of the random networks.", 0, 2**31 - 2)
+    flags.DEFINE_boolean("over_range", False, "Spreads the networks over the whole range of milliseconds; else every "
+                         "op is equally likely, and most networks lie in the middle.")
+    flags.DEFINE_string("arch", None, "Judges the table by this one network: name of a shipped arch, or path of an "
+                        "arch.json.")
+    flags.DEFINE_integer("rounds", 0, "Visits of each network, spread over time; 0: as the table's.", 0, 1000)
+    flags.DEFINE_integer("runs", 0, "Timed runs of a network in a visit; 0: as the table's.", 0, 10_000)
+    flags.DEFINE_integer("together", 0, "host: Networks that are visited in turns; 0: as the table's.", 0, 65536)
+    flags.DEFINE_integer("seed", 0, "Seed of the random networks.", 0, 2**31 - 2)
     flags.DEFINE_string("times", None, "File that keeps the networks' times; default: TABLE.networks.jsonl.")
     flags.DEFINE_string("plot", None, "File for a scatter plot, .svg; default: TABLE.svg.")
     flags.DEFINE_string("json", None, "File for the result.")
@@ -221,13 +238,13 @@ def _main() -> None:
     if not f.table:
         raise InputError("Name the table: --table=TABLE.jsonl.")
     table = latency_table.read(f.table)
-    ours = os.path.isfile(table.path)
-    if f.calibrate and (f.arch or not ours):
+    is_file = os.path.isfile(table.path)  # else it is a shipped table, which is never changed
+    if f.calibrate and (f.arch or not is_file):
         raise InputError("--calibrate writes into a table, from networks of a space: give --space, and --table=FILE "
                          f"of your own; got --table={f.table}" + (f" and --arch={f.arch}." if f.arch else "."))
     if f.arch:
         space, archs = None, [arch_lib.load(f.arch)]
-        others: list[arch_lib.Arch] = []
+        others: list[Arch] = []
     else:
         space = space_flags.space_of(f)
         table.check_covers(space)
@@ -238,21 +255,21 @@ def _main() -> None:
     start.load_tensorflow()
     stem = table.path.removesuffix(".jsonl")
     result = run(table=table, archs=archs, others=others,
-                 times=f.times or (timed_networks.beside(table.path) if ours else None),
+                 times=f.times or (timed_networks.beside(table.path) if is_file else None),
                  settings={name: f[name].value for name in ("rounds", "runs", "together") if f[name].value})
     print(_show(result))
-    if space and ours:
+    if space and is_file:
         _write_down(table, space, result, len(others), seed=f.seed, over_range=f.over_range)
         print(f"Table:  {table.path} (accuracy for {space.name}{', calibrated rows' if others else ''})")
     if len(archs) > 1:
-        plot = f.plot or f"{os.path.basename(stem) if not ours else stem}.svg"
+        plot = f.plot or f"{stem if is_file else os.path.basename(stem)}.svg"
         files.write_text(plot, plots.scatter(
             [network["measured_ms"] for network in result["networks"]],
             [network["predicted_ms"] for network in result["networks"]], title=table.target))
         print(f"Plot:   {plot}")
     if f.json:
         files.write_text(f.json, json.dumps({name: value for name, value in result.items()
-                                                if name != "calibrated_ms"}, indent=1) + "\n")
+                                             if name != "calibrated_ms"}, indent=1) + "\n")
         print(f"Result: {f.json}")
 
 

@@ -1,96 +1,128 @@
 """Times models as `.tflite` on this machine: what is timed is converted as what is shipped."""
 
 import contextlib
+import dataclasses
 import datetime
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from export import convert, interpreter, timed_runs, timing
+from pnas_tf.cli.settings import check, setting
 from pnas_tf.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class HostSettings:
+    """Every setting of the measurer of this machine. The fields are explained by the texts beside them."""
+
+    runtime: str = setting("auto", "Which TFLite runs the model; auto is the first of them that is installed.",
+                           choices=("auto", *interpreter.RUNTIMES))
+    threads: int = setting(1, "CPU threads.", low=1, high=256)
+    delegate: str = setting("xnnpack", "What runs the model: xnnpack, or none for TFLite's built-in kernels.",
+                            choices=interpreter.DELEGATES)
+    dtype: str = setting("float32", "Number format.", choices=tuple(convert.MODES))
+    batch_size: int = setting(1, "Images in a run; more than 1 is refused.", low=1, high=65536)
+    rounds: int = setting(6, "Visits of each model, spread over time.", low=1, high=1000)
+    runs: int = setting(10, "Timed runs of a model in a visit.", low=1, high=10_000)
+    together: int = setting(timing.GROUP, "Models that are started together, visited in turns, and finished together. "
+                            "If the machine changes its speed, a change hits all of them alike. Small groups lose less "
+                            "when the program is stopped.", low=1, high=65536)
+
+    def __post_init__(self):
+        if self.batch_size != 1:
+            raise InputError(f"TFLite is timed with one image at a time: --batch_size=1, got {self.batch_size!r}.")
+        check(self)
 
 
 class Host:
     """TFLite on the CPU of this machine, with XNNPACK or the built-in kernels."""
 
-    def __init__(self, *, runtime: str = "auto", threads: int = 1, delegate: str = "xnnpack", dtype: str = "float32",
-                 batch_size: int = 1, rounds: int = 6, runs: int = 10, together: int = timing.GROUP):
-        """Sets how to time.
+    Settings: ClassVar[type[Any]] = HostSettings
+
+    def __init__(self, settings: HostSettings):
+        """Chooses the runtime.
 
         Args:
-            runtime: `litert`, `tflite_runtime` (in a process of its own), `tf.lite`, or `auto` for the first of them
-                that is installed; a version may follow, as in a table's header.
-            threads: CPU threads.
-            delegate: `xnnpack` or `none`.
-            dtype: `float32`, `float16` (weights) or `int8`.
-            batch_size: 1.
-            rounds: visits of each model, spread over time.
-            runs: timed runs in a visit.
-            together: models that are begun together, then visited in turns, and done together. All that are to be
-                compared, if the machine changes its pace: then a change hits all alike. Few, if little shall be lost
-                when it is stopped.
+            settings: How to time.
 
         Raises:
-            InputError: if TFLite is not to be had so.
+            InputError: If the runtime is not installed.
         """
-        if batch_size != 1:
-            raise InputError(f"TFLite is timed with one image at a time: --batch_size=1, got {batch_size!r}.")
-        if delegate not in interpreter.DELEGATES or dtype not in convert.MODES:
-            raise InputError(f"Expected a delegate of {', '.join(interpreter.DELEGATES)} and a dtype of "
-                             f"{', '.join(convert.MODES)}, got {str(delegate)[:40]!r} and {str(dtype)[:40]!r}.")
-        self._runtime = interpreter.installed_runtime((runtime.split() or [""])[0])
-        self._settings: dict[str, Any] = {"threads": threads, "delegate": delegate, "runs": runs}
-        self._dtype, self._rounds, self._together = dtype, rounds, together
+        self._settings = dataclasses.replace(settings, runtime=interpreter.installed_runtime(settings.runtime))
 
     def facts(self) -> dict[str, Any]:
         """See `measure.Measurer`."""
-        target = interpreter.target_name(threads=self._settings["threads"], delegate=self._settings["delegate"],
-                                         dtype=self._dtype, runtime=self._runtime)
+        settings = self._settings
+        target = interpreter.target_name(threads=settings.threads, delegate=settings.delegate, dtype=settings.dtype,
+                                         runtime=settings.runtime)
         return {"target": target, "measurer": "host", **timing.machine_facts(),
-                "runtime": interpreter.runtime_name(self._runtime), **self._settings, "rounds": self._rounds,
-                "together": self._together, "dtype": self._dtype, "batch_size": 1, "statistic": timing.STATISTIC,
-                "context": "each run follows one of another network of the space",
+                "runtime": interpreter.runtime_name(settings.runtime), "threads": settings.threads,
+                "delegate": settings.delegate, "runs": settings.runs, "rounds": settings.rounds,
+                "together": settings.together, "dtype": settings.dtype, "batch_size": 1,
+                "statistic": timing.STATISTIC, "context": "each run follows one of another network of the space",
                 "date": datetime.date.today().isoformat()}
 
     def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
                 ) -> Iterator[tuple[Any, dict[str, float]]]:
         """See `measure.Measurer`."""
         with self.visiting(builds, between) as (visit, forget):
-            for name, samples in timing.spread_out(list(builds), self._rounds, visit, self._together):
+            for name, samples in timing.spread_out(list(builds), self._settings.rounds, visit,
+                                                   self._settings.together):
                 yield name, timing.summarise(samples)
                 forget(name)
 
     @contextlib.contextmanager
     def visiting(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
                  ) -> Iterator[tuple[Callable[[Any], list[float]], Callable[[Any], None]]]:
-        """For those who order the visits themselves.
+        """Lets the caller decide which model is visited when.
 
         Args:
-            builds: as of `measure`, as well as `between`.
+            builds: Functions that make the Keras models, by name.
+            between: Function that makes a model to run before each timed run; see `measure.Measurer.measure`.
 
         Yields:
-            Two calls: the visit of a model by name, which returns the milliseconds of its runs (a model is converted at
-            its first visit), and that a model will not be visited again.
+            (visit, forget). `visit(name)` times a model and returns the milliseconds of its runs; a model is converted
+            at its first visit. `forget(name)` deletes the converted model.
         """
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pnas_tf-"))
-            settings = {**self._settings, "runtime": self._runtime,
-                        "between": self._converted(between, folder, "between") if between else None}
-            visit = (stack.enter_context(timed_runs.apart(**settings)) if self._runtime == "tflite_runtime"
-                     else timed_runs.here(**settings))
+            between_path = self._converted(between, folder, "between") if between else None
+            visit_path = stack.enter_context(visits(self._settings, between_path))
             paths: dict[Any, str] = {}
 
-            def visit_by_name(name):
+            def visit(name):
                 if name not in paths:
                     paths[name] = self._converted(builds[name], folder, str(len(paths)))
-                return visit(paths[name])
+                return visit_path(paths[name])
 
-            yield visit_by_name, lambda name: os.unlink(paths[name])
+            yield visit, lambda name: os.unlink(paths[name])
 
     def _converted(self, build, folder, stem):
-        """Path of the `.tflite`."""
+        """Converts a model and returns the path of the `.tflite`."""
         path = os.path.join(folder, f"{stem}.tflite")
         with open(path, "wb") as file:
-            file.write(convert.to_time(build(), self._dtype))
+            file.write(convert.to_time(build(), self._settings.dtype))
         return path
+
+
+@contextlib.contextmanager
+def visits(settings: HostSettings, between: str | None = None) -> Iterator[timed_runs.Visit]:
+    """A function that times the `.tflite` at a path, usable as long as the context.
+
+    Models are timed in this process. Only tflite_runtime, which fails where TensorFlow was loaded, gets a process of
+    its own.
+
+    Args:
+        settings: How to time.
+        between: Path of a `.tflite` to run before each timed run.
+    """
+    runtime = interpreter.installed_runtime(settings.runtime)
+    arguments: dict[str, Any] = {"runtime": runtime, "threads": settings.threads, "delegate": settings.delegate,
+                                 "runs": settings.runs, "between": between}
+    if runtime == "tflite_runtime":
+        with timed_runs.apart(**arguments) as visit:
+            yield visit
+    else:
+        yield timed_runs.here(**arguments)

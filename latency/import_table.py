@@ -4,7 +4,7 @@
     python -m latency.import_table --format=tunas --source=proxylessnas_search.csv --output=pixel1_tunas.jsonl
 
 Formats: proxylessnas_yaml and ofa_yaml (means over whole networks), singlepath_json (Single-Path NAS), tunas (weights
-of a linear model as CSV, its bias in a .json file of the same name). docs/latency_tables.md says what each becomes.
+of a linear model as CSV, its bias in a .json file of the same name). docs/latency_tables.md says how each is read.
 """
 
 import hashlib
@@ -27,18 +27,18 @@ def run(*, source: str, source_format: str, output: str, target_name: str | None
     """Reads a published file and writes a table.
 
     Args:
-        source: path of the file.
-        source_format: of `import_formats.FORMATS`.
-        output: path of the table; must not exist.
-        target_name: default: the name of the file.
-        device: what was measured; default: what is known of the format.
-        license_name: of the data; default: as `device`.
+        source: Path of the published file.
+        source_format: Key of `published.FORMATS`.
+        output: Path of the table, which must not exist.
+        target_name: Name of the target; None for the name of the file.
+        device: Name of the device; None if the format implies it.
+        license_name: Licence of the data; None if the format implies it.
 
     Returns:
-        The table.
+        The table, from its file.
 
     Raises:
-        InputError: if the file is not of the format, or the table exists.
+        InputError: If the file is not of the format, or the table exists.
     """
     if os.path.exists(output):
         raise InputError(f"{output} exists already: a table is never overwritten. Choose another --output.")
@@ -47,17 +47,18 @@ def run(*, source: str, source_format: str, output: str, target_name: str | None
     imported = published.FORMATS[source_format](content, lambda suffix: _read(stem + suffix))
     facts = {**imported.facts, **({"device": device} if device else {}),
              **({"license": license_name} if license_name else {})}
-    head = latency_table.header(
+    header = latency_table.header(
         target_name or os.path.basename(stem)[:100], measurer="import", **facts,
         source=os.path.basename(source), source_format=source_format,
         source_sha256=hashlib.sha256(content.encode()).hexdigest())
-    text = "".join(json.dumps(line) + "\n" for line in [head, *imported.rows])
-    latency_table.parse(text, f"{source} as a table")
+    text = "".join(json.dumps(line) + "\n" for line in [header, *imported.rows])
+    latency_table.parse(text, f"{source} as a table")  # raises before anything is written
     files.write_text(output, text)
     return latency_table.read(output)
 
 
 def _read(path: str) -> str:
+    """The text of a published file; raises InputError if it is too large or cannot be read."""
     try:
         if os.path.getsize(path) > published.MAX_BYTES:
             raise InputError(f"{path}: larger than {published.MAX_BYTES} bytes; this is not a table of ops.")
@@ -70,9 +71,9 @@ def _read(path: str) -> str:
 
 def _define_flags() -> None:
     flags.DEFINE_string("source", None, "The published file.")
-    flags.DEFINE_enum("format", None, list(published.FORMATS), "What it is.")
+    flags.DEFINE_enum("format", None, list(published.FORMATS), "Format of the file.")
     flags.DEFINE_string("target_name", None, "Name of the target; default: the name of the file.")
-    flags.DEFINE_string("device", None, "What was measured, if the format does not say.")
+    flags.DEFINE_string("device", None, "Name of the device, if the format does not say.")
     flags.DEFINE_string("license", None, "Licence of the data, if the format does not say.")
     flags.DEFINE_string("output", None, "The table, a .jsonl file.")
 
@@ -80,7 +81,7 @@ def _define_flags() -> None:
 def _main() -> None:
     f: Any = flags.FLAGS
     if not (f.source and f.format and f.output):
-        raise InputError("Name the published file, what it is, and the table to make: --source=FILE "
+        raise InputError("Name the published file, its format, and the table to make: --source=FILE "
                          f"--format={'|'.join(published.FORMATS)} --output=TABLE.jsonl.")
     table = run(source=f.source, source_format=f.format, output=f.output, target_name=f.target_name, device=f.device,
                 license_name=f.license)

@@ -1,14 +1,15 @@
-"""The seam between tables and devices: what is timed, and the ways of timing it.
+"""The seam between tables and devices: the models that are timed, and the ways of timing them.
 
-To add a way of measuring, write one class with the two methods of `Measurer` and enter it in `MEASURERS`. Its settings
-are the keyword arguments of the class: flags of the same names set them, and the table's header records them. One whose
-default is None (the path of a tool, a serial number) is of the place and not of the target: never taken from a header.
+To add a way of measuring, write a class with the methods of `Measurer` and a dataclass of its settings, and enter the
+class in `MEASURERS`. Flags are made from the settings, and a table's header records them. A setting whose default is
+None or empty tuple (the path of a tool, a serial number) belongs to the place and not to the target: it is never taken
+from a header.
 """
 
+import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -19,22 +20,32 @@ from pnas_tf.errors import InputError, shown
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import OpKey, Space
 
-# Makes the Keras model to be timed. A call, not a model, so that only few of many models exist at a time.
+# Makes the Keras model to be timed. It is a function, not a model, so that few of many models exist at a time.
 Build = Callable[[], Any]
 
-# The smallest op there is: what it takes is the price of a call.
+# The smallest op there is: its time is the overhead of a call.
 OVERHEAD_KEY = OpKey("conv_k1", (1, 1, 8), 8, 1, False)
 
-# What decides whether two measurements may stand in one table, or be compared. What a measurer does not have is None.
+# The facts in which two measurements have to agree to stand in one table or to be compared. None stands for a fact
+# that a measurer does not have.
 SAME_TARGET = ("measurer", "device", "soc", "android", "runtime", "binary_sha256", "delegate", "threads", "cpu_mask",
                "governor", "dtype", "batch_size", "context", "statistic")
 
 
 class Measurer(Protocol):
-    """Times models on one target. Constructed from keyword arguments that all have defaults: its settings."""
+    """Times models on one target.
+
+    Attributes:
+        Settings: Frozen dataclass whose fields come from `pnas_tf.cli.settings.setting` and all have defaults.
+    """
+
+    Settings: ClassVar[type[Any]]
+
+    def __init__(self, settings: Any):
+        """Takes a value of `Settings`; raises InputError if models cannot be timed so."""
 
     def facts(self) -> dict[str, Any]:
-        """What a table's header says: target (a default name), the rest of `SAME_TARGET`, the settings, ..."""
+        """What a table's header says: target (its default name), the rest of `SAME_TARGET`, the settings, and more."""
         ...
 
     def measure(self, builds: Mapping[Any, Build], between: Build | None = None
@@ -42,37 +53,59 @@ class Measurer(Protocol):
         """Times models.
 
         Args:
-            builds: of the models, which have a dynamic batch or the measurer's, by what messages shall call them.
-            between: of a model to run before each timed run, so that caches are as they are inside a network; a
-                measurer that cannot do so uses it otherwise or leaves it out, and its facts say so (`context`).
+            builds: Functions that make the models, by the names that messages use. The models have a dynamic batch or
+                that of the measurer.
+            between: Function that makes a model to run before each timed run, so that caches are as they are inside a
+                network. A measurer that cannot do so uses the model otherwise or ignores it, and its facts say so
+                (`context`).
 
         Yields:
-            (name in `builds`, measurement) as soon as there is one, in any order. A measurement is median_ms, min_ms,
-            mean_ms, std_ms, runs, and what else a table's row shall say.
+            (name in `builds`, measurement) as soon as a measurement is complete, in any order. A measurement has
+            median_ms, min_ms, mean_ms, std_ms, runs, and whatever else a table's row shall say.
 
         Raises:
-            InputError: at the end, if models could not be timed; the others have been yielded.
+            InputError: At the end, if models could not be timed; the others have been yielded.
         """
         ...
 
 
-MEASURERS: dict[str, Callable[..., Measurer]] = {"host": Host, "xla": Xla, "android": Android}
+MEASURERS: dict[str, type[Measurer]] = {"host": Host, "xla": Xla, "android": Android}
+
+
+def measurer_of(name: str, **settings: Any) -> Measurer:
+    """A measurer by name.
+
+    Args:
+        name: Key of `MEASURERS`.
+        **settings: Fields of the measurer's settings that shall not have their default.
+
+    Raises:
+        InputError: If models cannot be timed so.
+    """
+    return MEASURERS[name](MEASURERS[name].Settings(**settings))
 
 
 def from_header(header: Mapping[str, Any], path: str) -> Measurer:
     """The measurer that made a table, ready to measure more on the same target.
 
+    Args:
+        header: Line 1 of the table.
+        path: Path of the table, for messages.
+
     Raises:
-        InputError: if that cannot be done here: an unknown measurer, or another device or runtime.
+        InputError: If that cannot be done here: an unknown measurer, or another device or runtime.
     """
     name = header.get("measurer")
     if not isinstance(name, str) or name not in MEASURERS:
         raise InputError(f"{path}: its target {header['target'][:80]!r} cannot be timed here: expected a table made by "
                          f"latency.build_table with --measurer={'|'.join(MEASURERS)}, got measurer {shown(name)}.")
-    settings = {setting: _checked(header[setting], default, f"{path}: {setting} in line 1")
-                for setting, default in settings_of(name).items() if setting in header and default is not None}
+    settings = {field.name: _checked(header[field.name], field.default, f"{path}: {field.name} in line 1")
+                for field in dataclasses.fields(MEASURERS[name].Settings)
+                if field.name in header and field.default is not None and field.default != ()}
+    if "runtime" in settings:  # `litert 2.3.0`: the setting is the name alone
+        settings["runtime"] = settings["runtime"].partition(" ")[0]
     try:
-        measurer = MEASURERS[name](**settings)
+        measurer = measurer_of(name, **settings)
         facts = measurer.facts()
     except InputError as error:
         raise InputError(f"{path}: its target {header['target'][:80]!r} cannot be timed here: {error}") from None
@@ -80,13 +113,8 @@ def from_header(header: Mapping[str, Any], path: str) -> Measurer:
     return measurer
 
 
-def settings_of(name: str) -> dict[str, Any]:
-    """What can be set for a measurer: default by name."""
-    return {setting: parameter.default for setting, parameter in inspect.signature(MEASURERS[name]).parameters.items()}
-
-
 def _checked(value, default, where):
-    """A setting from a header, of which nothing is known but that it stood in a file."""
+    """A setting from a header. The header comes from a file, so the value may be anything."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(default, int) and not (number and isinstance(value, int) and 1 <= value <= 65536):
         raise InputError(f"{where} must be a whole number above 0, got {shown(value)}.")
@@ -98,7 +126,13 @@ def _checked(value, default, where):
 
 
 def check_same(header: Mapping[str, Any], facts: Mapping[str, Any], path: str) -> None:
-    """Raises InputError that shows the differences, if a table is of another target than the facts."""
+    """Raises InputError, which shows the differences, if measurements are of another target than the facts.
+
+    Args:
+        header: Line 1 of a file of measurements.
+        facts: Facts of a measurer here.
+        path: Path of the file, for messages.
+    """
     different = [f"{name} {shown(header.get(name))} there, {facts.get(name)!r} here" for name in SAME_TARGET
                  if header.get(name) != facts.get(name)]
     if different:
@@ -107,28 +141,34 @@ def check_same(header: Mapping[str, Any], facts: Mapping[str, Any], path: str) -
 
 
 def op_build(key: OpKey) -> Build:
-    """Of one op alone, as a table row times it."""
+    """A function that makes a model of one op alone, as a table row times it."""
     return functools.partial(_randomised_op, key)
 
 
 def network_build(arch: Arch) -> Build:
-    """Of a whole network."""
+    """A function that makes a model of a whole network."""
     return functools.partial(_randomised_network, arch)
 
 
 def context_build(space: Space) -> Build:
-    """Of a network that stands for the rest of a network while one op is timed: a random one, always the same.
+    """A function that makes a network to run before each timed run of an op: a random network, always the same one.
 
-    In a network, an op finds its weights and tables pushed out of the near caches by all the others. Timed over and
-    over on its own it does not, and the sum of such rows fell 9 % short of networks for ImageNet (on a server CPU, in
-    float32 and int8); with a run of such a network in between it came within 1 to 4 %. A network of small kernels in
-    between still left int8 5 % short. Networks that fit in the caches do not mind.
+    Inside a network, an op finds its weights and tables pushed out of the near caches by all the other ops. Timed over
+    and over on its own it does not: the sums of such rows fell 9 % short of networks for ImageNet (on a server CPU, in
+    float32 and int8). With a run of a network of the space in between they came within 1 to 4 %. A network of small
+    kernels in between still left int8 5 % short. For networks that fit in the caches it makes no difference.
     """
     return network_build(random_archs(space, 1)[0])
 
 
 def random_archs(space: Space, count: int, seed: int = 0) -> list[Arch]:
-    """Networks drawn at random: every op of a choice is equally likely."""
+    """Random networks: every op of a choice is equally likely.
+
+    Args:
+        space: Space of the networks.
+        count: Number of networks; some may be equal.
+        seed: Seed of the random ops.
+    """
     rng = np.random.default_rng(seed)
     return [Arch(space, {name: str(rng.choice(block.ops)) for name, block in space.choices.items()})
             for _ in range(count)]
@@ -147,31 +187,15 @@ def _randomised_network(arch):
 
 
 def randomise(model: Any, seed: int = 0) -> Any:
-    """Gives a model random weights and returns it: a fresh one has zeros, which a converter may fold away."""
+    """Gives a model random weights and returns it. A new model has zeros, which a converter may fold away.
+
+    Args:
+        model: Keras model; it is changed.
+        seed: Seed of the weights.
+    """
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         values = rng.standard_normal(variable.shape, np.float32) * 0.1
         # Scales and variances: positive, and far from 0.
         variable.assign(np.abs(values) + 0.5 if variable.path.endswith(("gamma", "moving_variance")) else values)
     return model
-
-
-def load_space(name: str, *, width_mult: float = 1.0, image_size: int = 0, image_channels: int = 0,
-               num_classes: int = 0) -> Space:
-    """A space fitted to the user's images.
-
-    Args:
-        name: of a known space, or the path of a JSON file.
-        width_mult: multiplies all widths.
-        image_size: height and width of the images; 0 for the space's own, as the next two.
-        image_channels: of the images.
-        num_classes: of the classifier.
-
-    Raises:
-        InputError: if there is no such space.
-    """
-    from pnas_tf.space import spaces
-
-    space = spaces.load(name).scaled(width_mult)
-    return space.for_data(image_size or space.input_size, image_channels or space.input_channels,
-                          num_classes or space.num_classes)

@@ -1,4 +1,4 @@
-"""Published latency tables as rows of ours. Everything read here is untrusted."""
+"""Reads published latency tables and turns them into rows of this project's format. Every input is untrusted."""
 
 import csv
 import dataclasses
@@ -20,11 +20,11 @@ MAX_BYTES = 1_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """What a published file becomes.
+    """The contents of a published file.
 
     Attributes:
-        facts: for the header of a table: device, runtime, statistic, license, ...
-        rows: as `latency_table.row` makes them.
+        facts: Facts for the header of a table: device, runtime, statistic, license and more.
+        rows: Rows as `latency_table.row` makes them.
     """
 
     facts: dict[str, Any]
@@ -32,13 +32,17 @@ class Imported:
 
 
 def from_yaml(text: str, sibling: Callable[[str], str]) -> Imported:
-    """ProxylessNAS's and Once-for-all's tables: means over whole networks that were timed with a profiler.
+    """Reads tables of ProxylessNAS and Once-for-all: means over whole networks that were timed with a profiler.
 
-    Ops of MobileNetV3 (squeeze-and-excite or h-swish) become `ofa_k5_e6_s1_h1`, which is not in the op language yet:
-    they wait for a builder of that name. `avgpool` likewise.
+    Ops of MobileNetV3 (squeeze-and-excite or h-swish) become `ofa_k5_e6_s1_h1`, which no builder of ops knows yet. The
+    same goes for `avgpool`.
+
+    Args:
+        text: Contents of the file.
+        sibling: Not used; see `from_tunas`.
 
     Raises:
-        InputError: if an entry is not understood.
+        InputError: If an entry is not understood.
     """
     rows = []
     for name, entry in _yaml_mapping(text).items():
@@ -65,11 +69,11 @@ _CONV_OPS = {"Conv": "conv_k3", "Conv_1": "conv_k1", "Conv_2": "conv_k1", "AvgPo
 
 
 def _yaml_key(name: Any) -> OpKey:
-    """`expanded_conv-input:56x56x24-output:28x28x40-expand:6-kernel:5-stride:2-idskip:0` and the like."""
+    """The key of an entry `expanded_conv-input:56x56x24-output:28x28x40-expand:6-kernel:5-stride:2-idskip:0`."""
     name = name if isinstance(name, str) else shown(name)
     if match := _CONV.fullmatch(name):
         height, width, channels, out_height, _, filters = map(int, match.groups()[1:])
-        # A pool to 1x1 has no strides to speak of.
+        # For a pool to 1x1, the quotient is not a stride.
         strides = 1 if match[1] == "AvgPool2D" else -(-height // max(out_height, 1))
         return OpKey(_CONV_OPS[match[1]], (height, width, channels), filters, strides, False)
     if match := _LOGITS.fullmatch(name):
@@ -93,32 +97,39 @@ def _yaml_key(name: Any) -> OpKey:
 
 
 def _yaml_mapping(text: str) -> dict[Any, Any]:
-    """The document as texts, lists and mappings; refuses aliases, by which a small file unfolds to an endless one."""
+    """The document as texts, lists and mappings.
+
+    Aliases are refused, because with them a small file can unfold to an endless one.
+    """
     import yaml
 
-    class Loader(yaml.BaseLoader):  # knows no types: SafeLoader's whole numbers alone can take minutes
+    class Loader(yaml.BaseLoader):  # reads every scalar as text: parsing SafeLoader's integers can take minutes
         def compose_node(self, parent, index):
             if self.check_event(yaml.AliasEvent):
                 raise yaml.YAMLError("aliases are not allowed")
             return super().compose_node(parent, index)
 
     try:
-        found = yaml.load(text, Loader)
+        entries = yaml.load(text, Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"Not a YAML file of ops ({' '.join(str(error).split())[:120]}).") from None
-    if not isinstance(found, dict) or not found:
+    if not isinstance(entries, dict) or not entries:
         raise InputError("Not a YAML file of ops: expected a mapping from ops to count, mean and var or std.")
-    return found
+    return entries
 
 
 def from_singlepath(text: str, sibling: Callable[[str], str]) -> Imported:
-    """Single-Path NAS: {block: {choice: ms}} on the blocks of space proxyless_imagenet, each block with its own times.
+    """Reads the table of Single-Path NAS, {block: {choice: ms}}, on the blocks of space proxyless_imagenet.
 
-    Block 0 is one computation timed four times: its row is their mean. Block 21 is left out, since the file does not
-    tell which op its four times are of.
+    Each block has times of its own. The four times of block 0 are of one computation, so its row is their mean. Block
+    21 is left out, because the file does not say which op its four times belong to.
+
+    Args:
+        text: Contents of the file.
+        sibling: Not used; see `from_tunas`.
 
     Raises:
-        InputError: if blocks or choices are missing.
+        InputError: If blocks or choices are missing.
     """
     table = _json(text)
     choices = ("mb_k3_e3", "mb_k3_e6", "mb_k5_e3", "mb_k5_e6")
@@ -146,16 +157,27 @@ def from_singlepath(text: str, sibling: Callable[[str], str]) -> Imported:
 
 
 def from_tunas(text: str, sibling: Callable[[str], str]) -> Imported:
-    """TuNAS: a linear model of whole networks, one weight for each (position, choice) and a bias.
+    """Reads TuNAS's linear model of whole networks: a weight for each (position, choice), and a bias.
 
-    The weights of a position share an unknown constant with the bias, so only differences count. An op costs its weight
-    less that of `zero`, which then costs 0. Where there is no `zero`, an MBConv is taken to cost in proportion to its
-    expansion, so k3e6 less k3e3 is the cost of k3e3 (where `zero` is there to compare, in the first stage, the two
-    agree to 0.02 ms). What is left of bias and constants belongs to the parts that never change: it stands in the
-    stem's row, and b00, mix and classifier cost 0 beside it. The sum of a network is the model's own, exactly.
+        network_ms = bias + sum(weight[position, choice[position]])
+
+    The weights of a position share an unknown constant with the bias, so only differences have a meaning:
+
+        cost[position, choice] = weight[position, choice] - base[position]
+        fixed_ms = bias + sum(base)
+
+    `base` is the weight of `zero`, which then costs 0. At positions without `zero`, an MBConv is taken to cost in
+    proportion to its expansion: `base = 2 * weight[k3e3] - weight[k3e6]`. (In the first stage, where `zero` allows a
+    comparison, the two agree to 0.02 ms.) At the first position, `base` is the weight of `k3`. The fixed part is the
+    time of what never changes. It stands in the row of the stem; b00 with kernel 3, mix and classifier cost 0. The sum
+    of a network is exactly that of the model.
+
+    Args:
+        text: Contents of the CSV file.
+        sibling: Reads the file with the same name and another ending; called with `.json` for the bias.
 
     Raises:
-        InputError: if weights or the bias are missing.
+        InputError: If weights or the bias are missing.
     """
     positions, bias = list(_tunas_positions(text)), _json(sibling(".json"))
     fixed_ms = _number(bias.get("bias_ms") if isinstance(bias, dict) else None, "bias_ms", low=-1e6)
@@ -181,12 +203,12 @@ _TUNAS_COLUMNS = {"position", "in_hw", "in_channels", "out_hw", "out_channels", 
 
 
 def _tunas_positions(text: str) -> Iterator[tuple[str, dict[OpKey, float], float]]:
-    """(block, weight by key, weight at cost 0) of each position, in order."""
+    """Yields (block, weight by key, base) of each position, in order; see `from_tunas`."""
     reader = csv.DictReader(io.StringIO(text))
     try:
         lines = [(reader.line_num, line) for line in reader]
     except csv.Error as error:
-        raise InputError(f"Not a table of TuNAS: line {reader.line_num} is no CSV ({error}).") from None
+        raise InputError(f"Not a table of TuNAS: line {reader.line_num} is not CSV ({error}).") from None
     if not set(reader.fieldnames or ()) >= _TUNAS_COLUMNS:
         raise InputError(f"Not a table of TuNAS: expected the columns {', '.join(sorted(_TUNAS_COLUMNS))}.")
     positions: dict[int, dict[str, tuple[OpKey | None, float]]] = {}
@@ -198,7 +220,7 @@ def _tunas_positions(text: str) -> Iterator[tuple[str, dict[OpKey, float], float
         choice, weight_ms = str(line["choice"]), _number(line["weight_ms"], f"{where}: weight_ms", low=-1e6)
         match = re.fullmatch(r"k([0-9]{1,2})(?:e([0-9]{1,2}))?", choice, re.ASCII)
         if not match and choice != ops.ZERO:
-            raise InputError(f"{where}: choice {choice[:40]!r} is none of TuNAS (k3, k3e6, zero).")
+            raise InputError(f"{where}: choice {choice[:40]!r} is not one of TuNAS (k3, k3e6, zero).")
         key = None
         if match:  # a depthwise-separable block is an MBConv that does not expand
             op = f"mb_k{match[1]}_e{match[2] or 1}"
@@ -219,6 +241,7 @@ def _tunas_positions(text: str) -> Iterator[tuple[str, dict[OpKey, float], float
 
 
 def _json(text: str) -> Any:
+    """Parsed JSON; raises InputError."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -226,7 +249,7 @@ def _json(text: str) -> Any:
 
 
 def _number(value: Any, what: str, low: float = 0.0, high: float = 1e6) -> float:
-    """A finite number in a range, from a number or its text."""
+    """A finite number in a range, from a number or its text; raises InputError, which calls it `what`."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):

@@ -1,18 +1,78 @@
-"""Searches as pnas_tf.search does, and times the last networks on the device itself before it delivers one.
+"""Searches as pnas_tf.search does, and times the finalists on the device itself before it delivers one of them.
 
     python -m latency.search --flagfile=quickstart.flags --table=host.jsonl --target_ms=0.5 --run_dir=runs/quickstart
 
-For a device that is at hand: this machine, or a phone. Flags and run folder are those of pnas_tf.search; on the folder
-of a search that is over, it only chooses anew. Best with a table that latency.compare has calibrated.
+For this machine, or for a phone that is attached. Flags and run folder are those of pnas_tf.search. If the folder holds
+a finished search, the command only times its finalists and chooses among them. It works best with a table that
+latency.compare has calibrated.
 """
 
-from latency import network_timer
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from latency import measure, timed_networks
 from pnas_tf.cli import start
+from pnas_tf.cost.latency_table import LatencyTable
+from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import command as search_command
+from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import Space
+
+# Networks of the table's comparison that are timed along with the finalists and show the device's current speed. Those
+# of nearest time are taken, because a busy machine slows long networks down more than short ones.
+ANCHORS = 12
+
+
+def network_timer(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch], str], list[float]]:
+    """A `device_check.Timer`: takes networks and the run folder that keeps their times, and returns milliseconds.
+
+    A device is not equally fast at all times. So anchors, networks that the table was compared with, are timed in turns
+    with the others. The median ratio of their time now to their time then is the device's current pace:
+
+        pace = median(anchor_ms_now / anchor_ms_then)
+        network_ms = network_ms_now / pace
+
+    Networks are visited as in the table's comparison. If there was none, they are visited as the table's rows were,
+    there are no anchors, and times are returned as measured.
+
+    Args:
+        table: Latency table of the device.
+        space: Space of the networks.
+
+    Raises:
+        InputError: If the device is not attached, or is another one.
+    """
+    networks = timed_networks.compared(table.path, space)
+    header = {**table.header, **networks.settings}
+    measure.from_header(header, table.path)  # raises now rather than after a long search
+    if not networks.ms:
+        print(f"The table of {table.target} was not compared with networks of {space.name}, so the device's current "
+              "speed cannot be set against the table's: finalists count as timed. Compare it before: python -m "
+              f"latency.compare --table={table.file} --space={space.name} --networks=30 --calibrate=100")
+    return functools.partial(_times, table, header, networks.ms)
+
+
+def _times(table, header, compared, archs, folder):
+    """Milliseconds of networks at the pace of the comparison."""
+    from pnas_tf.cost import prices
+
+    middle = math.log(np.median([prices.of_arch(arch, table.ms) for arch in archs]))
+    names = {timed_networks.digest(arch) for arch in archs}
+    others = [(arch, ms) for arch, ms in compared if timed_networks.digest(arch) not in names]
+    anchors = sorted(others, key=lambda anchor: abs(math.log(anchor[1]) - middle))[:ANCHORS]
+    together = [*archs, *(arch for arch, _ in anchors)]
+    device = measure.from_header({**header, "together": len(together)}, table.path)
+    ms = timed_networks.in_one_pass(RunFolder(folder).finalist_times, device, together)
+    now, then = np.array(ms[len(archs):]), np.array([ms for _, ms in anchors])
+    pace = float(np.median(now / then)) if anchors else 1.0
+    return [network_ms / pace for network_ms in ms[:len(archs)]]
 
 
 def _main() -> None:
-    search_command.by_flags(network_timer.of)
+    search_command.by_flags(network_timer)
 
 
 def main() -> None:

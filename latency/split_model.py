@@ -1,4 +1,4 @@
-"""Cuts a `.tflite` into one `.tflite` for each operator, with its weights, types and scales: to time them apart."""
+"""Cuts a `.tflite` into one `.tflite` for each operator, with its weights, types and scales, to time each alone."""
 
 import copy
 import dataclasses
@@ -13,12 +13,12 @@ class Piece:
     """An operator as a model of its own.
 
     Attributes:
-        operator: its name, CONV_2D or the like.
-        name: of the layer: the tensor that it writes, or one that it reads if that has none.
-        inputs: positions in the whole model of the tensors that it reads, constants left out.
-        outputs: positions of the tensors that it writes.
-        output_shape: of the first of them.
-        content: the `.tflite`, whose inputs and outputs are those.
+        operator: Type of the operator, CONV_2D for example.
+        name: Name of its layer: that of the tensor that it writes, else of one that it reads.
+        inputs: Positions in the whole model of the tensors that it reads, without constants.
+        outputs: Positions in the whole model of the tensors that it writes.
+        output_shape: Shape of the first output.
+        content: Bytes of the `.tflite`, with these inputs and outputs.
     """
 
     operator: str
@@ -30,26 +30,29 @@ class Piece:
 
 
 def cut(content: bytes) -> list[Piece]:
-    """One piece for each operator, in order of execution.
+    """Cuts a model into its operators.
 
-    What only unpacks constants (float16 weights) happens once and not in every run, so it is no piece of its own but
-    goes with the operator that reads it.
+    An operator that only unpacks constants (float16 weights) runs once, not in every run. It becomes a part of the
+    piece that reads its output.
 
     Args:
-        content: of a `.tflite` that an interpreter has accepted.
+        content: Bytes of a `.tflite` that an interpreter has accepted.
+
+    Returns:
+        Pieces in order of execution.
 
     Raises:
-        InputError: if it has branches or loops.
+        InputError: If the model has branches or loops.
     """
     model = graph_lib.unpack(content)
     if len(model.subgraphs) != 1:
         raise InputError(f"The model has {len(model.subgraphs)} graphs: expected one, without branches and loops. "
                          "Profile it on a phone (--measurer=android).")
-    found, graph = graph_lib.describe(content), model.subgraphs[0]
-    constant = {position for position, tensor in enumerate(found.tensors) if tensor.constant}
-    unpacking: dict[int, int] = {}  # by position of the tensor, the operator that writes it
+    contents, graph = graph_lib.describe(content), model.subgraphs[0]
+    constant = {position for position, tensor in enumerate(contents.tensors) if tensor.constant}
+    unpacking: dict[int, int] = {}  # number of the operator that unpacks a constant, by position of the tensor
     pieces = []
-    for number, operator in enumerate(found.operators):
+    for number, operator in enumerate(contents.operators):
         if set(operator.inputs) <= constant | set(unpacking):
             unpacking |= dict.fromkeys(operator.outputs, number)
             continue
@@ -57,21 +60,31 @@ def cut(content: bytes) -> list[Piece]:
         inputs = tuple(dict.fromkeys(position for position in operator.inputs
                                      if position not in constant and position not in unpacking))
         steps = [graph.operators[step] for step in (*before, number)]
-        pieces.append(Piece(operator.name, _layer(found, operator), inputs, operator.outputs,
-                            found.tensors[operator.outputs[0]].shape,
+        pieces.append(Piece(operator.name, _layer(contents, operator), inputs, operator.outputs,
+                            contents.tensors[operator.outputs[0]].shape,
                             graph_lib.pack(_model_of(model, steps, inputs, operator.outputs))))
     return pieces
 
 
-def _layer(found: graph_lib.Contents, operator: graph_lib.Operator) -> str:
-    """A tensor's name with a layer's path in it: what is written, else (the network's output) weights, else inputs."""
-    read = sorted(operator.inputs, key=lambda position: not found.tensors[position].constant)
-    names = [found.tensors[position].name for position in (*operator.outputs, *read)]
+def _layer(contents: graph_lib.Contents, operator: graph_lib.Operator) -> str:
+    """The name of a tensor of the operator that contains the path of a layer.
+
+    Outputs come first; the output of the network has no such name, so weights and then inputs follow.
+    """
+    read = sorted(operator.inputs, key=lambda position: not contents.tensors[position].constant)
+    names = [contents.tensors[position].name for position in (*operator.outputs, *read)]
     return next((name for name in names if "/" in name), names[0])
 
 
 def _model_of(model: Any, steps: list[Any], inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Any:
-    """A `ModelT` of some operators of another."""
+    """A `ModelT` with only some of the operators of another one.
+
+    Args:
+        model: Whole model, a `ModelT`.
+        steps: Operators to keep.
+        inputs: Positions of the tensors that become inputs.
+        outputs: Positions of the tensors that become outputs.
+    """
     graph = model.subgraphs[0]
     used = sorted({int(position) for step in steps for position in (*step.inputs, *step.outputs) if position >= 0})
     place = {position: number for number, position in enumerate(used)} | {-1: -1}  # -1 is an input left out
@@ -90,9 +103,9 @@ def _model_of(model: Any, steps: list[Any], inputs: tuple[int, ...], outputs: tu
             piece.buffers.append(buffer)
         part.tensors.append(tensor)
     for step in steps:
-        one = copy.copy(step)
-        one.inputs, one.outputs = places(step.inputs), places(step.outputs)
-        part.operators.append(one)
+        operator = copy.copy(step)
+        operator.inputs, operator.outputs = places(step.inputs), places(step.outputs)
+        part.operators.append(operator)
     part.inputs, part.outputs = places(inputs), places(outputs)
     piece.subgraphs, piece.metadata, piece.metadataBuffer, piece.signatureDefs = [part], None, None, None
     return piece

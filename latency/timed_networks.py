@@ -1,7 +1,7 @@
 """Times of whole networks, kept beside a table as JSON Lines, so that a stopped comparison goes on where it was.
 
 Line 1 is a header like a table's, each further line one network: {"network": ..., "pass": 1, "ops": {...}, "median_ms":
-1.92, ...}. A network goes by a digest of its rows' keys, which are all that its time depends on.
+1.92, ...}. A network is named by its `digest`.
 """
 
 import dataclasses
@@ -20,76 +20,82 @@ from pnas_tf.space.blocks import Space
 FORMAT = "pnas_tf.network_times/1"
 MAX_BYTES = 200_000_000
 
-# Which network, and which time it was measured: (digest, pass).
+# Which network, and in which pass over the networks it was timed: (digest, pass).
 Timed = tuple[str, int]
 
 
 def beside(table_path: str) -> str:
-    """Where the times of networks are kept that a table was compared with, unless another file was named."""
+    """Path of the file that keeps the times of the networks that a table was compared with."""
     return f"{table_path.removesuffix('.jsonl')}.networks.jsonl"
 
 
 def digest(arch: Arch) -> str:
-    """16 hexadecimal digits that stand for a network, whatever its space and blocks are called."""
+    """16 hexadecimal digits that name the time of a network: equal where the same ops run in the same order.
+
+    `Arch.fingerprint` names the network instead. The two differ in spaces of cells, where the same ops can be wired in
+    several ways: such networks have one digest, as a table has one sum for them, but several fingerprints. Files of
+    times name networks by the digest, so its bytes must not change.
+    """
     return hashlib.sha256("; ".join(str(key) for _, key in arch.op_keys()).encode()).hexdigest()[:16]
 
 
-def measured(path: str | None, device: measure.Measurer, wanted: Sequence[tuple[Arch, int]]) -> dict[Timed, float]:
-    """Times what the file lacks, and adds it there.
+def measured(path: str | None, device: measure.Measurer, runs: Sequence[tuple[Arch, int]]) -> dict[Timed, float]:
+    """Times the networks that a file lacks, and adds them to it.
 
     Args:
-        path: of the file; None to keep nothing.
-        device: what to time on.
-        wanted: networks and passes, in the order of measuring. The same network in a later pass is timed anew.
+        path: Path of the file; None to keep nothing.
+        device: Measurer to time on.
+        runs: Networks and passes, in the order of measuring. A network is timed once in each of its passes.
 
     Returns:
-        median_ms of everything wanted.
+        median_ms of each of `runs`.
 
     Raises:
-        InputError: if the file is another one, or of another target.
+        InputError: If the file is of another kind, or of another target.
     """
     from tqdm import tqdm
 
     facts = device.facts()
     times = _read(path, facts) if path else {}
-    missing = {(digest(arch), number): arch for arch, number in wanted if (digest(arch), number) not in times}
+    missing = {(digest(arch), number): arch for arch, number in runs if (digest(arch), number) not in times}
     for number in sorted({number for _, number in missing}):
         builds = {name: measure.network_build(arch) for (name, its_pass), arch in missing.items() if its_pass == number}
         for name, row in tqdm(device.measure(builds), total=len(builds), unit="network", desc=f"pass {number}"):
             times[name, number] = row["median_ms"]
             if path:
-                _add(path, {"network": name, "pass": number, "ops": missing[name, number].ops, **row})
-    return {name: times[name] for name in ((digest(arch), number) for arch, number in wanted)}
+                files.append_line(path, {"network": name, "pass": number, "ops": missing[name, number].ops, **row})
+    return {name: times[name] for name in ((digest(arch), number) for arch, number in runs)}
 
 
 def in_one_pass(path: str, device: measure.Measurer, archs: Sequence[Arch]) -> list[float]:
-    """Times of networks that were visited in turns: those of an earlier pass that has all of them, or of a new one.
+    """Times of networks that were visited in turns: those of an earlier pass that has all of them, or of a new pass.
 
     Args:
-        path: of the file that keeps them.
-        device: what to time on.
-        archs: that differ.
+        path: Path of the file that keeps the times.
+        device: Measurer to time on.
+        archs: Networks, of which no two have the same digest.
 
     Returns:
-        median_ms of each.
+        median_ms of each network.
     """
     names = {digest(arch) for arch in archs}
     passes: dict[int, set[str]] = {}
     for name, number in _read(path, device.facts()):
         passes.setdefault(number, set()).add(name)
-    number = next((one for one, timed in passes.items() if names <= timed), max(passes, default=0) + 1)
+    complete = (number for number, timed in passes.items() if names <= timed)
+    number = next(complete, max(passes, default=0) + 1)
     ms = measured(path, device, [(arch, number) for arch in archs])
     return [ms[digest(arch), number] for arch in archs]
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
-    """What a comparison has left beside its table.
+class ComparedNetworks:
+    """The networks that a table was compared with, from the file beside it.
 
     Attributes:
-        settings: of its measurer, as far as they decide a time: rounds and runs.
-        ms: networks of a space and what each took the first time, those first that the table was judged by.
-        judged: how many those are.
+        settings: Settings of the measurer that influence a time: rounds and runs.
+        ms: Networks of a space, each with its time in the first pass; those that the table was judged by come first.
+        judged: Number of networks that the table was judged by.
     """
 
     settings: Mapping[str, int]
@@ -97,16 +103,20 @@ class Known:
     judged: int
 
 
-def known(table_path: str, space: Space) -> Known:
-    """What is beside a table; nothing if it was not compared with networks of the space.
+def compared(table_path: str, space: Space) -> ComparedNetworks:
+    """The networks of a space that a table was compared with; none if there was no comparison.
+
+    Args:
+        table_path: Path of the table.
+        space: Space of the networks.
 
     Raises:
-        InputError: if there is a file, but not one of such times.
+        InputError: If the file beside the table does not hold such times.
     """
     path = beside(table_path)
     if not os.path.exists(path):
-        return Known({}, (), 0)
-    head, rows, _ = _content(path)
+        return ComparedNetworks({}, (), 0)
+    header, rows = _content(path)
     first: dict[str, tuple[Arch, float]] = {}
     again: list[str] = []
     for name, _, ms, ops in rows:
@@ -115,12 +125,12 @@ def known(table_path: str, space: Space) -> Known:
         elif arch := _network(space, ops, name):
             first[name] = arch, ms
     judged = {name: first[name] for name in again}
-    settings = {name: head[name] for name in ("rounds", "runs") if name in head}
-    return Known(settings, list((judged | first).values()), len(judged))
+    settings = {name: header[name] for name in ("rounds", "runs") if name in header}
+    return ComparedNetworks(settings, list((judged | first).values()), len(judged))
 
 
 def _network(space, ops, name):
-    """The arch of a space with these ops if it is the network of that digest, else None: it is of another space."""
+    """The network of a space with these ops; None if it has another digest and so is of another space."""
     if not isinstance(ops, dict) or set(ops) != set(space.choices):
         return None
     if any(ops[choice] not in block.ops for choice, block in space.choices.items()):
@@ -130,42 +140,29 @@ def _network(space, ops, name):
 
 
 def _read(path: str, facts: dict[str, Any]) -> dict[Timed, float]:
-    """What the file holds; makes it if there is none, and drops a half last line."""
+    """The times in a file. A missing file is made, with its header alone."""
     if not os.path.exists(path):
         files.write_text(path, json.dumps({"format": FORMAT, **facts}) + "\n")
-    head, rows, whole = _content(path)
-    measure.check_same(head, facts, path)
-    if whole:
-        files.write_bytes(path, whole)
+    header, rows = _content(path)
+    measure.check_same(header, facts, path)
     return {(name, number): ms for name, number, ms, _ in rows}
 
 
 def _content(path):
-    """Header; digest, pass, ms and ops of each line; what the file should hold, if that ends in half a line."""
+    """Header; and digest, pass, ms and ops of each whole line."""
+    way_out = "Choose another file by --times."
+    lines = files.read_lines(path, MAX_BYTES, way_out)
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). Choose another file by --times.") from None
-    whole, _, rest = content.rpartition(b"\n")
-    try:
-        head, *rows = [json.loads(line) for line in whole.split(b"\n")]
-        if head["format"] != FORMAT:
+        header, *rows = lines
+        if header["format"] != FORMAT:
             raise ValueError("another format")
-        rows = [(str(row["network"]), int(row["pass"]), _milliseconds(row["median_ms"]), row.get("ops"))
-                for row in rows]
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-        raise InputError(f"{path}: does not hold times of networks as latency.compare writes them. "
-                         "Choose another file by --times.") from None
-    return head, rows, whole + b"\n" if rest else b""
+        return header, [(str(row["network"]), int(row["pass"]), _milliseconds(row["median_ms"]), row.get("ops"))
+                        for row in rows]
+    except (ValueError, TypeError, KeyError, OverflowError):
+        raise InputError(f"{path}: does not hold times of networks as latency.compare writes them. {way_out}") from None
 
 
 def _milliseconds(value):
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e7:
         raise ValueError("not a time")
     return float(value)
-
-
-def _add(path, row):
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")

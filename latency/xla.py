@@ -1,81 +1,94 @@
-"""Times models compiled by XLA in TensorFlow: a GPU if there is one, else the CPU, in batches.
+"""Times models compiled by XLA in TensorFlow: on a GPU if there is one, else on the CPU, in batches.
 
-XLA has no depthwise kernel for CPUs: MBConv ops are many times slower there than under TFLite. That is how the
-target is, so the table says it.
+XLA has no depthwise kernel for CPUs: there, MBConv ops are many times slower than under TFLite. A table of that target
+says so, because that is how the target is.
 """
 
+import dataclasses
 import datetime
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from export import timing
+from pnas_tf.cli.settings import check, setting
 from pnas_tf.errors import InputError
 
 
-class Xla:
-    """`tf.function(jit_compile=True)`; compiling is not timed, waiting for the device is."""
+@dataclasses.dataclass(frozen=True)
+class XlaSettings:
+    """Every setting of the measurer of XLA. The fields are explained by the texts beside them."""
 
-    def __init__(self, *, threads: int = 1, dtype: str = "float32", batch_size: int = 1, rounds: int = 6,
-                 runs: int = 10):
-        """Sets how to time.
+    threads: int = setting(1, "CPU threads.", low=1, high=256)
+    dtype: str = setting("float32", "Number format, always float32.", choices=("float32",))
+    batch_size: int = setting(1, "Images in a run.", low=1, high=65536)
+    rounds: int = setting(6, "Visits of each model, spread over time.", low=1, high=1000)
+    runs: int = setting(10, "Timed runs of a model in a visit.", low=1, high=10_000)
+
+    def __post_init__(self):
+        check(self)
+
+
+class Xla:
+    """`tf.function(jit_compile=True)`. The time includes waiting for the device, but not compiling."""
+
+    Settings: ClassVar[type[Any]] = XlaSettings
+
+    def __init__(self, settings: XlaSettings):
+        """Sets TensorFlow's number of threads.
 
         Args:
-            threads: CPU threads; must be set before TensorFlow computes anything in the process.
-            dtype: `float32`.
-            batch_size: images in a run.
-            rounds: visits of each model, spread over time.
-            runs: timed runs in a visit.
+            settings: How to time.
 
         Raises:
-            InputError: if it cannot be done so.
+            InputError: If TensorFlow has computed something in this process with another number of threads.
         """
         import tensorflow as tf
 
-        if dtype != "float32":
-            raise InputError(f"XLA is timed in float32, got dtype {str(dtype)[:40]!r}.")
         try:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
         except RuntimeError:
             raise InputError(f"TensorFlow runs with {tf.config.threading.get_intra_op_parallelism_threads()} threads "
-                             f"already (0: all), expected {threads}: time in a process of its own.") from None
-        self._threads, self._batch_size, self._rounds, self._runs = threads, batch_size, rounds, runs
+                             f"already (0: all), expected {settings.threads}: time in a process of its own.") from None
+        self._settings = settings
 
     def facts(self) -> dict[str, Any]:
         """See `measure.Measurer`."""
         import tensorflow as tf
 
+        settings = self._settings
         gpus = tf.config.list_physical_devices("GPU")
         facts = timing.machine_facts()
         if gpus:
             facts["device"] = tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name)
-        return {"target": f"xla_{'gpu' if gpus else 'cpu'}_b{self._batch_size}_float32", "measurer": "xla", **facts,
-                "runtime": f"tensorflow {tf.__version__}", "delegate": "jit", "threads": self._threads,
-                "dtype": "float32", "batch_size": self._batch_size, "rounds": self._rounds, "runs": self._runs,
-                "statistic": timing.STATISTIC, "context": "each run follows one of the same op",
+        return {"target": f"xla_{'gpu' if gpus else 'cpu'}_b{settings.batch_size}_float32", "measurer": "xla", **facts,
+                "runtime": f"tensorflow {tf.__version__}", "delegate": "jit", "threads": settings.threads,
+                "dtype": "float32", "batch_size": settings.batch_size, "rounds": settings.rounds,
+                "runs": settings.runs, "statistic": timing.STATISTIC, "context": "each run follows one of the same op",
                 "date": datetime.date.today().isoformat()}
 
     def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
                 ) -> Iterator[tuple[Any, dict[str, float]]]:
-        """See `measure.Measurer`; `between` is left out: to compile a whole network takes longer than a table."""
+        """See `measure.Measurer`; `between` is ignored, because compiling a whole network takes longer than a table."""
         subjects: dict[Any, Callable[[], None]] = {}
 
         def visit(name):
             if name not in subjects:
                 subjects[name] = self._subject(builds[name]())
-            return timing.timed_ms(subjects[name], self._runs)
+            return timing.timed_ms(subjects[name], self._settings.runs)
 
-        for name, samples in timing.spread_out(list(builds), self._rounds, visit):
+        for name, samples in timing.spread_out(list(builds), self._settings.rounds, visit):
             del subjects[name]
             yield name, timing.summarise(samples)
 
     def _subject(self, model):
+        """A function that runs a model once on random images and waits until the device is done."""
         import tensorflow as tf
 
         rng = np.random.default_rng(0)
-        images = [tf.constant(rng.standard_normal((self._batch_size, *one.shape[1:]), np.float32))
-                  for one in model.inputs]
+        images = [tf.constant(rng.standard_normal((self._settings.batch_size, *tensor.shape[1:]), np.float32))
+                  for tensor in model.inputs]
         images = images if len(images) > 1 else images[0]
         compiled = tf.function(lambda images: model(images, training=False), jit_compile=True, autograph=False)
 

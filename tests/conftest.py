@@ -152,7 +152,7 @@ def converted_once():
     real, kept = Android._converted, {}
 
     def converted(self, build):
-        name = (self._dtype, str(getattr(build, "args", build)))
+        name = (self._settings.dtype, str(getattr(build, "args", build)))
         if name not in kept:
             kept[name] = real(self, build)
         return kept[name]

@@ -117,7 +117,7 @@ def anchors(table: LatencyTable, search_space: blocks.Space) -> list[tuple[Arch,
     """
     from latency import timed_networks
 
-    known = timed_networks.known(table.path, search_space)
+    known = timed_networks.compared(table.path, search_space)
     if not known.judged:
         raise InputError(f"{timed_networks.beside(table.path)} holds no networks of {search_space.name}, so nobody "
                          f"knows how good the table is. Compare it first: python -m latency.compare "
@@ -148,7 +148,7 @@ def time_all(found: Sequence[dict[str, Any]], known: Sequence[tuple[Arch, float]
 
     builds = {entry["run_dir"]: functools.partial(_inherited, entry["run_dir"]) for entry in found}
     builds |= {f"anchor {number}": measure.network_build(arch) for number, (arch, _) in enumerate(known)}
-    settings = timed_networks.known(table.path, known[0][0].space).settings
+    settings = timed_networks.compared(table.path, known[0][0].space).settings
     device = measure.from_header({**table.header, **settings}, table.path)
     if not isinstance(device, host.Host):
         raise InputError(f"{table.path}: of {table.target}. Expected a table of this machine's TFLite, made by "

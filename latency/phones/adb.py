@@ -1,7 +1,7 @@
 """Drives one device through the `adb` binary.
 
-What a device sends is never trusted: its output is bounded in size and time, and a command counts as done only if its
-last line says so, as some versions of adb exit with 0 when a device is lost (Debian's 29.0.6).
+A device's output is never trusted: it is bounded in size and time. A command counts as done only if its last line says
+so, because some versions of adb exit with 0 when a device is lost (Debian's 29.0.6).
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from pnas_tf.errors import InputError
 
 MAX_OUTPUT_BYTES = 1_000_000
 
-# Where a device is said to be and what helps, by the state that `adb devices` shows.
+# What makes a device usable, by the state that `adb devices` shows.
 WAY_OUT = {
     "unauthorized": "accept the dialog 'Allow USB debugging?' on its screen",
     "authorizing": "accept the dialog 'Allow USB debugging?' on its screen",
@@ -29,38 +29,46 @@ WAY_OUT = {
     "not attached": "plug it in and switch on USB debugging in its developer options; adb devices should show it",
 }
 
-# No blank and no leading dash: what `adb devices` shows for USB, TCP (host:port) and Wi-Fi (mDNS) devices.
+# Serial numbers of USB, TCP (host:port) and Wi-Fi (mDNS) devices: no blanks, no leading dash.
 _SERIAL = re.compile(r"[A-Za-z0-9_\[][\w.:%\[\]()-]{0,199}")
 
 
 class DeviceError(InputError):
-    """A device cannot be used, or was lost: its work has to be done by another one, or later."""
+    """A device cannot be used or was lost: another device has to do its work, or the same one later."""
 
 
 class CommandError(DeviceError):
-    """A command on a device took too long or printed too much; the device may still be there."""
+    """A command on a device took too long or printed too much; the device may still be attached."""
 
 
 class Stopped(Exception):
-    """The program is ending, so this command was, too."""
+    """The program is ending, so this command was ended too."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a remote command left: exit code, and stdout with stderr in it."""
+    """The result of a remote command.
+
+    Attributes:
+        code: Exit code.
+        output: stdout and stderr, mixed as they came.
+    """
 
     code: int
     output: str
 
 
 def devices(path: str) -> dict[str, str]:
-    """State by serial number of what is attached: `device` if usable. See `WAY_OUT`.
+    """Attached devices.
 
     Args:
-        path: of the adb binary.
+        path: Path of the adb binary.
+
+    Returns:
+        State by serial number: `device` if the device can be used, else a key of `WAY_OUT` or a word of adb's.
 
     Raises:
-        InputError: if adb does not work.
+        InputError: If adb does not work.
     """
     code, text = _run([path, "devices"], timeout_s=30)
     if code or "List of devices attached" not in text:
@@ -70,41 +78,47 @@ def devices(path: str) -> dict[str, str]:
 
 
 def find(path: str | None) -> str:
-    """The adb binary: as given, or that of the PATH.
+    """Path of the adb binary.
+
+    Args:
+        path: Path or name that the user gave; None for the adb on the PATH.
 
     Raises:
-        InputError: if there is none.
+        InputError: If there is no such program.
     """
-    found = shutil.which(path or "adb")
-    if not found:
-        raise InputError(f"No adb at {path or 'any place of the PATH'}. Install it (Debian: apt-get install adb; else "
+    program = shutil.which(path or "adb")
+    if not program:
+        raise InputError(f"No adb at {path or 'any place on the PATH'}. Install it (Debian: apt-get install adb; else "
                          "https://developer.android.com/tools/releases/platform-tools), or name it by --adb=PATH.")
-    return found
+    return program
 
 
 class Adb:
-    """One device."""
+    """Connection to one device."""
 
     def __init__(self, path: str, serial: str, stopped: threading.Event):
-        """Nothing is done yet.
+        """Checks the serial number; the device is not touched yet.
 
         Args:
-            path: of the adb binary.
-            serial: of the device.
-            stopped: when set, running commands are ended by `Stopped`.
+            path: Path of the adb binary.
+            serial: Serial number of the device.
+            stopped: Event that ends running commands by `Stopped`.
 
         Raises:
-            InputError: if that can be no serial number.
+            InputError: If no device can have that serial number.
         """
         if not _SERIAL.fullmatch(serial):
             raise InputError(f"{clean(serial, 60)!r} is no serial number. `adb devices` shows them.")
         self._path, self.serial, self._stopped = path, serial, stopped
 
     def connect(self) -> None:
-        """Waits for nothing; raises DeviceError with the way out if the device cannot be used.
+        """Checks that the device can be used now.
 
-        A device at a network address is connected again if need be: the server forgets it when it restarts. It is not
-        disconnected first, as one that does not answer now would be gone from the list of devices.
+        A device at a network address is connected again if need be, because a restarted adb server has forgotten it.
+        It is not disconnected first: a device that does not answer now would vanish from the list of devices.
+
+        Raises:
+            DeviceError: If the device cannot be used; the message says what to do.
         """
         state = devices(self._path).get(self.serial)
         if state in (None, "offline") and re.fullmatch(r".+:\d+", self.serial):
@@ -114,17 +128,17 @@ class Adb:
             raise DeviceError(f"{self.serial} is {state_text(state)}")
 
     def shell(self, command: str, timeout_s: float) -> Result:
-        """Runs a command of the device's shell.
+        """Runs a command in the device's shell.
 
         Args:
-            command: quoted by the caller: shlex.quote for whatever is not constant.
-            timeout_s: seconds.
+            command: Command line. The caller has to quote (shlex.quote) every part that is not constant.
+            timeout_s: Seconds that the command may take.
 
         Raises:
-            DeviceError: if the command did not come to its end; a CommandError if for time or for endless output.
+            DeviceError: If the command did not reach its end; a CommandError if it took too long or printed too much.
         """
         mark = secrets.token_hex(8)
-        # stderr comes along: where it belongs between the lines, and also from devices older than Android 7.
+        # stderr goes into stdout: its lines then stand where they belong, and devices before Android 7 send it too.
         code, text = self._run("shell", f"echo {mark}; ( {command}\n) 2>&1; code=$?; echo; echo {mark} $code",
                                timeout_s=timeout_s)
         match = re.search(rf"^{mark}\r?\n(.*)^{mark} (\d{{1,3}})\r?$", text, flags=re.M | re.S)
@@ -135,15 +149,15 @@ class Adb:
         return Result(int(match[2]), match[1])
 
     def push(self, files: Sequence[str], target: str, timeout_s: float) -> None:
-        """Copies files.
+        """Copies files to the device.
 
         Args:
-            files: here.
-            target: on the device: a folder that exists, with a slash at its end; or, for one file, its new path.
-            timeout_s: seconds.
+            files: Paths on this machine.
+            target: Existing folder on the device, with a slash at its end; or, for a single file, its new path.
+            timeout_s: Seconds that copying may take.
 
         Raises:
-            DeviceError: if a file did not arrive whole.
+            DeviceError: If a file did not arrive whole.
         """
         code, text = self._run("push", *files, target, timeout_s=timeout_s)
         paths = {file: target + os.path.basename(file) if target.endswith("/") else target for file in files}
@@ -154,17 +168,24 @@ class Adb:
                               f"{target}: {excerpt(text)}")
 
     def sizes(self, paths: Sequence[str]) -> Mapping[str, int]:
-        """Bytes of files on the device by path, in names that need no quotes; those that are not there are left out."""
+        """Sizes of files on the device.
+
+        Args:
+            paths: Paths on the device, made of letters that need no quotes.
+
+        Returns:
+            Bytes by path; missing files are left out.
+        """
         command = f"for f in {' '.join(paths)}; do [ -f $f ] && echo size $f $(wc -c < $f); done; true"
-        found = re.findall(r"^size (\S+) (\d{1,15})\s*$", self.shell(command, 60).output, flags=re.M)
-        return {name: int(size) for name, size in found}
+        lines = re.findall(r"^size (\S+) (\d{1,15})\s*$", self.shell(command, 60).output, flags=re.M)
+        return {name: int(size) for name, size in lines}
 
     def _run(self, *arguments, timeout_s):
         return _run([self._path, "-s", self.serial, *arguments], timeout_s=timeout_s, stopped=self._stopped)
 
 
 def state_text(state: str | None) -> str:
-    """A state of `devices` in words, with what helps."""
+    """A state of `devices` in words, with what to do about it."""
     state = state or "not attached"
     text = "without permissions" if state == "no" else clean(state, 40)
     return text if state == "device" else f"{text}: {WAY_OUT.get(state, 'start Android on it')}"
@@ -172,7 +193,7 @@ def state_text(state: str | None) -> str:
 
 def _run(command: Sequence[str], *, timeout_s: float, stopped: threading.Event | None = None) -> tuple[int, str]:
     """Runs a program; returns its exit code and what it printed."""
-    # A session of its own: Ctrl-C is ours to handle.
+    # In a session of its own, because Ctrl-C must not reach adb: this program ends it.
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                start_new_session=True)
     try:

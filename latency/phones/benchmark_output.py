@@ -1,7 +1,7 @@
-"""Reads what TFLite's `benchmark_model` prints, of any age: it comes from a device, so anything may stand in it.
+"""Reads the output of TFLite's `benchmark_model`, old or new. It comes from a device, so it may contain anything.
 
-The forms: lines with `INFO: `, with logcat's prefix or with none; large numbers as 2.95034e+06; percentiles only from
-newer builds. LiteRT's newer tool of the same name (CompiledModel) prints another form, in milliseconds.
+Lines start with `INFO: `, with logcat's prefix, or with neither. Large numbers look like 2.95034e+06. Only newer builds
+print percentiles. LiteRT's newer tool of the same name (CompiledModel) prints another form, in milliseconds.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pnas_tf.errors import InputError, printable
 
-# A longer line is cut: the tool prints none, and patterns need not be quick on megabytes.
+# Longer lines are cut. The tool prints none, and so no pattern has to be quick on megabytes.
 MAX_LINE = 2000
 
 _NUMBER = r"[-+]?\d[\d.]{0,30}(?:[eE][-+]?\d{1,3})?"
@@ -30,20 +30,20 @@ _CREATED = re.compile(r"Created TensorFlow Lite (?:(\w{1,40}) delegate|delegate 
 
 
 class NoTimingError(InputError):
-    """The output holds no time of the model, or one that cannot be."""
+    """The output holds no time of the model, or an impossible one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """What the tool says of one model.
+    """The tool's report on one model.
 
     Attributes:
-        runs: timed runs.
-        mean_ms, min_ms, max_ms, std_ms: milliseconds of a run.
-        median_ms: None if not printed.
-        version: of the runtime, None if not printed.
-        delegates: those that were made, by how much of the model they took: `full`, `part`, `nothing`, or `unknown`.
-        unknown_flags: flags that the tool did not know, and went on without.
+        runs: Number of timed runs.
+        mean_ms, min_ms, max_ms, std_ms: Statistics over the runs, in milliseconds.
+        median_ms: Median over the runs in milliseconds, None if not printed.
+        version: Version of the runtime, None if not printed.
+        delegates: Share of the model that each delegate took, by delegate: `full`, `part`, `nothing`, or `unknown`.
+        unknown_flags: Flags that the tool did not know and ignored.
     """
 
     runs: int
@@ -58,32 +58,37 @@ class Benchmark:
 
 
 def parse(text: str) -> Benchmark:
-    """Reads one run of the tool.
+    """Reads the output of one run of the tool.
+
+    Args:
+        text: Everything that the tool printed.
 
     Raises:
-        NoTimingError: if there is no timing, with what the tool said instead.
+        NoTimingError: If it holds no timing; the message shows what the tool printed instead.
     """
     lines = [line[:MAX_LINE] for line in text.splitlines()]
     figures = _figures_us(lines) or _figures_compiled_model(lines)
     if figures is None:
         raise NoTimingError(f"no timing in what benchmark_model printed: {excerpt(text)}")
     runs, mean_ms = int(figures["count"]), figures["avg"]
-    one = dict.fromkeys(("min", "max"), mean_ms) if runs == 1 else {}  # a single run is printed as count=1 curr=9
-    figures = {"std": 0.0, **one, **figures}
+    single = dict.fromkeys(("min", "max"), mean_ms) if runs == 1 else {}  # a single run is printed as count=1 curr=9
+    figures = {"std": 0.0, **single, **figures}
     if not {"min", "max"} <= set(figures):
         raise NoTimingError(f"benchmark_model printed a timing without min and max: {excerpt(text)}")
     least, most, median = figures["min"], figures["max"], figures.get("median")
     slack = 1e-5 * most  # a mean is printed with 6 digits, min and max with all
     between = all(least - slack <= value <= most + slack for value in (mean_ms, median) if value is not None)
     if not (runs >= 1 and 0 <= least <= most < 1e7 and mean_ms > 0 and 0 <= figures["std"] < 1e7 and between):
-        raise NoTimingError(f"benchmark_model printed times that cannot be: {excerpt(text)}")
+        raise NoTimingError(f"benchmark_model printed impossible times: {excerpt(text)}")
     return Benchmark(runs, mean_ms, least, most, figures["std"], median, _first(_VERSION, lines), _delegates(lines),
                      _first(_UNKNOWN_FLAGS, lines) or "")
 
 
 def _figures_us(lines: list[str]) -> dict[str, float] | None:
-    """The last `count=` line before the summary, in milliseconds: the first one is of the warm-up, later ones are of
-    profiles."""
+    """The last `count=` line before the summary, in milliseconds.
+
+    Earlier `count=` lines belong to the warm-up, later ones to profiles.
+    """
     counted = None
     for line in lines:
         count, timings = _COUNT.search(line), _TIMINGS.search(line)
@@ -99,13 +104,13 @@ def _figures_us(lines: list[str]) -> dict[str, float] | None:
 
 
 def _figures_compiled_model(lines: list[str]) -> dict[str, float] | None:
-    found = {}
+    figures = {}
     for match in filter(None, map(_COMPILED_MODEL.search, lines)):
         if _is_number(match[2]):
-            found[match[1]] = float(match[2])
+            figures[match[1]] = float(match[2])
         if match[3]:
-            found["count"] = float(match[3])
-    return found if {"avg", "count"} <= set(found) else None
+            figures["count"] = float(match[3])
+    return figures if {"avg", "count"} <= set(figures) else None
 
 
 def _is_number(text):
@@ -116,13 +121,13 @@ def _is_number(text):
 
 
 def _delegates(lines: list[str]) -> dict[str, str]:
-    """By delegate, the worst that is said of it."""
+    """The smallest share of the model that any line reports, by delegate."""
     ranks = ("nothing", "part", "full", "unknown")
-    said: dict[str, str] = {}
+    shares: dict[str, str] = {}
 
     def note(name, share):
-        name = next((known for known in ("xnnpack", "gpu", "nnapi") if known in name.lower()), name.lower())
-        said[name] = min(share, said.get(name, "unknown"), key=ranks.index)
+        name = next((short for short in ("xnnpack", "gpu", "nnapi") if short in name.lower()), name.lower())
+        shares[name] = min(share, shares.get(name, "unknown"), key=ranks.index)
 
     for line in lines:
         if match := _CREATED.search(line):
@@ -133,7 +138,7 @@ def _delegates(lines: list[str]) -> dict[str, str]:
             note(match[1], "nothing")
         if match := _REPLACING.search(line):
             note(match[3], "full" if match[1] == match[2] else "part")
-    return said
+    return shares
 
 
 def _first(pattern, lines):
@@ -141,20 +146,37 @@ def _first(pattern, lines):
 
 
 def excerpt(text: str, limit: int = 300) -> str:
-    """One line for a message: the tool's errors, else its last lines; nothing that a terminal would obey."""
+    """One line for a message: the tool's errors, else its last lines, without control characters.
+
+    Args:
+        text: Output of the tool or of adb.
+        limit: Most letters of the line.
+    """
     lines = [clean(line, limit) for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\b(?:ERROR|FATAL|error|denied|not found|No such)\b", line)]
     return clean(" | ".join((errors or lines)[-3:]), limit) or "nothing"
 
 
 def clean(text: str, limit: int = 100) -> str:
-    """Text of a device as one line without control characters, cut to a length."""
+    """A device's text as one line without control characters.
+
+    Args:
+        text: Text of a device.
+        limit: Most letters of the line.
+    """
     return printable(re.sub(r"\s", " ", text[:4 * limit]).strip(), limit)
 
 
 @dataclasses.dataclass(frozen=True)
 class OpTime:
-    """One operator of a profile: TFLite's type and name, mean milliseconds of a run, and calls in a run."""
+    """One operator of a profile.
+
+    Attributes:
+        node_type: TFLite's type of the operator.
+        name: TFLite's name of the operator.
+        mean_ms: Mean milliseconds of a run.
+        times_called: Calls in a run.
+    """
 
     node_type: str
     name: str
@@ -163,12 +185,18 @@ class OpTime:
 
 
 def op_profile(text: str) -> list[OpTime]:
-    """Operators in order of execution, from `--enable_op_profiling=true`, as text or CSV.
+    """Reads the profile of operators that `--enable_op_profiling=true` prints, as text or CSV.
 
-    Profiling slows a run: take totals from runs without it.
+    Profiling slows a run down, so totals have to come from runs without it.
+
+    Args:
+        text: Everything that the tool printed.
+
+    Returns:
+        Operators in order of execution.
 
     Raises:
-        NoTimingError: if there is no such profile.
+        NoTimingError: If the output holds no such profile.
     """
     _, regular, after = text.partition("Operator-wise Profiling Info for Regular Benchmark Runs:")
     rows = list(_profile_rows((after if regular else text).splitlines()))
@@ -178,7 +206,7 @@ def op_profile(text: str) -> list[OpTime]:
 
 
 def _profile_rows(lines: list[str]) -> Iterator[OpTime]:
-    """Rows of the first table. Types and names hold blanks and commas, so the numbers between them are the landmark."""
+    """Rows of the first table. Types and names may contain blanks and commas, so the numbers between separate them."""
     pattern: re.Pattern[str] | None = None
     columns: list[str] = []
     started = False

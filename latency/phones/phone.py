@@ -1,4 +1,4 @@
-"""One phone that times models with `benchmark_model`: what it is, how it is, and one measurement."""
+"""One phone that times models with `benchmark_model`: its facts, its state, and single measurements."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,7 @@ from latency.phones import adb, benchmark_output
 from latency.phones.adb import CommandError, DeviceError
 from latency.phones.benchmark_output import Benchmark, OpTime, clean, excerpt
 
-# The place that an Android shell may write to and run programs from.
+# The folder that an Android shell may write to and run programs from.
 FOLDER = "/data/local/tmp/pnas_tf"
 MODELS = FOLDER + "/models"
 # Seconds for commands that do not measure.
@@ -34,14 +34,14 @@ class BenchmarkError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What a phone is.
+    """What does not change about a phone.
 
     Attributes:
-        device: maker and model.
-        soc: maker and model of the system on a chip.
-        android: version, API level and build.
-        abi: `arm64-v8a`.
-        cores: highest frequency in kHz and governor by number of the core.
+        device: Maker and model.
+        soc: Maker and model of the system on a chip.
+        android: Version, API level and build.
+        abi: Name of the instruction set, `arm64-v8a`.
+        cores: Highest frequency in kHz and frequency governor by number of the core.
     """
 
     device: str
@@ -58,12 +58,12 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """How a phone is; None where it does not tell.
+    """Charge and heat of a phone at a moment; None where the phone does not report it.
 
     Attributes:
-        battery_percent: charge.
-        battery_celsius: temperature of the battery.
-        thermal_status: Android's, 0 (cool) to 6; from `THROTTLING` on, it slows the phone down.
+        battery_percent: Charge of the battery.
+        battery_celsius: Temperature of the battery.
+        thermal_status: Android's thermal status, 0 (cool) to 6. From `THROTTLING` on, Android slows the phone down.
     """
 
     battery_percent: int | None
@@ -72,24 +72,24 @@ class State:
 
 
 def read_facts(text: str) -> Facts:
-    """From name=value lines of a phone."""
+    """Facts from the name=value lines that `_READ_FACTS` prints on a phone."""
     values = dict(re.findall(r"^([\w.]+)=(.*?)\r?$", text, flags=re.M))
-    found = {name: clean(values.get(name, ""), 60) for name in _PROPERTIES}
+    properties = {name: clean(values.get(name, ""), 60) for name in _PROPERTIES}
 
     def join(*names):
-        return " ".join(filter(None, (found[name] for name in names))) or "unknown"
+        return " ".join(filter(None, (properties[name] for name in names))) or "unknown"
 
     cores = re.findall(r"^cpu(\d{1,3})=(\d{1,9})(?: (\w{1,40}))?\r?$", text, flags=re.M)
     return Facts(
         device=join("ro.product.manufacturer", "ro.product.model"),
-        soc=join("ro.soc.manufacturer", "ro.soc.model") if found["ro.soc.model"] else join("ro.board.platform"),
+        soc=join("ro.soc.manufacturer", "ro.soc.model") if properties["ro.soc.model"] else join("ro.board.platform"),
         android=f"{join('ro.build.version.release')} (API {join('ro.build.version.sdk')}, {join('ro.build.id')})",
         abi=join("ro.product.cpu.abi"),
         cores={int(core): (int(khz), governor) for core, khz, governor in cores if int(core) < 64})
 
 
 def read_state(text: str) -> State:
-    """From `dumpsys battery` and `dumpsys thermalservice`."""
+    """State from what `dumpsys battery` and `dumpsys thermalservice` print."""
     def number(pattern):
         match = re.search(pattern, text, flags=re.M)
         return int(match[1]) if match else None
@@ -101,17 +101,17 @@ def read_state(text: str) -> State:
 
 
 def cpu_mask(cores: dict[int, int], threads: int) -> str:
-    """The fastest cores, cluster by cluster, until there is one for each thread: `c0` for cores 6 and 7.
+    """Mask of the fastest cores, taken cluster by cluster until each thread has a core: `c0` is cores 6 and 7.
 
-    Threads that wander between fast and slow cores cannot be timed, and which numbers the fast ones have differs from
-    phone to phone (TensorFlow Lite's own advice: 0c for Pixel 1, f0 for Pixel 2).
+    Threads that move between fast and slow cores cannot be timed. The numbers of the fast cores differ from phone to
+    phone (TensorFlow Lite's own advice: 0c for Pixel 1, f0 for Pixel 2).
 
     Args:
-        cores: highest frequency by number of the core.
-        threads: of the benchmark.
+        cores: Highest frequency in kHz by number of the core.
+        threads: Number of threads of the benchmark.
 
     Returns:
-        Hexadecimal, as taskset takes it; `all` if nothing is known of the cores.
+        Hexadecimal mask, as taskset takes it; `all` if the cores are unknown.
     """
     chosen: list[int] = []
     for frequency in sorted(set(cores.values()), reverse=True):
@@ -121,7 +121,7 @@ def cpu_mask(cores: dict[int, int], threads: int) -> str:
 
 
 def sha256(path: str) -> str:
-    """Of a file, hexadecimal."""
+    """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -130,13 +130,13 @@ class Phone:
     """A phone with the benchmark on it."""
 
     def __init__(self, device: adb.Adb, *, delegate: str, options: Sequence[str], timeout_s: float):
-        """Nothing is done yet.
+        """Stores the arguments; the phone is not touched yet.
 
         Args:
-            device: how to reach it.
-            delegate: `none`, `xnnpack`, `gpu` or `nnapi`.
-            options: further flags of benchmark_model.
-            timeout_s: seconds that one run of benchmark_model may take.
+            device: Connection to the phone.
+            delegate: Delegate that has to run the whole model: `none`, `xnnpack`, `gpu` or `nnapi`.
+            options: Flags of benchmark_model.
+            timeout_s: Seconds that one run of benchmark_model may take.
         """
         self._device, self._delegate, self._options, self._timeout_s = device, delegate, tuple(options), timeout_s
         self._binary = self._taskset = ""
@@ -145,27 +145,27 @@ class Phone:
         self.serial = device.serial
 
     def connect(self) -> None:
-        """Raises DeviceError with the way out if the phone cannot be used now."""
+        """Connects the phone if need be; raises DeviceError, which says what to do, if it cannot be used now."""
         self._device.connect()
 
     def facts(self) -> Facts:
-        """What it is."""
+        """Reads the facts from the phone."""
         return read_facts(self._device.shell(_READ_FACTS, SHORT_S).output)
 
     def state(self) -> State:
-        """How it is."""
+        """Reads the state from the phone."""
         return read_state(self._device.shell(_READ_STATE, SHORT_S).output)
 
     def prepare(self, binary: str | None, digest: str, mask: str) -> None:
-        """Brings the benchmark there, if this very one is not there already, and ends what an earlier program left.
+        """Pushes the benchmark unless the phone has it already, and ends a benchmark that an earlier program left.
 
         Args:
-            binary: benchmark_model for the phone; None if it is there.
-            digest: its sha256.
-            mask: hexadecimal, cores to run on; or `all`.
+            binary: Path of benchmark_model for the phone; None if the phone has it already.
+            digest: SHA-256 of benchmark_model.
+            mask: Hexadecimal mask of the cores to run on, or `all`.
 
         Raises:
-            DeviceError: if it cannot be had there.
+            DeviceError: If the benchmark is not there afterwards.
         """
         self._binary = f"{FOLDER}/benchmark_model-{digest[:16]}"
         self._taskset = "" if mask == "all" else f"taskset {mask} "
@@ -180,8 +180,10 @@ class Phone:
                 raise DeviceError(f"{self.serial}: {binary} is not the same after it was pushed")
 
     def _has(self, digest, size_bytes):
-        """Whether the benchmark is there. Old phones have no sha256sum: then the size has to do for a file that bears
-        the hash in its name."""
+        """Whether the phone has the benchmark.
+
+        Old phones have no sha256sum. There the size has to match, and the hash is in the file's name.
+        """
         arrived = self._device.sizes([self._binary]).get(self._binary)
         if arrived is None or size_bytes not in (None, arrived):
             return False
@@ -190,10 +192,13 @@ class Phone:
         return shown[0] == digest if shown else size_bytes is not None
 
     def push(self, files: Sequence[str]) -> None:
-        """Copies models there, in place of those of before.
+        """Copies models to the phone and removes the earlier ones.
+
+        Args:
+            files: Paths on this machine.
 
         Raises:
-            DeviceError: if there is no room, or the phone is lost.
+            DeviceError: If the phone has no room or is lost.
         """
         self._device.shell(f"rm -f {MODELS}/*; mkdir -p {MODELS}", SHORT_S)
         self._device.push(files, MODELS + "/", PUSH_S)
@@ -201,30 +206,39 @@ class Phone:
     def time(self, file_name: str) -> Benchmark:
         """Times a model that was pushed, in one run of the tool.
 
+        Args:
+            file_name: Name of the file among those pushed.
+
         Raises:
-            BenchmarkError: if there is no number that means what was asked for.
-            DeviceError: if the phone is lost.
+            BenchmarkError: If the tool prints no time, or one that was not measured as asked for.
+            DeviceError: If the phone is lost.
         """
         return self._timing(self._run(file_name))
 
     def profile(self, file_name: str) -> list[OpTime]:
-        """Operators of a model that was pushed, in order of execution, in one run of the tool that times each.
+        """Times each operator of a model that was pushed, in one run of the tool.
+
+        Args:
+            file_name: Name of the file among those pushed.
+
+        Returns:
+            Operators in order of execution.
 
         Raises:
-            BenchmarkError: if there is no profile, or it was not run as asked for.
-            DeviceError: if the phone is lost.
+            BenchmarkError: If the tool prints no profile, or one that was not measured as asked for.
+            DeviceError: If the phone is lost.
         """
         output = self._run(file_name, "--enable_op_profiling=true")
-        self._timing(output)  # shows that it ran as asked for
+        self._timing(output)  # raises unless the model ran as asked for
         try:
             return benchmark_output.op_profile(output)
         except benchmark_output.NoTimingError as error:
             raise BenchmarkError(str(error)) from None
 
     def _run(self, file_name, *options):
-        """What the tool prints."""
+        """Runs the tool on a model and returns what it prints."""
         run = shlex.join([self._binary, f"--graph={MODELS}/{file_name}", *self._options, *options])
-        # The process gets the number of its shell, which is kept so that it can be ended.
+        # exec keeps the shell's process number, which is written to a file so that the process can be ended.
         command = "sh -c " + shlex.quote(f"echo $$ > {FOLDER}/pid; exec {self._taskset}{run}")
         try:
             result = self._device.shell(command, self._timeout_s)
@@ -232,31 +246,32 @@ class Phone:
             self._end_leftover()
             raise BenchmarkError(str(error)) from None
         if result.code:
-            what = {126: " (is it for another processor?)", 127: " (is something missing on the phone?)"}
-            raise BenchmarkError(f"benchmark_model ended with {result.code}{what.get(result.code, '')}: "
+            hints = {126: " (is it for another processor?)", 127: " (is something missing on the phone?)"}
+            raise BenchmarkError(f"benchmark_model ended with {result.code}{hints.get(result.code, '')}: "
                                  f"{excerpt(result.output)}")
         return result.output
 
     def _timing(self, output):
         try:
-            found = benchmark_output.parse(output)
+            benchmark = benchmark_output.parse(output)
         except benchmark_output.NoTimingError as error:
             raise BenchmarkError(str(error)) from None
-        self._check(found, output)
-        return found
+        self._check(benchmark, output)
+        return benchmark
 
-    def _check(self, found, output):
-        """A number that was measured otherwise than asked for is none."""
-        if found.unknown_flags:
-            raise BenchmarkError(f"this benchmark_model does not know {clean(found.unknown_flags)}: take a newer one")
-        share = found.delegates.get(self._delegate)
-        if self._delegate == "none" and found.delegates:
-            raise BenchmarkError(f"asked for no delegate, got {', '.join(map(clean, found.delegates))}")
+    def _check(self, benchmark, output):
+        """Raises BenchmarkError if a time was not measured as asked for."""
+        if benchmark.unknown_flags:
+            unknown = clean(benchmark.unknown_flags)
+            raise BenchmarkError(f"this benchmark_model does not know {unknown}: take a newer one")
+        share = benchmark.delegates.get(self._delegate)
+        if self._delegate == "none" and benchmark.delegates:
+            raise BenchmarkError(f"asked for no delegate, got {', '.join(map(clean, benchmark.delegates))}")
         if self._delegate != "none" and share != "full":
             raise BenchmarkError(f"it was not proved to run on the delegate {self._delegate} in full, but "
                                  f"{share or 'unknown'}: {excerpt(output)}")
 
     def _end_leftover(self):
-        """Ends a benchmark that hangs, or that runs on since an earlier program was killed."""
+        """Ends a benchmark that hangs, or that outlived a program that was killed."""
         self._device.shell(f"p=$(cat {FOLDER}/pid 2>/dev/null) && grep -q benchmark_model /proc/$p/cmdline && "
                            f"kill -9 $p; rm -f {FOLDER}/pid", SHORT_S)

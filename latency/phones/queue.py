@@ -1,4 +1,4 @@
-"""Several phones work off one queue of models."""
+"""Shares models among several phones: each phone takes the next batch when it has finished its last one."""
 
 import collections
 import random
@@ -11,9 +11,9 @@ from latency.phones.adb import DeviceError
 from latency.phones.worker import Worker, say
 from pnas_tf.errors import InputError
 
-# Models that a phone takes at a time: they count when the anchor network has been timed after them.
+# Models that a phone takes at a time. Their times count once the anchor network has been timed after them.
 BATCH = 8
-# How often a phone may fail without a batch done in between.
+# How often in a row a phone may fail before it is left out.
 PHONE_TRIES = 3
 
 
@@ -22,25 +22,25 @@ def measure(workers: Sequence[Worker], models: Mapping[Any, Callable[[], bytes]]
     """Times models on several phones of one kind.
 
     Args:
-        workers: a phone each.
-        models: makes the contents of a `.tflite`, by name of the model.
-        anchor: contents of the anchor network's.
-        stopped: is set when this ends, however it does, so that workers end, too.
-        max_drift: share by which phones may differ in the anchor network.
+        workers: One worker for each phone.
+        models: Functions that make the bytes of a `.tflite`, by name of the model.
+        anchor: Bytes of the anchor network's `.tflite`.
+        stopped: Event that is set when this generator ends, for whatever reason, so that the workers end too.
+        max_drift: Largest relative difference between phones in the time of the anchor network.
 
     Yields:
-        (name, row) when a batch is done.
+        (name, row) for each model of a batch, when the batch is finished.
 
     Raises:
-        InputError: at the end, if a model could not be timed; or when no phone is left.
+        InputError: At the end, if a model could not be timed; earlier, if no phone is left.
     """
     with futures.ThreadPoolExecutor(len(workers)) as pool:
         try:
             queue = _Queue(pool, workers, models, anchor, max_drift)
-            while queue.todo or queue.running:
+            while queue.waiting or queue.running:
                 queue.hand_out()
                 for future in futures.wait(queue.running, return_when=futures.FIRST_COMPLETED).done:
-                    yield from queue.taken_back(future).items()
+                    yield from queue.collect(future).items()
         finally:
             stopped.set()
     if queue.failed:
@@ -50,60 +50,72 @@ def measure(workers: Sequence[Worker], models: Mapping[Any, Callable[[], bytes]]
 
 
 class _Queue:
-    """What is to be done, and who does what. Models are made and messages told in one thread: while a model is
-    converted, nothing else can be printed."""
+    """Batches that wait, and the phones that work on the others.
+
+    Models are converted and messages printed in the thread of the caller: a conversion silences everything else that
+    the process prints.
+
+    Attributes:
+        waiting: Names of the models of each batch that no phone has taken.
+        running: Worker and batch by future; the batch is None while a phone recovers.
+        failed: Reasons by name of the models that could not be timed.
+    """
 
     def __init__(self, pool, workers, models, anchor, max_drift):
         self._pool, self._models, self._anchor = pool, models, anchor
         names = list(models)
-        random.Random(0).shuffle(names)  # so that a slow change does not fall on one part of the network
+        random.Random(0).shuffle(names)  # so that a slow change of the phone does not fall on one part of the network
         size = max(1, min(BATCH, -(-len(names) // len(workers))))
-        self.todo = collections.deque(names[start:start + size] for start in range(0, len(names), size))
+        self.waiting = collections.deque(names[start:start + size] for start in range(0, len(names), size))
         self.running: dict[futures.Future, tuple[Worker, list | None]] = {}
         self.failed: dict[Any, str] = {}
         self._timed, self._problems, self._strikes = 0, [], collections.Counter()
-        self._reference_ms, self._idle = self._started(workers, max_drift)
+        self._reference_ms, self._idle = self._start(workers, max_drift)
 
-    def _started(self, workers, max_drift):
-        """What the anchor network takes on the fastest phone, and the workers that keep up with it."""
+    def _start(self, workers, max_drift):
+        """Milliseconds of the anchor network on the fastest phone, and the workers that are as fast."""
         starts, times_ms = {worker: self._pool.submit(worker.start, self._anchor) for worker in workers}, {}
         for worker, start in starts.items():
             try:
                 times_ms[worker] = start.result()
             except DeviceError as error:
-                self._drop(str(error))
+                self._leave_out(str(error))
         fastest_ms = min(times_ms.values(), default=0.0)
         for worker, anchor_ms in times_ms.items():
             if anchor_ms > fastest_ms * (1 + max_drift):
-                self._drop(f"{worker.phone.serial} takes {anchor_ms / fastest_ms - 1:.0%} longer for the anchor "
-                           "network than the fastest phone: rows of both would not belong in one table")
+                self._leave_out(f"{worker.phone.serial} takes {anchor_ms / fastest_ms - 1:.0%} longer for the anchor "
+                                "network than the fastest phone, so rows of both do not belong in one table")
         return fastest_ms, [worker for worker, ms in times_ms.items() if ms <= fastest_ms * (1 + max_drift)]
 
     def hand_out(self):
-        """Gives work to phones that have none.
+        """Gives a batch to each idle phone.
 
         Raises:
-            InputError: if no phone is left to do it.
+            InputError: If no phone is left to work on them.
         """
-        while self.todo and self._idle:
-            worker, batch = self._idle.pop(), self.todo.popleft()
+        while self.waiting and self._idle:
+            worker, batch = self._idle.pop(), self.waiting.popleft()
             contents = {name: self._models[name]() for name in batch}
             self.running[self._pool.submit(worker.batch, contents, self._anchor, self._reference_ms)] = worker, batch
         if not self.running:
             raise InputError(f"No phone is left: {'; '.join(self._problems)}. {self._timed} of {len(self._models)} "
                              "models are done: run the same command again to go on.")
 
-    def taken_back(self, future: futures.Future) -> dict[Any, dict[str, Any]]:
-        """Rows of a worker that has ended what it was given; what it did not do goes back."""
+    def collect(self, future: futures.Future) -> dict[Any, dict[str, Any]]:
+        """Rows of a batch that has ended; a batch that failed goes back to the queue.
+
+        Args:
+            future: Key of `running` that is done.
+        """
         worker, batch = self.running.pop(future)
         try:
-            done = future.result()
+            result = future.result()
         except DeviceError as error:
             if batch:
-                self.todo.appendleft(batch)
+                self.waiting.appendleft(batch)
             self._strikes[worker] += 1
             if batch is None or self._strikes[worker] >= PHONE_TRIES:
-                self._drop(str(error))
+                self._leave_out(str(error))
             else:
                 say(f"{error}. Waiting for it; its work goes back to the queue.")
                 self.running[self._pool.submit(worker.recover, self._anchor, self._reference_ms)] = worker, None
@@ -113,10 +125,10 @@ class _Queue:
             say(f"{worker.phone.serial} is back.")
             return {}
         self._strikes[worker] = 0
-        self.failed.update(done.failed)
-        self._timed += len(done.rows)
-        return done.rows
+        self.failed.update(result.failed)
+        self._timed += len(result.rows)
+        return result.rows
 
-    def _drop(self, problem):
+    def _leave_out(self, problem):
         self._problems.append(problem)
         say(f"{problem}. The work goes on without it.")

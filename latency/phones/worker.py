@@ -1,4 +1,4 @@
-"""One phone at work: batches of models, watched by an anchor network that is timed again and again."""
+"""Measures batches of models on one phone, and times an anchor network after each batch to see that nothing changed."""
 
 import contextlib
 import dataclasses
@@ -14,9 +14,10 @@ from typing import Any
 from latency.phones.adb import DeviceError, Stopped
 from latency.phones.benchmark_output import Benchmark
 from latency.phones.phone import THROTTLING, BenchmarkError, Phone, State
+from latency.phones.settings import PhoneSettings
 from pnas_tf.errors import printable
 
-# How often a model is tried that gives no number.
+# How often a model that gives no time is run before it counts as failed.
 MODEL_TRIES = 2
 # How often the anchor network is timed again at the start, until two times in a row agree.
 START_TRIES = 4
@@ -26,29 +27,13 @@ ANCHOR = "anchor.tflite"
 
 
 @dataclasses.dataclass(frozen=True)
-class Pace:
-    """How patiently to measure.
+class BatchResult:
+    """What a batch came to.
 
     Attributes:
-        rounds: passes over a batch, in an order drawn anew for each.
-        pause_s: seconds before each run of the tool.
-        cooldown_s: seconds before something is tried again.
-        wait_s: seconds that a lost or hot phone may take to come back.
-        max_celsius: of the battery, above which nothing is measured.
-        max_drift: share by which the anchor network may differ from the start.
+        rows: Measurements by name of the model.
+        failed: Reasons by name of the models that gave no time.
     """
-
-    rounds: int
-    pause_s: float
-    cooldown_s: float
-    wait_s: float
-    max_celsius: float
-    max_drift: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Done:
-    """A batch: rows by model, and reasons by model that gave none."""
 
     rows: dict[Any, dict[str, Any]]
     failed: dict[Any, str]
@@ -57,100 +42,113 @@ class Done:
 class Worker:
     """One phone at work."""
 
-    def __init__(self, phone: Phone, prepare: Callable[[Phone], None], pace: Pace, stopped: threading.Event):
-        """Nothing is done yet.
+    def __init__(self, phone: Phone, prepare: Callable[[Phone], None], settings: PhoneSettings,
+                 stopped: threading.Event):
+        """Stores the arguments; the phone is not touched yet.
 
         Args:
-            phone: to work with, prepared.
-            prepare: connects a phone that was lost and makes it ready again, or raises DeviceError.
-            pace: how patiently.
-            stopped: when set, waiting ends by `Stopped`.
+            phone: Phone to work with, with the benchmark on it.
+            prepare: Connects a phone that was lost and makes it ready again, or raises DeviceError.
+            settings: Rounds, pauses, waiting times and limits.
+            stopped: Event that ends all waiting by `Stopped`.
         """
-        self.phone, self._prepare, self._pace, self._stopped = phone, prepare, pace, stopped
+        self.phone, self._prepare, self._settings, self._stopped = phone, prepare, settings, stopped
 
     def start(self, anchor: bytes) -> float:
-        """Milliseconds of the anchor network, when two measurements have agreed.
+        """Times the anchor network until two times in a row agree.
+
+        Args:
+            anchor: Bytes of the anchor network's `.tflite`.
+
+        Returns:
+            Milliseconds of the anchor network.
 
         Raises:
-            DeviceError: if the phone is lost, too hot, or not to be had at one pace.
+            DeviceError: If the phone is lost, too hot, or never repeats a time.
         """
         try:
             self._check_cool()
         except DeviceError as error:
             say(f"{error}. Waiting for it.")
-            self._patiently(self._check_cool)
+            self._until_done(self._check_cool)
         self._push({ANCHOR: anchor})
         times_ms = [self._anchor_ms()]
         for _ in range(START_TRIES):
             times_ms.append(self._anchor_ms())
-            if abs(times_ms[-1] / times_ms[-2] - 1) <= self._pace.max_drift:
+            if abs(times_ms[-1] / times_ms[-2] - 1) <= self._settings.max_drift:
                 return min(times_ms[-2:])
-            self._wait(self._pace.cooldown_s)
-        raise DeviceError(f"{self.phone.serial} keeps no pace: its anchor network never took the same time twice "
-                          f"within {self._pace.max_drift:.0%}. Close its apps, let it cool down")
+            self._wait(self._settings.cooldown_seconds)
+        raise DeviceError(f"{self.phone.serial} keeps changing its pace: two times of its anchor network in a row never"
+                          f" agreed within {self._settings.max_drift:.0%}. Close its apps and let it cool down")
 
-    def batch(self, models: Mapping[Any, bytes], anchor: bytes, reference_ms: float) -> Done:
+    def batch(self, models: Mapping[Any, bytes], anchor: bytes, reference_ms: float) -> BatchResult:
         """Times models, then the anchor network, which shows whether the phone still keeps its pace.
 
         Args:
-            models: contents of `.tflite` files by name.
-            anchor: the anchor network's.
-            reference_ms: what the anchor took at the start.
+            models: Bytes of the `.tflite` files, by name of the model.
+            anchor: Bytes of the anchor network's `.tflite`.
+            reference_ms: Milliseconds of the anchor network at the start.
 
         Raises:
-            DeviceError: if the phone is lost, full, too hot or has changed its pace: then nothing of it counts.
+            DeviceError: If the phone is lost, full, too hot or has changed its pace. No time of the batch counts then.
         """
         before = self._check_cool()
-        names = {name: f"m{number:03}.tflite" for number, name in enumerate(models)}
-        self._push({**{names[name]: content for name, content in models.items()}, ANCHOR: anchor})
-        found, failed = self._time_all(names)
+        file_names = {name: f"m{number:03}.tflite" for number, name in enumerate(models)}
+        self._push({**{file_names[name]: content for name, content in models.items()}, ANCHOR: anchor})
+        timed, failed = self._time_all(file_names)
         anchor_ms = self._anchor_ms()
         self._check_pace(anchor_ms, reference_ms)
-        facts = {"phone": self.phone.name, "anchor_ms": anchor_ms, **_both(before, self.phone.state())}
-        return Done({name: {**_times(one), **facts} for name, one in found.items()}, failed)
+        facts = {"phone": self.phone.name, "anchor_ms": anchor_ms, **_before_and_after(before, self.phone.state())}
+        return BatchResult({name: {**_times(benchmark), **facts} for name, benchmark in timed.items()}, failed)
 
     def recover(self, anchor: bytes, reference_ms: float) -> None:
-        """Waits until the phone is there, cool and at its old pace.
+        """Waits until the phone is attached, cool and back at its first pace.
+
+        Args:
+            anchor: Bytes of the anchor network's `.tflite`.
+            reference_ms: Milliseconds of the anchor network at the start.
 
         Raises:
-            DeviceError: if that takes too long.
+            DeviceError: If that takes longer than the settings allow.
         """
-        def back():
+        def come_back():
             self._prepare(self.phone)
             self._check_cool()
             self._push({ANCHOR: anchor})
             self._check_pace(self._anchor_ms(), reference_ms)
 
-        self._wait(self._pace.cooldown_s)
-        self._patiently(back)
+        self._wait(self._settings.cooldown_seconds)
+        self._until_done(come_back)
 
-    def _patiently(self, action):
-        deadline = time.monotonic() + self._pace.wait_s
+    def _until_done(self, action):
+        """Repeats an action that raises DeviceError, until it succeeds or the waiting time is over."""
+        deadline = time.monotonic() + self._settings.wait_seconds
         while True:
             try:
                 return action()
             except DeviceError as error:
                 if time.monotonic() >= deadline:
-                    raise DeviceError(f"{error} (for {self._pace.wait_s:g} s)") from None
-            self._wait(max(self._pace.cooldown_s, 0.1))
+                    raise DeviceError(f"{error} (for {self._settings.wait_seconds:g} s)") from None
+            self._wait(max(self._settings.cooldown_seconds, 0.1))
 
     def _time_all(self, file_names):
-        found: dict[Any, Benchmark] = {}
+        """The best benchmark of each model, and the reason for each model that has none."""
+        timed: dict[Any, Benchmark] = {}
         failed: dict[Any, str] = {}
         rng = random.Random(0)
-        for _ in range(self._pace.rounds):
+        for _ in range(self._settings.rounds):
             for name in rng.sample(list(file_names), len(file_names)):
                 try:
-                    one = self._tried(file_names[name])
+                    benchmark = self._time_with_retries(file_names[name])
                 except BenchmarkError as error:
                     failed[name] = str(error)
                 else:
-                    found[name] = min(one, found.get(name, one), key=_typical_ms)
-        return {name: one for name, one in found.items() if name not in failed}, failed
+                    timed[name] = min(benchmark, timed.get(name, benchmark), key=_typical_ms)
+        return {name: benchmark for name, benchmark in timed.items() if name not in failed}, failed
 
-    def _tried(self, file_name):
+    def _time_with_retries(self, file_name):
         for last in (False,) * (MODEL_TRIES - 1) + (True,):
-            self._wait(self._pace.pause_s)
+            self._wait(self._settings.pause_seconds)
             try:
                 return self.phone.time(file_name)
             except BenchmarkError:
@@ -160,28 +158,28 @@ class Worker:
 
     def _anchor_ms(self):
         try:
-            return _typical_ms(self._tried(ANCHOR))
-        except BenchmarkError as error:  # what every phone can do that works
+            return _typical_ms(self._time_with_retries(ANCHOR))
+        except BenchmarkError as error:  # every phone that works can run the anchor network
             raise DeviceError(f"{self.phone.serial} cannot time its anchor network: {error}") from None
 
     def _check_pace(self, now_ms, reference_ms):
         drift = now_ms / reference_ms - 1
-        if abs(drift) > self._pace.max_drift:
+        if abs(drift) > self._settings.max_drift:
             raise DeviceError(f"{self.phone.serial} has changed its pace: its anchor network takes {abs(drift):.0%} "
                               f"{'longer' if drift > 0 else 'less'} than at the start")
 
     def _check_cool(self) -> State:
         state = self.phone.state()
-        if (state.battery_celsius or 0) > self._pace.max_celsius:
+        if (state.battery_celsius or 0) > self._settings.max_celsius:
             raise DeviceError(f"{self.phone.serial} is too hot: {state.battery_celsius} degrees Celsius, limit "
-                              f"{self._pace.max_celsius:g} (--max_celsius)")
+                              f"{self._settings.max_celsius:g} (--max_celsius)")
         if (state.thermal_status or 0) >= THROTTLING:
             raise DeviceError(f"{self.phone.serial} is too hot: thermal status {state.thermal_status}, Android slows "
                               "it down")
         return state
 
     def _push(self, contents):
-        with files(contents) as paths:
+        with temporary_files(contents) as paths:
             self.phone.push(paths)
 
     def _wait(self, seconds):
@@ -189,27 +187,31 @@ class Worker:
             raise Stopped
 
 
-def _typical(found: Benchmark) -> str:
-    """Which of the tool's figures is taken: the median if there is one that its whole microseconds do not blur."""
-    return "median" if (found.median_ms or 0) >= CLEAR_MEDIAN_MS else "mean"
+def _typical(benchmark: Benchmark) -> str:
+    """The tool's figure that a row takes: the median, unless it is missing or too coarse in whole microseconds."""
+    return "median" if (benchmark.median_ms or 0) >= CLEAR_MEDIAN_MS else "mean"
 
 
-def _typical_ms(found):
-    return found.median_ms if _typical(found) == "median" else found.mean_ms
+def _typical_ms(benchmark):
+    return benchmark.median_ms if _typical(benchmark) == "median" else benchmark.mean_ms
 
 
-def _times(found):
-    return {"median_ms": _typical_ms(found), "median_from": _typical(found), "min_ms": found.min_ms,
-            "mean_ms": found.mean_ms, "std_ms": found.std_ms, "runs": found.runs}
+def _times(benchmark):
+    return {"median_ms": _typical_ms(benchmark), "median_from": _typical(benchmark), "min_ms": benchmark.min_ms,
+            "mean_ms": benchmark.mean_ms, "std_ms": benchmark.std_ms, "runs": benchmark.runs}
 
 
-def _both(before, after):
+def _before_and_after(before, after):
     return {name: [getattr(before, name), getattr(after, name)] for name in (f.name for f in dataclasses.fields(State))}
 
 
 @contextlib.contextmanager
-def files(contents: Mapping[str, bytes]) -> Iterator[list[str]]:
-    """Paths of temporary files of these names and contents."""
+def temporary_files(contents: Mapping[str, bytes]) -> Iterator[list[str]]:
+    """Paths of files that exist as long as the context.
+
+    Args:
+        contents: Bytes by file name.
+    """
     with tempfile.TemporaryDirectory() as folder:
         paths = [os.path.join(folder, name) for name in contents]
         for path, content in zip(paths, contents.values(), strict=True):
@@ -219,7 +221,7 @@ def files(contents: Mapping[str, bytes]) -> Iterator[list[str]]:
 
 
 def say(text: str) -> None:
-    """Tells the user what happened, past a progress bar."""
+    """Prints one line to stderr without breaking a progress bar; what a terminal would obey is replaced."""
     from tqdm import tqdm
 
     tqdm.write(printable(text), file=sys.stderr)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from latency import build_table, compare, measure, network_timer, timed_networks
+from latency import build_table, compare, measure, timed_networks
+from latency.search import network_timer
 from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import latency_table
 from pnas_tf.derive import device_check, finalists
@@ -127,14 +128,14 @@ def test_what_a_comparison_has_left(folder):
     """Three judged, twice each, and two others; of another width none."""
     path = str(folder / "host.jsonl")
     lines = [json.loads(line) for line in (folder / "host.networks.jsonl").read_text().splitlines()[1:]]
-    known = timed_networks.known(path, TINY)
-    assert known.settings == {"rounds": 2, "runs": 3} and known.judged == 3 and len(known.ms) == 5
-    for one, ms in known.ms:
-        assert ms == next(line["median_ms"] for line in lines if line["ops"] == one.ops)
+    networks = timed_networks.compared(path, TINY)
+    assert networks.settings == {"rounds": 2, "runs": 3} and networks.judged == 3 and len(networks.ms) == 5
+    for network, ms in networks.ms:
+        assert ms == next(line["median_ms"] for line in lines if line["ops"] == network.ops)
     twice = [line["ops"] for line in lines if line["pass"] == 2]
-    assert all(one.ops in twice for one, _ in known.ms[:3])
-    assert timed_networks.known(path, TINY.scaled(2.0)).ms == []
-    assert timed_networks.known(str(folder / "other.jsonl"), TINY) == timed_networks.Known({}, (), 0)
+    assert all(network.ops in twice for network, _ in networks.ms[:3])
+    assert timed_networks.compared(path, TINY.scaled(2.0)).ms == []
+    assert timed_networks.compared(str(folder / "other.jsonl"), TINY) == timed_networks.ComparedNetworks({}, (), 0)
 
 
 class Paced:
@@ -155,12 +156,12 @@ class Paced:
 def test_times_are_at_the_pace_of_the_comparison(folder, tmp_path, monkeypatch):
     """A device that is 30 % slower at first, then 20 % faster: a network of 5 ms has taken 5 ms both times."""
     table = latency_table.read(str(folder / "host.jsonl"))
-    then = {timed_networks.digest(one): ms for one, ms in timed_networks.known(table.path, TINY).ms}
+    then = {timed_networks.digest(one): ms for one, ms in timed_networks.compared(table.path, TINY).ms}
     device = Paced(then, [1.3, 0.8])
     monkeypatch.setattr(measure, "from_header", lambda header, path: device)
     new = {timed_networks.digest(one): one for one in ARCHS.values()}
     first, second, third = [one for name, one in new.items() if name not in then][:3]
-    timer = network_timer.of(table, TINY)
+    timer = network_timer(table, TINY)
     assert timer([first, second], str(tmp_path)) == pytest.approx([5.0, 5.0])
     assert timer([second, third], str(tmp_path)) == pytest.approx([5.0, 5.0])
     assert timer([first, second], str(tmp_path)) == pytest.approx([5.0, 5.0]) and device.calls == 2
@@ -169,7 +170,7 @@ def test_times_are_at_the_pace_of_the_comparison(folder, tmp_path, monkeypatch):
 def test_without_a_comparison_times_are_as_they_are(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "bare.jsonl").write_bytes((folder / "host.jsonl").read_bytes())
     monkeypatch.setattr(measure, "from_header", lambda header, path: Paced({}, [1.3]))
-    timer = network_timer.of(latency_table.read(str(tmp_path / "bare.jsonl")), TINY)
+    timer = network_timer(latency_table.read(str(tmp_path / "bare.jsonl")), TINY)
     assert "Compare it before: python -m latency.compare" in capsys.readouterr().out
     assert timer(list(ARCHS.values())[:1], str(tmp_path)) == pytest.approx([6.5])
 
@@ -179,7 +180,7 @@ def test_a_device_that_is_not_at_hand_is_missed_before_the_search(folder, tmp_pa
     header = json.dumps({**json.loads(lines[0]), "device": "another machine"})
     (tmp_path / "far.jsonl").write_text("\n".join([header, *lines[1:]]) + "\n")
     with pytest.raises(InputError, match="measurements of another target: device 'another machine' there"):
-        network_timer.of(latency_table.read(str(tmp_path / "far.jsonl")), TINY)
+        network_timer(latency_table.read(str(tmp_path / "far.jsonl")), TINY)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Predictions are compared with whole networks, and rows are calibrated on other ones."""
+"""Predictions are compared with whole networks, and rows are calibrated on other networks."""
 
 import json
 import re
@@ -59,10 +59,10 @@ def test_predictions_are_sums_of_rows(built, table):
 
 
 def test_networks_over_the_whole_range():
-    """By a shipped table of quickstart: spread evenly in logarithm, while networks of equally likely ops crowd."""
+    """With a shipped table of quickstart: evenly spread in logarithm, while networks of equally likely ops crowd."""
     table, space = latency_table.read("x86_xnnpack1_float32"), SPACES["quickstart"]
 
-    def places(archs):  # 0 for the cheapest network, 1 for the dearest
+    def places(archs):  # 0 for the fastest network, 1 for the slowest
         ms = np.log([sum(table.row(block.name, key)["median_ms"] for block, key in arch.op_keys()) for arch in archs])
         rows = {block.name: [] for block, _ in space.op_keys()}
         for block, key in space.op_keys():
@@ -103,7 +103,7 @@ def test_times_are_kept_and_nothing_is_timed_twice(table, tmp_path):
     whole = path.read_bytes()
     assert [json.loads(line)["pass"] for line in whole.splitlines()[1:]] == [1, 1, 1, 2, 2, 2]
     assert compare.run(table=table, archs=archs, times=str(path)) == first and path.read_bytes() == whole
-    # Stopped while it wrote: what is whole stays, what is not is timed again.
+    # Stopped while it wrote: whole lines stay, and the network of the half line is timed again.
     path.write_bytes(whole[:-20])
     again = compare.run(table=table, archs=archs, times=str(path))
     assert path.read_bytes().startswith(whole[:whole[:-1].rindex(b"\n") + 1])
@@ -148,7 +148,7 @@ def test_judged_networks_are_never_fitted_to():
 
 
 def test_digest_is_of_what_is_computed():
-    """Where the skipped block stands does not matter when the others are alike."""
+    """In a chain, skipping either of two identical neighbours gives the same time."""
     assert timed_networks.digest(arch("mb_k3_e3", "zero", "zero")) == timed_networks.digest(
         arch("zero", "zero", "mb_k3_e3"))
     assert timed_networks.digest(arch("mb_k3_e3", "mb_k5_e3", "zero")) != timed_networks.digest(
@@ -156,7 +156,7 @@ def test_digest_is_of_what_is_computed():
 
 
 def networks_with_known_errors(noise, seed=0):
-    """Counts and rows of a real space; rows off by a factor for all, one for each op, one for each row; networks."""
+    """Counts and rows of a real space, whose rows are off by three factors (for all, for each op, for each row)."""
     rng = np.random.default_rng(seed)
     space = SPACES["cifar_mb"]
     keys = list(dict.fromkeys(key for _, key in space.op_keys()))
@@ -179,7 +179,7 @@ def test_calibration_finds_known_errors():
 
 
 def test_calibration_is_the_ridge_solution(monkeypatch):
-    """Against the normal equations of the penalised problem, in factors, by the book."""
+    """Compared with the textbook normal equations of the penalised problem, in factors."""
     counts, row_ms, ops, _, network_ms = networks_with_known_errors(noise=0.01)
     monkeypatch.setattr(calibrate, "OP_SIGMAS", (0.03,))
     monkeypatch.setattr(calibrate, "ROW_SIGMAS", (0.05,))
@@ -194,10 +194,10 @@ def test_calibration_is_the_ridge_solution(monkeypatch):
     design = np.hstack([design, np.full((len(ops), 1), np.median(row_ms)),
                         (fixed / fixed.sum() * network_ms.mean())[:, None]])
     weighted = counts @ design / (calibrate.NETWORK_SIGMA * network_ms[:, None])
-    wanted = (network_ms - counts @ row_ms) / (calibrate.NETWORK_SIGMA * network_ms)
+    residuals = (network_ms - counts @ row_ms) / (calibrate.NETWORK_SIGMA * network_ms)
     penalty = np.diag(1 / np.array([calibrate.TABLE_SIGMA] + [0.03] * len(names) + [0.05] * len(ops)
                                    + [0.2, calibrate.OFFSET_SIGMA]) ** 2)
-    errors = np.linalg.solve(weighted.T @ weighted + penalty, weighted.T @ wanted)
+    errors = np.linalg.solve(weighted.T @ weighted + penalty, weighted.T @ residuals)
     np.testing.assert_allclose(calibrate.fit(counts, row_ms, ops, network_ms), row_ms + design @ errors, rtol=1e-6)
 
 
@@ -209,7 +209,7 @@ def test_what_every_network_takes_more_is_found():
 
 
 def test_what_every_row_takes_less_in_a_network_is_found():
-    """The same milliseconds for all, so another share of each: by factors and offset alone, 1.2 % is left here."""
+    """The same milliseconds for all rows, so another share of each: factors and offset alone leave 1.2 % here."""
     counts, row_ms, ops, _, _ = networks_with_known_errors(noise=0)
     row_ms = row_ms + 0.1
     network_ms = counts @ (row_ms - 0.08)
@@ -245,8 +245,8 @@ def test_annotated_table_predicts_by_calibrated_rows(built, table):
     after = latency_table.read(table.path)
     assert after.ms("b00", KEY) == 2.5 and after.rows[KEY]["median_ms"] == table.rows[KEY]["median_ms"]
     price = prices.milliseconds(after)
-    one, two = (prices.of_arch(arch("mb_k3_e3", op, "zero"), price) for op in ("zero", "mb_k3_e3"))
-    assert two - one == pytest.approx(2.5)
+    skipped, kept = (prices.of_arch(arch("mb_k3_e3", op, "zero"), price) for op in ("zero", "mb_k3_e3"))
+    assert kept - skipped == pytest.approx(2.5)
     assert after.accuracy(SPACE) == {"networks": 9, "rmse_of_mean": 0.01}
     assert after.accuracy(SPACE.for_data(16, 3, 3)) is None and table.accuracy(SPACE) is None
     # What was measured is there to the byte, and more accuracy joins.

@@ -1,4 +1,4 @@
-"""Published tables become ours, and price the published networks."""
+"""Published tables become tables of this project, and price the published networks."""
 
 import json
 import math
@@ -101,7 +101,7 @@ def test_the_originals_table_lacks_three_rows_of_its_published_network(tmp_path)
 
 
 def test_the_originals_table_prices_the_network_of_its_own_width(tmp_path):
-    """82.52 by the table's means; the published number of the wider network is 78 ms."""
+    """82.52 ms by the table's means; the published number of the wider network is 78 ms."""
     table = imported(tmp_path, as_yaml(PROXYLESS_MOBILE | NARROWER))
     arch = arch_lib.Arch(SPACES["proxyless_imagenet"], arch_lib.load("proxyless_mobile").ops)
     table.check_covers(arch)
@@ -127,13 +127,13 @@ def shipped():
 
 
 def test_tunas_prices_proxylessnas_mobile():
-    """By the model itself 84.42; published as the target of TuNAS's searches: 84."""
+    """84.42 ms by the model itself; the published target of TuNAS's searches is 84 ms."""
     arch = arch_lib.load("proxyless_mobile")
     assert sum(shipped().ms(block.name, key) for block, key in arch.op_keys()) == pytest.approx(84.416, abs=5e-4)
 
 
 def test_tunas_prices_its_own_test_vector():
-    """The network of TuNAS's cost model test, which expects 84 +- 1; by the model itself 84.017."""
+    """The network of TuNAS's cost model test, which expects 84 +- 1 ms; the model itself gives 84.017 ms."""
     choices = ["k5e3", "zero", "zero", "zero", "k5e6", "k5e3", "k5e3", "k3e3", "k7e6", "k5e6", "k7e6", "k7e6", "k5e6",
                "k3e3", "k5e3", "k5e3", "k5e6", "k7e3", "k3e3", "k5e3", "k7e6"]
     ops = {f"b{i:02d}": "zero" if choice == "zero" else f"mb_{choice[:2]}_{choice[2:]}"
@@ -176,7 +176,7 @@ TUNAS = "position,type,in_hw,in_channels,out_hw,out_channels,stride,choice,weigh
 
 
 def test_tunas_sums_are_those_of_the_model(tmp_path):
-    """Two positions, of which one has no zero: total = bias + a weight for each."""
+    """Positions with and without zero: the total is the bias plus a weight for each position."""
     weights = {(0, "k3"): -1.0, (0, "k5"): 2.5, (1, "k3e3"): -2.0, (1, "k3e6"): 0.5, (2, "k3e3"): -4.0,
                (2, "zero"): -6.0}
     shapes = {0: "x,112,32,112,16,1", 1: "x,112,16,56,32,2", 2: "x,56,32,56,32,1"}
@@ -193,7 +193,7 @@ def test_tunas_sums_are_those_of_the_model(tmp_path):
 
 
 def test_single_path(tmp_path):
-    """Rows name their block, since blocks of one shape were timed apart."""
+    """Rows name their block, because blocks of one shape were timed separately."""
     source = {str(block): {str(choice): block + choice / 10 for choice in range(4)} for block in range(22)}
     table = imported(tmp_path, json.dumps(source), "singlepath_json", "t.json")
     keys = {(block.name, key) for block, key in SPACES["proxyless_imagenet"].op_keys()}
@@ -207,7 +207,7 @@ ENTRY = "Conv-input:224x224x3-output:112x112x32"
 BOMB = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 40))
 
 
-@pytest.mark.parametrize(("text", "said"), [
+@pytest.mark.parametrize(("text", "message"), [
     (BOMB, "aliases are not allowed"), ("[" * 100_000, "Not a YAML"), ("", "expected a mapping"),
     ("[1, 2]", "expected a mapping"), ("a: b: c", "Not a YAML"), (f"{ENTRY}: 3", "expected count"),
     (f"{ENTRY}: {{mean: .nan}}", "number from 0"),
@@ -218,14 +218,14 @@ BOMB = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}
     ("expanded_conv-input:9x9x8-output:9x9x8-expand:99-kernel:3-stride:1-idskip:0: {mean: 1}", "mb_k3_e99"),
     ("expanded_conv-input:9x9x8-output:9x9x8-expand:9-kernel:3-stride:1-idskip:0-se:1-hs:0: {mean: 1}", "no multiple"),
     ("!!python/object/apply:os.system ['false']", "Not a YAML")], ids=range(17))
-def test_bad_yaml_is_one_line_and_leaves_nothing(tmp_path, text, said):
-    with pytest.raises(InputError, match=said) as caught:
+def test_bad_yaml_is_one_line_and_leaves_nothing(tmp_path, text, message):
+    with pytest.raises(InputError, match=message) as caught:
         imported(tmp_path, text)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
     assert os.listdir(tmp_path) == ["t.yaml"]
 
 
-@pytest.mark.parametrize(("text", "bias", "said"), [
+@pytest.mark.parametrize(("text", "bias", "message"), [
     ("a,b\n1,2\n", "{}", "expected the columns"), (TUNAS, '{"bias_ms": NaN}', "bias_ms must be"),
     (TUNAS, "[]", "bias_ms must be"), (TUNAS, "[" * 100_000, "Not valid JSON"),
     (TUNAS + "0,x,112,32,112,16,1,k9e,1\n", '{"bias_ms": 1}', "choice 'k9e'"),
@@ -234,9 +234,9 @@ def test_bad_yaml_is_one_line_and_leaves_nothing(tmp_path, text, said):
     (TUNAS + "0,x,112,32,112,16,1,k5,1\n", '{"bias_ms": 1}', "neither zero"),
     (TUNAS + "0,x,112,32,112,16,1,k3,-9\n", '{"bias_ms": 1}', "fixed part"),
     (TUNAS + "0,x,112,32,112,16,1,k3,9\n0,x,112,32,112,16,1,k5,8\n", '{"bias_ms": 1}', "mb_k5_e1 of b00")])
-def test_bad_tunas_is_one_line(tmp_path, text, bias, said):
+def test_bad_tunas_is_one_line(tmp_path, text, bias, message):
     (tmp_path / "t.json").write_text(bias)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         imported(tmp_path, text, "tunas", "t.csv")
     assert "\n" not in str(caught.value)
 

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from export import convert, timed_runs, timing
-from latency import build_table, measure
+from export import convert, interpreter, timed_runs, timing
+from latency import build_table, measure, space_flags
 from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.space.blocks import OpKey
@@ -100,7 +100,7 @@ def test_only_and_target_name(tmp_path):
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite_runtime has no wheel for this Python")
 def test_tflite_runtime_in_a_process_of_its_own(tmp_path):
-    """TensorFlow is loaded here, and there tflite_runtime fails."""
+    """TensorFlow is loaded in this process, where tflite_runtime fails."""
     settings = {**QUICK, "runtime": "tflite_runtime"}
     table = build(tmp_path / "t.jsonl", settings=settings)
     assert "tensorflow" in sys.modules and "tflite_runtime" not in sys.modules
@@ -113,8 +113,10 @@ def test_tflite_runtime_in_a_process_of_its_own(tmp_path):
 
 
 def test_runtime_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="not installed"):
+    with pytest.raises(InputError, match=r"runtime must be one of auto, litert, .*, got 'no_such'"):
         build(tmp_path / "t.jsonl", settings={**QUICK, "runtime": "no_such"})
+    with pytest.raises(InputError, match="not installed"):
+        interpreter.installed_runtime("no_such")
     (tmp_path / "m.tflite").write_bytes(b"no model")
     with timed_runs.apart(runtime="litert", threads=1, delegate="none", runs=1) as visit, \
             pytest.raises(InputError, match=r"process of its own.*cannot run it") as caught:
@@ -123,10 +125,10 @@ def test_runtime_that_is_not_there(tmp_path):
 
 
 def test_litert_benchmark_agrees(tmp_path):
-    """The runtime's own benchmark tool, on another API (CompiledModel) and in a process of its own.
+    """Compared with the runtime's own benchmark tool, which uses another API (CompiledModel) and process.
 
-    The least of many runs of 116 million MACs: neither the price of a call nor a busy moment decides. Wrong units or
-    runs counted wrong are off by far more than 4.
+    The least of many runs of 116 million MACs depends neither on the overhead of a call nor on a busy moment. Wrong
+    units or a wrong count of runs would differ by much more than a factor of 4.
     """
     model = measure.op_build(OpKey("conv_k3", (56, 56, 64), 64, 1, False))()
     (tmp_path / "m.tflite").write_bytes(convert.convert(model, "float32"))
@@ -135,7 +137,7 @@ def test_litert_benchmark_agrees(tmp_path):
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     theirs_ms = json.loads((tmp_path / "r.json").read_text())["latency"]["min_ms"]
-    ours_ms = dict(measure.MEASURERS["host"](rounds=4, runs=5).measure({"it": lambda: model}))["it"]["min_ms"]
+    ours_ms = dict(measure.measurer_of("host", rounds=4, runs=5).measure({"it": lambda: model}))["it"]["min_ms"]
     assert theirs_ms / 4 < ours_ms < theirs_ms * 4
 
 
@@ -147,17 +149,17 @@ def test_number_formats_kernels_and_threads(tmp_path, settings, target):
     assert table.target == target and settings.items() <= table.header.items() and table.rows[KEY]["median_ms"] > 0
 
 
-@pytest.mark.parametrize(("damage", "said"), [
+@pytest.mark.parametrize(("damage", "message"), [
     (lambda text: text[:-20], "cut off"),
     (lambda text: text.replace('"median_ms": ', '"median_ms": -', 1), "not a time"),
     (lambda text: text.replace('"median_ms": ', '"median_ms": NaN, "x": ', 1), "not a time"),
     (lambda text: text.replace('"median_ms"', '"ms"', 1), "not a time"),
     (lambda text: text + "{not json}\n", "not a JSON object"), (lambda text: "[]\n" + text, "line 1"),
     (lambda text: text.replace('"filters": 8', '"filters": "8"', 1), "a row needs")])
-def test_damaged_tables_are_refused_in_one_line(built, tmp_path, damage, said):
+def test_damaged_tables_are_refused_in_one_line(built, tmp_path, damage, message):
     path = tmp_path / "t.jsonl"
     path.write_text(damage(built.decode()))
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         latency_table.read(str(path))
     assert "\n" not in str(caught.value)
 
@@ -183,7 +185,7 @@ def test_header_of_nonsense_is_refused(built, tmp_path):
 
 
 def test_visits_are_spread_out():
-    """Ten things in groups of three, four rounds."""
+    """Ten models in groups of three, four rounds."""
     log = []
     names = list("abcdefghij")
 
@@ -237,7 +239,7 @@ def test_random_networks_are_uniform_and_repeatable():
 
 def test_space_is_fitted_to_the_data(tmp_path):
     (tmp_path / "s.json").write_text(json.dumps(TINY))
-    space = measure.load_space(str(tmp_path / "s.json"), width_mult=2, image_size=20, num_classes=5)
+    space = space_flags.load_space(str(tmp_path / "s.json"), width_mult=2, image_size=20, num_classes=5)
     assert (space.input_size, space.input_channels, space.num_classes) == (20, 3, 5)
     assert [block.filters for block in space.all_blocks] == [16, 16, 16, 5]
 
@@ -275,14 +277,14 @@ def entry(name, *arguments):
 
 @pytest.mark.parametrize("together, built_first", [(1, 2), (3, 3)])
 def test_models_are_visited_in_turns(together, built_first):
-    """Of three models in two rounds: one by one, the second is begun before the first is done; or all go together."""
+    """Three models in two rounds: in groups of one, the second starts before the first is done; or all go together."""
     begun = []
 
     def build(name):
         begun.append(name)
         return measure.op_build(KEY)()
 
-    device = measure.MEASURERS["host"](rounds=2, runs=1, together=together)
+    device = measure.measurer_of("host", rounds=2, runs=1, together=together)
     results = device.measure({name: functools.partial(build, name) for name in "abc"})
     assert next(results)[0] == "a" and len(begun) == built_first
     assert [name for name, _ in results] == ["b", "c"] and sorted(begun) == ["a", "b", "c"]

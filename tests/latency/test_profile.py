@@ -1,4 +1,4 @@
-"""Profiles: pieces that make up the whole model again, phones by the real adb client, and what is shown of them."""
+"""Profiles: the pieces make up the whole model again, phones are reached by the real adb client, charts are drawn."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ BLOCKS = [("stem", "conv_k3"), ("b00", "mb_k5_e6"), ("b01", "mb_k5_e3"), ("b02",
 
 
 def ran(content, values):
-    """What a model writes, as it stands in its tensors: no scale is applied."""
+    """Outputs of a model as they stand in its tensors, without any scale applied."""
     runner = interpreter.make_interpreter(content)
     for details, value in zip(runner.get_input_details(), values, strict=True):
         runner.set_tensor(details["index"], value)
@@ -36,19 +36,19 @@ def ran(content, values):
 @pytest.mark.parametrize("mode", facts.MODES)
 def test_pieces_one_after_another_are_the_whole(small_run, mode):
     content = (small_run / f"{mode}.tflite").read_bytes()
-    found, cut = graph_lib.describe(content), split_model.cut(content)
-    dtype = found.tensors[found.inputs[0]].dtype.lower()
-    image = np.random.default_rng(0).integers(0, 256, found.input_shape).astype(dtype)
-    values = {found.inputs[0]: image}
+    contents, cut = graph_lib.describe(content), split_model.cut(content)
+    dtype = contents.tensors[contents.inputs[0]].dtype.lower()
+    image = np.random.default_rng(0).integers(0, 256, contents.input_shape).astype(dtype)
+    values = {contents.inputs[0]: image}
     for piece in cut:
         outputs = ran(piece.content, [values[position] for position in piece.inputs])
         values |= dict(zip(piece.outputs, outputs, strict=True))
         assert outputs[0].shape == piece.output_shape
     whole, = ran(content, [image])
     assert np.ptp(whole) > 0
-    np.testing.assert_array_equal(values[found.outputs[0]], whole)
-    unpacking = found.ops.count("DEQUANTIZE") if mode == "float16" else 0
-    assert len(cut) == len(found.operators) - unpacking and (unpacking > 0) == (mode == "float16")
+    np.testing.assert_array_equal(values[contents.outputs[0]], whole)
+    unpacking = contents.ops.count("DEQUANTIZE") if mode == "float16" else 0
+    assert len(cut) == len(contents.operators) - unpacking and (unpacking > 0) == (mode == "float16")
 
 
 def test_pieces_are_named_by_their_layers(small_run):
@@ -67,24 +67,25 @@ def test_pieces_are_named_by_their_layers(small_run):
     ("MobilenetV2/expanded_conv_7/add", ("expanded_conv", "")), ("Delegate/Convolution (NHWC, F32) GEMM:3", ("", "")),
     ("Identity", ("", "")), ("", ""), ("x" * 10**6 + "_" * 10**6, ("", "")), ("a/" + "_" * 10**6 + "/b", None)])
 def test_places(name, place):
-    found = op_profile.place(name)
-    assert len(found) == 2 and (not place or found == tuple(place) or place == "" == "".join(found))
+    block_and_op = op_profile.place(name)
+    assert len(block_and_op) == 2
+    assert not place or block_and_op == tuple(place) or place == "" == "".join(block_and_op)
 
 
 def test_entry_point_on_this_machine(small_run, tmp_path):
-    """Every operator, all figures positive; files for the report, which shows them."""
+    """Every operator has its time, and the files appear in the report."""
     for name in ("arch.json", "int8.tflite", "int8.json"):
         shutil.copy(small_run / name, tmp_path)
     done = subprocess.run([sys.executable, "-m", "latency.profile", f"--model={tmp_path}/int8.tflite", "--rounds=2",
                            "--runs=3"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = op_profile.read(str(tmp_path / "int8.profile.json"))
-    assert found["target"] == "host_xnnpack1_int8" and found["model"] == "int8.tflite"
-    assert found["network_ms"] > 0 and found["call_ms"] > 0
+    measured = op_profile.read(str(tmp_path / "int8.profile.json"))
+    assert measured["target"] == "host_xnnpack1_int8" and measured["model"] == "int8.tflite"
+    assert measured["network_ms"] > 0 and measured["call_ms"] > 0
     graph = graph_lib.describe((tmp_path / "int8.tflite").read_bytes())
-    assert [entry["operator"] for entry in found["operators"]] == list(graph.ops)
-    for entry in found["operators"]:
-        assert entry["ms"] == pytest.approx(max(0, entry["alone_ms"] - found["call_ms"]))
+    assert [entry["operator"] for entry in measured["operators"]] == list(graph.ops)
+    for entry in measured["operators"]:
+        assert entry["ms"] == pytest.approx(max(0, entry["alone_ms"] - measured["call_ms"]))
     for block, op in BLOCKS:
         assert any(line.split()[:2] == [block, op] for line in done.stdout.splitlines()), block
     assert f"Next:    python -m pnas_tf.report --run_dir={tmp_path}\n" in done.stdout
@@ -95,13 +96,14 @@ def test_entry_point_on_this_machine(small_run, tmp_path):
 
 
 def test_tflite_runtime_and_builtin_kernels(small_run):
-    """In a process of its own; dynamic is a form that old runtimes have to be able to read."""
+    """In a process of its own, in the dynamic format, which old runtimes have to be able to read."""
     if sys.version_info >= (3, 12):
         pytest.skip("tflite-runtime has no wheel for Python 3.12")
-    found = profile.run(model=str(small_run / "dynamic.tflite"), settings={
+    measured = profile.run(model=str(small_run / "dynamic.tflite"), settings={
         "runtime": "tflite_runtime", "delegate": "none", "rounds": 1, "runs": 1})
-    assert found["target"] == "host_tflite_runtime_builtin1_dynamic" and found["runtime"].startswith("tflite_runtime")
-    assert found["network_ms"] > 0 and sum(entry["ms"] for entry in found["operators"]) > 0
+    assert measured["target"] == "host_tflite_runtime_builtin1_dynamic"
+    assert measured["runtime"].startswith("tflite_runtime")
+    assert measured["network_ms"] > 0 and sum(entry["ms"] for entry in measured["operators"]) > 0
 
 
 PROFILED = """case "$*" in *--enable_op_profiling=true*)
@@ -127,18 +129,18 @@ exit 0;; esac
 
 @pytest.mark.parametrize("adb_server", ["any"], indirect=True)
 def test_a_phone(small_run, client, device):
-    """Operators from the profiler's second report, the whole from a run without it (as many us as bytes)."""
+    """Operators come from the profiler's second report, the whole from a run without it (a microsecond a byte)."""
     phone = device()
     phone.fault("benchmark", PROFILED)
     settings = {"adb": client.path, "benchmark_binary": str(RECORDED), "serial": [phone.serial], "min_seconds": 0.0,
                 "warmup_seconds": 0.0, "cooldown_seconds": 0.0, "wait_seconds": 0.0}
     model = small_run / "float32.tflite"
-    found = profile.run(model=str(model), measurer="android", settings=settings)
-    assert found["network_ms"] == pytest.approx(model.stat().st_size / 1000)
-    assert [(entry["operator"], entry["block"], entry["op"], entry["ms"]) for entry in found["operators"]] == [
+    measured = profile.run(model=str(model), measurer="android", settings=settings)
+    assert measured["network_ms"] == pytest.approx(model.stat().st_size / 1000)
+    assert [(entry["operator"], entry["block"], entry["op"], entry["ms"]) for entry in measured["operators"]] == [
         ("CONV_2D", "stem", "conv_k3", 0.25), ("DEPTHWISE_CONV_2D", "b02", "mb_k3_e1", 0.15),
         ("CONV_2D", "b02", "mb_k3_e1", 0.1)]
-    assert found["device"] == "Google Pixel 2" and found["target"] == "pixel2_xnnpack1_float32"
+    assert measured["device"] == "Google Pixel 2" and measured["target"] == "pixel2_xnnpack1_float32"
     phone.fault("benchmark", 'case "$*" in *profiling*) said="WARN: Unconsumed cmdline flags: --enable";; esac')
     with pytest.raises(InputError, match="does not know --enable"):
         profile.run(model=str(model), measurer="android", settings=settings)
@@ -205,6 +207,7 @@ def test_what_is_no_profile_is_one_line(tmp_path, content):
     ("--model=m", "--measurer=android", "--rounds=3"), ("--model={run}/int8.tflite", "--delegate=gpu"),
     ("--model={run}/int8.tflite", "--measurer=android")])
 def test_bad_flags_are_one_line(small_run, arguments):
-    done = subprocess.run([sys.executable, "-m", "latency.profile", *(one.format(run=small_run) for one in arguments)],
+    given = [argument.format(run=small_run) for argument in arguments]
+    done = subprocess.run([sys.executable, "-m", "latency.profile", *given],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1

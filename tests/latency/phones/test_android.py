@@ -1,4 +1,4 @@
-"""Tables of phones, with the real adb client and a device that speaks adb's protocol (tests/adb_device)."""
+"""Tables of phones, built with the real adb client and a device that speaks adb's protocol (tests/adb_device)."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ TINY = {"name": "tiny", "input_size": 8, "input_channels": 3, "num_classes": 3,
         "head": [{"name": "classifier", "ops": ["classifier"], "filters": 3}]}
 SPACE = from_json(TINY)
 RECORDED = str(ADB_DEVICE / "recorded_benchmark.sh")
-# For tests of what has nothing to do with the adb client.
+# For tests whose outcome does not depend on the adb client.
 ANY_CLIENT = pytest.mark.parametrize("adb_server", ["any"], indirect=True)
 QUICK = {"min_seconds": 0.0, "warmup_seconds": 0.0, "cooldown_seconds": 0.0, "wait_seconds": 0.0, "runs": 50}
 
@@ -38,14 +38,14 @@ def converted(key, dtype="float32"):
 
 @pytest.fixture(scope="module")
 def expected():
-    """Rows that the recorded benchmark gives: microseconds are bytes of the model, less those of the smallest one."""
+    """Rows that the recorded benchmark gives: a microsecond for each byte of the model, less those of the smallest."""
     overhead = len(converted(measure.OVERHEAD_KEY))
     keys = dict.fromkeys(key for _, key in SPACE.op_keys())
     return {key: (len(converted(key)) - (0 if key.op == "classifier" else overhead)) / 1000 for key in keys}
 
 
 def check(table, expected):
-    """That no row is wrong and none is lost."""
+    """Checks that no row is wrong and none is lost."""
     assert {key: row["median_ms"] for key, row in table.rows.items()} == pytest.approx(expected)
 
 
@@ -69,7 +69,7 @@ def test_table_of_a_phone(client, device, tmp_path, expected, capfd):
         assert row["median_from"] == "median" and row["runs"] == 50
         assert row["min_ms"] < row["median_ms"] < row["mean_ms"]
     assert set(phone.read("taskset.log")) == {"f0"}
-    # One run of the tool an op: the smallest, the anchor 2 x (2 + 1), the overhead, and the ops of the space.
+    # The tool ran once for the smallest model, 2 x (2 + 1) times for the anchor, and once for the overhead and each op.
     assert len(phone.read("runs.log")) == 1 + 6 + 1 + len(expected)
     assert all(set(line.split()[1:]) == {
         "--num_threads=1", "--num_runs=50", "--min_secs=0", "--max_secs=50", "--warmup_runs=1", "--warmup_min_secs=0",
@@ -84,7 +84,7 @@ def test_benchmark_is_pushed_once(client, device, tmp_path):
     binaries = [line for line in phone.read("pushed.log") if "benchmark_model-" in line]
     assert len(binaries) == 1
     on_phone = phone.root / binaries[0].lstrip("/")
-    on_phone.write_bytes(on_phone.read_bytes()[:-2] + b"#\n")  # as long, but another one
+    on_phone.write_bytes(on_phone.read_bytes()[:-2] + b"#\n")  # as long, but different
     build(client, tmp_path / "v.jsonl", only=["mb_k3_e3"])
     assert on_phone.read_bytes() == Path(RECORDED).read_bytes()
     assert sum("benchmark_model-" in line for line in phone.read("pushed.log")) == 2
@@ -100,7 +100,7 @@ def test_the_real_interpreter_in_int8(client, device, tmp_path):
 
 
 def check_real(client, phone, tmp_path, dtype):
-    """Times of this host, through everything that a phone's would go through."""
+    """Times of this host take the same way as a phone's."""
     binary = tmp_path / "benchmark_model"
     binary.write_text(f"#!{sys.executable}\n{(ADB_DEVICE / 'benchmark_model.py').read_text()}")
     binary.chmod(0o755)
@@ -131,7 +131,7 @@ def test_stopped_and_resumed(client, device, tmp_path, expected):
 
 @ANY_CLIENT
 def test_whole_networks_against_the_table(client, device, tmp_path, expected, monkeypatch):
-    """With what stands in the header alone: the binary is on the phone, by its hash."""
+    """The header alone is enough: the binary is on the phone already and is known by its hash."""
     phone = device()
     table = build(client, tmp_path / "t.jsonl")
     monkeypatch.setenv("PATH", f"{Path(client.path).parent}:/usr/bin:/bin")

@@ -1,9 +1,10 @@
-"""What goes wrong with phones, one after another: never a wrong row, never a lost one, and a message that says what.
+"""Faults of phones: none of them leads to a wrong row or a lost row, and each is named by a message.
 
-Devices are those of tests/adb_device with its recorded benchmark: a model takes as many microseconds as its file has
-bytes, so every row is known. What happens to a phone is tried with each adb client that can be found, Debian's and a
-newer one; what hangs on our own code alone with any of them.
+The devices are those of tests/adb_device with its recorded benchmark: a model takes as many microseconds as its file
+has bytes, so the right value of every row is known. Faults of a phone are tested with every adb client that is
+installed, Debian's and a newer one. What depends on our own code alone is tested with any of them.
 """
+# Long because all faults are checked by the same few helpers.
 
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 from latency import build_table, measure
 from latency.phones import adb
 from latency.phones.android import Android
+from latency.phones.settings import PhoneSettings
 from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.space.spaces import from_json
@@ -31,12 +33,12 @@ TINY = {"name": "tiny", "input_size": 8, "input_channels": 3, "num_classes": 3,
                    for number in range(2)],
         "head": [{"name": "classifier", "ops": ["classifier"], "filters": 3}]}
 SPACE = from_json(TINY)
-# Runs of the tool before the first batch of rows: the smallest, the anchor twice, the overhead, the anchor, and for the
-# rows the anchor twice again.
+# Runs of the tool before the first batch of rows: the smallest model, the anchor twice, the overhead, the anchor, and
+# then, for the rows, the anchor twice again.
 BEFORE = 1 + 2 + 1 + 1 + 2
-# For tests of what has nothing to do with the adb client.
+# For tests whose outcome does not depend on the adb client.
 ANY_CLIENT = pytest.mark.parametrize("adb_server", ["any"], indirect=True)
-# A hook of the recorded benchmark: does something at the run of this number.
+# A hook of the recorded benchmark that does something at the run of this number.
 AT = "[ $(wc -l < runs.log) = {} ] && "
 
 
@@ -49,21 +51,21 @@ def build(client, path, **settings):
 @pytest.fixture(scope="module")
 def expected(converted_once):
     """Milliseconds by key."""
-    sizes = Android(benchmark_binary=RECORDED)
+    sizes = Android(PhoneSettings(benchmark_binary=RECORDED))
     overhead = len(sizes._converted(measure.op_build(measure.OVERHEAD_KEY)))
     return {key: (len(sizes._converted(measure.op_build(key))) - (0 if key.op == "classifier" else overhead)) / 1000
             for key in dict.fromkeys(key for _, key in SPACE.op_keys())}
 
 
 def right(path, expected):
-    """Rows of the table, none of which is wrong."""
+    """Rows of the table, after a check that none of them is wrong."""
     rows = latency_table.read(str(path)).rows
     assert {key: row["median_ms"] for key, row in rows.items()} == pytest.approx({key: expected[key] for key in rows})
     return rows
 
 
 def fails(client, path, match, **settings):
-    """The message."""
+    """The message of a build that has to fail."""
     with pytest.raises(InputError, match=match) as caught:
         build(client, path, **settings)
     assert "\n" not in str(caught.value) and str(caught.value).isprintable() and len(str(caught.value)) < 1500
@@ -91,13 +93,13 @@ def test_unplugged_in_mid_run(client, device, path, expected):
 
 def test_unplugged_and_plugged_in_again(client, device, path, expected, capfd):
     phone = device()
-    # In a session of its own, as what the phone runs for the host ends with the connection.
+    # In a session of its own, because what the phone runs for the host ends with the connection.
     phone.fault("benchmark", AT.format(BEFORE + 3) + "(setsid sh -c 'touch faults/unplugged; sleep 0.5; "
                                                      "rm faults/unplugged' &) && sleep 5")
     build(client, path, wait_seconds=60.0)  # Debian's adb looks for it again after 10 seconds
     assert len(right(path, expected)) == len(expected)
-    said = capfd.readouterr().err
-    assert "its work goes back to the queue" in said and f"{phone.serial} is back" in said
+    printed = capfd.readouterr().err
+    assert "its work goes back to the queue" in printed and f"{phone.serial} is back" in printed
 
 
 def test_unauthorised(client, device, path, expected, capfd):
@@ -105,7 +107,7 @@ def test_unauthorised(client, device, path, expected, capfd):
     fails(client, path, f"{phone.serial} is unauthorized: accept the dialog 'Allow USB debugging")
     assert not path.exists()
     device()
-    build(client, path)  # the other one
+    build(client, path)  # with the other phone
     assert len(right(path, expected)) == len(expected)
     assert "unauthorized" in capfd.readouterr().err
     fails(client, path, "unauthorized", serial=[phone.serial])
@@ -139,7 +141,8 @@ def test_no_space_for_the_benchmark(client, device, path):
 def test_binary_for_another_processor(client, device, path, tmp_path):
     device()
     binary = tmp_path / "android_aarch64_benchmark_model"
-    binary.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\xb7\x00" + bytes(200))  # the head of an arm64 one
+    arm64_header = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\xb7\x00"
+    binary.write_bytes(arm64_header + bytes(200))
     fails(client, path, r"ended with 126 \(is it for another processor\?\)", benchmark_binary=str(binary))
     assert not path.exists()
 
@@ -152,7 +155,7 @@ def test_binary_for_another_processor(client, device, path, tmp_path):
     "yes '' | head -c 900000"],
     ids=["random", "half", "nothing", "crash", "endless", "escapes", "long line", "many lines"])
 def test_garbage(client, device, path, expected, output):
-    """Of one model: it alone has no row."""
+    """Garbage for one model: that model alone has no row."""
     phone = device()
     phone.fault("benchmark", f"case $graph in *m001*) {output}; exit;; esac")
     message = fails(client, path, r"2 of 14 models could not be timed and have no row, the others are done\.")
@@ -184,13 +187,14 @@ def test_packets_that_lie_about_their_length(client, device, path, expected, mor
 @pytest.mark.parametrize("command", ["yes", "head -c 3000000 /dev/zero", "printf '\\033]0;x\\007\\033[2J\\r'; exit 3"],
                          ids=["endless", "overlong", "escapes"])
 def test_a_phone_that_turns_malicious(client, device, path, expected, capfd, command):
-    """Whatever it is told to do from then on, it does something else: the other one does its work."""
+    """From then on it answers every command with something else; the other phone does its work."""
     bad, _ = device(), device()
     bad.fault("benchmark", AT.format(BEFORE) + f"echo \"{command}\" > faults/shell")
     build(client, path)
     assert len(right(path, expected)) == len(expected)
-    said = capfd.readouterr().err
-    assert bad.serial in said and "The work goes on without it" in said and not set(said) & {"\x1b", "\x07", "\0"}
+    printed = capfd.readouterr().err
+    assert bad.serial in printed and "The work goes on without it" in printed
+    assert not set(printed) & {"\x1b", "\x07", "\0"}
 
 
 def test_hanging(client, device, path, expected):
@@ -201,7 +205,7 @@ def test_hanging(client, device, path, expected):
 
 
 def test_throttling(client, device, path, expected, capfd):
-    """Slower by a fifth for a while: that batch is measured again."""
+    """A phone that is slower by a fifth for a while: that batch is measured again."""
     phone = device()
     n = "$(wc -l < runs.log)"
     phone.fault("benchmark", f"[ {n} -ge {BEFORE + 5} ] && [ {n} -le {BEFORE + 13} ] && us=$((us * 6 / 5))")
@@ -227,7 +231,7 @@ def test_too_hot(client, device, path, expected, capfd):
     hot, other = device(), device()
     cool = "\n".join(hot.read("dumpsys_battery"))
     hot.write("dumpsys_battery", cool.replace("312", "451"))
-    build(client, path)  # the other one
+    build(client, path)  # with the other phone
     assert len(right(path, expected)) == len(expected)
     assert "too hot: 45.1 degrees Celsius, limit 40" in capfd.readouterr().err
     path.unlink()
@@ -246,7 +250,7 @@ def test_different_devices(client, device, path, expected, monkeypatch):
     table = build(client, path, serial=[phones[1].serial])
     assert table.header["device"] == "Google Pixel 3" and len(right(path, expected)) == len(expected)
     monkeypatch.setenv("ANDROID_SERIAL", phones[0].serial)
-    assert Android(adb=client.path, benchmark_binary=RECORDED).facts()["device"] == "Google Pixel 2"
+    assert Android(PhoneSettings(adb=client.path, benchmark_binary=RECORDED)).facts()["device"] == "Google Pixel 2"
 
 
 @ANY_CLIENT
@@ -263,8 +267,8 @@ def test_one_of_two_drops_out(client, device, path, expected, capfd):
     phones[0].fault("benchmark", AT.format(BEFORE + 1) + "touch faults/unplugged && sleep 5")
     build(client, path)
     assert len(right(path, expected)) == len(expected)
-    said = capfd.readouterr().err
-    assert f"{phones[0].serial} was lost" in said and "The work goes on without it" in said
+    printed = capfd.readouterr().err
+    assert f"{phones[0].serial} was lost" in printed and "The work goes on without it" in printed
 
 
 def test_one_of_two_is_full(client, device, path, expected, capfd):
@@ -272,9 +276,9 @@ def test_one_of_two_is_full(client, device, path, expected, capfd):
     phones[0].fault("benchmark", "[ $(wc -l < runs.log) -ge 5 ] && touch faults/no_space")
     build(client, path)
     assert len(right(path, expected)) == len(expected)
-    said = capfd.readouterr().err
-    assert f"{phones[0].serial}: could not push" in said and "No space left on device" in said
-    assert "The work goes on without it" in said
+    printed = capfd.readouterr().err
+    assert f"{phones[0].serial}: could not push" in printed and "No space left on device" in printed
+    assert "The work goes on without it" in printed
 
 
 def test_server_restarted(client, device, path, expected, capfd):
@@ -296,7 +300,7 @@ def test_stopped_by_ctrl_c_and_resumed(client, device, path, expected, tmp_path)
 
 
 def check_ended(client, phone, path, expected, tmp_path, number, code):
-    """The whole program, by a signal while the second batch runs."""
+    """Ends the whole program by a signal while the second batch runs."""
     phone.fault("benchmark", AT.format(BEFORE + 14) + "echo $$ > hanging && sleep 600")
     (tmp_path / "space.json").write_text(json.dumps(TINY))
     program = subprocess.Popen([
@@ -306,8 +310,8 @@ def check_ended(client, phone, path, expected, tmp_path, number, code):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's background job ignores it
     wait_for(lambda: phone.read("hanging") or program.poll() is not None, 120)
     program.send_signal(number)
-    _, said = program.communicate(timeout=60)
-    assert program.returncode == code, said
+    _, printed = program.communicate(timeout=60)
+    assert program.returncode == code, printed
     assert len(right(path, expected)) == 8
     build(client, path)
     assert len(right(path, expected)) == len(expected)
@@ -325,7 +329,7 @@ def test_what_an_earlier_program_left_is_ended(client, device, path):
     try:
         for process, name in zip(left, ("benchmark_model", "another"), strict=True):
             (folder / "pid").write_text(f"{process.pid}\n")
-            Android(adb=client.path, benchmark_binary=RECORDED).facts()
+            Android(PhoneSettings(adb=client.path, benchmark_binary=RECORDED)).facts()
             assert (process.poll() == -signal.SIGKILL) == (name == "benchmark_model")
     finally:
         for process in left:
@@ -334,14 +338,14 @@ def test_what_an_earlier_program_left_is_ended(client, device, path):
 
 
 @ANY_CLIENT
-@pytest.mark.parametrize(("said", "reason"), [
+@pytest.mark.parametrize(("line", "reason"), [
     ("INFO: Explicitly applied XNNPACK delegate, and the model graph will be partially executed by the delegate w/ 2 "
      "delegate kernels.", "part"),
     ("INFO: Though XNNPACK delegate is explicitly applied, the model graph will not be executed by the delegate.",
      "nothing"),
     ("INFO: Created TensorFlow Lite XNNPACK delegate for CPU.", "unknown"), ("", "unknown")])
-def test_not_in_full_on_the_delegate(client, device, path, expected, said, reason):
-    device().fault("benchmark", f'case $graph in *m001*) said="{said}";; esac')
+def test_not_in_full_on_the_delegate(client, device, path, expected, line, reason):
+    device().fault("benchmark", f'case $graph in *m001*) said="{line}";; esac')
     fails(client, path, f"not proved to run on the delegate xnnpack in full, but {reason}")
     assert len(right(path, expected)) == len(expected) - 2
 
@@ -366,8 +370,8 @@ def test_flags_of_delegates(client, device, path, delegate, dtype, flags):
     phone.fault("benchmark", "said=" if delegate == "none" else
                 f'said="INFO: Explicitly applied {delegate.upper()} delegate, and the model graph will be completely '
                 'executed by the delegate."')
-    measurer = Android(adb=client.path, benchmark_binary=RECORDED, delegate=delegate, dtype=dtype, cpu_mask="0c",
-                       threads=2, run_delay_seconds=0.01)
+    measurer = Android(PhoneSettings(adb=client.path, benchmark_binary=RECORDED, delegate=delegate, dtype=dtype,
+                                     cpu_mask="0c", threads=2, run_delay_seconds=0.01))
     builtin = "builtin" if delegate == "none" else delegate
     assert measurer.facts()["target"] == f"pixel2_{builtin}2_{dtype}"
     assert {*flags, "--num_threads=2", "--run_delay=0.01"} <= set(phone.read("runs.log")[0].split())
@@ -376,21 +380,21 @@ def test_flags_of_delegates(client, device, path, delegate, dtype, flags):
 
 @ANY_CLIENT
 def test_names_reach_no_shell(client, device, path, tmp_path):
-    """Neither here nor there: a file's name, a serial number, what a phone calls itself."""
+    """Neither on this machine nor on the phone: names of files, serial numbers, and what a phone calls itself."""
     phone = device(model="$(touch pwned) `touch pwned`; 'touch' \x1b[2J pwned")
     binary = tmp_path / "it's; $(touch pwned) `touch pwned`\n.sh"
     binary.write_bytes(Path(RECORDED).read_bytes())
     binary.chmod(0o755)
-    head = Android(adb=client.path, benchmark_binary=str(binary)).facts()
+    head = Android(PhoneSettings(adb=client.path, benchmark_binary=str(binary))).facts()
     assert head["device"] == "Google $(touch pwned) `touch pwned`; 'touch' ?[2J pwned"
     for serial in ("-x; touch pwned", "$(touch pwned)", "a b", "", "x" * 300):
         with pytest.raises(InputError, match="is no serial number"):
-            Android(adb=client.path, benchmark_binary=str(binary), serial=[serial, phone.serial]).facts()
+            Android(PhoneSettings(adb=client.path, benchmark_binary=str(binary), serial=[serial, phone.serial])).facts()
     assert not list(tmp_path.rglob("*pwned")) and not Path("pwned").exists()
 
 
 def test_client_and_device_understand_each_other(client, device, tmp_path):
-    """The test device does what a phone does, by adb alone."""
+    """The test device answers adb as a phone does."""
     phone = device()
     assert "connected to" in phone.said
     assert client("-s", phone.serial, "shell", "echo out; echo err >&2; exit 7").__dict__.items() >= {
@@ -408,9 +412,9 @@ def test_client_and_device_understand_each_other(client, device, tmp_path):
 @ANY_CLIENT
 def test_adb_that_is_none(client, path, tmp_path):
     fails(client, path, "No phone is attached: plug it in")
-    for program, said in (("/nonexistent", "No adb at"), ("/bin/true", "expected a list of devices")):
-        with pytest.raises(InputError, match=said):
-            Android(adb=program, benchmark_binary=RECORDED).facts()
+    for program, message in (("/nonexistent", "No adb at"), ("/bin/true", "expected a list of devices")):
+        with pytest.raises(InputError, match=message):
+            Android(PhoneSettings(adb=program, benchmark_binary=RECORDED)).facts()
     assert adb.find(None) and not path.exists()
 
 
@@ -418,12 +422,12 @@ def test_a_missing_benchmark_is_published_there():
     for settings in ({}, {"benchmark_binary": "/nonexistent"}, {"benchmark_binary": os.devnull}):
         with pytest.raises(InputError, match=r"published at https://storage\.googleapis\.com/tensorflow-nightly-public/"
                                              r"\S*/android_aarch64_benchmark_model ") as caught:
-            Android(**settings)
+            Android(PhoneSettings(**settings))
         assert "\n" not in str(caught.value)
 
 
 def runs(pid):
-    """Whether a process is there and not just waited for: what is orphaned is reaped when init gets round to it."""
+    """Whether a process still runs; an ended orphan exists until init reaps it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -433,5 +437,5 @@ def runs(pid):
 def wait_for(condition, seconds=20):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "the condition never came true"
         time.sleep(0.02)

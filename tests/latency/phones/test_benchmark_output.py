@@ -1,4 +1,4 @@
-"""What benchmark_model prints, from recorded outputs (tests/data/benchmark_output/README.md says where from)."""
+"""Recorded outputs of benchmark_model are read (tests/samples/benchmark_output/README.md gives their sources)."""
 
 import re
 from pathlib import Path
@@ -17,20 +17,24 @@ def sample(name):
     return (SAMPLES / name).read_text(encoding="utf-8")
 
 
+def runs_and_times(benchmark):
+    return (benchmark.runs, benchmark.mean_ms, benchmark.min_ms, benchmark.max_ms, benchmark.std_ms)
+
+
 @pytest.mark.parametrize(("name", "figures"), [
     ("old_android_basic.txt", (1000, 1.03966, 1.012, 1.190, 0.022, None)),
     ("new_basic_linux_x86.txt", (70, 14.2909, 13.728, 16.145, 0.452, None)),
     ("old_op_profiling_builtin_kernels.txt", (50, 2950.34, 2727.568, 3189.954, 109.798, None)),  # 2.95034e+06 us
     ("litert_compiled_model_python_tool.txt", (50, 1.88, 1.05, 9.31, 1.89, 1.12))])
 def test_recorded_times(name, figures):
-    found = benchmark_output.parse(sample(name))
-    assert (found.runs, found.mean_ms, found.min_ms, found.max_ms, found.std_ms) == pytest.approx(figures[:5])
-    assert found.median_ms == figures[5]
+    benchmark = benchmark_output.parse(sample(name))
+    assert runs_and_times(benchmark) == pytest.approx(figures[:5])
+    assert benchmark.median_ms == figures[5]
 
 
 def test_gpu_with_percentiles():
-    """Lines of a board with an OpenCL GPU."""
-    found = benchmark_output.parse("""INFO: STARTING!
+    """Output of a board with an OpenCL GPU."""
+    benchmark = benchmark_output.parse("""INFO: STARTING!
 INFO: Tensorflow Version : 2.15.0
 INFO: Use gpu: [1]
 INFO: Created TensorFlow Lite delegate for GPU.
@@ -43,8 +47,8 @@ INFO: count=50 first=119614 curr=115889 min=111842 max=119614 avg=115246 std=132
 
 INFO: Inference timings in us: Init: 1361236, First inference: 125113, Warmup (avg): 115344, Inference (avg): 115246
 """)
-    assert found.median_ms == 115.350 and found.mean_ms == 115.246 and found.runs == 50
-    assert found.delegates == {"gpu": "full"} and found.version == "2.15.0" and not found.unknown_flags
+    assert benchmark.median_ms == 115.350 and benchmark.mean_ms == 115.246 and benchmark.runs == 50
+    assert benchmark.delegates == {"gpu": "full"} and benchmark.version == "2.15.0" and not benchmark.unknown_flags
 
 
 @pytest.mark.parametrize(("lines", "delegates"), [
@@ -65,14 +69,14 @@ def test_delegates(lines, delegates):
 @pytest.mark.parametrize("prefix", ["", "INFO: ", "I tflite  : ", "11-24 07:31:02.117  4242  4242 I tflite  : "])
 def test_prefixes_and_unknown_flags(prefix):
     text = "\n".join(prefix + line for line in ("Unconsumed cmdline flags: --use_xnnpac=true", COUNT, TIMINGS))
-    found = benchmark_output.parse(text)
-    assert (found.runs, found.min_ms, found.unknown_flags) == (50, 0.001, "--use_xnnpac=true")
+    benchmark = benchmark_output.parse(text)
+    assert (benchmark.runs, benchmark.min_ms, benchmark.unknown_flags) == (50, 0.001, "--use_xnnpac=true")
 
 
 def test_a_single_run():
-    found = benchmark_output.parse("count=1 curr=3512391\n\ncount=1 curr=2500000\n\n"
-                                   + TIMINGS.replace("2.5", "2.5e+06"))
-    assert (found.runs, found.mean_ms, found.min_ms, found.max_ms, found.std_ms) == (1, 2500, 2500, 2500, 0)
+    benchmark = benchmark_output.parse("count=1 curr=3512391\n\ncount=1 curr=2500000\n\n"
+                                       + TIMINGS.replace("2.5", "2.5e+06"))
+    assert runs_and_times(benchmark) == (1, 2500, 2500, 2500, 0)
 
 
 @pytest.mark.parametrize("text", [
@@ -112,7 +116,7 @@ def test_profiles_of_three_forms():
 
 
 def test_csv_without_start_and_with_commas_in_names():
-    """As newer builds write it; nothing in it is quoted."""
+    """Newer builds write such a table and quote nothing in it."""
     row = "Convolution (NHWC, QC8) GEMM, 0.464, 0.473, 3.087%, 13.334%, 0, 2, Delegate/[a, b, c]:3"
     text = f"==== Run Order ====\nnode type, first, avg_ms, %, cdf%, mem KB, times called, name\n{row}\n\nmore"
     assert benchmark_output.op_profile(text) == [
@@ -126,7 +130,7 @@ def test_no_profile_raises():
 
 
 def test_hostile_text_is_read_quickly():
-    """Patterns that backtrack would hang here."""
+    """Patterns that backtrack would hang on these texts."""
     for unit in ("count=1 ", "Inference timings in us: ", "1 " * 9, " ", "\t,",
                  "Run Order\n[a] [avg ms] [b]\n" + "1 " * 900):
         text = unit * (2_000_000 // len(unit))
@@ -136,5 +140,5 @@ def test_hostile_text_is_read_quickly():
 
 
 def test_origins_are_told():
-    told = set(re.findall(r"^\| (\w+\.\w+) \|", sample("README.md"), flags=re.M))
-    assert told == {path.name for path in SAMPLES.iterdir()} - {"README.md"}
+    names = set(re.findall(r"^\| (\w+\.\w+) \|", sample("README.md"), flags=re.M))
+    assert names == {path.name for path in SAMPLES.iterdir()} - {"README.md"}

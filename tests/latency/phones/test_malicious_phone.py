@@ -1,4 +1,4 @@
-"""Phones that mean harm can fail, and nothing else: they cost no time or memory, and say nothing to the terminal."""
+"""A malicious phone can make its own work fail, but it costs no time or memory and cannot steer the terminal."""
 
 import threading
 import tracemalloc
@@ -9,6 +9,7 @@ import pytest
 from latency.phones import adb
 from latency.phones import worker as phone_worker
 from latency.phones.android import Android
+from latency.phones.settings import PhoneSettings
 from pnas_tf.errors import InputError
 
 RECORDED = str(Path(__file__).parents[2] / "adb_device" / "recorded_benchmark.sh")
@@ -16,8 +17,8 @@ ANY_CLIENT = pytest.mark.parametrize("adb_server", ["any"], indirect=True)
 
 
 def facts(client, *serials):
-    return Android(adb=client.path, benchmark_binary=RECORDED, min_seconds=0.0, warmup_seconds=0.0,
-                   serial=list(serials)).facts()
+    return Android(PhoneSettings(adb=client.path, benchmark_binary=RECORDED, min_seconds=0.0, warmup_seconds=0.0,
+                                 serial=list(serials))).facts()
 
 
 @ANY_CLIENT
@@ -34,8 +35,8 @@ def test_a_phone_that_does_something_else(client, device, capfd, command):
     assert str(caught.value).isprintable() and len(str(caught.value)) < 1500
     capfd.readouterr()
     assert facts(client)["device"] == "Google Pixel 2" and good.read("runs.log")
-    said = capfd.readouterr().err
-    assert bad.serial in said and said.replace("\n", "").isprintable()
+    printed = capfd.readouterr().err
+    assert bad.serial in printed and printed.replace("\n", "").isprintable()
 
 
 @ANY_CLIENT
@@ -43,13 +44,13 @@ def test_a_phone_that_does_something_else(client, device, capfd, command):
     "x" * 900_000, "\x1b[2J\x1b]0;x\x07", "../../x", "$(touch pwned)", "\u202e", "\\n\\n"],
     ids=["long", "escapes", "path", "shell", "direction", "lines"])
 def test_a_phone_that_calls_itself_anything(client, device, model):
-    found = facts(client, device(model=model).serial)
-    assert found["device"].isprintable() and len(found["device"]) < 200
-    assert found["target"].isascii() and found["target"].replace("_", "").isalnum() and len(found["target"]) <= 100
+    header = facts(client, device(model=model).serial)
+    assert header["device"].isprintable() and len(header["device"]) < 200
+    assert header["target"].isascii() and header["target"].replace("_", "").isalnum() and len(header["target"]) <= 100
 
 
 def test_an_endless_client_takes_little_memory():
-    """One that prints forever is ended; what it printed was never kept whole."""
+    """A client that prints forever is ended, and its output is never kept whole."""
     tracemalloc.start()
     try:
         with pytest.raises(adb.CommandError, match="printed more than 1000000 bytes"):

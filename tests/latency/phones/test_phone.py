@@ -1,4 +1,4 @@
-"""What a phone says of itself, and the cores that follow from it; no phone needed."""
+"""A phone's facts and state are read from its output, and the fastest cores are chosen; no phone needed."""
 
 import pytest
 
@@ -10,7 +10,7 @@ PIXEL_6 = {**dict.fromkeys(range(4), 1803000), 4: 2253000, 5: 2253000, 6: 280200
 
 
 @pytest.mark.parametrize(("cores", "threads", "mask"), [
-    (PIXEL_1, 1, "c"), (PIXEL_2, 1, "f0"),  # as TensorFlow Lite's own guide has them
+    (PIXEL_1, 1, "c"), (PIXEL_2, 1, "f0"),  # as in TensorFlow Lite's own guide
     (PIXEL_2, 4, "f0"), (PIXEL_2, 5, "ff"), (PIXEL_6, 1, "c0"), (PIXEL_6, 2, "c0"), (PIXEL_6, 3, "f0"),
     (PIXEL_6, 4, "f0"), (PIXEL_6, 8, "ff"), (PIXEL_6, 99, "ff"), ({}, 1, "all")])
 def test_cores_are_taken_from_the_fastest_cluster_down(cores, threads, mask):
@@ -18,7 +18,7 @@ def test_cores_are_taken_from_the_fastest_cluster_down(cores, threads, mask):
 
 
 def test_facts():
-    """A newer phone names its SoC; cores without cpufreq are left out; a phone's words cannot steer a terminal."""
+    """A newer phone names its SoC, cores without cpufreq are left out, and control characters are replaced."""
     text = "\r\n".join(["ro.product.manufacturer=Google", "ro.product.model=Pixel 6\x1b[2J",
                         "ro.soc.manufacturer=Google", "ro.soc.model=Tensor", "ro.board.platform=gs101",
                         "ro.build.version.release=14",
