@@ -103,7 +103,8 @@ def _converted(function, input_shape, mode, calibration, int8_io, inputs):
     if mode != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if mode == "dynamic":
-        # With a scale for each channel of dense weights, FULLY_CONNECTED is version 12, which runtimes before 2.17 lack.
+        # With a scale for each channel of dense weights, FULLY_CONNECTED has version 12, which runtimes before 2.17 do
+        # not know.
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     if mode == "float16":
         converter.target_spec.supported_types = [tf.float16]

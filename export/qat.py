@@ -12,7 +12,6 @@ from typing import Any
 from export import convert, inputs
 from export.settings import ExportConfig
 from pnas_tf.errors import InputError
-from pnas_tf.network import layers as fast_layers
 from pnas_tf.space.arch import Arch
 from pnas_tf.terminal import quiet
 
@@ -69,6 +68,7 @@ def twin(model: Any, arch: Arch) -> Any:
     import tf_keras
 
     from pnas_tf import network
+    from pnas_tf.network import layers as fast_layers
 
     padded = fast_layers.is_pytorch_padded(model)
     layers = _Layers(fast_layers.PyTorchPadded(tf_keras.layers) if padded else tf_keras.layers)
