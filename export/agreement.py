@@ -1,4 +1,4 @@
-"""Whether a `.tflite` says what its Keras model says."""
+"""Checks that a `.tflite` computes what its Keras model computes, within the bounds of its mode."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,37 +10,30 @@ from pnas_tf.errors import InputError
 from pnas_tf.space import ops
 from pnas_tf.supernet import extensions
 
-# Rounding grows with the logits: beyond 10 the bound of 1e-4 grows with them.
+# Largest difference of a float32 logit. Rounding errors grow with the logits: beyond 10 this bound grows with them.
 FLOAT32_DIFFERENCE = 1e-4
+# Least share of images on which float16 and Keras predict the same class.
 FLOAT16_AGREEMENT = 0.995
+# Largest loss of top-1 accuracy, by mode.
 TOP1_LOSS = {"dynamic": 0.015, "int8": 0.015, "int8_qat": 0.007}
 WAY_OUT = {"dynamic": "Export float16", "int8": "Try more --calibration_images, or --mode=int8_qat",
            "int8_qat": "Try more --qat_epochs, or export float16"}
+# Largest error of the output of a single op, by mode, as a share of the standard deviation of that output.
+OP_ERROR = {"float32": 1e-3, "int8": 0.25}
 
 
-def logits_of(predict: Any, batches: Iterable[tuple[Any, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels of batches.
+def compare(logits: np.ndarray, keras_logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Compares the logits of a `.tflite` with those of its Keras model.
 
     Args:
-        predict: from float32 [batch, height, width, channels] to logits [batch, classes].
-        batches: pairs (images, int labels [batch]).
+        logits: float32 [images, classes], from the `.tflite`.
+        keras_logits: float32 [images, classes], from Keras.
+        labels: int [images], the right classes.
 
     Returns:
-        float32 [images, classes] and int [images].
-    """
-    logits, labels = [], []
-    for images, some in batches:
-        logits.append(np.asarray(predict(np.asarray(images)), np.float32))
-        labels.append(np.asarray(some))
-    return np.concatenate(logits), np.concatenate(labels)
-
-
-def agreement(logits: np.ndarray, keras_logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Compares the logits [images, classes] of a `.tflite` with those of Keras.
-
-    Returns:
-        checked_images; max_difference of the logits and the largest keras_logit, absolute; agreement, the share of
-        images on which both name the same class; top1 and keras_top1, the shares that are right.
+        checked_images; max_difference, the largest absolute difference of a logit; keras_logit, the largest absolute
+        logit of Keras; agreement, the share of images on which both predict the same class; top1 and keras_top1, the
+        share of images that each classifies correctly.
     """
     predicted, expected = logits.argmax(1), keras_logits.argmax(1)
     return {"checked_images": len(labels), "max_difference": float(np.abs(logits - keras_logits).max()),
@@ -48,45 +41,61 @@ def agreement(logits: np.ndarray, keras_logits: np.ndarray, labels: np.ndarray) 
             "top1": float(np.mean(predicted == labels)), "keras_top1": float(np.mean(expected == labels))}
 
 
-def problem(mode: str, found: dict[str, Any]) -> str | None:
-    """What is wrong in the facts of a `.tflite`, or None. One image may always differ: few images are no proof."""
-    images = found["checked_images"]
+def problem(mode: str, facts: dict[str, Any]) -> str | None:
+    """Says in what way a `.tflite` misses the bounds of its mode; None if it keeps them.
+
+    A difference on a single image is always accepted: with few images it would exceed any bound.
+
+    Args:
+        mode: One of `facts.MODES`.
+        facts: Facts of the file, among them those from `compare`.
+    """
+    images = facts["checked_images"]
     # Each comparison is written so that NaN fails it.
-    if not np.isfinite(found["max_difference"]):
+    if not np.isfinite(facts["max_difference"]):
         return "its logits are not numbers"
-    bound = FLOAT32_DIFFERENCE * max(1.0, found["keras_logit"] / 10)
-    if mode == "float32" and not found["max_difference"] <= bound:
-        return f"its logits differ from Keras by {found['max_difference']:.2g}, expected at most {bound:.2g}"
-    if mode == "float16" and not found["agreement"] >= min(FLOAT16_AGREEMENT, 1 - 1 / images):
-        return (f"it agrees with Keras on {found['agreement']:.2%} of {images} images, expected at least "
+    bound = FLOAT32_DIFFERENCE * max(1.0, facts["keras_logit"] / 10)
+    if mode == "float32" and not facts["max_difference"] <= bound:
+        return f"its logits differ from Keras by {facts['max_difference']:.2g}, expected at most {bound:.2g}"
+    if mode == "float16" and not facts["agreement"] >= min(FLOAT16_AGREEMENT, 1 - 1 / images):
+        return (f"it agrees with Keras on {facts['agreement']:.2%} of {images} images, expected at least "
                 f"{FLOAT16_AGREEMENT:.1%}")
-    allowed, loss = TOP1_LOSS.get(mode, 1.0), found["keras_top1"] - found["top1"]
+    allowed, loss = TOP1_LOSS.get(mode, 1.0), facts["keras_top1"] - facts["top1"]
     if not loss <= max(allowed, 1 / images) + 1e-9:
-        return (f"its top-1 is {found['top1']:.2%} where Keras has {found['keras_top1']:.2%} ({images} images), "
-                f"expected to lose at most {100 * allowed:.1f} points. {WAY_OUT[mode]}")
+        return (f"its top-1 is {facts['top1']:.2%}, that of Keras {facts['keras_top1']:.2%} ({images} images), "
+                f"expected a loss of at most {100 * allowed:.1f} points. {WAY_OUT[mode]}")
     return None
 
+
 def check_ops_ship(types: Iterable[str]) -> None:
-    """Converts examples of op types and runs them.
+    """Converts examples of op types to float32 and int8 `.tflite` files and runs them.
+
+    Args:
+        types: Names of op types, as registered in `space.ops`.
 
     Raises:
-        InputError: if one has no built-in op in TFLite, or gives other numbers there.
+        InputError: If an op has no built-in counterpart in TFLite, or computes something else there.
     """
+    for op_type in types:
+        for op in ops.examples(op_type):
+            for key in extensions.keys(op):
+                _check_op_ships(key)
+
+
+def _check_op_ships(key):
     from pnas_tf import network
 
-    for op in (op for name in types for op in ops.examples(name)):
-        for key in extensions.keys(op):
-            model = network.build_op(key)
-            images = np.random.default_rng(0).standard_normal((8, *key.input)).astype(np.float32)
-            expected = np.asarray(model(images, training=False))
-            spread = max(float(expected.std()), 1e-6)
-            for mode, most in (("float32", 1e-3), ("int8", 0.25)):
-                try:
-                    content = convert.convert(model, mode, [images], int8_io="float32")
-                except InputError as reason:
-                    raise InputError(f"Op {key} cannot ship: {reason}") from None
-                found = interpreter.run(interpreter.make_interpreter(content), images)
-                off = float(np.sqrt(np.mean((found - expected) ** 2))) / spread
-                if not off <= most:
-                    raise InputError(f"Op {key} cannot ship: as {mode} it is off by {off:.2g} of its output's "
-                                     f"deviation, more than {most:g}.")
+    model = network.build_op(key)
+    images = np.random.default_rng(0).standard_normal((8, *key.input)).astype(np.float32)
+    expected = np.asarray(model(images, training=False))
+    deviation = max(float(expected.std()), 1e-6)
+    for mode, bound in OP_ERROR.items():
+        try:
+            content = convert.convert(model, mode, [images], int8_io="float32")
+        except InputError as reason:
+            raise InputError(f"Op {key} cannot ship: {reason}") from None
+        outputs = interpreter.run(interpreter.make_interpreter(content), images)
+        error = float(np.sqrt(np.mean((outputs - expected) ** 2))) / deviation
+        if not error <= bound:
+            raise InputError(f"Op {key} cannot ship: the error of its {mode} output is {error:.2g} standard deviations "
+                             f"of that output, expected at most {bound:g}. Build it from other layers.")

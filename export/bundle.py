@@ -1,10 +1,10 @@
-"""Packs exported networks for an app team: models, labels, model cards, a runner, expected outputs, phone timing.
+"""Packs exported networks for an app team: models, labels, model cards, a runner, expected outputs, a phone script.
 
     python -m export.bundle --run_dir=runs/quickstart
     python -m export.bundle --run_dir=runs/quickstart --zip
     python -m export.bundle --run_dir=runs/quickstart --mode=int8 --output=handover.zip
 
-The runner needs numpy and a TFLite runtime, nothing of this project.
+The runner needs numpy and a TFLite runtime, but nothing of this project.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 
 from export import facts as facts_lib
-from export import inputs, interpreter, metadata
+from export import inputs, interpreter, metadata, settings
 from pnas_tf import files as files_lib
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError
@@ -31,13 +31,13 @@ from pnas_tf.run_folder import folder as run_folder
 
 MANIFEST = "bundle.json"
 
-# Largest difference of a logit between runtimes, as a share of the largest logit: kernels of two releases, or of two
-# CPUs, add in another order (float32), compute in float16, or round a step of 1/255 of the range the other way.
+# Largest difference of a logit between runtimes, as a share of the largest logit. Kernels of two releases or of two
+# CPUs may add in another order (float32), compute in float16, or round to the neighbouring step of 1/255 of the range.
 TOLERANCE = {"float32": 1e-4, "float16": 0.02, "dynamic": 0.05, "int8": 0.05, "int8_qat": 0.05}
 
 PHONE_SCRIPT = """#!/bin/sh
-# Times the models of this folder on the phone that `adb devices` shows (of several: ANDROID_SERIAL=... in front). Get
-# benchmark_model for Android from https://ai.google.dev/edge/litert/models/measurement and name its path:
+# Times the models of this folder on the phone that `adb devices` shows; with several, set ANDROID_SERIAL to choose one.
+# Get benchmark_model for Android from https://ai.google.dev/edge/litert/models/measurement and name its path:
 #     sh time_on_phone.sh path/to/benchmark_model
 set -eu
 binary=$(realpath "${1:?name the path of benchmark_model for Android}")
@@ -60,18 +60,18 @@ def run(*, run_dir: str, data: Any, modes: Sequence[str], output: str, examples:
     """Writes a bundle.
 
     Args:
-        run_dir: folder with <mode>.tflite, .json and .md.
-        data: from `data.load`; its test images give the examples.
-        modes: of `facts.MODES`; exported already.
-        output: a folder, or a file that ends in .zip; an earlier bundle is replaced.
-        examples: number of images with expected outputs.
-        seed: of their choice.
+        run_dir: Folder with <mode>.tflite, .json and .md.
+        data: Data set from `data.load`, whose test images give the examples.
+        modes: Modes to pack, of those in `facts.MODES` that have been exported.
+        output: Path of a folder, or of a file that ends in .zip; an earlier bundle is replaced.
+        examples: Number of images with expected outputs.
+        seed: Seed of the choice of images.
 
     Returns:
-        Names of the files in it.
+        Names of the files in the bundle.
 
     Raises:
-        InputError: if an export is missing or was changed, or the bundle cannot be written.
+        InputError: If an export is missing or was changed, or the bundle cannot be written.
     """
     files = contents(run_dir, data, modes, examples, seed)
     if output.endswith(".zip"):
@@ -82,25 +82,31 @@ def run(*, run_dir: str, data: Any, modes: Sequence[str], output: str, examples:
 
 
 def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed: int) -> dict[str, bytes]:
-    """The files of a bundle by name."""
+    """Makes the files of a bundle; the arguments are those of `run`.
+
+    Returns:
+        Contents of the files by name.
+
+    Raises:
+        InputError: If an export is missing or was changed, or is for other images or classes than the data set's.
+    """
     drawn = inputs.draw(data.test, examples, seed, form="pixels", mean=data.mean, std=data.std)
-    # Of files there may be more than asked for in the last batch.
+    # Images are drawn in full batches: there may be more of them than asked for.
     images, labels = drawn.inputs[:examples], drawn.labels[:examples]
+    pictures = _pictures(images.astype(np.uint8))
     files: dict[str, bytes] = {}
     models: dict[str, dict[str, Any]] = {}
     answers: dict[str, list[list[float]]] = {}
-    pictures = _pictures(images.astype(np.uint8))
     expected = {"pictures": list(pictures), "labels": [data.class_names[label] for label in labels], "logits": answers}
     for mode in modes:
         model, facts = read_export(run_dir, mode)
         if facts["image_shape"] != list(data.image_shape) or facts["labels"] != list(data.class_names):
             raise InputError(f"{mode}.tflite in {run_dir} is for other images or classes than {data.name}. "
                              "Name the data set that it was exported with: --dataset.")
-        mean, std = facts["normalisation"]["mean"], facts["normalisation"]["std"]
-        given = np.repeat(images, 3, -1) if facts["input_form"] == "rgb" else images
-        logits = interpreter.run(interpreter.make_interpreter(model), (given - np.float32(mean)) / np.float32(std))
+        logits = _expected_logits(model, facts, images)
         answers[mode] = [[float(f"{value:.8g}") for value in row] for row in logits]
-        models[mode] = {"file": f"{mode}.tflite", "mean": mean, "std": std,
+        models[mode] = {"file": f"{mode}.tflite", "mean": facts["normalisation"]["mean"],
+                        "std": facts["normalisation"]["std"],
                         "tolerance": TOLERANCE[mode] * max(1.0, float(np.abs(logits).max()))}
         files |= {f"{mode}.tflite": model, f"{mode}.json": facts_lib.text(facts).encode(),
                   f"{mode}.md": _read(os.path.join(run_dir, f"{mode}.md"))}
@@ -116,23 +122,32 @@ def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed:
             "README.md": _readme(data, models, bool(pictures)).encode()}
 
 
+def _expected_logits(model: bytes, facts: dict[str, Any], images: np.ndarray) -> np.ndarray:
+    """Logits of pixel images by the interpreter of this host."""
+    normalisation = facts["normalisation"]
+    pixels = np.repeat(images, 3, -1) if facts["input_form"] == "rgb" else images
+    normalised = (pixels - np.float32(normalisation["mean"])) / np.float32(normalisation["std"])
+    return interpreter.run(interpreter.make_interpreter(model), normalised)
+
+
 def read_export(run_dir: str, mode: str) -> tuple[bytes, dict[str, Any]]:
-    """A `.tflite` with its facts.
+    """Reads a `.tflite` and its facts.
 
     Raises:
-        InputError: if one is missing or they do not belong together.
+        InputError: If one of them is missing, or the facts are not about this file.
     """
-    path = os.path.join(run_dir, f"{mode}.tflite")
-    model, facts = _read(path), files_lib.read_json(os.path.join(run_dir, f"{mode}.json"))
-    known = isinstance(facts, dict) and facts.get("format") == facts_lib.FORMAT and _describes_images(facts)
-    if not known or facts.get("sha256") != hashlib.sha256(model).hexdigest():
+    folder = RunFolder(run_dir)
+    path = folder.tflite(mode)
+    model, facts = _read(path), files_lib.read_json(folder.export_facts(mode))
+    valid = isinstance(facts, dict) and facts.get("format") == facts_lib.FORMAT and _describes_images(facts)
+    if not valid or facts.get("sha256") != hashlib.sha256(model).hexdigest():
         raise InputError(f"{path}: {mode}.json does not describe this file. Export it again: python -m export.tflite "
                          f"--run_dir={run_dir} --mode={mode}")
     return model, facts
 
 
 def _describes_images(facts: dict[str, Any]) -> bool:
-    """Whether image_shape, labels and normalisation are there and are what they should be."""
+    """Tells whether image_shape, labels and normalisation are present and valid."""
     def numbers(values):
         return isinstance(values, list) and values and all(
             isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9 for value in values)
@@ -146,8 +161,14 @@ def _describes_images(facts: dict[str, Any]) -> bool:
 
 
 def _pictures(images: np.ndarray) -> dict[str, bytes]:
-    """The examples for tests in the app, uint8 [images, height, width, channels] as PNG files; none if PNG has no such
-    channels."""
+    """Encodes example images as PNG files for tests in the app.
+
+    Args:
+        images: uint8 [images, height, width, channels].
+
+    Returns:
+        Files by name; none if PNG does not support this number of channels.
+    """
     import tensorflow as tf
 
     if images.shape[-1] not in (1, 3, 4):
@@ -165,44 +186,44 @@ def _read(path):
 
 
 def _zipped(files: Mapping[str, bytes]) -> bytes:
-    """The same files give the same bytes."""
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+    """Makes a zip archive; the same files give the same bytes."""
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
-    return whole.getvalue()
+    return zipped.getvalue()
 
 
 def _write_folder(files: Mapping[str, bytes], output: str) -> None:
-    """All files in a folder of their own, or nothing."""
+    """Writes all files into a new folder in place of an earlier bundle, or leaves everything as it was."""
     output = os.path.abspath(output)
     if os.path.lexists(output) and not os.path.exists(os.path.join(output, MANIFEST)):
-        raise InputError(f"{output} exists and is no bundle: it is not overwritten. Choose another --output.")
+        raise InputError(f"{output} exists and is no bundle, so it is not overwritten. Choose another --output.")
     try:
         os.makedirs(os.path.dirname(output), exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=os.path.dirname(output)) as workshop:
-            fresh = os.path.join(workshop, "new")
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=os.path.dirname(output)) as temporary:
+            bundle = os.path.join(temporary, "new")
             for name, data in files.items():
-                files_lib.write_bytes(os.path.join(fresh, name), data)
+                files_lib.write_bytes(os.path.join(bundle, name), data)
             if os.path.exists(output):
-                os.replace(output, os.path.join(workshop, "old"))
-            os.replace(fresh, output)
+                os.replace(output, os.path.join(temporary, "old"))
+            os.replace(bundle, output)
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror}). Free space or choose another --output.") \
             from None
 
 
 def _readme(data, models, pictures):
-    shown = " x ".join(map(str, data.image_shape))
-    lines = ["# Image classifier for your app", "", f"{data.num_classes} classes, images {shown} (height x width x "
-             "channels).", "", "| file | what |", "| --- | --- |"]
+    size = " x ".join(map(str, data.image_shape))
+    lines = ["# Image classifier for your app", "", f"{data.num_classes} classes, images {size} (height x width x "
+             "channels).", "", "| file | content |", "| --- | --- |"]
     lines += [f"| `{mode}.tflite` | the network; `{mode}.md` is its model card, `{mode}.json` the same for programs |"
               for mode in models]
-    lines += ["| `labels.txt` | class names by position of the output; each .tflite carries them too |",
-              "| `run.py`, `examples.npz` | runs the examples and compares with the outputs they should have |"]
+    lines += ["| `labels.txt` | class names by position of the output; each .tflite also contains them |",
+              "| `run.py`, `examples.npz` | runs the examples and compares their outputs with the expected ones |"]
     lines += ["| `examples/*.png` | the same images, for tests in the app |"] if pictures else []
     lines += [f"| `{MANIFEST}` | normalisation, tolerances, and the expected logits of the examples |",
-              "| `time_on_phone.sh` | the adb commands that time the models on a phone |", "",
+              "| `time_on_phone.sh` | times the models on a phone through adb |", "",
               "```", "pip install numpy ai-edge-litert    # or tflite-runtime with numpy 1",
               "python run.py", "sh time_on_phone.sh path/to/benchmark_model", "```", ""]
     return "\n".join(lines)
@@ -210,37 +231,36 @@ def _readme(data, models, pictures):
 
 def _define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Folder with the exports.")
-    flags.DEFINE_list("mode", None, f"Any of {', '.join(facts_lib.MODES)}, with commas between; default: all that are "
-                                    "there.")
+    flags.DEFINE_list("mode", None, f"Any of {', '.join(facts_lib.MODES)}, with commas between; default: all that "
+                                    "have been exported.")
     flags.DEFINE_bool("zip", False, "Write one file, bundle.zip, instead of a folder.")
     flags.DEFINE_string("output", None, "Folder, or file that ends in .zip; default: bundle or bundle.zip in the "
                                         "folder with the exports.")
-    flags.DEFINE_string("dataset", None, "Data set; default: that of the training.")
-    flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the training.")
+    flags.DEFINE_string("dataset", None, "Data set; default: the one used for training.")
+    flags.DEFINE_string("data_dir", None, "Folder of the data set's files; default: the one used for training.")
     flags.DEFINE_integer("examples", 8, "Test images with expected outputs.", 1, 1000)
-    flags.DEFINE_integer("seed", 0, "Of the choice of images.", 0, 2**31 - 1)
+    flags.DEFINE_integer("seed", 0, "Seed of the choice of images.", 0, 2**31 - 1)
 
 
 def _main() -> None:
     f = flags.FLAGS
     if not f.run_dir:
         raise InputError("Name the folder with the exports: --run_dir=DIR.")
-    modes = f.mode or [mode for mode in facts_lib.MODES
-                       if os.path.exists(RunFolder(f.run_dir).tflite(mode))]
-    unknown = sorted(set(modes) - set(facts_lib.MODES))
-    if unknown:
-        raise InputError(f"--mode takes {', '.join(facts_lib.MODES)}, with commas between; got {', '.join(unknown)!r}.")
+    folder = RunFolder(f.run_dir)
+    modes = f.mode or [mode for mode in facts_lib.MODES if os.path.exists(folder.tflite(mode))]
     if not modes:
         raise InputError(f"{f.run_dir} holds no .tflite. Export first: python -m export.tflite --run_dir={f.run_dir}")
+    settings.check_modes(modes)
     if f.output and f.zip and not f.output.endswith(".zip"):
         raise InputError(f"--zip writes one file: expected --output=NAME.zip, got {f.output!r}.")
-    wanted = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed, trained=True)
+    data_arguments = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed,
+                                               trained=True)
     _, facts = read_export(f.run_dir, modes[0])
     start.load_tensorflow()
     from pnas_tf import data as data_lib
 
-    data = data_lib.load(**wanted, image_size=facts["image_shape"][0])
-    output = f.output or RunFolder(f.run_dir).file("bundle.zip" if f.zip else "bundle")
+    data = data_lib.load(**data_arguments, image_size=facts["image_shape"][0])
+    output = f.output or folder.bundle(zipped=f.zip)
     with data_lib.naming_broken_images():
         names = run(run_dir=f.run_dir, data=data, modes=modes, output=output, examples=f.examples, seed=f.seed)
     print(f"{', '.join(names)}\nBundle: {output}")
@@ -249,7 +269,7 @@ def _main() -> None:
 
 
 def main() -> None:
-    """Console script."""
+    """Runs the command."""
     _define_flags()
     start.start(_main)
 

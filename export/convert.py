@@ -1,4 +1,4 @@
-"""From a Keras model to the bytes of a `.tflite`: fixed batch, batch norm folded, ReLU6 fused."""
+"""Converts a Keras model to the bytes of a `.tflite` with a fixed batch, batch norm folded and ReLU6 fused."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -16,39 +16,48 @@ INT8_IO = ("int8", "uint8", "float32")
 
 def convert(model: Any, mode: str, calibration: Iterable[np.ndarray] | None = None, *, int8_io: str = "int8",
             batch_size: int = 1, verbose: bool = False) -> bytes:
-    """Converts a model; takes about 0.1 s for one op and 1 to 2 s for a whole network.
+    """Converts a model, in about 0.1 s for one op and in 1 to 2 s for a whole network.
 
     Args:
         model: Keras model from float32 [batch, height, width, channels] images to logits.
-        mode: `float32`; `float16` (weights stored so, computed in float32 where there are no such kernels);
-            `dynamic` (int8 weights, activations quantised as they come); `int8` (all integer).
-        calibration: for int8, batches of float32 [n, height, width, channels] to find the ranges of activations.
-        int8_io: of an int8 model, the type of input and output: `int8`, `uint8` or `float32`.
-        batch_size: images the `.tflite` takes at once.
-        verbose: whether to let the converter talk.
+        mode: `float32`; `float16` (float16 weights; computed in float32 where there are no float16 kernels); `dynamic`
+            (int8 weights; activations are quantised while the network runs); `int8` (all integer).
+        calibration: Batches of float32 [images, height, width, channels] that set the ranges of activations; int8
+            needs them.
+        int8_io: Type of input and output of an int8 model, one of `INT8_IO`.
+        batch_size: Images that the `.tflite` takes at once.
+        verbose: Whether to show what the converter prints.
 
     Returns:
         Contents of a `.tflite`.
 
     Raises:
-        InputError: if TFLite has no built-in op for something in the model, or calibration images do not fit it.
+        InputError: If TFLite has no built-in op for a part of the model, or calibration images do not fit the model.
+        ValueError: If int8 is asked for without calibration images.
     """
     if mode not in MODES:
         raise InputError(f"mode must be one of {', '.join(MODES)}, got {str(mode)[:40]!r}.")
     if mode == "int8" and calibration is None:
         raise ValueError("int8 needs calibration images.")
-    # Without autograph: it would look for the source of every layer's call.
+    # A plain function, traced without autograph, which would look up the source code of every layer.
     return convert_function(lambda image: model(image, training=False), (batch_size, *model.input_shape[1:]), mode,
                             calibration, int8_io=int8_io, verbose=verbose)
 
 
 def to_time(model: Any, mode: str) -> bytes:
-    """As `convert`, for a model that is only timed: int8 ranges come from random images, as no time depends on them."""
-    shapes = [tuple(one.shape[1:]) for one in model.inputs]
+    """Converts a model that is only to be timed.
+
+    Args:
+        model: Keras model of one image input, or of several inputs of one shape, such as an op that adds them up.
+        mode: One of `MODES`; int8 takes its ranges from random images, because they do not affect the time.
+
+    Returns:
+        Contents of a `.tflite` for one image at a time.
+    """
+    shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
     images = np.random.default_rng(0).standard_normal((4, *shapes[0]), np.float32)
     if len(shapes) == 1:
         return convert(model, mode, calibration=[images])
-    # An op that adds up inputs, all of one shape.
     return convert_function(lambda *inputs: model(list(inputs), training=False), (1, *shapes[0]), mode, [images],
                             inputs=len(shapes))
 
@@ -56,9 +65,22 @@ def to_time(model: Any, mode: str) -> bytes:
 def convert_function(function: Callable[[Any], Any], input_shape: tuple[int, ...], mode: str,
                      calibration: Iterable[np.ndarray] | None = None, *, int8_io: str = "int8",
                      verbose: bool = False, inputs: int = 1) -> bytes:
-    """As `convert`, for a TensorFlow function of one tensor, or of several of one shape.
+    """Converts a TensorFlow function as `convert` does a model.
 
-    Without calibration images, int8 takes the ranges that the function itself holds as fake quantisation.
+    Args:
+        function: Function of one float32 tensor, or of several of one shape.
+        input_shape: Shape of each input, with the batch.
+        mode: One of `MODES`.
+        calibration: As for `convert`. Without it, int8 takes the ranges from the function's own fake quantisation.
+        int8_io: Type of input and output of an int8 model, one of `INT8_IO`.
+        verbose: Whether to show what the converter prints.
+        inputs: Number of inputs.
+
+    Returns:
+        Contents of a `.tflite`.
+
+    Raises:
+        InputError: As `convert`.
     """
     if int8_io not in INT8_IO:
         raise InputError(f"int8_io must be one of {', '.join(INT8_IO)}, got {str(int8_io)[:40]!r}.")
@@ -72,8 +94,8 @@ def _converted(function, input_shape, mode, calibration, int8_io, inputs):
     import tensorflow as tf
     from tensorflow.lite.python.convert_phase import ConverterError
 
-    # From a concrete function alone: a Keras model beside it as "trackable" leaves its variables unfrozen and
-    # outputs NaN (tensorflow 2.21 with keras 3), and the ways through a SavedModel take 2 to 4 times as long.
+    # From a concrete function alone: if the Keras model is passed along as "trackable", its variables stay unfrozen
+    # and outputs are NaN (tensorflow 2.21 with keras 3). A SavedModel in between takes 2 to 4 times as long.
     specs = [tf.TensorSpec(input_shape, tf.float32, name="image" if number == 0 else f"image_{number}")
              for number in range(inputs)]
     concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
@@ -81,7 +103,8 @@ def _converted(function, input_shape, mode, calibration, int8_io, inputs):
     if mode != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if mode == "dynamic":
-        # Dense weights with a scale for each channel make FULLY_CONNECTED version 12, unknown to runtimes before 2.17.
+        # With a scale for each channel of dense weights, FULLY_CONNECTED has version 12, which runtimes before 2.17 do
+        # not know.
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     if mode == "float16":
         converter.target_spec.supported_types = [tf.float16]
@@ -99,7 +122,7 @@ def _converted(function, input_shape, mode, calibration, int8_io, inputs):
 
 
 def _samples(calibration, input_shape, inputs):
-    """Calibration images in the batches that the model takes."""
+    """Yields calibration images in batches of the size that the model takes."""
     for batch in calibration:
         if batch.shape[1:] != input_shape[1:]:
             raise InputError(f"The calibration images are {batch.shape[1:]}, but the model takes {input_shape[1:]}. "

@@ -1,4 +1,4 @@
-"""What is known of an exported network, as the values of its <mode>.json."""
+"""Facts of an exported network, which its <mode>.json holds: network, file, graph, time, origin and versions."""
 
 import hashlib
 import json
@@ -10,18 +10,28 @@ from export import convert, graph, interpreter, timing
 from pnas_tf import files
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space.arch import Arch
 
 FORMAT = "pnas_tf.export/1"
 QAT = "int8_qat"
 MODES = (*convert.MODES, QAT)
+# Visits of a timing, and timed runs per visit.
 ROUNDS, RUNS = 6, 10
+# Packages that an export depends on.
 PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert", "tf-keras", "tensorflow-model-optimization")
 
 
 def of_network(model: Any, arch: Arch | None, data: Any) -> dict[str, Any]:
-    """What holds for every mode: architecture, predicted_ms on which target, size in parameters and MACs, data."""
+    """Collects the facts that all modes share.
+
+    Args:
+        model: Keras model.
+        arch: Architecture of the model, or None if there is no arch.json.
+        data: Data set from `data.load`.
+
+    Returns:
+        Architecture, predicted latency (table_ms) and its target, numbers of parameters and MACs, and the data set.
+    """
     from pnas_tf import network
 
     costs = arch.costs if arch else {}
@@ -35,24 +45,38 @@ def of_network(model: Any, arch: Arch | None, data: Any) -> dict[str, Any]:
 
 
 def of_file(content: bytes) -> dict[str, Any]:
-    """Of the file itself: size and checksum."""
+    """Size and checksum of a `.tflite`."""
     return {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def of_graph(content: bytes) -> dict[str, Any]:
-    """Of what the file computes: operators by count, activation memory, types and scales of both ends."""
-    found, runner = graph.describe(content), interpreter.make_interpreter(content)
+    """Facts of what a `.tflite` computes.
+
+    Returns:
+        operators, the number of each; peak_activation_bytes; and of input and output their types, shapes and scales.
+    """
+    contents, runner = graph.describe(content), interpreter.make_interpreter(content)
     ends = {}
     for name, details in (("input", runner.get_input_details()[0]), ("output", runner.get_output_details()[0])):
         scale, zero_point = details["quantization"]
         ends[name] = {"dtype": details["dtype"].__name__, "shape": [int(size) for size in details["shape"]],
                       "scale": float(scale), "zero_point": int(zero_point)}
-    return {"operators": {op: found.ops.count(op) for op in sorted(set(found.ops))},
-            "peak_activation_bytes": graph.peak_activation_bytes(found), **ends}
+    return {"operators": {op: contents.ops.count(op) for op in sorted(set(contents.ops))},
+            "peak_activation_bytes": graph.peak_activation_bytes(contents), **ends}
 
 
 def measured(runner: Any, *, threads: int, delegate: str, dtype: str) -> dict[str, Any]:
-    """Times an interpreter on this machine; measured_ms is the median that `timing.STATISTIC` describes."""
+    """Times an interpreter on this machine.
+
+    Args:
+        runner: Interpreter from `interpreter.make_interpreter`.
+        threads: CPU threads that it was made with.
+        delegate: Delegate that it was made with.
+        dtype: Mode of the model, for the name of the target.
+
+    Returns:
+        measured_ms, the median that `timing.STATISTIC` describes; other statistics; and the machine and its settings.
+    """
     invoke, _ = interpreter.subject(runner)
     times = timing.summarise([timing.timed_ms(invoke, RUNS) for _ in range(ROUNDS)])
     return {"measured_ms": times.pop("median_ms"), **times, "statistic": timing.STATISTIC,
@@ -61,37 +85,40 @@ def measured(runner: Any, *, threads: int, delegate: str, dtype: str) -> dict[st
 
 
 def of_run(run_dir: str | None, command: str) -> dict[str, Any]:
-    """How the network came about, as far as the run folder says: commands and seeds of search, training, export."""
+    """Collects the origin of a network: commands and seeds of search, training and export.
+
+    Args:
+        run_dir: Run folder, whose records of search and training are used as far as they exist; None without one.
+        command: Command of this export.
+
+    Returns:
+        commands and seeds, each by step.
+
+    Raises:
+        InputError: If a record of the run folder is damaged.
+    """
     commands: dict[str, str | None] = {"export": command}
     seeds: dict[str, int | None] = {}
-    flags_path = RunFolder(run_dir).flags if run_dir else ""
-    if os.path.exists(flags_path):
-        commands["search"] = shlex.join(["python", "-m", "pnas_tf.search", f"--flagfile={flags_path}"])
-        seed = run_folder.read_flags(flags_path).get("seed", "")
+    folder = RunFolder(run_dir) if run_dir else None
+    if folder and os.path.exists(folder.flags):
+        commands["search"] = shlex.join(["python", "-m", "pnas_tf.search", f"--flagfile={folder.flags}"])
+        seed = folder.read_flags().get("seed", "")
         seeds["search"] = int(seed) if seed.isdecimal() else None
-    train_path = RunFolder(run_dir).training_facts if run_dir else ""
-    if os.path.exists(train_path):
-        trained = files.read_json(train_path)
-        if not isinstance(trained, dict):
-            raise InputError(f"{train_path}: expected a JSON object. Train again.")
-        commands["train"], seeds["train"] = trained.get("command"), trained.get("seed")
+    if folder and os.path.exists(folder.training_facts):
+        training = files.read_json(folder.training_facts)
+        if not isinstance(training, dict):
+            raise InputError(f"{folder.training_facts}: expected a JSON object. Train again.")
+        commands["train"], seeds["train"] = training.get("command"), training.get("seed")
     return {"commands": {name: commands[name] for name in ("search", "train", "export") if commands.get(name)},
             "seeds": {name: seed for name, seed in seeds.items() if seed is not None}}
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that an export depends on, as far as they are installed."""
-    from importlib import metadata
-
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    """Versions of those of `PACKAGES` that are installed."""
+    versions_by_package = {package: interpreter.installed_version(package) for package in PACKAGES}
+    return {package: version for package, version in versions_by_package.items() if version}
 
 
 def text(facts: dict[str, Any]) -> str:
-    """The contents of a <mode>.json."""
+    """Contents of a <mode>.json."""
     return json.dumps(facts, indent=1) + "\n"

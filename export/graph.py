@@ -1,4 +1,4 @@
-"""What is in a `.tflite`: its operators, tensors and memory; and what a converter does wrong without saying so."""
+"""The graph of a `.tflite`: reads it, checks what the converter made of it, and unpacks and packs the flatbuffer."""
 
 import dataclasses
 from typing import Any
@@ -7,13 +7,17 @@ import numpy as np
 
 from pnas_tf.errors import InputError
 
-# Seen when variables were not frozen, and never in a network that is to run on a phone's built-in kernels.
+# Operators of models whose variables were not frozen, and custom ones. A phone's built-in kernels run none of them.
 NOT_BUILT_IN = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE", "CUSTOM")
-# What batch norm and ReLU6 become when they are not folded into the op before them.
+# Operators that batch norm and ReLU6 become if they are not folded into the op before them.
 AFFINE = ("MUL", "SUB", "ADD", "DIV")
 ACTIVATIONS = ("RELU", "RELU6", "MINIMUM", "MAXIMUM")
 WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 INTEGERS = frozenset({"INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL"})
+
+MODEL_IDENTIFIER = b"TFL3"
+# Bytes, by force_align in the TFLite schema: kernels read weights in place.
+BUFFER_ALIGNMENT = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +25,11 @@ class Tensor:
     """A tensor of the main graph.
 
     Attributes:
-        name: holds the Keras layer names.
-        dtype: FLOAT32, INT8, ...
-        shape: of its elements.
-        size_bytes: of all its elements.
-        constant: whether its values stand in the file.
+        name: Name, which contains the names of Keras layers.
+        dtype: Type of its elements: FLOAT32, INT8, ...
+        shape: Sizes of its dimensions.
+        size_bytes: Bytes of all its elements.
+        constant: Whether the file holds its values.
     """
 
     name: str
@@ -37,7 +41,13 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """An operator: its name (CONV_2D, ...), and the positions of the tensors it reads and writes."""
+    """An operator of the main graph.
+
+    Attributes:
+        name: Name of the built-in operator, such as CONV_2D.
+        inputs: Positions of the tensors that it reads.
+        outputs: Positions of the tensors that it writes.
+    """
 
     name: str
     inputs: tuple[int, ...]
@@ -49,10 +59,10 @@ class Contents:
     """The main graph.
 
     Attributes:
-        operators: in order of execution.
-        tensors: by position.
-        inputs: positions of the graph's input tensors.
-        outputs: positions of the graph's output tensors.
+        operators: Operators in order of execution.
+        tensors: Tensors by position.
+        inputs: Positions of the graph's input tensors.
+        outputs: Positions of the graph's output tensors.
     """
 
     operators: tuple[Operator, ...]
@@ -67,7 +77,7 @@ class Contents:
 
     @property
     def dtypes(self) -> frozenset[str]:
-        """Types that occur among the tensors."""
+        """Types of the tensors."""
         return frozenset(tensor.dtype for tensor in self.tensors)
 
     @property
@@ -77,14 +87,16 @@ class Contents:
 
 
 def describe(content: bytes) -> Contents:
-    """Reads a `.tflite`; what runs it is to have accepted it before, as only that checks it in every part.
+    """Reads the main graph of a `.tflite`.
+
+    Only an interpreter checks every part of a file; let one accept it first if it comes from outside.
 
     Raises:
-        InputError: if it is damaged, or newer than this version of TensorFlow knows.
+        InputError: If the file is damaged, or newer than this version of TensorFlow.
     """
     try:
         return _described(content)
-    except Exception as error:  # Which one depends on where it is damaged; none is a defect of ours.
+    except Exception as error:  # The type depends on where the file is damaged; none of them is a defect of ours.
         raise InputError("Not a .tflite that this version of TensorFlow can describe "
                          f"({type(error).__name__}: {' '.join(str(error).split())[:100]}). Export it again.") from None
 
@@ -105,7 +117,7 @@ def _described(content: bytes) -> Contents:
 
     def operator(entry: Any) -> Operator:
         code = model.OperatorCodes(entry.OpcodeIndex())
-        # Old readers know only codes up to 127, which stand in the deprecated field.
+        # Codes up to 127 are also in the deprecated field, for old readers; larger ones only in the new field.
         return Operator(op_names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())],
                         _ints(entry.InputsAsNumpy()), _ints(entry.OutputsAsNumpy()))
 
@@ -115,20 +127,20 @@ def _described(content: bytes) -> Contents:
 
 
 def _ints(array: Any) -> tuple[int, ...]:
-    # The generated reader gives 0 for a vector that is not there; -1 stands for an optional input left out.
+    # The generated reader gives 0 for a missing vector; -1 stands for an optional input that is left out.
     return tuple(int(value) for value in array if value >= 0) if isinstance(array, np.ndarray) else ()
 
 
 def check_runnable(contents: Contents, *, integer: bool) -> None:
-    """Refuses what a converter has been seen to write without an error.
+    """Refuses faulty models that the converter has been seen to write without an error.
 
     Args:
-        contents: of a fresh `.tflite`.
-        integer: whether only input and output may hold floats.
+        contents: Graph of a newly converted `.tflite`.
+        integer: Whether only input and output may be floats.
 
     Raises:
-        InputError: for unfrozen variables or custom ops, batch norm that was not folded, ReLU that was not fused, or
-            floats in an integer model.
+        InputError: If the graph has variables that are not frozen, custom ops, batch norm that is not folded, ReLU that
+            is not fused, or floats in an integer model.
     """
     unfrozen = sorted(set(contents.ops) & set(NOT_BUILT_IN))
     if unfrozen:
@@ -137,19 +149,20 @@ def check_runnable(contents: Contents, *, integer: bool) -> None:
     loose = _loose(contents)
     if loose:
         where = contents.tensors[loose[0].outputs[0]].name[-80:]
-        raise InputError(f"The converted model holds {loose[0].name} ({where})"
-                         " right after a convolution: expected batch norm folded into it and ReLU6 fused with it.")
+        raise InputError(f"The converted model holds {loose[0].name} ({where}) right after a convolution: expected "
+                         "batch norm folded into the convolution and ReLU6 fused with it. Build that layer from stock "
+                         "Keras batch norm and ReLU.")
     if integer:
-        outside = {*contents.inputs, *contents.outputs}
+        ends = {*contents.inputs, *contents.outputs}
         floats = sorted({tensor.dtype for position, tensor in enumerate(contents.tensors)
-                         if position not in outside} - INTEGERS)
+                         if position not in ends} - INTEGERS)
         if floats:
             raise InputError(f"The int8 model still holds tensors of {', '.join(floats)}: some layer has no int8 form "
                              "in TFLite. Export it as float16.")
 
 
 def _loose(contents: Contents) -> list[Operator]:
-    """Scales, shifts and activations that stand alone though the op before them could have taken them in."""
+    """Scales, shifts and activations that stand alone although the op before them could have absorbed them."""
     producers = {position: operator for operator in contents.operators for position in operator.outputs}
     readers: dict[int, int] = {}
     for operator in contents.operators:
@@ -157,19 +170,19 @@ def _loose(contents: Contents) -> list[Operator]:
             readers[position] = readers.get(position, 0) + 1
 
     def follows_weights(operator: Operator) -> bool:
-        variable = [position for position in operator.inputs if not contents.tensors[position].constant]
-        before = producers.get(variable[0]) if len(variable) == 1 else None
-        return before is not None and before.name in WITH_WEIGHTS and readers[variable[0]] == 1
+        activations = [position for position in operator.inputs if not contents.tensors[position].constant]
+        before = producers.get(activations[0]) if len(activations) == 1 else None
+        return before is not None and before.name in WITH_WEIGHTS and readers[activations[0]] == 1
 
     return [operator for operator in contents.operators
             if operator.name in AFFINE + ACTIVATIONS and follows_weights(operator)]
 
 
 def peak_activation_bytes(contents: Contents) -> int:
-    """The most bytes of activations that are alive at once, when ops run in order.
+    """Most bytes of activations that are alive at once when the operators run in order.
 
-    A tensor lives from the op that writes it to the last that reads it. It is what an arena needs at least; kernels'
-    own scratch memory comes on top.
+    A tensor is alive from the operator that writes it to the last one that reads it. A runtime's arena needs at least
+    this many bytes, and the scratch memory of its kernels on top.
     """
     constant = {position for position, tensor in enumerate(contents.tensors) if tensor.constant}
     first = dict.fromkeys(contents.inputs, 0)
@@ -186,19 +199,20 @@ def peak_activation_bytes(contents: Contents) -> int:
              for step in range(len(contents.operators))]
     return max(alive, default=0)
 
-MODEL_IDENTIFIER = b"TFL3"
-BUFFER_ALIGNMENT = 16  # as the TFLite schema asks (force_align): kernels read weights where they lie
-
 
 def unpack(content: bytes) -> Any:
-    """The schema's `ModelT` of a `.tflite` that a converter of this process wrote or an interpreter has accepted."""
+    """Unpacks a `.tflite` to the schema's `ModelT`.
+
+    Args:
+        content: A file that the converter has just written or an interpreter has accepted; nothing is checked here.
+    """
     from tensorflow.lite.python import schema_py_generated as schema
 
     return schema.ModelT.InitFromPackedBuf(content, 0)
 
 
 def pack(model: Any) -> bytes:
-    """The `.tflite` of a `ModelT`; what is appended to a file (labels) is not part of it."""
+    """Packs a `ModelT` to a `.tflite`; a zip archive of labels that was appended to the file is not part of it."""
     import flatbuffers
     from tensorflow.lite.python import schema_py_generated as schema
 
@@ -213,7 +227,7 @@ def pack(model: Any) -> bytes:
 
 
 class _AlignedBuffer:
-    """In place of the schema's BufferT, which packs data without the alignment that the schema asks for."""
+    """Replaces the schema's BufferT, which packs data without the alignment that the schema demands."""
 
     def __init__(self, schema: Any, data: Any):
         self._schema, self._data = schema, None if data is None else np.asarray(data, np.uint8).tobytes()

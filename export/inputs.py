@@ -1,4 +1,4 @@
-"""Puts the normalisation of images into the network, so that an app feeds it pixels as a camera gives them."""
+"""Images for an exported network: normalisation as its first layer, and samples of a data set in the form it takes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,23 +6,28 @@ from typing import Any
 
 import numpy as np
 
+# Forms in which a `.tflite` takes images: pixels 0..255; colour pixels for a network of grey images, which makes them
+# grey itself; images that the app has normalised.
+FORMS = ("pixels", "rgb", "normalised")
+# Images per batch when Keras or a data set deals with many.
+BATCH = 50
 LAYER_NAME = "pixels_normalise"
-# Grey of red, green and blue by ITU-R BT.601, as image libraries compute it.
+# Grey from red, green and blue by ITU-R BT.601, as image libraries compute it.
 LUMA = (0.299, 0.587, 0.114)
 
 
 def with_pixel_input(model: Any, mean: Sequence[float], std: Sequence[float], *, rgb: bool = False) -> Any:
-    """The same network on pixels 0..255 instead of normalised images.
+    """Puts normalisation in front of a network, so that an app feeds it pixels 0..255 as a camera gives them.
 
-    (pixel - mean) / std is a 1x1 convolution with a diagonal kernel: one op, which int8 represents exactly (its
-    weights are scaled by channel), and which the padding of the first layer comes after. Folding it into the first
-    convolution would be free but wrong at the border, where the network pads normalised zeros.
+    `(pixel - mean) / std` is a 1x1 convolution with a diagonal kernel. That is one op, which int8 represents exactly,
+    because its weights have a scale for each channel; and the first layer pads after it. Folding it into the first
+    convolution would cost nothing but be wrong at the border, where the network pads normalised zeros.
 
     Args:
         model: Keras model from float32 [batch, height, width, channels] to logits.
-        mean: by channel.
-        std: by channel.
-        rgb: whether a network of grey images gets colour images, and makes them grey itself.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+        rgb: Whether a network of grey images gets colour images and makes them grey itself.
 
     Returns:
         A model that shares the weights.
@@ -37,16 +42,17 @@ def with_pixel_input(model: Any, mean: Sequence[float], std: Sequence[float], *,
     return keras.Model(pixels, outputs, name=model.name)
 
 
-def normalising_convolution(mean: Sequence[float], std: Sequence[float], *, rgb: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """(pixel - mean) / std as a 1x1 convolution.
+def normalising_convolution(mean: Sequence[float], std: Sequence[float], *, rgb: bool = False
+                            ) -> tuple[np.ndarray, np.ndarray]:
+    """Expresses `(pixel - mean) / std` as a 1x1 convolution.
 
     Args:
-        mean: by channel.
-        std: by channel.
-        rgb: whether the one channel is the grey of red, green and blue pixels.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+        rgb: Whether the only channel is the grey of red, green and blue pixels.
 
     Returns:
-        Kernel float32 [1, 1, channels or 3, channels] and bias float32 [channels].
+        Kernel float32 [1, 1, 3 if rgb else channels, channels] and bias float32 [channels].
     """
     scale = 1 / np.asarray(std, np.float64)
     kernel = np.array(LUMA)[:, None] * scale if rgb else np.diag(scale)
@@ -54,26 +60,29 @@ def normalising_convolution(mean: Sequence[float], std: Sequence[float], *, rgb:
 
 
 def to_pixels(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """The pixels that normalised images came from, float32 [..., channels], 0 to 255.
+    """Recovers pixels from normalised images, rounded to whole grey levels as an app has them.
 
-    Rounded to whole grey levels, which resized images need not have been: it is what an app has.
+    Args:
+        images: float32 [..., channels], normalised; if they were resized, their levels need not be whole.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+
+    Returns:
+        float32 [..., channels], whole numbers from 0 to 255.
     """
     pixels = np.asarray(images, np.float32) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
     return np.clip(np.round(pixels), 0, 255).astype(np.float32)
 
 
 def full_range(images: np.ndarray) -> np.ndarray:
-    """Pixel images of which the first has one black and one white point.
+    """Copies pixel images and gives the first a black and a white point.
 
-    int8 then quantises its input with scale 1 from 0 to 255, whatever the other images hold, so that a byte of the
-    camera is a byte of the input.
+    With them among the calibration images, int8 quantises its input with scale 1 from 0 to 255, whatever range the
+    other images have, so that a byte from the camera is a byte of the input.
     """
     images = images.copy()
     images[0, 0, 0], images[0, -1, -1] = 0.0, 255.0
     return images
-
-FORMS = ("pixels", "rgb", "normalised")
-BATCH = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +91,8 @@ class Samples:
 
     Attributes:
         inputs: float32 [images, height, width, channels], as the `.tflite` takes them.
-        normalised: the same images as the Keras model takes them.
-        labels: int [images].
+        normalised: float32 [images, height, width, channels], the same images as the Keras model takes them.
+        labels: int [images], their classes.
     """
 
     inputs: np.ndarray
@@ -92,10 +101,18 @@ class Samples:
 
 
 def draw(part: Any, count: int, seed: int, *, form: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Samples:
-    """About `count` images of a part of a data set, all if there are fewer; the same for the same seed.
+    """Draws images without augmentation, at random so that a sorted data set gives images of every class.
 
-    Drawn at random, so that a sorted data set gives every class. Not augmented. For `pixels` and `rgb`, levels are
-    whole numbers, as an app has them, and both models see just those; for `rgb`, grey images have three channels.
+    For `pixels` and `rgb`, levels are rounded to whole numbers, and Keras gets the rounded images too, so that both
+    models see the same.
+
+    Args:
+        part: Part of a data set, such as `data.test`.
+        count: Least number of images, rounded up to full batches; the whole part if it has fewer.
+        seed: Seed of the choice.
+        form: One of `FORMS`; for `rgb`, the grey images of the part get three equal channels.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
     """
     if count >= part.size:
         batches = part.batches(BATCH)
@@ -105,6 +122,6 @@ def draw(part: Any, count: int, seed: int, *, form: str, mean: tuple[float, ...]
     images, labels = (np.concatenate(arrays) for arrays in zip(*batches.as_numpy_iterator(), strict=True))
     if form == "normalised":
         return Samples(images, images, labels)
-    whole = to_pixels(images, mean, std)
-    normalised = (whole - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-    return Samples(np.repeat(whole, 3, -1) if form == "rgb" else whole, normalised, labels)
+    pixels = to_pixels(images, mean, std)
+    normalised = (pixels - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    return Samples(np.repeat(pixels, 3, -1) if form == "rgb" else pixels, normalised, labels)

@@ -1,6 +1,5 @@
-"""Runs a `.tflite` on this host, by whichever TFLite runtime is installed."""
+"""Runs a `.tflite` on this host with one of the TFLite runtimes that are installed."""
 
-import contextlib
 import importlib.metadata
 import sys
 from collections.abc import Callable
@@ -13,49 +12,61 @@ from pnas_tf.terminal import quiet
 
 DELEGATES = ("xnnpack", "none")
 
-# Runtimes and the PyPI packages that hold them, best first.
+# Runtimes in order of preference, and the PyPI packages that provide them.
 RUNTIMES = {"litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime", "tf.lite": "tensorflow"}
 
 
+def installed_version(package: str) -> str | None:
+    """Version of an installed package, or None if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def installed_runtime(name: str = "auto") -> str:
-    """A runtime of `RUNTIMES` by name, or for `auto` the best that is installed.
+    """Finds an installed runtime.
+
+    Args:
+        name: One of `RUNTIMES`, or `auto` for the first of them that is installed.
+
+    Returns:
+        Its name among `RUNTIMES`.
 
     Raises:
-        InputError: if it is not installed.
+        InputError: If it is not installed.
     """
-    names = list(RUNTIMES) if name == "auto" else [name]
-    for candidate in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError, KeyError):
-            importlib.metadata.version(RUNTIMES[candidate])
+    for candidate in RUNTIMES if name == "auto" else [name]:
+        if candidate in RUNTIMES and installed_version(RUNTIMES[candidate]):
             return candidate
     raise InputError(f"The runtime {name[:40]} is not installed: expected one of auto, {', '.join(RUNTIMES)}. "
                      f"pip install {RUNTIMES.get(name, RUNTIMES['litert'])}")
 
 
 def runtime_name(runtime: str = "auto") -> str:
-    """Name and version of a runtime, `litert 2.3.0`; loads nothing."""
+    """Name and version of an installed runtime, such as `litert 2.3.0`, without loading it."""
     name = installed_runtime(runtime)
-    return f"{name} {importlib.metadata.version(RUNTIMES[name])}"
+    return f"{name} {installed_version(RUNTIMES[name])}"
 
 
 def target_name(*, threads: int, delegate: str, dtype: str, runtime: str = "litert") -> str:
-    """Name of this host as a target: `host_xnnpack1_float32`, `host_tflite_runtime_builtin1_int8`."""
-    named = "" if runtime == "litert" else f"{runtime.replace('.', '_')}_"
-    return f"host_{named}{'builtin' if delegate == 'none' else delegate}{threads}_{dtype}"
+    """Name of this host as a target, such as `host_xnnpack1_float32` or `host_tflite_runtime_builtin1_int8`."""
+    prefix = "" if runtime == "litert" else f"{runtime.replace('.', '_')}_"
+    return f"host_{prefix}{'builtin' if delegate == 'none' else delegate}{threads}_{dtype}"
 
 
 def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "xnnpack", runtime: str = "auto") -> Any:
-    """An interpreter with its tensors allocated.
+    """Makes an interpreter and allocates its tensors.
 
     Args:
-        model: contents of a `.tflite`, or its path.
+        model: Contents of a `.tflite`, or its path.
         threads: CPU threads.
         delegate: `xnnpack`, or `none` for the runtime's built-in kernels.
-        runtime: of `RUNTIMES`, or `auto`. tflite_runtime fails in a process that has loaded TensorFlow:
-            `visits.apart` gives it one of its own.
+        runtime: One of `RUNTIMES`, or `auto`. tflite_runtime fails in a process that has loaded TensorFlow;
+            `timed_runs.apart` starts a process of its own for it.
 
     Raises:
-        InputError: if the model is not a `.tflite` that this runtime can run.
+        InputError: If the model is not a `.tflite` that this runtime can run.
     """
     if delegate not in DELEGATES:
         raise InputError(f"delegate must be one of {', '.join(DELEGATES)}, got {str(delegate)[:40]!r}.")
@@ -66,7 +77,7 @@ def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "x
                 model = file.read()
         except OSError as error:
             raise InputError(f"{where}: cannot be read ({error.strerror}).") from None
-    # TensorFlow is loaded or will be where nobody asked for a runtime.
+    # Callers that ask for no runtime load TensorFlow sooner or later, and tflite_runtime would fail beside it.
     name = "tf.lite" if runtime == "auto" and installed_runtime() == "tflite_runtime" else installed_runtime(runtime)
     interpreter_class, resolver = _load(name)
     kinds = {"xnnpack": resolver.AUTO, "none": resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
@@ -82,14 +93,17 @@ def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "x
 
 
 def run(interpreter: Any, images: np.ndarray) -> np.ndarray:
-    """Logits of images, in batches of the model's own size.
+    """Computes logits of images.
+
+    Inputs of quantised models are quantised, and their outputs dequantised, by the scales and zero points in the file.
 
     Args:
-        interpreter: of a model with a fixed batch; a last batch that is not full is filled with its last image.
-        images: float32 [images, height, width, channels], at least one.
+        interpreter: Interpreter of a model with a fixed batch; a last batch that is not full is filled up with its
+            last image.
+        images: float32 [images, height, width, channels], at least one image.
 
     Returns:
-        float32 [images, classes]; quantised models get and give what their scales and zero points say.
+        float32 [images, classes].
     """
     read, write = _reader(interpreter), _writer(interpreter, interpreter.get_input_details()[0])
     size = int(interpreter.get_input_details()[0]["shape"][0])
@@ -103,7 +117,15 @@ def run(interpreter: Any, images: np.ndarray) -> np.ndarray:
 
 
 def subject(interpreter: Any, seed: int = 0) -> tuple[Callable[[], None], Callable[[], None]]:
-    """What to time: (invoke, feed), where `feed` writes the same random inputs again."""
+    """Prepares an interpreter for timing.
+
+    Args:
+        interpreter: Interpreter of a model with any number of inputs.
+        seed: Seed of the random inputs, which are written at once.
+
+    Returns:
+        (invoke, feed): `invoke` runs the model, `feed` writes the same inputs again.
+    """
     rng = np.random.default_rng(seed)
     samples = [(_writer(interpreter, details), rng.standard_normal(details["shape"], np.float32))
                for details in interpreter.get_input_details()]
@@ -117,30 +139,34 @@ def subject(interpreter: Any, seed: int = 0) -> tuple[Callable[[], None], Callab
 
 
 def _writer(interpreter, details):
+    """A function that writes float32 values to an input, quantised if it is."""
     scale, zero_point = details["quantization"]
 
-    def write(x):
+    def write(values):
         if details["dtype"] != np.float32:
             limits = np.iinfo(details["dtype"])
-            x = np.clip(np.round(x / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
-        interpreter.set_tensor(details["index"], x)
+            values = np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
+        interpreter.set_tensor(details["index"], values)
 
     return write
 
 
 def _reader(interpreter):
+    """A function that reads the output as float32, dequantised if it is quantised."""
     details = interpreter.get_output_details()[0]
     scale, zero_point = details["quantization"]
 
     def read():
-        y = interpreter.get_tensor(details["index"])
-        return y if details["dtype"] == np.float32 else (y.astype(np.float32) - zero_point) * np.float32(scale)
+        values = interpreter.get_tensor(details["index"])
+        if details["dtype"] == np.float32:
+            return values
+        return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
     return read
 
 
 def _load(name: str) -> tuple[Any, Any]:
-    """(Interpreter class, OpResolverType) of a runtime."""
+    """Imports a runtime; returns its classes Interpreter and OpResolverType."""
     if name == "litert":
         from ai_edge_litert import interpreter as litert
 

@@ -1,4 +1,4 @@
-"""Loads the model to export, and checks that it belongs to the arch and the data that are beside it."""
+"""Loads the Keras model to export, and checks that it belongs to the arch.json beside it and to the data set."""
 
 import os
 import shlex
@@ -10,10 +10,10 @@ from pnas_tf.space.arch import Arch
 
 
 def load(path: str) -> Any:
-    """Loads a .keras file; runs no code that the file may bring along.
+    """Loads a .keras file without running any code that the file may contain.
 
     Raises:
-        InputError: if it is missing, damaged, or not from images to logits.
+        InputError: If the file is missing or damaged, or its model does not map images to logits.
     """
     import keras
 
@@ -25,7 +25,7 @@ def load(path: str) -> Any:
         raise InputError(f"No model at {path}. Train one: python -m pnas_tf.train --run_dir={run_dir}")
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Which one depends on where the file is damaged; none is a defect of ours.
+    except Exception as error:  # The type depends on where the file is damaged; none of them is a defect of ours.
         raise InputError(f"{path}: not a Keras model that can be loaded ({' '.join(str(error).split())[:150]}). "
                          "Train it again.") from None
     shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
@@ -37,27 +37,27 @@ def load(path: str) -> Any:
 
 
 def check_fits_data(model: Any, data: Any) -> None:
-    """Raises InputError if a model is for other images or classes than a data set's."""
-    wanted, given = (*model.input_shape[1:], model.output_shape[1]), (*data.image_shape, data.num_classes)
-    if wanted != given:
-        raise InputError(f"The model takes images {wanted[:3]} of {wanted[3]} classes, but {data.name} has {given[:3]} "
-                         f"of {given[3]}. Name the data set that it was trained on: --dataset.")
+    """Raises InputError if the images or the number of classes of a model and of a data set differ."""
+    of_model, of_data = (*model.input_shape[1:], model.output_shape[1]), (*data.image_shape, data.num_classes)
+    if of_model != of_data:
+        raise InputError(f"The model takes images {of_model[:3]} of {of_model[3]} classes, but {data.name} has "
+                         f"{of_data[:3]} of {of_data[3]}. Name the data set that it was trained on: --dataset.")
 
 
 def is_of_arch(model: Any, arch: Arch) -> bool:
-    """Whether the layers of a model are those of an arch: every op of a block has layers, and no other op has."""
-    wanted = {block.layer_name(key.op) for block, key in arch.op_keys()}
-    starts = {block.layer_name("") for block in arch.space.all_blocks}
-    named = [layer.name for layer in model.layers if layer.name.startswith(tuple(starts))]
-    return {start for start in wanted if any(name.startswith(start + "_") for name in named)} == wanted \
-        and all(name.startswith(tuple(start + "_" for start in wanted)) for name in named)
+    """Tells whether a model has layers for every op of an arch, and for no other op of its blocks."""
+    block_prefixes = tuple(block.layer_name("") for block in arch.space.all_blocks)
+    op_prefixes = {f"{block.layer_name(key.op)}_" for block, key in arch.op_keys()}
+    layers = [layer.name for layer in model.layers if layer.name.startswith(block_prefixes)]
+    return (all(any(name.startswith(prefix) for name in layers) for prefix in op_prefixes)
+            and all(name.startswith(tuple(op_prefixes)) for name in layers))
 
 
 def arch_beside(model: Any, folder: str) -> Arch | None:
-    """The arch.json in the folder of a model, None if there is none.
+    """Loads the arch.json in the folder of a model; None if there is none.
 
     Raises:
-        InputError: if it is of another network: what it says would be wrong of this one.
+        InputError: If it describes another network, so that what it says would be wrong for this model.
     """
     path = os.path.join(folder, "arch.json")
     if not os.path.exists(path):

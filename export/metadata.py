@@ -1,8 +1,8 @@
-"""Metadata inside a `.tflite`, so that Android's tools and MediaPipe know what goes in and what comes out.
+"""Metadata inside a `.tflite`, from which Android's tools and MediaPipe learn what goes in and what comes out.
 
-The format is TensorFlow Lite's: a flatbuffer ModelMetadata (metadata_schema.fbs, file identifier M001) in a buffer that
-the model names TFLITE_METADATA, and the label file in an uncompressed zip archive appended to the model, so that
-`unzip` opens it too.
+The format is TensorFlow Lite's. A buffer that the model names TFLITE_METADATA holds a flatbuffer ModelMetadata
+(metadata_schema.fbs, file identifier M001). The label file is in an uncompressed zip archive that is appended to the
+model, so `unzip` opens it too.
 """
 
 import dataclasses
@@ -22,29 +22,29 @@ MAX_LABELS_BYTES = 10_000_000
 METADATA_IDENTIFIER = b"M001"
 PARSER_VERSION = "1.0.0"
 
-# Numbers of the schema: members of its enums and unions.
+# Members of the schema's enums and unions.
 _AXIS_LABELS = 2
-_COLOR_SPACES = {3: 1, 1: 2}  # by channels: RGB, GRAYSCALE; 0 is unknown
+_COLOR_SPACES = {3: 1, 1: 2}  # RGB and GRAYSCALE by number of channels; 0 is unknown
 _IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1
 _NORMALIZATION_OPTIONS = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What the metadata says.
+    """Content of the metadata.
 
     Attributes:
-        name: of the model.
-        description: for people; how it is quantised, too.
-        version: of the model.
-        author: who made it.
-        license: under which it is given away.
-        image_shape: height, width, channels of the input.
-        input_description: what goes in.
-        mean: of the normalisation (value - mean) / std that an app applies to pixels 0..255; one, or one by channel.
-        std: as `mean`.
-        output_description: what comes out.
-        labels: class names by position of the output.
+        name: Name of the model.
+        description: Description for people, which also says how the model is quantised.
+        version: Version of the model.
+        author: Author of the model.
+        license: Licence of the model.
+        image_shape: Height, width and channels of the input.
+        input_description: Description of the input.
+        mean: Mean in `(pixel - mean) / std`, which an app applies to pixels 0..255; one value, or one per channel.
+        std: Standard deviation in the same formula; as many values.
+        output_description: Description of the output.
+        labels: Class names by position of the output.
     """
 
     name: str
@@ -61,17 +61,17 @@ class Info:
 
 
 def add(content: bytes, info: Info) -> bytes:
-    """The same `.tflite` with metadata and packed labels."""
+    """Adds metadata and packed labels to a `.tflite`; the network stays as it is."""
     return pack(attach(content, build(info)), {LABEL_FILE: label_text(info.labels).encode()})
 
 
 def label_text(labels: Sequence[str]) -> str:
-    """A label file: one name a line; a name that holds control characters has them shown as `?`."""
+    """Text of a label file: one name per line, with `?` in place of control characters."""
     return "".join(printable(label, MAX_LABELS_BYTES) + "\n" for label in labels)
 
 
 def build(info: Info) -> bytes:
-    """The metadata flatbuffer."""
+    """Builds the metadata flatbuffer."""
     import flatbuffers
 
     b = flatbuffers.Builder(1024)
@@ -115,33 +115,33 @@ def attach(content: bytes, metadata: bytes) -> bytes:
 
 def pack(content: bytes, files: Mapping[str, bytes]) -> bytes:
     """Appends files to a model as an uncompressed zip archive; the same files give the same bytes."""
-    whole = io.BytesIO(content)
-    with zipfile.ZipFile(whole, "a", zipfile.ZIP_STORED) as archive:
+    packed = io.BytesIO(content)
+    with zipfile.ZipFile(packed, "a", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
-    return whole.getvalue()
+    return packed.getvalue()
 
 
 def read_labels(path: str) -> list[str]:
-    """Class names from a `.tflite` with packed labels.
+    """Reads the class names from a `.tflite` with packed labels.
 
     Raises:
-        InputError: if it has none.
+        InputError: If the file has no labels.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             entry = archive.getinfo(LABEL_FILE)
-            # What is compressed is not ours, and may unfold to anything; zipfile makes room for either size.
+            # A compressed entry is not ours and may expand to any size; zipfile allocates both stated sizes.
             if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size <= MAX_LABELS_BYTES:
                 return archive.read(entry).decode().removesuffix("\n").split("\n")
     except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, EOFError, OverflowError, struct.error,
             zipfile.BadZipFile):
         pass
-    raise InputError(f"{path}: no {LABEL_FILE} in it. Export it again: python -m export.tflite")
+    raise InputError(f"{path}: no {LABEL_FILE} in it. Export the network again: python -m export.tflite")
 
 
 def _table(b, *, offset=None, uint32=None, uint8=None, int8=None):
-    """A table from its fields by slot, the position in the schema; a union takes two slots, of its type and value."""
+    """Writes a table of fields by slot, their position in the schema; a union takes two slots, for type and value."""
     kinds = ((offset or {}, b.PrependUOffsetTRelativeSlot), (uint32 or {}, b.PrependUint32Slot),
              (uint8 or {}, b.PrependUint8Slot), (int8 or {}, b.PrependInt8Slot))
     b.StartObject(1 + max((slot for fields, _ in kinds for slot in fields), default=-1))

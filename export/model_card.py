@@ -1,7 +1,8 @@
-"""The facts of an export as a page for people: Markdown, to go wherever the `.tflite` goes."""
+"""Model cards: the facts of an export as a Markdown page for people, to accompany the `.tflite`."""
 
 from typing import Any
 
+# Texts for model card and metadata, by mode.
 QUANTISATION = {
     "float32": "None: weights and activations are float32.",
     "float16": "Weights are stored as float16; activations are float32 where there are no float16 kernels.",
@@ -14,7 +15,7 @@ QUANTISATION = {
 
 
 def render(facts: dict[str, Any]) -> str:
-    """A Markdown page from the facts of a <mode>.json."""
+    """Renders the facts of a <mode>.json as Markdown."""
     name = f"{facts['name']}, {facts['mode']}"
     lines = [f"# {name}", "", "An image classifier found by hardware-aware architecture search (ProxylessNAS).", ""]
     if facts.get("problem"):
@@ -72,5 +73,5 @@ def _list(values):
 
 
 def _cell(value):
-    """Text from outside for one cell of a table."""
+    """Makes text from outside safe for a cell of a table."""
     return " ".join(str(value).replace("|", "/").split())[:200]

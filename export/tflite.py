@@ -14,121 +14,112 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from export import agreement, convert, inputs, interpreter, keras_model, metadata, model_card, qat
 from export import facts as facts_lib
+from export.settings import ExportConfig
 from pnas_tf import __version__, terminal
 from pnas_tf import files as files_lib
-from pnas_tf.cli import start
+from pnas_tf.cli import settings, start
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space.arch import Arch
 
-DEFAULT_MODES = ("float32", "float16", "int8")
 ENDINGS = (".tflite", ".json", ".md")
-# Times of float32 that an int8 file may take before it is said; less is noise.
+# An int8 file is reported if it takes this many times as long as float32; smaller factors are noise.
 SLOWER = 1.2
 
 
-def run(*, model: Any, data: Any, modes: Sequence[str], out_dir: str, arch: Arch | None = None,
-        input_form: str = "pixels", int8_io: str = "int8", batch_size: int = 1, check_images: int = 2000,
-        calibration_images: int = 200, qat_settings: qat.Settings | None = None, threads: int = 1,
-        delegate: str = "xnnpack", allow_drop: bool = False, author: str = "", license_name: str = "", seed: int = 0,
-        origin: dict[str, Any] | None = None, verbose: bool = False) -> list[dict[str, Any]]:
-    """Exports a model in some modes.
+def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch | None = None,
+        origin: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Exports a model in each mode of the settings.
 
     Args:
-        model: from `model_file.load`.
-        data: from `data.load`; fits the model.
-        modes: of `facts.MODES`.
-        out_dir: folder of the results.
-        arch: what the model is; int8_qat needs it.
-        input_form: `pixels` (0..255, the normalisation is part of the network), `rgb` (the same for a network of grey
-            images, which makes colour ones grey itself) or `normalised`.
-        int8_io: type of input and output of the int8 modes: `int8`, `uint8` or `float32`.
-        batch_size: images that the `.tflite` takes at once.
-        check_images: test images to compare with Keras, about; all if there are fewer.
-        calibration_images: training images, not augmented, that set the ranges of int8.
-        qat_settings: of int8_qat.
-        threads: CPU threads of the interpreter.
-        delegate: `xnnpack` or `none`.
-        allow_drop: whether to write a file that fails its check; its facts then name the problem.
-        author: for metadata and model card.
-        license_name: for metadata and model card.
-        seed: of the choice of images.
-        origin: from `facts.of_run`.
-        verbose: whether to let the converter talk.
+        model: Keras model from `keras_model.load`.
+        data: Data set from `data.load`, of the images and classes of the model.
+        config: Settings of the export.
+        out_dir: Folder of the results.
+        arch: Architecture of the model; int8_qat needs it.
+        origin: Origin of the model from `facts.of_run`.
 
     Returns:
         The facts of each mode, as in its .json.
 
     Raises:
-        InputError: if the model fits neither data nor arch, or a mode fails its check.
+        InputError: If the model does not fit the data or the arch, or a mode fails its check.
     """
     keras_model.check_fits_data(model, data)
-    if input_form == "rgb" and data.image_shape[-1] != 1:
+    if config.input == "rgb" and data.image_shape[-1] != 1:
         raise InputError(f"--input=rgb is for networks of grey images, but those of {data.name} have "
                          f"{data.image_shape[-1]} channels. Leave it out.")
-    form = {"form": input_form, "mean": data.mean, "std": data.std}
-    checked = inputs.draw(data.test, check_images, seed, **form)
-    keras_logits = model.predict(checked.normalised, batch_size=inputs.BATCH, verbose=0)
-    shared = {**facts_lib.of_network(model, arch, data), **(origin or {"commands": {}, "seeds": {}}),
-              "input_form": input_form, "normalisation": _normalisation(data, input_form),
-              "author": author or "not named", "license": license_name or "not named",
-              "versions": facts_lib.versions()}
-    shared["seeds"] = {**shared["seeds"], "export": seed}
-    results, begin = [], time.monotonic()
-    for number, mode in enumerate(modes):
-        seconds = (time.monotonic() - begin) / number * (len(modes) - number) if number else 0
-        print(f"{mode}, {number + 1} of {len(modes)}: converts, checks {len(checked.labels):,} images, times"
+    samples = _draw(data.test, config.check_images, data, config)
+    keras_logits = model.predict(samples.normalised, batch_size=inputs.BATCH, verbose=0)
+    shared = _shared_facts(model, arch, data, config, origin or {"commands": {}, "seeds": {}})
+    results, begin, total = [], time.monotonic(), len(config.mode)
+    for number, mode in enumerate(config.mode):
+        seconds = (time.monotonic() - begin) / number * (total - number) if number else 0
+        print(f"{mode}, {number + 1} of {total}: converting, checking on {len(samples.labels):,} images, timing"
               + (f"; {terminal.seconds(round(seconds))} left." if number else "."), flush=True)
-        content = _convert(mode, model, data, arch, form, int8_io=int8_io, batch_size=batch_size, seed=seed,
-                           calibration_images=calibration_images, settings=qat_settings, verbose=verbose)
+        content = _convert(mode, model, data, arch, config)
         graph = facts_lib.of_graph(content)
         content = metadata.add(content, _info(mode, shared, graph))
-        runner = interpreter.make_interpreter(content, threads=threads, delegate=delegate)
-        found = {"mode": mode, **facts_lib.of_file(content), **graph,
-                 **agreement.agreement(interpreter.run(runner, checked.inputs), keras_logits, checked.labels)}
-        found["problem"] = agreement.problem(mode, found)
-        if found["problem"] and not allow_drop:
+        runner = interpreter.make_interpreter(content, threads=config.threads, delegate=config.delegate)
+        facts = {"mode": mode, **facts_lib.of_file(content), **graph,
+                 **agreement.compare(interpreter.run(runner, samples.inputs), keras_logits, samples.labels)}
+        facts["problem"] = agreement.problem(mode, facts)
+        if facts["problem"] and not config.allow_drop:
             _remove(mode, out_dir)
-            raise InputError(f"{mode}.tflite is not written: {found['problem']}, or accept it by --allow_drop.")
-        found |= {**facts_lib.measured(runner, threads=threads, delegate=delegate, dtype=mode), **shared}
-        _write(mode, content, found, out_dir)
-        results.append(found)
+            raise InputError(f"{mode}.tflite is not written: {facts['problem']}, or accept the file with --allow_drop.")
+        facts |= {**facts_lib.measured(runner, threads=config.threads, delegate=config.delegate, dtype=mode), **shared}
+        _write(mode, content, facts, out_dir)
+        results.append(facts)
     return results
 
 
-def _convert(mode, model, data, arch, form, *, int8_io, batch_size, calibration_images, seed, settings, verbose):
+def _draw(part, count, data, config):
+    """Draws images from a part of a data set in the form that the file takes."""
+    return inputs.draw(part, count, config.seed, form=config.input, mean=data.mean, std=data.std)
+
+
+def _shared_facts(model, arch, data, config, origin):
+    """Facts that all modes share."""
+    facts = {**facts_lib.of_network(model, arch, data), **origin, "input_form": config.input,
+             "normalisation": _normalisation(data, config.input), "author": config.author or "not named",
+             "license": config.license or "not named", "versions": facts_lib.versions()}
+    facts["seeds"] = {**facts["seeds"], "export": config.seed}
+    return facts
+
+
+def _convert(mode, model, data, arch, config):
+    """Converts the model in one mode; returns the contents of a `.tflite`."""
     if mode == facts_lib.QAT:
         if arch is None:
             raise InputError("int8_qat needs the arch.json of the network beside model.keras. Export int8, or use "
                              "--run_dir.")
-        return qat.export(model, arch, data, settings or qat.Settings(seed=seed), form=form["form"], int8_io=int8_io,
-                          batch_size=batch_size, verbose=verbose)
+        return qat.export(model, arch, data, config)
     calibration = None
     if mode == "int8":
-        images = inputs.draw(data.train, calibration_images, seed, **form).inputs
-        calibration = [images if form["form"] == "normalised" else inputs.full_range(images)]
-    if form["form"] != "normalised":
-        model = inputs.with_pixel_input(model, data.mean, data.std, rgb=form["form"] == "rgb")
-    return convert.convert(model, mode, calibration, int8_io=int8_io, batch_size=batch_size, verbose=verbose)
+        images = _draw(data.train, config.calibration_images, data, config).inputs
+        calibration = [images if config.input == "normalised" else inputs.full_range(images)]
+    if config.input != "normalised":
+        model = inputs.with_pixel_input(model, data.mean, data.std, rgb=config.input == "rgb")
+    return convert.convert(model, mode, calibration, int8_io=config.int8_io, batch_size=config.batch_size,
+                           verbose=config.verbose)
 
 
 def _normalisation(data, input_form):
-    """(value - mean) / std, by channel, that an app applies to pixels 0..255."""
+    """The mean and std of each channel in `(pixel - mean) / std`, which an app applies to pixels 0..255."""
     if input_form != "normalised":
         return {"mean": [0.0], "std": [1.0]}
     return {"mean": [float(value) for value in data.mean], "std": [float(value) for value in data.std]}
 
 
 def _info(mode, shared, graph):
-    """The metadata that goes into the file."""
+    """Metadata of a file."""
     normalised = shared["input_form"] == "normalised"
     values = "Pixels, normalised by (pixel - mean) / std" if normalised else "Pixels 0..255"
     return metadata.Info(
@@ -148,7 +139,7 @@ def _scale(end):
 
 
 def _write(mode, content, facts, out_dir):
-    """All files of a mode, or none."""
+    """Writes all files of a mode, or none."""
     files = zip(ENDINGS, (content, facts_lib.text(facts).encode(), model_card.render(facts).encode()), strict=True)
     try:
         for ending, data in files:
@@ -159,14 +150,14 @@ def _write(mode, content, facts, out_dir):
 
 
 def _remove(mode, out_dir):
-    """Takes away what an earlier export left, which would pass for this one."""
+    """Removes the files of an earlier export, which would otherwise pass for those of this one."""
     for ending in ENDINGS:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(out_dir, mode + ending))
 
 
-def _show(results, out_dir, data_flags):
-    """The result as a table, and what to do next; `data_flags` say which data set it was, if the folder does not."""
+def _summary(results, out_dir, data_flags):
+    """A table of the results, and the next command; `data_flags` name the data set if the folder does not record it."""
     lines = [f"\n{'mode':<8} {'size':>10} {'top-1':>8} {'Keras':>8} {'ms':>8}  file"]
     for facts in results:
         lines.append(f"{facts['mode']:<8} {facts['size_bytes'] / 1000:>7,.0f} kB {facts['top1']:>8.2%} "
@@ -182,69 +173,47 @@ def _show(results, out_dir, data_flags):
 
 
 def _slower(results, out_dir):
-    """A line for each int8 file that is no faster than float32: nobody expects that, and it has a reason."""
+    """A line for each int8 file that is slower than float32: users expect the opposite, and the profile shows why."""
     ms = {facts["mode"]: facts["measured_ms"] for facts in results}
-    return [f"{mode}.tflite takes {ms[mode] / ms['float32']:.2g} times as long as float32.tflite here. Which op it is: "
+    return [f"{mode}.tflite takes {ms[mode] / ms['float32']:.2g} times as long as float32.tflite here. To see which op "
+            "is slow: "
             + shlex.join(["python", "-m", "latency.profile", f"--model={os.path.join(out_dir, mode)}.tflite"])
             for mode in ms if mode.startswith("int8") and ms[mode] > SLOWER * ms.get("float32", math.inf)]
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("run_dir", None, "Folder with model.keras, and of the results.")
-    flags.DEFINE_string("model", None, "A .keras file, instead of --run_dir; results go beside it.")
-    flags.DEFINE_list("mode", list(DEFAULT_MODES), f"Any of {', '.join(facts_lib.MODES)}, with commas between.")
-    flags.DEFINE_string("dataset", None, "Data set; default: that of the training.")
-    flags.DEFINE_string("data_dir", None, "Where the files of the data set are; default: as in the training.")
-    flags.DEFINE_enum("input", "pixels", list(inputs.FORMS),
-                      "What the file takes: pixels 0..255; the same in colour, made grey inside (rgb, for networks of "
-                      "grey images: MediaPipe wants colour); or images normalised by the app (mean and std are in the "
-                      "metadata; MediaPipe can do that only if all channels have the same).")
-    flags.DEFINE_enum("int8_io", "int8", list(convert.INT8_IO), "Input and output of the int8 modes.")
-    flags.DEFINE_integer("batch_size", 1, "Images that the file takes at once.", 1, 4096)
-    flags.DEFINE_integer("check_images", 2000, "Test images to compare with Keras.", 1)
-    flags.DEFINE_integer("calibration_images", 200, "Training images that set the ranges of int8.", 1)
-    flags.DEFINE_bool("allow_drop", False, "Write a file that fails its check all the same; its facts say so.")
-    flags.DEFINE_integer("qat_epochs", qat.Settings.epochs, "Passes over the training images for int8_qat.", 1, 10_000)
-    flags.DEFINE_float("qat_lr", qat.Settings.lr, "Learning rate of int8_qat at the start; falls as a cosine.", 0)
-    flags.DEFINE_integer("qat_batch_size", qat.Settings.batch_size, "Images a step of int8_qat.", 1, 65536)
-    flags.DEFINE_string("author", "", "Author, for metadata and model card.")
-    flags.DEFINE_string("license", "", "Licence of the network, for metadata and model card.")
-    flags.DEFINE_integer("threads", 1, "CPU threads to time with.", 1, 256)
-    flags.DEFINE_enum("delegate", "xnnpack", list(interpreter.DELEGATES), "XNNPACK, or the built-in kernels.")
-    flags.DEFINE_integer("seed", 0, "Of the choice of images.", 0, 2**31 - 1)
-    flags.DEFINE_bool("verbose", False, "Let the converter talk.")
+    flags.DEFINE_string("run_dir", None, "Folder with model.keras, into which the results are written.")
+    flags.DEFINE_string("model", None, "A .keras file, instead of --run_dir; the results are written beside it.")
+    flags.DEFINE_string("dataset", None, "Data set; default: the one used for training.")
+    flags.DEFINE_string("data_dir", None, "Folder of the data set's files; default: the one used for training.")
+    settings.define(ExportConfig)
 
 
 def _main() -> None:
     f = flags.FLAGS
     if bool(f.run_dir) == bool(f.model):
         raise InputError("Name what to export: either --run_dir=DIR or --model=FILE.keras.")
-    unknown = sorted(set(f.mode) - set(facts_lib.MODES))
-    if unknown or not f.mode:
-        raise InputError(f"--mode takes {', '.join(facts_lib.MODES)}, with commas between; got {', '.join(unknown)!r}.")
+    config = settings.read(ExportConfig)
     model_path = f.model or RunFolder(f.run_dir).model
     out_dir = f.run_dir or os.path.dirname(f.model) or "."
-    wanted = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed, trained=True)
+    data_arguments = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed,
+                                               trained=True)
     start.load_tensorflow()
     model = keras_model.load(model_path)
     arch = keras_model.arch_beside(model, out_dir)
     from pnas_tf import data as data_lib
 
-    data = data_lib.load(**wanted, image_size=model.input_shape[1])
+    data = data_lib.load(**data_arguments, image_size=model.input_shape[1])
     command = shlex.join(["python", "-m", "export.tflite", *sys.argv[1:]])
     with data_lib.naming_broken_images():
-        results = run(model=model, data=data, modes=f.mode, out_dir=out_dir, arch=arch, input_form=f.input,
-                      int8_io=f.int8_io, batch_size=f.batch_size, check_images=f.check_images,
-                      calibration_images=f.calibration_images, threads=f.threads, delegate=f.delegate,
-                      qat_settings=qat.Settings(f.qat_epochs, f.qat_lr, min(f.qat_batch_size, data.train.size), f.seed),
-                      allow_drop=f.allow_drop, author=f.author, license_name=f.license, seed=f.seed,
-                      origin=facts_lib.of_run(f.run_dir, command), verbose=f.verbose)
-    named = {"dataset": f.dataset, "data_dir": f.data_dir}
-    print(_show(results, out_dir, [f"--{name}={value}" for name, value in named.items() if value]))
+        results = run(model=model, data=data, config=config, out_dir=out_dir, arch=arch,
+                      origin=facts_lib.of_run(f.run_dir, command))
+    data_flags = {"dataset": f.dataset, "data_dir": f.data_dir}
+    print(_summary(results, out_dir, [f"--{name}={value}" for name, value in data_flags.items() if value]))
 
 
 def main() -> None:
-    """Console script."""
+    """Runs the command."""
     _define_flags()
     start.start(_main, agreement.check_ops_ship)
 

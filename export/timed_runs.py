@@ -1,7 +1,8 @@
-"""Times `.tflite` models one visit at a time, here or in a process of its own.
+"""Times `.tflite` models one visit at a time, in this process or in one without TensorFlow.
 
-A process of its own (`python -m export.visits`: settings as a line of JSON on stdin, then a path a line; milliseconds
-as a line of JSON for each on stdout) is for tflite_runtime, which fails where TensorFlow was loaded.
+tflite_runtime fails in a process that has loaded TensorFlow, so `apart` starts `python -m export.timed_runs`. Each
+message is a line of JSON: stdin brings the arguments of `here`, then the path of a model for each visit; stdout
+answers each path with the milliseconds of its runs. Nothing that this module imports may load TensorFlow or absl.
 """
 
 import contextlib
@@ -15,32 +16,35 @@ from typing import Any
 from export import interpreter, timing
 from pnas_tf.errors import InputError
 
-# Times the model at a path: milliseconds of each run.
+# Times the model at a path; returns the milliseconds of each run.
 Visit = Callable[[str], list[float]]
 
 
 def here(*, runtime: str, threads: int, delegate: str, runs: int, between: str | None = None) -> Visit:
-    """Visits in this process. A model is loaded anew for each: where its memory lies changes its time, too.
+    """Makes visits in this process.
+
+    Every visit loads its model again: the addresses where a model happens to lie change its time, too.
 
     Args:
-        runtime: of `interpreter.RUNTIMES`.
+        runtime: One of `interpreter.RUNTIMES`.
         threads: CPU threads.
-        delegate: of `interpreter.DELEGATES`.
-        runs: timed runs of a visit.
-        between: path of a model to run before each timed run; the timed model's input is then written anew, so that
-            it is fresh in the caches, as from the op before.
+        delegate: One of `interpreter.DELEGATES`.
+        runs: Timed runs per visit.
+        between: Path of a model to run before each timed run. The input of the timed model is then written again, so
+            that the caches hold it, as they would if the previous op of a network had just computed it.
 
-    Raises:
-        InputError: when called, if a model cannot be run so.
+    Returns:
+        A function that takes the path of a model and returns its times. It raises InputError if the model cannot be
+        run in this way.
     """
-    def subject(path):
-        return interpreter.subject(interpreter.make_interpreter(path, threads=threads, delegate=delegate,
-                                                                runtime=runtime))
+    def load(path):
+        model = interpreter.make_interpreter(path, threads=threads, delegate=delegate, runtime=runtime)
+        return interpreter.subject(model)
 
-    run_another = subject(between)[0] if between else None
+    run_another = load(between)[0] if between else None
 
     def visit(path):
-        invoke, feed = subject(path)
+        invoke, feed = load(path)
 
         def before():
             run_another()
@@ -53,27 +57,31 @@ def here(*, runtime: str, threads: int, delegate: str, runs: int, between: str |
 
 @contextlib.contextmanager
 def apart(**settings: Any) -> Iterator[Visit]:
-    """As `here`, in a process that never imports TensorFlow and ends with the context."""
-    child = subprocess.Popen([sys.executable, "-m", "export.visits"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, text=True,
+    """Makes visits as `here` does, in a process that never imports TensorFlow and ends with the context.
+
+    Args:
+        **settings: Arguments of `here`.
+    """
+    child = subprocess.Popen([sys.executable, "-m", "export.timed_runs"], stdin=subprocess.PIPE, text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                              env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
 
-    def tell(value):
+    def send(value):
         with contextlib.suppress(BrokenPipeError):
             child.stdin.write(json.dumps(value) + "\n")
             child.stdin.flush()
 
     def visit(path):
-        tell(path)
+        send(path)
         answer = child.stdout.readline()
         if not answer:
-            said = " ".join(child.stderr.read().split())[-200:]
-            raise InputError(f"{settings['runtime']} failed in a process of its own ({said or child.wait()}). "
+            message = " ".join(child.stderr.read().split())[-200:]
+            raise InputError(f"{settings['runtime']} failed in a process of its own ({message or child.wait()}). "
                              "Time with another --runtime.")
         return json.loads(answer)
 
     try:
-        tell(settings)
+        send(settings)
         yield visit
     finally:
         child.kill()

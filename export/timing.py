@@ -1,4 +1,4 @@
-"""What machine this is, for the records of measurements."""
+"""Times anything that can be called: which machine this is, runs of a visit, visits spread over time, statistics."""
 
 import os
 import platform
@@ -9,16 +9,36 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+# Within a visit the median counts, because single runs may be slow. Over visits that lie far apart the lower quartile
+# counts: a shared machine is slower than usual for up to half of the time, and now and then faster for a second, which
+# only some of the timed subjects meet. benchmarks.targets.time_statistics timed the same networks again and again in
+# turns. Apart from the pace that all of them share, their times varied by 1.2 to 1.8 % with the best of 20 to 100
+# visits, and by 0.4 to 1.0 % with the lower quartile.
+STATISTIC = "median_ms is the lower quartile over rounds, spread in time, of the round's median"
+_QUANTILE = 0.25
+
+WARMUP_RUNS = 2
+
+# Subjects that start together, and are finished together after as many visits as there are rounds.
+GROUP = 8
+
 _GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 def machine_facts() -> dict[str, Any]:
-    """Device (name of the CPU), number of cores, operating system, and CPU frequency governor (None if not shown)."""
+    """Facts of this machine for the records of measurements.
+
+    Returns:
+        device, the name of the CPU; cores, their number; os, the operating system; and governor, the CPU frequency
+        governor, None where the system does not show it.
+    """
     return {"device": cpu_name(), "cores": os.cpu_count(), "os": platform.platform(), "governor": _read(_GOVERNOR)}
 
 
 def cpu_name() -> str:
-    """Name of the CPU, as /proc/cpuinfo has it on Linux."""
+    """Name of the CPU, on Linux from /proc/cpuinfo."""
     for line in (_read("/proc/cpuinfo") or "").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("model name", "Hardware", "Model") and value.strip():
@@ -33,57 +53,14 @@ def _read(path: str) -> str | None:
     except OSError:
         return None
 
-# Inside a visit the median, against single slow runs. Over visits that lie far apart the lower quartile: a shared
-# machine is slower than usual for up to half of the time, and now and then faster for a second, which only some of the
-# things that are timed meet. By the best of 20 to 100 visits, the same networks, timed again and again in turns,
-# differed by 1.2 to 1.8 % beside what all differed by; by the lower quartile by 0.4 to 1.0 %
-# (benchmarks.time_statistics).
-STATISTIC = "median_ms is the lower quartile over rounds, spread in time, of the round's median"
-
-WARMUP_RUNS = 2
-
-# Models that start together, and are done together after as many visits as there are rounds.
-GROUP = 8
-
-Name = TypeVar("Name", bound=Hashable)
-
-
-def spread_out(names: Sequence[Name], rounds: int, visit: Callable[[Name], list[float]], group: int = GROUP,
-               seed: int = 0) -> Iterator[tuple[Name, list[list[float]]]]:
-    """Visits everything in so many rounds, and hands out results all along.
-
-    In a step, each group that has begun and is not done yet is visited once, in an order drawn anew; then the next
-    group begins. So `rounds` groups are under way at a time, and the visits of one thing lie as many visits apart.
-
-    Args:
-        names: what to time.
-        rounds: visits of each.
-        visit: times one thing now; milliseconds of its runs.
-        group: things that begin together.
-        seed: of the order.
-
-    Yields:
-        (name, milliseconds [rounds][runs]) as soon as its visits are over.
-    """
-    rng = random.Random(seed)
-    groups = [names[start:start + group] for start in range(0, len(names), group)]
-    samples: dict[Name, list[list[float]]] = {name: [] for name in names}
-    for step in range(len(groups) + rounds - 1):
-        active = [name for members in groups[max(0, step - rounds + 1):step + 1] for name in members]
-        rng.shuffle(active)
-        for name in active:
-            samples[name].append(visit(name))
-        for name in groups[step - rounds + 1] if step >= rounds - 1 else ():
-            yield name, samples.pop(name)
-
 
 def timed_ms(subject: Callable[[], object], runs: int, before: Callable[[], object] | None = None) -> list[float]:
-    """One visit: some runs to warm up, then the timed ones.
+    """Times one visit: `WARMUP_RUNS` untimed runs, then the timed ones.
 
     Args:
-        subject: what to time; returns when its work is done.
-        runs: timed calls.
-        before: called before each timed call, not timed itself.
+        subject: Function to time; it returns when its work is done.
+        runs: Timed calls.
+        before: Function called before each timed call; its own time does not count.
 
     Returns:
         Milliseconds of each run.
@@ -100,16 +77,46 @@ def timed_ms(subject: Callable[[], object], runs: int, before: Callable[[], obje
     return times
 
 
+def spread_out(names: Sequence[Name], rounds: int, visit: Callable[[Name], list[float]], group: int = GROUP,
+               seed: int = 0) -> Iterator[tuple[Name, list[list[float]]]]:
+    """Visits every subject once per round, and yields results along the way.
+
+    The subjects are divided into groups. One group starts at each step, and each step visits all groups that have
+    started and are not finished, in random order. So `rounds` groups are active at a time, and the visits of one
+    subject lie as many visits apart.
+
+    Args:
+        names: Names of the subjects to time.
+        rounds: Visits to each subject.
+        visit: Function that times one subject now and returns the milliseconds of its runs.
+        group: Subjects that start together.
+        seed: Seed of the order.
+
+    Yields:
+        Name and milliseconds [rounds][runs] of a subject, as soon as its last visit is over.
+    """
+    rng = random.Random(seed)
+    groups = [names[start:start + group] for start in range(0, len(names), group)]
+    samples: dict[Name, list[list[float]]] = {name: [] for name in names}
+    for step in range(len(groups) + rounds - 1):
+        active = [name for members in groups[max(0, step - rounds + 1):step + 1] for name in members]
+        rng.shuffle(active)
+        for name in active:
+            samples[name].append(visit(name))
+        for name in groups[step - rounds + 1] if step >= rounds - 1 else ():
+            yield name, samples.pop(name)
+
+
 def of_visits(medians: Sequence[float]) -> float:
-    """The time of what was visited so often, from the median of each visit: as `STATISTIC` says."""
-    return float(np.quantile(medians, 0.25))
+    """The time of a subject in milliseconds from the medians of its visits, as `STATISTIC` says."""
+    return float(np.quantile(medians, _QUANTILE))
 
 
 def summarise(samples: Sequence[Sequence[float]]) -> dict[str, float]:
-    """The figures of a table row.
+    """Computes the figures of a table row.
 
     Args:
-        samples: milliseconds [rounds][runs] of one subject.
+        samples: Milliseconds [rounds][runs] of one subject.
 
     Returns:
         median_ms as `STATISTIC` says; min_ms, mean_ms, std_ms and runs over all samples.

@@ -274,12 +274,13 @@ def grey_arch(small_arch):
 @pytest.fixture(scope="session")
 def grey_run(grey_data, grey_arch, tmp_path_factory):
     """A run folder with a network of grey images that takes colour ones, in every mode."""
-    from export import facts, qat, tflite
+    from export import facts, tflite
+    from export.settings import ExportConfig
 
     folder = tmp_path_factory.mktemp("grey_run")
-    tflite.run(model=trained(grey_arch, grey_data), data=grey_data, modes=facts.MODES, out_dir=str(folder),
-               arch=grey_arch, input_form="rgb", int8_io="uint8", author="A. Person", license_name="Apache-2.0",
-               qat_settings=qat.Settings(epochs=3, batch_size=32))
+    config = ExportConfig(mode=facts.MODES, input="rgb", int8_io="uint8", qat_batch_size=32, author="A. Person",
+                          license="Apache-2.0")
+    tflite.run(model=trained(grey_arch, grey_data), data=grey_data, config=config, out_dir=str(folder), arch=grey_arch)
     return folder
 
 
@@ -288,15 +289,16 @@ def small_run(small_model, small_data, small_arch, small_npz, tmp_path_factory):
     """A run folder with the network, exported in every mode, for MediaPipe to read."""
     import json
 
-    from export import facts, qat, tflite
+    from export import facts, tflite
+    from export.settings import ExportConfig
 
     folder = tmp_path_factory.mktemp("run")
     small_model.save(folder / "model.keras")
     small_arch.save(str(folder / "arch.json"))
     (folder / "train.json").write_text(json.dumps({"data": {"dataset": f"npz:{small_npz}", "seed": 0}}))
-    tflite.run(model=small_model, data=small_data, modes=facts.MODES, out_dir=str(folder), arch=small_arch,
-               int8_io="uint8", author="A. Person", license_name="Apache-2.0",
-               qat_settings=qat.Settings(epochs=3, batch_size=32))
+    config = ExportConfig(mode=facts.MODES, int8_io="uint8", qat_batch_size=32, author="A. Person",
+                          license="Apache-2.0")
+    tflite.run(model=small_model, data=small_data, config=config, out_dir=str(folder), arch=small_arch)
     return folder
 
 

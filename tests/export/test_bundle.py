@@ -1,4 +1,4 @@
-"""The bundle: complete, reproducible without this project by both runtimes, and timed on a (test) phone."""
+"""Bundles are complete, both runtimes reproduce their outputs without this project, and a (test) phone times them."""
 
 import json
 import os
@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from export import bundle, facts, interpreter, tflite
+from export.settings import ExportConfig
 from pnas_tf.errors import InputError
 
 RECORDED = Path(__file__).parents[1] / "adb_device" / "recorded_benchmark.sh"
 
-# Files that a bundle of any modes has.
+# Files of every bundle, whatever its modes.
 COMMON = ["README.md", "bundle.json", *(f"examples/{number}.png" for number in range(8)), "examples.npz", "labels.txt",
           "run.py", "time_on_phone.sh"]
 
@@ -31,13 +32,13 @@ def packed(small_run, small_data, tmp_path_factory):
 
 
 def run_program(python, folder, *arguments):
-    """run.py in isolation: no PYTHONPATH, no user packages, from another folder."""
+    """Runs run.py in isolation: without PYTHONPATH and user packages, from another folder."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run([python, "-I", folder / "run.py", *arguments], capture_output=True, text=True, check=False,
                           cwd="/", env=environment)
 
 
-def test_what_is_in_it(packed):
+def test_contents(packed):
     assert sorted(str(path.relative_to(packed)) for path in packed.rglob("*") if path.is_file()) == sorted(
         COMMON + [f"{mode}.{ending}" for mode in facts.MODES for ending in ("tflite", "json", "md")])
     assert [path.name for path in packed.parent.iterdir()] == ["bundle"]
@@ -61,7 +62,7 @@ def test_runner_reproduces_the_outputs(packed, runtime):
 
 
 def test_runner_notices_a_wrong_model(packed, tmp_path):
-    """Another file under the same name."""
+    """A file is replaced by that of another mode."""
     shutil.copytree(packed, tmp_path / "b")
     shutil.copy(packed / "dynamic.tflite", tmp_path / "b" / "float32.tflite")
     done = run_program(sys.executable, tmp_path / "b", "--mode=float32")
@@ -80,24 +81,24 @@ def test_runner_classifies_an_image(packed, tmp_path):
     assert done.returncode == 1 and "expected uint8 [16, 16, 3]" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_examples_are_what_our_interpreter_gives(packed):
-    """Through quantised bytes by hand: a camera's bytes go in as they are."""
-    logits_of = json.loads((packed / "bundle.json").read_text())["expected"]["logits"]
+def test_expected_logits_are_those_of_the_interpreter(packed):
+    """Quantised by hand: the bytes of a camera go in as they are."""
+    expected_logits = json.loads((packed / "bundle.json").read_text())["expected"]["logits"]
     with np.load(packed / "examples.npz") as examples:
         runner = interpreter.make_interpreter(str(packed / "int8.tflite"))
-        given, taken = runner.get_input_details()[0], runner.get_output_details()[0]
-        for image, expected in zip(examples["images"], logits_of["int8"], strict=True):
-            runner.set_tensor(given["index"], image[None])
+        input_details, output_details = runner.get_input_details()[0], runner.get_output_details()[0]
+        for image, expected in zip(examples["images"], expected_logits["int8"], strict=True):
+            runner.set_tensor(input_details["index"], image[None])
             runner.invoke()
-            scale, zero = taken["quantization"]
-            logits = (runner.get_tensor(taken["index"])[0].astype(np.float64) - zero) * scale
+            scale, zero = output_details["quantization"]
+            logits = (runner.get_tensor(output_details["index"])[0].astype(np.float64) - zero) * scale
             np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
 def test_runner_normalises_and_fills_the_last_batch(small_model, small_data, tmp_path):
-    """A network that takes three normalised images at once, as int8; 8 is no multiple of 3."""
-    tflite.run(model=small_model, data=small_data, modes=["int8"], out_dir=str(tmp_path), input_form="normalised",
-               batch_size=3, check_images=99)
+    """An int8 network takes three normalised images at once; the number of examples, 8, is no multiple of 3."""
+    config = ExportConfig(mode=("int8",), input="normalised", batch_size=3, check_images=99)
+    tflite.run(model=small_model, data=small_data, config=config, out_dir=str(tmp_path))
     bundle.run(run_dir=str(tmp_path), data=small_data, modes=["int8"], output=str(tmp_path / "b"))
     done = run_program(sys.executable, tmp_path / "b")
     assert done.returncode == 0 and "as expected" in done.stdout, done.stdout + done.stderr
@@ -111,7 +112,7 @@ def test_runner_gives_grey_examples_to_a_colour_input(grey_run, grey_data, tmp_p
 
 @pytest.mark.parametrize("adb_server", ["any"], indirect=True)
 def test_phone_script_times_each_model(packed, client, device, tmp_path, monkeypatch):
-    """With the real adb and a device that speaks its protocol; the benchmark there says as many us as bytes."""
+    """The real adb talks to a device that speaks its protocol; the benchmark there reports one us per byte."""
     phone = device()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "adb").symlink_to(shutil.which(client.path))
@@ -147,10 +148,10 @@ def test_changed_export_is_refused(small_run, small_data, tmp_path):
 
 
 def test_nothing_is_overwritten_or_left_half(small_run, small_data, tmp_path):
-    """A folder that is no bundle stays, an earlier bundle is replaced; a full disk (a real limit on the size of a file)
-    leaves all as it was."""
+    """A folder that is no bundle stays, and an earlier bundle is replaced. A full disk, simulated by the system's limit
+    on the size of a file, leaves everything as it was."""
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "letter").write_text("dear")
+    (tmp_path / "mine" / "notes.txt").write_text("precious")
     with pytest.raises(InputError, match="is no bundle"):
         bundle.run(run_dir=str(small_run), data=small_data, modes=["int8"], output=str(tmp_path / "mine"))
     for modes in (["int8", "float32"], ["int8"]):
@@ -167,14 +168,14 @@ def test_nothing_is_overwritten_or_left_half(small_run, small_data, tmp_path):
 
 
 def test_entry_point(small_run, tmp_path):
-    """As a user calls it; what it prints next works."""
+    """The command works as a user calls it, and so does the next command that it prints."""
     shutil.copytree(small_run, tmp_path / "run")
-    for more, written in (["--zip"], "bundle.zip"), ([], "bundle"):
-        done = subprocess.run([sys.executable, "-m", "export.bundle", f"--run_dir={tmp_path}/run", *more], text=True,
+    for options, output in (["--zip"], "bundle.zip"), ([], "bundle"):
+        done = subprocess.run([sys.executable, "-m", "export.bundle", f"--run_dir={tmp_path}/run", *options], text=True,
                               capture_output=True, check=False)
-        assert done.returncode == 0 and f"Bundle: {tmp_path}/run/{written}\n" in done.stdout, done.stderr
-    following = done.stdout.splitlines()[-1].removeprefix("Next: python ")
-    assert run_program(sys.executable, Path(following).parent).returncode == 0
+        assert done.returncode == 0 and f"Bundle: {tmp_path}/run/{output}\n" in done.stdout, done.stderr
+    next_command = done.stdout.splitlines()[-1].removeprefix("Next: python ")
+    assert run_program(sys.executable, Path(next_command).parent).returncode == 0
 
 
 @pytest.mark.parametrize("arguments", [(), ("--run_dir=/nonexistent",), ("--run_dir=/nonexistent", "--mode=int4"),

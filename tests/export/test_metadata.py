@@ -1,4 +1,4 @@
-"""Metadata of a `.tflite`, read back by a reader that knows only the layout of flatbuffers, and by MediaPipe."""
+"""Metadata of a `.tflite` is read back by a reader that knows only the layout of flatbuffers, and by MediaPipe."""
 
 import dataclasses
 import json
@@ -13,6 +13,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from export import convert, facts, inputs, interpreter, metadata, tflite
+from export.settings import ExportConfig
 from pnas_tf.errors import InputError
 
 NAMES = ["top half", "bottom half", "middle columns", "äußere Spalten 外列"]
@@ -21,7 +22,7 @@ INFO = metadata.Info("net", "what it is", "0.1", "A. Person", "MIT", (16, 20, 3)
 
 
 class Table:
-    """A flatbuffer table by the format's own rules: a table points back to a vtable of 16-bit field offsets."""
+    """A flatbuffer table, read by the rules of the format: it points back to a vtable of 16-bit field offsets."""
 
     def __init__(self, data, position):
         self.data, self.position = data, position
@@ -57,7 +58,7 @@ class Table:
 
 
 def metadata_of(content):
-    """The bytes that a model names TFLITE_METADATA."""
+    """The buffer that a model names TFLITE_METADATA."""
     model = schema.Model.GetRootAs(content, 0)
     entries = {model.Metadata(i).Name(): model.Metadata(i).Buffer() for i in range(model.MetadataLength())}
     return model.Buffers(entries[b"TFLITE_METADATA"]).DataAsNumpy().tobytes()
@@ -109,7 +110,7 @@ def test_model_is_the_same_with_metadata(small_model, small_data):
 
 
 def test_weights_stay_aligned(small_model):
-    """The schema asks for 16 bytes: kernels read weights in place."""
+    """The schema demands multiples of 16 bytes, because kernels read weights in place."""
     content = metadata.add(convert.convert(small_model, "float32"), INFO)
     model, base = schema.Model.GetRootAs(content, 0), np.frombuffer(content, np.uint8).ctypes.data
     buffers = [model.Buffers(i).DataAsNumpy() for i in range(model.BuffersLength()) if model.Buffers(i).DataLength()]
@@ -144,8 +145,8 @@ def test_exported_files_describe_themselves(small_run, mode):
 
 
 def test_normalised_input_says_how(small_model, small_data, tmp_path):
-    tflite.run(model=small_model, data=small_data, modes=["float32"], out_dir=str(tmp_path), input_form="normalised",
-               check_images=50)
+    config = ExportConfig(mode=("float32",), input="normalised", check_images=50)
+    tflite.run(model=small_model, data=small_data, config=config, out_dir=str(tmp_path))
     data = metadata_of((tmp_path / "float32.tflite").read_bytes())
     options = Table(data, struct.unpack_from("<I", data)[0]).tables(3)[0].tables(2)[0].tables(4)[0].table(1)
     np.testing.assert_allclose(options.floats(0), small_data.mean, rtol=1e-6)
@@ -154,42 +155,42 @@ def test_normalised_input_says_how(small_model, small_data, tmp_path):
 
 @pytest.mark.slow
 def test_mediapipe_reads_every_mode(small_run, grey_run, small_model, small_arch, small_data, tmp_path):
-    """Its ImageClassifier gives our names and our classes, its displayer prints our fields."""
+    """MediaPipe's ImageClassifier returns our names and classes, and its displayer prints our fields."""
     environment = tmp_path / "mediapipe"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     subprocess.run([environment / "bin" / "pip", "install", "-q", "mediapipe==1.2.2"], check=True)
     files = [str(small_run / f"{mode}.tflite") for mode in facts.MODES]
     for int8_io in ("float32", "int8"):
-        tflite.run(model=small_model, data=small_data, modes=["int8"], out_dir=str(tmp_path / int8_io),
-                   arch=small_arch, int8_io=int8_io, author="A. Person", license_name="Apache-2.0")
+        config = ExportConfig(mode=("int8",), int8_io=int8_io, author="A. Person", license="Apache-2.0")
+        tflite.run(model=small_model, data=small_data, config=config, out_dir=str(tmp_path / int8_io), arch=small_arch)
     files.append(str(tmp_path / "float32" / "int8.tflite"))
     drawn = inputs.draw(small_data.test, 300, 0, form="pixels", mean=small_data.mean, std=small_data.std)
     np.save(tmp_path / "images.npy", drawn.inputs.astype(np.uint8))
     program = Path(__file__).parents[1] / "programs" / "mediapipe_reader.py"
     command = [environment / "bin" / "python", "-I", program, tmp_path / "images.npy"]
-    found = json.loads(subprocess.run([*command, *files], check=True, capture_output=True, text=True).stdout)
-    assert list(found) == files
-    for path, said in found.items():
+    answers = json.loads(subprocess.run([*command, *files], check=True, capture_output=True, text=True).stdout)
+    assert list(answers) == files
+    for path, answer in answers.items():
         logits = interpreter.run(interpreter.make_interpreter(path), drawn.inputs)
-        assert np.mean([NAMES[index] == name for index, name in zip(logits.argmax(1), said["names"], strict=True)]) \
-            >= 0.99, path
-        np.testing.assert_allclose(said["scores"], logits.max(1), atol=0.1 if "int8" in path else 1e-3)
-        assert np.mean([NAMES[label] == name for label, name in zip(drawn.labels, said["names"], strict=True)]) > 0.9
-        assert said["files"] == ["labels.txt"] and said["labels"].splitlines() == NAMES
-        shown = said["metadata"]
+        predicted = [NAMES[index] for index in logits.argmax(1)]
+        assert np.mean([ours == theirs for ours, theirs in zip(predicted, answer["names"], strict=True)]) >= 0.99, path
+        np.testing.assert_allclose(answer["scores"], logits.max(1), atol=0.1 if "int8" in path else 1e-3)
+        assert np.mean([NAMES[label] == name for label, name in zip(drawn.labels, answer["names"], strict=True)]) > 0.9
+        assert answer["files"] == ["labels.txt"] and answer["labels"].splitlines() == NAMES
+        shown = answer["metadata"]
         assert (shown["author"], shown["license"]) == ("A. Person", "Apache-2.0")
         assert shown["name"] == f"small {Path(path).stem}" and "Quantisation:" in shown["description"]
         image, = shown["subgraph_metadata"][0]["input_tensor_metadata"]
         assert image["content"]["content_properties"]["color_space"] == "RGB"
         assert image["process_units"][0]["options"] == {"mean": [0.0], "std": [1.0]}
-    # Networks of grey images that take colour ones.
+    # Networks of grey images that take colour images.
     np.save(tmp_path / "images.npy", np.repeat(drawn.inputs[..., :1], 3, -1).astype(np.uint8))
     files = [str(grey_run / f"{mode}.tflite") for mode in facts.MODES]
-    found = json.loads(subprocess.run([*command, *files], check=True, capture_output=True, text=True).stdout)
-    for path, said in found.items():
-        assert np.mean([NAMES[label] == name for label, name in zip(drawn.labels, said["names"], strict=True)]) > 0.9
-        assert said["metadata"]["name"] == f"small {Path(path).stem}"
-    # What the model card says of int8 ends.
+    answers = json.loads(subprocess.run([*command, *files], check=True, capture_output=True, text=True).stdout)
+    for path, answer in answers.items():
+        assert np.mean([NAMES[label] == name for label, name in zip(drawn.labels, answer["names"], strict=True)]) > 0.9
+        assert answer["metadata"]["name"] == f"small {Path(path).stem}"
+    # MediaPipe takes no int8 input, as the model card says.
     done = subprocess.run([*command, tmp_path / "int8" / "int8.tflite"], check=False, capture_output=True, text=True)
     assert done.returncode and "int8" in done.stderr.lower()
 

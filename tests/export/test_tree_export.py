@@ -31,24 +31,24 @@ def model(tree_arch):
 def test_a_tree_network_gives_the_same_logits_in_every_mode(model, tmp_path, mode, error):
     content = convert.convert(model, mode, calibration=[IMAGES], int8_io="float32")
     (tmp_path / "model.tflite").write_bytes(content)
-    found = interpreter.run(interpreter.make_interpreter(str(tmp_path / "model.tflite")), IMAGES)
+    logits = interpreter.run(interpreter.make_interpreter(str(tmp_path / "model.tflite")), IMAGES)
     expected = model(IMAGES).numpy()
-    assert np.abs(found - expected).max() < error * np.abs(expected).max()
-    assert {op.name for op in graph.describe(content).operators} >= {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "PAD",
-                                                                        "AVERAGE_POOL_2D", "MAX_POOL_2D"}
+    assert np.abs(logits - expected).max() < error * np.abs(expected).max()
+    assert set(graph.describe(content).ops) >= {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "PAD", "AVERAGE_POOL_2D",
+                                                "MAX_POOL_2D"}
 
 
 @pytest.mark.slow
 def test_a_tree_network_trains_with_quantisation(model, tree_arch):
-    """Batch norm that stands alone, and sums of four, have a range in int8 too."""
+    """Batch norm without a convolution and sums of four tensors get a range for int8, too."""
     import tf_keras
 
     quantised = qat.quantise(qat.twin(model, tree_arch))
     quantised.compile(tf_keras.optimizers.SGD(1e-4), tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     quantised.fit(IMAGES, np.arange(16) % 10, epochs=2, batch_size=8, verbose=0)
     content = convert.convert_function(lambda images: quantised(images, training=False), (1, 8, 8, 3), "int8")
-    written = {found.dtype for found in graph.describe(content).tensors}
-    assert "FLOAT32" not in written and "INT8" in written
+    dtypes = graph.describe(content).dtypes
+    assert "FLOAT32" not in dtypes and "INT8" in dtypes
 
 
 def test_twin_of_a_tree_network_computes_the_same(model, tree_arch):
@@ -56,18 +56,18 @@ def test_twin_of_a_tree_network_computes_the_same(model, tree_arch):
 
 
 def test_peak_of_activations_is_that_of_the_exported_graph(model):
-    """Not that of one block: two branches are alive side by side."""
+    """The peak is not that of a single block, because two branches are alive side by side."""
     exported = graph.peak_activation_bytes(graph.describe(convert.to_time(model, "float32")))
     assert network.peak_activation_bytes(model, "float32") == exported
 
 
 def test_every_op_of_a_tree_has_a_row(tmp_path, tree_arch):
-    one = dataclasses.replace(SMALL, input_size=4)
-    table = build_table.run(space=one, output=str(tmp_path / "t.jsonl"), settings={"rounds": 1, "runs": 1})
-    table.check_covers(one)
+    space = dataclasses.replace(SMALL, input_size=4)
+    table = build_table.run(space=space, output=str(tmp_path / "t.jsonl"), settings={"rounds": 1, "runs": 1})
+    table.check_covers(space)
     assert {key.summed for key in table.rows} == {1, 2, 4}
     assert not any(key.op == "identity" for key in table.rows)
-    arch = arch_lib.Arch(one, tree_arch.ops)
+    arch = arch_lib.Arch(space, tree_arch.ops)
     by_hand = sum(row["median_ms"] * sum(key == other for _, other in arch.op_keys())
                   for key, row in table.rows.items())
     assert prices.of_arch(arch, prices.milliseconds(table)) == pytest.approx(by_hand)
