@@ -1,4 +1,4 @@
-"""Ask for milliseconds, get milliseconds? Searches for several targets, then times the networks that are delivered.
+r"""Ask for milliseconds, get milliseconds? Searches for several targets, then times the networks that are delivered.
 
     python -m benchmarks.targets.on_target --table=host.jsonl --out_dir=runs/on_target
     python -m benchmarks.targets.on_target --space=cifar_mb --dataset=cifar10 --data_dir=/data/cifar10 \
@@ -10,9 +10,9 @@ Targets lie at equal ratios over the feasible range, and each is lowered to the 
 searches are over.
 
 At the end all networks are timed twice, in as many visits as the table was judged by, and in turns with networks of
-that comparison (benchmarks.targets.windows says how). Run the whole benchmark without a break; --one_supernet
-makes it short. When it was stopped, the same command goes on where it was. It writes searches.jsonl, windows.jsonl,
-on_target.json and on_target.svg into --out_dir; with --checked also checked.jsonl.
+that comparison (benchmarks.targets.windows says how). Run the whole benchmark without a break; --one_supernet makes it
+short. If it is stopped, the same command goes on where it was. It writes searches.jsonl, windows.jsonl, on_target.json
+and on_target.svg into --out_dir; with --checked also checked.jsonl.
 """
 
 import dataclasses

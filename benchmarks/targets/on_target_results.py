@@ -1,4 +1,4 @@
-"""What the times of benchmarks.targets.on_target say: deviations from the targets, as values, as text and as a plot."""
+"""Results of benchmarks.targets.on_target: deviations from the targets, as values, as text and as a plot."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

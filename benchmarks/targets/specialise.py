@@ -1,7 +1,6 @@
 """Several devices from one supernet (paper table 4 and figure 6), on the devices that every machine has.
 
-    python -m benchmarks.targets.specialise --space=cifar_mb --dataset=cifar10 --data_dir=/data/cifar10 \
-        --out_dir=runs/devices
+    python -m benchmarks.targets.specialise --data_dir=/data/cifar10 --out_dir=runs/devices
 
 The devices are TFLite with XNNPACK in float32 and in int8, TFLite's built-in kernels, and XLA on the CPU. The
 benchmark makes a latency table of each. One search has a target on each device: the milliseconds there of the network

@@ -1,4 +1,4 @@
-"""What benchmarks.targets.specialise finds out: the matrix of networks and devices, as values, as text and as a plot."""
+"""Results of benchmarks.targets.specialise: the matrix of networks and devices as values and as text, and a plot."""
 
 import statistics
 from collections.abc import Mapping, Sequence

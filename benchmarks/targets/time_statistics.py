@@ -3,8 +3,8 @@
     python -m benchmarks.targets.time_statistics --space=cifar_mb --networks=24 --sessions=4 --rounds=100
 
 In each session all networks are visited in turns, as in latency.compare and benchmarks.targets.on_target. The pace of a
-session is how much slower or faster all networks are in it. The differences that are left are errors of
-measurement, which a table or a search takes for differences between networks.
+session is how much slower or faster all networks are in it. The differences that are left are errors of measurement,
+which a table or a search takes for differences between networks.
 """
 
 import itertools
