@@ -1,4 +1,4 @@
-"""A supernet with weights warmed up on real data: trained once, and kept in a file for benchmarks that start from it."""
+"""A supernet with weights warmed up on real data: trained once and kept in a file for other benchmarks."""
 
 import dataclasses
 import os
@@ -54,7 +54,7 @@ def warmed(search_space: blocks.Space, data, settings: WarmUp):
             net.load_weights(file)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{file}: not the weights of supernet {search_space.name} "
-                             f"({' '.join(str(error).split())[:150]}). Remove it, and the warm-up runs again.") from None
+                             f"({' '.join(str(error).split())[:150]}). Remove it to warm up again.") from None
         return net
     _train(net, data, settings)
     if file:

@@ -3,9 +3,9 @@
     python -m benchmarks.speed.epoch_share --images=array
     python -m benchmarks.speed.epoch_share --images=jpeg
 
-Runs epochs as `pnas_tf.search` does, on pixels in memory or on JPEG files. The files are made for the benchmark: 500x375
-pixels of smooth noise, decoded by the same cores that run the steps. After each epoch follows the same number of bare
-steps: the same compiled functions and paths, on one batch in memory. CPU time and wall time of both are compared.
+Runs epochs as `pnas_tf.search` does, on pixels in memory or on JPEG files. The files are made for the benchmark:
+500x375 pixels of smooth noise, decoded by the same cores that run the steps. After each epoch follows the same number
+of bare steps: the same compiled functions and paths, on one batch in memory. The benchmark compares CPU and wall time.
 """
 
 import dataclasses

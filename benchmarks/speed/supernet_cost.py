@@ -292,7 +292,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer("repeats", 9, "Number of pairs per path; the first is not counted.", 2)
     flags.DEFINE_integer("seed", 0, "Seed of everything random.")
     flags.DEFINE_string("output", None, "JSON file for the figures.")
-    flags.DEFINE_bool("in_process", False, "Measures the first kind in this process and prints JSON; the command itself uses this.")
+    flags.DEFINE_bool("in_process", False,
+                      "Measures the first kind in this process and prints JSON; the command itself uses this.")
 
 
 def _main() -> None:
