@@ -3,8 +3,8 @@
     apt-get install dataset-fashion-mnist
     python scripts/make_fashion_mnist_small.py
 
-Takes 600 training and 200 test images of each class, chosen by a fixed seed, in their original order. The
-result is the same to the byte for the same zlib. Its notice is pnas_tf/datasets/fashion_mnist_small.LICENSE.
+Takes 600 training and 200 test images of each class, chosen by a fixed seed and kept in their original order. With the
+same zlib, the result is the same to the byte. The licence is pnas_tf/datasets/fashion_mnist_small.LICENSE.
 """
 
 import io
@@ -22,7 +22,15 @@ SEED = 2017
 
 
 def choose(labels: np.ndarray, images_per_class: int) -> np.ndarray:
-    """Sorted positions of `images_per_class` random images of each class."""
+    """Chooses random images of each class.
+
+    Args:
+        labels: Labels of all images, uint8 [images].
+        images_per_class: Number of images to choose of each class.
+
+    Returns:
+        Positions of the chosen images, int64, in rising order.
+    """
     # RandomState, because its stream is frozen: any NumPy chooses the same images.
     random = np.random.RandomState(SEED)
     return np.sort(np.concatenate([random.permutation(np.flatnonzero(labels == label))[:images_per_class]
@@ -30,6 +38,7 @@ def choose(labels: np.ndarray, images_per_class: int) -> np.ndarray:
 
 
 def main() -> None:
+    """Entry point. The first argument, if any, is the folder of the original files."""
     source = sys.argv[1] if len(sys.argv) > 1 else FASHION_MNIST_DIR
     arrays = {}
     for part, file_part, images_per_class in (("train", "train", 600), ("test", "t10k", 200)):

@@ -1,8 +1,9 @@
-"""Writes the published CIFAR-10 network into pnas_tf/archs, from the original's description of it.
+"""Writes the published CIFAR-10 network into pnas_tf/archs, from the authors' description of it.
 
     python scripts/make_proxyless_cifar.py --source=proxyless_cifar.config
 
-The file is one of the authors' (han-cai/files, folder proxylessnas): JSON, the ops of all edges of 54 residual blocks.
+The file is published by the authors (han-cai/files, folder proxylessnas): JSON with the ops of all edges of 54 residual
+blocks.
 """
 
 import os
@@ -20,10 +21,13 @@ OUTPUT = os.path.join(os.path.dirname(__file__), "..", "pnas_tf", "archs", "prox
 
 
 def read(config: dict[str, Any]) -> Arch:
-    """The arch of a PyramidTreeNet.
+    """Reads a PyramidTreeNet.
+
+    Args:
+        config: The authors' description, as parsed JSON.
 
     Raises:
-        InputError: if the file describes another network than the space can hold.
+        InputError: If the description is of a network that the space does not contain.
     """
     cells = [block for block in config["blocks"] if block["name"] == "ResidualTreeBlock"]
     wide = [cell["out_bottle"]["out_channels"] for cell in cells]
@@ -31,13 +35,13 @@ def read(config: dict[str, Any]) -> Arch:
                                   num_classes=config["classifier"]["out_features"])
     if tree_cells.widths(len(cells) // tree_cells.STAGES, wide[-1]) != wide:
         raise InputError(f"Expected the widths of a PyramidNet to {wide[-1]}, got {wide}.")
-    found = {}
+    edge_ops = {}
     for number, cell in enumerate(cells, start=1):
         split = cell["cell"]["child_nodes"][0]
         for branch, first in zip(split["child_nodes"], (1, 7), strict=True):
             edges = [*branch["edges"], *(edge for child in branch["child_nodes"] for edge in child["edges"])]
-            found |= {f"b{number:02d}/n{first + offset}": _op(edge) for offset, edge in enumerate(edges)}
-    return Arch(space, found)
+            edge_ops |= {f"b{number:02d}/n{first + offset}": _op(edge) for offset, edge in enumerate(edges)}
+    return Arch(space, edge_ops)
 
 
 def _op(edge):
@@ -51,14 +55,14 @@ def _op(edge):
 
 def _main() -> None:
     if not flags.FLAGS.source:
-        raise InputError("Name the original's description of the network: --source=proxyless_cifar.config.")
+        raise InputError("Name the authors' description of the network: --source=proxyless_cifar.config.")
     read(files.read_json(flags.FLAGS.source)).save(OUTPUT)
     print(OUTPUT)
 
 
 def main() -> None:
     """Entry point."""
-    flags.DEFINE_string("source", None, "The original's proxyless_cifar.config.")
+    flags.DEFINE_string("source", None, "The authors' proxyless_cifar.config.")
     start.start(_main)
 
 

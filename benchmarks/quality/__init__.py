@@ -1,1 +1,1 @@
-"""Whether the networks found are good."""
+"""Benchmarks of quality: whether searched networks are more accurate than others of the same cost."""

@@ -1,14 +1,18 @@
-"""The gate-gradient estimates against the truth: by how much does held-out loss change if one op is swapped?
+"""Estimates by gate gradients against the truth: how much does the held-out loss change when one op is swapped?
 
-    python -m benchmarks.estimator_quality --supernet=warm.weights.h5 --json=quality.json --plot=quality.png
-    python -m benchmarks.estimator_quality --space=cifar_mb --dataset=cifar10 --data_dir=/data/cifar10
+    python -m benchmarks.quality.estimator_quality --supernet=warm.weights.h5 --json=quality.json --plot=quality.png
+    python -m benchmarks.quality.estimator_quality --space=cifar_mb --dataset=cifar10 --data_dir=/data/cifar10
 
-Warms a supernet up (or reads one), draws random paths, and puts every op of every choice in place of the path's own,
-on the same held-out images, by batch statistics. Each swap of two ops then has a true change of loss and several
-estimates of it: one-sided (while the first op is active), two-sided (mean of both sides: what steps with
---active_draw=even give in expectation, with two paths or all), and all-path as the original has it (mean over
-uniformly drawn active ops). A second table compares the mean gradient of alpha by each way of stepping with the exact
-gradient of the expected loss of a choice.
+Warms up a supernet, or reads one, and draws random paths. In each path it replaces the op of each choice by every other
+op of that choice, and measures the loss on the same held-out images with batch statistics. So for each swap of two ops
+the true change of loss is known, and it is compared with three estimates:
+
+- one-sided: measured while the first op is active;
+- two-sided: the mean of both sides, which steps with --active_draw=even give in expectation, with two paths or all;
+- all-path, softmax: the mean over uniformly drawn active ops, as in the authors' code.
+
+A second table compares the mean gradient of alpha by each kind of architecture step with the exact gradient of the
+expected loss of a choice.
 """
 
 import functools
@@ -20,8 +24,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from benchmarks.quality import estimators
-from benchmarks.speed import warm_supernet
+from benchmarks.quality import estimators, warm_supernet
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.space import blocks as blocks_lib
@@ -29,18 +32,18 @@ from pnas_tf.space import ops, spaces
 
 KINDS = ("no shortcut", "shortcut, op to op", "shortcut, op to zero")
 ESTIMATES = ("one-sided", "two-sided", "all-path, softmax")
-# Standard deviation of the alphas in the second table: 0 is the start of a search.
+# Standard deviations of the alphas in the second table. 0 is the start of a search.
 ALPHA_DEVIATIONS = (0.0, 1.0, 2.0)
 
 
 def measure(net, batches: Sequence[tuple[Any, Any]], paths: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Losses and gate gradients of every op of every choice, around random paths.
+    """Measures losses and gate gradients of every op of every choice, around random paths.
 
     Args:
-        net: a `Supernet`.
-        batches: (images, labels); figures are means over them.
-        paths: random paths.
-        seed: of the paths.
+        net: The `Supernet`.
+        batches: Pairs (images, labels). Losses and gradients are means over them.
+        paths: Number of random paths.
+        seed: Seed of the paths.
 
     Yields:
         For each path and choice: path, choice, shortcut, ops, losses [ops], gate_gradients [active op][op].
@@ -55,9 +58,9 @@ def measure(net, batches: Sequence[tuple[Any, Any]], paths: int, seed: int) -> I
         return gradients, loss
 
     def mean(path):
-        found = [observe(images, labels, tf.constant(path)) for images, labels in batches]
+        observed = [observe(images, labels, tf.constant(path)) for images, labels in batches]
         return tuple(np.mean([np.asarray(part, np.float64) for part in column], axis=0)
-                     for column in zip(*found, strict=True))
+                     for column in zip(*observed, strict=True))
 
     rng = np.random.default_rng(seed)
     counts = net.mask.sum(1)
@@ -65,24 +68,28 @@ def measure(net, batches: Sequence[tuple[Any, Any]], paths: int, seed: int) -> I
         path = rng.integers(counts).astype(np.int32)
         at_path = mean(path)
         for row, (name, block) in enumerate(net.space.choices.items()):
-            found = []
+            of_ops = []
             for op in range(counts[row]):
                 changed = path.copy()
                 changed[row] = op
-                found.append(at_path if op == path[row] else mean(changed))
+                of_ops.append(at_path if op == path[row] else mean(changed))
             yield {"path": number, "choice": name, "shortcut": block.shortcut, "ops": list(block.ops),
-                   "losses": [float(loss) for _, loss in found],
-                   "gate_gradients": [gradients[row, :counts[row]].tolist() for gradients, _ in found]}
+                   "losses": [float(loss) for _, loss in of_ops],
+                   "gate_gradients": [gradients[row, :counts[row]].tolist() for gradients, _ in of_ops]}
 
 
 def swaps(blocks: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """Every pair of ops of every measured choice as one swap, in a random direction, or from the op to `zero`.
+    """Every pair of ops of every measured choice as one swap.
+
+    Args:
+        blocks: Measured choices, from `measure`.
+        seed: Seed of the direction of each swap. A swap with `zero` always goes from the op to `zero`.
 
     Returns:
-        For each: kind (of `KINDS`), true (change of loss), and each of `ESTIMATES`.
+        For each swap: kind (of `KINDS`), true (change of loss), and each of `ESTIMATES`.
     """
     rng = np.random.default_rng(seed)
-    found = []
+    swapped = []
     for block in blocks:
         losses, gradients = np.array(block["losses"]), np.array(block["gate_gradients"])
         count = len(losses)
@@ -94,13 +101,22 @@ def swaps(blocks: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
                 if block["ops"][a] == ops.ZERO:
                     a, b = b, a
                 kind = KINDS[0] if not block["shortcut"] else KINDS[2 if block["ops"][b] == ops.ZERO else 1]
-                found.append({"kind": kind, "true": losses[b] - losses[a],
-                              **{name: float(side[a, b]) for name, side in sides.items()}})
-    return found
+                swapped.append({"kind": kind, "true": losses[b] - losses[a],
+                                **{name: float(side[a, b]) for name, side in sides.items()}})
+    return swapped
 
 
 def quality(true: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
-    """Mean and deviation, correlation with the true change, share of right signs, slope of true on estimate."""
+    """How good an estimate is.
+
+    Args:
+        true: True changes of loss, float64 [swaps].
+        estimate: Estimated changes, float64 [swaps].
+
+    Returns:
+        The mean and standard deviation (sd) of the estimate, its correlation with the true change, the share of right
+        signs (sign_right), and the slope of the regression of the true change on the estimate.
+    """
     return {"mean": float(np.mean(estimate)), "sd": float(np.std(estimate)),
             "correlation": float(np.corrcoef(true, estimate)[0, 1]),
             "sign_right": float(np.mean(np.sign(true) == np.sign(estimate))),
@@ -108,15 +124,16 @@ def quality(true: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
 
 
 def gradient_quality(blocks: Sequence[dict[str, Any]], deviation: float, seed: int) -> dict[str, dict[str, float]]:
-    """How near the mean gradient by each way of stepping is to the exact one, over the measured choices.
+    """How near the mean gradient by each kind of architecture step is to the exact gradient.
 
     Args:
-        blocks: from `measure`.
-        deviation: of the normal alphas.
-        seed: of the alphas.
+        blocks: Measured choices, from `measure`.
+        deviation: Standard deviation of the alphas, which are normal.
+        seed: Seed of the alphas.
 
     Returns:
-        For each way: cosine (mean), cosine_low (tenth percentile), length (median ratio to the exact gradient).
+        For each kind of step, over the measured choices: cosine (mean), cosine_low (tenth percentile), and length
+        (median ratio to the exact gradient).
     """
     ways = {f"{paths}, {draw}": functools.partial(mean_gradient, active_draw=draw)
             for paths, mean_gradient in (("two paths", estimators.two_path), ("all paths", estimators.all_path))
@@ -138,7 +155,16 @@ def gradient_quality(blocks: Sequence[dict[str, Any]], deviation: float, seed: i
 
 
 def summarise(blocks: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
-    """Both tables as values: {"swaps": kind -> {...}, "gradients": deviation -> way -> {...}}."""
+    """Both tables as values.
+
+    Args:
+        blocks: Measured choices, from `measure`.
+        seed: Seed of the directions of swaps, and of the alphas.
+
+    Returns:
+        swaps: By kind of swap: count, true_mean, true_sd, and for each estimate the result of `quality`.
+        gradients: By standard deviation of the alphas the result of `gradient_quality`.
+    """
     every = swaps(blocks, seed)
     by_kind = {"all": every} | {kind: [swap for swap in every if swap["kind"] == kind] for kind in KINDS}
     tables = {}
@@ -157,19 +183,24 @@ def show(summary: dict[str, Any]) -> str:
     for kind, table in summary["swaps"].items():
         lines.append(f"{kind} ({table['count']})".ljust(34) + f"{table['true_mean']:>+10.5f}{table['true_sd']:>9.5f}")
         for name in ESTIMATES:
-            q = table[name]
-            lines.append(f"  {name:<32}{q['mean']:>+10.5f}{q['sd']:>9.5f}{q['correlation']:>7.3f}"
-                         f"{100 * q['sign_right']:>10.1f} %{q['slope']:>7.2f}")
+            figures = table[name]
+            lines.append(f"  {name:<32}{figures['mean']:>+10.5f}{figures['sd']:>9.5f}{figures['correlation']:>7.3f}"
+                         f"{100 * figures['sign_right']:>10.1f} %{figures['slope']:>7.2f}")
     lines.append(f"\n{'mean gradient of alpha':<34}{'cosine':>10}{'10th perc.':>12}{'length':>9}")
     for deviation, table in summary["gradients"].items():
-        for way, q in table.items():
+        for way, figures in table.items():
             lines.append(f"{way}, alphas of sd {deviation}".ljust(34)
-                         + f"{q['cosine']:>10.3f}{q['cosine_low']:>12.3f}{q['length']:>9.2f}")
+                         + f"{figures['cosine']:>10.3f}{figures['cosine_low']:>12.3f}{figures['length']:>9.2f}")
     return "\n".join(lines)
 
 
 def plot(rows: Sequence[dict[str, Any]], path: str) -> None:
-    """Scatter of true against estimated change of loss, a panel for each estimate, as PNG."""
+    """Writes a scatter plot of true against estimated changes of loss, with a panel for each estimate.
+
+    Args:
+        rows: Swaps, from `swaps`.
+        path: PNG file to write.
+    """
     import io
 
     from matplotlib.figure import Figure
@@ -189,18 +220,29 @@ def plot(rows: Sequence[dict[str, Any]], path: str) -> None:
     files.write_bytes(path, png.getvalue())
 
 
-def run(*, search_space: blocks_lib.Space, data, supernet: str | None, warmup_epochs: int, batch_size: int, lr: float,
-        images: int, eval_batch_size: int, paths: int, seed: int) -> list[dict[str, Any]]:
-    """Warms up or reads a supernet, and measures: see `measure`."""
+def run(search_space: blocks_lib.Space, data, warm_up: warm_supernet.WarmUp, *, images: int, eval_batch_size: int,
+        paths: int) -> list[dict[str, Any]]:
+    """Warms up a supernet, or reads one, and measures.
+
+    Args:
+        search_space: Space, fitted to the data.
+        data: Data set, from `data.load`.
+        warm_up: Settings of the warm-up, whose seed is that of held-out batches and paths, too.
+        images: Number of held-out images that losses are measured on.
+        eval_batch_size: Held-out images per batch.
+        paths: Number of random paths.
+
+    Returns:
+        Measured choices, see `measure`.
+    """
     from pnas_tf.supernet import supernet as supernet_lib
 
     supernet_lib.set_graph_optimiser(False)
-    net = warm_supernet.warmed(search_space, data, file=supernet, epochs=warmup_epochs, batch_size=batch_size, lr=lr,
-                               seed=seed)
-    held_out = data.held_out.batches(eval_batch_size, seed=seed + 2)
+    net = warm_supernet.warmed(search_space, data, warm_up)
+    held_out = data.held_out.batches(eval_batch_size, seed=warm_up.seed + 2)
     batches = list(held_out.take(max(1, images // eval_batch_size)))
     blocks = []
-    for block in measure(net, batches, paths, seed):
+    for block in measure(net, batches, paths, warm_up.seed):
         blocks.append(block)
         print(f"path {block['path'] + 1}/{paths}, {block['choice']}: losses {min(block['losses']):.4f} to "
               f"{max(block['losses']):.4f}", flush=True)
@@ -208,19 +250,21 @@ def run(*, search_space: blocks_lib.Space, data, supernet: str | None, warmup_ep
 
 
 def _define_flags() -> None:
+    warm_up = warm_supernet.WarmUp
     flags.DEFINE_string("space", "quickstart", "Name of a space, or path of a JSON file.")
-    flags.DEFINE_float("width_mult", 1.0, "Multiplies all widths of the space.", 0.05, 20)
-    flags.DEFINE_string("dataset", "fashion_mnist_small", "As in pnas_tf.search.")
-    flags.DEFINE_string("data_dir", None, "Where the files of the data set are.")
-    flags.DEFINE_string("supernet", None, "Warmed-up weights, FILE.weights.h5: read, or made if missing.")
-    flags.DEFINE_integer("warmup_epochs", 12, "Of the warm-up.", 1)
-    flags.DEFINE_integer("batch_size", 64, "Images of a warm-up step.", 2)
-    flags.DEFINE_float("lr", 0.2, "At the start of the warm-up.", 0)
-    flags.DEFINE_integer("images", 500, "Held-out images that losses are measured on.", 2)
-    flags.DEFINE_integer("eval_batch_size", 250, "Of them in a batch.", 2)
-    flags.DEFINE_integer("paths", 3, "Random paths.", 1)
-    flags.DEFINE_integer("seed", 0, "Of weights, batches and paths.", 0, 2**31 - 1)
-    flags.DEFINE_string("json", None, "File for all figures.")
+    flags.DEFINE_float("width_mult", 1.0, "Factor of all widths of the space.", 0.05, 20)
+    flags.DEFINE_string("dataset", "fashion_mnist_small", "Data set, as in pnas_tf.search.")
+    flags.DEFINE_string("data_dir", None, "Folder of the data set's files.")
+    flags.DEFINE_string("supernet", warm_up.file,
+                        "File of the warmed-up weights, FILE.weights.h5: read if it exists, else written.")
+    flags.DEFINE_integer("warmup_epochs", warm_up.epochs, "Epochs of the warm-up.", 1)
+    flags.DEFINE_integer("batch_size", warm_up.batch_size, "Images per step of the warm-up.", 2)
+    flags.DEFINE_float("lr", warm_up.lr, "Learning rate at the start of the warm-up.", 0)
+    flags.DEFINE_integer("images", 500, "Number of held-out images that losses are measured on.", 2)
+    flags.DEFINE_integer("eval_batch_size", 250, "Held-out images per batch.", 2)
+    flags.DEFINE_integer("paths", 3, "Number of random paths.", 1)
+    flags.DEFINE_integer("seed", warm_up.seed, "Seed of weights, batches and paths.", 0, 2**31 - 1)
+    flags.DEFINE_string("json", None, "JSON file for all figures.")
     flags.DEFINE_string("plot", None, "PNG file for the scatter plot.")
 
 
@@ -232,9 +276,9 @@ def _main() -> None:
 
     data = data_lib.load(f.dataset, image_size=search_space.input_size, seed=f.seed, data_dir=f.data_dir)
     search_space = search_space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
-    blocks = run(search_space=search_space, data=data, supernet=f.supernet, warmup_epochs=f.warmup_epochs,
-                 batch_size=f.batch_size, lr=f.lr, images=f.images,
-                 eval_batch_size=min(f.eval_batch_size, f.images, data.held_out.size), paths=f.paths, seed=f.seed)
+    warm_up = warm_supernet.WarmUp(f.supernet, f.warmup_epochs, f.batch_size, f.lr, f.seed)
+    blocks = run(search_space, data, warm_up, images=f.images,
+                 eval_batch_size=min(f.eval_batch_size, f.images, data.held_out.size), paths=f.paths)
     summary = summarise(blocks, f.seed)
     print(f"\n{search_space.name}, {data.name}, {f.images} held-out images, {f.paths} paths, {os.cpu_count()} cores\n"
           + show(summary))

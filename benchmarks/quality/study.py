@@ -1,4 +1,4 @@
-"""A study: a folder of searches and trainings, each a command of the project that is not run again once it ended."""
+"""A study: a folder of searches and trainings, each of them a command of the project that runs until it ends once."""
 
 import functools
 import os
@@ -8,95 +8,125 @@ from absl import flags
 
 from benchmarks import steps
 from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 
 
 class Study:
-    """Where its files are, and how its commands are run."""
+    """The files of a study, and the way its commands are run."""
 
     def __init__(self, out_dir: str, data: Mapping[str, str], workers: int, launcher: Sequence[str]):
         """
         Args:
-            out_dir: folder of everything.
-            data: flags that name the data set, by name.
-            workers: processes at a time, of one core each.
-            launcher: command to put before each process, such as nice.
+            out_dir: Folder of the study.
+            data: Flags that name the data set, value by name.
+            workers: Number of processes at a time, each on one core.
+            launcher: Command that goes before each process, such as nice.
         """
         self.out_dir, self._workers, self._launcher = out_dir, workers, list(launcher)
         self.data_flags = [f"--{name}={value}" for name, value in data.items()]
 
     def path(self, *names: str) -> str:
-        """A file of the study."""
+        """Path of a file or folder of the study."""
         return os.path.join(self.out_dir, *names)
+
+    def folder(self, *names: str) -> RunFolder:
+        """Run folder of a search or training of the study."""
+        return RunFolder(self.path(*names))
 
     def run(self, module: str, arguments: Sequence[str], log: str, environment: Mapping[str, str] | None = None
             ) -> None:
-        """Runs one command; what it prints goes to `log`."""
+        """Runs one command.
+
+        Args:
+            module: Module of the command.
+            arguments: Flags of the command.
+            log: File of the study that receives what the command prints.
+            environment: Environment variables to add.
+
+        Raises:
+            InputError: If the command fails.
+        """
         steps.command(module, arguments, self.path(log), launcher=self._launcher, environment=environment)
 
     def run_all(self, module: str, jobs: Mapping[str, Sequence[str]], ended: Callable[[str], bool]) -> None:
-        """Runs the commands that have not ended, several at a time.
+        """Runs the commands that have not ended yet, several at a time.
 
         Args:
-            module: of all.
-            jobs: arguments by folder, relative to the study's; the folder becomes --run_dir.
-            ended: whether the command of a folder has ended.
+            module: Module of all commands.
+            jobs: Flags of each command, by its folder in the study. The folder becomes --run_dir.
+            ended: Function that tells whether the command of a folder has ended.
+
+        Raises:
+            InputError: If a command fails.
         """
-        left = {name: more for name, more in jobs.items() if not ended(name)}
-        print(f"{len(jobs) - len(left)} of {len(jobs)} are done.", flush=True)
-        calls = [functools.partial(self.run, module, [*more, f"--run_dir={self.path(name)}"],
-                                   os.path.join(name, "log"), steps.ONE_CORE) for name, more in left.items()]
+        missing = {name: arguments for name, arguments in jobs.items() if not ended(name)}
+        print(f"{len(jobs) - len(missing)} of {len(jobs)} are done.", flush=True)
+        calls = [functools.partial(self.run, module, [*arguments, f"--run_dir={self.path(name)}"],
+                                   os.path.join(name, "log"), steps.ONE_CORE) for name, arguments in missing.items()]
         for _ in steps.in_parallel(calls, self._workers):
             pass
 
     def search_ended(self, *names: str) -> bool:
-        """Whether a search has left its network in a folder of the study."""
-        return os.path.exists(self.path(*names, "inherited.weights.h5")) and \
-            "params" in arch_lib.load(self.path(*names, "arch.json")).costs
+        """Whether a search has delivered its network into a folder of the study."""
+        folder = self.folder(*names)
+        return os.path.exists(folder.inherited_weights) and "params" in arch_lib.load(folder.arch).costs
 
     def train_all(self, archs: Mapping[str, Arch], recipe: Sequence[str]) -> None:
         """Trains networks from scratch, all by the same recipe.
 
         Args:
-            archs: by name; the number behind the last `_` is the seed.
-            recipe: flags of pnas_tf.train.
+            archs: Networks by name. The number after the last `_` of a name is the seed.
+            recipe: Flags of pnas_tf.train.
+
+        Raises:
+            InputError: If a training fails.
         """
         jobs = {}
         for name, arch in archs.items():
             folder = self.training(name, arch)
-            arch.save(self.path(folder, "arch.json"))
+            arch.save(self.folder(folder).arch)
             jobs[folder] = [*self.data_flags, *recipe, f"--seed={name.rsplit('_', 1)[1]}"]
-        self.run_all("pnas_tf.train", jobs, lambda folder: os.path.exists(self.path(folder, "train.json")))
+        self.run_all("pnas_tf.train", jobs, lambda folder: os.path.exists(self.folder(folder).training_facts))
 
     def training(self, name: str, arch: Arch) -> str:
-        """Where a network is trained: the same folder for all that are the same network with the same seed."""
+        """Folder in which a network is trained, relative to the study's: one per network and seed, whatever its name.
+
+        Args:
+            name: Name of the network, which ends in its seed.
+            arch: The network.
+        """
         return os.path.join("trained", f"{arch.fingerprint()}_{name.rsplit('_', 1)[1]}")
 
 
 def parts(name: str) -> tuple[str, str, int]:
-    """Kind, target and number of a network or search, by its name; the target is empty where the name has none."""
+    """Kind, target and number of a network or search, from its name; the target is empty if the name has none."""
     kind, *target, number = name.split("_")
     return kind, "_".join(target), int(number)
 
 
 def define_flags(stages: Sequence[str]) -> None:
-    """Flags of every study."""
-    flags.DEFINE_string("out_dir", None, "Folder of everything.", required=True)
-    flags.DEFINE_integer("workers", 2, "Processes at a time, of one core each.", 1)
-    flags.DEFINE_string("launcher", "", "Command to put before each process, such as nice.")
-    flags.DEFINE_list("stages", list(stages), "Which to run.")
+    """Defines the flags of every study.
+
+    Args:
+        stages: Names of its stages, which all run by default.
+    """
+    flags.DEFINE_string("out_dir", None, "Folder of the study.", required=True)
+    flags.DEFINE_integer("workers", 2, "Number of processes at a time, each on one core.", 1)
+    flags.DEFINE_string("launcher", "", "Command that goes before each process, such as nice.")
+    flags.DEFINE_list("stages", list(stages), "Stages to run.")
 
 
-def check_stages(wanted: Sequence[str], known: Sequence[str]) -> None:
-    """Raises InputError if --stages names what there is not."""
-    if unknown := set(wanted) - set(known):
-        raise InputError(f"--stages are of {', '.join(known)}; got {', '.join(sorted(unknown))}.")
+def check_stages(chosen: Sequence[str], stages: Sequence[str]) -> None:
+    """Raises InputError if a name among `chosen` is not one of `stages`."""
+    if unknown := set(chosen) - set(stages):
+        raise InputError(f"--stages must be of {', '.join(stages)}; got {', '.join(sorted(unknown))}.")
 
 
-def run_stages(calls: Mapping[str, Callable[[], None]], wanted: Sequence[str]) -> None:
-    """Runs stages in the order of `calls`."""
+def run_stages(calls: Mapping[str, Callable[[], None]], chosen: Sequence[str]) -> None:
+    """Runs the chosen stages, in the order of `calls`."""
     for stage, call in calls.items():
-        if stage in wanted:
+        if stage in chosen:
             print(f"Stage {stage}.", flush=True)
             call()

@@ -1,4 +1,4 @@
-"""The networks that a search has to beat: random, uniform ones, MobileNetV2 scaled by width."""
+"""The networks that a search has to beat: random networks, uniform ones, and MobileNetV2 scaled by width."""
 
 import dataclasses
 
@@ -8,36 +8,36 @@ from pnas_tf.space import spaces
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Block, Space, make_divisible
 
-# MobileNetV2 (Sandler et al. 2018, table 2) below the stem: expansion, filters, blocks, stride of the first.
+# MobileNetV2 (Sandler et al. 2018, table 2) after the stem: expansion, filters, blocks, strides of the first block.
 MOBILENET_V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
                 (6, 320, 1, 1))
 
 
 def study_space(width_mult: float) -> Space:
-    """`cifar_mb` for minutes of training: a stem of stride 2, and all widths scaled."""
+    """The space `cifar_mb`, made quick to train: its stem has strides 2, and all its widths are scaled."""
     scaled = spaces.SPACES["cifar_mb"].scaled(width_mult)
     stem = (dataclasses.replace(scaled.stem[0], strides=2),)
     return dataclasses.replace(scaled, name="cifar_mb_s2", stem=stem)
 
 
 def uniform(space: Space, op: str) -> Arch:
-    """The network with one op everywhere.
+    """The network that has the same op in every choice.
 
     Raises:
-        InputError: if a choice does not offer it.
+        InputError: If a choice does not offer the op.
     """
     return Arch(space, dict.fromkeys(space.choices, op))
 
 
 def random_within(space: Space, limit, count: int, seed: int, least: float = 0.97) -> list[Arch]:
-    """Different archs drawn evenly among those that keep a limit and use most of it.
+    """Different random networks among those that keep a limit and use most of it, all equally likely.
 
     Args:
-        space: to draw from.
-        limit: a `limits.Limit`.
-        count: of archs.
-        seed: of the draws.
-        least: share of the limit that an arch uses at least.
+        space: Space of the networks.
+        limit: Limit that they keep, a `limits.Limit`.
+        count: Number of networks.
+        seed: Seed of the draws.
+        least: Share of the limit that each network uses at least.
     """
     from pnas_tf.cost import within_limits
     from pnas_tf.space import arch as arch_lib
@@ -48,9 +48,14 @@ def random_within(space: Space, limit, count: int, seed: int, least: float = 0.9
 
 
 def mobilenet_v2(space: Space, width_mult: float) -> Arch:
-    """MobileNetV2 for the images of a space: its blocks, scaled by width, strides where the space has them.
+    """MobileNetV2 for the images of a space.
 
-    It shrinks images as often as the space does, and has its head, so that both work on maps of the same sizes.
+    It has as many blocks with strides 2 as the space, and the same head, so that both work on feature maps of the same
+    sizes.
+
+    Args:
+        space: Space whose images, stem and head the network takes over.
+        width_mult: Factor of all widths of MobileNetV2.
     """
     shrinks = sum(block.strides == 2 for block in space.blocks)
     blocks, channels = [], make_divisible(32 * width_mult)
@@ -69,13 +74,13 @@ def mobilenet_v2(space: Space, width_mult: float) -> Arch:
 
 
 def distinct(archs: dict[str, Arch]) -> dict[str, Arch]:
-    """The first of each network: scaling widths little changes nothing once they are rounded."""
-    seen: dict[tuple, str] = {}
+    """Leaves out networks that equal an earlier one: widths that differ little are equal once they are rounded."""
+    names: dict[tuple, str] = {}
     for name, arch in archs.items():
-        seen.setdefault(tuple(key for _, key in arch.op_keys()), name)
-    return {name: archs[name] for name in seen.values()}
+        names.setdefault(tuple(key for _, key in arch.op_keys()), name)
+    return {name: archs[name] for name in names.values()}
 
 
 def nearest(ms: dict[str, float], target_ms: float) -> str:
-    """The name whose time is the nearest."""
+    """Name of the network whose milliseconds are nearest to a target, by their ratio."""
     return min(ms, key=lambda name: abs(np.log(ms[name] / target_ms)))

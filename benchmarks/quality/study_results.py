@@ -1,4 +1,4 @@
-"""What a study of search quality says: means, errors, ranks, and the trade-off plot (paper figure 4)."""
+"""Results of a study of search quality: means, errors, rank correlations, and the trade-off plot (paper figure 4)."""
 
 import itertools
 import json
@@ -15,7 +15,13 @@ from pnas_tf.report import plots
 
 
 class Kind(NamedTuple):
-    """A kind of networks: what it is called, and how it is drawn."""
+    """How a kind of networks is shown.
+
+    Attributes:
+        label: Name of the kind in tables and plots.
+        color: Colour of its markers.
+        marker: Shape of its markers, as of Matplotlib.
+    """
 
     label: str
     color: str
@@ -34,26 +40,25 @@ KINDS = {"trials": Kind("found, gradient, trials", "#15803d", "p"),
          "mobilenetv2": Kind("MobileNetV2, scaled", "#000000", "X"),
          "unaware": Kind("found, latency free", "#8a6100", "v"),
          "biggest": Kind("biggest of the space", "#b3261e", "*")}
-# Those that a search found, to compare with the others.
-FOUND = ("trials", "gradient", "longer", "longertrials")
+# Kinds that a search by gradients delivers, which are compared with the others.
+SEARCHED = ("trials", "gradient", "longer", "longertrials")
 
 
 def write(study) -> str:
     """Writes results.json, results.md and tradeoff.svg into a study's folder.
 
     Args:
-        study: a `search_quality.Study`, as far as it has come.
+        study: The `search_quality.Study`. Networks that are not trained yet are left out.
 
     Returns:
-        The text of results.md.
+        The text of results.md; without files, a line that says so if nothing is trained yet.
     """
     rows = collect(study)
     if not rows:
         return "Nothing is trained yet."
     text = "\n\n".join(part for part in (
         *(target_table(rows, op, ms) for op, ms in study.targets().items()), _others(rows),
-        *(comparisons(rows, op, kind, study.search_seconds()) for op in study.targets()
-          for kind in FOUND),
+        *(comparisons(rows, op, kind, study.search_seconds()) for op in study.targets() for kind in SEARCHED),
         _ranks(study, rows), _seconds(study, rows)) if part)
     files.write_text(study.path("results.json"), json.dumps(rows, indent=1) + "\n")
     files.write_text(study.path("results.md"), text + "\n")
@@ -62,10 +67,18 @@ def write(study) -> str:
 
 
 def collect(study) -> list[dict[str, Any]]:
-    """Every network that has been trained: kind, target, number, accuracy, params, macs, seconds, ms if timed."""
+    """Facts of every network of a study that has been trained.
+
+    Args:
+        study: The `search_quality.Study`.
+
+    Returns:
+        For each network: name, kind, target, number, accuracy (test), held_out_accuracy, params, macs, seconds (of the
+        training), ms (None before it is timed), and ops.
+    """
     measured, rows = _read(study.path("measured.json")) or {}, []
     for name, arch in study.networks().items():
-        facts = _read(study.path(study.training(name, arch), "train.json"))
+        facts = _read(study.folder(study.training(name, arch)).training_facts)
         if facts:
             kind, target, number = study_lib.parts(name)
             rows.append({"name": name, "kind": kind, "target": target, "number": number,
@@ -81,23 +94,47 @@ def _read(path):
 
 
 def of(rows, kind: str, target: str, field: str = "accuracy") -> np.ndarray:
-    """A field of all networks of a kind at a target."""
+    """One field of all networks of a kind at a target.
+
+    Args:
+        rows: Networks, from `collect`.
+        kind: Kind of networks, of `KINDS`.
+        target: Name of the target, of `Study.targets`.
+        field: Name of the field. Networks that lack its value are left out.
+
+    Returns:
+        Values, float64 [networks].
+    """
     return np.array([row[field] for row in rows if row["kind"] == kind and row["target"] == target
                      and row[field] is not None], float)
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Difference of means, and its standard error (Welch); a lone value counts with the other side's spread."""
+    """Difference of two means, and its standard error (Welch).
+
+        error = sqrt(var(first) / len(first) + var(second) / len(second))
+
+    A side with one value is given the variance of the other side. If both have one value, the error is NaN.
+    """
     def variance(values, other):
-        known = values if len(values) > 1 else other
-        return float(np.var(known, ddof=1)) if len(known) > 1 else math.nan
+        several = values if len(values) > 1 else other
+        return float(np.var(several, ddof=1)) if len(several) > 1 else math.nan
 
     error = math.sqrt(variance(first, second) / len(first) + variance(second, first) / len(second))
     return float(first.mean() - second.mean()), error
 
 
 def target_table(rows, target: str, ms: float) -> str:
-    """Kinds at one target: accuracy, milliseconds, size."""
+    """Accuracy, milliseconds and size of each kind of networks at one target, as a Markdown table.
+
+    Args:
+        rows: Networks, from `collect`.
+        target: Name of the target.
+        ms: Milliseconds of the target.
+
+    Returns:
+        The table; empty if no network has the target.
+    """
     lines = [f"Target {ms:.4g} ms (uniform {target}):", "",
              "| networks | runs | test accuracy, % | sd | measured ms | parameters | MACs |",
              "| --- | --- | --- | --- | --- | --- | --- |"]
@@ -113,48 +150,57 @@ def target_table(rows, target: str, ms: float) -> str:
 
 
 def random_search(rows, target: str, seconds: float) -> tuple[int, float]:
-    """What training random networks one after the other finds in a given time.
+    """The expected result of random search: train random networks for a given time, keep the best by held-out images.
 
     Args:
-        rows: from `collect`, with random networks at the target.
-        target: of `Study.targets`.
-        seconds: wall clock, one network at a time.
+        rows: Networks, from `collect`, among them random ones at the target.
+        target: Name of the target.
+        seconds: Wall-clock seconds, in which one network is trained after the other.
 
     Returns:
-        How many networks fit, at least one, and the test accuracy of the one with the best held-out accuracy among so
-        many: the mean over every choice of them.
+        The number of networks that can be trained in the time, at least one, and the test accuracy of the network with
+        the best held-out accuracy among that many: the mean over all subsets of the random networks.
     """
     test, held_out = of(rows, "random", target), of(rows, "random", target, "held_out_accuracy")
     fit = int(seconds / np.median(of(rows, "random", target, "seconds")))
     tries = min(max(1, fit), len(test))
-    return tries, float(np.mean([test[max(chosen, key=lambda one: held_out[one])]
+    return tries, float(np.mean([test[max(chosen, key=lambda number: held_out[number])]
                                  for chosen in itertools.combinations(range(len(test)), tries)]))
 
 
-def _gain(found, rival):
-    gain, error = difference(found, rival)
+def _gain(searched, rival):
+    gain, error = difference(searched, rival)
     return f"{100 * gain:+.2f} points, standard error {100 * error:.2f}"
 
 
-def comparisons(rows, target: str, kind_found: str = "gradient", seconds: float | None = None) -> str:
-    """The found networks against each rival at one target; `seconds` as of `random_search`."""
-    found, lines = of(rows, kind_found, target), []
-    if not len(found):
+def comparisons(rows, target: str, kind: str = "gradient", seconds: float | None = None) -> str:
+    """Compares searched networks with each kind of rivals at one target, as a Markdown list.
+
+    Args:
+        rows: Networks, from `collect`.
+        target: Name of the target.
+        kind: Kind of the searched networks, of `SEARCHED`.
+        seconds: Seconds that a search takes, to compare with random search in the same time; None if unknown.
+
+    Returns:
+        The list; empty if there are no such networks.
+    """
+    searched, lines = of(rows, kind, target), []
+    if not len(searched):
         return ""
-    rivals = {kind: of(rows, kind, target) for kind in ("random", "uniform", "mobilenetv2", "mostmacs", "reinforce",
-                                                        "searchfree")}
-    for kind, rival in rivals.items():
-        if len(rival):
-            lines.append(f"- against {KINDS[kind].label}: {_gain(found, rival)}")
-    rival = rivals["random"]
-    if len(rival):
-        lines.append(f"- mean of the found, {100 * found.mean():.2f} %; the best quarter of the random ones begins at "
-                     f"{100 * np.quantile(rival, 0.75):.2f} %")
-    if len(rival) and seconds:
+    rivals = {rival: of(rows, rival, target) for rival in ("random", "uniform", "mobilenetv2", "mostmacs", "reinforce",
+                                                           "searchfree")}
+    for rival, accuracies in rivals.items():
+        if len(accuracies):
+            lines.append(f"- against {KINDS[rival].label}: {_gain(searched, accuracies)}")
+    if len(rivals["random"]):
+        lines.append(f"- mean of the searched networks, {100 * searched.mean():.2f} %; the best quarter of the random "
+                     f"ones begins at {100 * np.quantile(rivals['random'], 0.75):.2f} %")
+    if len(rivals["random"]) and seconds:
         tries, best = random_search(rows, target, seconds)
         lines.append(f"- against random search in the same time (best of {tries} trained, by held-out images): "
-                     f"{100 * (found.mean() - best):+.2f} points")
-    return f"{KINDS[kind_found].label.capitalize()}, at {target}:\n\n" + "\n".join(lines)
+                     f"{100 * (searched.mean() - best):+.2f} points")
+    return f"{KINDS[kind].label.capitalize()}, at {target}:\n\n" + "\n".join(lines)
 
 
 def _others(rows):
@@ -195,7 +241,12 @@ def _seconds(study, rows):
 
 
 def trade_off(rows, targets: dict[str, float]) -> str:
-    """Accuracy against measured milliseconds, as an SVG file."""
+    """Accuracy against measured milliseconds, as an SVG file.
+
+    Args:
+        rows: Networks, from `collect`.
+        targets: Milliseconds of the targets, drawn as lines, by name.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -203,9 +254,9 @@ def trade_off(rows, targets: dict[str, float]) -> str:
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.add_subplot()
         for kind, (label, color, marker) in KINDS.items():
-            mine = [row for row in rows if row["kind"] == kind and row["ms"]]
-            if mine:
-                axes.plot([row["ms"] for row in mine], [100 * row["accuracy"] for row in mine], marker,
+            timed = [row for row in rows if row["kind"] == kind and row["ms"]]
+            if timed:
+                axes.plot([row["ms"] for row in timed], [100 * row["accuracy"] for row in timed], marker,
                           color=color, markersize=6, alpha=0.75, label=label, linestyle="")
         for ms in targets.values():
             axes.axvline(ms, color="#64707d", linestyle=":", linewidth=1)

@@ -1,10 +1,10 @@
-"""Do searched tree cells pay on CIFAR-10? Networks found against random ones and the plain PyramidNet, trained alike.
+"""Do searched tree cells pay on CIFAR-10? Compares searched networks with random ones and a plain PyramidNet.
 
-    python -m benchmarks.tree_search --data_dir=DIR --out_dir=runs/tree
+    python -m benchmarks.quality.tree_search --data_dir=DIR --out_dir=runs/tree
 
-Searches with cifar10_small.flags, by gradients and by REINFORCE, then trains what they found, random networks of the
-space, and the PyramidNet without cells that has as many parameters. Everything is kept in --out_dir, and what is there
-is not done again. Writes results.json, results.md and tree_search.svg.
+Searches with flags/cifar10_small.flags, by gradients and by REINFORCE. Then it trains alike the searched networks,
+random networks of the space, and the PyramidNet without cells that has as many parameters. Everything is kept in
+--out_dir, and no step is done twice. Writes results.json, results.md and tree_search.svg.
 """
 
 import json
@@ -36,47 +36,56 @@ STAGES = ("search", "train", "results")
 
 
 class TreeStudy(study.Study):
-    """The study of tree cells."""
+    """The study of tree cells: its networks, and its stages."""
 
-    def __init__(self, out_dir: str, data: dict[str, str], epochs: int, workers: int, launcher: list[str],
-                 search_more: list[str]):
+    def __init__(self, out_dir: str, data: dict[str, str], workers: int, launcher: list[str], *, epochs: int,
+                 search_flags: list[str]):
+        """
+        Args:
+            out_dir: Folder of the study.
+            data: Flags that name the data set, value by name.
+            workers: Number of processes at a time, each on one core.
+            launcher: Command that goes before each process, such as nice.
+            epochs: Epochs of each training.
+            search_flags: Further flags of the searches.
+        """
         super().__init__(out_dir, data, workers, launcher)
-        self._epochs, self._search_more = epochs, search_more
+        self._epochs, self._search_flags = epochs, search_flags
         self.space = spaces.load(run_folder.read_flags(FLAG_FILE)["space"])
         self._table = self.path("host.jsonl")
 
     def search(self) -> None:
-        """Builds the table, which says what networks take, and runs the searches."""
+        """Builds the latency table, and runs the searches."""
         self.run("latency.build_table", [f"--space={self.space.name}", f"--output={self._table}"], "table.log")
         self.run_all("pnas_tf.search", {os.path.join("searches", f"{kind}_{seed}"): [
-            f"--flagfile={FLAG_FILE}", *self.data_flags, f"--table={self._table}", *more, f"--seed={seed}",
-            *self._search_more] for kind, more in UPDATES.items() for seed in range(SEEDS)}, self.search_ended)
+            f"--flagfile={FLAG_FILE}", *self.data_flags, f"--table={self._table}", *update, f"--seed={seed}",
+            *self._search_flags] for kind, update in UPDATES.items() for seed in range(SEEDS)}, self.search_ended)
 
     def networks(self) -> dict[str, Arch]:
-        """Everything that is trained, by name: kind, network, seed."""
+        """All networks to train, by name: kind, number, seed."""
         rng = np.random.default_rng(1)
         archs = {}
         for kind in UPDATES:
             for number in range(SEEDS):
                 if self.search_ended("searches", f"{kind}_{number}"):
-                    archs[f"{kind}_{number}"] = arch_lib.load(self.path("searches", f"{kind}_{number}", "arch.json"))
-        found = list(archs.values())
+                    archs[f"{kind}_{number}"] = arch_lib.load(self.folder("searches", f"{kind}_{number}").arch)
+        searched = list(archs.values())
         for number in range(RANDOM):
             archs[f"random_{number}"] = Arch(self.space, {name: str(rng.choice(block.ops))
                                                           for name, block in self.space.choices.items()})
-        if found:
-            archs["plain_0"] = like_sized(found, self.space)
+        if searched:
+            archs["plain_0"] = like_sized(searched, self.space)
         return {f"{name}_{seed}": arch for name, arch in archs.items() for seed in range(SEEDS)}
 
     def train(self) -> None:
-        """Trains every network there is, twice."""
+        """Trains every network with each seed."""
         self.train_all(self.networks(), [f"--epochs={self._epochs}", *TRAIN])
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every training that has ended: kind, network, seed, accuracy, params, macs, seconds, ops."""
+        """Facts of every training that has ended: kind, network, seed, accuracy, params, macs, seconds, ops."""
         rows = []
         for name, arch in self.networks().items():
-            path = self.path(self.training(name, arch), "train.json")
+            path = self.folder(self.training(name, arch)).training_facts
             if os.path.exists(path):
                 kind, number, seed = name.split("_")
                 facts = files.read_json(path)
@@ -86,7 +95,7 @@ class TreeStudy(study.Study):
         return rows
 
     def results(self) -> None:
-        """Says and draws what there is."""
+        """Writes and prints the results of the trainings that have ended."""
         rows = self.rows()
         text = show(rows) if rows else "Nothing is trained yet."
         seconds = {name: steps.search_seconds(self.path("searches", name))
@@ -99,24 +108,28 @@ class TreeStudy(study.Study):
 
 
 def like_sized(archs: list[Arch], space: blocks_lib.Space) -> Arch:
-    """The PyramidNet without cells whose parameters are the nearest to the mean of some networks'.
+    """The PyramidNet without cells whose number of parameters is nearest to the mean of some networks.
 
     Args:
-        archs: of the space.
-        space: says blocks, images and classes.
+        archs: Networks of the space.
+        space: Space whose blocks, images and classes the PyramidNet takes over.
     """
     from pnas_tf.cost import prices
 
-    wanted = np.mean([prices.of_arch(arch, prices.params()) for arch in archs])
+    mean_params = np.mean([prices.of_arch(arch, prices.params()) for arch in archs])
     blocks = sum(1 for block in space.blocks if block.ops == ("join",)) // tree_cells.STAGES
     stem = space.stem[0].strides
     plain = [Arch(tree_cells.plain(f"pyramid_b{blocks}_f{filters}", blocks, filters, stem_strides=stem,
                                    num_classes=space.num_classes), {}) for filters in range(72, 808, 8)]
-    return min(plain, key=lambda arch: abs(prices.of_arch(arch, prices.params()) - wanted))
+    return min(plain, key=lambda arch: abs(prices.of_arch(arch, prices.params()) - mean_params))
 
 
 def show(rows: list[dict[str, Any]]) -> str:
-    """A line a kind, and the gains of the found networks; a network counts by the mean of its seeds."""
+    """Accuracy of each kind, and the gains of the searched networks, as Markdown.
+
+    Args:
+        rows: Trainings, from `TreeStudy.rows`. A network counts once, with the mean over its seeds.
+    """
     lines = ["| networks | trained | test accuracy, % | sd of networks | parameters | MACs |",
              "| --- | --- | --- | --- | --- | --- |"]
     for kind, label in KINDS.items():
@@ -139,14 +152,22 @@ def show(rows: list[dict[str, Any]]) -> str:
 
 
 def by_network(rows: list[dict[str, Any]], kind: str) -> np.ndarray:
-    """Mean accuracy of each network of a kind over its seeds."""
+    """Mean accuracy of each network of a kind over its seeds.
+
+    Args:
+        rows: Trainings, from `TreeStudy.rows`.
+        kind: Kind of networks, of `KINDS`.
+
+    Returns:
+        Accuracies, float64 [networks].
+    """
     numbers = sorted({row["network"] for row in rows if row["kind"] == kind})
     return np.array([np.mean([row["accuracy"] for row in rows if (row["kind"], row["network"]) == (kind, number)])
                      for number in numbers])
 
 
 def plot(rows: list[dict[str, Any]]) -> str:
-    """Accuracy against parameters, every training a point, as an SVG file."""
+    """Accuracy against parameters, with a point for each training, as an SVG file."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -170,8 +191,8 @@ def plot(rows: list[dict[str, Any]]) -> str:
 
 def _define_flags() -> None:
     study.define_flags(STAGES)
-    flags.DEFINE_string("data_dir", None, "Where the files of CIFAR-10 are.", required=True)
-    flags.DEFINE_integer("epochs", 6, "Of training.", 1)
+    flags.DEFINE_string("data_dir", None, "Folder of CIFAR-10's files.", required=True)
+    flags.DEFINE_integer("epochs", 6, "Epochs of each training.", 1)
     flags.DEFINE_string("search_more", "", "Further flags of the searches, such as --max_steps=20 for a trial.")
 
 
@@ -179,8 +200,8 @@ def _main() -> None:
     f = flags.FLAGS
     study.check_stages(f.stages, STAGES)
     start.load_tensorflow()
-    trees = TreeStudy(f.out_dir, {"dataset": "cifar10", "data_dir": f.data_dir}, f.epochs, f.workers,
-                      shlex.split(f.launcher), shlex.split(f.search_more))
+    trees = TreeStudy(f.out_dir, {"dataset": "cifar10", "data_dir": f.data_dir}, f.workers, shlex.split(f.launcher),
+                      epochs=f.epochs, search_flags=shlex.split(f.search_more))
     study.run_stages({"search": trees.search, "train": trees.train, "results": trees.results}, f.stages)
 
 

@@ -1,1 +1,1 @@
-"""How fast: steps, loading, exports."""
+"""Benchmarks of speed: seconds and memory of steps, of loading and of exported networks."""

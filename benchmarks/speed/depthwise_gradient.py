@@ -1,8 +1,9 @@
-"""Gradient of a depthwise filter: the backend's against the ways of `fast_layers`, and which is used where.
+"""Milliseconds of the gradient of a depthwise filter: the backend's kernel against those of pnas_tf.network.layers.
 
-    python -m benchmarks.depthwise_gradient
+    python -m benchmarks.speed.depthwise_gradient
 
-CPU milliseconds on one thread, medians of alternating calls. `used` is what `fast_layers.depthwise_conv` takes.
+The times are CPU milliseconds on one thread, medians of alternating calls. The column `used` says which way
+`layers.depthwise_conv` takes.
 """
 
 import statistics
@@ -12,14 +13,26 @@ from absl import flags
 
 from pnas_tf.cli import start
 
-# Maps of the supernets: batch, side, channels, strides.
+# Feature maps of the supernets: batch, side, channels, strides.
 MAPS = ((16, 112, 96, 2), (16, 56, 144, 1), (16, 28, 240, 1), (16, 14, 480, 1), (16, 14, 576, 2), (16, 7, 1152, 1),
         (64, 14, 144, 1), (64, 7, 384, 1))
 SIDES = (3, 5, 7)
 
 
 def measure(batch: int, size: int, channels: int, strides: int, side: int, runs: int) -> dict[str, float]:
-    """CPU milliseconds of each way to compute [side, side, channels, 1] from a map and its gradient."""
+    """Measures each way to compute the gradient of a depthwise filter.
+
+    Args:
+        batch: Number of images.
+        size: Height and width of the input.
+        channels: Number of channels.
+        strides: Strides of the convolution.
+        side: Height and width of the filter, whose gradient is [side, side, channels, 1].
+        runs: Timed calls of each way.
+
+    Returns:
+        Median CPU milliseconds by way: backend, explicit, and, for inputs of at most 14 pixels, products.
+    """
     import tensorflow as tf
 
     from pnas_tf.network import layers as fast_layers
@@ -57,16 +70,16 @@ def _main() -> None:
     print(f"{'map':<22}{'kernel':>7}{'backend':>10}{'explicit':>10}{'products':>10}  used")
     for batch, size, channels, strides in MAPS:
         for side in SIDES:
-            found = measure(batch, size, channels, strides, side, flags.FLAGS.runs)
+            ms = measure(batch, size, channels, strides, side, flags.FLAGS.runs)
             used = "backend" if side <= 3 else "products" if size <= fast_layers.SMALL_SIDE else "explicit"
-            columns = "".join(f"{found[way]:>10.2f}" if way in found else f"{'-':>10}"
+            columns = "".join(f"{ms[way]:>10.2f}" if way in ms else f"{'-':>10}"
                               for way in ("backend", "explicit", "products"))
             print(f"{batch}x{size}x{size}x{channels} /{strides}".ljust(22) + f"{side:>7}{columns}  {used}", flush=True)
 
 
 def main() -> None:
     """Entry point."""
-    flags.DEFINE_integer("runs", 7, "Timed calls of each way.", 1)
+    flags.DEFINE_integer("runs", 7, "Number of timed calls of each way.", 1)
     start.start(_main)
 
 

@@ -1,11 +1,11 @@
-"""How much of a search epoch is not the steps themselves: input pipeline, Python and logging.
+"""How much of a search epoch is spent outside the steps: on the input pipeline, on Python and on logging.
 
-    python -m benchmarks.epoch_share --space=proxyless_imagenet --image_size=112 --batch_size=16 --images=array
-    python -m benchmarks.epoch_share --space=proxyless_imagenet --image_size=112 --batch_size=16 --images=jpeg
+    python -m benchmarks.speed.epoch_share --images=array
+    python -m benchmarks.speed.epoch_share --images=jpeg
 
-Epochs as `pnas_tf.search` runs them, on pixels in memory or on JPEG files (made on the spot, 500x375 pixels of smooth
-noise, decoded by the cores that run the steps, too), in turns with the same number of bare steps: the same compiled
-functions and paths, on one batch that lies in memory. CPU time and wall time.
+Runs epochs as `pnas_tf.search` does, on pixels in memory or on JPEG files. The files are made for the benchmark:
+500x375 pixels of smooth noise, decoded by the same cores that run the steps. After each epoch follows the same number
+of bare steps: the same compiled functions and paths, on one batch in memory. The benchmark compares CPU and wall time.
 """
 
 import dataclasses
@@ -27,15 +27,15 @@ FILES, CLASSES = 256, 4
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """What was measured, for one step and for the end of an epoch.
+    """Figures of one step and of the end of an epoch.
 
     Attributes:
         step_cpu_s: CPU seconds of a bare step, architecture steps included in proportion.
-        step_wall_s: wall seconds of it.
-        more_cpu: CPU time of a step in an epoch over that of a bare one, less 1.
-        more_wall: likewise of wall time.
-        end_s: wall seconds of what is logged at the end of an epoch.
-        end_share: of an ImageNet epoch.
+        step_wall_s: Wall seconds of a bare step.
+        more_cpu: CPU time of a step in an epoch / CPU time of a bare step - 1.
+        more_wall: Wall time of a step in an epoch / wall time of a bare step - 1.
+        end_s: Wall seconds of logging at the end of an epoch.
+        end_share: Share of `end_s` in the steps of an ImageNet epoch.
     """
 
     step_cpu_s: float
@@ -48,15 +48,15 @@ class Share:
 
 def run(*, search_space: blocks.Space, batch_size: int, steps: int, rounds: int, arch_every: int,
         images: str) -> Share:
-    """Measures.
+    """Measures epochs and bare steps in turns.
 
     Args:
-        search_space: to search, its input size included.
-        batch_size: images a step.
-        steps: of an epoch.
-        rounds: epochs, and as many times bare steps.
-        arch_every: weight steps for each architecture step.
-        images: `jpeg` files, or an `array` in memory.
+        search_space: Space to search, with the input size to use.
+        batch_size: Images per step.
+        steps: Weight steps of an epoch.
+        rounds: Number of measured epochs, each followed by bare steps.
+        arch_every: Weight steps per architecture step.
+        images: `jpeg` for files, or `array` for pixels in memory.
     """
     with tempfile.TemporaryDirectory() as folder:
         if images == "jpeg":
@@ -96,12 +96,12 @@ def _run(search_space, batch_size, steps, rounds, arch_every, spec, folder):
 
     def bare():
         done = int(model.step.value.numpy())
-        for step in range(done - steps, done):  # the same paths as in the epoch before
-            found = model._weight_step_of_all(images, labels, model._path_seed(2 * step), tf.constant(0),
-                                              tf.constant(0.01))
+        for step in range(done - steps, done):  # The same paths as in the epoch before.
+            logs = model._weight_step_of_all(images, labels, model._path_seed(2 * step), tf.constant(0),
+                                             tf.constant(0.01))
             if plan.arch_due(step):
-                found = updater.update(images, labels, model._path_seed(2 * step + 1), model.optimizer)
-        next(iter(found.values())).numpy()
+                logs = updater.update(images, labels, model._path_seed(2 * step + 1), model.optimizer)
+        next(iter(logs.values())).numpy()
 
     clock = _clock_class()
     before, after = clock(), clock(bare)
@@ -125,7 +125,7 @@ def _clock_class():
     import keras
 
     class Clock(keras.callbacks.Callback):
-        """CPU and wall seconds at the begin and the end of each epoch; then does some work, and times that."""
+        """Notes CPU and wall seconds at the begin and the end of each epoch; then does some work and times it."""
 
         def __init__(self, work=None):
             super().__init__()
@@ -166,12 +166,12 @@ def _make_photos(folder):
 def _define_flags() -> None:
     flags.DEFINE_string("space", "proxyless_imagenet", "Name of a search space, or path of a JSON file.")
     flags.DEFINE_integer("image_size", 112, "Height and width of the images.", 32)
-    flags.DEFINE_integer("batch_size", 16, "Images a step.", 1)
-    flags.DEFINE_integer("steps", 20, "Of an epoch.", 1)
-    flags.DEFINE_integer("rounds", 3, "Epochs, in turns with bare steps.", 1)
-    flags.DEFINE_integer("arch_every", 5, "Weight steps for each architecture step.", 1)
-    flags.DEFINE_enum("images", "jpeg", ["jpeg", "array"], "JPEG files, or pixels in memory.")
-    flags.DEFINE_string("json", None, "File for the result.")
+    flags.DEFINE_integer("batch_size", 16, "Images per step.", 1)
+    flags.DEFINE_integer("steps", 20, "Weight steps of an epoch.", 1)
+    flags.DEFINE_integer("rounds", 3, "Number of measured epochs, each followed by bare steps.", 1)
+    flags.DEFINE_integer("arch_every", 5, "Weight steps per architecture step.", 1)
+    flags.DEFINE_enum("images", "jpeg", ["jpeg", "array"], "Whether images are JPEG files, or pixels in memory.")
+    flags.DEFINE_string("json", None, "JSON file for the result.")
 
 
 def _main() -> None:

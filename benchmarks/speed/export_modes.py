@@ -1,9 +1,9 @@
 """Size, activation memory and milliseconds of an arch in each mode of the converter.
 
-    python -m benchmarks.export_modes --arch=proxyless_mobile
-    python -m benchmarks.export_modes --arch=proxyless_mobile --out_dir=runs/modes  # for latency.profile
+    python -m benchmarks.speed.export_modes --arch=proxyless_mobile
+    python -m benchmarks.speed.export_modes --arch=proxyless_mobile --out_dir=runs/modes  # for latency.profile
 
-The weights are random, so nothing is said of accuracy; int8_qat runs as int8 does.
+The weights are random, so the benchmark says nothing about accuracy. Files of int8_qat run as fast as those of int8.
 """
 
 import os
@@ -14,7 +14,18 @@ from pnas_tf.cli import start
 
 
 def run(name: str, num_classes: int, threads: int, out_dir: str | None) -> list[dict[str, float]]:
-    """One row for each mode: mode, size_bytes, peak_activation_bytes, and median ms with and without XNNPACK."""
+    """Converts a network in each mode, and times it.
+
+    Args:
+        name: Name of a published network, or path of an arch.json.
+        num_classes: Classes of the network.
+        threads: CPU threads.
+        out_dir: Folder that keeps the files; None to keep nothing.
+
+    Returns:
+        For each mode: mode, size_bytes, peak_activation_bytes, and the median milliseconds with XNNPACK (xnnpack_ms)
+        and with TFLite's built-in kernels (none_ms).
+    """
     from export import convert, facts, graph, interpreter
     from pnas_tf import files, network
 
@@ -34,9 +45,9 @@ def run(name: str, num_classes: int, threads: int, out_dir: str | None) -> list[
 def main() -> None:
     """Entry point."""
     arch = flags.DEFINE_string("arch", "proxyless_mobile", "Name of a published network, or path of an arch.json.")
-    num_classes = flags.DEFINE_integer("num_classes", 1000, "Classes.", 1)
-    threads = flags.DEFINE_integer("threads", 1, "CPU threads.", 1, 256)
-    out_dir = flags.DEFINE_string("out_dir", None, "Folder for the files; default: they are not kept.")
+    num_classes = flags.DEFINE_integer("num_classes", 1000, "Number of classes.", 1)
+    threads = flags.DEFINE_integer("threads", 1, "Number of CPU threads.", 1, 256)
+    out_dir = flags.DEFINE_string("out_dir", None, "Folder that keeps the files; default: none.")
 
     def show():
         start.load_tensorflow()

@@ -1,8 +1,8 @@
 """Seconds and memory to load a folder of 50,000 images and a latency table of 100,000 rows.
 
-    python -m benchmarks.loading --out_dir=runs/loading
+    python -m benchmarks.speed.loading --out_dir=runs/loading
 
-Each is loaded in a process of its own. Writes loading.json into --out_dir; what is loaded is made there first.
+The benchmark makes both in --out_dir, and loads each in a process of its own. Writes loading.json into --out_dir.
 """
 
 import json
@@ -20,7 +20,7 @@ from pnas_tf.space.blocks import OpKey
 
 CLASSES = 100
 
-# Prints seconds and the growth of the peak memory, after everything has been imported.
+# Program that loads one of the two; prints seconds and growth of the peak memory since everything was imported.
 MEASURE = """
 import json, resource, sys, time
 from pnas_tf import data
@@ -43,7 +43,16 @@ print(json.dumps({"count": count, "seconds": listed, "cpu_seconds": cpu, "bytes"
 
 
 def run(out_dir: str, images: int, rows: int) -> dict[str, dict[str, Any]]:
-    """Makes both, and loads them: count, seconds, cpu_seconds, first_batch_seconds and bytes of each."""
+    """Makes a folder of images and a table, and loads them.
+
+    Args:
+        out_dir: Folder of both.
+        images: Number of images in the folder.
+        rows: Number of rows of the table.
+
+    Returns:
+        By `folder` and `table`: count, seconds, cpu_seconds, first_batch_seconds, and bytes of memory.
+    """
     folder, table = os.path.join(out_dir, "images"), os.path.join(out_dir, "table.jsonl")
     _make_folder(folder, images)
     _make_table(table, rows)
@@ -53,7 +62,7 @@ def run(out_dir: str, images: int, rows: int) -> dict[str, dict[str, Any]]:
 
 
 def _make_folder(folder: str, images: int) -> None:
-    """Links to one image: what counts is how many names there are."""
+    """Makes links to one image: the time to list a folder depends on the number of names."""
     import numpy as np
     from PIL import Image
 
@@ -77,17 +86,17 @@ def _make_table(path: str, rows: int) -> None:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("out_dir", "runs/loading", "Folder of what is loaded, and of loading.json.")
-    flags.DEFINE_integer("images", 50_000, "Images in the folder.", 1000)
-    flags.DEFINE_integer("rows", 100_000, "Rows of the table.", 1)
+    flags.DEFINE_string("out_dir", "runs/loading", "Folder of the images, the table and loading.json.")
+    flags.DEFINE_integer("images", 50_000, "Number of images in the folder.", 1000)
+    flags.DEFINE_integer("rows", 100_000, "Number of rows of the table.", 1)
 
 
 def _main() -> None:
     f = flags.FLAGS
-    found = run(f.out_dir, f.images, f.rows)
+    facts_by_kind = run(f.out_dir, f.images, f.rows)
     path = os.path.join(f.out_dir, "loading.json")
-    files.write_text(path, json.dumps(found, indent=1) + "\n")
-    for what, facts in found.items():
+    files.write_text(path, json.dumps(facts_by_kind, indent=1) + "\n")
+    for what, facts in facts_by_kind.items():
         more = f"; first batch after {facts['first_batch_seconds']:.2f} s more" if what == "folder" else ""
         print(f"{what}: {facts['count']:,} in {facts['seconds']:.2f} s ({facts['cpu_seconds']:.2f} s of CPU), "
               f"{facts['bytes'] / 2**20:.0f} MiB{more}")

@@ -1,8 +1,8 @@
-"""What safety costs in a search: looking for NaN at each step, and a checkpoint.
+"""What safety costs in a search: the check for NaN after each step, and a checkpoint.
 
-    python -m benchmarks.safety_cost --space=quickstart --out_dir=runs/safety_cost
+    python -m benchmarks.speed.safety_cost --space=quickstart --out_dir=runs/safety_cost
 
-Times both inside a search on the embedded images, beside its steps. Writes safety_cost.json into --out_dir.
+Times both inside a search on the embedded images, and its steps for comparison. Writes safety_cost.json into --out_dir.
 """
 
 import json
@@ -20,16 +20,16 @@ from pnas_tf.space import blocks, spaces
 
 
 def run(space: blocks.Space, out_dir: str, batch_size: int, epochs: int) -> dict[str, float]:
-    """Searches for some epochs of 50 steps, an architecture step after each weight step.
+    """Searches for some epochs of 50 steps, with an architecture step after each weight step.
 
     Args:
-        space: any.
-        out_dir: for a checkpoint.
-        batch_size: images a step.
-        epochs: the first one is left out of the figures.
+        space: Space to search.
+        out_dir: Folder of the checkpoint.
+        batch_size: Images per step.
+        epochs: Number of epochs. The first is left out of the figures.
 
     Returns:
-        Medians: step_ms, look_ms (at one step) and save_ms; checkpoint_bytes.
+        Medians of step_ms, of look_ms (the check after one step) and of save_ms (a checkpoint); checkpoint_bytes.
     """
     from pnas_tf import data
     from pnas_tf.cost import goal as goals_lib
@@ -65,7 +65,7 @@ def run(space: blocks.Space, out_dir: str, batch_size: int, epochs: int) -> dict
 
     model.go_on(lambda step: searcher.alternating_batches(loaded.train, loaded.held_out, plan, batch_size, 0, step),
                 [Timed()])
-    medians = {name: round(statistics.median(found[len(found) // epochs:]), 4) for name, found in times.items()}
+    medians = {name: round(statistics.median(ms[len(ms) // epochs:]), 4) for name, ms in times.items()}
     folder = RunFolder(out_dir).checkpoints
     return {**medians, "checkpoint_bytes": max(os.path.getsize(os.path.join(folder, name))
                                                for name in os.listdir(folder))}
@@ -74,20 +74,20 @@ def run(space: blocks.Space, out_dir: str, batch_size: int, epochs: int) -> dict
 def _define_flags() -> None:
     flags.DEFINE_string("space", "quickstart", "Name of a search space, or path of a JSON file.")
     flags.DEFINE_string("out_dir", "runs/safety_cost", "Folder of the checkpoints and of safety_cost.json.")
-    flags.DEFINE_integer("batch_size", 64, "Images a step.", 1)
-    flags.DEFINE_integer("epochs", 4, "Of 50 steps.", 2)
+    flags.DEFINE_integer("batch_size", 64, "Images per step.", 1)
+    flags.DEFINE_integer("epochs", 4, "Number of epochs, each of 50 steps.", 2)
 
 
 def _main() -> None:
     f = flags.FLAGS
     space = spaces.load(f.space)
     start.load_tensorflow()
-    found = run(space, f.out_dir, f.batch_size, f.epochs)
+    figures = run(space, f.out_dir, f.batch_size, f.epochs)
     path = os.path.join(f.out_dir, "safety_cost.json")
-    files.write_text(path, json.dumps(found, indent=1) + "\n")
-    print(f"{space.name}: {found['step_ms']:.2f} ms a step; {found['look_ms']:.3f} ms to look at it "
-          f"({found['look_ms'] / found['step_ms']:.2%}); {found['save_ms']:.0f} ms for a checkpoint of "
-          f"{found['checkpoint_bytes'] / 2**20:.1f} MiB.\nResults: {path}")
+    files.write_text(path, json.dumps(figures, indent=1) + "\n")
+    print(f"{space.name}: {figures['step_ms']:.2f} ms a step; {figures['look_ms']:.3f} ms to check it "
+          f"({figures['look_ms'] / figures['step_ms']:.2%}); {figures['save_ms']:.0f} ms for a checkpoint of "
+          f"{figures['checkpoint_bytes'] / 2**20:.1f} MiB.\nResults: {path}")
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""Whether a long search leaks: memory, open files and time of a step over 2,000 short steps.
+"""Whether a long search leaks memory or files, or becomes slower, over 2,000 short steps.
 
-    python -m benchmarks.soak --out_dir=runs/soak
+    python -m benchmarks.speed.soak --out_dir=runs/soak
 
-Runs the search command on the embedded images with a checkpoint each second and TensorBoard on, in a process of its
-own, and looks at it from outside (/proc, so Linux) at the end of each epoch. Writes soak.json into --out_dir.
+Runs the search command on the embedded images in a process of its own, with a checkpoint each second and with
+TensorBoard. At the end of each epoch it reads the memory and the open files of that process from /proc, so it needs
+Linux. Writes soak.json into --out_dir.
 """
 
 import json
@@ -32,16 +33,23 @@ TINY = spaces.mb_space("soak", input_size=28, input_channels=1, num_classes=10,
 
 
 def run(out_dir: str, steps: int, settled_steps: int) -> dict[str, Any]:
-    """Runs a search and watches it.
+    """Runs a search and watches its process.
 
     Args:
-        out_dir: for the run folder and soak.json.
-        steps: weight steps in all.
-        settled_steps: after which nothing may grow any more.
+        out_dir: Folder of the run folder and of soak.json.
+        steps: Number of weight steps.
+        settled_steps: Number of steps after which nothing may grow any more.
 
     Returns:
-        settled and last: bytes of resident memory and open files there; grown_percent of memory; step_ms of the
-        quarters of what follows; samples, one each epoch.
+        steps: Weight steps that were run.
+        settled, last: Samples of resident memory (rss_bytes) and of open_files: the first after `settled_steps`, and
+            the last.
+        grown_percent: Growth of the memory between these two.
+        step_ms_of_quarters: Median milliseconds of a step in each quarter of the steps between these two.
+        samples: All samples, one per epoch.
+
+    Raises:
+        InputError: If the search fails.
     """
     folder = os.path.join(out_dir, "run")
     shutil.rmtree(folder, ignore_errors=True)
@@ -50,8 +58,8 @@ def run(out_dir: str, steps: int, settled_steps: int) -> dict[str, Any]:
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             print(line, end="", flush=True)
-            if found := re.match(r"epoch (\d+)/", line):
-                samples.append({"step": int(found[1]) * STEPS_PER_EPOCH, **_look_at(process.pid)})
+            if match := re.match(r"epoch (\d+)/", line):
+                samples.append({"step": int(match[1]) * STEPS_PER_EPOCH, **_sample(process.pid)})
     if process.returncode:
         raise InputError(f"The search failed with exit code {process.returncode}; its last lines are above.")
     step_ms = [line["step_ms"] for line in RunFolder(folder).read_metrics()]
@@ -73,7 +81,7 @@ def _flags(out_dir: str, steps: int) -> list[str]:
             f"--search_epochs={steps // STEPS_PER_EPOCH - 1}", f"--checkpoint_minutes={1 / 60}"]
 
 
-def _look_at(pid: int) -> dict[str, int]:
+def _sample(pid: int) -> dict[str, int]:
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         rss_kib = int(re.search(r"VmRSS:\s+(\d+) kB", file.read())[1])
     return {"rss_bytes": 1024 * rss_kib, "open_files": len(os.listdir(f"/proc/{pid}/fd"))}
@@ -81,20 +89,20 @@ def _look_at(pid: int) -> dict[str, int]:
 
 def _define_flags() -> None:
     flags.DEFINE_string("out_dir", "runs/soak", "Folder of the run and of soak.json.")
-    flags.DEFINE_integer("steps", 2000, "Weight steps.", 500)
-    flags.DEFINE_integer("settled_steps", 200, "Steps after which nothing may grow.", 100)
+    flags.DEFINE_integer("steps", 2000, "Number of weight steps.", 500)
+    flags.DEFINE_integer("settled_steps", 200, "Number of steps after which nothing may grow.", 100)
 
 
 def _main() -> None:
     f = flags.FLAGS
-    found = run(f.out_dir, f.steps, f.settled_steps)
+    figures = run(f.out_dir, f.steps, f.settled_steps)
     path = os.path.join(f.out_dir, "soak.json")
-    files.write_text(path, json.dumps(found, indent=1) + "\n")
-    settled, last = found["settled"], found["last"]
+    files.write_text(path, json.dumps(figures, indent=1) + "\n")
+    settled, last = figures["settled"], figures["last"]
     print(f"\nResident memory: {settled['rss_bytes'] / 2**20:.1f} MiB after {settled['step']} steps, "
-          f"{last['rss_bytes'] / 2**20:.1f} MiB after {last['step']} ({found['grown_percent']:+.2f} %).\n"
+          f"{last['rss_bytes'] / 2**20:.1f} MiB after {last['step']} ({figures['grown_percent']:+.2f} %).\n"
           f"Open files: {settled['open_files']}, then {last['open_files']}.\n"
-          f"Median ms of a step, quarter by quarter: {found['step_ms_of_quarters']}.\nResults: {path}")
+          f"Median ms of a step, quarter by quarter: {figures['step_ms_of_quarters']}.\nResults: {path}")
 
 
 def main() -> None:

@@ -1,12 +1,14 @@
-"""What a step of the supernet costs, as a ratio to training the very same network alone.
+"""What a step of the supernet costs, as a ratio to a training step of the same network on its own.
 
-    python -m benchmarks.supernet_cost --space=proxyless_imagenet --image_size=112 --batch_size=16
+    python -m benchmarks.speed.supernet_cost --space=proxyless_imagenet --image_size=112 --batch_size=16
 
-For each kind of step: CPU and wall time (medians of pairs that alternate with the plain training step of the same
-path), peak memory above what is held between steps, seconds to the first step. Each kind runs in a process of its own.
+For each kind of step it prints CPU and wall time (medians over pairs: a step of the supernet, then a plain training
+step of the same path), the peak memory above that held between steps, and the seconds until the first step has ended.
+Each kind runs in a process of its own.
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -30,7 +32,22 @@ KINDS = ("weight", "two", "all", "reinforce", "weighted_sum", "weight_recompute"
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Figures of one kind of step; ratios are to the plain training step of the same paths."""
+    """Figures of one kind of step. Ratios are to the plain training step of the same paths.
+
+    Attributes:
+        kind: Kind of step, one of `KINDS`.
+        pairs: Number of pairs that medians are taken over.
+        cpu_ratio: Ratio of CPU times.
+        wall_ratio: Ratio of wall times.
+        memory_ratio: Ratio of peak memories, each above that held between steps.
+        step_peak_mb: Peak memory of the step in MiB, above that held between steps.
+        plain_peak_mb: Peak memory of the plain step in MiB, above that held between steps.
+        plain_wall_ms: Wall milliseconds of the plain step.
+        first_step_s: Seconds of the first step, tracing included.
+        rest_mb: Memory of the supernet's weights in MiB.
+        trace_rss_mb: Growth of the resident memory during the first step, in MiB.
+        retraces: Number of traces after the first.
+    """
 
     kind: str
     pairs: int
@@ -47,15 +64,15 @@ class Cost:
 
 
 def measure(search_space: blocks.Space, kind: str, batch_size: int, paths: int, repeats: int, seed: int) -> Cost:
-    """Times one kind of step against plain networks.
+    """Times one kind of step against training steps of plain networks.
 
     Args:
-        search_space: any.
-        kind: one of `KINDS`.
-        batch_size: images a step.
-        paths: different paths; each needs a plain network of its own.
-        repeats: pairs a path.
-        seed: of paths, images and weights.
+        search_space: Space of the supernet.
+        kind: Kind of step, one of `KINDS`.
+        batch_size: Images per step.
+        paths: Number of different paths. Each needs a plain network of its own.
+        repeats: Number of pairs per path. The first is not counted.
+        seed: Seed of paths, images and weights.
     """
     import numpy as np
     import tensorflow as tf
@@ -71,7 +88,7 @@ def measure(search_space: blocks.Space, kind: str, batch_size: int, paths: int, 
 
     supernet.set_graph_optimiser(False)
     net = supernet.Supernet(search_space, seed, recompute=kind.endswith("_recompute"))
-    # Counted, since TensorFlow's allocator does not know of variables that keep the host's array they were made from.
+    # Counted by hand: a variable that keeps the host's array that it was made from is unknown to the allocator.
     rest_mb = sum(4 * math.prod(weight.shape) for weight in net.weights) / 2**20
     step = _steps()[kind](net, images, labels)
     rss = _rss_mb()
@@ -82,23 +99,23 @@ def measure(search_space: blocks.Space, kind: str, batch_size: int, paths: int, 
     rows = []
     for _ in range(repeats):
         for path, twin in zip(sampled, plain, strict=True):
-            supernet.set_graph_optimiser(True)  # the plain network gets it; the supernet does without, as in a search
-            alone = _one(twin)
+            supernet.set_graph_optimiser(True)  # For the plain network only: a search turns it off for the supernet.
+            plain_figures = _measured(twin)
             supernet.set_graph_optimiser(False)
-            rows.append((_one(lambda path=path: step(path)), alone))
-    rows = rows[paths:]  # the first round warms up
+            rows.append((_measured(lambda path=path: step(path)), plain_figures))
+    rows = rows[paths:]  # The first round warms up.
 
     def ratio(field):
-        return statistics.median(mine[field] / alone[field] for mine, alone in rows)
+        return statistics.median(own[field] / other[field] for own, other in rows)
 
-    return Cost(kind, len(rows), ratio(0), ratio(1), ratio(2), statistics.median(mine[2] for mine, _ in rows),
-                statistics.median(alone[2] for _, alone in rows),
-                1e3 * statistics.median(alone[1] for _, alone in rows), first_step_s, rest_mb, trace_rss_mb,
+    return Cost(kind, len(rows), ratio(0), ratio(1), ratio(2), statistics.median(own[2] for own, _ in rows),
+                statistics.median(other[2] for _, other in rows),
+                1e3 * statistics.median(other[1] for _, other in rows), first_step_s, rest_mb, trace_rss_mb,
                 step.traces() - 1)
 
 
-def _one(step: Callable[[], object]) -> tuple[float, float, float]:
-    """CPU seconds, wall seconds, and peak megabytes above those held before."""
+def _measured(step: Callable[[], object]) -> tuple[float, float, float]:
+    """CPU seconds, wall seconds, and peak memory in MiB above that held before."""
     import tensorflow as tf
 
     held = tf.config.experimental.get_memory_info("CPU:0")["current"]
@@ -117,6 +134,7 @@ class _Traced:
     """A compiled step of a path that counts its traces and waits for its result."""
 
     def __init__(self, function):
+        """Compiles a function from a path, int32 [choices], to a tensor."""
         import tensorflow as tf
 
         self._count = 0
@@ -137,12 +155,10 @@ class _Traced:
 
 
 def _steps():
-    """By kind: (supernet, images, labels) -> step of a path."""
-    return {"weight": lambda *args: _weight(*args), "two": lambda *args: _gated(*args, paths="two"),
-            "all": lambda *args: _gated(*args, paths="all"), "reinforce": lambda *args: _forward(*args),
-            "weighted_sum": lambda *args: _weighted_sum(*args),
-            "weight_recompute": lambda *args: _weight(*args),
-            "two_recompute": lambda *args: _gated(*args, paths="two")}
+    """For each kind a function (supernet, images, labels) -> step of a path."""
+    two, every = functools.partial(_gated, paths="two"), functools.partial(_gated, paths="all")
+    return {"weight": _weight, "two": two, "all": every, "reinforce": _forward, "weighted_sum": _weighted_sum,
+            "weight_recompute": _weight, "two_recompute": two}
 
 
 def _weight(net, images, labels):
@@ -192,7 +208,7 @@ def _forward(net, images, labels):
 
 
 def _weighted_sum(net, images, labels):
-    """DARTS-style: the softmax-weighted sum of all ops, all weights and alphas trained: the thing being beaten."""
+    """A step of DARTS: the softmax-weighted sum of all ops, all weights and alphas trained. The method to beat."""
     import tensorflow as tf
 
     from pnas_tf.network.evaluate import cross_entropy
@@ -230,7 +246,7 @@ def _weighted_sum(net, images, labels):
 
 
 def _plain_step(arch: arch_lib.Arch, images, labels):
-    """Training step of a plain Keras network, as fast as one can be made: fast layers, fused update, own graph."""
+    """Training step of a plain Keras network, as fast as possible: fast layers, fused update, a graph of its own."""
     import tensorflow as tf
 
     from pnas_tf import network
@@ -254,7 +270,7 @@ def _plain_step(arch: arch_lib.Arch, images, labels):
 
 
 def show(costs: list[Cost]) -> str:
-    """The table that is printed."""
+    """The figures as a table."""
     lines = [f"{'step':<18}{'CPU time':>9}{'wall':>7}{'memory':>8}{'peak MB':>9}{'first step':>12}{'pairs':>7}"]
     for cost in costs:
         lines.append(f"{cost.kind:<18}{cost.cpu_ratio:>8.2f}x{cost.wall_ratio:>6.2f}x{cost.memory_ratio:>7.2f}x"
@@ -270,13 +286,14 @@ def show(costs: list[Cost]) -> str:
 def _define_flags() -> None:
     flags.DEFINE_string("space", "proxyless_imagenet", "Name of a space, or path of a JSON file.")
     flags.DEFINE_integer("image_size", 112, "Height and width of the images.", 1)
-    flags.DEFINE_integer("batch_size", 16, "Images a step.", 1)
-    flags.DEFINE_list("kinds", list(KINDS), f"Of {', '.join(KINDS)}.")
-    flags.DEFINE_integer("paths", 4, "Different paths.", 1)
-    flags.DEFINE_integer("repeats", 9, "Pairs a path; the first is not counted.", 2)
-    flags.DEFINE_integer("seed", 0, "Of everything random.")
+    flags.DEFINE_integer("batch_size", 16, "Images per step.", 1)
+    flags.DEFINE_list("kinds", list(KINDS), f"Kinds of step to measure, of {', '.join(KINDS)}.")
+    flags.DEFINE_integer("paths", 4, "Number of different paths.", 1)
+    flags.DEFINE_integer("repeats", 9, "Number of pairs per path; the first is not counted.", 2)
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.")
     flags.DEFINE_string("output", None, "JSON file for the figures.")
-    flags.DEFINE_bool("in_process", False, "Measure one kind here and print JSON; used by the command itself.")
+    flags.DEFINE_bool("in_process", False,
+                      "Measures the first kind in this process and prints JSON; the command itself uses this.")
 
 
 def _main() -> None:
@@ -290,7 +307,7 @@ def _main() -> None:
     costs = []
     for kind in f.kinds:
         print(f"Measuring {kind} ...", file=sys.stderr, flush=True)
-        command = [sys.executable, "-m", "benchmarks.supernet_cost", "--in_process", f"--kinds={kind}",
+        command = [sys.executable, "-m", "benchmarks.speed.supernet_cost", "--in_process", f"--kinds={kind}",
                    *(f"--{name}={getattr(f, name)}" for name in ("space", "image_size", "batch_size", "paths",
                                                                   "repeats", "seed"))]
         result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ)

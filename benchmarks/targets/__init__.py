@@ -1,1 +1,1 @@
-"""Whether networks take the milliseconds asked for."""
+"""Benchmarks of targets: whether delivered networks take the milliseconds that were asked for."""

@@ -1,10 +1,10 @@
-"""Which statistic of short visits says the same each time? Times the same networks over and over, and compares.
+"""Which statistic of short visits is the steadiest? Times the same networks again and again, and compares statistics.
 
-    python -m benchmarks.time_statistics --space=cifar_mb --networks=24 --sessions=4 --rounds=100
+    python -m benchmarks.targets.time_statistics --space=cifar_mb --networks=24 --sessions=4 --rounds=100
 
-In each session all networks are visited in turns, as in latency.compare and benchmarks.on_target. What all of them are
-slower or faster by in a session is the pace of the machine; what is left are differences between networks that are
-none, which is what a table and a search take for real.
+In each session all networks are visited in turns, as in latency.compare and benchmarks.targets.on_target. The pace of a
+session is how much slower or faster all networks are in it. The differences that are left are errors of measurement,
+which a table or a search takes for differences between networks.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from absl import flags
 from pnas_tf.cli import start
 from pnas_tf.space import blocks, spaces
 
-# From the medians of visits, [..., rounds], to a time.
+# Functions from the medians of visits, [..., rounds], to one time, [...].
 STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "least": lambda ms: ms.min(-1), "lowest tenth": lambda ms: np.quantile(ms, 0.1, -1),
     "lower quartile": lambda ms: np.quantile(ms, 0.25, -1), "median": lambda ms: np.median(ms, -1),
@@ -27,7 +27,18 @@ ROUNDS = (6, 20, 40)
 
 
 def sessions(space: blocks.Space, networks: int, count: int, rounds: int, runs: int) -> np.ndarray:
-    """Medians of visits in ms, [sessions, networks, rounds]: of random networks, every op equally likely."""
+    """Times random networks, in which every op is equally likely.
+
+    Args:
+        space: Space of the networks.
+        networks: Number of networks.
+        count: Number of sessions.
+        rounds: Visits of each network in a session.
+        runs: Timed runs of a visit.
+
+    Returns:
+        Medians of visits in milliseconds, float64 [sessions, networks, rounds].
+    """
     from export import convert, timed_runs, timing
     from latency import measure
 
@@ -38,38 +49,46 @@ def sessions(space: blocks.Space, networks: int, count: int, rounds: int, runs: 
             paths.append(os.path.join(folder, f"{number}.tflite"))
             with open(paths[-1], "wb") as file:
                 file.write(convert.to_time(measure.network_build(arch)(), "float32"))
-        found = []
+        medians = []
         for number in range(count):
             samples = dict(timing.spread_out(paths, rounds, visit, len(paths), seed=number))
-            found.append([np.median(samples[path], axis=1) for path in paths])
+            medians.append([np.median(samples[path], axis=1) for path in paths])
             print(f"session {number + 1} of {count}", flush=True)
-    return np.array(found)
+    return np.array(medians)
 
 
 def spread(times: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """What times of the same networks differ by.
+    """How much times of the same networks differ between sessions.
+
+        relative = log(times) - mean over sessions of log(times)
+        pace = median over networks of relative
+        left = relative - pace
 
     Args:
-        times: ms [sessions, networks].
+        times: Milliseconds, float64 [sessions, networks].
 
     Returns:
-        The pace of each session less 1 (median over networks of its time / the network's mean over sessions), and of
-        what is left of the relative differences the standard deviation and the largest one.
+        exp(pace) - 1 of each session, the standard deviation of `left`, and the largest |left|.
     """
     relative = np.log(times) - np.log(times).mean(0)
     pace = np.median(relative, axis=1)
     left = relative - pace[:, None]
-    freedom = (len(times) - 1) / len(times)  # a mean over sessions was taken off
+    freedom = (len(times) - 1) / len(times)  # The mean over sessions takes one degree of freedom.
     return np.expm1(pace), float(np.sqrt(np.mean(left**2) / freedom)), float(np.abs(left).max())
 
 
 def table(visited: np.ndarray, counts: Sequence[int]) -> str:
-    """Markdown: spread by statistic, for the first so many rounds of each session."""
+    """Spread by statistic and number of rounds, as a Markdown table.
+
+    Args:
+        visited: Medians of visits in milliseconds, float64 [sessions, networks, rounds].
+        counts: Numbers of rounds; a row of the table is made from the first `count` rounds of each session.
+    """
     lines = ["| rounds | statistic | pace of the sessions, % | left, sd | left, worst |",
              "| --- | --- | --- | --- | --- |"]
     for count, (name, statistic) in itertools.product(counts, STATISTICS.items()):
-        pace, deviation, worst = spread(statistic(visited[..., :count]))
-        lines.append(f"| {count} | {name} | {', '.join(f'{100 * one:+.1f}' for one in pace)} | {deviation:.2%} | "
+        paces, deviation, worst = spread(statistic(visited[..., :count]))
+        lines.append(f"| {count} | {name} | {', '.join(f'{100 * pace:+.1f}' for pace in paces)} | {deviation:.2%} | "
                      f"{worst:.1%} |")
     return "\n".join(lines)
 
@@ -84,8 +103,8 @@ def _main() -> None:
 def main() -> None:
     """Entry point."""
     flags.DEFINE_string("space", "cifar_mb", "Name of a search space, or path of a JSON file.")
-    flags.DEFINE_integer("networks", 24, "Random networks.", 2)
-    flags.DEFINE_integer("sessions", 4, "Times that all are timed.", 2)
+    flags.DEFINE_integer("networks", 24, "Number of random networks.", 2)
+    flags.DEFINE_integer("sessions", 4, "Number of sessions, each of which times all networks.", 2)
     flags.DEFINE_integer("rounds", 100, "Visits of each network in a session.", 1)
     flags.DEFINE_integer("runs", 3, "Timed runs of a visit.", 1)
     start.start(_main)

@@ -1,4 +1,4 @@
-"""The benchmark of a step's cost: each kind of step runs, is traced once, and compared with the plain network's."""
+"""The benchmark of a step's cost: each kind of step runs and is traced once."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The benchmark of statistics: what it calls pace and what it calls left, by hand; and one real run."""
+"""The benchmark of statistics: the pace and what is left of differences, by hand, and one real run."""
 
 import subprocess
 import sys
@@ -12,8 +12,8 @@ from benchmarks.targets import time_statistics
 ROOT = Path(__file__).parents[2]
 
 
-def test_what_is_pace_and_what_is_left():
-    """Three networks in two sessions, the second 4 % slower; but for the last, which is 1 % quicker there."""
+def test_pace_and_what_is_left_by_hand():
+    """Three networks in two sessions. The second is 4 % slower, except for the last network, which is 1 % faster."""
     times = np.array([[1.0, 2.0, 4.0], [1.04, 2.08, 4.0 * 0.99]])
     pace, deviation, worst = time_statistics.spread(times)
     np.testing.assert_allclose(pace, [1.04**-0.5 - 1, 1.04**0.5 - 1])
@@ -22,7 +22,7 @@ def test_what_is_pace_and_what_is_left():
 
 
 def test_statistics_of_the_first_rounds():
-    """One network, two sessions; the least of two rounds says 2 and 2, of four 1 and 2."""
+    """One network, two sessions. The least times are 2 and 2 over two rounds, and 1 and 2 over four."""
     visited = np.array([[[3.0, 2.0, 1.0, 5.0]], [[2.0, 3.0, 4.0, 5.0]]])
     lines = {tuple(line.split(" | ")[:2]): line.split(" | ")[2] for line in
              time_statistics.table(visited, [2, 4]).replace("| ", "", 1).splitlines()[2:]}
@@ -32,8 +32,9 @@ def test_statistics_of_the_first_rounds():
 
 @pytest.mark.slow
 def test_a_real_run():
-    done = subprocess.run([sys.executable, "-m", "benchmarks.time_statistics", "--space=quickstart", "--networks=3",
-                           "--sessions=2", "--rounds=7"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = [line for line in done.stdout.splitlines() if line.startswith(("| 6 ", "| 7 "))]
+    result = subprocess.run([sys.executable, "-m", "benchmarks.targets.time_statistics", "--space=quickstart",
+                             "--networks=3", "--sessions=2", "--rounds=7"],
+                            cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    rows = [line for line in result.stdout.splitlines() if line.startswith(("| 6 ", "| 7 "))]
     assert len(rows) == 2 * len(time_statistics.STATISTICS)

@@ -1,7 +1,7 @@
-"""What every reader of files from others keeps to, on inputs that hypothesis makes up.
+"""The rules that hold for every reader of files from others, checked on inputs that hypothesis generates.
 
-A reader returns a value or raises InputError with one line that a terminal may show. Anything else is a failure:
-another exception, `CPU_SECONDS` of computing, `MEMORY_BYTES` more than before.
+A reader returns a value, or raises InputError with one line that is safe to show in a terminal. Anything else is a
+failure: another exception, more than `CPU_SECONDS` of computing, or more than `MEMORY_BYTES` of additional memory.
 """
 
 import copy
@@ -23,7 +23,7 @@ QUICK_CASES, SLOW_CASES = 25, 900
 CPU_SECONDS, MEMORY_BYTES = 2, 500_000_000
 COUNTS = {"read": 0, "refused": 0}
 
-# Lists and objects from texts: new ones each time, as an input may be changed again.
+# Lists and objects are parsed from text, so that each is a new object: an input may be changed later.
 NASTY = st.one_of(
     st.sampled_from([None, True, False, 0, -1, 1, 2, 1.5, -0.5, math.nan, math.inf, -math.inf, 1e308, 10**400, -10**400,
                      2**63, "", " ", "../../x", "/etc/passwd", "a/b", "$(touch pwned)", "; touch pwned", "\x1b[2J\r\n",
@@ -39,7 +39,7 @@ NASTY_NUMBERS = st.sampled_from([b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xf
 
 
 def spots(value: Any) -> Iterator[tuple[Any, Any]]:
-    """(list or object, key) of all values inside a document of JSON."""
+    """(list or object, key) of every value inside a JSON document."""
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         yield value, key
         yield from spots(inner)
@@ -47,7 +47,7 @@ def spots(value: Any) -> Iterator[tuple[Any, Any]]:
 
 @st.composite
 def changed_document(draw, document):
-    """A document of JSON in which some values are others, gone, there twice, or at another's place."""
+    """A JSON document in which some values are replaced, removed, doubled, or moved to the place of others."""
     document = copy.deepcopy(document)
     for _ in range(draw(st.integers(0, 3))):
         inside = list(spots(document))
@@ -70,7 +70,7 @@ def changed_document(draw, document):
 
 @st.composite
 def damaged_bytes(draw, content):
-    """Bytes of which some are others, gone, there twice, or new."""
+    """Bytes of which some are changed, removed, doubled, or inserted."""
     content = bytearray(content)
     for _ in range(draw(st.integers(0, 5))):
         at = draw(st.integers(0, len(content)))
@@ -93,7 +93,7 @@ def damaged_bytes(draw, content):
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Ends what computes or takes too much: its own computing time and memory, whatever else the machine does."""
+    """Ends code that computes for too long or takes too much memory, whatever else the machine does."""
     def stop(number, frame):
         raise TimeoutError(f"computed for {CPU_SECONDS} s")
 
@@ -117,33 +117,33 @@ class Fuzz:
     def __init__(self, cases: int, same: bool):
         """
         Args:
-            cases: how many, for a share of 1.
-            same: whether they are the same each time.
+            cases: Number of inputs for a share of 1.
+            same: Whether the inputs are the same each time.
         """
         self._cases, self._same = cases, same
 
     def __call__(self, inputs: st.SearchStrategy, read: Callable[[Any], Any],
                  check: Callable[[Any], None] = lambda value: None, share: float = 1.0) -> None:
-        """Fails if a reader breaks the rules on one of the inputs; hypothesis then shows the smallest that it finds.
+        """Fails if a reader breaks the rules on one of the inputs. Hypothesis then shows the smallest such input.
 
         Args:
-            inputs: of hypothesis.
-            read: from one of them to a value.
-            check: of a value that was read: that it comes back from what is written of it, ...
-            share: of the usual number of cases.
+            inputs: Strategy of hypothesis that generates the inputs.
+            read: Reader, from one input to a value.
+            check: Check of a value that was read, for example that it survives being written and read again.
+            share: Factor of the usual number of inputs.
         """
         @settings(max_examples=max(1, round(self._cases * share)), deadline=None, database=None,
                   derandomize=self._same, suppress_health_check=list(HealthCheck))
         @given(inputs)
         def cases(case):
-            value = self.one(read, case)
+            value = self.read_one(read, case)
             if value is not None:
                 check(value)
 
         cases()
 
-    def one(self, read: Callable[[Any], Any], case: Any) -> Any:
-        """What a reader makes of one input, None if it refuses it."""
+    def read_one(self, read: Callable[[Any], Any], case: Any) -> Any:
+        """Reads one input; returns the value, or None if the reader refuses the input."""
         try:
             with bounded():
                 value = read(case)
@@ -155,26 +155,26 @@ class Fuzz:
         return value
 
     def changed(self, document: Any) -> st.SearchStrategy:
-        """See `changed_document`."""
+        """Strategy of changed JSON documents, see `changed_document`."""
         return changed_document(document)
 
     def damaged(self, content: bytes) -> st.SearchStrategy:
-        """See `damaged_bytes`."""
+        """Strategy of damaged bytes, see `damaged_bytes`."""
         return damaged_bytes(content)
 
     def damaged_text(self, text: str) -> st.SearchStrategy:
-        """As `damaged`, of text in which every byte is a letter."""
+        """Strategy of damaged text; a byte that is not UTF-8 becomes a replacement character."""
         return damaged_bytes(text.encode()).map(lambda content: content.decode("utf-8", "replace"))
 
 
 @pytest.fixture(params=["quick", pytest.param("slow", marks=pytest.mark.slow)])
 def fuzz(request):
-    """Quick: some cases, the same each time. Slow: many, and others each time."""
+    """A `Fuzz`. Quick: a few inputs, the same each time. Slow: many inputs, different each time."""
     return Fuzz(QUICK_CASES, True) if request.param == "quick" else Fuzz(SLOW_CASES, False)
 
 
 def pytest_terminal_summary(terminalreporter):
-    """How many cases there were."""
+    """Prints the number of inputs, and how many were read or refused."""
     if any(COUNTS.values()):
         terminalreporter.write_line(f"fuzzing: {sum(COUNTS.values()):,} cases, {COUNTS['read']:,} read and "
                                     f"{COUNTS['refused']:,} refused in one line")

@@ -1,4 +1,4 @@
-"""Readers of arrays, of data sets in files, and of what is packed into a .tflite or beside it."""
+"""Readers of arrays, of data sets in files, and of files packed into a .tflite or beside it."""
 
 import gzip
 import hashlib
@@ -33,7 +33,7 @@ def npz(save=np.savez, **arrays):
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a file of the test's folder."""
+    """Function that writes a file into the folder of the test, and returns its path."""
     def to(name, content):
         (tmp_path / name).write_bytes(content)
         return str(tmp_path / name)
@@ -41,15 +41,15 @@ def write(tmp_path):
 
 
 def checked(arrays):
-    """As a data set does."""
+    """Checks arrays as a data set does."""
     names = arrays.pop("class_names", np.array([])).ravel().tolist()
     return labelled.checked(labelled.Labelled(**arrays, class_names=names), "npz:file.npz", None)
 
 
-def check_images(found):
-    assert found.x_train.dtype == np.uint8 and found.x_train.ndim == 4 and not found.is_files
-    assert found.y_train.dtype == np.int32 and found.y_train.min() == 0
-    assert found.y_test.max() < len(found.class_names) == found.y_train.max() + 1
+def check_images(images):
+    assert images.x_train.dtype == np.uint8 and images.x_train.ndim == 4 and not images.is_files
+    assert images.y_train.dtype == np.int32 and images.y_train.min() == 0
+    assert images.y_test.max() < len(images.class_names) == images.y_train.max() + 1
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -62,7 +62,7 @@ def test_npz_of_images(fuzz, write, save):
 
 
 def test_npz_of_other_arrays(fuzz, write):
-    """Whole archives of arrays that do not fit together, of every kind."""
+    """Intact archives with arrays of every kind, which do not fit together."""
     shapes = st.lists(st.integers(0, 4), max_size=5).map(tuple)
     kinds = st.sampled_from(["u1", "i8", "f4", "f8", "c8", "?", "S3", "U3", "M8[s]", "V2", "i1,f4", "u8", ">i2"])
     others = st.builds(lambda shape, kind, value: np.zeros(shape, kind) if kind in ("V2", "i1,f4")
@@ -121,8 +121,8 @@ def test_idx(fuzz, write):
     claims = st.lists(st.sampled_from([0, 1, 60000, 2**31, 2**32 - 1]), min_size=1, max_size=4).map(
         lambda shape: gzip.compress(b"\0\0\x08" + bytes([len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + whole))
 
-    def check(found):
-        assert found.dtype == np.uint8 and found.nbytes < 10_000
+    def check(array):
+        assert array.dtype == np.uint8 and array.nbytes < 10_000
 
     fuzz(st.one_of(packed, claims), lambda content: readers.read_idx(write("x.gz", content)), check, share=2)
 
@@ -132,8 +132,8 @@ def test_cifar_binary(fuzz, write):
     for number in range(1, 6):
         write(f"data_batch_{number}.bin", record * 2)
 
-    def check(found):
-        assert found[0].shape[1:] == (32, 32, 3) and len(found[2]) == len(found[3]) > 0
+    def check(arrays):
+        assert arrays[0].shape[1:] == (32, 32, 3) and len(arrays[2]) == len(arrays[3]) > 0
 
     fuzz(st.one_of(fuzz.damaged(record * 3), st.integers(0, 4).map(lambda count: record * count)),
          lambda content: readers.read_cifar10_binary(os.path.dirname(write("test_batch.bin", content))), check)
@@ -150,7 +150,7 @@ def test_offsets_of_jpeg_archives(fuzz):
 
 
 def test_folders_of_any_names(tmp_path):
-    """Pipes and folders are no images; names are shown, and lead nowhere else."""
+    """Pipes and folders are no images. Names of classes are shown without control characters."""
     for name in ("cat", "dog\n\x1b[2J", "$(touch pwned)"):
         os.makedirs(tmp_path / name / "x.png")
         os.mkfifo(tmp_path / name / "pipe.jpg")
@@ -181,7 +181,7 @@ def test_facts_of_exports(fuzz, write):
         write("int8.json", json.dumps(document).encode())
         return bundle.read_export(folder, "int8")[1]
 
-    def check(found):
-        assert np.all(np.array(found["normalisation"]["std"]) > 0) and len(found["image_shape"]) == 3
+    def check(document):
+        assert np.all(np.array(document["normalisation"]["std"]) > 0) and len(document["image_shape"]) == 3
 
     fuzz(fuzz.changed(FACTS), read, check, share=2)

@@ -1,4 +1,4 @@
-"""Images, limits and models that TensorFlow reads, on what others may have written there."""
+"""Readers of images, limits and models, on damaged inputs."""
 
 import io
 import struct
@@ -31,7 +31,7 @@ IMAGES = {"jpeg": image("JPEG"), "progressive": image("JPEG", progressive=True),
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
 def views(contents):
-    """What a data set makes of a file in training and in evaluation."""
+    """Decodes and crops a file as a data set does, in training and in evaluation."""
     contents = augment.checked_image(contents, "photos/x.jpg")
     seed = tf.constant([1, 2])
     return augment.random_crop_of_file(contents, 8, seed), augment.central_crop_of_file(contents, 8)
@@ -42,8 +42,8 @@ def read(content):
         return [view.numpy() for view in views(content)]
 
 
-def check(found):
-    assert all(view.shape == (8, 8, 3) and 0 <= view.min() <= view.max() <= 255 for view in found)
+def check(images):
+    assert all(view.shape == (8, 8, 3) and 0 <= view.min() <= view.max() <= 255 for view in images)
 
 
 @pytest.mark.parametrize("kind", IMAGES)
@@ -53,7 +53,7 @@ def test_images(fuzz, kind):
 
 
 def png(width, height):
-    """A header that claims a size, and hardly anything behind it."""
+    """A file whose header claims a size, and that contains hardly any data."""
     def chunk(name, body):
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 

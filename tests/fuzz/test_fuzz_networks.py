@@ -1,4 +1,4 @@
-"""Readers of what describes networks and run folders, on what others may have written there."""
+"""Readers of spaces, networks and run folders, on damaged inputs."""
 
 import json
 import os
@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pnas_tf import net_config
 from pnas_tf.errors import InputError
-from pnas_tf.report import early_warnings, op_profile, page
+from pnas_tf.report import early_warnings, op_profile, page, summary
+from pnas_tf.report import facts as run_facts
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space import arch, ops, spaces
@@ -38,7 +39,7 @@ FLAGS = "--dataset=fashion_mnist_small\n--target_ms=0.2\n--seed=1\n--nolimit\n"
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a file of the test's folder, as text or bytes."""
+    """Function that writes a file, text or bytes, into the folder of the test, and returns its path."""
     def to(name, content):
         content = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
         (tmp_path / name).write_bytes(content)
@@ -57,16 +58,16 @@ def test_ops(fuzz):
 
 
 def test_spaces(fuzz):
-    def check(found):
-        assert spaces.from_json(json.loads(json.dumps(found.to_json()))) == found
+    def check(space):
+        assert spaces.from_json(json.loads(json.dumps(space.to_json()))) == space
 
     fuzz(fuzz.changed(SPACE), spaces.from_json, check, share=2)
 
 
 def test_archs(fuzz):
-    def check(found):
-        assert arch.from_json(found.to_json()).to_json() == found.to_json() or found.costs != found.costs
-        assert found.draw().replace("\n", "").isprintable() and found.op_keys()
+    def check(network):
+        assert arch.from_json(network.to_json()).to_json() == network.to_json() or network.costs != network.costs
+        assert network.draw().replace("\n", "").isprintable() and network.op_keys()
 
     fuzz(fuzz.changed(ARCH), arch.from_json, check, share=2)
 
@@ -78,8 +79,8 @@ def test_files_of_archs_and_spaces(fuzz, write):
 
 
 def test_net_config(fuzz):
-    def check(found):
-        assert net_config.read(net_config.write(found), name=found.space.name).op_keys() == found.op_keys()
+    def check(network):
+        assert net_config.read(net_config.write(network), name=network.space.name).op_keys() == network.op_keys()
 
     fuzz(fuzz.changed(NET_CONFIG), net_config.read, check, share=2)
 
@@ -125,7 +126,7 @@ def test_metrics(fuzz, write):
 @pytest.mark.parametrize("name", ["arch.json", "metrics.jsonl", "train.json", "int8.json", "finalists.json",
                                   "int8.profile.json", "run.flags"])
 def test_reports(fuzz, write, name):
-    """A run folder in which one file is damaged: a page, or one line."""
+    """From a run folder with one damaged file comes a page, or an error of one line."""
     whole = {"arch.json": ARCH, "metrics.jsonl": EPOCHS, "train.json": TRAIN, "int8.json": EXPORT,
              "finalists.json": FINALISTS, "int8.profile.json": PROFILE, "run.flags": FLAGS}
 
@@ -142,15 +143,15 @@ def test_reports(fuzz, write, name):
 
     def read(content):
         write(name, content)
-        return page.collect(folder)
+        return run_facts.collect(folder)
 
     def check(facts):
-        assert "<script>x" not in page.render(facts) and page.summary(facts)
+        assert "<script>x" not in page.render(facts) and summary.summary(facts)
 
     fuzz(inputs, read, check, share=0.12)
 
 
-def test_paths_that_cannot_be(tmp_path):
+def test_impossible_paths(tmp_path):
     for read in (arch.load, spaces.load, op_profile.read):
         for path in ("", "\x00", "x" * 5000, str(tmp_path), "/dev/null", "\ud800", "a\nb"):
             with pytest.raises(InputError) as caught:

@@ -1,4 +1,4 @@
-"""Readers of latency tables, of published ones, and of what phones print."""
+"""Readers of latency tables, of published tables, and of the output of phones."""
 
 import json
 import math
@@ -71,7 +71,7 @@ def test_tables(fuzz):
 
 
 def test_headers_of_tables(fuzz):
-    """What is to be measured again like what is there: no setting that cannot be."""
+    """A measurer is made from the settings of a header only if all of them are possible."""
     fuzz(fuzz.changed(TABLE[0]).filter(lambda header: isinstance(header.get("target"), str)),
          lambda header: measure.from_header(header, "table.jsonl") and None)
 
@@ -104,8 +104,8 @@ def test_published_tables(fuzz, source_format, text):
     siblings = st.one_of(st.just(BIAS), fuzz.damaged_text(BIAS))
 
     def read(case):
-        found = published.FORMATS[source_format](case[0], lambda suffix: case[1])
-        return latency_table.parse(as_lines([latency_table.header("t", **found.facts), *found.rows]), "imported")
+        imported = published.FORMATS[source_format](case[0], lambda suffix: case[1])
+        return latency_table.parse(as_lines([latency_table.header("t", **imported.facts), *imported.rows]), "imported")
 
     def check(table):
         assert all(is_time(row["median_ms"]) and is_time(row.get("std_ms", 0))
@@ -119,9 +119,9 @@ def test_benchmark_output(fuzz, name):
     with open(os.path.join(SAMPLES, name), "rb") as file:
         outputs = fuzz.damaged(file.read()).map(lambda content: content.decode("utf-8", "replace"))
 
-    def check(found):
-        assert all(is_time(value) for value in (found.mean_ms, found.min_ms, found.max_ms, found.std_ms))
-        assert found.runs >= 1 and (found.median_ms is None or is_time(found.median_ms))
+    def check(times):
+        assert all(is_time(value) for value in (times.mean_ms, times.min_ms, times.max_ms, times.std_ms))
+        assert times.runs >= 1 and (times.median_ms is None or is_time(times.median_ms))
 
     def check_profile(rows):
         assert all(is_time(row.mean_ms) and row.times_called >= 0 for row in rows)
@@ -131,7 +131,7 @@ def test_benchmark_output(fuzz, name):
 
 
 def test_profile_numbers(fuzz):
-    """A profile whose numbers are anything."""
+    """A profile with arbitrary text in place of its numbers."""
     numbers = st.one_of(st.sampled_from(["1.2.3", "1e999", "-5", "1.5", "3", "1e5", "nan", "9" * 31]),
                         st.text("0123456789.eE+-", min_size=1, max_size=8))
     head = "Run Order\n [node type], [first], [avg ms], [%], [cdf%], [mem KB], [times called], [Name]\n"
@@ -143,7 +143,7 @@ def test_profile_numbers(fuzz):
     fuzz(texts, benchmark_output.op_profile, check, share=2)
 
 
-def test_what_phones_say(fuzz):
+def test_output_of_phones(fuzz):
     def check_facts(facts):
         android._kind(facts), android._governor(facts, "all"), facts.clusters()
         mask = phone.cpu_mask({core: khz for core, (khz, _) in facts.cores.items()}, 2)

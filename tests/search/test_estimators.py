@@ -1,4 +1,4 @@
-"""Estimates of alpha's gradient against enumeration: every arch, every pair of ops, every path of a tiny supernet."""
+"""Estimates of alpha's gradient, compared with enumeration: every network, pair of ops and path of a tiny supernet."""
 
 import itertools
 import subprocess
@@ -19,7 +19,7 @@ from pnas_tf.space import blocks as blocks_lib
 from pnas_tf.space.blocks import Block
 from pnas_tf.supernet import gates, supernet
 
-# Nine archs: one choice with a shortcut and zero, one without either.
+# Nine networks: the first choice has a shortcut and zero, the second has neither.
 TINY = blocks_lib.Space(
     "tiny", input_size=6, input_channels=3, num_classes=4, stem=(Block("stem", ("conv_k3",), 8),),
     blocks=(Block("b01", ("conv_k1", "mb_k3_e1", "zero"), 8, shortcut=True),
@@ -33,7 +33,7 @@ EVERY = np.ones((2, 3), bool)
 
 
 class Receiver:
-    """Stands in for the optimizer: keeps the gradient and moves nothing."""
+    """Stands in for the optimizer: it keeps the gradient and leaves alpha as it is."""
 
     def __init__(self):
         self.gradient = tf.Variable(tf.zeros([2, 3]))
@@ -44,7 +44,7 @@ class Receiver:
 
 @pytest.fixture(scope="module")
 def net(stir):
-    """A supernet whose residual ops do not start as zero, and whose ops differ enough for the losses to differ."""
+    """A supernet whose residual ops are not zero at the start, and whose ops differ so much that the losses do."""
     net = stir(supernet.Supernet(TINY, seed=1), seed=2, scale=0.3)
     net.alpha.assign(ALPHA)
     return net
@@ -58,15 +58,15 @@ def batch():
 
 @pytest.fixture(scope="module")
 def forward(net, batch):
-    """For each path (cross-entropy, accuracy), by the forward pass alone."""
-    found = {path: net(batch[0], tf.constant(path)) for path in PATHS}
+    """Cross-entropy and accuracy of each path, from a forward pass."""
+    logits_of = {path: net(batch[0], tf.constant(path)) for path in PATHS}
     return {path: (float(evaluate.cross_entropy(batch[1], logits)),
-                   float(evaluate.accuracy_of(batch[1], logits))) for path, logits in found.items()}
+                   float(evaluate.accuracy_of(batch[1], logits))) for path, logits in logits_of.items()}
 
 
 @pytest.fixture(scope="module")
 def gate_gradients(net, batch):
-    """For each path the gradient of each gate, [choices, ops]; tests/test_supernet.py has them by autodiff."""
+    """Gradient of each gate for each path, [choices, ops]; tests of the supernet compare these with autodiff."""
     compute = tf.function(lambda path: arch_updaters.all_gate_gradients(net, *batch, path)[0], autograph=False)
     return {path: compute(tf.constant(path)).numpy().astype(np.float64) for path in PATHS}
 
@@ -77,7 +77,7 @@ def softmax(alpha):
 
 
 def exact_gradient(value_of):
-    """Gradient by alpha of the expectation of a value of each path, by finite differences."""
+    """Gradient by alpha of the expected value over paths, by finite differences."""
 
     def expected(alpha):
         probs = [softmax(row) for row in alpha]
@@ -92,7 +92,7 @@ def exact_gradient(value_of):
 
 
 def pair_gradient(choice, pair, gate_gradient):
-    """What a two-path step hands to the optimizer for one choice: equation 4 of the paper with the pair alone."""
+    """Gradient that a two-path step hands to the optimizer for one choice: equation 4 of the paper for the pair."""
     q = softmax(ALPHA[choice, list(pair)].astype(np.float64))
     row = np.zeros(3)
     difference = gate_gradient[pair[0]] - gate_gradient[pair[1]]
@@ -101,7 +101,7 @@ def pair_gradient(choice, pair, gate_gradient):
 
 
 def ordered_pairs(choice, active_draw):
-    """(pair, active first) and its probability: drawn one after the other, then which of them is active."""
+    """Each pair, active op first, and its probability: both ops are drawn in turn, then the active one of them."""
     probs = PROBS[choice].astype(np.float64)
     for first, second in itertools.permutations(range(3), 2):
         drawn = probs[first] * probs[second] / (1 - probs[first])
@@ -112,25 +112,25 @@ def ordered_pairs(choice, active_draw):
 
 def mean_two_path(gate_gradients, active_draw):
     total = np.zeros((2, 3))
-    for (one, p), (two, q) in itertools.product(ordered_pairs(0, active_draw), ordered_pairs(1, active_draw)):
-        at = gate_gradients[one[0], two[0]]
-        total += p * q * np.stack([pair_gradient(0, one, at[0]), pair_gradient(1, two, at[1])])
+    for (first, p), (second, q) in itertools.product(ordered_pairs(0, active_draw), ordered_pairs(1, active_draw)):
+        at_path = gate_gradients[first[0], second[0]]
+        total += p * q * np.stack([pair_gradient(0, first, at_path[0]), pair_gradient(1, second, at_path[1])])
     return total
 
 
 def average(updater, batch, steps, before=lambda: None):
-    """Mean gradient of many steps and its standard error."""
-    receiver, seen = Receiver(), []
+    """Mean gradient of many steps, and its standard error."""
+    receiver, gradients = Receiver(), []
     for number in range(steps):
         before()
         updater.update(*batch, tf.constant([5, number]), receiver)
         updater._supernet.alpha.assign(ALPHA)
-        seen.append(receiver.gradient.numpy())
-    return np.mean(seen, 0), np.std(seen, 0) / np.sqrt(steps)
+        gradients.append(receiver.gradient.numpy())
+    return np.mean(gradients, 0), np.std(gradients, 0) / np.sqrt(steps)
 
 
 def assert_within_errors(mean, error, expected):
-    """Within 4.5 standard errors, which six numbers exceed once in 20,000 times; and the test could tell from zero."""
+    """Checks a mean to 4.5 standard errors, which six numbers exceed once in 20,000 runs, and that zero would fail."""
     assert np.all(np.abs(mean - expected) <= 4.5 * error + 1e-7), (mean, expected, error)
     assert np.max(np.abs(expected) / (error + 1e-12)) > 9
 
@@ -142,14 +142,14 @@ def test_two_path_steps_average_to_the_sum_over_pairs(net, batch, gate_gradients
     assert_within_errors(mean, error, mean_two_path(gate_gradients, active_draw))
 
 
-def test_the_two_draws_are_told_apart(gate_gradients):
+def test_means_of_the_two_draws_differ(gate_gradients):
     even, by_softmax = (mean_two_path(gate_gradients, draw) for draw in gates.ACTIVE_DRAWS)
     assert np.max(np.abs(even - by_softmax)) > 0.1 * np.max(np.abs(even))
 
 
 @pytest.mark.parametrize("active_draw", gates.ACTIVE_DRAWS)
 def test_formula_of_the_mean_two_path_gradient_equals_the_sum_over_pairs(gate_gradients, active_draw):
-    """The formula of docs/method.md, for each op that is active in the other choice."""
+    """The formula of docs/method.md, summed over the active ops of the other choice."""
     formula = np.zeros((2, 3))
     for other in range(3):
         first = np.array([gate_gradients[active, other][0] for active in range(3)])
@@ -162,7 +162,7 @@ def test_formula_of_the_mean_two_path_gradient_equals_the_sum_over_pairs(gate_gr
 
 
 def all_path_gradient(probs, active, gate_gradient, active_draw):
-    """What an all-path step makes of the gates of one choice: equation 4, or half of each swap with the active op."""
+    """Gradient by an all-path step for one choice: equation 4, or half of each swap with the active op."""
     if active_draw == "softmax":
         return probs * (gate_gradient - probs @ gate_gradient)
     total = np.zeros(3)
@@ -203,7 +203,7 @@ def test_two_sided_all_path_steps_average_to_the_exact_gradient_of_a_quadratic_l
 
 
 def quadratic(count, seed):
-    """A loss 0.5 y'Ay + b'y of the output y, of which each op makes one: losses [ops], gate gradients [ops, ops]."""
+    """A loss 0.5 y'Ay + b'y, where each op has its own output y: losses [ops], gate gradients [ops, ops]."""
     rng = np.random.default_rng(seed)
     outputs, root, linear = rng.normal(size=(count, 6)), rng.normal(size=(6, 6)), rng.normal(size=6)
     slopes = outputs @ (root @ root.T) + linear
@@ -235,7 +235,7 @@ def test_uniform_probabilities_only_scale_the_gradient_of_two_path_steps():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_rescaled_step_with_the_right_sign_lowers_the_expected_loss(seed):
-    """Whatever the probabilities and the optimizer's step: docs/method.md."""
+    """It holds for all probabilities and all sizes of the optimizer's step, see docs/method.md."""
     rng = np.random.default_rng(seed)
     losses, alpha = rng.normal(size=6), rng.normal(size=(1, 6)).astype(np.float32)
     for pair in itertools.combinations(range(6), 2):
@@ -251,7 +251,7 @@ def test_every_rescaled_step_with_the_right_sign_lowers_the_expected_loss(seed):
 
 @pytest.mark.parametrize("paths, active_draw", itertools.product(arch_updaters.PATHS, gates.ACTIVE_DRAWS))
 def test_every_step_is_the_formula_of_its_ops_with_zero_like_any_other(net, batch, gate_gradients, paths, active_draw):
-    """Cross-entropy and latency both, also where zero is active or observed."""
+    """Cross-entropy and latency together, also where zero is active or observed."""
     slope_ce, slope_ms = 0.7, 0.05
     updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: slope_ce * ce + slope_ms * ms, paths=paths,
                                             active_draw=active_draw)
@@ -283,8 +283,8 @@ def test_every_step_is_the_formula_of_its_ops_with_zero_like_any_other(net, batc
 
 
 @pytest.mark.parametrize("expected_latency", arch_updaters.EXPECTED_LATENCIES)
-def test_latency_gradient_is_that_of_the_expectation_the_loss_is_told(net, batch, expected_latency):
-    """Finite differences of ms ** 2, a loss that is not linear; in the direction in which the pair moves."""
+def test_latency_gradient_is_that_of_the_expectation_in_the_loss(net, batch, expected_latency):
+    """Compared with finite differences of the loss ms ** 2, which is not linear, where the pair moves."""
     updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: 0.0 * ce + ms ** 2,
                                             expected_latency=expected_latency)
     receiver, slopes = Receiver(), set()
@@ -379,7 +379,7 @@ def test_reinforce_averages_to_the_exact_gradient_of_the_expected_reward(net, ba
 
 
 def test_first_reinforce_update_is_short_by_one_sample(net, batch, forward):
-    """Its baseline is the mean of its own rewards, which takes away the share 1 / samples of the gradient."""
+    """Its baseline is the mean of its own rewards, so the gradient loses its share 1 / samples."""
     reward = objective.reward("paper", 3.0)
     updater = arch_updaters.ReinforceUpdater(net, MS, reward, samples=3)
     mean, error = average(updater, batch, 600, lambda: updater.updates.assign(0))
@@ -393,19 +393,19 @@ def test_reinforce_update_is_the_mean_over_its_samples(net, batch, forward):
     updater = arch_updaters.ReinforceUpdater(net, MS, reward, samples=5)
     updater.updates.assign(1)
     updater.baseline.assign(0.2)
-    receiver, known = Receiver(), rewards_of(forward, reward)
+    receiver, rewards = Receiver(), rewards_of(forward, reward)
     logs = updater.update(*batch, seed, receiver)
-    paths = [tuple(gates.sample_path(ALPHA, EVERY, one).numpy()) for one in tf.random.split(seed, 5)]
+    paths = [tuple(gates.sample_path(ALPHA, EVERY, part).numpy()) for part in tf.random.split(seed, 5)]
     assert len(set(paths)) > 1
-    expected = np.mean([(known[path] - 0.2) * (PROBS - np.eye(3)[list(path)]) for path in paths], axis=0)
+    expected = np.mean([(rewards[path] - 0.2) * (PROBS - np.eye(3)[list(path)]) for path in paths], axis=0)
     np.testing.assert_allclose(receiver.gradient.numpy(), expected, atol=1e-6)
-    assert float(logs["reward"]) == pytest.approx(np.mean([known[path] for path in paths]), rel=1e-6)
+    assert float(logs["reward"]) == pytest.approx(np.mean([rewards[path] for path in paths]), rel=1e-6)
     assert float(logs["held_out_loss"]) == pytest.approx(np.mean([forward[path][0] for path in paths]), rel=1e-5)
 
 
 @pytest.mark.parametrize("keeps_ms", [True, False])
 def test_reinforce_is_rewarded_for_milliseconds_unless_they_are_free(net, batch, keeps_ms):
-    """The same networks, at a tenth of their time."""
+    """The same networks are rewarded again, at a tenth of their milliseconds."""
     method, plan, moved = search_build.Method(arch_update="reinforce"), schedule.Schedule(10, 0, 1, 1, 0.1, 0.1), []
     for factor in (1.0, 0.1):
         goal = goals_lib.Goal("t", prices.Cost(factor * MS.matrix, factor * MS.fixed), 3.0, keeps_ms=keeps_ms)
@@ -416,7 +416,10 @@ def test_reinforce_is_rewarded_for_milliseconds_unless_they_are_free(net, batch,
 
 
 def test_baseline_is_a_moving_average_of_earlier_rewards(net, batch):
-    """By hand, with decay 0.9 and rewards 1, 0, 0.5: baselines 1, 0.9, 0.86, and each update subtracts the last one."""
+    """By hand: with decay 0.9 and rewards 1, 0, 0.5 the baselines are 1, 0.9, 0.86.
+
+    The first update subtracts its own baseline, each later update the baseline before it.
+    """
     reward = tf.Variable(0.0)
     updater = arch_updaters.ReinforceUpdater(net, MS, lambda accuracy, ms: 0.0 * accuracy + reward, samples=1)
     receiver = Receiver()
@@ -457,8 +460,9 @@ def test_benchmark_finds_the_two_sided_estimate_exact_where_it_is():
 
 @pytest.mark.slow
 def test_benchmark_runs_on_the_embedded_data_and_reads_its_supernet_again(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.estimator_quality", "--warmup_epochs=1", "--images=40", "--paths=1",
-               f"--supernet={tmp_path}/w.weights.h5", f"--json={tmp_path}/q.json", f"--plot={tmp_path}/q.png"]
+    command = [sys.executable, "-m", "benchmarks.quality.estimator_quality", "--warmup_epochs=1", "--images=40",
+               "--paths=1", f"--supernet={tmp_path}/w.weights.h5", f"--json={tmp_path}/q.json",
+               f"--plot={tmp_path}/q.png"]
     first, again = (subprocess.run(command, capture_output=True, text=True) for _ in range(2))
     assert first.returncode == again.returncode == 0, first.stderr[-2000:] + again.stderr[-2000:]
     assert "warm-up 1/1" in first.stdout and "warm-up" not in again.stdout
@@ -470,7 +474,7 @@ def test_benchmark_runs_on_the_embedded_data_and_reads_its_supernet_again(tmp_pa
 
 @pytest.mark.parametrize("paths", arch_updaters.PATHS)
 def test_measured_swaps_are_the_mean_of_both_sides(net, batch, gate_gradients, paths):
-    """Against the gate gradients of every path: all choices swap at once, there and back."""
+    """Compared with the gate gradients of every path: all choices swap at once, there and back."""
     net.alpha.assign(ALPHA)
     pairs, changes = arch_updaters.GradientUpdater(net, MS, objective.no_latency(), paths).measure_swaps(
         *batch, tf.constant([3, 4]), draws=6)
@@ -483,8 +487,9 @@ def test_measured_swaps_are_the_mean_of_both_sides(net, batch, gate_gradients, p
         np.testing.assert_allclose(change, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_a_multiplier_is_scaled_to_where_a_typical_swap_weighs_alike(net):
-    loss, other = objective.Lagrangian(2.0, 100, name="ms"), objective.Lagrangian(50.0, 100, one_sided=True, name="params")
+def test_multipliers_are_scaled_to_the_typical_change_of_loss(net):
+    loss = objective.Lagrangian(2.0, 100, name="ms")
+    other = objective.Lagrangian(50.0, 100, one_sided=True, name="params")
     params = prices.Cost(10 * MS.matrix, 0.0)
     updater = arch_updaters.GradientUpdater(net, MS, loss, limits=[(params, other)])
     pairs, changes = np.array([[[0, 1], [0, 1]], [[2, 0], [1, 2]], [[1, 2], [2, 0]]]), \
@@ -496,7 +501,7 @@ def test_a_multiplier_is_scaled_to_where_a_typical_swap_weighs_alike(net):
 
 
 def test_limits_join_the_gradient_by_their_multipliers(net, batch):
-    """The gradient of ms and of a limit, each times its multiplier: against finite differences."""
+    """The gradients of ms and of a limit, each times its multiplier, compared with finite differences."""
     net.alpha.assign(ALPHA)
     params = prices.Cost(MS.matrix[:, ::-1].copy(), 1.0)
     limit = objective.Lagrangian(2.0, 1000, one_sided=True, name="params")
@@ -506,16 +511,17 @@ def test_limits_join_the_gradient_by_their_multipliers(net, batch):
                                             limits=[(params, limit)])
     updater.update(*batch, tf.constant([1, 2]), receiver)
 
-    def of(one):
-        return exact_gradient({path: one.of_path(np.array(path)) for path in PATHS})
+    def gradient_of(cost):
+        return exact_gradient({path: cost.of_path(np.array(path)) for path in PATHS})
 
     expected = float(params.expected(tf.constant(PROBS, tf.float32)))
     strength = 5.0 + 2.0 * 0.015 * min(0.5, expected / 2.0 - 1.0)
-    np.testing.assert_allclose(receiver.gradient.numpy(), 3.0 * of(MS) + strength / 2.0 * of(params), atol=2e-4)
+    gradient = 3.0 * gradient_of(MS) + strength / 2.0 * gradient_of(params)
+    np.testing.assert_allclose(receiver.gradient.numpy(), gradient, atol=2e-4)
 
 
 def test_each_goal_has_its_own_alpha(batch):
-    """Two goals in one supernet: what a step of one moves, the other does not feel; both start alike."""
+    """Two goals in one supernet start with equal alphas, and a step of one leaves the alpha of the other as it is."""
     both = supernet.Supernet(TINY, seed=1, goals=2)
     first, second = (alpha.numpy() for alpha in both.alphas)
     np.testing.assert_array_equal(first, second)

@@ -1,4 +1,4 @@
-"""What fuzzing and reading with its eyes have found, each by name: none of it ever again."""
+"""Inputs that once broke a reader, each by name. Fuzzing and reviews with the same eyes uncovered them."""
 
 import contextlib
 import gzip
@@ -21,7 +21,8 @@ from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import latency_table
 from pnas_tf.data import readers
 from pnas_tf.errors import InputError, printable, shown
-from pnas_tf.report import page
+from pnas_tf.report import facts as run_facts
+from pnas_tf.report import page, summary
 from pnas_tf.search import command as search_command
 from pnas_tf.space import arch, ops, spaces
 
@@ -34,7 +35,7 @@ HUGE = 10**400
 
 @contextlib.contextmanager
 def little_memory():
-    """Fails if what runs within it takes 20 MB at once."""
+    """Fails if the code within it allocates 20 MB or more at a time."""
     tracemalloc.start()
     try:
         yield
@@ -44,7 +45,7 @@ def little_memory():
 
 
 def refused(read, *arguments, match="", **more):
-    """The message: one line that a terminal shows and does not obey."""
+    """Checks that a reader refuses its input with one printable line; returns that line."""
     with pytest.raises(InputError, match=match) as caught:
         read(*arguments, **more)
     assert str(caught.value).isprintable() and len(str(caught.value)) <= 2000
@@ -73,13 +74,13 @@ def npz(**members):
 
 @pytest.mark.parametrize("target", ["../../x", "/etc/cron.d/x", "a/b", "..", ".", ".ssh", "", "a b", "$(touch pwned)",
                                     "a;b", "a\nb", "\x1b[2J", "é", "x" * 101, "-rf"])
-def test_a_target_is_no_path(target):
-    """A goal's results go into a folder of its target's name."""
+def test_target_is_no_path(target):
+    """The results of a goal go into a folder that is named after the target."""
     refused(table, {"target": target}, match="target must be a name")
     refused(latency_table.header, target, match="target must be a name")
 
 
-def test_targets_of_before_are_still_names():
+def test_targets_of_earlier_tables_are_names():
     for name in latency_table.names():
         assert latency_table.read(name).target == name
     for target in ("pixel6_xnnpack1_int8", "host_tf_lite_builtin4_float16", "xla_gpu_b32_float32", "my.phone-2+gpu"):
@@ -87,17 +88,17 @@ def test_targets_of_before_are_still_names():
         assert os.path.basename(os.path.normpath(os.path.join("run", goal.name))) == f"{target}_12.5ms"
 
 
-def test_an_error_is_one_line_whatever_a_file_is_called(tmp_path):
+def test_error_is_one_line_whatever_the_name_of_the_file(tmp_path):
     for name in ("a\nb", "\x1b]0;title\x07", "\u202egnp.exe", "\udc80"):
         assert "?" in refused(files.read_json, str(tmp_path / name), match="cannot be read")
     assert printable("a\tb\u2028c\x9b") == "a?b?c?" and printable("x" * 20, 10) == "xxxxxxx..."
 
 
-def test_a_space_is_not_called_by_control_characters():
+def test_name_of_a_space_has_no_control_characters():
     refused(spaces.from_json, {**QUICKSTART.to_json(), "name": "x\x1b[2J"}, match="printable")
 
 
-def test_a_command_in_a_message_does_only_what_it_says():
+def test_command_in_a_message_is_quoted():
     hostile = spaces.from_json({**QUICKSTART.to_json(), "name": "x; touch pwned"})
     assert "--space='x; touch pwned' " in refused(table().check_covers, hostile)
 
@@ -107,18 +108,18 @@ def test_a_command_in_a_message_does_only_what_it_says():
 @pytest.mark.parametrize("value", [HUGE, -HUGE, float("nan"), float("inf"), -0.1, 1e7, True, "1", [1], {}],
                          ids=range(10))
 @pytest.mark.parametrize("name", ["median_ms", "min_ms", "std_ms", "calibrated_ms", "overhead_ms", "anchor_ms"])
-def test_what_is_no_time_is_none(name, value):
+def test_values_that_are_no_times_are_refused(name, value):
     refused(table, row={name: value}, match=f"line 2: {name} is not a time")
 
 
-def test_accuracies_of_nonsense_are_not_known():
+def test_accuracies_of_nonsense_count_as_unknown():
     for value in (HUGE, float("nan"), [], {}):
-        found = table({"accuracy": {latency_table.accuracy_name(QUICKSTART): {
+        parsed = table({"accuracy": {latency_table.accuracy_name(QUICKSTART): {
             "within_5_percent": value, "within_10_percent": 0.5, "rmse_of_mean": 0.1}}})
-        assert "is not known" in search_command._accuracy(found, QUICKSTART)
+        assert "is not known" in search_command._accuracy(parsed, QUICKSTART)
 
 
-def test_a_dtype_is_a_text():
+def test_dtype_is_a_text():
     refused(table, {"dtype": ["float32"]}, match="dtype must be a text")
 
 
@@ -136,8 +137,8 @@ def test_times_of_networks_in_an_endless_pass(tmp_path):
 
 @pytest.mark.parametrize("numbers", ["1.2.3, 1.5, 1%, 1%, 0, 1", "1, 1e999, 1%, 1%, 0, 1", "1, -1.5, 1%, 1%, 0, 1",
                                      "1, 1.5, 1%, 1%, 0, 1e999", "1, 1.5, 1%, 1%, 0, -1"])
-def test_a_profile_of_nonsense(numbers):
-    """`1.2.3` in a column that nobody needs does no harm; a time is a time."""
+def test_profile_of_nonsense(numbers):
+    """`1.2.3` in a column that is not used does no harm, but a time has to be a time."""
     head = "Run Order\n [node type], [first], [avg ms], [%], [cdf%], [mem KB], [times called], [Name]\n"
     text = f"{head} CONV_2D, {numbers}, [x]:0\n"
     if numbers.startswith("1.2.3"):
@@ -149,13 +150,13 @@ def test_a_profile_of_nonsense(numbers):
 # Files of tables and networks.
 
 @pytest.mark.parametrize("path", ["x" * 5000, "\x00", "", "\ud800", "/dev/zero"], ids=range(5))
-def test_a_path_that_cannot_be(path):
+def test_impossible_path(path):
     for read in (latency_table.read, arch.load, spaces.load):
         refused(read, path)
 
 
 def test_nested_as_deeply_as_can_be_read(tmp_path):
-    """Whatever Python's parser of JSON still takes has to be told apart without looking into it."""
+    """Values that Python's JSON parser still accepts have to be refused without recursion into them."""
     document = arch.Arch(QUICKSTART, {name: block.ops[0] for name, block in QUICKSTART.choices.items()}).to_json()
     config, path = net_config.write(arch.load("proxyless_mobile")), tmp_path / "deep.json"
     for depth in (*range(780, 1000, 20), 100_000):
@@ -171,28 +172,28 @@ def test_nested_as_deeply_as_can_be_read(tmp_path):
             refused(lambda: net_config.read(files.read_json(str(path))))
 
 
-def test_a_space_of_very_many_blocks(tmp_path):
-    """A space of 10^9 blocks is beyond a file's largest size; one of 100,000 is refused at once."""
+def test_space_of_very_many_blocks(tmp_path):
+    """A file of 10^9 blocks is too large to be read; a space of 100,000 blocks is refused at once."""
     path, block = tmp_path / "s.json", json.dumps(QUICKSTART.to_json()["blocks"][0])
     whole = json.dumps({**QUICKSTART.to_json(), "blocks": ["BLOCKS"]})
     path.write_text(whole.replace('"BLOCKS"', ",".join([block] * 100_000)))
     refused(spaces.load, str(path), match="at most 3000 blocks")
     with open(path, "r+b") as file:
-        file.truncate(10**11)  # sparse
+        file.truncate(10**11)  # A sparse file.
     refused(spaces.load, str(path), match="larger than")
 
 
 @pytest.mark.parametrize("text", [TUNAS_COLUMNS + '0,112,32,112,16,1,k3,"' + "1" * 200_000,
                                   TUNAS_COLUMNS.replace(",", ",\x00"), '"' + "x" * 200_000],
                          ids=["field", "zeros", "header"])
-def test_csv_that_is_none(text):
+def test_text_that_is_not_csv(text):
     refused(published.from_tunas, text, lambda suffix: '{"bias_ms": 1}')
 
 
 @pytest.mark.parametrize("value", ["0x" + "f" * 5000, "1:" * 100_000 + "1", ".inf", "-1", "2001-01-01", "!!binary aaaa",
                                    "9" * 5000, "[1]", "{}", "!!python/object/apply:os.system ['touch pwned']"],
                          ids=range(10))
-def test_yaml_numbers_that_are_none(value):
+def test_yaml_values_that_are_no_numbers(value):
     text = "Conv-input:224x224x3-output:112x112x32: {mean: " + value + "}\n"
     refused(published.from_yaml, text, None)
     refused(published.from_yaml, f"? {value}\n: 1\n", None)
@@ -213,25 +214,25 @@ def test_published_tables_have_named_targets(tmp_path):
 @pytest.mark.parametrize("member", [
     npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 100000)}", b"\0" * 50),
     npy(b"{'descr': '<U2000000000', 'fortran_order': False, 'shape': (2,)}", b"\0" * 50)], ids=["shape", "text"])
-def test_an_array_that_claims_gigabytes(member):
+def test_array_that_claims_gigabytes(member):
     with little_memory():
         refused(readers.read_npz, npz(x=member), ["x"], name="x.npz", match="cannot be read")
 
 
-def test_an_array_that_is_no_archive(tmp_path):
-    """NumPy's `load` takes a lone .npy for good and makes room for what it claims."""
+def test_array_that_is_no_archive(tmp_path):
+    """NumPy's `load` accepts a lone .npy file, and allocates the memory that its header claims."""
     (tmp_path / "x.npz").write_bytes(npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 100000)}"))
     refused(readers.read_npz, str(tmp_path / "x.npz"), ["x"], match="cannot be read as .npz")
 
 
-def test_an_archive_that_unfolds_to_more_than_memory(monkeypatch):
+def test_archive_that_unfolds_to_more_than_memory(monkeypatch):
     monkeypatch.setattr(readers, "MAX_NPZ_BYTES", 1_000_000)
     zeros = npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (2000000,)}", b"\0" * 2_000_000)
     refused(readers.read_npz, npz(x=zeros), ["x"], name="x.npz", match="do not fit in memory")
 
 
 def test_arrays_of_bytes_are_no_paths_of_images():
-    """An archive's images that are bytes would be taken for paths, and these files read."""
+    """Images that are bytes would be taken for paths, and the files at these paths would be read."""
     paths = io.BytesIO()
     np.save(paths, np.array([b"/etc/passwd"] * 4))
     refused(readers.read_npz, npz(x=paths.getvalue()), ["x"], name="x.npz", match="numbers or text")
@@ -246,7 +247,7 @@ def test_idx_that_claims_gigabytes(tmp_path):
 def test_cifar_of_any_length(tmp_path):
     for number in range(1, 6):
         with open(tmp_path / f"data_batch_{number}.bin", "wb") as file:
-            file.truncate(3073 * 10_000_000)  # sparse
+            file.truncate(3073 * 10_000_000)  # A sparse file.
     refused(readers.read_cifar10_binary, str(tmp_path), match="expected records")
 
 
@@ -255,7 +256,7 @@ def test_pipes_are_no_images(tmp_path):
     refused(readers.list_class_folders, str(tmp_path.parent), [tmp_path.name], match="no images|none of the")
 
 
-# What is packed into exports.
+# Files that are packed into exports, reports, and text of phones.
 
 def test_labels_that_unfold(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.tflite", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -295,21 +296,21 @@ def test_values_are_shown_short():
 
 def test_reports_name_a_damaged_file(tmp_path):
     (tmp_path / "arch.json").write_text("[" * 100_000)
-    assert str(tmp_path / "arch.json") in refused(page.collect, str(tmp_path))
+    assert str(tmp_path / "arch.json") in refused(run_facts.collect, str(tmp_path))
 
 
 def test_epochs_beyond_any_chart(tmp_path):
     lines = [{"kind": "search", "epoch": epoch, "phase": "search", "train_loss": 1.0} for epoch in (0, HUGE, -HUGE, 1)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = page.collect(str(tmp_path))
-    assert [epoch["epoch"] for epoch in found.epochs] == [0, 1] and "<svg" in page.render(found)
+    facts_of_run = run_facts.collect(str(tmp_path))
+    assert [epoch["epoch"] for epoch in facts_of_run.epochs] == [0, 1] and "<svg" in page.render(facts_of_run)
 
 
-def test_a_summary_says_nothing_to_the_terminal(tmp_path):
+def test_summary_has_no_control_characters(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"kind": "search", "epoch": 0}\n')
     (tmp_path / "int8.json").write_text(json.dumps({"measured_ms": 1.0, "target": "\x1b[2J"}))
-    assert page.summary(page.collect(str(tmp_path))).splitlines()[0] == "Measured:      1.00 ms on ?[2J"
+    assert summary.summary(run_facts.collect(str(tmp_path))).splitlines()[0] == "Measured:      1.00 ms on ?[2J"
 
 
-def test_a_phone_that_calls_itself_anything():
+def test_name_of_a_phone_has_no_control_characters():
     assert benchmark_output.clean("a\x1b[2J\tb\r\n" + "x" * 500, 20) == "a?[2J b  xxxxxxxx..."
