@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pnas_tf import net_config
 from pnas_tf.errors import InputError
-from pnas_tf.report import early_warnings, op_profile, page
+from pnas_tf.report import early_warnings, op_profile, page, summary
+from pnas_tf.report import facts as run_facts
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space import arch, ops, spaces
@@ -142,10 +143,10 @@ def test_reports(fuzz, write, name):
 
     def read(content):
         write(name, content)
-        return page.collect(folder)
+        return run_facts.collect(folder)
 
     def check(facts):
-        assert "<script>x" not in page.render(facts) and page.summary(facts)
+        assert "<script>x" not in page.render(facts) and summary.summary(facts)
 
     fuzz(inputs, read, check, share=0.12)
 

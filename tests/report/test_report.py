@@ -15,9 +15,9 @@ from PIL import Image
 
 from pnas_tf import terminal
 from pnas_tf.errors import InputError
-from pnas_tf.report import drawing, heat_maps, plots
+from pnas_tf.report import drawing, facts, heat_maps, plots, summary
 from pnas_tf.report import page as page_lib
-from pnas_tf.run_folder import folder as run_folder_lib
+from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.spaces import SPACES
@@ -292,8 +292,8 @@ def test_epoch_logged_twice_counts_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"kind": "search", "epoch": 1, "entropy": 3}\n\n{"kind": "search", "epoch": 0}\n'
                     '{"kind": "train", "epoch": 5}\n{"kind": "search", "epoch": 1, "entropy": 2}\n{"ki')
-    assert run_folder_lib.read_metrics(str(tmp_path)) == [{"kind": "search", "epoch": 0},
-                                                          {"kind": "search", "epoch": 1, "entropy": 2}]
+    assert RunFolder(str(tmp_path)).read_metrics() == [{"kind": "search", "epoch": 0},
+                                                       {"kind": "search", "epoch": 1, "entropy": 2}]
 
 
 def test_a_long_search_of_many_choices_stays_small(tmp_path):
@@ -370,12 +370,12 @@ def test_entry_point(tmp_path):
 
 def test_summary_says_what_is_known_and_leaves_out_the_rest(tmp_path):
     run_folder(tmp_path)
-    lines = dict(line.split(":", 1) for line in page_lib.summary(page_lib.collect(str(tmp_path))).splitlines())
+    lines = dict(line.split(":", 1) for line in summary.summary(facts.collect(str(tmp_path))).splitlines())
     costs = json.loads((tmp_path / "arch.json").read_text())["costs"]
     assert lines["Parameters"].strip() == f"{costs['params']:,}"
     assert lines["Predicted"].strip() == f"{terminal.ms(costs['table_ms'])} on {TARGET}"
     (tmp_path / "train.json").unlink()
-    assert "Test accuracy" not in page_lib.summary(page_lib.collect(str(tmp_path)))
+    assert "Test accuracy" not in summary.summary(facts.collect(str(tmp_path)))
 
 
 def test_needs_no_tensorflow(tmp_path):
