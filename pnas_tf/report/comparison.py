@@ -124,8 +124,8 @@ def trade_offs(compared: Sequence[Run]) -> list[Chart]:
                 Point(run.name, ms, accuracy, run.searched, measured))
     return [Chart(f"Accuracy on {dataset} against milliseconds on {target}",
                   plots.trade_off(group, f"trade-off-{place}", f"ms on {target}"),
-                  "Round: found by a search, joined by a line. Square: a baseline, trained without a search. "
-                  "Hollow: milliseconds predicted, not measured.")
+                  "Circles, joined by a line: networks that a search found. Squares: baselines, trained without a "
+                  "search. Hollow marks: milliseconds are predicted, not measured.")
             for place, ((target, dataset), group) in enumerate(points.items()) if len(group) > 1]
 
 

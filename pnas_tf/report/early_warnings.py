@@ -44,7 +44,7 @@ def _entropy(search):
     early = shares[max(0, len(shares) // 3 - 1)]
     if early < LOW_ENTROPY:
         return (f"The probabilities were settled after a third of the search (entropy {early:.0%} of the largest "
-                "possible): it decided before the weights could tell. Lower --alpha_lr.")
+                "possible): it decided before the weights had learned enough. Lower --alpha_lr.")
     return None
 
 
@@ -65,7 +65,8 @@ def _zero(search):
     if first and last and number(start) is not None and number(end) is not None and end > 0.99 * start \
             and statistics.fmean(last) > 2 * statistics.fmean(first):
         return (f"Skipped blocks became {statistics.fmean(last) / statistics.fmean(first):.1f} times as probable while "
-                "the held-out loss stood still: latency decides alone. Ask for more milliseconds or warm up longer.")
+                "the held-out loss stood still: latency alone decides. Raise --target_ms or lengthen the warm-up "
+                "(--warmup_epochs).")
     return None
 
 
@@ -78,7 +79,7 @@ def _off_target(search, target_ms):
     if abs(off) <= OFF_TARGET:
         return None
     return (f"In the last quarter of the search the expected latency was {off:+.0%} off the target. The network found "
-            "keeps it all the same; more architecture steps would let the probabilities get there.")
+            "keeps the target all the same; with more architecture steps the probabilities would reach it, too.")
 
 
 def _ranking(epochs):

@@ -95,21 +95,22 @@ def search_charts(epochs: Sequence[dict[str, Any]], target_ms: float | None) -> 
         Chart("Expected latency, ms", line_chart("latency", [line("expected_ms", "expected"),
                                                              line("table_ms", "most probable")], shaded=shaded,
                                                  level=("target", target_ms) if target_ms else None),
-              "By the latency table: the mean over the networks that the probabilities describe, and the single "
-              "most probable one."),
+              "According to the latency table: the mean over networks drawn from the probabilities, and the single "
+              "most probable network."),
         *(Chart(f"Multiplier of the limit on {limit}, nats",
                 line_chart(f"multiplier-{limit}", [line(f"multiplier_{limit}", limit)], shaded=shaded),
-                "What 100 % over the limit weighs in the loss of the architecture; below 0 it pulls upwards.")
+                "Weight of 100 % above the limit in the loss of an architecture step. A negative multiplier pulls the "
+                "cost up, towards the limit.")
           for limit in limits),
         Chart("Entropy of the choices, nats", line_chart("entropy", [line("entropy", "entropy")], shaded=shaded,
                                                          from_zero=True),
-              "Mean over the choices: falls as the search makes up its mind; 0 is certainty."),
+              "Mean over the choices. It falls as the search decides; at 0 every choice is certain."),
         Chart("Loss", line_chart("loss", [line("train_loss", "training"), line("held_out_loss", "held out")],
                                  shaded=shaded),
-              "Of sampled networks: weights learn from the training part, probabilities from the held-out part."),
+              "Loss of sampled networks. Weights learn from the training part, probabilities from the held-out part."),
         Chart("Accuracy", line_chart("accuracy", [line("train_accuracy", "training"),
                                                   line("held_out_accuracy", "held out")], shaded=shaded, percent=True),
-              "Of sampled networks with shared weights, not of the network found."),
+              "Accuracy of sampled networks with shared weights, not of the network found."),
     ]
     return [chart for chart in charts if chart.svg]
 
