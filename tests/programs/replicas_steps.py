@@ -1,9 +1,9 @@
-"""Some steps of a search on one or more replicas; prints losses, alphas and weights as JSON.
+"""Takes some steps of a search on one or more replicas, and prints losses, alphas and weights as JSON.
 
     python replicas_steps.py STRATEGY REPLICAS UPDATER BATCHES [EPOCHS]
 
-BATCHES: `doubled` (both halves of each batch are the same images) or `plain`. UPDATER may be `by_hand`: then only
-the weight steps of the first epoch are done, each with the mean of the gradients of the batch's two halves.
+BATCHES is `doubled`, for batches whose halves are the same images, or `plain`. With `by_hand` as UPDATER, only the
+weight steps of the first epoch are taken, each with the mean gradient of the batch's two halves.
 """
 
 import json
@@ -30,7 +30,7 @@ PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, ar
 
 
 class Images:
-    """Stands for a part of a data set: random images of a fixed seed, cut for replicas as `Part.batches` says."""
+    """Stands in for a part of a data set: random images of a fixed seed, cut for replicas as `Part.batches` does."""
 
     def __init__(self, seed):
         self._rng = np.random.default_rng(seed)
@@ -52,18 +52,18 @@ class Images:
 
 
 def by_hand(net):
-    """Weight steps without replicas: gradients of the two halves one after the other, then their mean."""
+    """Weight steps without replicas: the gradients of the two halves one after the other, then their mean."""
     losses = []
     for step, (images, labels) in enumerate(Images(1).batches(16, share=parts_lib.ALONE).take(PLAN.steps_per_epoch)):
         path = gates.sample_path(net.alpha.value, net.mask, tf.constant([11, 2 * step]))
-        found = []
+        results = []
         for half in (slice(0, 8), slice(8, 16)):
             probes = net.probes()
             with tf.GradientTape() as tape:
                 tape.watch(probes)
                 loss = evaluate.cross_entropy(labels[half], net.run_path(images[half], path, probes), 0.1)
-            found.append((loss, tape.gradient(loss, probes, unconnected_gradients="zero")))
-        (first_loss, first), (second_loss, second) = found
+            results.append((loss, tape.gradient(loss, probes, unconnected_gradients="zero")))
+        (first_loss, first), (second_loss, second) = results
         losses.append(float(first_loss + second_loss) / 2)
         net.update(path, [(a + b) / 2 for a, b in zip(first, second, strict=True)],
                    tf.constant(PLAN.weight_lr(step)), 0.9, 4e-5)
@@ -71,6 +71,7 @@ def by_hand(net):
 
 
 def search(net):
+    """Steps of a search with the updater that was asked for; the history of `fit`."""
     with strategy.scope():
         prices = prices_lib.matrix(SMALL, lambda name, key: 1.0 + key.filters % 3)
         if updater_name == "reinforce":
