@@ -162,13 +162,13 @@ def converted_once():
     """Lets the measurer of phones convert each model once in a session, instead of once in each test."""
     from latency.phones.android import Android
 
-    convert, models = Android._converted, {}
+    real, kept = Android._converted, {}
 
     def converted(self, build):
         name = (self._dtype, str(getattr(build, "args", build)))
-        if name not in models:
-            models[name] = convert(self, build)
-        return models[name]
+        if name not in kept:
+            kept[name] = real(self, build)
+        return kept[name]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Android, "_converted", converted)
@@ -295,7 +295,7 @@ def grey_arch(small_arch):
 
 @pytest.fixture(scope="session")
 def grey_run(grey_data, grey_arch, tmp_path_factory):
-    """A run folder with a network of grey images, exported in every mode to take colour images."""
+    """A run folder with a network of grey images that takes colour ones, in every mode."""
     from export import facts, qat, tflite
 
     folder = tmp_path_factory.mktemp("grey_run")
@@ -307,7 +307,7 @@ def grey_run(grey_data, grey_arch, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_run(small_model, small_data, small_arch, small_npz, tmp_path_factory):
-    """A run folder with the small network, exported in every mode, for MediaPipe to read."""
+    """A run folder with the network, exported in every mode, for MediaPipe to read."""
     import json
 
     from export import facts, qat, tflite

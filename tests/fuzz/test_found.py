@@ -21,8 +21,7 @@ from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import latency_table
 from pnas_tf.data import readers
 from pnas_tf.errors import InputError, printable, shown
-from pnas_tf.report import facts as run_facts
-from pnas_tf.report import page, summary
+from pnas_tf.report import page
 from pnas_tf.search import command as search_command
 from pnas_tf.space import arch, ops, spaces
 
@@ -296,20 +295,20 @@ def test_values_are_shown_short():
 
 def test_reports_name_a_damaged_file(tmp_path):
     (tmp_path / "arch.json").write_text("[" * 100_000)
-    assert str(tmp_path / "arch.json") in refused(run_facts.collect, str(tmp_path))
+    assert str(tmp_path / "arch.json") in refused(page.collect, str(tmp_path))
 
 
 def test_epochs_beyond_any_chart(tmp_path):
     lines = [{"kind": "search", "epoch": epoch, "phase": "search", "train_loss": 1.0} for epoch in (0, HUGE, -HUGE, 1)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = run_facts.collect(str(tmp_path))
+    found = page.collect(str(tmp_path))
     assert [epoch["epoch"] for epoch in found.epochs] == [0, 1] and "<svg" in page.render(found)
 
 
 def test_a_summary_says_nothing_to_the_terminal(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"kind": "search", "epoch": 0}\n')
     (tmp_path / "int8.json").write_text(json.dumps({"measured_ms": 1.0, "target": "\x1b[2J"}))
-    assert summary.summary(run_facts.collect(str(tmp_path))).splitlines()[0] == "Measured:      1.00 ms on ?[2J"
+    assert page.summary(page.collect(str(tmp_path))).splitlines()[0] == "Measured:      1.00 ms on ?[2J"
 
 
 def test_a_phone_that_calls_itself_anything():

@@ -137,8 +137,8 @@ def test_other_ops_can_be_trained_for_int8():
     import dataclasses
 
     small = spaces.mb_space("small", input_size=16, num_classes=4, stem=blocks_lib.Block("stem", ("conv_k3",), 8),
-                           first=blocks_lib.Block("b00", ("mb_k3_e1",), 8), widths=(16, 16), cells=(1, 1),
-                           strides=(2, 1), mix=16)
+                           first=blocks_lib.Block("b00", ("mb_k3_e1",), 8), widths=(16, 16), cells=(1, 1), strides=(2, 1),
+                           mix=16)
     blocks = tuple(dataclasses.replace(block, ops=(op, "mb_k3_e3"))
                    for block, op in zip(small.blocks, ("mb_k3_e1", "mbse_k3_e3", "fused_k3_e3"), strict=True))
     network_arch = arch.from_path(dataclasses.replace(small, blocks=blocks), [0, 0, 0])
