@@ -136,7 +136,7 @@ def alpha_gradient(alpha: tf.Tensor, involved: tf.Tensor, gate_gradient: tf.Tens
     Args:
         alpha: Architecture parameters, float32 [choices, ops].
         involved: Indices of different ops, int32 [choices, k]; a negative index stands for no op.
-        gate_gradient: dL/dgate of the involved ops, float32 [choices, k].
+        gate_gradient: Derivatives dL/dgate of the involved ops, float32 [choices, k].
 
     Returns:
         float32 [choices, ops].
@@ -164,7 +164,7 @@ def two_sided_gradient(alpha: tf.Tensor, mask: tf.Tensor, active: tf.Tensor, gat
         alpha: Architecture parameters, float32 [choices, ops].
         mask: Ops that each choice has, bool [choices, ops].
         active: Index of the active op, int32 [choices].
-        gate_gradient: dL/dgate of every op, float32 [choices, ops], 0 for ops that a choice lacks.
+        gate_gradient: Derivatives dL/dgate of every op, float32 [choices, ops], 0 for ops that a choice lacks.
 
     Returns:
         float32 [choices, ops]; rows sum to 0.
