@@ -26,7 +26,7 @@ from pnas_tf.space.blocks import Space
 ANCHORS = 12
 
 
-def network_timer(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch], str], list[float]]:
+def network_timer(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch], RunFolder], list[float]]:
     """A `device_check.Timer`: takes networks and the run folder that keeps their times, and returns milliseconds.
 
     A device is not equally fast at all times. So anchors, networks that the table was compared with, are timed in turns

@@ -1,4 +1,4 @@
-"""Fixtures of several test files: the adb client and devices for it; spaces and supernets; a small trained network."""
+"""Fixtures of several test files: an adb client and devices for it, spaces, supernets, a small trained network."""
 
 import dataclasses
 import functools
@@ -36,46 +36,51 @@ Cached temperatures:
 
 
 def adb_clients():
-    """Paths by name: Debian's adb, and the newer one in the wheel of adbutils."""
-    found = {"debian": shutil.which("adb")}
+    """Paths of the installed adb clients by name: Debian's, and the newer one in the wheel of adbutils."""
+    paths = {"debian": shutil.which("adb")}
     try:
         import adbutils
 
-        found["wheel"] = shutil.which(str(Path(adbutils.__file__).parent / "binaries" / "adb"))
+        paths["wheel"] = shutil.which(str(Path(adbutils.__file__).parent / "binaries" / "adb"))
     except ImportError:
         pass
-    return {name: path for name, path in found.items() if path}
+    return {name: path for name, path in paths.items() if path}
 
 
 @dataclasses.dataclass
 class Client:
-    """An adb client with a server of its own."""
+    """An adb client with a server of its own.
+
+    Attributes:
+        path: Path of the adb program.
+        environment: Environment variables that name the server's port and the folder of keys.
+    """
 
     path: str
     environment: dict[str, str]
 
     def __call__(self, *arguments):
-        """What `adb ARGUMENTS` gives."""
+        """The finished process of `adb ARGUMENTS`."""
         return subprocess.run([self.path, *arguments], env=self.environment, capture_output=True, text=True,
                               check=False, stdin=subprocess.DEVNULL, timeout=30)
 
 
 @functools.cache
 def free_port():
-    """The same one for the whole session: servers that come and go one after another."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A free port of loopback; the same for the whole session, in which one server follows another."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="session", params=["debian", "wheel"])
 def adb_server(request, tmp_path_factory):
-    """Every adb client that can be found, each with a server on a port of its own and keys in a folder of its own.
+    """Every installed adb client in turn, with a server on a port of its own and keys in a folder of its own.
 
-    Tests for which any client will do ask for one: @pytest.mark.parametrize("adb_server", ["any"], indirect=True).
+    Tests for which any client will do ask for "any": @pytest.mark.parametrize("adb_server", ["any"], indirect=True).
     """
-    found = adb_clients()
-    path = next(iter(found.values()), None) if request.param == "any" else found.get(request.param)
+    paths = adb_clients()
+    path = next(iter(paths.values()), None) if request.param == "any" else paths.get(request.param)
     if not path:
         where = {"debian": "in the PATH", "wheel": "in the wheel of adbutils", "any": "anywhere"}[request.param]
         pytest.skip(f"no adb {where}: apt-get install adb, and pip install -r requirements-dev.txt")
@@ -89,7 +94,7 @@ def adb_server(request, tmp_path_factory):
 
 @pytest.fixture
 def client(adb_server, monkeypatch):
-    """The same, also for what the test itself starts."""
+    """The adb client of `adb_server`, also for the programs that the test itself starts."""
     for name in ("ANDROID_ADB_SERVER_PORT", "HOME"):
         monkeypatch.setenv(name, adb_server.environment[name])
     monkeypatch.delenv("ANDROID_SERIAL", raising=False)
@@ -97,7 +102,15 @@ def client(adb_server, monkeypatch):
 
 
 class Device:
-    """A test device: tests/adb_device/device.py in a process."""
+    """A test device: a process that runs tests/adb_device/device.py.
+
+    Attributes:
+        root: Folder of the device's sandbox.
+        client: adb client that the device is connected to.
+        process: Process of the device.
+        serial: Serial of the device, address and port.
+        said: Output of `adb connect`.
+    """
 
     def __init__(self, root, client, properties, faults=()):
         self.root, self.client = root, client
@@ -109,7 +122,7 @@ class Device:
         self.write("model", "test_device")
         self.write("dumpsys_battery", BATTERY)
         self.write("dumpsys_thermalservice", THERMAL)
-        for core in range(8):  # as in a Pixel 2: the fast ones are 4 to 7
+        for core in range(8):  # as in a Pixel 2, whose fast cores are 4 to 7
             folder = root / "sys/devices/system/cpu" / f"cpu{core}" / "cpufreq"
             folder.mkdir(parents=True)
             (folder / "cpuinfo_max_freq").write_text("1900800\n" if core < 4 else "2457600\n")
@@ -120,7 +133,7 @@ class Device:
         self.said = client("connect", self.serial).stdout
 
     def write(self, name, text):
-        """Sets a file of the sandbox."""
+        """Writes a file of the sandbox."""
         (self.root / name).write_text(text)
 
     def read(self, name):
@@ -129,15 +142,15 @@ class Device:
         return path.read_text().splitlines() if path.exists() else []
 
     def fault(self, name, text=""):
-        """Starts one: see device.py and recorded_benchmark.sh."""
+        """Starts a fault: see device.py and recorded_benchmark.sh."""
         self.write(f"faults/{name}", text)
 
     def heal(self, name):
-        """Ends it."""
+        """Ends a fault."""
         (self.root / "faults" / name).unlink()
 
     def close(self):
-        """Unplugs it for good."""
+        """Disconnects the device and ends its process."""
         self.client("disconnect", self.serial)
         self.process.kill()
         self.process.wait()
@@ -146,7 +159,7 @@ class Device:
 
 @pytest.fixture(scope="session")
 def converted_once():
-    """Lets the measurer of phones convert each model once in a session of tests, instead of once in each test."""
+    """Lets the measurer of phones convert each model once in a session, instead of once in each test."""
     from latency.phones.android import Android
 
     real, kept = Android._converted, {}
@@ -164,18 +177,18 @@ def converted_once():
 
 @pytest.fixture
 def device(client, tmp_path, converted_once):
-    """Makes devices: device(model="Pixel 2", faults=["no_space"], ...)."""
-    made = []
+    """A function that makes devices: device(model="Pixel 2", faults=["no_space"], ...)."""
+    devices = []
 
     def make(faults=(), **properties):
-        root = tmp_path / f"device{len(made)}"
+        root = tmp_path / f"device{len(devices)}"
         names = {"model": "ro.product.model", "android": "ro.build.version.release"}
-        made.append(Device(root, client, {names[name]: value for name, value in properties.items()}, faults))
-        return made[-1]
+        devices.append(Device(root, client, {names[name]: value for name, value in properties.items()}, faults))
+        return devices[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for device in devices:
+        device.close()
 
 
 SMALL_SIDE = 16
@@ -184,7 +197,7 @@ SMALL_NAMES = ("top half", "bottom half", "middle columns", "äußere Spalten �
 
 @pytest.fixture(scope="session")
 def small_arch():
-    """A network of every kind of MBConv: with shortcut, with stride, without expansion."""
+    """A network with every kind of MBConv: with a shortcut, with a stride, without expansion."""
     from pnas_tf.space.arch import Arch
     from pnas_tf.space.blocks import Block, Space
 
@@ -199,8 +212,17 @@ def small_arch():
 
 
 def bright_places(count, seed):
-    """uint8 images whose label is the place that is brighter, wherever they are cropped and whether or not flipped;
-    colours differ in brightness and contrast."""
+    """Random images whose label is the part that is brighter, even after a crop or a flip.
+
+    The colours differ in brightness and contrast.
+
+    Args:
+        count: Number of images.
+        seed: Seed of images and labels.
+
+    Returns:
+        Images, uint8 [count, side, side, 3], and labels, int32 [count].
+    """
     import numpy as np
 
     rng, half, quarter = np.random.default_rng(seed), SMALL_SIDE // 2, SMALL_SIDE // 4
@@ -214,7 +236,7 @@ def bright_places(count, seed):
 
 @pytest.fixture(scope="session")
 def small_npz(tmp_path_factory):
-    """600 + 300 images for `npz:PATH`."""
+    """Path of a data set for `npz:PATH`, with 600 training and 300 test images."""
     import numpy as np
 
     path = str(tmp_path_factory.mktemp("data") / "places.npz")
@@ -225,7 +247,7 @@ def small_npz(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def grey_data(tmp_path_factory):
-    """The same in grey."""
+    """The small data set with grey images, loaded."""
     import numpy as np
 
     from pnas_tf import data
@@ -239,14 +261,14 @@ def grey_data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_data(small_npz):
-    """The same, loaded."""
+    """The small data set, loaded."""
     from pnas_tf import data
 
     return data.load(f"npz:{small_npz}")
 
 
 def trained(arch, data):
-    """A network that is mostly right, so that top-1 means something."""
+    """A network trained until it is mostly right, so that its top-1 accuracy means something."""
     import keras
 
     from pnas_tf import network
@@ -261,13 +283,13 @@ def trained(arch, data):
 
 @pytest.fixture(scope="session")
 def small_model(small_data, small_arch):
-    """Trained on the small data."""
+    """The small network, trained on the small data set."""
     return trained(small_arch, small_data)
 
 
 @pytest.fixture(scope="session")
 def grey_arch(small_arch):
-    """As `small_arch`, of grey images."""
+    """The network `small_arch` for grey images."""
     return dataclasses.replace(small_arch, space=dataclasses.replace(small_arch.space, input_channels=1))
 
 
@@ -304,7 +326,7 @@ def small_run(small_model, small_data, small_arch, small_npz, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def write_space():
-    """Writes a space, and a table of made-up prices for it, as a user would have them on disk."""
+    """A function that writes a space and a latency table of made-up rows for it, as a user has them on disk."""
     from pnas_tf.cost import latency_table
 
     def write(space, space_file, table_file, target="test"):
@@ -318,14 +340,14 @@ def write_space():
 
 @pytest.fixture(scope="session")
 def stir():
-    """Moves a supernet's weights away from where they start, where residual ops are zero and all paths alike."""
+    """A function that moves a supernet's weights away from their start, where residual ops are zero."""
     import numpy as np
 
     def moved(net, seed, scale):
         rng = np.random.default_rng(seed)
         candidates = [candidate for mixed_op in net.mixed_ops for candidate in mixed_op.candidates if candidate]
-        for candidate in (one for one in candidates if one.kernel is not None):
-            candidate.kernel.assign(candidate.kernel.numpy() + scale * rng.normal(size=candidate.kernel.shape))
+        for kernel in [candidate.kernel for candidate in candidates if candidate.kernel is not None]:
+            kernel.assign(kernel.numpy() + scale * rng.normal(size=kernel.shape))
         return net
 
     return moved
@@ -333,7 +355,7 @@ def stir():
 
 @pytest.fixture(scope="session")
 def random_state():
-    """Makes arrays of the names and shapes of the original's state_dict(), for a network of this net.config."""
+    """A function that makes random arrays with the names and shapes of the original's state_dict() of a net.config."""
     import numpy as np
 
     def state_of(config, seed=0):

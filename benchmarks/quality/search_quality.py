@@ -219,6 +219,7 @@ class Study(study.Study):
     def rivals(self) -> dict[str, arch_lib.Arch]:
         """The networks that a search has to beat, by the name of their training."""
         from pnas_tf.cost import prices, within_limits
+        from pnas_tf.space.arch import from_path
 
         widths, searched_ms, named = files.read_json(self.path("widths.json")), self._searched_ms(), {}
         macs = prices.matrix(self.space, prices.macs())
@@ -228,7 +229,7 @@ class Study(study.Study):
             width = float(study_networks.nearest(widths, searched_ms.get(op, limit.bound)))
             kinds = {"uniform": study_networks.uniform(self.space, op),
                      "mobilenetv2": study_networks.mobilenet_v2(self.space, width),
-                     "mostmacs": within_limits.most_of(self.space, macs, [limit], within_limits.USED_SHARE)}
+                     "mostmacs": from_path(self.space, within_limits.most_of(macs, [limit], within_limits.USED_SHARE))}
             named |= {f"{kind}_{op}_{seed}": arch for kind, arch in kinds.items() for seed in range(SEEDS)}
         named["biggest_0"] = study_networks.uniform(self.space, "mb_k7_e6")
         return named

@@ -43,7 +43,7 @@ def random_within(space: Space, limit, count: int, seed: int, least: float = 0.9
     from pnas_tf.space import arch as arch_lib
     from pnas_tf.space import blocks as blocks_lib
 
-    paths = within_limits.samples_within(blocks_lib.uniform_probs(space), [limit], least, count, seed)
+    paths = within_limits.samples(blocks_lib.uniform_probs(space), [limit], least, count, seed)
     return [arch_lib.from_path(space, path) for path in paths]
 
 

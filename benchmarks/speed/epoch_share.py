@@ -19,6 +19,7 @@ from absl import flags
 
 from pnas_tf import files
 from pnas_tf.cli import start
+from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import blocks, spaces
 
 IMAGENET_IMAGES = 1_281_167
@@ -90,7 +91,8 @@ def _run(search_space, batch_size, steps, rounds, arch_every, spec, folder):
     model.compile(searcher.alpha_optimizer(1e-3))
     scorer = path_scorer.PathScorer(net, loaded.held_out.batches(batch_size).take(10))
     goal = goals_lib.Goal("made_up", ms, 1e6)
-    log = search_log.SearchLog(folder, [deliver.Result(goal, folder)], scorer)
+    run_folder = RunFolder(folder)
+    log = search_log.SearchLog(run_folder, [deliver.Result(goal, run_folder)], scorer)
     batches = searcher.alternating_batches(loaded.train, loaded.held_out, plan, batch_size, 0)
     (images, labels), _ = next(iter(batches))
 

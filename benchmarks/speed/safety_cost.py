@@ -36,6 +36,7 @@ def run(space: blocks.Space, out_dir: str, batch_size: int, epochs: int) -> dict
     from pnas_tf.cost import prices
     from pnas_tf.search import build as search_build
     from pnas_tf.search import checkpoints, searcher, stopping
+    from pnas_tf.search.config import Method
     from pnas_tf.supernet import supernet
 
     loaded = data.load("fashion_mnist_small", image_size=space.input_size)
@@ -43,7 +44,7 @@ def run(space: blocks.Space, out_dir: str, batch_size: int, epochs: int) -> dict
     plan = schedule.Schedule(50, 1, epochs - 1, 1, 0.05, 0.025)
     net = supernet.Supernet(space)
     goal = goals_lib.Goal("made_up", prices.matrix(space, lambda *_: 0.01), 0.01 * len(space.all_blocks))
-    model = searcher.Searcher(net, list(search_build.updaters(search_build.Method(), net, [goal], plan)), plan)
+    model = searcher.Searcher(net, list(search_build.updaters(Method(), net, [goal], plan)), plan)
     model.compile(searcher.alpha_optimizer(1e-3))
     times = {"step_ms": [], "look_ms": [], "save_ms": []}
 
@@ -60,7 +61,7 @@ def run(space: blocks.Space, out_dir: str, batch_size: int, epochs: int) -> dict
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, logs)
             begin = time.perf_counter()
-            checkpoints.save(self.model, out_dir)
+            checkpoints.save(self.model, RunFolder(out_dir))
             times["save_ms"].append(1e3 * (time.perf_counter() - begin))
 
     model.go_on(lambda step: searcher.alternating_batches(loaded.train, loaded.held_out, plan, batch_size, 0, step),

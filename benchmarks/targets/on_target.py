@@ -87,13 +87,14 @@ def targets(search_space: blocks.Space, table: LatencyTable, count: int) -> list
     """
     from pnas_tf.cost import prices, within_limits
     from pnas_tf.cost.limits import Limit
+    from pnas_tf.space.arch import from_path
 
     ms = prices.matrix(search_space, prices.milliseconds(table))
-    low, high = ms.range(blocks.op_mask(search_space))
+    low, high = ms.range
     lowered = []
     for limit_ms in np.geomspace(LOWEST * low, HIGHEST * high, count):
-        slowest = within_limits.dearest(search_space, [Limit("ms", ms, float(limit_ms))])
-        lowered.append(steps.rounded_up(prices.of_arch(slowest, table.ms)))
+        slowest = within_limits.most_of(ms, [Limit("ms", ms, float(limit_ms))])
+        lowered.append(steps.rounded_up(prices.of_arch(from_path(search_space, slowest), table.ms)))
     return list(dict.fromkeys(lowered))
 
 

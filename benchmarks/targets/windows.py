@@ -51,7 +51,7 @@ def anchors(table: LatencyTable, search_space: blocks.Space) -> list[Anchor]:
     """
     from latency import timed_networks
 
-    timed = timed_networks.known(table.path, search_space)
+    timed = timed_networks.compared(table.path, search_space)
     if not timed.judged:
         raise InputError(f"{timed_networks.beside(table.path)} holds no networks of {search_space.name}, so the error "
                          f"of the table is unknown. Compare it first: python -m latency.compare "
@@ -86,7 +86,7 @@ def time_all(run_dirs: Sequence[str], judged: Sequence[Anchor], table: LatencyTa
 
     builds = {run_dir: functools.partial(_inherited, run_dir) for run_dir in run_dirs}
     builds |= {f"anchor {number}": measure.network_build(arch) for number, (arch, _) in enumerate(judged)}
-    settings = timed_networks.known(table.path, judged[0][0].space).settings
+    settings = timed_networks.compared(table.path, judged[0][0].space).settings
     device = _host(table, settings)
     windows = [line["ms"] for line in files.read_lines(path)]
     if any(window.keys() != builds.keys() for window in windows):

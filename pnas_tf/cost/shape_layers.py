@@ -12,17 +12,15 @@ from typing import Any
 from pnas_tf.space import ops
 from pnas_tf.space.blocks import OpKey
 
-Shape = tuple[int | None, ...]
-
 
 class Traced:
     """A tensor without values.
 
     Attributes:
-        shape: Batch (None), height, width, channels; or batch and features.
+        shape: Batch (1), height, width, channels; or batch and features.
     """
 
-    def __init__(self, shape: Sequence[int | None]):
+    def __init__(self, shape: Sequence[int]):
         """Makes a tensor of a shape."""
         self.shape = tuple(shape)
 
@@ -117,7 +115,7 @@ def count(key: OpKey) -> ShapeLayers | None:
     """Counts an op at a block; None if it needs a layer that is not here."""
     layers = ShapeLayers()
     try:
-        ops.build(key.op, Traced((None, *key.input)), layers=layers, name="op", filters=key.filters,
+        ops.build(key.op, Traced((1, *key.input)), layers=layers, name="op", filters=key.filters,
                   strides=key.strides, shortcut=key.shortcut)
     except (AttributeError, TypeError):
         return None

@@ -3,6 +3,6 @@
     python -m pnas_tf.report --run_dir=runs/quickstart
     python -m pnas_tf.report --compare=runs/fast,runs/accurate,runs/mobilenet_v2
 
-It shows what lies in the run folder and leaves out what is not there yet, so it may be written at any time during a
-run. --compare puts runs side by side; networks that were trained without a search are baselines.
+The report shows what is in the run folder and leaves out what is not there yet, so it can be written at any time
+during a run. --compare puts several runs side by side; networks that were trained without a search are baselines.
 """

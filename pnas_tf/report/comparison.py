@@ -1,4 +1,4 @@
-"""Several runs side by side: their numbers, their networks, the trade-off between accuracy and time, their searches."""
+"""Several runs side by side: numbers, networks, the trade-off between accuracy and latency, and searches."""
 
 import dataclasses
 import os
@@ -13,19 +13,19 @@ from pnas_tf.report.facts import Facts, text
 from pnas_tf.report.plots import Chart, Line, Point
 
 MAX_RUNS = 30
-# Lines that one chart can tell apart.
+# Lines that a chart can tell apart.
 MAX_LINES = len(plots.SERIES)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One of the runs.
+    """A run of the comparison.
 
     Attributes:
-        name: short, and no other's.
-        facts: of its folder.
-        stages: its network, for the drawing.
-        searched: whether a search found its network; else it is a baseline.
+        name: Short name that no other run has.
+        facts: Contents of the run folder.
+        stages: Network of the run as it is drawn; empty if there is none yet.
+        searched: Whether a search found the network; otherwise it is a baseline.
     """
 
     name: str
@@ -35,25 +35,28 @@ class Run:
 
     @property
     def boxes(self) -> list[drawing.Box]:
-        """Its network without groups."""
+        """All blocks of the network from left to right."""
         return [box for stage in self.stages for box in stage.boxes]
 
 
 def runs(collected: Sequence[Facts]) -> list[Run]:
-    """The runs with names that tell them apart.
+    """Gives runs names that tell them apart.
+
+    Args:
+        collected: Contents of the run folders.
 
     Raises:
-        InputError: if there are more than fit a page.
+        InputError: If there are more runs than fit a page.
     """
     if len(collected) > MAX_RUNS:
-        raise InputError(f"At most {MAX_RUNS} runs fit beside each other, got {len(collected)}. Name fewer.")
+        raise InputError(f"At most {MAX_RUNS} runs fit side by side, got {len(collected)}. Name fewer.")
     return [Run(name, facts, drawing.of_arch(facts.arch) if facts.arch else [],
                 bool(facts.epochs) or facts.cost("target_ms") is not None)
             for name, facts in zip(_names([facts.run_dir for facts in collected]), collected, strict=True)]
 
 
 def _names(folders: Sequence[str]) -> list[str]:
-    """The ends of the paths, as long as they have to be to differ."""
+    """The shortest ends of the paths that tell them apart."""
     paths = [os.path.abspath(folder).split(os.sep) for folder in folders]
     for length in range(1, max(map(len, paths)) + 1):
         names = ["/".join(path[-length:]) for path in paths]
@@ -63,80 +66,92 @@ def _names(folders: Sequence[str]) -> list[str]:
 
 
 def rows(compared: Sequence[Run]) -> list[tuple[str, list[str | None]]]:
-    """Name of a number and its text for each run, None where it is not known; rows that nobody knows are left out."""
-    def shown(value, show):
-        return None if number(value) is None else show(value)
+    """Rows of the table of numbers.
 
-    def of(show, value):
-        return [shown(value(run.facts), show) for run in compared]
+    Args:
+        compared: Runs, one for each column.
 
-    found = [
-        ("Test accuracy", of(terminal.percent, lambda facts: facts.train.get("test_accuracy"))),
+    Returns:
+        Name of each number with its text for every run, None where it is not known. Numbers that are not known of any
+        run are left out.
+    """
+    def texts(show, value_of):
+        return [None if number(value := value_of(run.facts)) is None else show(value) for run in compared]
+
+    table = [
+        ("Test accuracy", texts(terminal.percent, lambda facts: facts.train.get("test_accuracy"))),
         ("Target device", [run.facts.target for run in compared]),
-        ("Predicted", of(terminal.ms, lambda facts: facts.cost("table_ms"))),
-        ("Measured", of(terminal.ms, lambda facts: (facts.measured or {}).get("measured_ms"))),
+        ("Predicted", texts(terminal.ms, lambda facts: facts.cost("table_ms"))),
+        ("Measured", texts(terminal.ms, lambda facts: (facts.measured or {}).get("measured_ms"))),
         ("Measured on", [text((run.facts.measured or {}).get("target")) for run in compared]),
-        ("Latency target", of(terminal.ms, lambda facts: facts.target_ms)),
+        ("Latency target", texts(terminal.ms, lambda facts: facts.target_ms)),
         ("Kept", [summary.target_kept(run.facts).note or None for run in compared]),
-        ("Parameters", of(lambda value: f"{value:,.0f}", lambda facts: facts.size("params"))),
-        ("Multiply-adds", of(lambda value: f"{value:,.0f}", lambda facts: facts.size("macs"))),
+        ("Parameters", texts(lambda value: f"{value:,.0f}", lambda facts: facts.size("params"))),
+        ("Multiply-adds", texts(lambda value: f"{value:,.0f}", lambda facts: facts.size("macs"))),
         ("Choices", [drawing.counts(run.boxes) if run.searched and run.boxes else None for run in compared]),
         ("Epochs searched", [str(len(run.facts.epochs) or "") or None for run in compared]),
-        ("Time searched", of(terminal.seconds, lambda facts: facts.seconds_searched)),
-        ("Time trained", of(terminal.seconds, lambda facts: facts.train.get("seconds")))]
+        ("Time searched", texts(terminal.seconds, lambda facts: facts.seconds_searched)),
+        ("Time trained", texts(terminal.seconds, lambda facts: facts.train.get("seconds")))]
     for mode in dict.fromkeys(export["mode"] for run in compared for export in run.facts.exports):
-        exports = [next((one for one in run.facts.exports if one["mode"] == mode), {}) for run in compared]
-        found.append((f"{mode}.tflite", [_export(export) for export in exports]))
-    return [(name, values) for name, values in found if any(values)]
+        exports = [next((export for export in run.facts.exports if export["mode"] == mode), {}) for run in compared]
+        table.append((f"{mode}.tflite", [_export(export) for export in exports]))
+    return [(name, values) for name, values in table if any(values)]
 
 
 def _export(export: dict[str, Any]) -> str | None:
-    known = [(export.get("size_bytes"), lambda value: terminal.big(value, "B")), (export.get("top1"), terminal.percent),
-             (export.get("measured_ms"), terminal.ms)]
-    return ", ".join(show(value) for value, show in known if number(value) is not None) or None
+    values = [(export.get("size_bytes"), lambda value: terminal.big(value, "B")),
+              (export.get("top1"), terminal.percent), (export.get("measured_ms"), terminal.ms)]
+    return ", ".join(show(value) for value, show in values if number(value) is not None) or None
 
 
 def differing_flags(compared: Sequence[Run]) -> list[tuple[str, list[str | None]]]:
-    """Flags that were not the same in all searches; the folder always differs and is left out."""
+    """Flags that were not the same in all searches, with their value in each run.
+
+    The run folder always differs and is left out. Runs without a record of flags do not count.
+    """
     names = dict.fromkeys(name for run in compared for name in run.facts.flags)
-    known = [(name, [run.facts.flags.get(name) for run in compared]) for name in sorted(names) if name != "run_dir"]
-    return [(name, values) for name, values in known
+    table = [(name, [run.facts.flags.get(name) for run in compared]) for name in sorted(names) if name != "run_dir"]
+    return [(name, values) for name, values in table
             if len({value for value, run in zip(values, compared, strict=True) if run.facts.flags}) > 1]
 
 
 def trade_offs(compared: Sequence[Run]) -> list[Chart]:
-    """Accuracy against milliseconds (paper figure 4): a chart for each target and data set that two runs share."""
+    """Accuracy against latency (paper figure 4): a chart for each target and data set that at least two runs share."""
     points: dict[tuple[str, str], list[Point]] = {}
     for run in compared:
         for target, (ms, accuracy, measured) in _results(run.facts).items():
             points.setdefault((target, run.facts.dataset or "a data set not named"), []).append(
                 Point(run.name, ms, accuracy, run.searched, measured))
     return [Chart(f"Accuracy on {dataset} against milliseconds on {target}",
-                  plots.trade_off(some, f"trade-off-{place}", f"ms on {target}"),
-                  "Round: found by a search, joined by a line. Square: a baseline, trained without a search. "
-                  "Hollow: milliseconds predicted, not measured.")
-            for place, ((target, dataset), some) in enumerate(points.items()) if len(some) > 1]
+                  plots.trade_off(group, f"trade-off-{place}", f"ms on {target}"),
+                  "Circles, joined by a line: networks that a search found. Squares: baselines, trained without a "
+                  "search. Hollow marks: milliseconds are predicted, not measured.")
+            for place, ((target, dataset), group) in enumerate(points.items()) if len(group) > 1]
 
 
 def _results(facts: Facts) -> dict[str, tuple[float, float, bool]]:
-    """By target: milliseconds, accuracy, and whether the milliseconds are measured.
+    """Milliseconds, accuracy, and whether the milliseconds are measured, by target.
 
-    Those of an exported file where there is one, which may be less accurate than the network; else the table's
-    prediction and the trained network's accuracy.
+    Both numbers are those of an exported file that was timed, which may be less accurate than the network. Without one
+    they are the table's prediction and the accuracy of the trained network.
     """
-    found, predicted, trained = {}, facts.cost("table_ms"), number(facts.train.get("test_accuracy"))
+    results, predicted, trained = {}, facts.cost("table_ms"), number(facts.train.get("test_accuracy"))
     if facts.target and predicted is not None and trained is not None:
-        found[facts.target] = (predicted, trained, False)
+        results[facts.target] = (predicted, trained, False)
     for export in facts.exports:
         ms, target, top1 = number(export.get("measured_ms")), text(export.get("target")), number(export.get("top1"))
         accuracy = trained if top1 is None else top1
         if ms is not None and target and accuracy is not None:
-            found[target] = (ms, accuracy, True)
-    return found
+            results[target] = (ms, accuracy, True)
+    return results
 
 
 def search_charts(compared: Sequence[Run]) -> tuple[list[Chart], int]:
-    """Expected milliseconds, entropy and held-out loss of the searches, a line each, and how many had no room."""
+    """Charts of expected latency, entropy and held-out loss, with a line for each search.
+
+    Returns:
+        The charts, and the number of searches that there was no room for.
+    """
     searched = [run for run in compared if run.searched]
 
     def lines(key):

@@ -16,13 +16,13 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What stands at one of several choices of a block.
+    """The op at one of several choices of a block.
 
     Attributes:
-        choice: its name.
-        op: its op.
-        kernel: its colour; None for grey.
-        skipped: whether the op is `zero`.
+        choice: Name of the choice.
+        op: Name of the op.
+        kernel: Kernel size, which sets the colour; None for grey.
+        skipped: Whether the op is `zero`.
     """
 
     choice: str
@@ -33,17 +33,17 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """One block of the strip.
+    """A block as it is drawn.
 
     Attributes:
-        block: the block.
-        op: its op; of a block of several choices the name of its fixed op, if it has one.
+        block: Block of the space.
+        op: Name of the block's op; in a block of several choices, that of its fixed last op.
         kind: "chosen", "fixed", "skipped", or "cell" for a block of several choices.
-        label: short text such as `MB6 5x5`.
-        kernel: its colour; None for grey.
-        expansion: its length, at least 1.
-        input: height, width and channels that enter.
-        parts: of a cell, its choices in order.
+        label: Short text such as `MB6 5x5`.
+        kernel: Kernel size, which sets the colour; None for grey.
+        expansion: Expansion, which sets the length; at least 1.
+        input: Height, width and channels of the block's input.
+        parts: Choices of a cell, in order.
     """
 
     block: Block
@@ -58,21 +58,28 @@ class Box:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Consecutive boxes whose outputs have the same resolution, in pixels a side; 1 after the classifier."""
+    """Consecutive boxes whose outputs have the same resolution.
+
+    Attributes:
+        side: Height and width of the outputs, in pixels; 1 after the classifier.
+        boxes: Boxes from left to right.
+    """
 
     side: int
     boxes: tuple[Box, ...]
 
 
 def of_arch(arch: Arch) -> list[Stage]:
-    """The network from left to right, every block of the space."""
+    """All blocks of a network from left to right, grouped by resolution."""
     stages: list[Stage] = []
     shapes = arch.space.input_shapes()
     for name, group in itertools.groupby(arch.space.all_blocks, key=lambda block: block_of(block.name)):
         places = list(group)
         last = places[-1]
-        box = _box(last, arch.op_of(last), shapes[last.name]) if len(places) == 1 else _cell(
-            name, places, arch, shapes[places[0].name])
+        if len(places) == 1:
+            box = _box(last, arch.op_of(last), shapes[last.name])
+        else:
+            box = _cell(name, places, arch, shapes[places[0].name])
         side = 1 if box.op == "classifier" else -(-shapes[last.name][0] // last.strides)
         if stages and stages[-1].side == side:
             stages[-1] = Stage(side, (*stages[-1].boxes, box))
@@ -82,17 +89,17 @@ def of_arch(arch: Arch) -> list[Stage]:
 
 
 def boxes(arch: Arch) -> list[Box]:
-    """The same without the groups."""
+    """All blocks of a network from left to right."""
     return [box for stage in of_arch(arch) for box in stage.boxes]
 
 
 def block_of(choice: str) -> str:
-    """Name of the block that a choice stands in: `b07` of `b07/n3`."""
+    """Name of the block that a choice belongs to: `b07` for `b07/n3`."""
     return choice.partition("/")[0]
 
 
 def _cell(name: str, places: Sequence[Block], arch: Arch, input_shape: tuple[int, int, int]) -> Box:
-    """A block of several places as one box; the places that are fixed join what the others make and are not drawn."""
+    """A block of several places as one box; fixed places only join the outputs of the others and are not drawn."""
     chosen = [(place.name, arch.op_of(place)) for place in places if len(place.ops) > 1]
     parts = tuple(Part(choice, op, plots.kernel_of(op), op == ops.ZERO) for choice, op in chosen)
     strides = max(place.strides for place in places)
@@ -105,7 +112,7 @@ def _box(block: Block, op: str, input_shape: tuple[int, int, int]) -> Box:
     values = plots.parameters(op)
     kernel, expansion = values.get("k"), values.get("e", 1)
     if op == ops.ZERO:
-        # As long as the longest that could have stood there: the hole shows what was saved.
+        # The gap is as long as the longest op that could have stood there: it shows the saving.
         longest = max(plots.parameters(other).get("e", 1) for other in block.ops)
         return Box(block, op, "skipped", "skipped", None, longest, input_shape)
     kind = "chosen" if len(block.ops) > 1 else "fixed"
@@ -113,34 +120,34 @@ def _box(block: Block, op: str, input_shape: tuple[int, int, int]) -> Box:
 
 
 def label_of(op: str) -> str:
-    """Short text of an op: `MB6 5x5` of mb_k5_e6."""
+    """Short text for an op: `MB6 5x5` for mb_k5_e6."""
     values, name = plots.parameters(op), op.partition("_")[0]
     label = f"MB{values.get('e', 1)}" if name == "mb" else name.capitalize()
     return f"{label} {values['k']}{TIMES}{values['k']}" if "k" in values else label
 
 
 def counts(drawn: list[Box]) -> str:
-    """What was chosen in a line: `6 choices: 2 of 3x3, 3 of 5x5, 1 skipped`."""
+    """The chosen ops in a line: `6 choices: 2 of 3x3, 3 of 5x5, 1 skipped`."""
     chosen = [(box.kernel, box.kind == "skipped") for box in drawn if box.kind in ("chosen", "skipped")]
     chosen += [(part.kernel, part.skipped) for box in drawn for part in box.parts]
-    found = [(f"of {kernel}{TIMES}{kernel}", sum(one == kernel for one, _ in chosen))
-             for kernel in sorted({kernel for kernel, _ in chosen if kernel})]
-    found.append(("without kernel", sum(kernel is None and not skipped for kernel, skipped in chosen)))
-    found.append(("skipped", sum(skipped for _, skipped in chosen)))
-    return f"{len(chosen)} choices: " + ", ".join(f"{count} {what}" for what, count in found if count)
+    groups = [(f"of {size}{TIMES}{size}", sum(kernel == size for kernel, _ in chosen))
+              for size in sorted({kernel for kernel, _ in chosen if kernel})]
+    groups.append(("without kernel", sum(kernel is None and not skipped for kernel, skipped in chosen)))
+    groups.append(("skipped", sum(skipped for _, skipped in chosen)))
+    return f"{len(chosen)} choices: " + ", ".join(f"{count} {group}" for group, count in groups if count)
 
 
 def kernels(drawn: list[Box]) -> list[int]:
-    """Kernels that have a colour in the drawing, smallest first."""
-    found = {box.kernel for box in drawn} | {part.kernel for box in drawn for part in box.parts}
-    return sorted(kernel for kernel in found if kernel)
+    """Kernel sizes that have a colour in the drawing, smallest first."""
+    sizes = {box.kernel for box in drawn} | {part.kernel for box in drawn for part in box.parts}
+    return sorted(size for size in sizes if size)
 
 
 def png(arch: Arch) -> bytes:
-    """The strip as a picture: from left to right, as long as the expansion, widths below, resolutions above.
+    """The network as a picture: boxes as long as their expansion, channels below, resolutions above.
 
     Returns:
-        A PNG of the same bytes for the same arch.
+        Contents of a PNG file; the same arch gives the same bytes.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -175,13 +182,13 @@ def png(arch: Arch) -> bytes:
 
 
 def png_size(content: bytes) -> tuple[int, int]:
-    """Width and height of a PNG, in pixels, from its header."""
+    """Width and height of a PNG in pixels, from its header."""
     width, height = struct.unpack(">II", content[16:24])
     return width, height
 
 
 def _draw(axes, place: float, box: Box) -> None:
-    """A box, or a cell's parts one above another, around x = place."""
+    """Draws a box, or the parts of a cell one above another, around x = place."""
     parts = box.parts or (Part(box.block.name, box.op, box.kernel, box.kind == "skipped"),)
     bottom, height = 0.0, box.expansion / len(parts)
     for part in parts:

@@ -1,6 +1,6 @@
-"""Signs that a search has not worked, from what it logged: told at its end and in the report.
+"""Signs that a search has not worked, drawn from its log. The search prints them at its end, and the report shows them.
 
-Thresholds are those at which short searches were seen to fail; docs/method.md says what to do about each.
+The thresholds are values at which short searches were seen to fail. docs/method.md says what to do about each sign.
 """
 
 import math
@@ -11,25 +11,26 @@ from typing import Any
 from pnas_tf.files import number
 from pnas_tf.run_folder import folder as run_folder
 
-# Share of the largest possible entropy.
+# Shares of the largest possible entropy.
 HIGH_ENTROPY, LOW_ENTROPY = 0.85, 0.3
+# Relative difference between expected latency and target.
 OFF_TARGET = 0.05
-# Standard deviation of accuracy over random paths, below which a supernet hardly ranks.
+# Standard deviation of accuracy over random paths, below which a supernet hardly ranks networks.
 HARDLY_RANKS = 0.01
 
 
 def find(epochs: Sequence[dict[str, Any]], target_ms: float | None = None,
          finalists: Sequence[dict[str, Any]] = ()) -> list[str]:
-    """What is suspicious, a sentence each.
+    """Finds the signs, a sentence each.
 
     Args:
-        epochs: lines of metrics.jsonl, in order.
-        target_ms: wanted milliseconds, if latency was part of the loss.
-        finalists: of finalists.json.
+        epochs: Lines of metrics.jsonl, in order.
+        target_ms: Milliseconds that the search aimed at, if latency was part of the loss.
+        finalists: Entries of finalists.json.
     """
     search = [epoch for epoch in epochs if epoch.get("phase") == "search"]
-    found = [_entropy(search), _zero(search), _off_target(search, target_ms), _ranking(epochs), _no_better(finalists)]
-    return [text for text in found if text]
+    signs = [_entropy(search), _zero(search), _off_target(search, target_ms), _ranking(epochs), _no_better(finalists)]
+    return [sign for sign in signs if sign]
 
 
 def _entropy(search):
@@ -43,19 +44,19 @@ def _entropy(search):
     early = shares[max(0, len(shares) // 3 - 1)]
     if early < LOW_ENTROPY:
         return (f"The probabilities were settled after a third of the search (entropy {early:.0%} of the largest "
-                "possible): it decided before the weights could tell. Lower --alpha_lr.")
+                "possible): it decided before the weights had learned enough. Lower --alpha_lr.")
     return None
 
 
 def _entropy_share(probs):
-    """Mean entropy of the choices over the largest possible, 0 to 1, or None."""
+    """Mean of `-sum(p * log(p)) / log(len(p))` over the choices, 0 to 1, or None."""
     rows = [[p for p in row.values() if number(p) is not None] for row in _rows(probs)]
     shares = [-sum(p * math.log(p) for p in row if p > 0) / math.log(len(row)) for row in rows if len(row) > 1]
     return statistics.fmean(shares) if shares else None
 
 
 def _zero(search):
-    """Skipping rose while the loss stood: cost decides and not accuracy."""
+    """Skipping rose while the loss stood still: cost decides, and accuracy does not."""
     if len(search) < 2:
         return None
     first, last = ([row["zero"] for row in _rows(epoch.get("probs")) if number(row.get("zero")) is not None]
@@ -64,7 +65,8 @@ def _zero(search):
     if first and last and number(start) is not None and number(end) is not None and end > 0.99 * start \
             and statistics.fmean(last) > 2 * statistics.fmean(first):
         return (f"Skipped blocks became {statistics.fmean(last) / statistics.fmean(first):.1f} times as probable while "
-                "the held-out loss stood still: latency decides alone. Ask for more milliseconds or warm up longer.")
+                "the held-out loss stood still: latency alone decides. Raise --target_ms or lengthen the warm-up "
+                "(--warmup_epochs).")
     return None
 
 
@@ -77,7 +79,7 @@ def _off_target(search, target_ms):
     if abs(off) <= OFF_TARGET:
         return None
     return (f"In the last quarter of the search the expected latency was {off:+.0%} off the target. The network found "
-            "keeps it all the same; more architecture steps would let the probabilities get there.")
+            "keeps the target all the same; with more architecture steps the probabilities would reach it, too.")
 
 
 def _ranking(epochs):
@@ -91,7 +93,7 @@ def _ranking(epochs):
 
 def _no_better(finalists):
     def loss(entry):
-        return number(entry.get("first_loss", entry.get("loss")))  # that on the images which all were scored on
+        return number(entry.get("first_loss", entry.get("loss")))  # on the images that all networks were scored on
 
     losses = {how: [loss(entry) for entry in finalists if isinstance(entry, dict) and entry.get("how") == how
                     and loss(entry) is not None] for how in (run_folder.MOST_PROBABLE, run_folder.SAMPLE)}

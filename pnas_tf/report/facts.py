@@ -1,4 +1,4 @@
-"""What a run folder holds, read for a report; nothing is made up, and what is not there yet is left out."""
+"""The contents of a run folder, read for a report. What is not there yet is left out; nothing is made up."""
 
 import dataclasses
 import os
@@ -10,23 +10,24 @@ from pnas_tf.errors import InputError, printable
 from pnas_tf.files import number
 from pnas_tf.report import early_warnings, op_profile
 from pnas_tf.run_folder import RunFolder, versions
-from pnas_tf.run_folder import folder as run_folder
+from pnas_tf.run_folder.folder import MODES
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 
+# Networks of compare.json that are read.
 MAX_COMPARED = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """Whole networks' milliseconds as a table predicts them and as they were measured: compare.json.
+    """Milliseconds of whole networks, as a table predicts them and as they were measured: compare.json.
 
     Attributes:
-        target: of the table.
-        predicted_ms: of each network.
-        measured_ms: of each network.
-        within_10_percent: share of the networks, or None.
-        rmse_of_mean: root mean square error over the mean, or None.
+        target: Target of the table, if it is named.
+        predicted_ms: Predicted milliseconds of each network.
+        measured_ms: Measured milliseconds of each network.
+        within_10_percent: Share of networks whose prediction is within 10 % of the measurement, 0 to 1, or None.
+        rmse_of_mean: Root mean square error, divided by the mean of the measurements, or None.
     """
 
     target: str | None
@@ -38,19 +39,19 @@ class Compared:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What the run folder holds.
+    """The contents of a run folder.
 
     Attributes:
-        run_dir: the folder.
-        arch: the network found, if there is one yet.
-        epochs: logged epochs of the search in order, as they stand in metrics.jsonl.
-        train: train.json, or {}.
-        exports: the <mode>.json there are.
-        flags: flags of the search by name, or {}.
-        finalists: of finalists.json, best first, or [].
-        profiles: the <mode>.profile.json there are, by mode.
-        starts: of versions.json, what the search was started with, or [].
-        compared: compare.json, if it is there.
+        run_dir: Path of the folder.
+        arch: Network that the search found, if there is one yet.
+        epochs: Logged epochs of the search in order, as they stand in metrics.jsonl.
+        train: Contents of train.json, or {}.
+        exports: Contents of each <mode>.json, with its mode.
+        flags: Flags of the search by name, or {}.
+        finalists: Finalists of the search, best first, as they stand in finalists.json, or [].
+        profiles: Contents of each <mode>.profile.json, by mode.
+        starts: Versions at each start of the search, from versions.json, or [].
+        compared: Contents of compare.json, if it is there.
     """
 
     run_dir: str
@@ -65,48 +66,48 @@ class Facts:
     compared: Compared | None = None
 
     def cost(self, name: str) -> float | None:
-        """A number of the arch's costs."""
+        """A number of the arch's costs by name, or None."""
         return number(self.arch.costs.get(name)) if self.arch else None
 
     def size(self, name: str) -> float | None:
-        """`params` or `macs`, of the trained network if it is known, else of the one found."""
+        """`params` or `macs` of the trained network if it is known, else of the arch."""
         trained = number(self.train.get(name))
         return self.cost(name) if trained is None else trained
 
     @property
     def title(self) -> str:
-        """Space and data set."""
+        """Names of space and data set."""
         space = self.arch.space.name if self.arch else self.flags.get("space", "search")
         return (f"{space} on {self.dataset}" if self.dataset else space)[:300]
 
     @property
     def dataset(self) -> str | None:
-        """Name of the data set."""
+        """Name of the data set, if it is known."""
         return self.flags.get("dataset") or text(self.train.get("dataset"))
 
     @property
     def target(self) -> str | None:
-        """Name of the device that was searched for."""
+        """Name of the target that the search was for, if it is known."""
         return text(self.arch.costs.get("target")) if self.arch else None
 
     @property
     def target_ms(self) -> float | None:
-        """Milliseconds that the search aimed at, if it did: as the arch says, else as the flags say."""
+        """Milliseconds that the search aimed at, from the arch or else from the flags; None without such a target."""
         if self.flags.get("latency_loss") == "none":
             return None
-        wanted = self.cost("target_ms") or number_of_text(self.flags.get("target_ms"))
-        return wanted if wanted and wanted > 0 else None
+        target_ms = self.cost("target_ms") or number_of_text(self.flags.get("target_ms"))
+        return target_ms if target_ms and target_ms > 0 else None
 
     @property
     def measured(self) -> dict[str, Any] | None:
-        """The export that was timed: on the target that was searched for if there is one, else the first."""
+        """The export that was timed on the search's target; if there is none, the first that was timed anywhere."""
         timed = [export for export in self.exports if number(export.get("measured_ms")) is not None]
-        same = [export for export in timed if self.target and export.get("target") == self.target]
-        return next(iter(same + timed), None)
+        timed_on_target = [export for export in timed if self.target and export.get("target") == self.target]
+        return next(iter(timed_on_target + timed), None)
 
     @property
     def measured_on_target(self) -> float | None:
-        """Its milliseconds, if it was timed on the target that was searched for."""
+        """Milliseconds of the timed export, if it was timed on the search's target."""
         export = self.measured
         if export is None or not self.target or export.get("target") != self.target:
             return None
@@ -114,72 +115,86 @@ class Facts:
 
     @property
     def seconds_searched(self) -> float | None:
-        """Of all epochs that say how long they took."""
-        known = [value for epoch in self.epochs if (value := number(epoch.get("seconds"))) is not None]
-        return sum(known) if known else None
+        """Seconds of all epochs that say how long they took; None if no epoch does."""
+        seconds = [value for epoch in self.epochs if (value := number(epoch.get("seconds"))) is not None]
+        return sum(seconds) if seconds else None
 
     def table_flag(self) -> str:
-        """`--table=...` of a command about the search's table."""
+        """The flag `--table=...` that names the search's table in a command."""
         return f"--table={shlex.quote(self.flags.get('table') or 'TABLE.jsonl')}"
 
 
 def collect(run_dir: str) -> Facts:
     """Reads a run folder.
 
-    Raises:
-        InputError: if it is missing or holds neither arch.json nor metrics, or a file that cannot be read.
-    """
-    def path(name: str) -> str:
-        return RunFolder(run_dir).file(name)
+    Args:
+        run_dir: Path of the folder of a search or a training.
 
+    Raises:
+        InputError: If the folder is missing or holds neither a network nor epochs of a search, or if a file in it is
+            damaged.
+    """
+    folder = RunFolder(run_dir)
     if not os.path.isdir(run_dir):
         raise InputError(f"{run_dir}: no such folder. Give --run_dir the folder of a search.")
-    arch = arch_lib.from_json(files.read_json(path("arch.json")), path("arch.json")) \
-        if os.path.exists(path("arch.json")) else None
-    epochs = [epoch for epoch in RunFolder(run_dir).read_metrics() if number(epoch["epoch"]) is not None]
+    arch = arch_lib.from_json(files.read_json(folder.arch), folder.arch) if os.path.exists(folder.arch) else None
+    epochs = [epoch for epoch in folder.read_metrics() if number(epoch["epoch"]) is not None]
     if arch is None and not epochs:
         raise InputError(f"{run_dir}: nothing to report, neither arch.json nor an epoch in metrics.jsonl. "
                          "Search first: python -m pnas_tf.search --flagfile=quickstart.flags "
                          f"--run_dir={shlex.quote(run_dir)}")
-    exports = [{**_read_object(path(f"{mode}.json")), "mode": mode} for mode in run_folder.MODES
-               if os.path.exists(path(f"{mode}.json"))]
-    train = _read_object(path("train.json")) if os.path.exists(path("train.json")) else {}
-    used = run_folder.read_flags(path("run.flags")) if os.path.exists(path("run.flags")) else {}
-    rivals = _read_object(path("finalists.json")).get("finalists") if os.path.exists(path("finalists.json")) else []
-    rivals = [rival for rival in rivals if isinstance(rival, dict)] if isinstance(rivals, list) else []
-    profiles = {mode: op_profile.read(path(f"{mode}.profile.json")) for mode in run_folder.MODES
-                if os.path.exists(path(f"{mode}.profile.json"))}
-    compared = _compared(path("compare.json")) if os.path.exists(path("compare.json")) else None
-    return Facts(run_dir, arch, epochs, train, exports, used, rivals, profiles, versions.read(run_dir), compared)
+    return Facts(
+        run_dir, arch, epochs,
+        train=_read_object(folder.training_facts) if os.path.exists(folder.training_facts) else {},
+        exports=[{**_read_object(folder.export_facts(mode)), "mode": mode} for mode in MODES
+                 if os.path.exists(folder.export_facts(mode))],
+        flags=folder.read_flags() if os.path.exists(folder.flags) else {},
+        finalists=_read_finalists(folder.finalists) if os.path.exists(folder.finalists) else [],
+        profiles={mode: op_profile.read(folder.profile(mode)) for mode in MODES
+                  if os.path.exists(folder.profile(mode))},
+        starts=versions.read(run_dir),
+        compared=_read_compared(folder.comparison) if os.path.exists(folder.comparison) else None)
 
 
 def parts(run_dir: str) -> list[str]:
-    """Folders of the goals of a search for several devices, in the folder of the search; none of other searches."""
-    inside = sorted(os.listdir(run_dir)) if os.path.isdir(run_dir) else []
-    if "arch.json" in inside:
+    """Folders of the goals of a search for several devices, in order of their names.
+
+    Args:
+        run_dir: Path of the folder of the search.
+
+    Returns:
+        Paths of the folders; none if the search had one goal.
+    """
+    names = sorted(os.listdir(run_dir)) if os.path.isdir(run_dir) else []
+    if os.path.basename(RunFolder(run_dir).arch) in names:
         return []
-    return [RunFolder(run_dir).file(name) for name in inside
-            if os.path.isfile(RunFolder(run_dir).file(name, "arch.json"))]
+    folders = [RunFolder(RunFolder(run_dir).file(name)) for name in names]
+    return [folder.path for folder in folders if os.path.isfile(folder.arch)]
 
 
 def warnings(facts: Facts) -> list[str]:
-    """What is suspicious about a search, a sentence each."""
+    """Signs that the search has not worked, a sentence each."""
     return early_warnings.find(facts.epochs, facts.target_ms, facts.finalists)
 
 
-def _compared(path: str) -> Compared:
+def _read_finalists(path: str) -> list[dict[str, Any]]:
+    finalists = _read_object(path).get("finalists")
+    return [finalist for finalist in finalists if isinstance(finalist, dict)] if isinstance(finalists, list) else []
+
+
+def _read_compared(path: str) -> Compared:
     data = _read_object(path)
     networks, figures = data.get("networks"), data.get("figures")
-    pairs = [(number(one.get("predicted_ms")), number(one.get("measured_ms"))) for one in networks
-             if isinstance(one, dict)] if isinstance(networks, list) else []
-    known = [(predicted, measured) for predicted, measured in pairs if predicted and measured
-             and predicted > 0 and measured > 0][:MAX_COMPARED]
-    if not known:
+    pairs = [(number(network.get("predicted_ms")), number(network.get("measured_ms"))) for network in networks
+             if isinstance(network, dict)] if isinstance(networks, list) else []
+    positive = [(predicted, measured) for predicted, measured in pairs if predicted and measured
+                and predicted > 0 and measured > 0][:MAX_COMPARED]
+    if not positive:
         raise InputError(f"{path}: does not hold a comparison as latency.compare writes it. Write it again: "
                          f"python -m latency.compare --table=TABLE.jsonl --json={shlex.quote(path)}")
     figures = figures if isinstance(figures, dict) else {}
-    return Compared(text(data.get("target")), tuple(predicted for predicted, _ in known),
-                    tuple(measured for _, measured in known), number(figures.get("within_10_percent")),
+    return Compared(text(data.get("target")), tuple(predicted for predicted, _ in positive),
+                    tuple(measured for _, measured in positive), number(figures.get("within_10_percent")),
                     number(figures.get("rmse_of_mean")))
 
 
@@ -191,7 +206,7 @@ def _read_object(path: str) -> dict[str, Any]:
 
 
 def number_of_text(value: str | None) -> float | None:
-    """As `number`, for a flag's text."""
+    """The number in the text of a flag; None if there is none, or if it is not finite."""
     try:
         return None if value is None else number(float(value))
     except (TypeError, ValueError):
@@ -199,5 +214,5 @@ def number_of_text(value: str | None) -> float | None:
 
 
 def text(value: Any) -> str | None:
-    """A text as one line of at most 200 characters, everything else as None."""
+    """A text as one line of at most 200 characters; None for everything else."""
     return printable(value, 200) if isinstance(value, str) and value else None

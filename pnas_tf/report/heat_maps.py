@@ -1,4 +1,4 @@
-"""Probabilities of every choice over time, as small pictures: a row for each op, a column for each epoch."""
+"""Probabilities of every choice over time, as small pictures with a row for each op and a column for each epoch."""
 
 import base64
 import dataclasses
@@ -9,9 +9,9 @@ from typing import Any
 from pnas_tf.files import number
 from pnas_tf.report import drawing, plots
 
-# The page stays below 2 MB: columns of a heat map, pixels of all, and choices that are shown.
+# Limits that keep the page below 2 MB: columns of a heat map, pixels of all heat maps, and choices that are shown.
 MAX_COLUMNS, MAX_PIXELS, MAX_CHOICES = 200, 300_000, 1500
-# Up to so many choices each op has a line of its own; of more, each choice has one.
+# Up to this number of choices, each op has a line of text of its own; above it, each choice has one.
 MAX_DETAILED = 60
 
 
@@ -20,9 +20,9 @@ class HeatMap:
     """Probabilities of one choice over time.
 
     Attributes:
-        choice: its name.
-        image: data URI of a PNG: a row for each op, a column for each epoch.
-        final: op and last probability (None if not a probability), in the order of the rows.
+        choice: Name of the choice.
+        image: Data URI of a PNG with a row for each op and a column for each epoch.
+        final: Ops with their last probabilities, in the order of the rows; None stands for an invalid probability.
     """
 
     choice: str
@@ -31,18 +31,18 @@ class HeatMap:
 
     @property
     def most_probable(self) -> tuple[str, float | None]:
-        """The op that is ahead at the end, and its probability."""
+        """The op with the highest last probability, and that probability."""
         return max(self.final, key=lambda entry: entry[1] or 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class HeatMaps:
-    """Those of a search.
+    """The heat maps of a search.
 
     Attributes:
-        groups: by block, in order; a block of one choice is a group of one.
-        left_out: choices that there was no room for.
-        detailed: whether there is room for a line of text for each op.
+        groups: Heat maps by block, in order; a block of one choice is a group of one.
+        left_out: Number of choices that there was no room for.
+        detailed: Whether there is room for a line of text for each op.
     """
 
     groups: dict[str, tuple[HeatMap, ...]]
@@ -51,15 +51,16 @@ class HeatMaps:
 
     @property
     def all(self) -> list[HeatMap]:
-        """The maps of all groups in order."""
-        return [one for group in self.groups.values() for one in group]
+        """The heat maps of all groups in order."""
+        return [heat_map for group in self.groups.values() for heat_map in group]
 
 
 def of_search(epochs: Sequence[dict[str, Any]]) -> HeatMaps:
-    """The maps of a search.
+    """Draws the heat maps of a search.
 
     Args:
-        epochs: those whose `probs` is an object: op and probability by choice (nobody vouches for what is inside).
+        epochs: Logged epochs whose `probs` is an object. It should map each choice to probabilities by op, but it
+            comes from a file, and whatever does not fit is left out.
     """
     per_epoch = [_prob_dicts(epoch) for epoch in plots.thin(epochs, MAX_COLUMNS)]
     ops: dict[str, dict[str, None]] = {}
@@ -68,19 +69,19 @@ def of_search(epochs: Sequence[dict[str, Any]]) -> HeatMaps:
             ops.setdefault(name, {}).update(dict.fromkeys(entry))
     shown: dict[str, list[str]] = {}
     left = MAX_PIXELS
-    for name, named in list(ops.items())[:MAX_CHOICES]:
-        left -= len(named)
+    for name, ops_of_choice in list(ops.items())[:MAX_CHOICES]:
+        left -= len(ops_of_choice)
         if left < 0:
             break
-        shown[name] = list(named)
+        shown[name] = list(ops_of_choice)
     columns = max(10, MAX_PIXELS // max(1, sum(map(len, shown.values()))))
     groups: dict[str, tuple[HeatMap, ...]] = {}
-    for name, its_ops in shown.items():
+    for name, ops_of_choice in shown.items():
         rows = [(op, [_prob(probs.get(name, {}).get(op)) for probs in plots.thin(per_epoch, columns)])
-                for op in its_ops]
-        one = HeatMap(name, picture(rows), tuple((op, row[-1]) for op, row in rows))
+                for op in ops_of_choice]
+        heat_map = HeatMap(name, picture(rows), tuple((op, row[-1]) for op, row in rows))
         block = drawing.block_of(name)
-        groups[block] = (*groups.get(block, ()), one)
+        groups[block] = (*groups.get(block, ()), heat_map)
     return HeatMaps(groups, len(ops) - len(shown), len(shown) <= MAX_DETAILED)
 
 
@@ -94,10 +95,10 @@ def _prob(value: Any) -> float | None:
 
 
 def picture(rows: Sequence[tuple[str, Sequence[float | None]]]) -> str:
-    """Probabilities over time: a row for each op in its kernel's colour, a column for each epoch.
+    """Draws probabilities over time, with a row for each op in its kernel's colour and a column for each epoch.
 
     Args:
-        rows: op and its probabilities, 0 to 1 or None, equally many in each row and at least one.
+        rows: Ops with their probabilities, 0 to 1 or None. All rows have the same length, at least 1.
 
     Returns:
         Data URI of a PNG with one pixel for each probability; its opacity is the probability.

@@ -1,6 +1,6 @@
-"""Where the milliseconds of a network go: a <mode>.profile.json, as a table and as a bar chart.
+"""Milliseconds of a network by block and by operator: a <mode>.profile.json as a table and as a bar chart.
 
-The file comes from latency.profile: what was timed and how, and the operators in order of execution.
+latency.profile writes the file. It says what was timed and how, and lists the operators in order of execution.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from pnas_tf.space import ops
 
 FORMAT = "pnas_tf.profile/1"
 MAX_OPERATORS = 10_000
-# Rows of a chart or table; what takes least is put together.
+# Rows of a chart or table; the parts that take the least time share the last row.
 MAX_ROWS = 100
 
 
@@ -25,10 +25,10 @@ class Part:
     """Operators that belong together.
 
     Attributes:
-        name: of the block, or of the operator if it belongs to none.
-        op: of the block, "" if it has none.
-        ms: milliseconds of all.
-        operators: how many.
+        name: Name of their block, or of the kind of operator if they belong to no block.
+        op: Op of the block, or "".
+        ms: Milliseconds of all operators together.
+        operators: Number of operators.
     """
 
     name: str
@@ -38,12 +38,15 @@ class Part:
 
 
 def place(tensor_name: str) -> tuple[str, str]:
-    """Block and op that a tensor's name tells of, "" for what it does not.
+    """Block and op in the name of a tensor, "" for a missing one.
 
-    `net/b07_mb_k5_e6_project_1/convolution` is ("b07", "mb_k5_e6"), `net/pixels_1/add` is ("pixels", "").
+    `net/b07_mb_k5_e6_project_1/convolution` gives ("b07", "mb_k5_e6"), and `net/pixels_1/add` gives ("pixels", "").
+
+    Args:
+        tensor_name: Name of an operator's output.
     """
     path = tensor_name[:2000].split(";")[0].strip("[]").split("/")
-    for layer in path[-2::-1]:  # the last one is TensorFlow's, not a layer
+    for layer in path[-2::-1]:  # the last part is TensorFlow's and names no layer
         words = layer.removeprefix("quant_").split("_")[:20]
         for begin in range(1, len(words)):
             for end in range(len(words), begin, -1):
@@ -64,10 +67,13 @@ def _is_op(text: str) -> bool:
 
 
 def read(path: str) -> dict[str, Any]:
-    """A profile from a file.
+    """Reads a profile.
+
+    Args:
+        path: Path of a <mode>.profile.json.
 
     Raises:
-        InputError: if it is none.
+        InputError: If the file does not hold a profile.
     """
     profile = files.read_json(path)
     operators = profile.get("operators") if isinstance(profile, dict) else None
@@ -84,12 +90,12 @@ def _is_operator(entry: Any) -> bool:
 
 
 def by_block(profile: dict[str, Any]) -> list[Part]:
-    """In order of execution; operators of no block by their kind."""
+    """The parts of a profile by block, in order of execution; operators of no block by kind."""
     return _grouped(profile["operators"], lambda entry: (entry["block"] or entry["operator"], entry["op"]))
 
 
 def by_operator(profile: dict[str, Any]) -> list[Part]:
-    """By kind of operator, longest first."""
+    """The parts of a profile by kind of operator, those that take longest first."""
     return sorted(_grouped(profile["operators"], lambda entry: (entry["operator"], "")), key=lambda part: -part.ms)
 
 
@@ -108,7 +114,7 @@ def _grouped(operators: Sequence[dict[str, Any]], key: Callable[[dict[str, Any]]
 
 
 def table(profile: dict[str, Any]) -> str:
-    """The profile as text: blocks in order with bars, then kinds of operators, then how it was measured."""
+    """The profile as text: blocks in order with bars, then kinds of operators, then how they were measured."""
     blocks, kinds = by_block(profile), by_operator(profile)
     total_ms = sum(part.ms for part in kinds) or 1.0
     width = max(len(part.name) for part in (*blocks, *kinds))
@@ -126,7 +132,7 @@ def table(profile: dict[str, Any]) -> str:
 
 
 def note(profile: dict[str, Any]) -> str:
-    """One sentence on what was measured and how."""
+    """A sentence that says what was measured and how."""
     total_ms = sum(entry["ms"] for entry in profile["operators"])
     method, target = (printable(profile[name], 200) if isinstance(profile.get(name), str) else ""
                       for name in ("method", "target"))
@@ -135,11 +141,14 @@ def note(profile: dict[str, Any]) -> str:
 
 
 def chart(profile: dict[str, Any], name: str | None = None) -> str:
-    """A bar for each block, coloured by kernel.
+    """Draws a bar for each block, coloured by kernel size.
 
     Args:
-        profile: from `read`.
-        name: prefix of the ids inside, for an `<svg>` element in a page; None for a file of its own.
+        profile: Profile from `read`.
+        name: Prefix of the ids inside, for an `<svg>` element in a page; None for a file of its own.
+
+    Returns:
+        SVG.
     """
     import matplotlib
     from matplotlib.figure import Figure

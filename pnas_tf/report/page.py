@@ -1,11 +1,4 @@
-"""Writes the report of a run: one HTML file that opens offline, on a desk, a phone or paper.
-
-    python -m pnas_tf.report --run_dir=runs/quickstart
-    python -m pnas_tf.report --compare=runs/fast,runs/accurate,runs/mobilenet_v2
-
-It shows what lies in the run folder and leaves out what is not there yet, so it may be written at any time during a
-run. --compare puts runs side by side; networks that were trained without a search are baselines.
-"""
+"""Writes the report of a run, and the comparison of several, as HTML pages that load nothing and run nothing."""
 
 import itertools
 import math
@@ -20,41 +13,49 @@ from pnas_tf.errors import InputError
 from pnas_tf.files import number
 from pnas_tf.report import comparison, drawing, heat_maps, op_profile, plots, summary
 from pnas_tf.report import facts as run_facts
-from pnas_tf.report.facts import Facts, collect, text
+from pnas_tf.report.facts import Facts, text
 from pnas_tf.run_folder import RunFolder, versions
-from pnas_tf.run_folder import folder as run_folder
-
-__all__ = ["collect", "compare", "run", "summary"]
+from pnas_tf.run_folder.folder import SAMPLE
 
 
 def run(run_dir: str) -> str:
-    """Writes `run_dir`/report.html; of a search for several devices, its results side by side.
+    """Writes the report of a run; for a search for several devices, its results side by side.
+
+    Args:
+        run_dir: Path of the run folder.
 
     Returns:
-        Its path.
+        Path of the page, report.html in the run folder.
 
     Raises:
-        InputError: if there is nothing to report, or a file that cannot be read.
+        InputError: If there is nothing to report, or a file that cannot be read.
     """
     path, parts = RunFolder(run_dir).report, run_facts.parts(run_dir)
-    files.write_text(path, render_comparison([collect(part) for part in parts]) if parts
-                        else render(collect(run_dir)))
+    page = render_comparison([run_facts.collect(part) for part in parts]) if parts \
+        else render(run_facts.collect(run_dir))
+    files.write_text(path, page)
     return path
 
 
 def compare(run_dirs: Sequence[str], output: str) -> str:
     """Writes a page of several runs side by side.
 
+    Args:
+        run_dirs: Paths of the run folders.
+        output: Path of the page.
+
     Returns:
-        Its path, `output`.
+        Path of the page.
 
     Raises:
-        InputError: if there are fewer than two, or more than a page holds; or as `run`.
+        InputError: If there are fewer than two runs or more than fit a page, or a run has nothing to report or a file
+            that cannot be read.
     """
     if len(run_dirs) < 2:
-        raise InputError(f"--compare takes two run folders or more, with commas between; got {len(run_dirs)}.")
+        raise InputError("--compare takes at least two run folders, separated by commas: --compare=DIR,DIR. Got "
+                         f"{len(run_dirs)}.")
     folders = [folder for run_dir in run_dirs for folder in run_facts.parts(run_dir) or [run_dir]]
-    files.write_text(output, render_comparison([collect(folder) for folder in folders]))
+    files.write_text(output, render_comparison([run_facts.collect(folder) for folder in folders]))
     return output
 
 
@@ -70,7 +71,7 @@ def _template(name: str):
 
 
 def render(facts: Facts) -> str:
-    """The page of a run."""
+    """The page of a run, HTML."""
     stages = drawing.of_arch(facts.arch) if facts.arch else []
     boxes = [box for stage in stages for box in stage.boxes]
     epochs = [epoch for epoch in facts.epochs if isinstance(epoch.get("probs"), dict) and epoch["probs"]]
@@ -79,7 +80,7 @@ def render(facts: Facts) -> str:
         title=facts.title, facts=facts, cards=summary.cards(facts), rows=_fact_rows(facts),
         stages=stages, boxes=boxes, summary=drawing.counts(boxes), kernels=drawing.kernels(boxes),
         maps=maps, ops=facts.arch.ops if facts.arch else {},
-        final={one.choice: dict(one.final) for one in maps.all},
+        final={heat_map.choice: dict(heat_map.final) for heat_map in maps.all},
         heat_map_span=[epochs[0]["epoch"], epochs[-1]["epoch"]] if epochs else [],
         warmup_share=sum(epoch.get("phase") == "warmup" for epoch in epochs) / max(1, len(epochs)),
         search_charts=plots.search_charts(facts.epochs, facts.target_ms),
@@ -92,14 +93,18 @@ def render(facts: Facts) -> str:
 
 
 def render_comparison(collected: Sequence[Facts]) -> str:
-    """The page of several runs."""
+    """The page of several runs, HTML.
+
+    Raises:
+        InputError: If there are more runs than fit a page.
+    """
     compared = comparison.runs(collected)
     charts, left_out = comparison.search_charts(compared)
     return _template("comparison.html").render(
         title=f"{len(compared)} runs side by side", runs=compared, rows=comparison.rows(compared),
         flag_rows=comparison.differing_flags(compared), trade_offs=comparison.trade_offs(compared),
         search_charts=charts, left_out=left_out,
-        kernels=sorted({kernel for one in compared for kernel in drawing.kernels(one.boxes)}),
+        kernels=sorted({kernel for run in compared for kernel in drawing.kernels(run.boxes)}),
         version=f"pnas_tf {__version__}")
 
 
@@ -109,13 +114,12 @@ def _compared_chart(facts: Facts) -> plots.Chart | None:
     if compared is None:
         return None
     found_ms = (measured_ms, predicted_ms) if compared.target == facts.target and predicted_ms and measured_ms else None
-    known = [(compared.within_10_percent, "{:.0%} of them within 10 %"),
-             (compared.rmse_of_mean, "RMSE {:.1%} of the mean")]
+    figures = [(compared.within_10_percent, "{:.0%} of them within 10 %"),
+               (compared.rmse_of_mean, "RMSE {:.1%} of the mean")]
     note = ", ".join([f"{len(compared.measured_ms)} networks on {compared.target or 'a target not named'}",
-                      *(how.format(value) for value, how in known if value is not None)])
-    return plots.Chart("Whole networks", plots.scatter(
-        compared.measured_ms, compared.predicted_ms, title="", name="compared",
-        found_ms=found_ms), f"{note}.")
+                      *(pattern.format(value) for value, pattern in figures if value is not None)])
+    svg = plots.scatter(compared.measured_ms, compared.predicted_ms, title="", name="compared", found_ms=found_ms)
+    return plots.Chart("Whole networks", svg, f"{note}.")
 
 
 def _compare_command(facts: Facts) -> str:
@@ -125,21 +129,21 @@ def _compare_command(facts: Facts) -> str:
 
 
 def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:
-    """The best five finalists, those that are not samples, and those that were timed or had a trial."""
+    """The best five finalists, all that are not samples, and all that were timed or had a trial."""
     rows = []
-    for place, rival in enumerate(facts.finalists, start=1):
-        costs = rival.get("costs")
+    for place, finalist in enumerate(facts.finalists, start=1):
+        costs = finalist.get("costs")
         costs = costs if isinstance(costs, dict) else {}
-        if place <= 5 or rival.get("how") != run_folder.SAMPLE or {"trial_accuracy", "measured_ms"} & rival.keys():
-            rows.append({"place": place, "how": text(rival.get("how")), "ms": number(costs.get("ms")),
-                         "loss": number(rival.get("loss")), "accuracy": number(rival.get("accuracy")),
-                         "measured": number(rival.get("measured_ms")), "trial": number(rival.get("trial_accuracy")),
-                         "eligible": rival.get("eligible") is True})
+        if place <= 5 or finalist.get("how") != SAMPLE or {"trial_accuracy", "measured_ms"} & finalist.keys():
+            rows.append({"place": place, "how": text(finalist.get("how")), "ms": number(costs.get("ms")),
+                         "loss": number(finalist.get("loss")), "accuracy": number(finalist.get("accuracy")),
+                         "measured": number(finalist.get("measured_ms")),
+                         "trial": number(finalist.get("trial_accuracy")), "eligible": finalist.get("eligible") is True})
     return rows
 
 
 def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
-    """Name and text of what else is known."""
+    """Names and texts of further facts; unknown ones are left out."""
     space, epochs, rows = facts.arch.space if facts.arch else None, facts.epochs, []
     rows.append(("Data set", facts.dataset))
     rows.append(("Space", space.name if space else facts.flags.get("space")))
@@ -160,22 +164,22 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     rows.append(("Time of a step", f"{terminal.ms(statistics.median(step_ms))}, median" if step_ms else None))
     trained, train_epochs = number(facts.train.get("seconds")), number(facts.train.get("epochs"))
     rows.append(("Epochs trained", f"{train_epochs:g}" if train_epochs is not None else None))
-    rows.append(("Weights began", {"scratch": "from scratch", "inherited": "as the search left them"}.get(
+    rows.append(("Initial weights", {"scratch": "random", "inherited": "inherited from the search"}.get(
         text(facts.train.get("init")) or "")))
     rows.append(("Time trained", terminal.seconds(trained) if trained is not None else None))
     rows.append(("Versions of the search", versions.summary(facts.starts[-1]) if facts.starts else None))
-    for before, then in itertools.pairwise(facts.starts):
-        rows.append(("Versions changed while it ran", "; ".join(versions.changed(before, then))))
+    for before, after in itertools.pairwise(facts.starts):
+        rows.append(("Versions changed while it ran", "; ".join(versions.changed(before, after))))
     rows.append(("Versions where this report was made", ", ".join([f"pnas_tf {__version__}", *_versions()])))
     return [(name, value[:300]) for name, value in rows if value]
 
 
 def _versions() -> list[str]:
-    """Of the packages a result depends on, as far as they are installed; none is imported for it."""
-    found = []
+    """Versions of the installed packages that a result depends on; none of them is imported."""
+    texts = []
     for name in ("tensorflow", "keras", "ai-edge-litert"):
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            texts.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return texts

@@ -1,5 +1,6 @@
-"""Charts: as inline SVG whose colours are the page's CSS variables, so that one drawing serves light and dark, or as
-SVG files of their own.
+"""Charts, as SVG elements for a page or as SVG files of their own.
+
+The colours of an element are the page's CSS variables, so that one drawing serves the light and the dark page.
 """
 
 import dataclasses
@@ -13,16 +14,17 @@ from pnas_tf.errors import InputError
 from pnas_tf.files import number
 from pnas_tf.space import ops
 
-# By kernel, for strip, heat maps and bars: each is at least 4.5:1 against white text and still clear on black.
+# Colours of kernel sizes in networks, heat maps and bars: each has a contrast of at least 4.5:1 to white text, and
+# stays clear on black.
 KERNEL_COLORS = {1: "#64707d", 3: "#2b6cb0", 5: "#c05621", 7: "#0f766e", 9: "#86377b", 11: "#8a6100"}
 PLAIN_COLOR = "#64707d"
-# Or matplotlib notes its version in each PNG.
+# Metadata that keeps matplotlib from writing its version into each PNG.
 WITHOUT_VERSION: dict[str, Any] = {"Software": None}
 
-# The page stays below 2 MB: at most so many points in a line, and in a scatter plot.
+# Limits that keep the page below 2 MB: points of a line, and points of a scatter plot.
 MAX_POINTS, MAX_SCATTERED = 1000, 2000
 
-# matplotlib wants real colours: these stand for what the page decides.
+# matplotlib takes real colours only: these stand for colours that the page decides.
 _PAGE_COLORS = {"#000001": "currentColor", "#000002": "var(--line)", "#000003": "var(--muted)",
                 "#000006": "var(--shade)", "#000004": "var(--series-1)", "#000005": "var(--series-2)",
                 "#000007": "var(--series-3)", "#000008": "var(--series-4)", "#000009": "var(--series-5)",
@@ -38,18 +40,18 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "grid.color": _LINE, "grid.linewidth": 0.6,
     "legend.frameon": False, "legend.labelcolor": _INK, "figure.facecolor": "none", "axes.facecolor": "none",
 }
-# The same of files of their own, in plain colours.
+# Style of files of their own, in plain colours.
 FILE_STYLE = {"svg.hashsalt": "pnas_tf", "text.parse_math": False}
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One line of a chart.
+    """A line of a chart.
 
     Attributes:
-        label: its name in the legend.
-        x: numbers.
-        y: as many; None where nothing is known.
+        label: Name of the line in the legend.
+        x: Horizontal positions.
+        y: Vertical positions, one for each x; None where the value is not known.
     """
 
     label: str
@@ -59,7 +61,13 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """An inline SVG with its title and a sentence of explanation."""
+    """A chart of a page.
+
+    Attributes:
+        title: Title above the chart.
+        svg: The chart as an `<svg>` element; "" if there is nothing to draw.
+        note: Sentence of explanation below the chart, or "".
+    """
 
     title: str
     svg: str
@@ -67,7 +75,12 @@ class Chart:
 
 
 def search_charts(epochs: Sequence[dict[str, Any]], target_ms: float | None) -> list[Chart]:
-    """Latency, entropy, loss and accuracy over the epochs of a search, as far as they were logged."""
+    """Charts of the latency, multipliers, entropy, loss and accuracy that a search logged, over its epochs.
+
+    Args:
+        epochs: Logged epochs in order.
+        target_ms: Latency target, drawn as a line; None if there is none.
+    """
     epochs = thin(epochs, MAX_POINTS)
     x = [epoch["epoch"] for epoch in epochs]
     warmup = [epoch["epoch"] for epoch in epochs if epoch.get("phase") == "warmup"]
@@ -82,27 +95,32 @@ def search_charts(epochs: Sequence[dict[str, Any]], target_ms: float | None) -> 
         Chart("Expected latency, ms", line_chart("latency", [line("expected_ms", "expected"),
                                                              line("table_ms", "most probable")], shaded=shaded,
                                                  level=("target", target_ms) if target_ms else None),
-              "By the latency table: the mean over the networks that the probabilities describe, and the single "
-              "most probable one."),
+              "According to the latency table: the mean over networks drawn from the probabilities, and the single "
+              "most probable network."),
         *(Chart(f"Multiplier of the limit on {limit}, nats",
                 line_chart(f"multiplier-{limit}", [line(f"multiplier_{limit}", limit)], shaded=shaded),
-                "What 100 % over the limit weighs in the loss of the architecture; below 0 it pulls upwards.")
+                "Weight of 100 % above the limit in the loss of an architecture step. A negative multiplier pulls the "
+                "cost up, towards the limit.")
           for limit in limits),
         Chart("Entropy of the choices, nats", line_chart("entropy", [line("entropy", "entropy")], shaded=shaded,
                                                          from_zero=True),
-              "Mean over the choices: falls as the search makes up its mind; 0 is certainty."),
+              "Mean over the choices. It falls as the search decides; at 0 every choice is certain."),
         Chart("Loss", line_chart("loss", [line("train_loss", "training"), line("held_out_loss", "held out")],
                                  shaded=shaded),
-              "Of sampled networks: weights learn from the training part, probabilities from the held-out part."),
+              "Loss of sampled networks. Weights learn from the training part, probabilities from the held-out part."),
         Chart("Accuracy", line_chart("accuracy", [line("train_accuracy", "training"),
                                                   line("held_out_accuracy", "held out")], shaded=shaded, percent=True),
-              "Of sampled networks with shared weights, not of the network found."),
+              "Accuracy of sampled networks with shared weights, not of the network found."),
     ]
     return [chart for chart in charts if chart.svg]
 
 
 def train_charts(history: Any) -> list[Chart]:
-    """Loss and accuracy over the epochs of `model.fit`, from its history (nobody vouches for its values)."""
+    """Charts of loss and accuracy over the epochs of a training.
+
+    Args:
+        history: History of `model.fit`, as it stands in train.json; whatever does not fit is left out.
+    """
     def line(key: str, label: str) -> Line:
         values = history.get(key) if isinstance(history, dict) else None
         points = thin(list(enumerate(values if isinstance(values, list) else [], start=1)), MAX_POINTS)
@@ -115,23 +133,23 @@ def train_charts(history: Any) -> list[Chart]:
 
 
 def thin(items: Sequence, most: int) -> Sequence:
-    """Every n-th item so that at most `most` are left, the last one always among them."""
+    """Keeps every n-th item, with the smallest n that leaves at most `most` items; the last item is always kept."""
     step = max(1, math.ceil(len(items) / most))
     return items[::-1][::step][::-1]
 
 
 def line_chart(name: str, lines: Sequence[Line], *, x_label: str = "epoch", level: tuple[str, float] | None = None,
                shaded: tuple[str, float, float] | None = None, percent: bool = False, from_zero: bool = False) -> str:
-    """A line chart as inline SVG, sized for a phone's width.
+    """Draws a line chart, sized for the width of a phone.
 
     Args:
-        name: prefix of the ids inside, so that several charts live in one page.
-        lines: at most six; those without a known value are left out.
-        x_label: what x is.
-        level: label and height of a horizontal line.
-        shaded: label, first and last x of a shaded span.
-        percent: whether y is a share, 0 to 1, to be shown in percent.
-        from_zero: whether the y axis begins at 0.
+        name: Prefix of the ids inside, so that several charts can stand in one page.
+        lines: At most six lines; lines without a known value are left out.
+        x_label: Label of the x axis.
+        level: Label and height of a horizontal line.
+        shaded: Label, first and last x of a shaded span.
+        percent: Whether y is a share, 0 to 1, to be shown in percent.
+        from_zero: Whether the y axis begins at 0.
 
     Returns:
         An `<svg>` element, or "" if no line has a known value.
@@ -172,7 +190,7 @@ def line_chart(name: str, lines: Sequence[Line], *, x_label: str = "epoch", leve
 
 
 def plain_ticks(*log_axes: Any) -> None:
-    """Labels axes of log scale by numbers as 0.2, not by powers, which need the markup of `text.parse_math`."""
+    """Labels log axes with numbers such as 0.2. Powers of ten would need the markup that `text.parse_math` forbids."""
     from matplotlib import ticker
 
     for axis in log_axes:
@@ -183,17 +201,17 @@ def plain_ticks(*log_axes: Any) -> None:
 
 def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, title: str, name: str | None = None,
             found_ms: tuple[float, float] | None = None) -> str:
-    """Predicted against measured milliseconds of networks (paper figure 5).
+    """Draws predicted against measured milliseconds of networks (paper figure 5).
 
     Args:
-        measured_ms: of each network, at least one.
-        predicted_ms: of each network.
-        title: what was measured; of a file only.
-        name: prefix of the ids inside, for an `<svg>` element in a page; None for a file of its own.
-        found_ms: measured and predicted, of the network that was found.
+        measured_ms: Measured milliseconds of each network; at least one.
+        predicted_ms: Predicted milliseconds of each network.
+        title: Title of a file of its own; not drawn in a page.
+        name: Prefix of the ids inside, for an `<svg>` element in a page; None for a file of its own.
+        found_ms: Measured and predicted milliseconds of the network that the search found.
 
     Returns:
-        SVG: a point for each network, the line where both agree, and 10 % to either side.
+        SVG with a point for each network, the line where both agree, and a band of 10 % to either side.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -228,11 +246,11 @@ class Point:
     """A network in the trade-off plot.
 
     Attributes:
-        label: its name.
-        ms: milliseconds.
-        accuracy: share of test images, 0 to 1.
-        searched: whether a search found it; else it is a baseline.
-        measured: whether ms was measured; else it was predicted.
+        label: Name of the network.
+        ms: Milliseconds of the network.
+        accuracy: Share of test images that it classifies correctly, 0 to 1.
+        searched: Whether a search found it; otherwise it is a baseline.
+        measured: Whether `ms` was measured; otherwise it was predicted.
     """
 
     label: str
@@ -243,15 +261,16 @@ class Point:
 
 
 def trade_off(points: Sequence[Point], name: str, x_label: str) -> str:
-    """Accuracy against milliseconds (paper figure 4): networks found joined by a line, baselines as squares.
+    """Draws accuracy against milliseconds (paper figure 4).
 
     Args:
-        points: at least one, on the same target.
-        name: prefix of the ids inside.
-        x_label: what the milliseconds are.
+        points: Networks on the same target, at least one.
+        name: Prefix of the ids inside.
+        x_label: Label of the x axis.
 
     Returns:
-        An `<svg>` element. Hollow marks are predicted milliseconds.
+        An `<svg>` element: searched networks are circles joined by a line, baselines are squares, and marks are hollow
+        where the milliseconds are predicted.
     """
     import matplotlib
     from matplotlib import ticker
@@ -260,13 +279,14 @@ def trade_off(points: Sequence[Point], name: str, x_label: str) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.2, 4.2), layout="constrained")
         axes = figure.add_subplot()
-        for searched, color, mark, what in ((True, SERIES[0], "o", "searched"), (False, SERIES[1], "s", "baseline")):
-            some = sorted((point for point in points if point.searched is searched), key=lambda point: point.ms)
+        for searched, color, mark, label in ((True, SERIES[0], "o", "searched"), (False, SERIES[1], "s", "baseline")):
+            group = sorted((point for point in points if point.searched is searched), key=lambda point: point.ms)
             if searched:
-                axes.plot([point.ms for point in some], [point.accuracy for point in some], color=color, linewidth=1.5)
-            for number, point in enumerate(some):
+                axes.plot([point.ms for point in group], [point.accuracy for point in group], color=color,
+                          linewidth=1.5)
+            for index, point in enumerate(group):
                 axes.plot(point.ms, point.accuracy, mark, color=color, markersize=8, linewidth=0,
-                          markerfacecolor=color if point.measured else "none", label="" if number else what)
+                          markerfacecolor=color if point.measured else "none", label="" if index else label)
         for point in points:
             axes.annotate(point.label[:40], (point.ms, point.accuracy), xytext=(7, -11), textcoords="offset points",
                           fontsize=9)
@@ -289,7 +309,12 @@ def as_file(figure) -> str:
 
 
 def inline(figure, name: str) -> str:
-    """A figure as an SVG element for a page: the page's colours, ids of its own, no metadata."""
+    """A figure as an SVG element for a page, in the page's colours, with ids of its own and without metadata.
+
+    Args:
+        figure: The matplotlib figure, drawn with `STYLE`.
+        name: Prefix of the ids inside.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
@@ -300,17 +325,17 @@ def inline(figure, name: str) -> str:
 
 
 def kernel_of(op: str) -> int | None:
-    """Kernel size of an op, or None if it has none or is not in the language."""
+    """Kernel size of an op; None if the op has none, or if its name is not in the language of ops."""
     return parameters(op).get("k")
 
 
 def color_of(kernel: int | None) -> str:
-    """Colour of a kernel size; grey for ops without one and for sizes that have none."""
+    """Colour of a kernel size; grey for ops without a kernel and for sizes without a colour."""
     return PLAIN_COLOR if kernel is None else KERNEL_COLORS.get(kernel, PLAIN_COLOR)
 
 
 def parameters(op: str) -> dict[str, int]:
-    """Numbers of an op by letter, or none if it is not in the language."""
+    """Parameters of an op by letter, as {"k": 5, "e": 6}; empty if its name is not in the language of ops."""
     try:
         return ops.parse(op)[1]
     except InputError:

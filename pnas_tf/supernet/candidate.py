@@ -1,13 +1,14 @@
-"""One op of the supernet: its weights, statistics and momentum as three flat variables.
+"""One candidate op of the supernet: its weights, statistics and momentum as three flat variables.
 
-A branch of the supernet's step then reads two variables instead of fifteen, its update is one kernel, and
-its gradient one vector; that is what makes a sampled path cost what a plain network costs.
+A branch of the supernet's step then reads two variables instead of fifteen, its update is one kernel, and its gradient
+is one vector. That is why a sampled path costs no more than a plain network.
 
-The op's own builder makes the layers. They are built once with Keras, for names, shapes and initial values,
-and noted in order; to run, the builder is called again with a namespace that applies the noted layers as pure
-functions of slices of the flat vectors.
+The op's own builder makes the layers, twice:
 
-TensorFlow splits rows of 64 bytes without copying them, so each weight starts at a multiple of that.
+1. Once with Keras (`_Recorder`), for names, shapes and initial values. Each layer is recorded as a pure function
+   (`pure_layers.py`), in order.
+2. Whenever the op runs (`_Replay`): the builder is called with a namespace that applies the recorded functions, in the
+   same order, to slices of the flat vectors.
 """
 
 import dataclasses
@@ -21,53 +22,55 @@ import tensorflow as tf
 from pnas_tf.network import layers as fast_layers
 from pnas_tf.space import ops
 from pnas_tf.space.blocks import OpKey
-from pnas_tf.supernet.pure_layers import Step, step_of, values_of
+from pnas_tf.supernet.pure_layers import PureLayer, pure_layer, values_of
 
-# Floats in 64 bytes.
+# Each weight starts at a multiple of this many floats, 64 bytes: TensorFlow splits such rows without copying them.
 ALIGNED = 16
 
-# Kernel, stats and momentum of a candidate as resources, None for what there is not or is not needed.
+# Kernel, stats and momentum of a candidate as resources; None for a variable that is missing or not needed.
 Handles = tuple[tf.Tensor | None, ...]
 
 
 class Candidate(keras.layers.Layer):
-    """One op at one block.
+    """One op in one block.
+
+    A variable that the op does not need is None: a pool has no weights, a bare convolution has no statistics.
 
     Attributes:
-        kernel: float32 [n], all trainable weights, each followed by zeros up to a multiple of `ALIGNED`.
-        stats: float32 [m], all moving statistics of batch norm.
-        momentum: float32 [n], the optimizer's slot.
-        weights_count: number of trainable weights.
-
-    What an op does not have (a pool has no weights, a bare convolution no statistics) is None.
+        key: Op, input shape, filters and strides.
+        prefix: Prefix of the layer names, block and op: `b07_mb_k5_e6`.
+        kernel: All trainable weights, float32 [n], each followed by zeros up to a multiple of `ALIGNED`.
+        stats: All moving statistics of batch norm, float32 [m].
+        momentum: The optimizer's velocity, float32 [n].
+        weights_count: Number of trainable weights.
     """
 
     def __init__(self, key: OpKey, prefix: str, like: "Candidate | None" = None, **kwargs):
         """Creates the variables.
 
         Args:
-            key: op, shapes and strides.
-            prefix: of the layer names, block and op: `b07_mb_k5_e6`.
-            like: one of the same key, which saves building the layers; weights are drawn anew all the same.
-            **kwargs: of the Keras layer.
+            key: Op, input shape, filters and strides.
+            prefix: Prefix of the layer names, block and op: `b07_mb_k5_e6`.
+            like: Candidate of the same key, which saves building the layers. The weights are drawn independently.
+            **kwargs: Arguments of `keras.layers.Layer`.
         """
         super().__init__(name=prefix, **kwargs)
         self.key, self.prefix = key, prefix
-        draws = [step.draw for step in like._steps if step.draw] if like else []
-        self._steps: list[Step]
-        if like and len(draws) == len(like._steps):
-            self._steps = [dataclasses.replace(step, name=prefix + step.name.removeprefix(like.prefix))
-                           for step in like._steps]
-            drawn = [draw() for draw in draws]
+        draws = [layer.draw for layer in like._pure_layers if layer.draw] if like else []
+        self._pure_layers: list[PureLayer]
+        if like and len(draws) == len(like._pure_layers):
+            self._pure_layers = [dataclasses.replace(layer, name=prefix + layer.name.removeprefix(like.prefix))
+                                 for layer in like._pure_layers]
+            initial = [draw() for draw in draws]
         else:
-            made = _Recorder()
-            self._build_op(keras.Input(key.input), made)
-            self._steps = [step_of(layer) for layer in made.layers]
-            drawn = [values_of(layer) for layer in made.layers]
-        self._layout = _Layout([shape for step in self._steps for shape in step.weight_shapes])
+            recorder = _Recorder()
+            self._build_op(keras.Input(key.input), recorder)
+            self._pure_layers = [pure_layer(layer) for layer in recorder.layers]
+            initial = [values_of(layer) for layer in recorder.layers]
+        self._layout = _Layout([shape for layer in self._pure_layers for shape in layer.weight_shapes])
         self.weights_count = self._layout.used
-        kernel = self._layout.pack([value for weights, _ in drawn for value in weights])
-        stats = _flat([value for _, others in drawn for value in others])
+        kernel = self._layout.pack([value for weights, _ in initial for value in weights])
+        stats = _flat([value for _, layer_stats in initial for value in layer_stats])
         self.kernel = self._flat_weight("kernel", kernel, trainable=True)
         self.stats = self._flat_weight("stats", stats)
         self.momentum = self._flat_weight("momentum", np.zeros_like(kernel))
@@ -75,8 +78,8 @@ class Candidate(keras.layers.Layer):
 
     def _flat_weight(self, name, value, trainable=False):
         if not value.size:
-            return None  # TensorFlow cannot send an empty variable to another worker
-        # From the host's array straight into the variable: no copy stays in the graph.
+            return None  # TensorFlow cannot send an empty variable to another worker.
+        # The value goes from the host's array straight into the variable: no copy stays in the graph.
         return self.add_weight(name=name, shape=value.shape, initializer=lambda shape, dtype: value,
                                dtype="float32", trainable=trainable)
 
@@ -85,51 +88,59 @@ class Candidate(keras.layers.Layer):
                          strides=self.key.strides, shortcut=self.key.shortcut)
 
     def handles(self, stats: bool = True, momentum: bool = True) -> Handles:
-        """The variables kernel, stats and momentum as resources, on this replica; None for what there is not.
+        """The variables kernel, stats and momentum as resources on this replica; None for a missing one.
 
         Args:
-            stats: whether statistics are to be updated; else they are left out, unless the op reads them.
-            momentum: whether weights are to be updated.
+            stats: Whether statistics are to be updated; if not, they are left out, unless the op reads them.
+            momentum: Whether weights are to be updated.
         """
-        reads = any(step.stat_shapes and step.stat_rate == 1.0 for step in self._steps)
-        wanted = (self.kernel, self.stats if stats or reads else None, self.momentum if momentum else None)
-        return tuple(None if variable is None else variable.value.handle for variable in wanted)
+        stats = stats or any(layer.reads_stats for layer in self._pure_layers)
+        variables = (self.kernel, self.stats if stats else None, self.momentum if momentum else None)
+        return tuple(None if variable is None else variable.value.handle for variable in variables)
 
     def run(self, x: tf.Tensor, *, probe: tf.Tensor | None = None, update_stats: bool = False,
             handles: Handles | None = None) -> tf.Tensor:
-        """The op in training mode: batch norm normalises by the batch.
+        """Runs the op in training mode: batch norm normalises by the batch.
+
+        With `update_stats`, `stats += rate * (observed - stats)`, where rate is 1 - momentum of the batch norm.
 
         Args:
-            x: [batch, height, width, channels].
-            probe: float32 [unknown] that takes the gradient of the weights, [n]; its value is not read. None: no
-                gradient goes to the weights.
-            update_stats: whether the moving statistics take part of this batch.
-            handles: variables of another candidate with the same key, from `handles`, to run with; None for its own.
+            x: Input, [batch, height, width, channels].
+            probe: Vector of unknown length, float32, that receives the gradient of the weights, [n]; its value is not
+                read. None if no gradient goes to the weights.
+            update_stats: Whether the moving statistics move towards those of this batch.
+            handles: Variables of another candidate with the same key to run with, from its `handles`; None for this
+                candidate's own.
 
         Returns:
             [batch, height / strides, width / strides, filters], of x's type.
         """
         kernel, stats, _ = handles or self.handles()
         weights = self._layout.unpack(_read(kernel, self.kernel), probe) if self.kernel is not None else []
-        replay = _Replay(self._steps, weights, lambda: _read(stats, self.stats))
-        # A function's arguments have no shape in its graph, and a pass for convolutions (oneDNN's) aborts without one.
+        replay = _Replay(self._pure_layers, weights, lambda: _read(stats, self.stats))
+        # Arguments of a TensorFlow function have no shape in its graph, without which oneDNN's pass for convolutions
+        # aborts.
         y = self._build_op(tf.ensure_shape(x, x.shape), replay)
         if update_stats and replay.observed:
             # The raw op on the handle also works inside a branch and under a distribution strategy.
             change = self._stat_rates() * (tf.concat(replay.observed, 0) - _read(stats, self.stats))
             tf.raw_ops.AssignAddVariableOp(resource=stats, value=change)
-        return tf.cast(y, x.dtype)  # a layer may answer in float32
+        return tf.cast(y, x.dtype)  # a layer may compute in float32
 
     def update(self, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float, weight_decay: float,
                handles: Handles | None = None) -> None:
-        """One step of SGD with Nesterov momentum and coupled weight decay, as PyTorch defines it.
+        """Takes one step of SGD with Nesterov momentum and coupled weight decay, as `torch.optim.SGD` defines it.
+
+            g = gradient + weight_decay * kernel
+            v = momentum * v + g                    # v: the variable `momentum`
+            kernel = kernel - learning_rate * (g + momentum * v)
 
         Args:
-            gradient: float32 [n].
-            learning_rate: scalar.
-            momentum: decay of the velocity.
-            weight_decay: times the weight is added to the gradient.
-            handles: as in `run`.
+            gradient: Gradient of the loss by the weights, float32 [n].
+            learning_rate: Learning rate, scalar.
+            momentum: Decay of the velocity.
+            weight_decay: Factor of the weights in the gradient.
+            handles: Variables to update, as in `run`.
         """
         if self.kernel is None:
             return
@@ -140,39 +151,39 @@ class Candidate(keras.layers.Layer):
 
     @property
     def layer_names(self) -> list[str]:
-        """Names of its layers, in order; the same as in the derived network."""
-        return [step.name for step in self._steps]
+        """Names of the op's layers, in order; the same as in the derived network."""
+        return [layer.name for layer in self._pure_layers]
 
     def layer_weights(self) -> dict[str, list[np.ndarray]]:
-        """Weights by layer name, in the order of `layer.set_weights`."""
+        """Weights and statistics by layer name, in the order that `layer.set_weights` takes them."""
         weights = iter(self._layout.cut(np.asarray(self.kernel)) if self.kernel is not None else [])
-        stats, found = np.asarray(self.stats) if self.stats is not None else np.zeros(0), {}
-        for step in self._steps:
-            own = [next(weights) for _ in step.weight_shapes]
-            moving = np.split(stats, np.cumsum([math.prod(shape) for shape in step.stat_shapes]))
-            stats = moving[-1]
-            own += [part.reshape(shape) for part, shape in zip(moving, step.stat_shapes, strict=False)]
-            if own:
-                found[step.name] = own
-        return found
+        stats, by_name = np.asarray(self.stats) if self.stats is not None else np.zeros(0), {}
+        for layer in self._pure_layers:
+            values = [next(weights) for _ in layer.weight_shapes]
+            *layer_stats, stats = np.split(stats, np.cumsum([math.prod(shape) for shape in layer.stat_shapes]))
+            values += [part.reshape(shape) for part, shape in zip(layer_stats, layer.stat_shapes, strict=True)]
+            if values:
+                by_name[layer.name] = values
+        return by_name
 
     def set_layer_weights(self, given: Mapping[str, Sequence[np.ndarray]]) -> bool:
-        """The inverse of `layer_weights`: takes weights and statistics by layer name.
+        """Takes weights and statistics by layer name; the inverse of `layer_weights`.
 
         Args:
-            given: of each layer, weights in the order of `layer.get_weights`; other layers may be among them.
+            given: Weights of each layer in the order of `layer.get_weights`, by layer name. Entries of other layers
+                are ignored.
 
         Returns:
-            Whether all layers were there, with weights of these shapes; if not, nothing changes.
+            Whether the op has weights and all its layers were given with these shapes. If a layer was not, nothing
+            changes.
         """
         weights, stats = [], []
-        for step in self._steps:
-            own = [np.asarray(value) for value in given.get(step.name, ())]
-            shapes = [*step.weight_shapes, *step.stat_shapes]
-            if [value.shape for value in own] != [tuple(shape) for shape in shapes]:
+        for layer in self._pure_layers:
+            values = [np.asarray(value) for value in given.get(layer.name, ())]
+            if [value.shape for value in values] != [*layer.weight_shapes, *layer.stat_shapes]:
                 return False
-            weights += own[:len(step.weight_shapes)]
-            stats += own[len(step.weight_shapes):]
+            weights += values[:len(layer.weight_shapes)]
+            stats += values[len(layer.weight_shapes):]
         if self.kernel is not None:
             self.kernel.assign(self._layout.pack(weights))
         if self.stats is not None:
@@ -180,18 +191,19 @@ class Candidate(keras.layers.Layer):
         return bool(weights)
 
     def _stat_rates(self) -> float | np.ndarray:
-        rates = np.concatenate([np.full(_sizes(step.stat_shapes), step.stat_rate, np.float32)
-                                for step in self._steps if step.stat_shapes])
+        """Rate of every statistic, or the only rate if all are equal."""
+        rates = np.concatenate([np.full(_total_size(layer.stat_shapes), layer.stat_rate, np.float32)
+                                for layer in self._pure_layers if layer.stat_shapes])
         return float(rates[0]) if np.all(rates == rates[0]) else rates
 
 
 def _read(handle: tf.Tensor, like: keras.Variable) -> tf.Tensor:
-    """The value that a resource has now, also inside a branch; of a variable's shape."""
+    """The current value of a resource, also inside a branch, with the shape of the variable `like`."""
     return tf.ensure_shape(tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32), like.shape)
 
 
 class _Recorder:
-    """A namespace of layers that notes each layer it makes."""
+    """A namespace of layers that keeps a list of the layers it makes."""
 
     def __init__(self):
         self.layers: list[keras.layers.Layer] = []
@@ -207,20 +219,32 @@ class _Recorder:
 
 
 class _Replay:
-    """A namespace that applies noted layers, in order, with weights cut from flat vectors."""
+    """A namespace that applies recorded layers, in order, with weights cut from flat vectors.
 
-    def __init__(self, steps: Sequence[Step], weights: Sequence[tf.Tensor], read_stats: Callable[[], tf.Tensor]):
-        self._steps, self._weights = iter(steps), iter(weights)
+    Attributes:
+        observed: Statistics that the layers so far have observed, float32 vectors.
+    """
+
+    def __init__(self, pure_layers: Sequence[PureLayer], weights: Sequence[tf.Tensor],
+                 read_stats: Callable[[], tf.Tensor]):
+        """Starts at the first layer.
+
+        Args:
+            pure_layers: The recorded layers.
+            weights: Weights of all layers, in order.
+            read_stats: Function that reads the vector of all statistics; called only for layers that need them.
+        """
+        self._pure_layers, self._weights = iter(pure_layers), iter(weights)
         self._read_stats, self._stat_offset = read_stats, 0
         self.observed: list[tf.Tensor] = []
 
     def __getattr__(self, name):
         def make(*args, **kwargs):
-            step = next(self._steps)
+            layer = next(self._pure_layers)
 
             def apply(x):
-                weights = [next(self._weights) for _ in step.weight_shapes]
-                y, observed = step.run(weights, self._cut_stats(step), x)
+                weights = [next(self._weights) for _ in layer.weight_shapes]
+                y, observed = layer.run(weights, self._cut_stats(layer), x)
                 self.observed += [value if value.shape.rank == 1 and value.dtype == tf.float32 else
                                   tf.reshape(tf.cast(value, tf.float32), [-1]) for value in observed]
                 return y
@@ -229,23 +253,23 @@ class _Replay:
 
         return make
 
-    def _cut_stats(self, step):
-        """The layer's own statistics; batch norm in training mode does not read them."""
-        start, self._stat_offset = self._stat_offset, self._stat_offset + _sizes(step.stat_shapes)
-        if not step.stat_shapes or step.stat_rate != 1.0:
+    def _cut_stats(self, layer):
+        """The layer's own statistics, if it reads them."""
+        start, self._stat_offset = self._stat_offset, self._stat_offset + _total_size(layer.stat_shapes)
+        if not layer.reads_stats:
             return []
         flat, cuts = self._read_stats()[start:self._stat_offset], []
-        for shape in step.stat_shapes:
+        for shape in layer.stat_shapes:
             cuts.append(tf.reshape(flat[:math.prod(shape)], shape))
             flat = flat[math.prod(shape):]
         return cuts
 
 
 class _Layout:
-    """Where each of an op's weights stands in its flat vector: one after the other, each from a multiple of `ALIGNED`.
+    """Places of an op's weights in its flat vector: one after the other, each from a multiple of `ALIGNED`.
 
     Attributes:
-        used: number of weights.
+        used: Number of weights, without the padding.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, ...]]):
@@ -255,20 +279,20 @@ class _Layout:
         self.used = sum(self._sizes)
 
     def pack(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        """Values in the order of the shapes -> the vector."""
+        """Puts values, given in the order of the shapes, into one vector."""
         padded = [np.pad(np.ravel(value), (0, -np.size(value) % ALIGNED)) for value in values]
         return np.concatenate([np.zeros(0), *padded]).astype(np.float32)
 
     def cut(self, flat: np.ndarray) -> list[np.ndarray]:
-        """The vector -> values in the order of the shapes."""
+        """Cuts a vector into values, in the order of the shapes."""
         parts = np.split(flat, np.cumsum(self._rows)[:-1] * ALIGNED)
         return [part[:size].reshape(shape)
                 for part, size, shape in zip(parts, self._sizes, self._shapes, strict=True)]
 
     def unpack(self, flat: tf.Tensor, probe: tf.Tensor | None) -> list[tf.Tensor]:
-        """As `cut`, for tensors, with the gradient of all weights sent to the probe in one concatenation."""
+        """Does what `cut` does for tensors, and sends the gradient of all weights to the probe in one concatenation."""
         if probe is None:
-            # Or the gradient of a branch would go on to the variables it reads, and be thrown away.
+            # Otherwise the gradient of a branch would go on to the variables it reads, only to be thrown away.
             return self._slices(tf.stop_gradient(flat))
 
         @tf.custom_gradient
@@ -297,7 +321,7 @@ class _Layout:
         return [tf.zeros([count])] if count else []
 
 
-def _sizes(shapes: Sequence[tuple[int, ...]]) -> int:
+def _total_size(shapes: Sequence[tuple[int, ...]]) -> int:
     return sum(math.prod(shape) for shape in shapes)
 
 

@@ -1,6 +1,6 @@
-"""Ops and spaces of the user's own, from Python files named by --import.
+"""The user's own ops and spaces, from Python files named by --import.
 
-A file registers op types (`@ops.register`) and enters spaces (`space.SPACES[...] = ...`). It is code and runs as such:
+A file registers op types (`@ops.register`) and adds spaces (`spaces.SPACES[...] = ...`). It is code and is executed:
 name only files that you would run. Nothing is ever imported because a run folder or an arch says so.
 """
 
@@ -13,7 +13,7 @@ from pnas_tf.errors import InputError
 from pnas_tf.space import ops
 from pnas_tf.space.blocks import OpKey
 
-# What a new op is tried on: height, width, channels and filters of a block, with and without stride.
+# Blocks that a new op is tried in: height and width, channels of the input, and filters where there are more of them.
 _SIDE, _CHANNELS, _FILTERS = 8, 8, 16
 
 
@@ -21,18 +21,18 @@ def load(paths: Sequence[str]) -> list[str]:
     """Runs the files in order, and tries every op type that they register.
 
     Args:
-        paths: of Python files.
+        paths: Paths of Python files.
 
     Returns:
-        The new op types.
+        Names of the new op types.
 
     Raises:
-        InputError: if a file is missing or fails, or an op does not do what a block needs.
+        InputError: If a file is missing or fails, or an op does not do what a block needs.
     """
-    known = set(ops.types())
+    before = set(ops.types())
     for number, path in enumerate(paths):
         _run(path, f"pnas_tf_imported_{number}")
-    new = [name for name in ops.types() if name not in known]
+    new = [name for name in ops.types() if name not in before]
     for name in new:
         for op in ops.examples(name):
             for key in keys(op):
@@ -41,22 +41,25 @@ def load(paths: Sequence[str]) -> list[str]:
 
 
 def keys(op: str) -> list[OpKey]:
-    """The blocks that an op is tried in, of those that it fits: with and without a shortcut, stride and more filters.
+    """Blocks that an op is tried in: those that it fits among blocks with and without shortcut, stride, more filters.
+
+    Args:
+        op: Name of the op.
 
     Raises:
-        InputError: if it fits none.
+        InputError: If the op fits none of them.
     """
-    side, found = (_SIDE, _SIDE, _CHANNELS), []
+    input_shape, fitting = (_SIDE, _SIDE, _CHANNELS), []
     for filters, strides, shortcut in ((_CHANNELS, 1, True), (_FILTERS, 2, False), (_FILTERS, 1, False),
                                        (_CHANNELS, 2, False)):
         try:
             ops.check(op, "", _CHANNELS, filters, strides)
-            found.append(OpKey(op, side, filters, strides, shortcut))
+            fitting.append(OpKey(op, input_shape, filters, strides, shortcut))
         except InputError as error:
             reason = error
-    if not found:
+    if not fitting:
         raise reason
-    return found
+    return fitting
 
 
 def _run(path, name):
@@ -64,10 +67,10 @@ def _run(path, name):
         raise InputError(f"--import={path[:200]}: no such Python file.")
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # as an import statement would, so that classes in it can be found
+    sys.modules[name] = module  # as an import statement does, so that the module's classes can be found by name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # the user's code may raise anything
         raise InputError(f"--import={path[:200]}: {type(error).__name__} in line "
                          f"{_last_line_in(error.__traceback__, path) or '?'}: "
                          f"{' '.join(str(error).split())[:200]}") from error
@@ -83,7 +86,7 @@ def _last_line_in(traceback, path):
 
 
 def _check(key):
-    """That an op gives the shape its block promises, names its layers, and runs in the supernet as in a network."""
+    """Raises InputError unless an op gives its block's shape, names its layers, and runs alike in the supernet."""
     import keras
     import numpy as np
 
@@ -92,25 +95,24 @@ def _check(key):
 
     try:
         candidate = Candidate(key, key.op)
-        named = candidate.layer_names
-        if not all(name.startswith(key.op) for name in named):
-            raise InputError(f"Op {key}: prefix the names of its layers with `name`, got "
-                             f"{next(name for name in named if not name.startswith(key.op))[:60]}.")
-        # Without the residual add, which is the block's.
+        misnamed = next((name for name in candidate.layer_names if not name.startswith(key.op)), None)
+        if misnamed is not None:
+            raise InputError(f"Op {key}: prefix the names of its layers with `name`, got {misnamed[:60]}.")
+        # Without the residual add, which belongs to the block.
         bare = OpKey(key.op, key.input, key.filters, key.strides, False)
         model = network.build_op(bare, layers=keras.layers)
         for name, weights in candidate.layer_weights().items():
             model.get_layer(name).set_weights(weights)
         images = np.random.default_rng(0).standard_normal((4, *key.input)).astype(np.float32)
-        mine, plain = np.asarray(candidate.run(images)), np.asarray(model(images, training=True))
+        in_supernet, alone = np.asarray(candidate.run(images)), np.asarray(model(images, training=True))
     except InputError:
         raise
-    except Exception as error:  # whatever the user's builder raises
+    except Exception as error:  # the user's builder may raise anything
         raise InputError(f"Op {key}: cannot be built ({type(error).__name__}: {' '.join(str(error).split())[:200]}). "
                          "Build every layer from `layers`, in the same order each time.") from error
     expected = (4, *(-(-side // key.strides) for side in key.input[:2]), key.filters)
-    if plain.shape != expected:
-        raise InputError(f"Op {key}: gives {plain.shape[1:]}, but its block promises {expected[1:]}.")
-    if not np.allclose(mine, plain, atol=1e-3):
-        raise InputError(f"Op {key}: gives other numbers in the supernet than alone, by up to "
-                         f"{np.abs(mine - plain).max():.2g}. Only layers of `layers` may compute.")
+    if alone.shape != expected:
+        raise InputError(f"Op {key}: gives {alone.shape[1:]}, but its block promises {expected[1:]}.")
+    if not np.allclose(in_supernet, alone, atol=1e-3):
+        raise InputError(f"Op {key}: its output in the supernet differs from that of the op alone, by up to "
+                         f"{np.abs(in_supernet - alone).max():.2g}. Compute only with layers of `layers`.")

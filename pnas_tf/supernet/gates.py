@@ -1,7 +1,7 @@
-"""Binary gates: sampling of paths, the gate whose gradient reaches alpha, and alpha's gradient.
+"""Binary gates: sampled paths, the gate whose gradient reaches alpha, and the gradients of alpha.
 
-All choices of a supernet share one alpha matrix [choices, ops]. Rows of choices with fewer ops are padded;
-padded entries are masked, so their probability is 0. Everything here is a function of tensors.
+All choices of a supernet share one matrix `alpha` [choices, ops]. A choice with fewer ops than the others has a padded
+row; padded entries are masked, which makes their probability 0. Everything here is a function of tensors.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ ACTIVE_DRAWS = ("even", "softmax")
 
 
 def probabilities(alpha: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Softmax over the ops that each choice has.
+    """Softmax over the ops that each choice has: `p = exp(alpha) / sum(exp(alpha))` (paper equation 1).
 
     Args:
-        alpha: float32 [choices, ops].
-        mask: bool [choices, ops], False where a choice has no such op.
+        alpha: Architecture parameters, float32 [choices, ops].
+        mask: Ops that each choice has, bool [choices, ops].
 
     Returns:
         float32 [choices, ops]; rows sum to 1.
@@ -25,7 +25,7 @@ def probabilities(alpha: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def entropy(probs: tf.Tensor) -> tf.Tensor:
-    """Mean over choices of -sum p ln p, in nats: scalar float32."""
+    """Mean entropy of the choices, in nats: `mean(-sum(p * log(p)))`, scalar float32."""
     return tf.reduce_mean(-tf.reduce_sum(tf.math.xlogy(probs, probs), axis=-1))
 
 
@@ -33,12 +33,12 @@ def sample_path(alpha: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tf.Tensor
     """Draws one op for each choice from softmax(alpha) (paper equation 2).
 
     Args:
-        alpha: float32 [choices, ops].
-        mask: bool [choices, ops].
-        seed: int32 [2]; the same seed gives the same path, in every process and replica.
+        alpha: Architecture parameters, float32 [choices, ops].
+        mask: Ops that each choice has, bool [choices, ops].
+        seed: Seed of the draw, int32 [2]; the same seed gives the same path in every process and on every replica.
 
     Returns:
-        int32 [choices], index of the op.
+        Op indices, int32 [choices].
     """
     return tf.argmax(_gumbel_scores(alpha, mask, seed), axis=-1, output_type=tf.int32)
 
@@ -47,14 +47,18 @@ def sample_pairs(alpha: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, active_draw
     """Draws two different ops for each choice from softmax(alpha) (paper section 3.2.1).
 
     Args:
-        alpha: float32 [choices, ops]; every choice has at least two ops.
-        mask: bool [choices, ops].
-        seed: int32 [2].
-        active_draw: which of the two runs with gradients: `even` (either, which makes the estimate two-sided:
-            see docs/method.md) or `softmax` (by the softmax of the pair's alphas, as the original does).
+        alpha: Architecture parameters, float32 [choices, ops]; every choice has at least two ops.
+        mask: Ops that each choice has, bool [choices, ops].
+        seed: Seed of the draw, int32 [2].
+        active_draw: How the active op of a pair, which runs with gradients, is drawn: `even` gives both ops the same
+            chance, which makes the gradient estimate two-sided (docs/method.md); `softmax` draws by the softmax of the
+            pair's alphas, as the original does.
 
     Returns:
-        int32 [choices, 2], the active op first.
+        Op indices, int32 [choices, 2], the active op first.
+
+    Raises:
+        ValueError: If `active_draw` is not one of `ACTIVE_DRAWS`.
     """
     seeds = tf.random.split(seed, 2)
     pairs = tf.math.top_k(_gumbel_scores(alpha, mask, seeds[0]), k=2).indices
@@ -69,21 +73,32 @@ def sample_pairs(alpha: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, active_draw
 
 
 def members(involved: tf.Tensor, ops: int) -> tf.Tensor:
-    """Which ops are involved: int32 [choices, k], negative for none -> bool [choices, ops]."""
+    """Marks the ops whose indices are listed.
+
+    Args:
+        involved: Op indices, int32 [choices, k]; a negative index stands for no op.
+        ops: Number of columns of the result.
+
+    Returns:
+        bool [choices, ops].
+    """
     return tf.reduce_any(tf.equal(involved[..., None], tf.range(ops)), axis=1)
 
 
 def binary_gate(gate: tf.Tensor, active: tf.Tensor, observe: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    """The output of the active op, with a gradient for the gate of every op involved.
+    """Output of the active op, with a gradient for the gate of every involved op (paper equation 3).
 
-    The gates are one-hot, so sum_j gate_j * o_j is the active output; its derivative by gate_j is
-    <dL/dy, o_j> (paper equation 3). Only the active op passes a gradient on to its input. The other ops are
-    asked for their product when dL/dy is there, so nothing of theirs is kept meanwhile.
+        y = sum(gate[j] * o[j] for j in ops)    # gates are one-hot: y is the active op's output
+        dL/dgate[j] = sum(dL/dy * o[j])         # over all elements
+        dL/dactive = dL/dy
+
+    Only the active op passes a gradient on to its input. The products of the other ops are asked for in the backward
+    pass, when dL/dy exists, so that nothing of these ops is kept in between.
 
     Args:
-        gate: float32 [k]; its value is not read.
-        active: output of the active op.
-        observe: from (dL/dy, active) to float32 [k], the products <dL/dy, o_j>.
+        gate: Gates of the involved ops, float32 [k]; only their gradient matters, their value is not read.
+        active: Output of the active op.
+        observe: Function of (dL/dy, active) that returns dL/dgate, float32 [k].
 
     Returns:
         A tensor equal to `active`.
@@ -97,19 +112,31 @@ def binary_gate(gate: tf.Tensor, active: tf.Tensor, observe: Callable[[tf.Tensor
 
 
 def product(upstream: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-    """<dL/dy, o>, the sum over all elements of their products: scalar float32."""
+    """Gradient of a gate, `sum(dL/dy * o)` over all elements (paper equation 3).
+
+    Args:
+        upstream: Gradient of the loss by the block's output, dL/dy.
+        output: Output of an op, o, of the same shape.
+
+    Returns:
+        Scalar float32.
+    """
     return tf.reduce_sum(tf.cast(upstream, tf.float32) * tf.cast(output, tf.float32))
 
 
 def alpha_gradient(alpha: tf.Tensor, involved: tf.Tensor, gate_gradient: tf.Tensor) -> tf.Tensor:
-    """Gradient of alpha from that of the gates, through the softmax of the involved ops (paper equation 4).
+    """Gradient of alpha through the softmax of the involved ops (paper equation 4).
 
-    dL/dalpha_i = sum_j dL/dg_j p_j (delta_ij - p_i), p = softmax over the involved ops; 0 for all others.
+        p = softmax(alpha[involved])
+        dL/dalpha[i] = sum(dL/dgate[j] * p[j] * ((i == j) - p[i]) for j in involved)
+                     = p[i] * (dL/dgate[i] - sum(p * dL/dgate))
+
+    All other alphas have gradient 0.
 
     Args:
-        alpha: float32 [choices, ops].
-        involved: int32 [choices, k], different ops; a negative index stands for no op.
-        gate_gradient: float32 [choices, k].
+        alpha: Architecture parameters, float32 [choices, ops].
+        involved: Indices of different ops, int32 [choices, k]; a negative index stands for no op.
+        gate_gradient: Derivatives dL/dgate of the involved ops, float32 [choices, k].
 
     Returns:
         float32 [choices, ops].
@@ -123,17 +150,21 @@ def alpha_gradient(alpha: tf.Tensor, involved: tf.Tensor, gate_gradient: tf.Tens
 
 
 def two_sided_gradient(alpha: tf.Tensor, mask: tf.Tensor, active: tf.Tensor, gate_gradient: tf.Tensor) -> tf.Tensor:
-    """Gradient of alpha from the gates of all ops, each swap of two ops judged from both sides alike.
+    """Gradient of alpha from the gates of all ops, which judges each swap of two ops from both sides alike.
 
-    Only what compares an op with the active one a is used: 1/2 p_k (dL/dg_k - dL/dg_a) for another op k, and their
-    negative sum for a. If a is drawn from softmax(alpha), the mean is sum_j p_i p_j D_ij with D_ij the
-    mean of both sides of the swap: see docs/method.md.
+        p = softmax(alpha)
+        dL/dalpha[k] = 0.5 * p[k] * (dL/dgate[k] - dL/dgate[active])            # for every other op k
+        dL/dalpha[active] = -sum(dL/dalpha[k] for k in ops if k != active)
+
+    A variant of the paper's equation 4 that uses only comparisons with the active op. If the active op is drawn from
+    softmax(alpha), the expectation is `sum(p[i] * p[j] * D[i, j] for j in ops)`, where D[i, j] is the mean of the swap
+    of i and j as seen from i and as seen from j: see docs/method.md.
 
     Args:
-        alpha: float32 [choices, ops].
-        mask: bool [choices, ops].
-        active: int32 [choices].
-        gate_gradient: float32 [choices, ops], 0 for ops that a choice lacks.
+        alpha: Architecture parameters, float32 [choices, ops].
+        mask: Ops that each choice has, bool [choices, ops].
+        active: Index of the active op, int32 [choices].
+        gate_gradient: Derivatives dL/dgate of every op, float32 [choices, ops], 0 for ops that a choice lacks.
 
     Returns:
         float32 [choices, ops]; rows sum to 0.
@@ -144,15 +175,17 @@ def two_sided_gradient(alpha: tf.Tensor, mask: tf.Tensor, active: tf.Tensor, gat
 
 
 def policy_gradient(probs: tf.Tensor, paths: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
-    """REINFORCE: gradient of alpha whose descent makes paths with an advantage likelier (paper section 3.3.1).
+    """REINFORCE: the gradient of alpha whose descent makes paths with an advantage likelier (paper section 3.3.1).
 
-    The mean over samples of advantage * d(-ln p(path)) / dalpha; an unbiased estimate of minus the gradient of
-    the expected reward.
+        d(-log p(path))/dalpha = p - one_hot(path)
+        gradient = mean(advantage * (p - one_hot(path)) for path in paths)
+
+    It is an unbiased estimate of minus the gradient of the expected reward.
 
     Args:
-        probs: float32 [choices, ops], what the paths were drawn from.
-        paths: int32 [samples, choices].
-        advantages: float32 [samples], reward less baseline.
+        probs: Probabilities that the paths were drawn from, float32 [choices, ops].
+        paths: Op indices of the sampled paths, int32 [samples, choices].
+        advantages: Reward of each path minus the baseline, float32 [samples].
 
     Returns:
         float32 [choices, ops]; 0 for ops that a choice lacks.
@@ -162,15 +195,18 @@ def policy_gradient(probs: tf.Tensor, paths: tf.Tensor, advantages: tf.Tensor) -
 
 
 def rescale(new_alpha: tf.Tensor, old_alpha: tf.Tensor, pairs: tf.Tensor) -> tf.Tensor:
-    """Shifts the two updated alphas of each choice so that all other probabilities stay as they were.
+    """Shifts the two updated alphas of each choice so that all other probabilities stay as they were (section 3.2.1).
+
+        shift = log(sum(exp(new_alpha[pair]))) - log(sum(exp(old_alpha[pair])))
+        alpha[pair] = new_alpha[pair] - shift
 
     Args:
-        new_alpha: float32 [choices, ops], after the optimizer.
-        old_alpha: float32 [choices, ops], before it.
-        pairs: int32 [choices, 2], the ops that were updated.
+        new_alpha: Alphas after the optimizer's step, float32 [choices, ops].
+        old_alpha: Alphas before that step, float32 [choices, ops].
+        pairs: Indices of the two ops that were updated, int32 [choices, 2].
 
     Returns:
-        float32 [choices, ops]: the pair's summed exponentials are those of `old_alpha`.
+        float32 [choices, ops], in which the exponentials of each pair have the same sum as in `old_alpha`.
     """
     new, old = (tf.gather(a, pairs, batch_dims=1) for a in (new_alpha, old_alpha))
     shift = tf.reduce_logsumexp(new, axis=1) - tf.reduce_logsumexp(old, axis=1)
@@ -182,6 +218,6 @@ def _masked(alpha, mask):
 
 
 def _gumbel_scores(alpha, mask, seed):
-    """Perturbed logits: the largest is a sample of the softmax, the two largest a pair without replacement."""
+    """Perturbed logits: the largest is a sample of the softmax, the two largest a pair drawn without replacement."""
     uniform = tf.random.stateless_uniform(tf.shape(alpha), seed, minval=1e-20, maxval=1.0)
     return _masked(alpha - tf.math.log(-tf.math.log(uniform)), mask)

@@ -1,4 +1,4 @@
-"""Dynamic loss scaling, so that small float16 gradients do not vanish (Micikevicius et al. 2018)."""
+"""Dynamic loss scaling, which keeps small float16 gradients from vanishing (Micikevicius et al. 2018)."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,22 +7,29 @@ import tensorflow as tf
 
 
 class LossScale(keras.layers.Layer):
-    """Multiplies the loss before its gradient is taken and divides the gradient after it.
+    """Multiplies the loss before its gradient is taken, and divides the gradient by the same factor.
 
-    The factor doubles after some steps without an overflow; at an overflow it halves and the step is left out.
-    For float32 and bfloat16, whose range suffices, the factor is 1 and nothing is computed.
+        gradient = d(factor * loss)/dw / factor
+        if all(isfinite(gradient)):
+            w = update(w, gradient)
+            factor = 2 * factor if growth_steps such steps have passed in a row else factor
+        else:                                   # overflow: w stays as it is
+            factor = max(1, factor / 2)
+
+    The range of float32 and bfloat16 suffices: for them the factor is 1 and nothing is computed.
 
     Attributes:
-        factor: scalar.
+        factor: Factor of the loss, scalar.
+        good_steps: Number of steps without an overflow since the factor last changed, scalar.
     """
 
     def __init__(self, compute_dtype: str, start: float = 2.0**15, growth_steps: int = 1000):
         """Sets the factor.
 
         Args:
-            compute_dtype: in which gradients are computed.
-            start: first factor.
-            growth_steps: steps without an overflow after which the factor doubles.
+            compute_dtype: Type that gradients are computed in, as `float16`.
+            start: First factor.
+            growth_steps: Number of steps without an overflow after which the factor doubles.
         """
         super().__init__(name="loss_scale")
         self._enabled, self._growth_steps = compute_dtype == "float16", growth_steps
@@ -35,15 +42,15 @@ class LossScale(keras.layers.Layer):
                                initializer=keras.initializers.Constant(value))
 
     def scaled(self, loss: tf.Tensor) -> tf.Tensor:
-        """The loss to differentiate; scalar."""
+        """The loss to differentiate, `factor * loss`; scalar."""
         return loss * self.factor.value if self._enabled else loss
 
     def descend(self, gradients: Sequence[tf.Tensor], update: Callable[[Sequence[tf.Tensor]], None]) -> None:
-        """Calls `update` with gradients of the unscaled loss, unless float16 overflowed.
+        """Calls `update` with the gradients of the unscaled loss, unless float16 overflowed.
 
         Args:
-            gradients: of the scaled loss; the same on every replica.
-            update: applies them.
+            gradients: Gradients of the scaled loss; the same on every replica.
+            update: Function that applies gradients.
         """
         if not self._enabled:
             update(gradients)
@@ -57,7 +64,14 @@ class LossScale(keras.layers.Layer):
         tf.cond(finite, run, lambda: tf.constant(0))
 
     def unscaled(self, gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor | bool]:
-        """Gradients of the unscaled loss, zeros if one of them overflowed, and whether none did."""
+        """Divides gradients by the factor, and moves the factor on.
+
+        Args:
+            gradients: Gradients of the scaled loss; the same on every replica.
+
+        Returns:
+            Gradients of the unscaled loss, all zeros if one of them overflowed; and whether none overflowed.
+        """
         if not self._enabled:
             return list(gradients), True
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])

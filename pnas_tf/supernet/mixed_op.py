@@ -1,9 +1,9 @@
-"""A block of the supernet: its candidate ops, of which one path (or two) runs.
+"""A block of the supernet: its candidate ops, of which one runs, or two in an architecture step.
 
-`tf.switch_case` runs the sampled branch alone. Gradients do not go to the candidates' variables (TensorFlow
-would fill in zeros for every op that was not sampled) but to a probe, one vector whose length is that of the
-sampled op's weights, and the branch of that op applies it to its own variables. What was not sampled is
-neither read nor written. A block with a single op has no branch.
+`tf.switch_case` runs the branch of the sampled op alone. Gradients do not go to the candidates' variables, since
+TensorFlow would fill in zeros for every op that was not sampled. They go to a probe, a vector as long as the sampled
+op's weights, and the branch of that op applies it to its own variables. Ops that were not sampled are neither read nor
+written. A block with a single op has no branch.
 """
 
 import functools
@@ -21,11 +21,12 @@ from pnas_tf.supernet.candidate import Candidate, Handles
 
 
 class MixedOp(keras.layers.Layer):
-    """One block with all its candidates.
+    """A block with all its candidates.
 
     Attributes:
-        block: the block.
-        candidates: one for each op, None for `zero`.
+        block: Block of the space.
+        candidates: Candidates in the order of the block's ops, None for `zero`.
+        body: Functions that run and update the block's ops; blocks of one signature may share them.
     """
 
     def __init__(self, block: Block, input_shape: tuple[int, int, int], recompute: bool = False,
@@ -33,12 +34,12 @@ class MixedOp(keras.layers.Layer):
         """Creates the candidates.
 
         Args:
-            block: of the space.
-            input_shape: height, width, channels that enter it.
-            recompute: whether to keep only the block's input for the gradient and run the op again: less memory,
-                more time.
-            like: a block of the same `signature`, whose body runs here too, with the variables of this one.
-            **kwargs: of the Keras layer.
+            block: Block of the space.
+            input_shape: Height, width and channels of the block's input.
+            recompute: Whether only the block's input is kept for the backward pass, which then runs the op again. This
+                takes less memory and more time.
+            like: Block of the same `signature`, whose body this block shares; the variables are its own.
+            **kwargs: Arguments of `keras.layers.Layer`.
         """
         super().__init__(name=block.prefix, **kwargs)
         self.block = block
@@ -53,17 +54,17 @@ class MixedOp(keras.layers.Layer):
 
     @staticmethod
     def signature(block: Block, input_shape: tuple[int, int, int]) -> tuple:
-        """What two blocks must have in common to share a body."""
+        """Everything that two blocks must have in common to share a body."""
         return block.ops, input_shape, block.filters, block.strides, block.shortcut
 
     def run_path(self, x: tf.Tensor, index: tf.Tensor | None, probe: tf.Tensor | None = None) -> tf.Tensor:
-        """The block with one op.
+        """Runs the block with one op.
 
         Args:
-            x: [batch, height, width, channels].
-            index: scalar int32, the op; None for a block with a single op.
-            probe: from `new_probe`, takes the gradient of the op's weights, and then the op's batch norm statistics
-                move; None to run without either.
+            x: Input, [batch, height, width, channels].
+            index: Index of the op, scalar int32; None for a block with a single op.
+            probe: Probe from `new_probe` that receives the gradient of the op's weights; the op's batch norm
+                statistics are then updated, too. None for neither.
 
         Returns:
             The block's output, shortcut included.
@@ -72,13 +73,14 @@ class MixedOp(keras.layers.Layer):
 
     def run_gated(self, x: tf.Tensor, active: tf.Tensor, others: Sequence[tf.Tensor | int], gate: tf.Tensor,
                   ) -> tf.Tensor:
-        """The block with binary gates: one op is active, others are only observed.
+        """Runs the block with binary gates (paper equation 3): one op is active, others are only observed.
 
         Args:
-            x: [batch, height, width, channels].
-            active: scalar int32, the op that runs with a gradient to x.
-            others: of each further gate the op, scalar int32; the active op may be among them and is not run again.
-            gate: float32 [1 + others], takes the gradient of each op's gate, the active one's first.
+            x: Input, [batch, height, width, channels].
+            active: Index of the op that runs with a gradient to x, scalar int32.
+            others: Index of the op of each further gate, scalar int32. The active op may be among them; it is not run
+                again.
+            gate: Gates, float32 [1 + others], the active op's first; they receive the gradients.
 
         Returns:
             The block's output with the active op, shortcut included.
@@ -90,27 +92,27 @@ class MixedOp(keras.layers.Layer):
         """Applies the probe's gradient to the op that ran; no other op is touched.
 
         Args:
-            index: as in `run_path`.
-            gradient: of the probe.
-            learning_rate: scalar.
-            momentum: of SGD.
-            weight_decay: of SGD.
+            index: Index of the op, as in `run_path`.
+            gradient: Gradient of the loss by the probe.
+            learning_rate: Learning rate, scalar.
+            momentum: Nesterov momentum: see `Candidate.update`.
+            weight_decay: Coupled weight decay: see `Candidate.update`.
         """
         self.body.call("update", index, gradient, learning_rate, momentum, weight_decay, self._handles(momentum=True))
 
     def _handles(self, stats: bool = False, momentum: bool = False) -> list[Handles]:
-        """The variables of each candidate that a body needs: every one more costs time to the first step."""
+        """The variables that the body needs of each candidate, and no more: each one delays the first step."""
         return [candidate.handles(stats, momentum) if candidate else () for candidate in self.candidates]
 
 
 class Body:
-    """What blocks of one signature compute: functions of tensors and of the handles of a block's variables.
+    """The computations of all blocks of one signature, as functions of tensors and of handles of variables.
 
-    The body of a single block is part of the step's graph. One that serves several is a TensorFlow function of its own,
-    traced once: a tree space of 648 choices has 41 kinds of them.
+    The body of a single block is part of the step's graph. A body that serves several blocks is a TensorFlow function
+    of its own, traced once: a tree space of 648 choices has only 41 different bodies.
 
     Attributes:
-        users: number of blocks that it serves.
+        users: Number of blocks that the body serves.
     """
 
     def __init__(self, block: Block, input_shape: tuple[int, int, int], candidates: Sequence[Candidate | None],
@@ -118,30 +120,30 @@ class Body:
         """Prepares the body.
 
         Args:
-            block: one of those that it serves.
-            input_shape: height, width, channels that enter.
-            candidates: of that block; only their code is used.
-            recompute: see `MixedOp`.
+            block: One of the blocks that the body serves.
+            input_shape: Height, width and channels of the block's input.
+            candidates: Candidates of that block. Their code is used, but not their variables.
+            recompute: Whether the backward pass runs the op again: see `MixedOp`.
         """
         self._block, self._input_shape, self._candidates, self._recompute = block, input_shape, candidates, recompute
-        # A block without a layer costs less than a call would.
+        # A block without layers costs less than a call of a function.
         self._may_share = any(candidate.layer_names for candidate in candidates if candidate)
         self._compiled: dict[str, Callable] = {}
         self.users = 0
 
     def call(self, name: str, *args: Any) -> Any:
-        """One of the methods below, by name."""
+        """Calls one of the methods below by name, as a TensorFlow function if several blocks share this body."""
         method = getattr(self, name)
         if self.users < 2 or not self._may_share or tf.executing_eagerly():
             return method(*args)
         if name not in self._compiled:
-            # Inlined, the graph would be as large as if nothing was shared.
+            # If TensorFlow inlined the function, the graph would be as large as if nothing were shared.
             self._compiled[name] = tf.function(method, autograph=False, experimental_attributes={"_noinline": True})
         return self._compiled[name](*args)
 
     def run_path(self, x: tf.Tensor, index: tf.Tensor | None, probe: tf.Tensor | None,
                  handles: Sequence[Handles]) -> tf.Tensor:
-        """As `MixedOp.run_path`, with the handles of each candidate."""
+        """Does what `MixedOp.run_path` does, with the handles of each candidate."""
 
         def run(candidate, own, x, probe, update_stats):
             if candidate is None:
@@ -153,22 +155,22 @@ class Body:
 
     def run_gated(self, x: tf.Tensor, active: tf.Tensor, others: Sequence[tf.Tensor | int], gate: tf.Tensor,
                   handles: Sequence[Handles]) -> tf.Tensor:
-        """As `MixedOp.run_gated`, with the handles of each candidate."""
+        """Does what `MixedOp.run_gated` does, with the handles of each candidate."""
 
         def run(candidate, own, x, probe, update_stats):
             return tf.zeros_like(x) if candidate is None else candidate.run(x, handles=own)
 
         def observe(upstream, output):
-            still = fast_layers.after(upstream, x)
+            late_x = fast_layers.after(upstream, x)
             own = gates.product(upstream, output)
-            return tf.stack([own, *(self._observed(upstream, still, active, other, own, handles) for other in others)])
+            return tf.stack([own, *(self._observed(upstream, late_x, active, other, own, handles) for other in others)])
 
         y = gates.binary_gate(gate, self._run(run, handles, x, active, None), observe)
         return x + y if self._block.shortcut else y
 
     def update(self, index: tf.Tensor | None, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float,
                weight_decay: float, handles: Sequence[Handles]) -> tf.Tensor:
-        """As `MixedOp.update`, with the handles of each candidate."""
+        """Does what `MixedOp.update` does, with the handles of each candidate."""
 
         def branch(candidate, own):
             def run():
@@ -178,51 +180,51 @@ class Body:
 
             return run
 
-        branches = [branch(*each) for each in zip(self._candidates, handles, strict=True)]
+        branches = [branch(*pair) for pair in zip(self._candidates, handles, strict=True)]
         return branches[0]() if index is None else tf.switch_case(index, branches)
 
     def _observed(self, upstream, x, active, other, own, handles):
-        """<dL/dy, o> of an op that is not on the path; the active op's own product if it is that."""
+        """Gradient of another gate, `sum(dL/dy * o)`; if its op is the active one, `own`, which is known already."""
 
         def branch(candidate, resources):
             return lambda: (tf.constant(0.0) if candidate is None else
                             gates.product(upstream, candidate.run(x, handles=resources)))
 
-        branches = [branch(*each) for each in zip(self._candidates, handles, strict=True)]
+        branches = [branch(*pair) for pair in zip(self._candidates, handles, strict=True)]
         if isinstance(other, int):
             return tf.cond(tf.equal(active, other), lambda: own, branches[other])
         return tf.switch_case(other, branches)
 
     def _run(self, run, handles, x, index, probe):
-        """`run(candidate, handles, x, probe, update_stats)` of the op at `index`, or of the only one."""
+        """Calls `run(candidate, handles, x, probe, update_stats)` for the op at `index`, or for the only op."""
         if not self._recompute:
             return self._switch(index, [functools.partial(run, candidate, own, x, probe, probe is not None)
                                         for candidate, own in zip(self._candidates, handles, strict=True)], x)
         return self._recomputed(run, handles, x, index, new_probe() if probe is None else probe, probe is not None)
 
     def _recomputed(self, run, handles, x, index, probe, update_stats):
-        """As `_run`, keeping nothing but x for the gradient: the op runs once more in the backward pass."""
-        each = list(zip(self._candidates, handles, strict=True))
+        """Does what `_run` does, but keeps only x for the backward pass, which runs the op once more."""
+        pairs = list(zip(self._candidates, handles, strict=True))
 
         @tf.custom_gradient
         def forward(x, probe):
             y = self._switch(index, [functools.partial(run, candidate, own, x, None, update_stats)
-                                     for candidate, own in each], x)
+                                     for candidate, own in pairs], x)
 
             def gradient(upstream, variables=None):
-                again = fast_layers.after(upstream, x)
+                late_x = fast_layers.after(upstream, x)
 
                 def branch(candidate, own):
                     def differentiate():
                         inner = new_probe()
                         with tf.GradientTape(watch_accessed_variables=False) as tape:
-                            tape.watch([again, inner])
-                            y = run(candidate, own, again, inner if update_stats else None, False)
-                        return tape.gradient(y, [again, inner], upstream, unconnected_gradients="zero")
+                            tape.watch([late_x, inner])
+                            y = run(candidate, own, late_x, inner if update_stats else None, False)
+                        return tape.gradient(y, [late_x, inner], upstream, unconnected_gradients="zero")
 
                     return differentiate
 
-                gradients = self._switch(index, [branch(*one) for one in each])
+                gradients = self._switch(index, [branch(*pair) for pair in pairs])
                 return tuple(gradients) if variables is None else (tuple(gradients), [None] * len(variables))
 
             return y, gradient
@@ -240,8 +242,8 @@ class Body:
 
 
 def new_probe() -> tf.Tensor:
-    """What a weight step differentiates by in place of a block's weights.
+    """The tensor by which a weight step differentiates in place of a block's weights.
 
-    Its length is unknown to the graph, since each candidate has its own; its value is never read.
+    Its length is unknown to the graph, since each candidate has another number of weights. Its value is never read.
     """
     return tf.raw_ops.PlaceholderWithDefault(input=tf.zeros([1]), shape=[None])

@@ -1,4 +1,4 @@
-"""TODO: docstring."""
+"""Scores of sampled networks: loss and accuracy of paths with the weights that they have in the supernet."""
 
 import copy
 from collections.abc import Iterable
@@ -11,26 +11,36 @@ from pnas_tf.supernet.supernet import Supernet
 
 
 class PathScorer:
-    """Scores paths of a supernet with the weights they inherit, on the same images each time.
+    """Scores paths of a supernet with the weights they inherit, always on the same images.
 
-    Batch norm normalises by each batch, since moving statistics of shared weights fit no single path
-    (`recalibrate` is the equal of this for a network of its own).
+        loss = sum(len(batch) * cross_entropy(labels, supernet(images, path)) for batch in batches) / images
+
+    Accuracy is averaged in the same way. Batch norm normalises by each batch, since moving statistics of shared weights
+    fit no single path. For a network of its own, `network.evaluate.recalibrate` serves the same purpose.
+
+    Attributes:
+        num_batches: Number of batches that `score` may use.
     """
 
     def __init__(self, supernet: Supernet, batches: Iterable[Batch], class_weights: np.ndarray | None = None):
-        """Keeps the images.
+        """Keeps the images in memory.
 
         Args:
-            supernet: whose paths.
-            batches: of (images, labels), held out; read once.
-            class_weights: float32 [classes], of the loss.
+            supernet: Supernet whose paths are scored, with the weights that it has at each call.
+            batches: Held-out batches (images, labels); read once.
+            class_weights: Weights of the classes in the loss, float32 [classes]; None if all count alike.
         """
         self._set(batches)
-        self._score = tf.function(lambda images, labels, path: loss_and_accuracy(labels, supernet(images, path), class_weights),
-                                  autograph=False, reduce_retracing=True)
+        self._score = tf.function(
+            lambda images, labels, path: loss_and_accuracy(labels, supernet(images, path), class_weights),
+            autograph=False, reduce_retracing=True)
 
     def on(self, batches: Iterable[Batch]) -> "PathScorer":
-        """A scorer on other images, of batches of the same size; nothing is compiled anew."""
+        """A scorer on other images, which shares this scorer's compiled function.
+
+        Args:
+            batches: Batches of the same size as those of this scorer; read once.
+        """
         other = copy.copy(self)
         other._set(batches)
         return other
@@ -40,13 +50,13 @@ class PathScorer:
         self.num_batches = len(self._batches)
 
     def score(self, path: np.ndarray, batches: int | None = None, first: int = 0) -> Score:
-        """Of one path.
+        """Mean loss and accuracy of a path.
 
         Args:
-            path: op indices, int [choices].
-            batches: the number of the last one to look at, of `num_batches`; None for all.
-            first: batches to leave out; fewer than there are.
+            path: Op indices, int [choices].
+            batches: Stop after this batch, counted from 1; None for `num_batches`.
+            first: Number of batches to skip; fewer than `num_batches`.
         """
         path = tf.constant(path, tf.int32)
         return mean_score((self._score(images, labels, path), labels.shape[0])
-                     for images, labels in self._batches[first:batches])
+                          for images, labels in self._batches[first:batches])

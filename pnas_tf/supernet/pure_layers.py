@@ -1,4 +1,10 @@
-"""TODO: docstring."""
+"""Keras layers in training mode as pure functions: weights, statistics and input go in, output and statistics come out.
+
+A candidate op of the supernet (`candidate.py`) keeps the weights of all its layers in one flat vector. Its layers are
+therefore functions of slices of that vector, and own no variables. The table `_FUNCTIONS` at the end has a direct
+function for each layer that the shipped ops use; all other layers run by Keras' own `stateless_call`, which gives the
+same result with more nodes in the graph.
+"""
 
 import dataclasses
 import inspect
@@ -11,67 +17,83 @@ import tensorflow as tf
 
 from pnas_tf.network import layers as fast_layers
 
-# (weights, statistics, x) -> (y, observed statistics), for one layer in training mode.
-PureLayer = Callable[[list[tf.Tensor], list[tf.Tensor], Any], tuple[tf.Tensor, list[tf.Tensor]]]
+# (weights, statistics, x) -> (y, observed statistics), for a layer in training mode.
+LayerFunction = Callable[[list[tf.Tensor], list[tf.Tensor], Any], tuple[tf.Tensor, list[tf.Tensor]]]
+# The values of a layer's trainable and of its non-trainable variables.
+LayerValues = tuple[list[np.ndarray], list[np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-    """One layer of an op.
+class PureLayer:
+    """A layer of an op, without variables.
 
     Attributes:
-        name: of the layer, the same as in the derived network.
-        run: the layer as a pure function.
-        weight_shapes: shapes of its trainable variables.
-        stat_shapes: shapes of its non-trainable variables.
-        stat_rate: statistics move by this share towards what was observed.
-        draw: initial weights and statistics of another such layer; None if only building one tells.
+        name: Name of the layer, the same as in the derived network.
+        run: The layer in training mode as a pure function.
+        weight_shapes: Shapes of the layer's trainable variables.
+        stat_shapes: Shapes of its non-trainable variables.
+        stat_rate: Share of the way that statistics move towards the observed ones: `stat += stat_rate * (observed -
+            stat)`. It is 1 if `run` computes the new statistics from the old ones.
+        draw: Function that draws initial values for another such layer; None if only building a layer can tell them.
     """
 
     name: str
-    run: PureLayer
+    run: LayerFunction
     weight_shapes: tuple[tuple[int, ...], ...]
     stat_shapes: tuple[tuple[int, ...], ...]
     stat_rate: float
-    draw: Callable[[], tuple[list[np.ndarray], list[np.ndarray]]] | None
+    draw: Callable[[], LayerValues] | None
+
+    @property
+    def reads_stats(self) -> bool:
+        """Whether `run` needs the old statistics; batch norm in training mode does not."""
+        return bool(self.stat_shapes) and self.stat_rate == 1.0
 
 
-def step_of(layer: keras.layers.Layer) -> Step:
-    pure = _PURE.get(type(layer), _stateless)(layer)
-    is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
-    return Step(layer.name, pure, tuple(tuple(w.shape) for w in layer.trainable_variables),
-                 tuple(tuple(s.shape) for s in layer.non_trainable_variables),
-                 1.0 - layer.momentum if is_batch_norm and pure is not _stateless else 1.0, _drawing(layer))
+def pure_layer(layer: keras.layers.Layer) -> PureLayer:
+    """Describes a built layer as a pure function.
+
+    Args:
+        layer: A layer that has been called once; its variables are not used by the result.
+
+    Raises:
+        ValueError: If the layer is a batch norm without scale or center, or over another axis than the channels.
+    """
+    run = _FUNCTIONS.get(type(layer), _stateless)(layer)
+    stat_rate = 1.0 - layer.momentum if type(layer) is fast_layers.BatchNormalization else 1.0
+    return PureLayer(layer.name, run, tuple(tuple(weight.shape) for weight in layer.trainable_variables),
+                     tuple(tuple(stat.shape) for stat in layer.non_trainable_variables), stat_rate, _drawing(layer))
 
 
-def values_of(layer):
+def values_of(layer: keras.layers.Layer) -> LayerValues:
+    """The values that a built layer's variables have now."""
     return ([np.asarray(variable) for variable in layer.trainable_variables],
             [np.asarray(variable) for variable in layer.non_trainable_variables])
 
 
 def _drawing(layer):
-    """A function that draws what the layer's initializers would for another layer; None if one is not known."""
+    """A function that draws values as the layer's initializers do; None if a variable's initializer is not known."""
     parts = []
     for variables in (layer.trainable_variables, layer.non_trainable_variables):
         names = [f"{variable.name}_initializer" for variable in variables]
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             names = [name.replace("kernel", "depthwise") for name in names]
         initializers = [getattr(layer, name, None) for name in names]
-        # Of random ones only the shape is kept: their values are another layer's weights, and large.
+        # Of a random initializer only the shape is kept: the values are another layer's weights, and large.
         parts.append([(initializer, variable.shape if hasattr(initializer, "seed") else np.asarray(variable))
                       for initializer, variable in zip(initializers, variables, strict=True)])
     if any(initializer is None for part in parts for initializer, _ in part):
         return None
 
-    def of(initializer, kept):
-        # One that is random would draw the same again; its clone has a new seed.
-        return np.asarray(initializer.clone()(kept)) if hasattr(initializer, "seed") else kept
+    def value(initializer, shape_or_constant):
+        # A random initializer would draw the same values again; its clone has a new seed.
+        return np.asarray(initializer.clone()(shape_or_constant)) if hasattr(initializer, "seed") else shape_or_constant
 
-    return lambda: tuple([of(*one) for one in part] for part in parts)
+    return lambda: tuple([value(*variable) for variable in part] for part in parts)
 
 
 def _stateless(layer):
-    """Any Keras layer, by its own stateless call; costs more nodes in the graph than the cases below."""
+    """Any Keras layer, by its own stateless call."""
     training = {"training": True} if "training" in inspect.signature(layer.call).parameters else {}
 
     def run(weights, stats, x):
@@ -93,16 +115,6 @@ def _conv(layer):
     return run
 
 
-def _depthwise(layer):
-    strides, dilations = layer.strides[0], list(layer.dilation_rate)
-    if layer.is_dilated:
-        return lambda weights, stats, x: (tf.nn.depthwise_conv2d(
-            x, tf.cast(weights[0], x.dtype), [1, 1, 1, 1], "SAME", dilations=dilations), [])
-    if not layer.is_plain:
-        return _stateless(layer)
-    return lambda weights, stats, x: (fast_layers.depthwise_conv(x, tf.cast(weights[0], x.dtype), strides), [])
-
-
 def _bias_and_activation(layer):
     activation = None if layer.activation is keras.activations.linear else layer.activation
 
@@ -113,7 +125,24 @@ def _bias_and_activation(layer):
     return finish
 
 
+def _depthwise(layer):
+    strides, dilations = layer.strides[0], list(layer.dilation_rate)
+    if layer.is_dilated:
+        return lambda weights, stats, x: (tf.nn.depthwise_conv2d(
+            x, tf.cast(weights[0], x.dtype), [1, 1, 1, 1], "SAME", dilations=dilations), [])
+    if not layer.is_plain:
+        return _stateless(layer)
+    return lambda weights, stats, x: (fast_layers.depthwise_conv(x, tf.cast(weights[0], x.dtype), strides), [])
+
+
 def _batch_norm(layer):
+    """Batch norm by the statistics of the batch, which are observed.
+
+        y = gamma * (x - mean) / sqrt(variance + epsilon) + beta
+
+    Mean and variance of each channel are taken over batch, height and width. The observed variance is the unbiased
+    one, as in the original.
+    """
     epsilon = layer.epsilon
     if not (layer.scale and layer.center and layer.axis in (-1, 3)):
         raise ValueError(f"Batch norm {layer.name} needs scale and center over the channels of an image.")
@@ -133,21 +162,22 @@ def _relu(layer):
 
 
 def _pool(function):
-    def of(layer):
+    def pool(layer):
         size, strides, padding = list(layer.pool_size), list(layer.strides), layer.padding.upper()
         if layer.data_format != "channels_last":
             return _stateless(layer)
         return lambda weights, stats, x: (function(x, size, strides, padding), [])
 
-    return of
+    return pool
 
 
-_PURE: dict[type, Callable[[keras.layers.Layer], PureLayer]] = {
+# For each class of layers, what makes the function of a layer. All other classes go by `_stateless`.
+_FUNCTIONS: dict[type, Callable[[keras.layers.Layer], LayerFunction]] = {
     keras.layers.Conv2D: _conv,
     fast_layers.Conv2D: _conv,
-    keras.layers.AveragePooling2D: _pool(tf.nn.avg_pool2d),
-    keras.layers.MaxPooling2D: _pool(fast_layers.max_pool),
     fast_layers.DepthwiseConv2D: _depthwise,
     fast_layers.BatchNormalization: _batch_norm,
     keras.layers.ReLU: _relu,
+    keras.layers.AveragePooling2D: _pool(tf.nn.avg_pool2d),
+    keras.layers.MaxPooling2D: _pool(fast_layers.max_pool),
 }

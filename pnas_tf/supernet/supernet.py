@@ -1,4 +1,4 @@
-"""The supernet: every op of every choice, one alpha matrix, and the ways to run a path through it."""
+"""The supernet (paper section 3.1): all ops of all choices, the alphas, and the ways to run one path."""
 
 import keras
 import numpy as np
@@ -11,28 +11,31 @@ from pnas_tf.supernet import gates
 from pnas_tf.supernet.loss_scale import LossScale
 from pnas_tf.supernet.mixed_op import MixedOp, new_probe
 
-# What ops compute in, by the name of the Keras policy.
+# Type that ops compute in, by the name of the Keras policy.
 PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
 
 def set_graph_optimiser(enabled: bool) -> None:
-    """Switches TensorFlow's graph optimiser, for functions that are compiled from now on.
+    """Switches TensorFlow's graph optimiser on or off, for all functions that are compiled from now on.
 
-    It doubles the seconds to the first step of a supernet and gains nothing in the steps.
+    For a supernet, the optimiser doubles the time to the first step and makes no step faster.
+
+    Args:
+        enabled: Whether the optimiser runs.
     """
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not enabled})
 
 
 class Supernet(keras.Model):
-    """The over-parameterised network of a space.
+    """The over-parameterised network of a space (paper section 3.1).
 
     Attributes:
-        space: what it was made from.
-        mixed_ops: one for each block, stem to head.
-        alphas: one for each goal that is searched for: float32 [choices, ops], architecture parameters of all
-            choices; unused entries stay 0.
-        mask: bool [choices, ops], which entries are used.
-        loss_scale: for gradients in float16.
+        space: Space that the supernet covers.
+        mixed_ops: All blocks with their candidates, stem to head.
+        alphas: Architecture parameters of all choices, float32 [choices, ops], one matrix for each goal of the search;
+            unused entries stay 0.
+        mask: Entries of an alpha that are used, bool [choices, ops].
+        loss_scale: Loss scale for gradients in float16.
     """
 
     def __init__(self, space: Space, seed: int = 0, recompute: bool = False, precision: str = "float32", goals: int = 1,
@@ -40,13 +43,14 @@ class Supernet(keras.Model):
         """Creates all weights.
 
         Args:
-            space: at least one choice.
-            seed: of the initial weights and alphas (normal with deviation 1e-3).
-            recompute: whether gradients run ops a second time instead of keeping what they need: see `MixedOp`.
-            precision: one of `PRECISIONS`; what ops compute in. Weights, statistics, gates, alpha and losses are
-                float32 in each.
-            goals: number of alphas.
-            **kwargs: of the Keras model.
+            space: Space with at least one choice.
+            seed: Seed of the initial weights and alphas; alphas are normal with standard deviation 1e-3.
+            recompute: Whether the backward pass runs ops a second time instead of keeping their activations: see
+                `MixedOp`.
+            precision: Type that ops compute in, one of `PRECISIONS`. Weights, statistics, gates, alphas and losses
+                are always float32.
+            goals: Number of goals, each with an alpha of its own.
+            **kwargs: Arguments of `keras.Model`.
         """
         super().__init__(name=f"supernet_{space.name}", **kwargs)
         keras.utils.set_random_seed(seed)
@@ -63,7 +67,15 @@ class Supernet(keras.Model):
         self.built = True
 
     def call(self, images: tf.Tensor, path: tf.Tensor | None = None) -> tf.Tensor:
-        """Logits [batch, classes] of one path, by batch statistics; of the most probable one if None."""
+        """Logits of one path; batch norm normalises by the batch.
+
+        Args:
+            images: Images, [batch, height, width, channels].
+            path: Op indices, int32 [choices]; None for the most probable path.
+
+        Returns:
+            Logits, float32 [batch, classes].
+        """
         path = self.best_path() if path is None else path
         return self._thread(images, lambda op, x, row: op.run_path(x, None if row is None else path[row]))
 
@@ -73,23 +85,30 @@ class Supernet(keras.Model):
         return self.alphas[0]
 
     def probs(self, goal: int = 0) -> tf.Tensor:
-        """Probabilities of the ops for a goal, float32 [choices, ops]."""
+        """Probabilities of the ops.
+
+        Args:
+            goal: Index of the goal.
+
+        Returns:
+            float32 [choices, ops]; rows sum to 1.
+        """
         return gates.probabilities(self.alphas[goal].value, self.mask)
 
     def best_path(self) -> tf.Tensor:
-        """The most probable op of each choice, int32 [choices]."""
+        """The most probable op of each choice for the first goal, int32 [choices]."""
         return tf.argmax(self.probs(), axis=-1, output_type=tf.int32)
 
     def run_path(self, images: tf.Tensor, path: tf.Tensor, probes: list[tf.Tensor]) -> tf.Tensor:
         """Logits of one path in a weight step.
 
         Args:
-            images: [batch, height, width, channels].
-            path: int32 [choices].
-            probes: from `probes()`, one for each block; they take the gradients of the weights that ran.
+            images: Images, [batch, height, width, channels].
+            path: Op indices, int32 [choices].
+            probes: Probes of all blocks, from `probes()`; they receive the gradients of the weights that ran.
 
         Returns:
-            Logits [batch, classes].
+            Logits, float32 [batch, classes].
         """
         probe_of = dict(zip(self.mixed_ops, probes, strict=True))
         return self._thread(images, lambda op, x, row: op.run_path(x, None if row is None else path[row], probe_of[op]))
@@ -99,19 +118,19 @@ class Supernet(keras.Model):
         """Logits of one path with binary gates, in an architecture step: see `MixedOp.run_gated`.
 
         Args:
-            images: [batch, height, width, channels].
-            active: int32 [choices], the path.
-            others: for each choice the further ops to observe.
-            gate_rows: for each choice float32 [1 + others], the active op's gate first; they take the gradients.
+            images: Images, [batch, height, width, channels].
+            active: Op indices of the path, int32 [choices].
+            others: Further ops to observe, for each choice.
+            gate_rows: Gates of each choice, float32 [1 + others], the active op's first; they receive the gradients.
 
         Returns:
-            Logits [batch, classes].
+            Logits, float32 [batch, classes].
         """
         return self._thread(images, lambda op, x, row: op.run_path(x, None) if row is None else
                             op.run_gated(x, active[row], others[row], gate_rows[row]))
 
     def probes(self) -> list[tf.Tensor]:
-        """One for each block: what a weight step differentiates by. See `mixed_op.new_probe`."""
+        """Probes of all blocks, by which a weight step differentiates: see `mixed_op.new_probe`."""
         return [new_probe() for _ in self.mixed_ops]
 
     def update(self, path: tf.Tensor, gradients: list[tf.Tensor], learning_rate: tf.Tensor, momentum: float,
@@ -119,11 +138,11 @@ class Supernet(keras.Model):
         """Applies the probes' gradients to the weights of a path; all other weights stay untouched.
 
         Args:
-            path: int32 [choices], as in `run_path`.
-            gradients: of the probes.
-            learning_rate: scalar.
-            momentum: of SGD with Nesterov momentum.
-            weight_decay: of SGD.
+            path: Op indices, int32 [choices], as in `run_path`.
+            gradients: Gradients of the loss by the probes.
+            learning_rate: Learning rate, scalar.
+            momentum: Nesterov momentum: see `Candidate.update`.
+            weight_decay: Coupled weight decay: see `Candidate.update`.
         """
         for mixed_op, gradient in zip(self.mixed_ops, gradients, strict=True):
             row = self._positions.get(mixed_op.block.name)
@@ -138,11 +157,11 @@ class Supernet(keras.Model):
         return np.array([block.ops.index(arch.ops[name]) for name, block in self.space.choices.items()], np.int32)
 
     def copy_weights_to(self, model: keras.Model, arch: Arch) -> None:
-        """Gives a derived network the weights and statistics that its ops have here.
+        """Gives a derived network the weights and statistics that its ops have in the supernet.
 
         Args:
-            model: `build_network(arch)`.
-            arch: of this supernet's space.
+            model: Network from `build_network(arch)`.
+            arch: Arch of this supernet's space.
         """
         for mixed_op in self.mixed_ops:
             candidate = mixed_op.candidates[mixed_op.block.ops.index(arch.op_of(mixed_op.block))]
@@ -150,7 +169,7 @@ class Supernet(keras.Model):
                 model.get_layer(name).set_weights(weights)
 
     def count_weights(self) -> int:
-        """Trainable weights of all ops; alphas and statistics not counted."""
+        """Number of trainable weights of all ops, without alphas and statistics."""
         return sum(candidate.weights_count
                    for mixed_op in self.mixed_ops for candidate in mixed_op.candidates if candidate)
 
@@ -165,15 +184,15 @@ class Supernet(keras.Model):
 
 
 def _mixed_ops(space, recompute):
-    """One for each block; in spaces of cells, those that compute the same share a body.
+    """All blocks with their candidates; in spaces of cells, blocks that compute the same share a body.
 
-    A body that is shared is traced once, which many choices need; its call makes steps 2 to 4 % slower, which
-    the few blocks of a chain do without.
+    A shared body is traced once, which spaces with many choices need. Calling it makes steps 2 to 4 % slower, a price
+    that the few blocks of a chain need not pay.
     """
-    shapes, known, found = space.input_shapes(), {}, []
+    shapes, by_signature, mixed_ops = space.input_shapes(), {}, []
     for block in space.all_blocks:
         signature = MixedOp.signature(block, shapes[block.name])
-        found.append(MixedOp(block, shapes[block.name], recompute, like=known.get(signature)))
+        mixed_ops.append(MixedOp(block, shapes[block.name], recompute, like=by_signature.get(signature)))
         if not space.is_chain:
-            known.setdefault(signature, found[-1])
-    return found
+            by_signature.setdefault(signature, mixed_ops[-1])
+    return mixed_ops

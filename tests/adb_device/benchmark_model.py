@@ -1,6 +1,6 @@
-"""Stands in for TensorFlow Lite's benchmark_model on this host: its flags, its output, timed by the real interpreter.
+"""Stands in for TensorFlow Lite's benchmark_model: it has the same flags and output, and times the real interpreter.
 
-What it says are numbers of this host, never of a phone. It has no GPU, no NNAPI and no profile of operators.
+Its numbers are those of this host, never of a phone. It has no GPU, no NNAPI and no profile of operators.
 """
 
 import os
@@ -57,23 +57,23 @@ def make_interpreter(flags):
 def times_us(interpreter, runs, seconds, flags):
     log(f"Running benchmark for at least {runs} iterations and at least {seconds:g} seconds but terminate if "
         f"exceeding {flags['max_secs']:g} seconds.")
-    found, begin = [], time.perf_counter()
+    times, begin = [], time.perf_counter()
     while True:
         start = time.perf_counter()
         interpreter.invoke()
-        found.append(int((time.perf_counter() - start) * 1e6))
+        times.append(int((time.perf_counter() - start) * 1e6))
         if flags["run_delay"] > 0:
             time.sleep(flags["run_delay"])
         passed = time.perf_counter() - begin
-        if passed > flags["max_secs"] or (len(found) >= runs and passed >= seconds):
+        if passed > flags["max_secs"] or (len(times) >= runs and passed >= seconds):
             break
-    if len(found) == 1:
-        log(f"count=1 curr={found[0]}\n")
+    if len(times) == 1:
+        log(f"count=1 curr={times[0]}\n")
     else:
-        low, median, high = (int(x) for x in np.percentile(found, (5, 50, 95), method="nearest"))
-        log(f"count={len(found)} first={found[0]} curr={found[-1]} min={min(found)} max={max(found)} "
-            f"avg={np.mean(found):.6g} std={int(np.std(found))} p5={low} median={median} p95={high}\n")
-    return found
+        low, median, high = (int(x) for x in np.percentile(times, (5, 50, 95), method="nearest"))
+        log(f"count={len(times)} first={times[0]} curr={times[-1]} min={min(times)} max={max(times)} "
+            f"avg={np.mean(times):.6g} std={int(np.std(times))} p5={low} median={median} p95={high}\n")
+    return times
 
 
 def main():
@@ -87,9 +87,9 @@ def main():
     if flags["use_xnnpack"]:
         log("Explicitly applied XNNPACK delegate, and the model graph will be completely executed by the delegate.")
     warm = times_us(interpreter, flags["warmup_runs"], flags["warmup_min_secs"], flags)
-    found = times_us(interpreter, flags["num_runs"], flags["min_secs"], flags)
+    times = times_us(interpreter, flags["num_runs"], flags["min_secs"], flags)
     log(f"Inference timings in us: Init: {init_us}, First inference: {warm[0]}, Warmup (avg): {np.mean(warm):.6g}, "
-        f"Inference (avg): {np.mean(found):.6g}")
+        f"Inference (avg): {np.mean(times):.6g}")
 
 
 if __name__ == "__main__":

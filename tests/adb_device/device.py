@@ -1,19 +1,19 @@
-"""An Android device for tests, as far as adb can tell: speaks adb's device protocol on a port of loopback.
+"""A test device that adb takes for an Android device: it speaks adb's device protocol on a port of loopback.
 
     python tests/adb_device/device.py --root=SANDBOX
 
-It prints its port; then `adb connect 127.0.0.1:PORT`. Implemented are CNXN, AUTH, OPEN, OKAY, WRTE and CLSE with one
-WRTE under way in each stream, and the services shell (plain and v2), exec and sync (version 1). Paths of /data, /sdcard
-and /sys lie in the sandbox: they are rewritten in commands and hidden in what commands print. SANDBOX/system/bin comes
-first in the PATH: the place for getprop, dumpsys and the like.
+The device prints its port, for `adb connect 127.0.0.1:PORT`. It implements CNXN, AUTH, OPEN, OKAY, WRTE and CLSE, with
+one WRTE under way in each stream, and the services shell (plain and v2), exec and sync (version 1). /data, /sdcard and
+/sys are folders of the sandbox: their paths are rewritten in commands, and the sandbox is removed from the output.
+SANDBOX/system/bin comes first in the PATH; it holds getprop, dumpsys and other programs of Android.
 
-Faults are files in SANDBOX/faults, looked at all the time:
+Faults are files in SANDBOX/faults, which may come and go at any time:
 
-    unplugged       connections are cut, new ones are refused
+    unplugged       connections are cut, and new ones are refused
     unauthorized    new connections wait for a dialog that nobody answers
     no_space        a file that is pushed is cut at 100 bytes, with the error of a full disk
-    wrong_length    packets of the shell say that they are longer than they are, by the number that stands there
-    shell           what stands there is run in front of every command, and may end or replace it
+    wrong_length    packets of the shell claim to be longer than they are, by the number in the file
+    shell           the commands in the file run before every command, and may end or replace it
 
 The protocol is described in Android's packages/modules/adb: protocol.txt, SYNC.TXT and shell_protocol.h.
 """
@@ -35,7 +35,7 @@ SHELL_STDIN, SHELL_STDOUT, SHELL_STDERR, SHELL_EXIT, SHELL_CLOSE_STDIN = range(5
 
 
 class Stream:
-    """One stream of a connection; a write waits for the answer to the one before."""
+    """A stream of a connection; each write waits for the answer to the previous one."""
 
     def __init__(self, connection, local, remote):
         self.connection, self.local, self.remote = connection, local, remote
@@ -74,7 +74,7 @@ class Stream:
 
 
 class Connection:
-    """One host."""
+    """The connection of a host."""
 
     def __init__(self, device, reader, writer):
         self.device, self.reader, self.writer = device, reader, writer
@@ -105,7 +105,7 @@ class Connection:
                 await self.send(b"AUTH", AUTH_TOKEN, 0, os.urandom(20))
             else:
                 await self.send(b"CNXN", VERSION, MAX_DATA, self.device.banner())
-        elif command == b"AUTH" and arg0 != AUTH_RSAPUBLICKEY:  # a signature by a key that is not known
+        elif command == b"AUTH" and arg0 != AUTH_RSAPUBLICKEY:  # a signature by an unknown key
             await self.send(b"AUTH", AUTH_TOKEN, 0, os.urandom(20))
         elif command == b"OPEN":
             stream = Stream(self, max(self.streams, default=0) + 1, arg0)
@@ -136,7 +136,12 @@ class Connection:
 
 
 class Device:
-    """The sandbox, and the commands that run in it."""
+    """The sandbox, and the commands that run in it.
+
+    Attributes:
+        root: Folder of the sandbox.
+        connections: Writers of the open connections.
+    """
 
     def __init__(self, root):
         self.root, self.connections = Path(os.path.realpath(root)), set()
@@ -163,7 +168,7 @@ class Device:
         self.connections.discard(writer)
 
     async def serve(self, port):
-        """Listens, but for the time that it is unplugged, for as long as the program lives that started it."""
+        """Listens whenever the device is not unplugged, until the program that started it has ended."""
         server, parent = None, os.getppid()
         while os.getppid() == parent:
             if not server and not self.fault("unplugged"):
@@ -217,13 +222,13 @@ class Device:
                     process.stdin.close()
                 elif number == SHELL_STDIN:
                     process.stdin.write(data)
-        except EOFError:  # the host is gone: what it started ends, as on a phone
+        except EOFError:  # the host is gone: the programs that it started end, as on a phone
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGHUP)
 
 
 class Sync:
-    """File transfer."""
+    """The service for file transfer."""
 
     def __init__(self, device, stream):
         self.device, self.stream = device, stream
@@ -286,7 +291,7 @@ class Sync:
 
 
 def main() -> None:
-    """The program."""
+    """Runs the device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True)
     parser.add_argument("--port", type=int, default=0)

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Prints what benchmark_model prints, at once. A model's median is as many microseconds as its file has bytes, so that
-# every row of a table can be checked. faults/benchmark, if it is there, is run first: it may change things or exit.
+# Prints the output of benchmark_model without running a model. The median in microseconds is the size of the model's
+# file in bytes, so that every row of a table can be checked. If faults/benchmark exists, it runs first; it may change
+# variables or exit.
 for argument in "$@"; do
   case $argument in --graph=*) graph=${argument#--graph=} ;; esac
 done

@@ -13,6 +13,7 @@ from latency.phones import adb, android, benchmark_output, phone
 from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.search import command as search_command
+from pnas_tf.search import problem
 from pnas_tf.space import spaces
 from pnas_tf.space.blocks import OpKey
 
@@ -87,7 +88,7 @@ def test_goals(fuzz, tmp_path):
         table, target_ms = goal
         assert table.target and 0 < target_ms < math.inf
 
-    fuzz(texts, search_command._target, check, share=2)
+    fuzz(texts, problem._target, check, share=2)
 
 
 @pytest.mark.parametrize(("source_format", "text"), [

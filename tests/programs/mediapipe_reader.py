@@ -1,6 +1,8 @@
-"""Reads .tflite files with MediaPipe alone: python mediapipe_reader.py IMAGES.npy MODEL.tflite... > JSON.
+"""Reads .tflite files with MediaPipe alone, and prints what it reads as JSON.
 
-Runs in an environment of its own, where nothing of the project is installed.
+    python mediapipe_reader.py IMAGES.npy MODEL.tflite...
+
+The program runs in an environment of its own, in which the project is not installed.
 """
 
 import json
@@ -13,7 +15,10 @@ from mediapipe.tasks.python import BaseOptions, vision
 
 
 def displayer(path):
-    """MediaPipe's own. The wheel of 1.2 lacks a C++ module that only its writer calls, but that is imported on top."""
+    """MediaPipe's reader of a file's metadata.
+
+    The wheel of MediaPipe 1.2 lacks a C++ module that is imported at the top but used only for writing.
+    """
     names = ["mediapipe.tasks.cc", "mediapipe.tasks.cc.metadata", "mediapipe.tasks.cc.metadata.python"]
     for name in names:
         sys.modules.setdefault(name, types.ModuleType(name))
@@ -25,17 +30,17 @@ def displayer(path):
 
 
 def classified(path, images):
-    """Names and scores of the first class of each image."""
+    """Names and scores of the most probable class of each image."""
     options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=path), max_results=1)
     with vision.ImageClassifier.create_from_options(options) as classifier:
-        found = [classifier.classify(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image))
-                 for image in images]
-    first = [result.classifications[0].categories[0] for result in found]
+        results = [classifier.classify(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image))
+                   for image in images]
+    first = [result.classifications[0].categories[0] for result in results]
     return [entry.category_name for entry in first], [entry.score for entry in first]
 
 
 def main():
-    """Prints what MediaPipe says of each file."""
+    """Prints names, scores, metadata and packed files of each model."""
     images, result = np.load(sys.argv[1], allow_pickle=False), {}
     for path in sys.argv[2:]:
         shown = displayer(path)

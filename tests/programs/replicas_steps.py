@@ -1,9 +1,9 @@
-"""Some steps of a search on one or more replicas; prints losses, alphas and weights as JSON.
+"""Takes some steps of a search on one or more replicas, and prints losses, alphas and weights as JSON.
 
     python replicas_steps.py STRATEGY REPLICAS UPDATER BATCHES [EPOCHS]
 
-BATCHES: `doubled` (both halves of each batch are the same images) or `plain`. UPDATER may be `by_hand`: then only
-the weight steps of the first epoch are done, each with the mean of the gradients of the batch's two halves.
+BATCHES is `doubled`, for batches whose halves are the same images, or `plain`. With `by_hand` as UPDATER, only the
+weight steps of the first epoch are taken, each with the mean gradient of the batch's two halves.
 """
 
 import json
@@ -16,21 +16,19 @@ from pnas_tf.cost import prices as prices_lib
 from pnas_tf.data import parts as parts_lib
 from pnas_tf.network import evaluate
 from pnas_tf.search import arch_updaters, objective, replicas, schedule, searcher
-from pnas_tf.space import spaces
-from pnas_tf.space.blocks import Block
+from pnas_tf.search.config import Method
 from pnas_tf.supernet import gates, supernet
+from tests.spaces import SMALL
 
 strategy_name, count, updater_name, batches = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 strategy = replicas.strategy(strategy_name, count)
 epochs = int(sys.argv[5]) if len(sys.argv) > 5 else 3
 
-SMALL = spaces.mb_space("small", input_size=8, num_classes=4, stem=Block("stem", ("conv_k3",), 8),
-                       first=Block("b00", ("mb_k3_e1",), 8), widths=(8, 16), cells=(2, 2), strides=(1, 2), mix=16)
 PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, arch_every=1, warmup_lr=0.05, lr=0.05)
 
 
 class Images:
-    """Stands for a part of a data set: random images of a fixed seed, cut for replicas as `Part.batches` says."""
+    """Stands in for a part of a data set: random images of a fixed seed, cut for replicas as `Part.batches` does."""
 
     def __init__(self, seed):
         self._rng = np.random.default_rng(seed)
@@ -52,18 +50,18 @@ class Images:
 
 
 def by_hand(net):
-    """Weight steps without replicas: gradients of the two halves one after the other, then their mean."""
+    """Weight steps without replicas: the gradients of the two halves one after the other, then their mean."""
     losses = []
     for step, (images, labels) in enumerate(Images(1).batches(16, share=parts_lib.ALONE).take(PLAN.steps_per_epoch)):
         path = gates.sample_path(net.alpha.value, net.mask, tf.constant([11, 2 * step]))
-        found = []
+        results = []
         for half in (slice(0, 8), slice(8, 16)):
             probes = net.probes()
             with tf.GradientTape() as tape:
                 tape.watch(probes)
                 loss = evaluate.cross_entropy(labels[half], net.run_path(images[half], path, probes), 0.1)
-            found.append((loss, tape.gradient(loss, probes, unconnected_gradients="zero")))
-        (first_loss, first), (second_loss, second) = found
+            results.append((loss, tape.gradient(loss, probes, unconnected_gradients="zero")))
+        (first_loss, first), (second_loss, second) = results
         losses.append(float(first_loss + second_loss) / 2)
         net.update(path, [(a + b) / 2 for a, b in zip(first, second, strict=True)],
                    tf.constant(PLAN.weight_lr(step)), 0.9, 4e-5)
@@ -71,13 +69,14 @@ def by_hand(net):
 
 
 def search(net):
+    """Steps of a search with the updater that was asked for; the history of `fit`."""
     with strategy.scope():
         prices = prices_lib.matrix(SMALL, lambda name, key: 1.0 + key.filters % 3)
         if updater_name == "reinforce":
             updater = arch_updaters.ReinforceUpdater(net, prices, objective.reward("paper", 5.0), samples=3)
         else:
             loss = objective.latency_loss("lagrangian", 5.0, PLAN.arch_steps)
-            updater = arch_updaters.GradientUpdater(net, prices, loss, updater_name)
+            updater = arch_updaters.GradientUpdater(net, prices, loss, Method(paths=updater_name))
         optimizer = searcher.alpha_optimizer(0.01)
     model = searcher.Searcher(net, updater, PLAN, seed=11)
     model.compile(optimizer)

@@ -1,4 +1,4 @@
-"""The network of a net.config in PyTorch, with random weights: writes net.pth, images.npy and logits.npy.
+"""Builds the network of a net.config in PyTorch, with random weights, and writes net.pth, images.npy and logits.npy.
 
     python torch_network.py net.config
 """
@@ -13,19 +13,19 @@ from torch import nn
 
 
 def conv_norm(inside, outside, kernel, strides=1, groups=1):
-    """Named as in the original, whose names the state dict has."""
+    """Convolution and batch norm, with the names that they have in the original's state dict."""
     return OrderedDict(conv=nn.Conv2d(inside, outside, kernel, strides, kernel // 2, groups=groups, bias=False),
                        bn=nn.BatchNorm2d(outside, eps=1e-3))
 
 
 def plain(layer):
-    """First convolution and feature mix."""
+    """A convolution with batch norm and ReLU6, as the first convolution and the feature mix are."""
     parts = conv_norm(layer["in_channels"], layer["out_channels"], layer["kernel_size"], layer["stride"])
     return nn.Sequential(OrderedDict(**parts, activation=nn.ReLU6()))
 
 
 class Block(nn.Module):
-    """MBConv and shortcut."""
+    """An MBConv with its shortcut."""
 
     def __init__(self, config):
         super().__init__()
@@ -51,7 +51,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """A ProxylessNASNets."""
+    """The original's class ProxylessNASNets."""
 
     def __init__(self, config):
         super().__init__()
@@ -69,6 +69,7 @@ class Network(nn.Module):
 
 
 def main():
+    """Writes the files into the working directory."""
     torch.manual_seed(0)
     with open(sys.argv[1], encoding="utf-8") as file:
         config = json.load(file)
@@ -80,7 +81,7 @@ def main():
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.uniform_(-0.5, 0.5)
                 module.momentum = 1.0
-        network(torch.randn(4, 3, size, size))  # gives batch norm statistics that fit
+        network(torch.randn(4, 3, size, size))  # sets the batch norm statistics
         network.eval()
         images = torch.randn(2, 3, size, size)
         np.save("logits.npy", network(images).numpy())

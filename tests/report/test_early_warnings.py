@@ -1,4 +1,4 @@
-"""Warnings: each sign alone is told, and a search without signs is not suspected."""
+"""Warnings: each sign is reported on its own, and a healthy search causes none."""
 
 import pytest
 
@@ -38,21 +38,21 @@ SIGNS = {
 
 @pytest.mark.parametrize("sign", SIGNS)
 def test_each_sign_is_told(sign):
-    found = early_warnings.find(SIGNS[sign], 1.0)
-    assert len(found) == 1 and sign in found[0]
+    warnings = early_warnings.find(SIGNS[sign], 1.0)
+    assert len(warnings) == 1 and sign in warnings[0]
 
 
 def test_a_network_no_better_than_samples_is_told():
-    found = early_warnings.find(healthy(), 1.05, finalists(1.1, [1.0] * 12))
-    assert len(found) == 1 and "no better on held-out images" in found[0]
+    warnings = early_warnings.find(healthy(), 1.05, finalists(1.1, [1.0] * 12))
+    assert len(warnings) == 1 and "no better on held-out images" in warnings[0]
 
 
 def test_finalists_are_judged_on_the_images_that_all_were_scored_on():
-    found = [{**finalist, "first_loss": finalist.pop("loss")} for finalist in finalists(0.9, [1.0] * 12)]
-    found[0]["loss"] = found[1]["loss"] = 1.2
-    assert early_warnings.find(healthy(), 1.05, found) == []
-    found[0]["first_loss"] = 1.1
-    assert len(early_warnings.find(healthy(), 1.05, found)) == 1
+    entries = [{**finalist, "first_loss": finalist.pop("loss")} for finalist in finalists(0.9, [1.0] * 12)]
+    entries[0]["loss"] = entries[1]["loss"] = 1.2
+    assert early_warnings.find(healthy(), 1.05, entries) == []
+    entries[0]["first_loss"] = 1.1
+    assert len(early_warnings.find(healthy(), 1.05, entries)) == 1
 
 
 def test_latency_is_not_judged_where_it_was_free():

@@ -1,4 +1,4 @@
-"""The report: everything in the run folder is shown as it stands there, and nothing else happens."""
+"""The report shows everything in the run folder as it stands there, and does nothing else."""
 
 import base64
 import io
@@ -15,9 +15,9 @@ from PIL import Image
 
 from pnas_tf import terminal
 from pnas_tf.errors import InputError
-from pnas_tf.report import drawing, heat_maps, plots
+from pnas_tf.report import drawing, facts, heat_maps, plots, summary
 from pnas_tf.report import page as page_lib
-from pnas_tf.run_folder import folder as run_folder_lib
+from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.spaces import SPACES
@@ -27,7 +27,12 @@ HOSTILE = '"><script>alert(1)</script><img src=https://evil.example/x onerror=al
 
 
 class Page(HTMLParser):
-    """Elements (tag, attributes) and texts of a page."""
+    """A parsed page.
+
+    Attributes:
+        elements: Tags with their attributes, in order.
+        texts: Texts between the tags, in order.
+    """
 
     def __init__(self, html):
         super().__init__()
@@ -52,7 +57,7 @@ class Page(HTMLParser):
 
 
 def epoch_lines(space, epochs, seed=0):
-    """Metrics of a search whose probabilities settle, as the search logs them."""
+    """Lines of metrics.jsonl for a search whose probabilities settle."""
     rng, warmup = np.random.default_rng(seed), epochs // 4
     pulls = {name: rng.normal(size=len(block.ops)) * 4 for name, block in space.choices.items()}
     for epoch in range(epochs):
@@ -80,7 +85,7 @@ def write_metrics(folder, lines):
 
 
 def run_folder(folder, space_name="quickstart", epochs=8, **costs):
-    """A run folder with every part, as search, train and export leave it."""
+    """Writes a run folder with every part, as search, train and export leave it."""
     space = SPACES[space_name]
     lines = list(epoch_lines(space, epochs))
     write_metrics(folder, lines)
@@ -112,7 +117,7 @@ def page_of(folder):
 
 
 def check_safe(html):
-    """Nothing is fetched, nothing runs: no script, no handler, no address but data and fragments."""
+    """Checks that a page fetches and runs nothing: no scripts, no handlers, only data and fragments as addresses."""
     page = Page(html)
     assert not {tag for tag, _ in page.elements} & {"script", "link", "iframe", "object", "embed", "base", "form"}
     for _, attrs in page.elements:
@@ -292,8 +297,8 @@ def test_epoch_logged_twice_counts_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"kind": "search", "epoch": 1, "entropy": 3}\n\n{"kind": "search", "epoch": 0}\n'
                     '{"kind": "train", "epoch": 5}\n{"kind": "search", "epoch": 1, "entropy": 2}\n{"ki')
-    assert run_folder_lib.read_metrics(str(tmp_path)) == [{"kind": "search", "epoch": 0},
-                                                          {"kind": "search", "epoch": 1, "entropy": 2}]
+    assert RunFolder(str(tmp_path)).read_metrics() == [{"kind": "search", "epoch": 0},
+                                                       {"kind": "search", "epoch": 1, "entropy": 2}]
 
 
 def test_a_long_search_of_many_choices_stays_small(tmp_path):
@@ -310,7 +315,7 @@ def test_a_long_search_of_many_choices_stays_small(tmp_path):
 
 
 def test_choices_of_tree_cells_are_a_line_each_by_block(tmp_path):
-    """648 choices, and far too many: the page shows what fits, and says how many do not."""
+    """With 648 choices or more, the page shows those that fit, and says how many do not."""
     rng = np.random.default_rng(0)
     ops = [f"sep_k{k}" for k in (3, 5)] + [f"op_{number}" for number in range(6)]
 
@@ -370,12 +375,12 @@ def test_entry_point(tmp_path):
 
 def test_summary_says_what_is_known_and_leaves_out_the_rest(tmp_path):
     run_folder(tmp_path)
-    lines = dict(line.split(":", 1) for line in page_lib.summary(page_lib.collect(str(tmp_path))).splitlines())
+    lines = dict(line.split(":", 1) for line in summary.summary(facts.collect(str(tmp_path))).splitlines())
     costs = json.loads((tmp_path / "arch.json").read_text())["costs"]
     assert lines["Parameters"].strip() == f"{costs['params']:,}"
     assert lines["Predicted"].strip() == f"{terminal.ms(costs['table_ms'])} on {TARGET}"
     (tmp_path / "train.json").unlink()
-    assert "Test accuracy" not in page_lib.summary(page_lib.collect(str(tmp_path)))
+    assert "Test accuracy" not in summary.summary(facts.collect(str(tmp_path)))
 
 
 def test_needs_no_tensorflow(tmp_path):
@@ -421,15 +426,15 @@ def test_finalists_multipliers_and_warnings_are_shown(tmp_path):
                   "the expected latency was +125% off the target", "Multiplier of the limit on ms",
                   "Multiplier of the limit on params"):
         assert shown in page.text, shown
-    assert page.text.count("sample ") <= 8  # the best five places alone, and those found otherwise
+    assert page.text.count("sample ") <= 8  # only the best five places, and those that are not samples
 
 
 def test_timed_finalists_say_what_they_took(tmp_path):
     run_folder(tmp_path)
-    rivals = [finalist("sample", 0.411, 1.0) | {"measured_ms": 0.3954}, finalist("sample", 0.398, 0.9, False),
-              *(finalist("sample", 0.3, 1.1, False) for _ in range(5)),
-              finalist("sample", 0.397, 0.9, False) | {"measured_ms": 0.4321}]
-    write(tmp_path / "finalists.json", {"format": "pnas_tf.finalists/1", "finalists": rivals})
+    finalists = [finalist("sample", 0.411, 1.0) | {"measured_ms": 0.3954}, finalist("sample", 0.398, 0.9, False),
+                 *(finalist("sample", 0.3, 1.1, False) for _ in range(5)),
+                 finalist("sample", 0.397, 0.9, False) | {"measured_ms": 0.4321}]
+    write(tmp_path / "finalists.json", {"format": "pnas_tf.finalists/1", "finalists": finalists})
     page = page_of(tmp_path)
     for shown in ("2 were timed on the device itself", "0.395 ms", "0.432 ms"):
         assert shown in page.text, shown

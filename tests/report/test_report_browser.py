@@ -1,4 +1,4 @@
-"""The report in a browser: it says nothing on the console, asks for nothing, and fits a phone."""
+"""The report in a browser: it logs nothing on the console, requests nothing, and fits a phone."""
 
 import contextlib
 import fcntl
@@ -21,13 +21,17 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium in the PATH
 
 
 class Browser:
-    """Chromium without a window, spoken to by the DevTools protocol over a pair of pipes."""
+    """Chromium without a window, driven by the DevTools protocol over a pair of pipes.
+
+    Attributes:
+        events: Events that the browser has sent.
+    """
 
     def __init__(self, profile):
         (its_input, self._to), (self._from, its_output) = os.pipe(), os.pipe()
 
-        def place_pipes():  # it reads commands from descriptor 3 and answers on descriptor 4
-            commands, answers = (fcntl.fcntl(one, fcntl.F_DUPFD, 10) for one in (its_input, its_output))
+        def place_pipes():  # Chromium reads commands from descriptor 3 and answers on descriptor 4
+            commands, answers = (fcntl.fcntl(pipe, fcntl.F_DUPFD, 10) for pipe in (its_input, its_output))
             os.dup2(commands, 3), os.dup2(answers, 4)
 
         self._process = subprocess.Popen(
@@ -36,14 +40,14 @@ class Browser:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(its_input), os.close(its_output)
         self._unread, self._count, self._session, self.events = b"", 0, {}, []
-        pages = self("Target.getTargets")["targetInfos"]
-        page = next(one["targetId"] for one in pages if one["type"] == "page")
+        targets = self("Target.getTargets")["targetInfos"]
+        page = next(target["targetId"] for target in targets if target["type"] == "page")
         self._session = {"sessionId": self("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]}
         for domain in ("Page", "Network", "Log", "Runtime"):
             self(f"{domain}.enable")
 
     def __call__(self, method, **params):
-        """The result of a command; events that come before it are kept."""
+        """Sends a command and returns its result; events that come before it are kept."""
         self._count += 1
         message = {"id": self._count, "method": method, "params": params, **self._session}
         os.write(self._to, json.dumps(message).encode() + b"\0")
@@ -61,12 +65,12 @@ class Browser:
         return json.loads(message)
 
     def wait_for(self, method):
-        """Returns when the event has come."""
+        """Waits until an event of this name has come."""
         while not any(event.get("method") == method for event in self.events):
             self.events.append(self._read())
 
     def close(self):
-        """Ends it."""
+        """Ends the browser."""
         with contextlib.suppress(AssertionError, OSError):
             self("Browser.close")
         self._process.kill()
@@ -76,36 +80,39 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def browser():
-    """One for all tests."""
+    """A browser for all tests of this file."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        one = Browser(profile)
-        yield one
-        one.close()
+        browser = Browser(profile)
+        yield browser
+        browser.close()
 
 
 def open_page(browser, path, width):
-    """What was said on the console and asked for besides the page, and how wide its content is.
+    """Opens a page.
 
     Args:
-        browser: the fixture.
-        path: of the page.
-        width: of the window in pixels.
+        browser: The browser.
+        path: Path of the page.
+        width: Width of the window, pixels.
+
+    Returns:
+        Messages on the console, addresses that were requested besides the page, and the width of the content in pixels.
     """
     browser.events.clear()
     browser("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
     browser("Page.navigate", url=path.as_uri())
     browser.wait_for("Page.loadEventFired")
-    wide = browser("Runtime.evaluate", expression="document.documentElement.scrollWidth")["result"]["value"]
-    named = [(event.get("method"), event.get("params", {})) for event in browser.events]
-    said = [params for method, params in named if method in (
+    content_width = browser("Runtime.evaluate", expression="document.documentElement.scrollWidth")["result"]["value"]
+    events = [(event.get("method"), event.get("params", {})) for event in browser.events]
+    messages = [params for method, params in events if method in (
         "Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")]
-    asked = [params["request"]["url"] for method, params in named if method == "Network.requestWillBeSent"]
-    return said, [url for url in asked if not url.startswith("data:") and url != path.as_uri()], wide
+    urls = [params["request"]["url"] for method, params in events if method == "Network.requestWillBeSent"]
+    return messages, [url for url in urls if not url.startswith("data:") and url != path.as_uri()], content_width
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """The report of a run, and that of two side by side."""
+    """Paths of two pages: the report of a run, and two runs side by side."""
     folder, space, runs = tmp_path_factory.mktemp("browser"), SPACES["proxyless_mobile"], []
     for name, op in (("fast", "mb_k3_e3"), ("slow", "mb_k7_e6")):
         run = folder / name
@@ -128,17 +135,18 @@ def pages(tmp_path_factory):
 @pytest.mark.parametrize("page", [0, 1], ids=["run", "comparison"])
 @pytest.mark.parametrize("width", [1200, 390])
 def test_quiet_offline_and_no_wider_than_the_window(browser, pages, page, width):
-    said, asked, wide = open_page(browser, pages[page], width)
-    assert said == [] and asked == [] and wide <= width
+    messages, urls, content_width = open_page(browser, pages[page], width)
+    assert messages == [] and urls == [] and content_width <= width
 
 
 def test_the_browser_would_tell(browser, pages):
-    """What a page must not do is refused by its own policy, and said so; without a policy it is asked for."""
+    """A bad page is stopped by its own policy, with messages; without the policy it requests what it must not."""
     bad = '<img src="http://127.0.0.1:9/x.png"><script>document.title = "ran"</script><div style="width: 2000px">wide'
     page = pages[0].with_name("opened.html")
     page.write_text(pages[0].read_text(encoding="utf-8") + bad, encoding="utf-8")
-    said, asked, wide = open_page(browser, page, 390)
-    assert ["Content Security Policy" in one["entry"]["text"] for one in said] == [True, True] and wide >= 2000
+    messages, urls, content_width = open_page(browser, page, 390)
+    assert ["Content Security Policy" in message["entry"]["text"] for message in messages] == [True, True]
+    assert content_width >= 2000
     page.write_text(bad, encoding="utf-8")
-    said, asked, _ = open_page(browser, page, 390)
-    assert asked == ["http://127.0.0.1:9/x.png"]
+    _, urls, _ = open_page(browser, page, 390)
+    assert urls == ["http://127.0.0.1:9/x.png"]

@@ -24,7 +24,7 @@ def write(path, data):
 
 
 def make_run(folder, op, accuracy, measured_ms, searched=True):
-    """A run whose every choice took the same op."""
+    """Writes a run with the same op in every choice, and returns its folder."""
     folder.mkdir(parents=True)
     space = SPACES["quickstart"]
     costs = {"target": TARGET, "table_ms": measured_ms * 1.02, "target_ms": 0.4} if searched else {}
@@ -47,7 +47,7 @@ def three_runs(tmp_path):
 
 
 def cells(html, table):
-    """Rows of a table as lists of text."""
+    """Rows of a table, as lists of texts."""
     body = re.search(rf'<table[^>]*id="{table}">(.*?)</table>', html, flags=re.S)[1]
     return [[" ".join(re.sub("<[^>]*>", "", cell).split())
              for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, flags=re.S)]
@@ -72,12 +72,12 @@ def test_numbers_and_flags_side_by_side(three_runs, tmp_path):
 
 
 def test_trade_off_is_drawn_to_scale(three_runs, tmp_path):
-    """Marks of the searched runs and of the baseline stand where accuracy and milliseconds say."""
+    """The marks of searched runs and of the baseline are placed by accuracy and milliseconds."""
     page.compare(three_runs, str(tmp_path / "page.html"))
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     svg = re.search(r'<svg [^>]*aria-label="trade-off-0".*?</svg>', html, flags=re.S)[0]
     marks = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*var\(--series-[12]\)', svg)
-    fast, good, uniform = [(float(x), float(y)) for x, y in marks][:3]  # those of the legend come last
+    fast, good, uniform = [(float(x), float(y)) for x, y in marks][:3]  # the marks of the legend come last
     assert good[0] - fast[0] == pytest.approx(2 * (uniform[0] - fast[0]), rel=1e-3)
     assert fast[1] - good[1] == pytest.approx(4 * (fast[1] - uniform[1]), rel=1e-3)
     assert ">fast<" in svg and ">good<" in svg and ">uniform<" in svg and "baseline" in svg
@@ -148,7 +148,7 @@ def test_damaged_comparison_is_named(tmp_path, content):
 
 @dataclasses.dataclass
 class CellSpace:
-    """A space with a block of several places, as far as a drawing needs one."""
+    """A space with a block of several places, with the attributes that a drawing needs."""
 
     all_blocks: tuple
 
@@ -158,6 +158,8 @@ class CellSpace:
 
 @dataclasses.dataclass
 class CellArch:
+    """An arch of a `CellSpace`, with the attributes that a drawing needs."""
+
     space: CellSpace
     ops: dict
 

@@ -12,15 +12,14 @@ import pytest
 
 from pnas_tf.errors import InputError
 from pnas_tf.network import build
+from pnas_tf.report import facts
 from pnas_tf.report import page as page_lib
 from pnas_tf.run_folder import RunFolder, claim, versions
 from pnas_tf.run_folder import folder as run_folder
-from pnas_tf.space import arch, blocks, spaces
+from pnas_tf.space import arch
+from tests.spaces import TINY
 
 ROOT = Path(__file__).parents[2]
-TINY = spaces.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
-                      stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
-                      widths=(8,), cells=(2,), strides=(1,), mix=16)
 
 
 def claimed(folder, text, inputs=None, **more):
@@ -136,13 +135,13 @@ def test_versions_of_every_start_that_differs(tmp_path, monkeypatch, capsys):
 
 def test_the_report_names_versions(tmp_path, monkeypatch):
     arch.load("proxyless_mobile").save(str(tmp_path / "arch.json"))
-    assert "Versions of the search" not in page_lib.render(page_lib.collect(str(tmp_path)))
+    assert "Versions of the search" not in page_lib.render(facts.collect(str(tmp_path)))
     versions.note(str(tmp_path))
-    page = page_lib.render(page_lib.collect(str(tmp_path)))
+    page = page_lib.render(facts.collect(str(tmp_path)))
     assert versions.summary(versions.current()) in page and "Versions changed" not in page
     monkeypatch.setattr(versions, "__version__", "<b>99</b>")
     versions.note(str(tmp_path))
-    page = page_lib.render(page_lib.collect(str(tmp_path)))
+    page = page_lib.render(facts.collect(str(tmp_path)))
     assert "Versions changed while it ran" in page and "&lt;b&gt;99" in page and "<b>99" not in page
 
 

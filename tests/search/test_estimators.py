@@ -10,11 +10,12 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.quality import estimator_quality, estimators
+from pnas_tf.cost import expectation, prices
 from pnas_tf.cost import goal as goals_lib
-from pnas_tf.cost import prices
 from pnas_tf.network import evaluate
 from pnas_tf.search import arch_updaters, objective, schedule
 from pnas_tf.search import build as search_build
+from pnas_tf.search.config import Method
 from pnas_tf.space import blocks as blocks_lib
 from pnas_tf.space.blocks import Block
 from pnas_tf.supernet import gates, supernet
@@ -28,7 +29,7 @@ TINY = blocks_lib.Space(
 ALPHA = np.array([[0.8, -0.5, 0.2], [-0.3, 0.6, 1.0]], np.float32)
 PROBS = np.exp(ALPHA) / np.exp(ALPHA).sum(1, keepdims=True)
 PATHS = list(itertools.product(range(3), repeat=2))
-MS = prices.Cost(np.array([[1.0, 3.0, 0.0], [2.0, 0.5, 4.0]], np.float32), fixed=0.25)
+MS = prices.Cost(np.array([[1.0, 3.0, 0.0], [2.0, 0.5, 4.0]], np.float32), 0.25, np.ones((2, 3), bool))
 EVERY = np.ones((2, 3), bool)
 
 
@@ -137,7 +138,7 @@ def assert_within_errors(mean, error, expected):
 
 @pytest.mark.parametrize("active_draw", ["even", pytest.param("softmax", marks=pytest.mark.slow)])
 def test_two_path_steps_average_to_the_sum_over_pairs(net, batch, gate_gradients, active_draw):
-    updater = arch_updaters.GradientUpdater(net, MS, objective.no_latency(), active_draw=active_draw)
+    updater = arch_updaters.GradientUpdater(net, MS, objective.no_latency(), Method(active_draw=active_draw))
     mean, error = average(updater, batch, 1500)
     assert_within_errors(mean, error, mean_two_path(gate_gradients, active_draw))
 
@@ -184,7 +185,8 @@ def test_all_path_steps_average_to_the_sum_over_paths(net, batch, gate_gradients
         formula[0] += PROBS[1, other] * estimators.all_path(PROBS[0], first, active_draw)
         formula[1] += PROBS[0, other] * estimators.all_path(PROBS[1], second, active_draw)
     np.testing.assert_allclose(formula, expected, atol=1e-7)
-    updater = arch_updaters.GradientUpdater(net, MS, objective.no_latency(), paths="all", active_draw=active_draw)
+    updater = arch_updaters.GradientUpdater(net, MS, objective.no_latency(),
+                                            Method(paths="all", active_draw=active_draw))
     mean, error = average(updater, batch, 1500)
     assert_within_errors(mean, error, expected)
 
@@ -249,12 +251,12 @@ def test_every_rescaled_step_with_the_right_sign_lowers_the_expected_loss(seed):
 
 # Latency in the gradient.
 
-@pytest.mark.parametrize("paths, active_draw", itertools.product(arch_updaters.PATHS, gates.ACTIVE_DRAWS))
+@pytest.mark.parametrize("paths, active_draw", itertools.product(("two", "all"), gates.ACTIVE_DRAWS))
 def test_every_step_is_the_formula_of_its_ops_with_zero_like_any_other(net, batch, gate_gradients, paths, active_draw):
     """Cross-entropy and latency together, also where zero is active or observed."""
     slope_ce, slope_ms = 0.7, 0.05
-    updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: slope_ce * ce + slope_ms * ms, paths=paths,
-                                            active_draw=active_draw)
+    updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: slope_ce * ce + slope_ms * ms,
+                                            Method(paths=paths, active_draw=active_draw))
     receiver, active_zero, observed_zero = Receiver(), 0, 0
     for number in range(30):
         seed = tf.constant([9, number])
@@ -282,11 +284,11 @@ def test_every_step_is_the_formula_of_its_ops_with_zero_like_any_other(net, batc
     assert active_zero and observed_zero
 
 
-@pytest.mark.parametrize("expected_latency", arch_updaters.EXPECTED_LATENCIES)
+@pytest.mark.parametrize("expected_latency", ("full", "pair"))
 def test_latency_gradient_is_that_of_the_expectation_in_the_loss(net, batch, expected_latency):
     """Compared with finite differences of the loss ms ** 2, which is not linear, where the pair moves."""
     updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: 0.0 * ce + ms ** 2,
-                                            expected_latency=expected_latency)
+                                            Method(expected_latency=expected_latency))
     receiver, slopes = Receiver(), set()
     full = 0.25 + np.sum(PROBS * MS.matrix)
     for number in range(5):
@@ -309,14 +311,14 @@ def test_latency_gradient_is_that_of_the_expectation_in_the_loss(net, batch, exp
     assert (len(slopes) == 1) == (expected_latency == "full")
 
 
-@pytest.mark.parametrize("expected_latency", arch_updaters.EXPECTED_LATENCIES)
+@pytest.mark.parametrize("expected_latency", ("full", "pair"))
 def test_latency_gradient_by_pencil(net, batch, expected_latency):
     """Equal alphas and the loss ms ** 2: an alpha's gradient is 1/4 (ms - ms of the other) 2 E.
 
     E is 1/4 + (1 + 3 + 0) / 3 + (2 + 1/2 + 4) / 3 = 3.75 in full, and 1/4 + 2 + 1.25 = 3.5 for the pairs of ops 0, 1.
     """
     updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: 0.0 * ce + ms ** 2,
-                                            expected_latency=expected_latency)
+                                            Method(expected_latency=expected_latency))
     receiver, level = np.zeros((2, 3), np.float32), {"full": 3.75, "pair": 3.5}[expected_latency]
     seed = next(seed for seed in (tf.constant([0, number]) for number in range(200))
                 if np.all(gates.sample_pairs(receiver, EVERY, seed).numpy().sum(1) == 1))
@@ -329,11 +331,11 @@ def test_latency_gradient_by_pencil(net, batch, expected_latency):
 
 def test_unknown_settings_are_refused(net):
     with pytest.raises(ValueError, match="expected_latency must be one of"):
-        arch_updaters.GradientUpdater(net, MS, objective.no_latency(), expected_latency="half")
+        arch_updaters.GradientUpdater(net, MS, objective.no_latency(), Method(expected_latency="half"))
     with pytest.raises(ValueError, match="active_draw must be one of"):
-        arch_updaters.GradientUpdater(net, MS, objective.no_latency(), active_draw="odd")
+        arch_updaters.GradientUpdater(net, MS, objective.no_latency(), Method(active_draw="odd"))
     with pytest.raises(ValueError, match="paths must be one of"):
-        arch_updaters.GradientUpdater(net, MS, objective.no_latency(), paths="three")
+        arch_updaters.GradientUpdater(net, MS, objective.no_latency(), Method(paths="three"))
 
 
 # What a step leaves behind.
@@ -406,9 +408,9 @@ def test_reinforce_update_is_the_mean_over_its_samples(net, batch, forward):
 @pytest.mark.parametrize("keeps_ms", [True, False])
 def test_reinforce_is_rewarded_for_milliseconds_unless_they_are_free(net, batch, keeps_ms):
     """The same networks are rewarded again, at a tenth of their milliseconds."""
-    method, plan, moved = search_build.Method(arch_update="reinforce"), schedule.Schedule(10, 0, 1, 1, 0.1, 0.1), []
+    method, plan, moved = Method(arch_update="reinforce"), schedule.Schedule(10, 0, 1, 1, 0.1, 0.1), []
     for factor in (1.0, 0.1):
-        goal = goals_lib.Goal("t", prices.Cost(factor * MS.matrix, factor * MS.fixed), 3.0, keeps_ms=keeps_ms)
+        goal = goals_lib.Goal("t", prices.Cost(factor * MS.matrix, factor * MS.fixed, MS.mask), 3.0, keeps_ms=keeps_ms)
         updater, receiver = next(search_build.updaters(method, net, [goal], plan)), Receiver()
         updater.update(*batch, tf.constant([8, 1]), receiver)
         moved.append(receiver.gradient.numpy())
@@ -472,11 +474,11 @@ def test_benchmark_runs_on_the_embedded_data_and_reads_its_supernet_again(tmp_pa
     assert other.returncode == 1 and "not the weights of supernet quickstart" in other.stderr
 
 
-@pytest.mark.parametrize("paths", arch_updaters.PATHS)
+@pytest.mark.parametrize("paths", ("two", "all"))
 def test_measured_swaps_are_the_mean_of_both_sides(net, batch, gate_gradients, paths):
     """Compared with the gate gradients of every path: all choices swap at once, there and back."""
     net.alpha.assign(ALPHA)
-    pairs, changes = arch_updaters.GradientUpdater(net, MS, objective.no_latency(), paths).measure_swaps(
+    pairs, changes = arch_updaters.GradientUpdater(net, MS, objective.no_latency(), Method(paths=paths)).measure_swaps(
         *batch, tf.constant([3, 4]), draws=6)
     assert pairs.shape == (6, 2, 2) and changes.shape == (6, 2)
     for (first, second), change in zip(pairs, changes, strict=True):
@@ -490,7 +492,7 @@ def test_measured_swaps_are_the_mean_of_both_sides(net, batch, gate_gradients, p
 def test_multipliers_are_scaled_to_the_typical_change_of_loss(net):
     loss = objective.Lagrangian(2.0, 100, name="ms")
     other = objective.Lagrangian(50.0, 100, one_sided=True, name="params")
-    params = prices.Cost(10 * MS.matrix, 0.0)
+    params = prices.Cost(10 * MS.matrix, 0.0, MS.mask)
     updater = arch_updaters.GradientUpdater(net, MS, loss, limits=[(params, other)])
     pairs, changes = np.array([[[0, 1], [0, 1]], [[2, 0], [1, 2]], [[1, 2], [2, 0]]]), \
         np.array([[0.01, -0.03], [0.02, 0.05], [-0.02, 0.01]])
@@ -503,18 +505,19 @@ def test_multipliers_are_scaled_to_the_typical_change_of_loss(net):
 def test_limits_join_the_gradient_by_their_multipliers(net, batch):
     """The gradients of ms and of a limit, each times its multiplier, compared with finite differences."""
     net.alpha.assign(ALPHA)
-    params = prices.Cost(MS.matrix[:, ::-1].copy(), 1.0)
+    params = prices.Cost(MS.matrix[:, ::-1].copy(), 1.0, MS.mask)
     limit = objective.Lagrangian(2.0, 1000, one_sided=True, name="params")
     limit.multiplier.assign(5.0)
     receiver = Receiver()
-    updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: 0.0 * ce + 3.0 * ms, "all", "softmax",
+    updater = arch_updaters.GradientUpdater(net, MS, lambda ce, ms: 0.0 * ce + 3.0 * ms,
+                                            Method(paths="all", active_draw="softmax"),
                                             limits=[(params, limit)])
     updater.update(*batch, tf.constant([1, 2]), receiver)
 
     def gradient_of(cost):
         return exact_gradient({path: cost.of_path(np.array(path)) for path in PATHS})
 
-    expected = float(params.expected(tf.constant(PROBS, tf.float32)))
+    expected = float(expectation.expected(params, tf.constant(PROBS, tf.float32)))
     strength = 5.0 + 2.0 * 0.015 * min(0.5, expected / 2.0 - 1.0)
     gradient = 3.0 * gradient_of(MS) + strength / 2.0 * gradient_of(params)
     np.testing.assert_allclose(receiver.gradient.numpy(), gradient, atol=2e-4)

@@ -1,4 +1,4 @@
-"""Ops and spaces of the user's own: the file of docs/extending.md, and files that are wrong."""
+"""The user's own ops and spaces: the file of docs/extending.md, and files with errors."""
 
 import json
 import re
@@ -23,7 +23,7 @@ DOCUMENT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 
 @pytest.fixture(autouse=True)
 def forgets(monkeypatch):
-    """What a file registers is gone after the test."""
+    """Undoes what a file registers, after each test."""
     for name in ("_BUILDERS", "_ALLOWED"):
         monkeypatch.setattr(ops, name, dict(getattr(ops, name)))
     monkeypatch.setattr(spaces, "SPACES", dict(spaces.SPACES))
@@ -70,8 +70,7 @@ def test_commands_of_the_document(my_ops, tmp_path):
 
 def test_an_op_that_is_not_imported_says_how(my_ops, tmp_path):
     extensions.load([str(my_ops)])
-    found = spaces.load("mixed").to_json()
-    (tmp_path / "mixed.json").write_text(json.dumps(found))
+    (tmp_path / "mixed.json").write_text(json.dumps(spaces.load("mixed").to_json()))
     result = run("latency.build_table", "--space=mixed.json", "--measurer=host", "--output=t.jsonl", cwd=tmp_path)
     assert result.returncode == 1 and "--import=FILE.py" in result.stderr and result.stderr.count("\n") == 1
 
@@ -115,7 +114,7 @@ def test_an_op_without_an_int8_kernel_does_not_ship(tmp_path):
         agreement.check_ops_ship(new)
 
 
-# The ops that ship with the package beside MBConv.
+# Ops other than MBConv that are part of the package.
 
 def test_shipped_ops_ship_and_run_alike_in_the_supernet():
     for op in (op for name in ("conv", "mb", "mbse", "fused") for op in ops.examples(name)):
@@ -143,13 +142,13 @@ def test_other_ops_can_be_trained_for_int8():
                            mix=16)
     blocks = tuple(dataclasses.replace(block, ops=(op, "mb_k3_e3"))
                    for block, op in zip(small.blocks, ("mb_k3_e1", "mbse_k3_e3", "fused_k3_e3"), strict=True))
-    found = arch.from_path(dataclasses.replace(small, blocks=blocks), [0, 0, 0])
+    network_arch = arch.from_path(dataclasses.replace(small, blocks=blocks), [0, 0, 0])
     keras.utils.set_random_seed(0)
-    model = network.build_network(found, layers=keras.layers)
+    model = network.build_network(network_arch, layers=keras.layers)
     for layer in model.layers:  # an op that starts as zero has nothing to quantise
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.gamma.assign(np.ones(layer.gamma.shape))
-    twin = qat.twin(model, found)
+    twin = qat.twin(model, network_arch)
     images = np.random.default_rng(0).standard_normal((16, 16, 16, 3)).astype(np.float32)
     np.testing.assert_allclose(twin(images), model(images), rtol=1e-3)
     quantised = qat.quantise(twin)

@@ -1,4 +1,4 @@
-"""Gates against the original's own numbers, finite differences and counted samples."""
+"""Gates against numbers of the original implementation, finite differences and counted samples."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ import tensorflow as tf
 from pnas_tf.search import searcher
 from pnas_tf.supernet import gates
 
-# One edge of four ops, run through the original implementation.
+# One choice of four ops; the expected numbers below come from the original implementation.
 ALPHA = np.array([[0.1, -0.2, 0.3, 0.0]], np.float32)
 GATE_GRADIENT = np.array([[1.0, -2.0, 0.5, 0.0]], np.float32)
 EVERY = np.ones((1, 4), bool)
@@ -143,7 +143,7 @@ def test_sampling_is_a_function_of_the_seed():
 
 
 def test_reinforce_estimates_the_gradient_of_the_expected_reward():
-    """Against the exact expectation over all 12 paths, differentiated by finite differences."""
+    """Compared with the exact expectation over all 12 paths, differentiated by finite differences."""
     rewards = np.random.default_rng(3).uniform(size=(3, 4))
 
     def expected(row):
@@ -163,7 +163,7 @@ def test_reinforce_estimates_the_gradient_of_the_expected_reward():
 
 
 def test_all_path_gradient_is_exact_for_a_loss_that_is_linear_in_the_gates():
-    """Averaged over sampled active ops, dL/dg is the loss of each op: the exact gradient of the expected loss."""
+    """If dL/dgate is the loss of each op, the estimate is the exact gradient of the expected loss."""
     losses = np.array([[0.3, -1.0, 2.0, 0.5]], np.float32)
     alpha = tf.constant(ALPHA)
     with tf.GradientTape() as tape:
@@ -174,7 +174,7 @@ def test_all_path_gradient_is_exact_for_a_loss_that_is_linear_in_the_gates():
 
 
 def test_two_path_gradient_is_exact_for_each_pair_of_a_linear_loss():
-    """For the loss conditioned on the sampled pair it is the exact gradient, for every pair."""
+    """For every pair, the estimate is the exact gradient of the expected loss given that pair."""
     losses = np.array([0.3, -1.0, 2.0, 0.5], np.float32)
     for pair in [(0, 1), (2, 0), (3, 1)]:
         alpha = tf.constant(ALPHA)

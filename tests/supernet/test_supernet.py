@@ -8,16 +8,15 @@ import pytest
 import tensorflow as tf
 
 from pnas_tf import network
-from pnas_tf.cost import prices
+from pnas_tf.cost import expectation, prices
 from pnas_tf.network import evaluate
 from pnas_tf.search import arch_updaters, objective, schedule, searcher
+from pnas_tf.search.config import Method
 from pnas_tf.space import spaces
 from pnas_tf.space.arch import Arch
-from pnas_tf.space.blocks import Block
 from pnas_tf.supernet import supernet
+from tests.spaces import SMALL
 
-SMALL = spaces.mb_space("small", input_size=8, num_classes=4, stem=Block("stem", ("conv_k3",), 8),
-                       first=Block("b00", ("mb_k3_e1",), 8), widths=(8, 16), cells=(2, 2), strides=(1, 2), mix=16)
 LR, MOMENTUM, DECAY = 0.05, 0.9, 4e-5
 
 
@@ -47,7 +46,8 @@ def plan():
 
 
 def make_searcher(net, **kwargs):
-    updater = arch_updaters.GradientUpdater(net, prices.matrix(SMALL, lambda name, key: 1.0), objective.no_latency(), **kwargs)
+    updater = arch_updaters.GradientUpdater(net, prices.matrix(SMALL, lambda name, key: 1.0), objective.no_latency(),
+                                            **kwargs)
     model = searcher.Searcher(net, updater, plan(), seed=11, label_smoothing=0.0, momentum=MOMENTUM,
                               weight_decay=DECAY)
     model.compile(searcher.alpha_optimizer(0.01))
@@ -107,7 +107,7 @@ def test_weight_step_leaves_everything_unsampled_bitwise_unchanged(net, batch):
 
 
 def brute_force_gate_gradients(net, batch, active):
-    """Every op as a Keras model in training mode, outputs multiplied by one-hot gates, plain autodiff."""
+    """Gate gradients of plain Keras models in training mode, whose outputs are multiplied by one-hot gates."""
     models, gate_rows = {}, []
     for mixed_op in net.mixed_ops:
         for candidate in filter(None, mixed_op.candidates):
@@ -188,7 +188,7 @@ def test_two_path_step_keeps_unsampled_probabilities(net, batch):
 
 
 def test_latency_enters_as_the_gradient_of_expected_milliseconds(net, batch):
-    """With the cross-entropy switched off, the all-path gradient is d(expected ms)/dalpha by autodiff."""
+    """Without the cross-entropy, the all-path gradient is d(expected ms)/dalpha by automatic differentiation."""
     rng = np.random.default_rng(0)
     price = {key: rng.uniform(0.1, 2.0) for _, key in SMALL.op_keys()}
     ms = prices.matrix(SMALL, lambda name, key: price[key])
@@ -198,12 +198,13 @@ def test_latency_enters_as_the_gradient_of_expected_milliseconds(net, batch):
         def apply(self, gradients, variables):
             seen.assign(gradients[0])
 
-    updater = arch_updaters.GradientUpdater(net, ms, lambda ce, expected: 0.0 * ce + 3.0 * expected, paths="all")
+    updater = arch_updaters.GradientUpdater(net, ms, lambda ce, expected: 0.0 * ce + 3.0 * expected,
+                                            Method(paths="all"))
     updater.update(*batch, tf.constant([0, 1]), Capture())
     alpha = tf.constant(net.alpha.numpy())
     with tf.GradientTape() as tape:
         tape.watch(alpha)
-        expected = 3.0 * ms.expected(tf.nn.softmax(tf.where(net.mask, alpha, -1e9)))
+        expected = 3.0 * expectation.expected(ms, tf.nn.softmax(tf.where(net.mask, alpha, -1e9)))
     np.testing.assert_allclose(seen, tape.gradient(expected, alpha), atol=1e-5)
 
 
@@ -241,7 +242,7 @@ def test_path_and_arch_are_inverse(net):
 
 
 def test_reinforce_moves_towards_the_rewarded_op(batch):
-    """With one choice's op free and all others dear, the latency factor alone decides."""
+    """With one op of a choice free and all others slow, the latency factor alone decides."""
     net = supernet.Supernet(SMALL, seed=2)
     ms = prices.matrix(SMALL, lambda name, key: 0.01 if name != "b01" or key.op == "mb_k3_e3" else 100.0)
     updater = arch_updaters.ReinforceUpdater(net, ms, lambda accuracy, ms: (1.0 + accuracy) / ms, samples=8)
