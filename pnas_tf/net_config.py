@@ -18,7 +18,7 @@ from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError, shown
 from pnas_tf.space import arch as arch_lib
-from pnas_tf.space import blocks, ops
+from pnas_tf.space import checks, ops
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Block, Space
 from pnas_tf.space.spaces import MB_OPS
@@ -103,7 +103,7 @@ def read(data: Any, *, name: str = "network", input_size: int | None = None, whe
              f"{shown(batch_norm.get('eps') if isinstance(batch_norm, dict) else batch_norm)}")
     size = input_size or (_whole(data, "resolution", where) if "resolution" in data else IMAGE_SIZE)
     stem = _read_conv(data.get("first_conv"), "stem", f"{where}, first_conv")
-    _require(len(data["blocks"]) <= blocks.MAX_BLOCKS, where, f"at most {blocks.MAX_BLOCKS} blocks")
+    _require(len(data["blocks"]) <= checks.MAX_BLOCKS, where, f"at most {blocks.MAX_BLOCKS} blocks")
     pairs, channels = [], stem.filters
     for number, entry in enumerate(data["blocks"]):
         pairs.append(_read_block(entry, f"b{number:02d}", channels, f"{where}, block {number}"))
@@ -185,7 +185,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("source", None, "A net.config, an arch.json, or the name of a shipped arch.")
     flags.DEFINE_string("output", None, "File to write: arch.json from a net.config, net.config from an arch.")
     flags.DEFINE_integer("image_size", 0, "Height and width of images of a net.config; 0: what it says, or 224.", 0,
-                         blocks.MAX_SIDE)
+                         checks.MAX_SIDE)
 
 
 def _main() -> None:

@@ -231,7 +231,7 @@ def _main() -> None:
     from pnas_tf import data as data_lib
 
     data = data_lib.load(f.dataset, image_size=search_space.input_size, seed=f.seed, data_dir=f.data_dir)
-    search_space = search_space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
+    search_space = search_space.fitted_to(data)
     blocks = run(search_space=search_space, data=data, supernet=f.supernet, warmup_epochs=f.warmup_epochs,
                  batch_size=f.batch_size, lr=f.lr, images=f.images,
                  eval_batch_size=min(f.eval_batch_size, f.images, data.held_out.size), paths=f.paths, seed=f.seed)

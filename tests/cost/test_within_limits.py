@@ -10,7 +10,8 @@ from pnas_tf.cost.limits import Limit
 from pnas_tf.space import blocks, spaces
 
 SMALL = spaces.mb_space("small", input_size=8, num_classes=4, stem=blocks.Block("stem", ("conv_k3",), 8),
-                       first=blocks.Block("b00", ("mb_k3_e1",), 8), widths=(8, 16), cells=(2, 2), strides=(1, 2), mix=16)
+                       first=blocks.Block("b00", ("mb_k3_e1",), 8),
+                       stages=(spaces.Stage(8, 2, 1), spaces.Stage(16, 2, 2)), mix=16)
 COUNTS = [len(block.ops) for block in SMALL.choices.values()]
 PATHS = np.array(list(itertools.product(*map(range, COUNTS))))
 

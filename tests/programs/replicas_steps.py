@@ -25,7 +25,8 @@ strategy = replicas.strategy(strategy_name, count)
 epochs = int(sys.argv[5]) if len(sys.argv) > 5 else 3
 
 SMALL = spaces.mb_space("small", input_size=8, num_classes=4, stem=Block("stem", ("conv_k3",), 8),
-                       first=Block("b00", ("mb_k3_e1",), 8), widths=(8, 16), cells=(2, 2), strides=(1, 2), mix=16)
+                       first=Block("b00", ("mb_k3_e1",), 8),
+                       stages=(spaces.Stage(8, 2, 1), spaces.Stage(16, 2, 2)), mix=16)
 PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, arch_every=1, warmup_lr=0.05, lr=0.05)
 
 

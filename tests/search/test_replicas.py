@@ -124,7 +124,7 @@ def test_two_workers_end_equal():
 def files(tmp_path, write_space):
     tiny = spaces.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
                           stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
-                          widths=(8,), cells=(2,), strides=(1,), mix=16)
+                          stages=(spaces.Stage(8, 2, 1),), mix=16)
     write_space(tiny, tmp_path / "space.json", tmp_path / "table.jsonl")
     return tmp_path
 
