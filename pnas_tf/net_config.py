@@ -103,7 +103,7 @@ def read(data: Any, *, name: str = "network", input_size: int | None = None, whe
              f"{shown(batch_norm.get('eps') if isinstance(batch_norm, dict) else batch_norm)}")
     size = input_size or (_whole(data, "resolution", where) if "resolution" in data else IMAGE_SIZE)
     stem = _read_conv(data.get("first_conv"), "stem", f"{where}, first_conv")
-    _require(len(data["blocks"]) <= checks.MAX_BLOCKS, where, f"at most {blocks.MAX_BLOCKS} blocks")
+    _require(len(data["blocks"]) <= checks.MAX_BLOCKS, where, f"at most {checks.MAX_BLOCKS} blocks")
     pairs, channels = [], stem.filters
     for number, entry in enumerate(data["blocks"]):
         pairs.append(_read_block(entry, f"b{number:02d}", channels, f"{where}, block {number}"))

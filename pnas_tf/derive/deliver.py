@@ -90,11 +90,11 @@ def _deliver(net, number, result, scorer, timer, tried, data, batch_size, bn_rec
     print(_said_of(goal, found))
     model = network.build_network(arch)
     net.copy_weights_to(model, arch)
-    score = evaluate.network(model, data.held_out.batches(batch_size))
+    score = evaluate.score_network(model, data.held_out.batches(batch_size))
     said = f"Held-out accuracy with inherited weights: {score.accuracy:.2%}"
     if bn_recalibration_batches:
         evaluate.recalibrate(model, data.train.batches(batch_size, seed=0).take(bn_recalibration_batches))
-        score = evaluate.network(model, data.held_out.batches(batch_size))
+        score = evaluate.score_network(model, data.held_out.batches(batch_size))
         said += f", {score.accuracy:.2%} once batch norm has seen {bn_recalibration_batches} batches"
     print(f"{said}.")
     build.save_weights(model, RunFolder(result.folder).inherited_weights)

@@ -49,7 +49,7 @@ class Arch:
         return self.ops.get(block.name, block.ops[0])
 
     def blocks(self) -> list[tuple[Block, str]]:
-        """Pairs of a block and its op, stem to head, without skipped blocks. `Space.thread` says how they are joined."""
+        """Pairs of a block and its op, stem to head, skipped blocks left out. `Space.thread` joins them."""
         pairs = [(block, self.op_of(block)) for block in self.space.all_blocks]
         return [(block, op) for block, op in pairs if op != ops.ZERO]
 

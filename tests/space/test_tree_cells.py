@@ -187,7 +187,7 @@ INDEX = {block.name: number for number, block in enumerate(SMALL.blocks)}
 @pytest.mark.parametrize("name, change, message", [
     ("b01/in", {"inputs": ("b01",)}, "earlier block"),  # a cycle
     ("b01/n3", {"inputs": ("b01/n3",)}, "earlier block"),
-    ("b01/n3", {"inputs": ("nothing",)}, "earlier block"), ("b01/n3", {"inputs": (7,)}, "earlier place"),
+    ("b01/n3", {"inputs": ("nothing",)}, "earlier block"), ("b01/n3", {"inputs": (7,)}, "earlier block"),
     ("b01/n3", {"inputs": ("b01/n1", "b01/n1")}, "twice"),
     ("b01/n3", {"inputs": ("b01/n1", "stem")}, "no later block|need one shape|as many"),
     ("b01/out", {"inputs": ("b01/left", "stem")}, "need one shape"),
