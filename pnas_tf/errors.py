@@ -4,8 +4,8 @@
 class InputError(ValueError):
     """Wrong input from outside: a flag, a file, a data set, a device.
 
-    The message is one line that says what is wrong, what was expected, and the way out; it is made `printable`. Commands
-    print it and exit with 1. Any other error is a defect of the program and keeps its traceback.
+    The message is one line that says what is wrong, what was expected, and the way out; it is made `printable`.
+    Commands print it and exit with 1. Any other error is a defect of the program and keeps its traceback.
     """
 
     def __init__(self, message: object = ""):
