@@ -21,7 +21,7 @@ from absl import flags
 
 from pnas_tf import __version__
 from pnas_tf.cli import start
-from pnas_tf.data.sources import FASHION_MNIST_DIR
+from pnas_tf.data.readers import FASHION_MNIST_DIR
 from pnas_tf.errors import printable
 
 # What each required package is used for.

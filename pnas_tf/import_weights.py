@@ -29,8 +29,8 @@ from absl import flags
 
 from pnas_tf import files, net_config
 from pnas_tf.cli import start
+from pnas_tf.data import readers
 from pnas_tf.errors import InputError
-from pnas_tf.network import build
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space import ops
@@ -127,8 +127,6 @@ def read_state(path: str) -> dict[str, np.ndarray]:
     Raises:
         InputError: If the file is missing, damaged, too large, or holds anything but plain numbers.
     """
-    from pnas_tf.data import readers
-
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -196,6 +194,8 @@ def _main() -> None:
     state = read_state(f.source)
     arch = load_arch(f.arch, classes_of(state, f.source))
     start.load_tensorflow()
+    from pnas_tf.network import build
+
     model = run(arch, state, f.source)
     model_path, arch_path = (RunFolder(f.run_dir).file(name) for name in ("model.keras", "arch.json"))
     RunFolder(f.run_dir).keep_arch(arch)

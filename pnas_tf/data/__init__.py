@@ -19,6 +19,17 @@ ImageNet: random resized crop, flip, colour jitter. Nothing is downloaded, and n
 To add a data set, write one function in `sources.py` that returns `Labelled` images, and enter it in `DATASETS` there.
 """
 
-from pnas_tf.data.loading import CLASS_WEIGHTS, Data, class_weights, imbalance, load, naming_broken_images
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pnas_tf.data.loading import CLASS_WEIGHTS, Data, class_weights, imbalance, load, naming_broken_images
 
 __all__ = ["CLASS_WEIGHTS", "Data", "class_weights", "imbalance", "load", "naming_broken_images"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use, so that `readers.py` can be imported without TensorFlow.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("pnas_tf.data.loading"), name)

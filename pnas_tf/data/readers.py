@@ -19,6 +19,8 @@ import numpy as np
 
 from pnas_tf.errors import InputError, printable
 
+# Folder where Debian's package dataset-fashion-mnist puts its files.
+FASHION_MNIST_DIR = "/usr/share/datasets/fashion-mnist"
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 # Endings of images that TensorFlow cannot decode.
 OTHER_ENDINGS = (".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2")

@@ -20,9 +20,6 @@ from pnas_tf.data import labelled as labelled_lib
 from pnas_tf.data.labelled import Labelled
 from pnas_tf.errors import InputError
 
-# Folder where Debian's package dataset-fashion-mnist puts its files.
-FASHION_MNIST_DIR = "/usr/share/datasets/fashion-mnist"
-
 FASHION_MNIST_CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
                          "ankle_boot")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -62,7 +59,7 @@ def _fashion_mnist_small(request: Request) -> Labelled:
 
 def _fashion_mnist(request: Request) -> Labelled:
     """60,000 + 10,000 grey images 28x28 of clothes, from the four IDX .gz files."""
-    folder = request.data_dir or FASHION_MNIST_DIR
+    folder = request.data_dir or readers.FASHION_MNIST_DIR
     paths = [os.path.join(folder, f"{part}-{kind}-ubyte.gz") for part in ("train", "t10k")
              for kind in ("images-idx3", "labels-idx1")]
     for path in paths:
