@@ -1,4 +1,4 @@
-"""Lists the commands, in the order in which a network goes from data to a phone.
+"""Lists the commands, in the order in which they take a network from data to a phone.
 
     python -m pnas_tf
 """
@@ -12,7 +12,11 @@ COMMANDS = ("pnas_tf.doctor", "latency.build_table", "latency.compare", "latency
 
 
 def first_line(module: str) -> str:
-    """What a command does, from its docstring, without importing it; "not installed" if it is not there."""
+    """First line of a command's docstring, read without importing it; "not installed" if there is no such module.
+
+    Args:
+        module: Name of the module, such as `pnas_tf.search`.
+    """
     try:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
@@ -24,11 +28,11 @@ def first_line(module: str) -> str:
 
 
 def main() -> None:
-    """Prints the list."""
+    """Prints the list of commands."""
     print("ProxylessNAS for Keras and TFLite: the best network for your data on your device.\n")
     for module in COMMANDS:
         print(f"  python -m {module:<22} {first_line(module)}")
-    print("\nEach explains itself: python -m pnas_tf.search --help. All of it, on this machine: make quickstart.")
+    print("\nEach has a --help: python -m pnas_tf.search --help. To try everything on this machine: make quickstart.")
 
 
 if __name__ == "__main__":

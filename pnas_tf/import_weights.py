@@ -1,20 +1,21 @@
-"""Puts weights that were trained in PyTorch into our Keras networks: the published ProxylessNAS state dicts.
+"""Imports weights that were trained in PyTorch, such as the published ProxylessNAS state dicts, into Keras networks.
 
     python -m pnas_tf.import_weights --source=net.npz --arch=proxyless_mobile --run_dir=runs/pretrained
 
-Writes model.keras and arch.json, which train on and export like any other:
+Writes model.keras and arch.json, which can be exported and trained further like any other network:
 
     python -m export.tflite --run_dir=runs/pretrained --dataset=folder:imagenet
     python -m pnas_tf.train --arch=runs/pretrained/arch.json --init_weights=runs/pretrained --epochs=20 --lr=0.01 \
         --dataset=folder:photos --run_dir=runs/photos
 
-The source is a numpy archive, since a .pth is a pickle, which may run code and is never loaded here. Where PyTorch is:
+The source is a NumPy archive, because a .pth is a pickle, which may run code and is never loaded here. Make the archive
+on a machine with PyTorch:
 
     python -c "import numpy, torch; s = torch.load('net.pth', map_location='cpu', weights_only=True); \
 numpy.savez('net.npz', **{k: v.numpy() for k, v in s.get('state_dict', s).items()})"
 
-The network pads as PyTorch does, k // 2 on both sides also at stride 2. It takes images normalised by the mean and
-standard deviation of ImageNet, as `folder:` and `--input=pixels` of export.tflite do.
+The network pads as PyTorch does: k // 2 on both sides, also at stride 2. Its inputs are images normalised by the mean
+and standard deviation of ImageNet, as those of `folder:` and of `--input=pixels` of export.tflite are.
 """
 
 import os
@@ -27,38 +28,38 @@ import numpy as np
 from absl import flags
 
 from pnas_tf import files, net_config
-from pnas_tf.cli import start as start_lib
+from pnas_tf.cli import start
+from pnas_tf.data import readers
 from pnas_tf.errors import InputError
-from pnas_tf.network import build
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space import ops
 from pnas_tf.space.arch import Arch
 
 MAX_BYTES = 2_000_000_000
-# Keras' order of batch norm weights, by their names in PyTorch.
+# PyTorch's names of batch norm weights, in Keras' order.
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
-# Parts of an MBConv: our name, PyTorch's, whether it is depthwise.
+# Parts of an MBConv: name here, name in the state dict, whether it is depthwise.
 _MBCONV = (("expand", "inverted_bottleneck", False), ("depthwise", "depth_conv", True),
            ("project", "point_linear", False))
 _IGNORED = "num_batches_tracked"
-# What Once-for-All calls a block's mobile_inverted_conv.
+# Once-for-All's name for the mobile_inverted_conv of a block.
 _LATER_NAME = re.compile(r"^(blocks\.\d+)\.conv\.")
 
 
 def run(arch: Arch, state: Mapping[str, np.ndarray], where: str = "state dict") -> Any:
-    """A Keras network with the weights of a state dict.
+    """Builds a Keras network with the weights of a state dict.
 
     Args:
-        arch: the network; its classes as in the state dict.
-        state: arrays by name, as in the original's `state_dict()`.
-        where: what to call it in an error.
+        arch: Network, with as many classes as the state dict.
+        state: Arrays by name, as in the original's `state_dict()`.
+        where: Start of error messages, such as the name of the file.
 
     Returns:
-        Keras model of stock layers, from normalised images to logits, padded as PyTorch does.
+        Keras model of stock layers, from normalised images to logits, with PyTorch's padding.
 
     Raises:
-        InputError: if a name is missing or left over, or a shape is another.
+        InputError: If an array is missing or left over, or has another shape.
     """
     import keras
 
@@ -67,29 +68,29 @@ def run(arch: Arch, state: Mapping[str, np.ndarray], where: str = "state dict") 
 
     model = network.build_network(arch, layers=fast_layers.PyTorchPadded(keras.layers))
     # DataParallel puts "module." before every name.
-    left = {_LATER_NAME.sub(r"\1.mobile_inverted_conv.", name.removeprefix("module.")): value
+    unused = {_LATER_NAME.sub(r"\1.mobile_inverted_conv.", name.removeprefix("module.")): value
             for name, value in state.items() if not name.endswith(_IGNORED)}
+    advice = f"If the weights belong to another network than {arch.space.name}, name it by --arch."
     for layer_name, names, convert in _plan(arch):
         layer = model.get_layer(layer_name)
         values = []
         for name, weight in zip(names, layer.weights, strict=True):
-            if name not in left:
-                raise InputError(f"{where}: {name} is missing, which {layer_name} needs. Is it of another network than "
-                                 f"{arch.space.name}? Name it by --arch.")
-            value = convert(left.pop(name))
+            if name not in unused:
+                raise InputError(f"{where}: {name} is missing, which {layer_name} needs. {advice}")
+            value = convert(unused.pop(name))
             if value is None or value.shape != tuple(weight.shape) or not np.all(np.isfinite(value)):
                 raise InputError(f"{where}: {name} does not fit {layer_name}, which needs {tuple(weight.shape)} finite "
-                                 f"numbers. Is it of another network than {arch.space.name}? Name it by --arch.")
+                                 f"numbers. {advice}")
             values.append(value)
         layer.set_weights(values)
-    if left:
-        raise InputError(f"{where}: {next(iter(left))[:80]} belongs to no layer of {arch.space.name} ({len(left)} left "
-                         "over). Name the right network by --arch.")
+    if unused:
+        raise InputError(f"{where}: {next(iter(unused))[:80]} belongs to no layer of {arch.space.name} "
+                         f"({len(unused)} left over). Name the right network by --arch.")
     return model
 
 
 def _plan(arch):
-    """(our layer, names of its weights in the state dict, conversion of each), for every layer with weights."""
+    """Yields (layer name, names of its weights in the state dict, their conversion) for every layer with weights."""
     for block in arch.space.stem:
         yield from _conv_and_norm(f"{block.name}_{arch.op_of(block)}_conv", f"{block.name}_{arch.op_of(block)}_bn",
                                   "first_conv", False)
@@ -100,8 +101,8 @@ def _plan(arch):
             raise InputError(f"Block {block.name} holds {op}: only MBConv and zero have weights to import.")
         for ours, theirs, depthwise in _MBCONV if type_name == "mb" else ():
             if ours != "expand" or values["e"] > 1:
-                start = f"{block.name}_{op}_{ours}"
-                yield from _conv_and_norm(start, f"{start}_bn", f"blocks.{number}.mobile_inverted_conv.{theirs}",
+                name = f"{block.name}_{op}_{ours}"
+                yield from _conv_and_norm(name, f"{name}_bn", f"blocks.{number}.mobile_inverted_conv.{theirs}",
                                           depthwise)
     for block in arch.space.head[:-1]:
         yield from _conv_and_norm(f"{block.name}_{arch.op_of(block)}_conv", f"{block.name}_{arch.op_of(block)}_bn",
@@ -111,25 +112,26 @@ def _plan(arch):
 
 
 def _conv_and_norm(conv, norm, theirs, depthwise):
-    # [out, in, k, k] to [k, k, in, out]; depthwise [channels, 1, k, k] to [k, k, channels, 1].
+    # From [out, in, k, k] to [k, k, in, out]; depthwise from [channels, 1, k, k] to [k, k, channels, 1].
     axes = (2, 3, 0, 1) if depthwise else (2, 3, 1, 0)
     yield conv, [f"{theirs}.conv.weight"], lambda value: value.transpose(axes) if value.ndim == 4 else None
     yield norm, [f"{theirs}.bn.{name}" for name in _BATCH_NORM], lambda value: value
 
 
 def read_state(path: str) -> dict[str, np.ndarray]:
-    """A state dict from a .npz.
+    """Reads a state dict from a .npz file.
+
+    Returns:
+        Arrays by name; floats become float32.
 
     Raises:
-        InputError: if it is missing, damaged, too large, or holds anything but plain numbers.
+        InputError: If the file is missing, damaged, too large, or holds anything but plain numbers.
     """
-    from pnas_tf.data import readers
-
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise InputError(f"{path}: not a numpy archive ({' '.join(str(error).split())[:120]}). Make one of a .pth by "
+        raise InputError(f"{path}: not a numpy archive ({' '.join(str(error).split())[:120]}). Convert a .pth by "
                          "the command in --help.") from None
     if sum(entry.file_size for entry in entries) > MAX_BYTES:
         raise InputError(f"{path}: holds more than {MAX_BYTES} bytes; expected the weights of a mobile network.")
@@ -145,10 +147,14 @@ def read_state(path: str) -> dict[str, np.ndarray]:
 
 
 def classes_of(state: Mapping[str, np.ndarray], where: str = "state dict") -> int:
-    """Number of classes of a state dict, by its classifier.
+    """Number of classes of a state dict, read from its classifier.
+
+    Args:
+        state: Arrays by name.
+        where: Start of error messages, such as the name of the file.
 
     Raises:
-        InputError: if it has none.
+        InputError: If it has no classifier.
     """
     biases = [value for name, value in state.items() if name.endswith("classifier.linear.bias")]
     if len(biases) != 1 or biases[0].ndim != 1 or len(biases[0]) < 2:
@@ -157,18 +163,26 @@ def classes_of(state: Mapping[str, np.ndarray], where: str = "state dict") -> in
 
 
 def load_arch(name_or_path: str, num_classes: int) -> Arch:
-    """A shipped arch, an arch.json or a net.config, with so many classes."""
+    """Loads a shipped arch, an arch.json or a net.config.
+
+    Args:
+        name_or_path: Name of a shipped arch, or path of the file.
+        num_classes: Number of classes of the result.
+
+    Raises:
+        InputError: If there is no such arch.
+    """
     if name_or_path not in arch_lib.names() and os.path.exists(name_or_path) \
             and net_config.is_net_config(data := files.read_json(name_or_path)):
-        found = net_config.read(data, where=name_or_path)
+        arch = net_config.read(data, where=name_or_path)
     else:
-        found = arch_lib.load(name_or_path)
-    space = found.space.for_data(found.space.input_size, found.space.input_channels, num_classes)
-    return Arch(space, found.ops, found.costs)
+        arch = arch_lib.load(name_or_path)
+    space = arch.space.for_data(arch.space.input_size, arch.space.input_channels, num_classes)
+    return Arch(space, arch.ops, arch.costs)
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("source", None, "Numpy archive (.npz) of a state dict; see above for how to make it.")
+    flags.DEFINE_string("source", None, "NumPy archive (.npz) of a state dict; see above for how to make it.")
     flags.DEFINE_string("arch", "proxyless_mobile", "Name of a shipped arch, or path of an arch.json or net.config.")
     flags.DEFINE_string("run_dir", None, "Folder for model.keras and arch.json.")
 
@@ -176,10 +190,12 @@ def _define_flags() -> None:
 def _main() -> None:
     f = flags.FLAGS
     if not f.source or not f.run_dir:
-        raise InputError("Name what to read and where to write: --source=WEIGHTS.npz --run_dir=DIR.")
+        raise InputError("Name the weights and the folder to write to: --source=WEIGHTS.npz --run_dir=DIR.")
     state = read_state(f.source)
     arch = load_arch(f.arch, classes_of(state, f.source))
-    start_lib.load_tensorflow()
+    start.load_tensorflow()
+    from pnas_tf.network import build
+
     model = run(arch, state, f.source)
     model_path, arch_path = (RunFolder(f.run_dir).file(name) for name in ("model.keras", "arch.json"))
     RunFolder(f.run_dir).keep_arch(arch)
@@ -193,7 +209,7 @@ def _main() -> None:
 def main() -> None:
     """Console script."""
     _define_flags()
-    start_lib.start(_main)
+    start.start(_main)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Reads and writes net.config, the JSON that the original's tools, Once-for-All and MCUNet describe a network by.
+"""Reads and writes net.config, the JSON by which the original's tools, Once-for-All and MCUNet describe networks.
 
     python -m pnas_tf.net_config --source=runs/mine/arch.json --output=net.config
     python -m pnas_tf.net_config --source=proxyless_mobile --output=net.config
     python -m pnas_tf.net_config --source=net.config --output=arch.json
 
-Writes an arch.json from a net.config, and a net.config from anything else that is an arch. The image size is the
-field `resolution` that MCUNet added: it is written where it is not the 224 that the others take for granted.
+Writes an arch.json if the source is a net.config, and a net.config if it is an arch. The image size is the field
+`resolution`, which MCUNet added. It is only written if it is not 224, the size that the other tools assume.
 """
 
 import json
@@ -18,36 +18,39 @@ from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError, shown
 from pnas_tf.space import arch as arch_lib
-from pnas_tf.space import blocks, ops
+from pnas_tf.space import checks, ops
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Block, Space
 from pnas_tf.space.spaces import MB_OPS
 
 NETWORK = "ProxylessNASNets"
-# Momentum in PyTorch's sense, the share of the new batch; both as in ops.py.
+# As in space/ops.py. Momentum is meant as in PyTorch: the share of the new batch.
 BATCH_NORM = {"momentum": 0.1, "eps": 0.001}
-# What every layer but MBConv says, and what it is in all networks that we can build.
+# Fields of every layer except MBConv, with their values in all networks that can be built here.
 _PLAIN = {"use_bn": False, "act_func": None, "dropout_rate": 0, "ops_order": "weight_bn_act"}
-# Names of the same thing in the original and in later tools.
+# Names of a block in the original and in later tools, and the field of its layer.
 _BLOCKS = {"MobileInvertedResidualBlock": "mobile_inverted_conv", "ResidualBlock": "conv"}
 _MBCONVS = ("MBInvertedConvLayer", "MBConvLayer")
 IMAGE_SIZE = 224
 
 
 def write(arch: Arch) -> dict[str, Any]:
-    """The net.config of an arch.
+    """Describes an arch as a net.config.
+
+    Returns:
+        The JSON object.
 
     Raises:
-        InputError: if it holds something that net.config has no word for.
+        InputError: If net.config cannot describe the network.
     """
     shapes = arch.space.input_shapes()
     *mixes, classifier = arch.space.head
     if not arch.space.is_chain:
-        raise InputError(f"net.config has a chain of blocks; {arch.space.name} has places that read other places than "
-                         "the one before. Keep the arch.json.")
+        raise InputError(f"net.config describes a chain of blocks; {arch.space.name} has blocks that read other "
+                         "blocks than the previous one. Keep the arch.json.")
     if len(arch.space.stem) != 1 or len(mixes) > 1:
-        raise InputError(f"net.config has one first layer and at most one before the classifier; {arch.space.name} has "
-                         f"{len(arch.space.stem)} and {len(mixes)}.")
+        raise InputError(f"net.config describes one first layer and at most one layer before the classifier; "
+                         f"{arch.space.name} has {len(arch.space.stem)} and {len(mixes)}.")
     size = arch.space.input_size
     return {"name": NETWORK, **({} if size == IMAGE_SIZE else {"resolution": size}), "bn": dict(BATCH_NORM),
             "first_conv": _conv(arch, arch.space.stem[0], shapes),
@@ -60,7 +63,8 @@ def write(arch: Arch) -> dict[str, Any]:
 def _conv(arch, block, shapes):
     type_name, values = ops.parse(arch.op_of(block))
     if type_name != "conv" or block.shortcut:
-        raise InputError(f"net.config: {block.name} must be a convolution without shortcut, is {arch.op_of(block)}.")
+        raise InputError(f"net.config: {block.name} must be a convolution without shortcut, got {arch.op_of(block)}"
+                         f"{' with shortcut' if block.shortcut else ''}.")
     return {"name": "ConvLayer", "kernel_size": values["k"], "stride": block.strides, "dilation": 1, "groups": 1,
             "bias": False, "has_shuffle": False, "in_channels": shapes[block.name][2], "out_channels": block.filters,
             **_PLAIN, "use_bn": True, "act_func": "relu6"}
@@ -74,25 +78,26 @@ def _block(arch, block, channels):
     elif type_name == ops.ZERO:
         layer = {"name": "ZeroLayer", "stride": block.strides}
     else:
-        raise InputError(f"net.config has no word for {arch.op_of(block)} of block {block.name}: only MBConv and zero.")
+        raise InputError(f"net.config cannot describe {arch.op_of(block)} of block {block.name}; it has only MBConv "
+                         "and zero.")
     identity = {"name": "IdentityLayer", "in_channels": channels, "out_channels": block.filters, **_PLAIN}
     return {"name": "MobileInvertedResidualBlock", "mobile_inverted_conv": layer,
             "shortcut": identity if block.shortcut else None}
 
 
 def read(data: Any, *, name: str = "network", input_size: int | None = None, where: str = "net.config") -> Arch:
-    """The arch of a net.config.
+    """Reads the arch of a net.config.
 
-    Its blocks offer the candidates of the paper's space if they hold one of them, so that it can be searched again.
+    A block whose op is one of the paper's candidates offers all of them, so that the network can be searched again.
 
     Args:
-        data: parsed JSON, untrusted.
-        name: of the space.
-        input_size: height and width of images; what the file says if None, and 224 if it does not.
-        where: what to call it in an error.
+        data: Parsed JSON, untrusted.
+        name: Name of the arch's space.
+        input_size: Height and width of the images; None for the file's resolution, or 224 if it has none.
+        where: Start of error messages, such as the name of the file.
 
     Raises:
-        InputError: if it is no net.config, or of a network that these ops cannot build.
+        InputError: If the data is not a net.config, or describes a network that cannot be built from the ops here.
     """
     _require(isinstance(data, dict) and isinstance(data.get("blocks"), list), where, "expected an object with blocks")
     _require(data.get("name") == NETWORK, where,
@@ -103,7 +108,7 @@ def read(data: Any, *, name: str = "network", input_size: int | None = None, whe
              f"{shown(batch_norm.get('eps') if isinstance(batch_norm, dict) else batch_norm)}")
     size = input_size or (_whole(data, "resolution", where) if "resolution" in data else IMAGE_SIZE)
     stem = _read_conv(data.get("first_conv"), "stem", f"{where}, first_conv")
-    _require(len(data["blocks"]) <= blocks.MAX_BLOCKS, where, f"at most {blocks.MAX_BLOCKS} blocks")
+    _require(len(data["blocks"]) <= checks.MAX_BLOCKS, where, f"at most {checks.MAX_BLOCKS} blocks")
     pairs, channels = [], stem.filters
     for number, entry in enumerate(data["blocks"]):
         pairs.append(_read_block(entry, f"b{number:02d}", channels, f"{where}, block {number}"))
@@ -133,7 +138,7 @@ def _read_conv(entry, name, where, channels=None):
 
 
 def _read_block(entry, name, channels, where):
-    """(block, op)."""
+    """Reads a block; returns it and its op."""
     block = _object(entry, where)
     _require(block.get("name") in tuple(_BLOCKS), where, f"expected {' or '.join(_BLOCKS)}")
     layer, shortcut = block.get(_BLOCKS[block["name"]]), block.get("shortcut") is not None
@@ -168,7 +173,7 @@ def _whole(layer, field, where):
 
 def _fits(layer, field, channels, where):
     _require(layer.get(field, channels) == channels, where,
-             f"{field} must be {channels}, what comes in, got {shown(layer.get(field))}")
+             f"{field} must be {channels}, the channels of its input, got {shown(layer.get(field))}")
 
 
 def _require(good, where, problem):
@@ -177,30 +182,30 @@ def _require(good, where, problem):
 
 
 def is_net_config(data: Any) -> bool:
-    """Whether parsed JSON looks like a net.config rather than an arch.json."""
+    """Whether parsed JSON looks like a net.config and not like an arch.json."""
     return isinstance(data, dict) and "format" not in data and "blocks" in data
 
 
 def _define_flags() -> None:
     flags.DEFINE_string("source", None, "A net.config, an arch.json, or the name of a shipped arch.")
-    flags.DEFINE_string("output", None, "File to write: arch.json from a net.config, net.config from an arch.")
-    flags.DEFINE_integer("image_size", 0, "Height and width of images of a net.config; 0: what it says, or 224.", 0,
-                         blocks.MAX_SIDE)
+    flags.DEFINE_string("output", None, "File to write: an arch.json for a net.config, a net.config for an arch.")
+    flags.DEFINE_integer("image_size", 0, "Height and width of the images of a net.config; 0: its own, or 224.", 0,
+                         checks.MAX_SIDE)
 
 
 def _main() -> None:
     f = flags.FLAGS
     if not f.source or not f.output:
-        raise InputError("Name what to read and what to write: --source=FILE --output=FILE.")
+        raise InputError("Name the file to read and the file to write: --source=FILE --output=FILE.")
     data = files.read_json(f.source) if os.path.exists(f.source) else None
     if is_net_config(data):
         name = os.path.splitext(os.path.basename(f.source))[0][:100]
-        found = read(data, name=name, input_size=f.image_size or None, where=f.source)
-        found.save(f.output)
+        arch = read(data, name=name, input_size=f.image_size or None, where=f.source)
+        arch.save(f.output)
     else:
-        found = arch_lib.load(f.source)
-        files.write_text(f.output, json.dumps(write(found), indent=4) + "\n")
-    print(f"{found.draw()}\nWritten: {f.output}")
+        arch = arch_lib.load(f.source)
+        files.write_text(f.output, json.dumps(write(arch), indent=4) + "\n")
+    print(f"{arch.draw()}\nWritten: {f.output}")
 
 
 def main() -> None:

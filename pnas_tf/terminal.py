@@ -1,4 +1,4 @@
-"""Numbers as people read them: milliseconds, percent, thousands by letter, lengths of time."""
+"""Output for people: numbers in readable units, and silence for libraries that print on their own."""
 
 import contextlib
 import os
@@ -7,18 +7,18 @@ from collections.abc import Iterator
 
 
 def ms(value: float) -> str:
-    """`0.412 ms`, `1.80 ms`, `78.4 ms`, `1234 ms`: three digits that matter."""
+    """Milliseconds with three significant digits: `0.412 ms`, `1.80 ms`, `78.4 ms`, `1234 ms`."""
     digits = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
     return f"{value:.{digits}f} ms"
 
 
 def percent(value: float) -> str:
-    """A share as percent: `87.25 %`."""
+    """A share as a percentage: `87.25 %`."""
     return f"{value * 100:.2f} %"
 
 
 def big(value: float, unit: str = "") -> str:
-    """`4.08 M`, `183 k`, `920`: thousands by letter."""
+    """A large number with a letter for its power of a thousand: `4.08 M`, `183 k`, `920`."""
     for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
             return f"{value / factor:.3g} {letter}{unit}"
@@ -26,18 +26,21 @@ def big(value: float, unit: str = "") -> str:
 
 
 def seconds(value: float) -> str:
-    """`48 s`, `3 min 20 s`, `26 h 5 min`."""
-    minutes, left = divmod(round(value), 60)
+    """A length of time: `48 s`, `3 min 20 s`, `26 h 5 min`."""
+    minutes, rest = divmod(round(value), 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {left} s" if minutes else f"{value:.3g} s"
+    return f"{minutes} min {rest} s" if minutes else f"{value:.3g} s"
+
 
 @contextlib.contextmanager
 def quiet(enabled: bool = True) -> Iterator[None]:
-    """Sends what C++ code writes to stdout and stderr nowhere, by file descriptor.
+    """Discards what C++ code writes to stdout and stderr, by redirecting their file descriptors.
+
+    `TF_CPP_MIN_LOG_LEVEL=0` in the environment turns this off.
 
     Args:
-        enabled: False leaves everything as it is.
+        enabled: Whether to discard anything; False changes nothing.
     """
     if not enabled or os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         yield
@@ -45,10 +48,10 @@ def quiet(enabled: bool = True) -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(descriptor) for descriptor in (1, 2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
         for descriptor in (1, 2):
-            os.dup2(nowhere, descriptor)
+            os.dup2(null, descriptor)
         yield
     finally:
         sys.stdout.flush()
@@ -56,4 +59,4 @@ def quiet(enabled: bool = True) -> Iterator[None]:
         for descriptor, old in zip((1, 2), saved, strict=True):
             os.dup2(old, descriptor)
             os.close(old)
-        os.close(nowhere)
+        os.close(null)

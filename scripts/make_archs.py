@@ -31,8 +31,9 @@ def published(name: str) -> arch.Arch:
     stem, first, widths, mix, indices = PUBLISHED[name]
     net = spaces.mb_space(
         name, input_size=224, num_classes=1000, stem=Block("stem", ("conv_k3",), stem, 2),
-        first=Block("b00", ("mb_k3_e1",), first), widths=widths, cells=(4, 4, 4, 4, 4, 1),
-        strides=(2, 2, 2, 1, 2, 1), mix=mix)
+        first=Block("b00", ("mb_k3_e1",), first),
+        stages=[spaces.Stage(*stage) for stage in zip(widths, (4, 4, 4, 4, 4, 1), (2, 2, 2, 1, 2, 1), strict=True)],
+        mix=mix)
     return arch.Arch(net, {choice: ORDER[index] for choice, index in zip(net.choices, indices, strict=True)})
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from pnas_tf import files
 from pnas_tf.data import readers
-from pnas_tf.data.sources import FASHION_MNIST_DIR
+from pnas_tf.data.readers import FASHION_MNIST_DIR
 
 TARGET = os.path.join(os.path.dirname(__file__), "..", "pnas_tf", "datasets", "fashion_mnist_small.npz")
 SEED = 2017

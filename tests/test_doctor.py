@@ -1,4 +1,4 @@
-"""The doctor tells what there is, in words, whatever there is."""
+"""The doctor lists what a machine has and lacks, whatever fails on it."""
 
 import os
 import subprocess
@@ -10,8 +10,8 @@ import pytest
 from pnas_tf import doctor
 
 
-def by_name(found):
-    return {one.name: one for one in found}
+def by_name(findings):
+    return {finding.name: finding for finding in findings}
 
 
 def start(**environment):
@@ -32,43 +32,45 @@ def test_a_machine_without_adb(tmp_path):
 @pytest.mark.parametrize("adb_server", ["any"], indirect=True)
 def test_phones_that_are_attached(device, client):
     phone = device(model="Pixel 2")
-    found = by_name(doctor.phones(client.path))
-    assert found["adb"].there and found[phone.serial].there and "a phone" not in found
+    findings = by_name(doctor.phones(client.path))
+    assert findings["adb"].is_usable and findings[phone.serial].is_usable and "a phone" not in findings
 
 
-@pytest.mark.parametrize(("said", "there", "means"), [
+@pytest.mark.parametrize(("output", "usable", "means"), [
     ("List of devices attached\nFA123\tunauthorized usb:1-1\n", False, "allow USB debugging"),
     ("* daemon started successfully\nList of devices attached\nFA123   offline\n\n", False, "plug it in again"),
     ("List of devices attached\nFA123 device product:walleye model:Pixel_2\n", True, "model:Pixel_2"),
     ("List of devices attached\nFA123 device \x1b[2J\n", True, "?[2J")])
-def test_what_adb_says_of_devices(tmp_path, said, there, means):
+def test_what_adb_says_of_devices(tmp_path, output, usable, means):
     adb = tmp_path / "adb"
-    adb.write_text(f"#!/bin/sh\ncat <<'END'\n{said}END\n")
+    adb.write_text(f"#!/bin/sh\ncat <<'END'\n{output}END\n")
     adb.chmod(0o755)
-    one = by_name(doctor.phones(str(adb)))["FA123"]
-    assert one.there is there and means in one.text
+    finding = by_name(doctor.phones(str(adb)))["FA123"]
+    assert finding.is_usable is usable and means in finding.text
 
 
 def test_an_adb_that_fails_or_cannot_run(tmp_path):
     adb = tmp_path / "adb"
     adb.write_text("#!/bin/sh\necho 'cannot bind' >&2\nexit 1\n")
     adb.chmod(0o755)
-    found = by_name(doctor.run(str(adb)))
-    assert not found["adb"].there and "cannot bind" in found["adb"].text
+    findings = by_name(doctor.run(str(adb)))
+    assert not findings["adb"].is_usable and "cannot bind" in findings["adb"].text
     adb.write_text("not a program")
-    found = by_name(doctor.run(str(adb)))
-    assert not found["Phones"].there and "cannot be looked at" in found["Phones"].text and found["numpy"].there
+    findings = by_name(doctor.run(str(adb)))
+    assert not findings["Phones"].is_usable and "cannot be examined" in findings["Phones"].text
+    assert findings["numpy"].is_usable
 
 
 def test_interpreters_are_those_that_load():
-    found = by_name(doctor.interpreters())
+    findings = by_name(doctor.interpreters())
     for package, module in doctor.INTERPRETERS.items():
         loads = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode == 0
-        assert found[package].there is loads
+        assert findings[package].is_usable is loads
 
 
 def test_looks_where_data_sets_are_read_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert not by_name(doctor.data_sets())["cifar10"].there
+    assert not by_name(doctor.data_sets())["cifar10"].is_usable
     (tmp_path / "cifar10.npz").write_bytes(b"")
-    assert by_name(doctor.data_sets())["cifar10"].there and by_name(doctor.data_sets())["fashion_mnist_small"].there
+    assert by_name(doctor.data_sets())["cifar10"].is_usable
+    assert by_name(doctor.data_sets())["fashion_mnist_small"].is_usable

@@ -68,19 +68,19 @@ def assert_agrees(model, config, state):
 @pytest.mark.parametrize(("name", "side"), [("proxyless_mobile", 224), ("proxyless_cpu", 64), ("proxyless_gpu", 64),
                                             ("proxyless_mobile_14", 64), ("mobilenet_v2", 64)])
 def test_published_networks_compute_what_the_original_does(name, side, random_state):
-    found = arch.load(name)
-    found = arch.Arch(found.space.for_data(side, 3, 1000), found.ops)
-    config = net_config.write(found)
+    shipped = arch.load(name)
+    network = arch.Arch(shipped.space.for_data(side, 3, 1000), shipped.ops)
+    config = net_config.write(network)
     state = random_state(config)
-    assert_agrees(import_weights.run(found, state), config, state)
+    assert_agrees(import_weights.run(network, state), config, state)
 
 
 @pytest.mark.parametrize("side", [16, 15])
 def test_small_network_of_even_and_odd_maps(small_arch, side, random_state):
-    found = arch.Arch(small_arch.space.for_data(side, 3, 4), {"b00": "mb_k5_e6", "b02": "zero"})
-    config = net_config.write(found)
+    network = arch.Arch(small_arch.space.for_data(side, 3, 4), {"b00": "mb_k5_e6", "b02": "zero"})
+    config = net_config.write(network)
     state = random_state(config)
-    assert_agrees(import_weights.run(found, state), config, state)
+    assert_agrees(import_weights.run(network, state), config, state)
 
 
 def test_same_padding_would_be_another_network(small_arch, random_state):
@@ -224,7 +224,7 @@ def test_another_network_is_refused_and_nothing_is_written(imported, tmp_path):
     result = run("pnas_tf.import_weights", f"--source={imported[0]}/net.npz", "--arch=mobilenet_v2",
                  f"--run_dir={tmp_path}/run")
     assert result.returncode == 1 and result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
-    assert "Name the right network by --arch" in result.stderr or "Name it by --arch" in result.stderr
+    assert "Name the right network by --arch" in result.stderr or "name it by --arch" in result.stderr
     assert not (tmp_path / "run").exists()
 
 

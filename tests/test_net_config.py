@@ -37,9 +37,9 @@ SKIPPED_BLOCK = {"name": "MobileInvertedResidualBlock", "mobile_inverted_conv": 
                  "shortcut": THIRD_BLOCK["shortcut"]}
 
 
-def same_text(found, expected):
-    """Equal with the order of keys, which a diff against the authors' file shows."""
-    assert json.dumps(found) == json.dumps(expected)
+def same_text(written, expected):
+    """Equal, including the order of keys, which a diff against the authors' file shows."""
+    assert json.dumps(written) == json.dumps(expected)
 
 
 def test_written_as_the_authors_wrote_it():
@@ -56,7 +56,7 @@ def test_written_as_the_authors_wrote_it():
 
 
 def test_a_network_of_tree_cells_has_no_net_config():
-    with pytest.raises(InputError, match=r"proxyless_cifar has places that read other places .* Keep the arch\.json"):
+    with pytest.raises(InputError, match=r"proxyless_cifar has blocks that read other blocks .* Keep the arch\.json"):
         net_config.write(arch.load("proxyless_cifar"))
 
 
@@ -87,8 +87,8 @@ def test_names_of_once_for_all_are_read():
             block["conv"] = None
         else:
             block["conv"] |= {"name": "MBConvLayer", "act_func": "relu6", "use_se": False, "mid_channels": None}
-    found, shipped = net_config.read(theirs, name="proxyless_mobile"), arch.load("proxyless_mobile")
-    assert (found.space, found.ops) == (shipped.space, shipped.ops)
+    again, shipped = net_config.read(theirs, name="proxyless_mobile"), arch.load("proxyless_mobile")
+    assert (again.space, again.ops) == (shipped.space, shipped.ops)
 
 
 def changed(path, value):
@@ -136,7 +136,8 @@ def test_ops_without_a_word_are_refused():
 
     head = (Block("classifier", ("classifier",), 4),)
     for stem, blocks, expected in [
-            ((Block("stem", ("conv_k3",), 8),), (Block("b00", ("conv_k3",), 8),), "no word for conv_k3 of block b00"),
+            ((Block("stem", ("conv_k3",), 8),), (Block("b00", ("conv_k3",), 8),),
+             "cannot describe conv_k3 of block b00"),
             ((Block("stem", ("mb_k3_e1",), 8),), (), "stem must be a convolution without shortcut"),
             ((Block("stem", ("conv_k3",), 8), Block("more", ("conv_k3",), 8)), (), "one first layer")]:
         with pytest.raises(InputError, match=expected):

@@ -17,7 +17,7 @@ from pnas_tf.space import blocks, spaces
 ROOT = Path(__file__).parent.parent
 TINY = spaces.mb_space("tiny", input_size=16, input_channels=3, num_classes=4,
                       stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
-                      widths=(8,), cells=(2,), strides=(1,), mix=16)
+                      stages=(spaces.Stage(8, 2, 1),), mix=16)
 
 
 @pytest.fixture(scope="module")

@@ -275,7 +275,7 @@ def _main() -> None:
     from pnas_tf import data as data_lib
 
     data = data_lib.load(f.dataset, image_size=search_space.input_size, seed=f.seed, data_dir=f.data_dir)
-    search_space = search_space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
+    search_space = search_space.fitted_to(data)
     warm_up = warm_supernet.WarmUp(f.supernet, f.warmup_epochs, f.batch_size, f.lr, f.seed)
     blocks = run(search_space, data, warm_up, images=f.images,
                  eval_batch_size=min(f.eval_batch_size, f.images, data.held_out.size), paths=f.paths)

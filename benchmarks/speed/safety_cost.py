@@ -40,7 +40,7 @@ def run(space: blocks.Space, out_dir: str, batch_size: int, epochs: int) -> dict
     from pnas_tf.supernet import supernet
 
     loaded = data.load("fashion_mnist_small", image_size=space.input_size)
-    space = space.for_data(loaded.image_shape[0], loaded.image_shape[2], loaded.num_classes)
+    space = space.fitted_to(loaded)
     plan = schedule.Schedule(50, 1, epochs - 1, 1, 0.05, 0.025)
     net = supernet.Supernet(space)
     goal = goals_lib.Goal("made_up", prices.matrix(space, lambda *_: 0.01), 0.01 * len(space.all_blocks))

@@ -29,7 +29,7 @@ from pnas_tf.space import blocks, spaces
 STEPS_PER_EPOCH, HELD_OUT, BATCH = 50, 4400, 32
 TINY = spaces.mb_space("soak", input_size=28, input_channels=1, num_classes=10,
                       stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
-                      widths=(8,), cells=(3,), strides=(1,), mix=16)
+                      stages=(spaces.Stage(8, 3, 1),), mix=16)
 
 
 def run(out_dir: str, steps: int, settled_steps: int) -> dict[str, Any]:

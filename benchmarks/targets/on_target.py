@@ -226,7 +226,7 @@ def _main() -> None:
     from pnas_tf import data as data_lib
 
     data = data_lib.load(f.dataset, image_size=spaces.load(f.space).input_size, data_dir=f.data_dir)
-    search_space = spaces.load(f.space).for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
+    search_space = spaces.load(f.space).fitted_to(data)
     table.check_covers(search_space)
     arguments = [f"--flagfile={f.search_flags}", f"--space={f.space}", f"--dataset={f.dataset}",
                  f"--max_steps={f.max_steps}", *([f"--data_dir={f.data_dir}"] if f.data_dir else [])]

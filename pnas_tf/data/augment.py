@@ -1,7 +1,7 @@
-"""Changes of images, random and fixed: batches of small ones in memory, and files one by one.
+"""Decodes, crops, augments and normalises images: whole batches in memory, and files one by one.
 
-Pixels are 0..255 everywhere; `normalise` comes last. Every random function is stateless: the same seed
-gives the same image on any step of any run, which is what an exact resume needs.
+Pixels are 0..255 until `normalise`, after which only `cutout` may follow. Every random function is stateless: the same
+seed gives the same image in any step of any run, as an exact resume requires.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-# The original's recipe for ImageNet: scale and ratio of the random crop, central part, colour jitter.
+# The original's recipe for ImageNet: area and aspect ratio of the random crop, and central part of the evaluation view.
 CROP_AREA = (0.08, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 CENTRAL_PART = 224 / 256
@@ -19,7 +19,14 @@ CENTRAL_PART = 224 / 256
 
 @dataclasses.dataclass(frozen=True)
 class Jitter:
-    """How far colours change: factors up to 1 +- each number, and hue by up to this part of the circle either way."""
+    """Largest random changes of colour.
+
+    Attributes:
+        brightness: Brightness is multiplied by a factor from 1 - brightness to 1 + brightness.
+        contrast: Contrast is multiplied likewise.
+        saturation: Saturation is multiplied likewise.
+        hue: Hue is turned by up to this share of the colour circle in either direction.
+    """
 
     brightness: float = 0.0
     contrast: float = 0.0
@@ -27,52 +34,53 @@ class Jitter:
     hue: float = 0.0
 
 
-# `normal` is what the original searches with, `strong` what it trains the found network with.
+# The original uses `normal` for the search and `strong` to train the derived network.
 JITTERS = {"none": Jitter(), "normal": Jitter(brightness=32 / 255, saturation=0.5),
            "strong": Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)}
 
-# TensorFlow's default, INTEGER_FAST, is off by one grey level on average, and shifts the mean of red and blue by
-# as much. This one gives the pixels that other libraries give.
+# TensorFlow's default, INTEGER_FAST, is off by one grey level on average and shifts the mean of red and blue by as
+# much. INTEGER_ACCURATE gives the same pixels as other libraries.
 DCT_METHOD = "INTEGER_ACCURATE"
 
-# How files begin that TensorFlow can decode.
+# First bytes of the kinds of files that TensorFlow can decode.
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
 
-# More than any camera's. To decode an image TensorFlow makes room for what its header claims, whatever follows it.
+# More pixels than any camera takes. TensorFlow allocates what an image's header claims, whatever follows the header.
 MAX_PIXELS = 1 << 27
 
 
 def normalise(images: tf.Tensor, mean: Sequence[float], std: Sequence[float]) -> tf.Tensor:
-    """(images - mean) / std, channel by channel.
+    """Normalises images: `(images - mean) / std`, channel by channel.
 
     Args:
-        images: [..., height, width, channels].
-        mean: by channel.
-        std: by channel.
+        images: Pixels [..., height, width, channels].
+        mean: Mean by channel.
+        std: Standard deviation by channel.
 
     Returns:
-        float32, as `images`.
+        float32, in the shape of `images`.
     """
-    # Spread over the image beforehand: TensorFlow broadcasts three channels four times as slowly.
+    # Mean and deviation are expanded to whole images first, because broadcasting three channels is four times slower.
     centre, scale = (tf.constant(np.broadcast_to(np.asarray(value, np.float32), images.shape[-3:]))
                      for value in (mean, std))
     return (tf.cast(images, tf.float32) - centre) / scale
 
 
 def crop_and_flip(images: tf.Tensor, seed: tf.Tensor, places: tf.Tensor, batch_size: int) -> tf.Tensor:
-    """Pads with zeros, crops each image at a random place, and flips every other one at random.
+    """Pads images with zeros, crops each at a random position, and flips each with probability 1/2.
 
-    Works on the whole batch, by two gathers: six times the speed of image by image.
+    The padding is an eighth of the side: 4 pixels for 32x32, 3 for 28x28. Two gathers work on the whole batch, which is
+    six times as fast as one image at a time.
 
     Args:
-        images: [part, height, width, channels], some of a batch or all.
-        seed: integers [2], of the whole batch.
-        places: integers [part], where these images stand in the batch: what happens to one does not depend on which
-            others are here.
-        batch_size: images in the whole batch.
+        images: Images of a batch, or some of them, [part, height, width, channels].
+        seed: Seed of the whole batch, integers [2].
+        places: Positions of these images in the batch, integers [part]. Each image is changed in the same way whichever
+            others are present.
+        batch_size: Number of images in the whole batch.
 
     Returns:
-        As `images`. The padding is an eighth of the side: 4 for 32x32, 3 for 28x28.
+        Changed images, like `images`.
     """
     height, width = images.shape[1], images.shape[2]
     pad_rows, pad_columns = height // 8, width // 8
@@ -92,17 +100,17 @@ def crop_and_flip(images: tf.Tensor, seed: tf.Tensor, places: tf.Tensor, batch_s
 
 
 def cutout(images: tf.Tensor, seed: tf.Tensor, places: tf.Tensor, batch_size: int, side: int) -> tf.Tensor:
-    """Sets a square at a random place of each image to zero (DeVries and Taylor 2017).
+    """Sets a square at a random position of each image to zero (cutout, DeVries and Taylor 2017).
 
     Args:
-        images: float32 [part, height, width, channels], normalised: zero is the mean.
-        seed: integers [2], of the whole batch; the places of squares have nothing to do with those of `crop_and_flip`.
-        places: integers [part], as of `crop_and_flip`.
-        batch_size: images in the whole batch.
-        side: of the square; its centre is any pixel, so part of it may lie outside.
+        images: Normalised images, whose mean is zero, float32 [part, height, width, channels].
+        seed: Seed of the whole batch, integers [2]. Squares are independent of the crops of `crop_and_flip`.
+        places: Positions of these images in the batch, integers [part].
+        batch_size: Number of images in the whole batch.
+        side: Side of the square, pixels. Its centre may be any pixel, so part of the square may lie outside.
 
     Returns:
-        As `images`.
+        Changed images, like `images`.
     """
     seeds = tf.random.split(tf.random.fold_in(seed, 1), 2)
 
@@ -116,12 +124,12 @@ def cutout(images: tf.Tensor, seed: tf.Tensor, places: tf.Tensor, batch_size: in
 
 
 def random_crop_of_file(contents: tf.Tensor, image_size: int, seed: tf.Tensor) -> tf.Tensor:
-    """Decodes a random part of an image file, resizes it, and flips it or not.
+    """Decodes a random part of an image file, resizes it, and flips it with probability 1/2.
 
     Args:
-        contents: bytes of a JPEG, PNG, BMP or GIF file, scalar.
-        image_size: height and width of the result.
-        seed: integers [2].
+        contents: Bytes of a JPEG, PNG, BMP or GIF file, scalar.
+        image_size: Height and width of the result.
+        seed: Seed, integers [2].
 
     Returns:
         float32 [image_size, image_size, 3].
@@ -138,14 +146,13 @@ def random_crop_of_file(contents: tf.Tensor, image_size: int, seed: tf.Tensor) -
 
 
 def central_crop_of_file(contents: tf.Tensor, image_size: int) -> tf.Tensor:
-    """The evaluation view: shorter side to image_size * 256 / 224, then the central square.
+    """Decodes the evaluation view: the shorter side resized to `image_size * 256 / 224`, then the central square.
 
-    Computed as one resize of the central square, 7/8 of the shorter side, which is the same view and reads
-    fewer pixels.
+    The central square, 7/8 of the shorter side, is cut out first and then resized: the same view from fewer pixels.
 
     Args:
-        contents: bytes of an image file, scalar.
-        image_size: height and width of the result.
+        contents: Bytes of an image file, scalar.
+        image_size: Height and width of the result.
 
     Returns:
         float32 [image_size, image_size, 3].
@@ -161,12 +168,15 @@ def central_crop_of_file(contents: tf.Tensor, image_size: int) -> tf.Tensor:
 def colour_jitter(image: tf.Tensor, seed: tf.Tensor, jitter: Jitter = JITTERS["normal"]) -> tf.Tensor:
     """Changes brightness, contrast, saturation and hue at random, always in this order.
 
-    Brightness scales the image, contrast its distance from its mean grey, saturation its distance from grey.
+    Brightness scales the image, contrast scales its distance from its mean grey, and saturation its distance from grey.
 
     Args:
-        image: float32 [height, width, 3].
-        seed: integers [2].
-        jitter: how far.
+        image: Pixels, float32 [height, width, 3].
+        seed: Seed, integers [2].
+        jitter: Largest changes.
+
+    Returns:
+        Changed pixels, float32 [height, width, 3].
     """
     draw = tf.random.stateless_uniform([4], seed, -1.0, 1.0)
     if jitter.brightness:
@@ -185,9 +195,17 @@ def _blend(start: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def checked_image(contents: tf.Tensor, path: tf.Tensor) -> tf.Tensor:
-    """The same contents, if they begin as an image of a sane size does; else an assertion that names the file."""
-    known = [tf.strings.substr(contents, 0, len(magic)) == magic for magic in MAGIC]
-    is_image = tf.debugging.Assert(tf.reduce_any(known),
+    """Checks the first bytes and the claimed size of an image file.
+
+    Args:
+        contents: Bytes of the file, scalar.
+        path: Path for the error message, scalar.
+
+    Returns:
+        The contents. If the check fails, TensorFlow raises an InvalidArgumentError that names the file.
+    """
+    begins_as = [tf.strings.substr(contents, 0, len(magic)) == magic for magic in MAGIC]
+    is_image = tf.debugging.Assert(tf.reduce_any(begins_as),
                                    ["Not a JPEG, PNG, BMP or GIF image; remove it or save it again:", path])
     with tf.control_dependencies([is_image]):
         pixels = _claimed_pixels(tf.identity(contents))
@@ -198,7 +216,7 @@ def checked_image(contents: tf.Tensor, path: tf.Tensor) -> tf.Tensor:
 
 
 def _claimed_pixels(contents: tf.Tensor) -> tf.Tensor:
-    """Width times height as the header of an image file has them, float32; what is cut off counts as 0."""
+    """Width times height according to the header of an image file, float32. Missing bytes count as 0."""
     head = tf.strings.substr(contents, 0, 26) + b"\0" * 26
 
     def product(first, end, dtype, little_endian):
@@ -214,11 +232,11 @@ def _claimed_pixels(contents: tf.Tensor) -> tf.Tensor:
 
 
 def decode_all(files: Sequence[bytes], image_size: int | None = None) -> np.ndarray:
-    """Decodes encoded images into memory.
+    """Decodes image files into memory.
 
     Args:
-        files: bytes of image files; of one size, unless `image_size` is given.
-        image_size: if given, the result is the evaluation view of that size.
+        files: Bytes of each file. Without `image_size`, all images must have one size.
+        image_size: Size of the evaluation view to return; None for the whole images.
 
     Returns:
         uint8 [images, height, width, 3].
@@ -238,8 +256,8 @@ def resize_all(images: np.ndarray, image_size: int) -> np.ndarray:
     """Resizes images in memory.
 
     Args:
-        images: uint8 [images, height, width, channels].
-        image_size: new height and width.
+        images: Images, uint8 [images, height, width, channels].
+        image_size: New height and width.
 
     Returns:
         uint8 [images, image_size, image_size, channels].
@@ -253,18 +271,18 @@ def resize_all(images: np.ndarray, image_size: int) -> np.ndarray:
 
 
 def _resized_part(contents: tf.Tensor, window: Callable, image_size: int) -> tf.Tensor:
-    """Decodes the window [top, left, height, width] that `window(shape)` names, and resizes it."""
-    def of_jpeg():
+    """Decodes a part of an image and resizes it; `window(shape)` returns its [top, left, height, width]."""
+    def decode_jpeg():
         return tf.io.decode_and_crop_jpeg(contents, window(tf.io.extract_jpeg_shape(contents)), channels=3,
                                           dct_method=DCT_METHOD)
 
-    def of_other():
+    def decode_other():
         image = _rgb(contents)
         top, left, height, width = tf.unstack(window(tf.shape(image)))
         return image[top:top + height, left:left + width]
 
-    part = tf.cond(tf.io.is_jpeg(contents), of_jpeg, of_other)
-    # Antialiasing halves the speed of the whole pipeline, and bilinear weights reach over two pixels anyway.
+    part = tf.cond(tf.io.is_jpeg(contents), decode_jpeg, decode_other)
+    # Antialiasing halves the speed of the whole pipeline, and bilinear weights cover two pixels without it.
     shrinks = tf.reduce_max(tf.shape(part)[:2]) > 2 * image_size
     resized = tf.cond(shrinks, lambda: _resize(part, image_size, True), lambda: _resize(part, image_size, False))
     return tf.ensure_shape(resized, [image_size, image_size, 3])
@@ -275,16 +293,17 @@ def _resize(images: tf.Tensor, image_size: int, antialias: bool) -> tf.Tensor:
 
 
 def _rgb(contents: tf.Tensor) -> tf.Tensor:
-    """Decodes any image file to uint8 [height, width, 3]: grey is repeated, alpha dropped, a GIF's first frame taken.
+    """Decodes any image file to uint8 [height, width, 3].
 
-    By hand for all but JPEG, because `channels=3` is an error for some BMP files.
+    Grey is repeated, alpha is dropped, and a GIF gives its first frame. Except for JPEG, this does not use
+    `channels=3`, which is an error for some BMP files.
     """
-    def of_other():
+    def decode_other():
         image = tf.io.decode_image(contents, expand_animations=False)
         return tf.gather(image, tf.where(tf.shape(image)[-1] >= 3, [0, 1, 2], [0, 0, 0]), axis=-1)
 
-    def of_jpeg():
+    def decode_jpeg():
         return tf.io.decode_jpeg(contents, channels=3, dct_method=DCT_METHOD)
 
-    image = tf.cond(tf.io.is_jpeg(contents), of_jpeg, of_other)
+    image = tf.cond(tf.io.is_jpeg(contents), decode_jpeg, decode_other)
     return tf.ensure_shape(image, [None, None, 3])

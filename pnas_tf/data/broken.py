@@ -1,8 +1,8 @@
-"""Finds image files that cannot be decoded, before a search of days stumbles over one.
+"""Finds image files that cannot be decoded, before a search of days fails on one.
 
-To decode a million files takes hours. So the beginning and the end of each are looked at, and a file is decoded
-only where these look wrong: cameras append what they like to a JPEG, so an odd end alone condemns nothing. What is
-damaged in the middle alone is found when its turn comes.
+Decoding a million files takes hours. So only the first and last bytes of each file are read, and a file is decoded only
+if these are unusual: cameras append data of their own to a JPEG, so an unusual end alone does not mean that the file is
+broken. A file that is damaged only in the middle is noticed when training reads it.
 """
 
 import os
@@ -20,16 +20,16 @@ POLICIES = ("skip", "refuse")
 _END_BYTES, _THREADS, _NAMED = 64, 16, 3
 
 
-def dealt_with(labelled: Labelled, policy: str, spec: str) -> Labelled:
-    """The same without the files that cannot be decoded; prints how many there were, and names some.
+def without_broken(labelled: Labelled, policy: str, spec: str) -> Labelled:
+    """Leaves out the files that cannot be decoded, and prints their number and some of their names.
 
     Args:
-        labelled: images in files.
-        policy: one of `POLICIES`.
-        spec: what to call the data set.
+        labelled: Images in files.
+        policy: `skip` to leave the files out, `refuse` to raise an error.
+        spec: Name of the data set in error messages.
 
     Raises:
-        InputError: if there are any and the policy is to refuse them, or a class has no other.
+        InputError: If the policy is to refuse such files and there are some, or a class has no other files.
     """
     bad_train, bad_test = find(labelled.x_train), find(labelled.x_test)
     bad = [*labelled.x_train[bad_train], *labelled.x_test[bad_test]]
@@ -39,7 +39,7 @@ def dealt_with(labelled: Labelled, policy: str, spec: str) -> Labelled:
     total = len(bad_train) + len(bad_test)
     if policy == "refuse":
         raise InputError(f"{spec}: {len(bad):,} of {total:,} image files cannot be decoded ({named}). Remove them, or "
-                         "leave them out: --broken_images=skip.")
+                         "have them left out: --broken_images=skip.")
     for part, labels, is_bad in (("train", labelled.y_train, bad_train), ("test", labelled.y_test, bad_test)):
         empty = sorted(set(labels[is_bad]) - set(labels[~is_bad]))
         if (empty and part == "train") or is_bad.all():
@@ -51,28 +51,28 @@ def dealt_with(labelled: Labelled, policy: str, spec: str) -> Labelled:
 
 
 def find(paths: np.ndarray) -> np.ndarray:
-    """Which files cannot be decoded.
+    """Finds the files that cannot be decoded.
 
     Args:
-        paths: bytes [images].
+        paths: Paths, bytes [images].
 
     Returns:
-        bool [images].
+        bool [images], True for a broken file.
     """
     with futures.ThreadPoolExecutor(_THREADS) as pool:
-        verdicts = list(pool.map(_looks, paths))
-    return np.array([verdict == "broken" or (verdict == "odd" and not _decodes(path))
+        verdicts = list(pool.map(_verdict, paths))
+    return np.array([verdict == "broken" or (verdict == "unusual" and not _decodes(path))
                      for path, verdict in zip(paths, verdicts, strict=True)], bool)
 
 
 def _short(path: bytes) -> str:
-    """Class and file name, printable."""
+    """Class and file name of an image, made printable."""
     name = os.path.join(*os.fsdecode(path).split(os.sep)[-2:])
     return "".join(letter if letter.isprintable() else "?" for letter in name)[-80:]
 
 
-def _looks(path: bytes) -> str:
-    """`broken`: no image; `odd`: only decoding can tell; `whole`."""
+def _verdict(path: bytes) -> str:
+    """`broken` if the file is no image, `whole` if it begins and ends as one, `unusual` if only decoding can tell."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -87,12 +87,12 @@ def _looks(path: bytes) -> str:
         whole = int.from_bytes(head[2:6], "little") <= size
     else:
         whole = end.endswith((b"\xff\xd9", b"IEND\xaeB`\x82", b"\x3b"))
-    return "whole" if whole else "odd"
+    return "whole" if whole else "unusual"
 
 
 def _decodes(path: bytes) -> bool:
     try:
-        with open(path, "rb") as file, quiet():  # libjpeg prints lines of its own
+        with open(path, "rb") as file, quiet():  # libjpeg prints warnings
             augment.decode_all([file.read()])
     except (OSError, tf.errors.OpError):
         return False

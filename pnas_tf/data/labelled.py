@@ -1,4 +1,4 @@
-"""Labelled images as a loader returns them: whether they fit together, and how they are split."""
+"""Labelled images as a loader returns them, their checks, and their splits."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from pnas_tf.data import augment
 from pnas_tf.errors import InputError
 
-TEST_SHARE = 0.2  # of a data set that comes without a test part
+TEST_SHARE = 0.2  # share of the images that become the test part, for a data set that comes without
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,11 +16,12 @@ class Labelled:
     """What a loader returns.
 
     Attributes:
-        x_train: uint8 [images, height, width] or [images, height, width, 1 or 3]; or paths, bytes [images].
-        y_train: integers [images] or [images, 1], from 0 to classes - 1.
-        x_test: as x_train.
-        y_test: as y_train.
-        class_names: by label; empty if unknown.
+        x_train: Training images: uint8 [images, height, width] or [images, height, width, 1 or 3]; or paths, bytes
+            [images].
+        y_train: Training labels: integers [images] or [images, 1], from 0 to classes - 1.
+        x_test: Test images, like x_train.
+        y_test: Test labels, like y_train.
+        class_names: Name of each class, by label; empty if unknown.
     """
 
     x_train: np.ndarray
@@ -31,20 +32,23 @@ class Labelled:
 
     @property
     def is_files(self) -> bool:
-        """Whether images are paths."""
+        """Whether the images are paths of files."""
         return self.x_train.dtype.kind == "S"
 
 
 def checked(labelled: Labelled, spec: str, image_size: int | None) -> Labelled:
-    """The same in one form: int32 labels [images]; arrays uint8 [images, side, side, channels]; class names.
+    """Checks images and labels, and brings them into one form.
 
     Args:
-        labelled: from a loader, untrusted.
-        spec: what to call it in an error.
-        image_size: side that arrays are resized to; None leaves them.
+        labelled: What a loader returned, untrusted.
+        spec: Name of the data set in error messages.
+        image_size: Height and width to resize arrays to; None for no resizing.
+
+    Returns:
+        Labels int32 [images]; arrays uint8 [images, side, side, channels], or paths as they were; class names.
 
     Raises:
-        InputError: if images and labels do not make a data set for classification.
+        InputError: If images and labels do not make a data set for classification.
     """
     y_train, y_test = _check_labels(labelled, spec)
     names = tuple(map(str, labelled.class_names)) or tuple(str(label) for label in range(int(y_train.max()) + 1))
@@ -58,13 +62,13 @@ def checked(labelled: Labelled, spec: str, image_size: int | None) -> Labelled:
 
 
 def pixel_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation by channel; the latter at least 1, as constant images have 0.
+    """Mean and standard deviation of each channel. The latter is at least 1, since constant images would give 0.
 
     Args:
-        x: uint8 [images, height, width, channels].
+        x: Images, uint8 [images, height, width, channels].
     """
     counts = np.zeros([x.shape[-1], 256])
-    for images in np.array_split(x, -(-x.size // 10_000_000)):  # bincount makes int64 of its input
+    for images in np.array_split(x, -(-x.size // 10_000_000)):  # bincount converts to int64
         for channel, count in enumerate(counts):
             count += np.bincount(images[..., channel].ravel(), minlength=256)
     shares, values = counts / counts.sum(axis=1, keepdims=True), np.arange(256)
@@ -74,15 +78,15 @@ def pixel_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...
 
 
 def stratified(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Draws positions so that each class gives its share, and at least one if it has two and `size` allows.
+    """Draws images so that each class gives its share, and at least one image if it has two and `size` allows.
 
     Args:
-        labels: int [images].
-        size: how many to draw, at most images - classes: one of each class is never drawn.
-        seed: of the draw.
+        labels: Labels, int [images].
+        size: Number of images to draw, at most images - classes: one image of each class is never drawn.
+        seed: Seed of the draw.
 
     Returns:
-        int64 [size]; classes are mixed, so that any stretch of them has nearly the classes' shares.
+        Positions, int64 [size]. Classes are mixed: any run of positions has nearly the shares of all classes.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(labels))
@@ -91,47 +95,57 @@ def stratified(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     counts = counts[counts > 0]
     last = np.cumsum(counts) - 1
     rank = np.arange(len(labels)) - np.repeat(last + 1 - counts, counts)
-    # Drawn in the order of the share of its class that an image completes; the first of each class before all.
+    # Images are drawn by ascending (rank + 0.5) / class size, but the first of each class before all others, and the
+    # last of each class never.
     share = np.where(rank == 0, 0.0, (rank + 0.5) / np.repeat(counts, counts))
     share[last] = np.inf
     return order[np.lexsort([random.random(len(labels)), share])[:size]]
 
 
 def held_out(labels: np.ndarray, size: int | None, seed: int, spec: str) -> np.ndarray:
-    """Positions of the training images to hold out, stratified.
+    """Draws the training images to hold out, stratified by class.
 
     Args:
-        labels: int32 [images], every class in use.
-        size: how many; by default a fifth, and at most 5,000 or 50 a class, whichever is more.
-        seed: of the draw.
-        spec: what to call the data set in an error.
+        labels: Labels, int32 [images]; every class occurs.
+        size: Number of images to hold out. None for a fifth, but at most 5,000 or 50 for each class, whichever is more.
+        seed: Seed of the draw.
+        spec: Name of the data set in error messages.
+
+    Returns:
+        Positions, int64 [size].
 
     Raises:
-        InputError: if there are not as many, or classes of a single image leave none.
+        InputError: If the size is out of bounds, or every class has a single image.
     """
     images, classes = len(labels), int(labels.max()) + 1
     most = images - classes
     if most < 1:
-        raise InputError(f"{spec}: one training image a class is too few, as some are held out for the architecture. "
-                         "Add images.")
+        raise InputError(f"{spec}: one training image for each class is too few, as some are held out to train the "
+                         "architecture. Add images.")
     if size is None:
         size = _between(min(max(5000, 50 * classes), images // 5), min(classes, most), most)
     if not 1 <= size <= most:
-        raise InputError(f"{spec}: held_out_size must be from 1 to {most} ({images} training images, of which one of "
-                         f"each of {classes} classes stays), got {size}.")
+        raise InputError(f"{spec}: held_out_size must be from 1 to {most} ({images} training images, of which one "
+                         f"stays for each of {classes} classes), got {size}.")
     return stratified(labels, size, seed)
 
 
 def split_off_test(x: np.ndarray, y: np.ndarray, class_names: Sequence[str], seed: int) -> Labelled:
-    """Splits a fifth off as the test part, stratified; the images may be arrays or paths.
+    """Splits off a fifth of the images as the test part, stratified by class.
+
+    Args:
+        x: Images, arrays or paths.
+        y: Labels [images].
+        class_names: Name of each class, by label.
+        seed: Seed of the draw.
 
     Raises:
-        InputError: if no class has an image to spare.
+        InputError: If no class has an image to spare.
     """
     classes = len(class_names)
     most = len(y) - classes
     if most < 1:
-        raise InputError(f"{len(y)} images of {classes} classes are too few to split into parts that train and test. "
+        raise InputError(f"{len(y)} images of {classes} classes are too few to split into a training and a test part. "
                          "Add images.")
     test = stratified(y, _between(round(len(y) * TEST_SHARE), min(classes, most), most), seed)
     train = np.setdiff1d(np.arange(len(y)), test)
@@ -143,7 +157,7 @@ def _between(value: int, low: int, high: int) -> int:
 
 
 def _check_labels(labelled: Labelled, spec: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both parts' labels as int32 [images]."""
+    """Labels of the training and of the test part, int32 [images] each."""
     parts = []
     for part, x, y in (("train", labelled.x_train, labelled.y_train), ("test", labelled.x_test, labelled.y_test)):
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
@@ -164,13 +178,13 @@ def _check_labels(labelled: Labelled, spec: str) -> tuple[np.ndarray, np.ndarray
         raise InputError(f"{spec}: labels must run from 0 to classes - 1 without a gap; the largest is "
                          f"{len(counts) - 1}, but no training image has {int(np.argmin(counts))}.")
     if y_test.min() < 0 or y_test.max() >= len(counts):
-        raise InputError(f"{spec}: y_test runs from {y_test.min()} to {y_test.max()}, but the training labels from 0 "
-                         f"to {len(counts) - 1}.")
+        raise InputError(f"{spec}: y_test has labels from {y_test.min()} to {y_test.max()}, but the training labels "
+                         f"run from 0 to {len(counts) - 1}.")
     return y_train.astype(np.int32), y_test.astype(np.int32)
 
 
 def _check_pixels(x: np.ndarray, where: str) -> np.ndarray:
-    """uint8 [images, height, width, channels]."""
+    """Checks an array of images and returns it as uint8 [images, height, width, channels]."""
     if x.ndim == 3:
         x = x[..., np.newaxis]
     if x.ndim != 4 or x.shape[3] not in (1, 3) or 0 in x.shape:
@@ -184,9 +198,10 @@ def _check_pixels(x: np.ndarray, where: str) -> np.ndarray:
 
 def _same_size(x_train: np.ndarray, x_test: np.ndarray, image_size: int | None,
                spec: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both arrays square and of one size."""
+    """Checks that both parts have square images of one size, or resizes them to `image_size`."""
     if x_train.shape[3] != x_test.shape[3]:
-        raise InputError(f"{spec}: x_train has {x_train.shape[3]} channels, x_test {x_test.shape[3]}.")
+        raise InputError(f"{spec}: x_train and x_test must have the same channels, got {x_train.shape[3]} and "
+                         f"{x_test.shape[3]}.")
     if image_size is None and not (x_train.shape[1:] == x_test.shape[1:] and x_train.shape[1] == x_train.shape[2]):
         raise InputError(f"{spec}: images must be square and of one size, got {x_train.shape[1:3]} and "
                          f"{x_test.shape[1:3]}. Have them resized: --image_size=N.")

@@ -1,12 +1,4 @@
-"""Data sets: `load(spec)` gives training, held-out and test images as `tf.data` pipelines.
-
-A spec is a name of `DATASETS`, with an argument if it takes one: `fashion_mnist_small`, `npz:PATH`,
-`folder:PATH`. To add a data set, write one function that returns `Labelled` images and enter it in `DATASETS`.
-Nothing is ever downloaded, and no pickle is ever loaded.
-
-Images that come as arrays stay in memory and are augmented by random crop and flip. Images that come as a
-folder stay files and are augmented as for ImageNet: random resized crop, flip, colour jitter.
-"""
+"""Loads a data set: reads it by its spec, checks it, splits it, and makes its three parts."""
 
 import contextlib
 import dataclasses
@@ -27,7 +19,7 @@ IMAGENET_MEAN: tuple[float, ...] = (123.675, 116.28, 103.53)
 IMAGENET_STD: tuple[float, ...] = (58.395, 57.12, 57.375)
 
 CLASS_WEIGHTS = ("none", "balanced")
-UNBALANCED = 5  # times as many images as the smallest class has: worth a word
+UNBALANCED = 5  # ratio of the largest to the smallest class from which `imbalance` speaks
 MAX_IMAGE_SIZE = 8192
 
 
@@ -35,15 +27,17 @@ MAX_IMAGE_SIZE = 8192
 class Data:
     """A data set, ready to train on.
 
+    A model's input is `(pixel - mean) / std`, with pixels 0..255.
+
     Attributes:
-        name: the spec it was loaded by.
-        image_shape: height, width, channels.
-        class_names: by label.
-        mean: by channel; a model's input is (pixel - mean) / std, with pixels 0..255.
-        std: by channel.
-        train: images that train weights.
-        held_out: images split from the training images, to train the architecture on.
-        test: images that no choice is made by.
+        name: Spec that the data set was loaded by.
+        image_shape: Height, width and channels of the images.
+        class_names: Name of each class, by label.
+        mean: Pixel mean by channel.
+        std: Pixel standard deviation by channel.
+        train: Images that train weights.
+        held_out: Images split off the training images, to train the architecture on.
+        test: Images for the final score. No choice depends on them.
     """
 
     name: str
@@ -62,14 +56,14 @@ class Data:
 
 
 def class_weights(train: Part, kind: str) -> np.ndarray | None:
-    """What an image of each class counts for in a loss.
+    """Weight in the loss of an image of each class.
 
     Args:
-        train: training images.
-        kind: of `CLASS_WEIGHTS`; `balanced`: every class counts alike in all, and the mean image 1.
+        train: Training images.
+        kind: One of `CLASS_WEIGHTS`. `balanced` weights give every class the same total, `images / classes`.
 
     Returns:
-        float32 [classes], or None where all images count 1.
+        float32 [classes], or None if all images have weight 1.
     """
     if kind == "none":
         return None
@@ -78,12 +72,16 @@ def class_weights(train: Part, kind: str) -> np.ndarray | None:
 
 
 def imbalance(train: Part) -> str:
-    """A line about classes of very different sizes; empty if they are not."""
+    """A line for the user if classes differ much in size, otherwise "".
+
+    Args:
+        train: Training images.
+    """
     counts = train.class_counts()
     if counts.max() < UNBALANCED * counts.min():
         return ""
-    return (f"Classes have {counts.min():,} to {counts.max():,} training images: with --class_weights=balanced they "
-            "count alike.")
+    return (f"Classes have {counts.min():,} to {counts.max():,} training images: with --class_weights=balanced all "
+            "classes count the same.")
 
 
 def load(spec: str, *, image_size: int | None = None, held_out_size: int | None = None, seed: int = 0,
@@ -91,16 +89,16 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
     """Loads a data set.
 
     Args:
-        spec: `fashion_mnist_small`, `fashion_mnist`, `cifar10`, `npz:PATH`, `folder:PATH` or `tfds:NAME`.
-        image_size: height and width to resize images to; by default 224 for files, and arrays stay as they are.
-        held_out_size: number of training images to hold out; by default a fifth, at most 5,000 or 50 a class.
-            They are drawn class by class in proportion, at least one of every class that has two.
-        seed: of the split.
-        data_dir: where to look for the files of `cifar10`, `fashion_mnist` and `tfds:NAME`.
-        broken_images: what to do about image files that cannot be decoded, one of `broken.POLICIES`.
+        spec: Name of the data set, with its argument: `fashion_mnist_small`, `folder:PATH`, ... (see the package).
+        image_size: Height and width to resize images to. None for 224 for files, and no resizing for arrays.
+        held_out_size: Number of training images to hold out. None for a fifth, but at most 5,000 or 50 for each class,
+            whichever is more. Each class gives its share, and at least one image if it has two.
+        seed: Seed of the split.
+        data_dir: Folder with the files of `cifar10`, `fashion_mnist` and `tfds:NAME`.
+        broken_images: What to do with image files that cannot be decoded, one of `broken.POLICIES`.
 
     Raises:
-        InputError: if there is no such data set, or its files are missing or not usable.
+        InputError: If there is no such data set, or its files are missing or unusable.
     """
     name, _, argument = spec.partition(":")
     if name not in DATASETS or bool(argument) != (name in ARGUMENTS):
@@ -110,7 +108,7 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
     data_dir = os.path.expanduser(data_dir) if data_dir else None
     labelled = DATASETS[name](Request(argument, image_size, seed, data_dir))
     if labelled.is_files:
-        labelled = broken.dealt_with(labelled, broken_images, spec)
+        labelled = broken.without_broken(labelled, broken_images, spec)
     labelled = labelled_lib.checked(labelled, spec, image_size)
     if labelled.is_files:
         side = image_size or FILE_IMAGE_SIZE
@@ -123,7 +121,7 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
     held_out = labelled_lib.held_out(labelled.y_train, held_out_size, seed, spec)
     train = np.setdiff1d(np.arange(len(labelled.y_train)), held_out)
     with tf.device("CPU"):
-        # Converted here, so that two parts share one copy.
+        # Converted once, so that the training and the held-out part share one copy.
         x_train, x_test = tf.convert_to_tensor(labelled.x_train), tf.convert_to_tensor(labelled.x_test)
 
     def make(images, labels, members):
@@ -136,10 +134,10 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
 
 @contextlib.contextmanager
 def naming_broken_images() -> Iterator[None]:
-    """Turns TensorFlow's error about an image file that cannot be decoded into one line.
+    """Turns TensorFlow's error about an image that cannot be decoded into one line. Other errors pass unchanged.
 
     Raises:
-        InputError: in place of that error; others pass.
+        InputError: If an image cannot be decoded; its message names the file if TensorFlow does.
     """
     try:
         yield
@@ -150,6 +148,6 @@ def naming_broken_images() -> Iterator[None]:
             raise InputError(f"{named[2]}: {named[1].rstrip(':')}.") from None
         if re.search(r"jpe?g|png|bmp|gif|image", text, flags=re.IGNORECASE):
             reason = text.partition("[[")[0].strip()[:200]
-            raise InputError(f"An image of the data set is broken: {reason}. Remove or save again such files.") \
-                from None
+            raise InputError(f"An image of the data set is broken: {reason}. Remove such files, or save them again."
+                             ) from None
         raise

@@ -1,4 +1,4 @@
-"""Parts of a data set as batches: shuffled without end for training, or one pass in order."""
+"""Parts of a data set as batches: endless and shuffled for training, or one pass in order."""
 
 import abc
 import dataclasses
@@ -12,7 +12,13 @@ from pnas_tf.data import augment as augment_lib
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Which replicas an input pipeline serves: `first` to `first + count - 1` of `total`."""
+    """The replicas that an input pipeline serves.
+
+    Attributes:
+        first: Index of the first replica.
+        count: Number of replicas that the pipeline serves.
+        total: Number of all replicas.
+    """
 
     first: int = 0
     count: int = 1
@@ -24,11 +30,11 @@ ALONE = Share()
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """What is done to training images besides crops and flips.
+    """Random changes of training images besides crops and flips.
 
     Attributes:
-        jitter: how far colours change, of images in files alone.
-        cutout: side in pixels of a square that is set to the mean; 0 for none.
+        jitter: Largest changes of colour. Only images in files have them.
+        cutout: Side of the square that is set to the mean, pixels; 0 for none.
     """
 
     jitter: augment_lib.Jitter
@@ -42,12 +48,12 @@ class Part(abc.ABC):
                  mean: Sequence[float], std: Sequence[float]):
         """
         Args:
-            images: of several parts, which share them; see the subclass.
-            labels: int32 [images].
-            members: positions of this part's images.
-            image_size: height and width of the batches' images.
-            mean: pixel mean by channel.
-            std: pixel standard deviation by channel.
+            images: Images or paths, see the subclass. Several parts may share them.
+            labels: Labels, int32 [images].
+            members: Positions of this part's images, integers.
+            image_size: Height and width of the images in batches.
+            mean: Pixel mean by channel.
+            std: Pixel standard deviation by channel.
         """
         with tf.device("CPU"):
             self._images, self._labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
@@ -60,31 +66,36 @@ class Part(abc.ABC):
         return self._members.shape[0]
 
     def class_counts(self) -> np.ndarray:
-        """Images of each class: int64 [classes], up to the largest label."""
+        """Number of images of each class, int64 [classes], up to the largest label that occurs."""
         return np.bincount(np.asarray(self._labels)[np.asarray(self._members)])
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Full batches in one pass over the images; at least 1."""
+        """Number of full batches in one pass over the images, at least 1."""
         return max(1, self.size // batch_size)
 
     def batches(self, batch_size: int, *, augment: bool = False, jitter: str = "normal", cutout: int = 0,
                 seed: int | None = None, skip_steps: int = 0, share: Share = ALONE) -> tf.data.Dataset:
-        """Batches of (float32 [batch, height, width, channels] normalised images, int32 [batch] labels).
+        """Batches of normalised images and their labels.
+
+        With a seed, batches never end, every batch is full (images repeat if there are fewer than a batch), and each
+        epoch has its own order. A batch depends only on the seed and its step, so an interrupted run resumes with the
+        same batches. Without a seed, there is one pass in a fixed order, and the last batch may be smaller.
 
         Args:
-            batch_size: images in a batch.
-            augment: whether to change images at random; needs a seed.
-            jitter: how far colours change then, a name of `augment.JITTERS`; of images in files alone.
-            cutout: side in pixels of a square that is then set to the mean; 0 for none.
-            seed: if given, batches never end, are all full (images repeat if there are fewer than a batch), and
-                are shuffled anew each epoch. If None, one pass in a fixed order; the last batch may be smaller.
-            skip_steps: batches to leave out at the start, unread. A batch depends on the seed and on its step
-                alone, so an interrupted run goes on with exactly what it would have seen.
-            share: the replicas to serve, with a seed. Each element is then the part of a batch that one replica gets:
-                together they are the very batch that a single replica would get.
+            batch_size: Number of images in a batch.
+            augment: Whether to change images at random; needs a seed.
+            jitter: Largest changes of colour, a key of `augment.JITTERS`. Only augmented images in files have them.
+            cutout: Side of the square of augmented images that is set to the mean, pixels; 0 for none.
+            seed: Seed of the order and of the changes, or None.
+            skip_steps: Number of batches to skip at the start. They are not read.
+            share: Replicas to serve; needs a seed unless it is all of them. Each element is then one replica's part of
+                a batch, and the parts together are the batch that a single replica would get.
+
+        Returns:
+            Data set of (float32 [batch, height, width, channels], int32 [batch]).
 
         Raises:
-            ValueError: if images are to be changed at random without a seed.
+            ValueError: If `augment` is set without a seed.
         """
         if augment and seed is None:
             raise ValueError("augment=True draws random numbers: give a seed.")
@@ -94,23 +105,23 @@ class Part(abc.ABC):
                 order = order.skip(skip_steps)
             change = Change(augment_lib.JITTERS[jitter], cutout) if augment else None
             images = self._read(self._shared(order, batch_size, share), batch_size, share, seed is not None, change)
-            if seed is None:  # Keras warns of an end that it cannot foresee
+            if seed is None:  # Keras warns if the number of batches is unknown
                 images = images.apply(tf.data.experimental.assert_cardinality(
                     max(0, -(-self.size // batch_size) - skip_steps)))
             return images.prefetch(tf.data.AUTOTUNE)
 
     def _once(self, batch_size: int) -> tf.data.Dataset:
-        """(int64 [batch] positions of images, int64 [2] seed that nothing uses)."""
+        """One pass of (int64 [batch] positions of images, int64 [2] unused seed)."""
         positions = tf.data.Dataset.from_tensor_slices(self._members).batch(batch_size)
         return positions.map(lambda positions: (positions, tf.zeros([2], tf.int64)))
 
     def _endless(self, batch_size: int, seed: int, skip_steps: int) -> tf.data.Dataset:
-        """(int64 [batch] positions of images, int64 [2] seed of the batch), from step `skip_steps` on."""
+        """Endless (int64 [batch] positions of images, int64 [2] seed of the batch), from step `skip_steps` on."""
         steps = self.steps_per_epoch(batch_size)
         places = np.arange(steps * batch_size) % self.size
 
         def epoch(number):
-            # Negative, because [seed, step] seeds the augmentation of a step.
+            # The epoch's seed is negative, because [seed, step] already seeds the augmentation of a step.
             shuffled = tf.random.experimental.stateless_shuffle(self._members, tf.stack([seed, -1 - number]))
             return tf.data.Dataset.from_tensor_slices(tf.reshape(tf.gather(shuffled, places), [steps, batch_size]))
 
@@ -118,7 +129,7 @@ class Part(abc.ABC):
         return positions.enumerate(skip_steps).map(lambda step, positions: (positions, tf.stack([seed, step])))
 
     def _shared(self, order: tf.data.Dataset, batch_size: int, share: Share) -> tf.data.Dataset:
-        """(positions [part], seed of the batch, int64 [part] places in the batch), for each replica of the share."""
+        """(positions of images [part], seed of the batch, int64 [part] places in the batch), for each replica."""
         if share.total == 1:
             return order.map(lambda positions, seed: (positions, seed, tf.range(tf.size(positions, tf.int64))))
         own = slice(share.first, share.first + share.count)
@@ -133,11 +144,14 @@ class Part(abc.ABC):
     @abc.abstractmethod
     def _read(self, order: tf.data.Dataset, batch_size: int, share: Share, endless: bool,
               change: Change | None) -> tf.data.Dataset:
-        """From `_shared` to images: random changes, if any, are those of the place in the whole batch."""
+        """Turns elements of `_shared` into images and labels.
+
+        Random changes of an image depend on its place in the batch, not on the share.
+        """
 
 
 class ArrayPart(Part):
-    """Images in memory: uint8 [images, height, width, channels]; changed a batch at a time."""
+    """Images in memory, uint8 [images, height, width, channels], changed one batch at a time."""
 
     def _read(self, order, batch_size, share, endless, change):
         def read(positions, seed, places):
@@ -153,7 +167,7 @@ class ArrayPart(Part):
 
 
 class FilePart(Part):
-    """Images in files: paths, bytes [images]; read and changed one by one."""
+    """Images in files, paths as bytes [images], read and changed one at a time."""
 
     def _read(self, order, batch_size, share, endless, change):
         def one_by_one(positions, seed, places):

@@ -1,7 +1,7 @@
-"""Reads data set files that nobody vouches for into arrays and lists; NumPy only, never a pickle.
+"""Reads untrusted files of data sets into arrays and lists, with NumPy alone and never a pickle.
 
-Each reader returns what the file holds or raises an InputError of one line. Whether arrays of images and
-labels fit together is checked once for all data sets, in `pnas_tf.data`.
+Each reader returns what the file holds, or raises an InputError of one line. `labelled.py` then checks, for all data
+sets alike, whether images and labels fit together.
 """
 
 import gzip
@@ -19,20 +19,25 @@ import numpy as np
 
 from pnas_tf.errors import InputError, printable
 
+# Folder where Debian's package dataset-fashion-mnist puts its files.
+FASHION_MNIST_DIR = "/usr/share/datasets/fashion-mnist"
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-# Images as well, which TensorFlow cannot decode.
+# Endings of images that TensorFlow cannot decode.
 OTHER_ENDINGS = (".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2")
 CIFAR_RECORD_BYTES = 1 + 32 * 32 * 3
-# Of an array as it will lie in memory. A file of a few kB can claim or unfold to any size.
+# Limits of an array's size in memory: a file of a few kB can claim any size, or unpack to it.
 MAX_IDX_BYTES, MAX_NPZ_BYTES = 1_000_000_000, 8_000_000_000
-MAX_CIFAR_RECORDS = 60_000  # of a file; the known ones have 10,000
+MAX_CIFAR_RECORDS = 60_000  # in one file; the original files have 10,000
 
 
 def read_idx(path: str) -> np.ndarray:
-    """The uint8 array of an IDX .gz file (the format of MNIST and Fashion-MNIST).
+    """Reads an IDX .gz file of bytes, the format of MNIST and Fashion-MNIST.
+
+    Returns:
+        uint8 array of one to four dimensions.
 
     Raises:
-        InputError: if the file is missing, cut off, or not IDX.
+        InputError: If the file is missing, cut off, or not IDX.
     """
     try:
         with gzip.open(path, "rb") as file:
@@ -42,7 +47,8 @@ def read_idx(path: str) -> np.ndarray:
             shape = struct.unpack(f">{rank}I", file.read(4 * rank))
             expected_bytes = math.prod(shape)
             if expected_bytes > MAX_IDX_BYTES:
-                raise InputError(f"{path}: claims an array of shape {shape}; this is not one of the known files.")
+                raise InputError(f"{path}: claims an array of shape {shape}, more than {MAX_IDX_BYTES:,} bytes. Get "
+                                 "the original file again.")
             data = _read_up_to(file, expected_bytes + 1)
     except (OSError, EOFError, struct.error, zlib.error) as error:
         raise InputError(f"{path}: cannot be read as .gz ({_one_line(error)}). Get the original file again.") from None
@@ -53,16 +59,19 @@ def read_idx(path: str) -> np.ndarray:
 
 def read_npz(file: str | IO[bytes], required: Sequence[str], optional: Sequence[str] = (),
              name: str | None = None) -> dict[str, np.ndarray]:
-    """Arrays of a .npz file by name; object arrays, which are pickles, are refused.
+    """Reads arrays of a .npz file. Object arrays, which are pickles, are refused.
 
     Args:
-        file: path or open file.
-        required: names that must be there.
-        optional: names that are returned if they are there.
-        name: what to call the file in an error; its path if None.
+        file: Path or open file.
+        required: Names of arrays that the file must have.
+        optional: Names of arrays that are read if the file has them.
+        name: Name of the file in error messages; None for its path.
+
+    Returns:
+        Arrays by name.
 
     Raises:
-        InputError: if the file is missing, unreadable, a pickle, or lacks an array.
+        InputError: If the file is missing, unreadable, a pickle, or lacks an array.
     """
     name = name or str(file)
     if isinstance(file, str) and not os.path.isfile(file):
@@ -72,24 +81,27 @@ def read_npz(file: str | IO[bytes], required: Sequence[str], optional: Sequence[
             entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
             missing = [key for key in required if key not in entries]
             if missing:
-                raise InputError(f"{name}: needs the arrays {', '.join(required)}; {missing[0]} is missing, found "
+                raise InputError(f"{name}: needs the arrays {', '.join(required)}; {missing[0]} is missing, got "
                                  f"{', '.join(list(entries)[:10]) or 'none'}.")
-            wanted = {key: entries[key] for key in (*required, *optional) if key in entries}
-            if sum(entry.file_size for entry in wanted.values()) > MAX_NPZ_BYTES:
-                raise InputError(f"{name}: holds more than {MAX_NPZ_BYTES / 1e9:g} GB, which do not fit in memory. "
-                                 "Write images to files, a folder for each class, and use folder:PATH.")
-            return {key: _read_array(archive, entry, f"{name}: {key}") for key, entry in wanted.items()}
+            selected = {key: entries[key] for key in (*required, *optional) if key in entries}
+            if sum(entry.file_size for entry in selected.values()) > MAX_NPZ_BYTES:
+                raise InputError(f"{name}: holds more than {MAX_NPZ_BYTES / 1e9:g} GB, which does not fit in memory. "
+                                 "Write the images to files, one folder for each class, and use folder:PATH.")
+            return {key: _read_array(archive, entry, f"{name}: {key}") for key, entry in selected.items()}
     except InputError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
             TypeError, OverflowError, NotImplementedError, RuntimeError, SyntaxError, tokenize.TokenError,
             MemoryError) as error:
         raise InputError(f"{name}: cannot be read as .npz ({_one_line(error)}). "
-                         "It may be cut off; write it again, by np.savez.") from None
+                         "It may be cut off. Write it again with np.savez.") from None
 
 
 def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) -> np.ndarray:
-    """An array of numbers or text, whose header is believed only if as many bytes follow: NumPy makes room by it."""
+    """Reads one array of numbers or text.
+
+    NumPy allocates as much memory as the array's header claims, so the claim is compared with the size of the entry.
+    """
     headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     with archive.open(entry) as member:
         version = np.lib.format.read_magic(member)
@@ -99,7 +111,7 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) ->
     if dtype.hasobject:
         raise InputError(f"{where} holds Python objects (a pickle), which may run code and are never loaded. "
                          "Save plain arrays: uint8 images and integer labels.")
-    if dtype.kind not in "biufU":  # bytes would pass for paths of images
+    if dtype.kind not in "biufU":  # bytes would be taken for paths of images
         raise InputError(f"{where} must hold numbers or text, got {dtype}.")
     if math.prod(shape) * dtype.itemsize > entry.file_size:
         raise ValueError(f"no array of shape {shape} in {entry.file_size} bytes")
@@ -108,7 +120,7 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) ->
 
 
 def _read_up_to(file: IO[bytes] | gzip.GzipFile, most_bytes: int) -> bytes:
-    """As `file.read`, which makes room for all that is asked for before there is any."""
+    """Reads like `file.read(most_bytes)`, which would allocate all of that memory before it reads anything."""
     content = bytearray()
     while len(content) < most_bytes and (chunk := file.read(min(1 << 20, most_bytes - len(content)))):
         content += chunk
@@ -116,13 +128,13 @@ def _read_up_to(file: IO[bytes] | gzip.GzipFile, most_bytes: int) -> bytes:
 
 
 def read_cifar10_binary(folder: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The binary version of CIFAR-10: six files of records, each a label and the planes R, G, B.
+    """Reads the binary version of CIFAR-10: six files of records, each a label and the planes R, G, B.
 
     Returns:
         x_train uint8 [50000, 32, 32, 3], y_train uint8 [50000], x_test, y_test.
 
     Raises:
-        InputError: if a file is missing or is not made of such records.
+        InputError: If a file is missing or does not consist of such records.
     """
     def read(file_name: str) -> np.ndarray:
         path = os.path.join(folder, file_name)
@@ -149,12 +161,12 @@ def cut(data: np.ndarray, offsets: np.ndarray, name: str) -> list[bytes]:
     """Cuts concatenated files apart.
 
     Args:
-        data: uint8 [bytes], the files one after the other.
-        offsets: integers [files + 1], where each begins and the last ends.
-        name: what to call them in an error.
+        data: Bytes of the files, one after the other, uint8 [bytes].
+        offsets: Start of each file and end of the last, integers [files + 1].
+        name: Name of the data in error messages.
 
     Raises:
-        InputError: if the offsets do not fit the data.
+        InputError: If the offsets do not fit the data.
     """
     fits = (data.dtype == np.uint8 and data.ndim == 1 and offsets.dtype.kind in "iu" and offsets.ndim == 1
             and len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == len(data)
@@ -166,10 +178,10 @@ def cut(data: np.ndarray, offsets: np.ndarray, name: str) -> list[bytes]:
 
 
 def subfolders(path: str) -> list[str]:
-    """Names of the folders in a folder, sorted; hidden ones and __MACOSX are left out.
+    """Names of the folders in a folder, sorted, without hidden ones and __MACOSX.
 
     Raises:
-        InputError: if there is no such folder.
+        InputError: If there is no such folder.
     """
     try:
         with os.scandir(path) as entries:
@@ -181,21 +193,21 @@ def subfolders(path: str) -> list[str]:
 
 
 def list_class_folders(path: str, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Lists the images of one folder for each class; prints how many are of a kind that is not read here.
+    """Lists the images in the folders of all classes. Prints the number of images that TensorFlow cannot decode.
 
     Args:
-        path: the folder that holds the class folders.
-        class_names: in the order of their labels.
+        path: Folder that holds the class folders.
+        class_names: Names of the class folders, by label.
 
     Returns:
-        Paths, bytes [images], and int32 [images] labels; sorted by class, then name.
+        Paths, bytes [images], and labels, int32 [images], sorted by class and then by name.
 
     Raises:
-        InputError: if there are other folders, or one without images.
+        InputError: If there are other folders, or a class folder has no images.
     """
     unknown = sorted(set(subfolders(path)) - set(class_names))
     if unknown:
-        raise InputError(f"{path}: the folder {unknown[0]!r} is none of the {len(class_names)} training classes "
+        raise InputError(f"{path}: the folder {unknown[0]!r} is not one of the {len(class_names)} training classes "
                          f"({', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}). Rename or move it.")
     paths, labels, others = [], [], []
     for label, class_name in enumerate(class_names):
@@ -217,10 +229,10 @@ def list_class_folders(path: str, class_names: Sequence[str]) -> tuple[np.ndarra
 def _file_names(folder: str) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            # "._x.jpg" is macOS metadata, not an image; reading a pipe or a device may never end.
+            # "._x.jpg" is macOS metadata, not an image. A pipe or a device might never end.
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
     except OSError as error:
-        raise InputError(f"{folder}: cannot be read as a folder ({error.strerror}). Every class has one.") from None
+        raise InputError(f"{folder}: cannot be read as a folder ({error.strerror}). Every class needs one.") from None
 
 
 def _one_line(error: Exception) -> str:

@@ -1,4 +1,9 @@
-"""Embedded data sets, and readers of the files that data sets come in."""
+"""The data sets: one function for each reads its files into `Labelled` images.
+
+To add a data set, write such a function and enter it in `DATASETS`. If its spec takes an argument after a colon, name
+the argument in `ARGUMENTS`. If files are missing, raise an InputError that says how to get them. The same code checks,
+splits and batches the images of all data sets.
+"""
 
 import dataclasses
 import math
@@ -15,26 +20,23 @@ from pnas_tf.data import labelled as labelled_lib
 from pnas_tf.data.labelled import Labelled
 from pnas_tf.errors import InputError
 
-# Where Debian's dataset-fashion-mnist puts its files.
-FASHION_MNIST_DIR = "/usr/share/datasets/fashion-mnist"
-
 FASHION_MNIST_CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
                          "ankle_boot")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-FILE_IMAGE_SIZE = 224  # unless asked for another
+FILE_IMAGE_SIZE = 224  # height and width to which image files are resized by default
 MAX_TFDS_BYTES = 8_000_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a loader may look at.
+    """What a loader is told.
 
     Attributes:
-        argument: what follows the colon of the spec.
-        image_size: wanted height and width, or None.
-        seed: of what the loader draws.
-        data_dir: the folder with the user's data, or None.
+        argument: Text after the colon of the spec; "" if it has none.
+        image_size: Height and width that images will be resized to, or None.
+        seed: Seed for whatever the loader draws.
+        data_dir: Folder with the user's data, or None.
     """
 
     argument: str
@@ -44,12 +46,12 @@ class Request:
 
 
 def specs() -> list[str]:
-    """The forms that a spec can take, for help texts and errors."""
+    """All forms of a spec, for help texts and error messages."""
     return [f"{name}:{ARGUMENTS[name]}" if name in ARGUMENTS else name for name in DATASETS]
 
 
 def _fashion_mnist_small(request: Request) -> Labelled:
-    """6,000 + 2,000 images of Fashion-MNIST; part of the package."""
+    """6,000 + 2,000 images of Fashion-MNIST, part of the package."""
     name = "fashion_mnist_small.npz"
     with resources.files("pnas_tf.datasets").joinpath(name).open("rb") as file:
         return Labelled(**readers.read_npz(file, ARRAYS, name=name), class_names=FASHION_MNIST_CLASSES)
@@ -57,13 +59,13 @@ def _fashion_mnist_small(request: Request) -> Labelled:
 
 def _fashion_mnist(request: Request) -> Labelled:
     """60,000 + 10,000 grey images 28x28 of clothes, from the four IDX .gz files."""
-    folder = request.data_dir or FASHION_MNIST_DIR
+    folder = request.data_dir or readers.FASHION_MNIST_DIR
     paths = [os.path.join(folder, f"{part}-{kind}-ubyte.gz") for part in ("train", "t10k")
              for kind in ("images-idx3", "labels-idx1")]
     for path in paths:
         if not os.path.isfile(path):
-            raise InputError(f"fashion_mnist: no file {path}. Get it: apt-get install dataset-fashion-mnist, or take "
-                             "the four .gz files of github.com/zalandoresearch/fashion-mnist and give their folder "
+            raise InputError(f"fashion_mnist: no file {path}. Get it: apt-get install dataset-fashion-mnist, or get "
+                             "the four .gz files of github.com/zalandoresearch/fashion-mnist and name their folder "
                              "by --data_dir.")
     x_train, y_train, x_test, y_test = map(readers.read_idx, paths)
     return Labelled(x_train, y_train, x_test, y_test, FASHION_MNIST_CLASSES)
@@ -81,13 +83,14 @@ def _cifar10(request: Request) -> Labelled:
     path = os.path.join(folder, "cifar10_jpeg.npz")
     if os.path.isfile(path):
         return _jpeg_archive(path, CIFAR10_CLASSES)
-    raise InputError(f"cifar10: nothing found in {folder}. Get cifar-10-binary.tar.gz from www.cs.toronto.edu/~kriz/"
-                     "cifar.html (the python version is a pickle, which is never loaded), unpack it, and give the "
-                     "folder by --data_dir; or save cifar10.npz with " + ", ".join(ARRAYS) + ".")
+    raise InputError(f"cifar10: none of its files is in {folder}. Get cifar-10-binary.tar.gz from "
+                     "www.cs.toronto.edu/~kriz/cifar.html (the python version is a pickle, which is never loaded), "
+                     "unpack it, and name the folder by --data_dir; or save cifar10.npz with "
+                     f"{', '.join(ARRAYS)}.")
 
 
 def _jpeg_archive(path: str, class_names: Sequence[str]) -> Labelled:
-    """A .npz that holds the bytes of JPEG files one after the other, with offsets and labels."""
+    """Reads a .npz that holds the bytes of JPEG files one after the other, with their offsets and labels."""
     names = [f"{part}_{kind}" for part in ("train", "test") for kind in ("jpeg", "offsets", "labels")]
     arrays = readers.read_npz(path, names)
     images = {}
@@ -96,37 +99,37 @@ def _jpeg_archive(path: str, class_names: Sequence[str]) -> Labelled:
         try:
             images[part] = augment.decode_all(files)
         except tf.errors.InvalidArgumentError:
-            raise InputError(f"{path}: holds something else than JPEG images of one size in {part}_jpeg. "
-                             "Write the archive again.") from None
+            raise InputError(f"{path}: {part}_jpeg must hold JPEG images of one size, and holds something else. Write "
+                             "the archive again.") from None
     return Labelled(images["train"], arrays["train_labels"], images["test"], arrays["test_labels"], class_names)
 
 
 def _npz(request: Request) -> Labelled:
-    """The user's own arrays; `class_names` may stand beside them."""
+    """The user's own arrays; an array `class_names` is optional."""
     arrays = readers.read_npz(os.path.expanduser(request.argument), ARRAYS, optional=("class_names",))
     names = arrays.pop("class_names", np.array([]))
     return Labelled(**arrays, class_names=names.ravel().tolist())
 
 
 def _folder(request: Request) -> Labelled:
-    """Image files, a folder for each class: PATH/train and PATH/test (or val), or PATH to be split."""
+    """Image files with one folder for each class, in PATH/train and PATH/test (or PATH/val), or in PATH alone."""
     path = os.path.expanduser(request.argument)
     parts = readers.subfolders(path)
-    # A folder called train without folders in it is a class.
+    # A folder `train` without folders in it is a class of that name.
     has_train = "train" in parts and bool(readers.subfolders(os.path.join(path, "train")))
     root = os.path.join(path, "train") if has_train else path
     test = next((part for part in ("test", "val", "validation") if has_train and part in parts), None)
     class_names = readers.subfolders(root)
     if len(class_names) < 2:
-        raise InputError(f"{root}: expected at least two folders, one for each class, with images in them; got "
+        raise InputError(f"{root}: expected at least two folders of images, one for each class; got "
                          f"{', '.join(class_names) or 'none'}.")
     x, y = readers.list_class_folders(root, class_names)
     if test is None:
         return labelled_lib.split_off_test(x, y, class_names, request.seed)
     x_test, y_test = readers.list_class_folders(os.path.join(path, test), class_names)
-    # Mixed, because batches of one class upset batch norm that uses the statistics of the batch.
-    mixed = np.random.default_rng(request.seed).permutation(len(y_test))
-    return Labelled(x, y, x_test[mixed], y_test[mixed], class_names)
+    # Shuffled, because batches of a single class distort batch norm where it uses the statistics of the batch.
+    order = np.random.default_rng(request.seed).permutation(len(y_test))
+    return Labelled(x, y, x_test[order], y_test[order], class_names)
 
 
 def _tfds(request: Request) -> Labelled:
@@ -139,36 +142,38 @@ def _tfds(request: Request) -> Labelled:
     try:
         builder = tfds.builder(name, data_dir=request.data_dir)
         splits, features = dict(builder.info.splits), builder.info.features
-    except Exception as error:  # What it raises is not documented, and depends on the data set.
+    except Exception as error:  # Which errors it raises is not documented, and depends on the data set.
         raise InputError(f"{where}: {' '.join(str(error).split())[:150]}") from None
     if not splits:
         raise InputError(f"{where}: not prepared on this machine, and nothing is downloaded here. Prepare it: "
-                         f"tfds build {name}, and give its folder by --data_dir if it is not ~/tensorflow_datasets.")
+                         f"tfds build {name}, and name its folder by --data_dir if it is not ~/tensorflow_datasets.")
     if "train" not in splits or not {"image", "label"} <= set(features):
-        raise InputError(f"{where}: not a set for classification: it needs a split train and features image and label.")
+        raise InputError(f"{where}: not a data set for classification: expected a split train, and the features image "
+                         "and label.")
     return _read_tfds(tfds, builder, request, where)
 
 
 def _read_tfds(tfds: Any, builder: Any, request: Request, where: str) -> Labelled:
+    """Reads a prepared data set. Images of different sizes become the evaluation view of one size."""
     features, splits = builder.info.features, builder.info.splits
     test = next((split for split in ("test", "validation") if split in splits), None)
-    image_size, encoded = request.image_size, None in features["image"].shape
-    if encoded:
+    image_size, is_encoded = request.image_size, None in features["image"].shape
+    if is_encoded:
         image_size = image_size or FILE_IMAGE_SIZE
-    shape = (image_size, image_size, 3) if encoded else features["image"].shape
+    shape = (image_size, image_size, 3) if is_encoded else features["image"].shape
     needed_bytes = math.prod(shape) * sum(splits[split].num_examples for split in ("train", test) if split)
     if needed_bytes > MAX_TFDS_BYTES:
-        raise InputError(f"{where}: {needed_bytes / 1e9:.0f} GB of pixels do not fit in memory; write the images to "
-                         "files, a folder for each class, and use folder:PATH.")
+        raise InputError(f"{where}: {needed_bytes / 1e9:.0f} GB of pixels do not fit in memory. Write the images to "
+                         "files, one folder for each class, and use folder:PATH.")
 
     def example(entry):
         image = entry["image"]
-        if encoded:
+        if is_encoded:
             image = tf.cast(tf.round(augment.central_crop_of_file(image, image_size)), tf.uint8)
         return image, entry["label"]
 
     def read(split):
-        decoders = {"image": tfds.decode.SkipDecoding()} if encoded else None
+        decoders = {"image": tfds.decode.SkipDecoding()} if is_encoded else None
         batches = builder.as_dataset(split=split, decoders=decoders).map(example, tf.data.AUTOTUNE).batch(500)
         images, labels = zip(*batches.as_numpy_iterator(), strict=True)
         return np.concatenate(images), np.concatenate(labels)
@@ -193,5 +198,5 @@ DATASETS: dict[str, Loader] = {
     "tfds": _tfds,
 }
 
-# What follows the colon of a spec, for the data sets that take something there.
+# Argument of a spec, the text after its colon, for data sets that take one.
 ARGUMENTS = {"npz": "PATH", "folder": "PATH", "tfds": "NAME"}

@@ -1,1 +1,1 @@
-"""The data sets that ship with the package."""
+"""Package data: data sets that ship with the package. `pnas_tf.data` reads them."""

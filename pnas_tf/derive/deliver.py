@@ -119,11 +119,11 @@ def _deliver(net: Supernet, number: int, result: Result, scorer: PathScorer, dat
 def _recalibrated(model, data: Data, choice: LastChoice) -> str:
     """Sets batch norm's statistics to those of this network; held-out accuracy before and after, in words."""
     held_out = data.held_out.batches(choice.batch_size)
-    message = f"Held-out accuracy with inherited weights: {evaluate.network(model, held_out).accuracy:.2%}"
+    message = f"Held-out accuracy with inherited weights: {evaluate.score_network(model, held_out).accuracy:.2%}"
     if not choice.bn_recalibration_batches:
         return f"{message}."
     evaluate.recalibrate(model, data.train.batches(choice.batch_size, seed=0).take(choice.bn_recalibration_batches))
-    return (f"{message}, {evaluate.network(model, held_out).accuracy:.2%} once batch norm has seen "
+    return (f"{message}, {evaluate.score_network(model, held_out).accuracy:.2%} once batch norm has seen "
             f"{choice.bn_recalibration_batches} batches.")
 
 

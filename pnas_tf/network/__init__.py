@@ -1,4 +1,11 @@
-"""An arch as a plain Keras model."""
+"""An arch as a plain Keras model, and what can be counted of it.
+
+    model = network.build_network("proxyless_mobile", num_classes=10)
+    network.portable(model).save("model.keras")     # loads without this package
+
+`build.py` also builds models of single ops and saves models; `layers.py` has the namespaces of layers to build from;
+`evaluate.py` has loss, accuracy and the recalibration of batch norm.
+"""
 
 from pnas_tf.network.build import build_network, build_op, portable
 from pnas_tf.network.counts import count_macs, count_params, count_size_bytes, peak_activation_bytes

@@ -1,4 +1,4 @@
-"""From an arch to a flat functional Keras model, and from one op to a model of it alone."""
+"""Builds Keras models from an arch or from a single op, and saves them."""
 
 import errno
 import math
@@ -18,26 +18,26 @@ from pnas_tf.space.blocks import OpKey
 def build_network(arch: Arch | str, *, num_classes: int | None = None, input_size: int | None = None,
                   dropout: float = 0.0, drop_path: float = 0.0, batch_size: int | None = None,
                   layers: Any = fast_layers, model_class: Any = keras.Model) -> keras.Model:
-    """A plain Keras model of an arch: no gate, no skipped block, float32 logits.
+    """Builds a plain Keras model of an arch: no gates, no skipped blocks, float32 logits.
 
-    Layer names begin with block and op, `b07_mb_k5_e6_project`, and end up in the `.tflite`.
+    Layer names begin with block and op, such as `b07_mb_k5_e6_project`, and stay the same in the `.tflite`.
 
     Args:
-        arch: an arch, the name of a shipped one, or the path of an arch.json.
-        num_classes: of the classifier; the arch's own if None.
-        input_size: height and width of the images; the arch's own if None.
-        dropout: rate before the classifier.
-        drop_path: rate at which the last residual branch is left out, image by image, in training; at the first it is
-            that over their number, and grows linearly with depth (Huang et al. 2016).
-        batch_size: fixed batch of the input, or None.
-        layers: namespace of layers to construct from.
-        model_class: what joins them; `tf_keras.Model` for `layers=tf_keras.layers`.
+        arch: An arch, the name of a shipped arch, or the path of an arch.json.
+        num_classes: Number of classes; None for the arch's own.
+        input_size: Height and width of the images; None for the arch's own.
+        dropout: Dropout rate before the classifier.
+        drop_path: Rate at which training leaves out the last residual branch, image by image (Huang et al. 2016).
+            Branch `i` of `n` is left out at the rate `drop_path * i / n`.
+        batch_size: Fixed batch size of the input; None for any.
+        layers: Namespace of layers to construct from.
+        model_class: Class of the model: `tf_keras.Model` for `layers=tf_keras.layers`.
 
     Returns:
         Model from float32 [batch, height, width, channels] to float32 logits [batch, classes].
 
     Raises:
-        InputError: if the arch cannot be loaded.
+        InputError: If the arch cannot be loaded.
     """
     if isinstance(arch, str):
         arch = arch_lib.load(arch)
@@ -51,7 +51,7 @@ def build_network(arch: Arch | str, *, num_classes: int | None = None, input_siz
     def run(block, values):
         op = arch.op_of(block)
         if block is space.head[-1] and dropout:
-            # Whole channels dropped before the average pool are features dropped after it.
+            # Dropping whole channels before the average pool is the same as dropping features after it.
             values = [layers.SpatialDropout2D(dropout, name="dropout")(value) for value in values]
         return _apply(space.op_key(block, op), values, layers, block.layer_name(op), rates.get(block.name, 0.0))
 
@@ -60,14 +60,26 @@ def build_network(arch: Arch | str, *, num_classes: int | None = None, input_siz
 
 def build_op(key: OpKey, *, batch_size: int | None = None, layers: Any = fast_layers,
              model_class: Any = keras.Model) -> keras.Model:
-    """A model of one op alone, with the sum of its inputs and the residual add if there are: what a table row times."""
+    """Builds a model of one op: what a row of a latency table measures.
+
+    The model includes the sum of several inputs and the residual add, if the key has them.
+
+    Args:
+        key: Op, input shape and the rest that the measurement depends on.
+        batch_size: Fixed batch size of the inputs; None for any.
+        layers: Namespace of layers to construct from.
+        model_class: Class of the model: `tf_keras.Model` for `layers=tf_keras.layers`.
+
+    Returns:
+        Model from one float32 [batch, height, width, channels], or from a list of `key.summed` of them.
+    """
     names = ["input", *(f"input_{number}" for number in range(2, key.summed + 1))]
     inputs = [layers.Input(key.input, batch_size=batch_size, name=name) for name in names]
     return model_class(inputs if key.summed > 1 else inputs[0], _apply(key, inputs, layers, key.op), name=key.op)
 
 
 def _apply(key, values, layers, name, drop_rate=0.0):
-    """An op with the sum before it and the residual add after it; both sums may leave out their residual branch."""
+    """Applies an op, after the sum of its inputs and before the residual add. Drop path applies to either sum."""
     def dropped(value, number=""):
         if not drop_rate:
             return value
@@ -83,42 +95,58 @@ def _apply(key, values, layers, name, drop_rate=0.0):
 
 
 def _drop_path_rates(arch, rate):
-    """By name of the places that add a residual branch to a shortcut."""
+    """Drop path rate by name of the blocks that add a residual branch to a shortcut."""
     names = [block.name for block, op in arch.blocks() if block.shortcut or op == ops.JOIN]
     return {name: rate * number / len(names) for number, name in enumerate(names, start=1)} if rate else {}
 
 
 def portable(model: keras.Model) -> keras.Model:
-    """The same model in stock Keras layers, float32, weights copied, not compiled: it loads without this package."""
+    """Copies a model into stock Keras layers, so that its file loads without this package.
+
+    Args:
+        model: Functional model, built from any namespace of `layers.py`.
+
+    Returns:
+        The same network in float32 with a copy of the weights, not compiled.
+    """
 
     def stock(layer):
-        fast = type(layer).__module__ == fast_layers.__name__
-        kind = getattr(keras.layers, type(layer).__name__) if fast else type(layer)
-        return kind.from_config({**layer.get_config(), "dtype": "float32"})
+        is_fast = type(layer).__module__ == fast_layers.__name__
+        layer_class = getattr(keras.layers, type(layer).__name__) if is_fast else type(layer)
+        return layer_class.from_config({**layer.get_config(), "dtype": "float32"})
 
-    # A clone would take the compiled loss along, which may be a function that no other program knows.
+    # A clone keeps the compiled loss, which may be a function that other programs do not have.
     uncompiled = keras.Model(model.inputs, model.outputs, name=model.name)
     copy = keras.models.clone_model(uncompiled, clone_function=stock)
     copy.set_weights(model.get_weights())
     return copy
 
+
 def save_model(model: Any, file_path: str) -> None:
-    """Writes a Keras model as .keras: whole, or not at all.
+    """Writes a model as a .keras file, whole or not at all.
+
+    Args:
+        model: Keras model.
+        file_path: Path of the file.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: If the file cannot be written.
     """
     files.write_whole(file_path, model.save)
 
 
 def save_weights(model: Any, file_path: str) -> None:
-    """Writes the weights of a Keras model as .weights.h5: whole, or not at all.
+    """Writes the weights of a model as a .weights.h5 file, whole or not at all.
+
+    Args:
+        model: Keras model.
+        file_path: Path of the file.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: If the file cannot be written, or the disk has too little space.
     """
     def write(temporary):
-        # HDF5 crashes on a full disk: better to know before.
+        # HDF5 crashes on a full disk, so free space is checked first.
         needed_bytes = 2**20 + sum(2048 + 4 * math.prod(variable.shape) for variable in model.weights)
         disk = os.statvfs(os.path.dirname(temporary))
         if disk.f_bavail * disk.f_frsize < needed_bytes:

@@ -1,16 +1,29 @@
-"""TODO: docstring."""
+"""Counts of a model: parameters, multiply-accumulates, bytes of its file, bytes of its activations."""
 
 import keras
 import numpy as np
 
+# Bytes in a `.tflite`, measured on exports: of one weight; of one output channel, for its bias and scale; of one layer,
+# for its description.
+FILE_BYTES = {"float32": (4, 4, 840), "float16": (2, 2, 1400), "int8": (1, 28, 930)}
+# Bytes of one activation. A float16 `.tflite` computes in float32.
+ACTIVATION_BYTES = {"float32": 4, "float16": 4, "int8": 1}
+
+# Layers that a `.tflite` computes as part of the layer before them.
+_FUSED = (keras.layers.BatchNormalization, keras.layers.ReLU, keras.layers.Activation, keras.layers.Dropout,
+          keras.layers.SpatialDropout2D)
+
 
 def count_params(model: keras.Model) -> int:
-    """Trainable parameters: moving statistics of batch norm are not counted, as in the paper."""
+    """Number of trainable parameters. As in the paper, moving statistics of batch norm are not counted."""
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 
 def count_macs(model: keras.Model) -> int:
-    """Multiply-accumulates of one image: convolutions and dense layers; no bias, batch norm, pooling or add."""
+    """Multiply-accumulates of convolutions and dense layers for one image.
+
+    Biases, batch norm, pooling and sums are not counted.
+    """
     total = 0
     for layer in model.layers:
         if isinstance(layer, keras.layers.DepthwiseConv2D | keras.layers.Conv2D):
@@ -24,37 +37,32 @@ def count_macs(model: keras.Model) -> int:
     return total
 
 
-# Of a weight, of a channel of bias and scales, and of what describes a layer in the file: measured on exports.
-FILE_BYTES = {"float32": (4, 4, 840), "float16": (2, 2, 1400), "int8": (1, 28, 930)}
-ACTIVATION_BYTES = {"float32": 4, "float16": 4, "int8": 1}
-
-
 def count_size_bytes(model: keras.Model, dtype: str = "float32") -> int:
-    """Bytes of the model's `.tflite`, batch norm folded; metadata and labels come on top.
+    """Bytes of the model's `.tflite` with batch norm folded, without metadata and labels.
 
     Args:
-        model: convolutions and dense layers.
-        dtype: one of `FILE_BYTES`.
+        model: Model of convolutions and dense layers.
+        dtype: Type of the weights in the file, a key of `FILE_BYTES`.
     """
-    weight, channel, described = FILE_BYTES[dtype]
-    return sum(weight * int(np.prod(kernel.shape)) + channel * int(layer.output.shape[-1]) + described
+    weight_bytes, channel_bytes, layer_bytes = FILE_BYTES[dtype]
+    return sum(weight_bytes * int(np.prod(kernel.shape)) + channel_bytes * int(layer.output.shape[-1]) + layer_bytes
                for layer in model.layers for kernel in _kernels(layer))
 
 
 def peak_activation_bytes(model: keras.Model, dtype: str = "float32") -> int:
-    """The most bytes of activations that are alive at once, when layers run in order on one image.
+    """Largest number of bytes of activations that are alive at once, if layers run in order on one image.
 
-    Batch norm, ReLU and dropout are part of the layer before them, as in a `.tflite`. A tensor lives from the layer
-    that writes it to the last that reads it; kernels' own scratch memory comes on top. In a network of blocks one
-    after the other all that is alive belongs to one block, so its peak is that of its dearest block.
+    A tensor is alive from the layer that writes it to the last layer that reads it. As in a `.tflite`, batch norm, ReLU
+    and dropout count as part of the layer before them. Scratch memory of kernels is not counted. In a chain, all
+    tensors that are alive belong to one block, so the peak of the network is the largest peak of its blocks.
 
     Args:
-        model: functional, one input.
-        dtype: one of `ACTIVATION_BYTES`.
+        model: Functional model with one input.
+        dtype: Type of the activations, a key of `ACTIVATION_BYTES`.
     """
-    source: dict[int, int] = {}
-    size: dict[int, int] = {}
-    spans: dict[int, tuple[int, int]] = {}
+    source: dict[int, int] = {}  # id of a fused layer's output: id of the tensor that it stands for
+    size: dict[int, int] = {}  # bytes by id of the tensor
+    spans: dict[int, tuple[int, int]] = {}  # first and last step by id of the tensor
     step = -1
     for layer in model.layers:
         read = [source.get(id(tensor), id(tensor)) for tensor in keras.tree.flatten(layer.input)]
@@ -69,10 +77,6 @@ def peak_activation_bytes(model: keras.Model, dtype: str = "float32") -> int:
             spans[tensor] = (spans.get(tensor, (max(step, 0),))[0], max(step, 0))
     return max(sum(size[tensor] for tensor, (first, last) in spans.items() if first <= now <= last)
                for now in range(step + 1))
-
-
-_FUSED = (keras.layers.BatchNormalization, keras.layers.ReLU, keras.layers.Activation, keras.layers.Dropout,
-          keras.layers.SpatialDropout2D)
 
 
 def _kernels(layer):

@@ -1,7 +1,12 @@
-"""`keras.layers` with the layers that train slowly on TensorFlow replaced by faster equals.
+"""Namespaces of layers to build networks from. Pass one as `layers=` to `network.build_network`.
 
-Pass this module as `layers=` wherever a namespace of layers is asked for. Every name that it does not
-define is the one of `keras.layers`. `network.portable` turns a model back into stock layers.
+    this module                 `keras.layers`, with faster layers in place of those that train slowly on TensorFlow
+    PyTorchPadded(layers)       any namespace, with the padding of PyTorch at stride 2 (published weights need it)
+    Typed(layers, precision)    any namespace, computing in another type (`--precision`)
+
+They nest: `PyTorchPadded(Typed(layers, "mixed_bfloat16"))`. A name that a namespace does not define is looked up in
+the one that it wraps; this module wraps `keras.layers`. The faster layers have the weights of stock Keras layers and
+compute the same, and `network.portable` turns them back into stock layers.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# Up to this side of a map the filter gradient goes by one matrix product for each channel.
+# Largest side of a feature map for which `filter_gradient_small` computes the filter gradient.
 SMALL_SIDE = 7
+# Ending of the names of `PyTorchPadded`'s padding layers.
+SUFFIX = "_pad"
 
 
 def __getattr__(name: str):
@@ -21,11 +28,11 @@ def __getattr__(name: str):
 
 @keras.saving.register_keras_serializable(package="pnas_tf")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Batch norm by the fused kernel in training too.
+    """Batch norm that uses TensorFlow's fused kernel in training too.
 
-    Keras 3 on TensorFlow computes moments and normalisation as separate ops when training, which makes a
-    whole step of an MBConv network 1.3 times slower. Same weights, same inference. The moving variance
-    takes the unbiased batch variance, as in the original (Keras takes the biased one).
+    Keras 3 on TensorFlow computes moments and normalisation as separate ops in training, which makes a whole step of
+    an MBConv network 1.3 times slower. Weights and inference are the same. The moving variance is updated with the
+    unbiased batch variance, as in the original; stock Keras takes the biased one.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -39,28 +46,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
-def fused_batch_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, ...]:
-    """Normalises by the statistics of the batch.
-
-    Args:
-        x: [batch, height, width, channels], float32, bfloat16 or float16.
-        gamma: float32 [channels].
-        beta: float32 [channels].
-        epsilon: added to the variance.
-
-    Returns:
-        The normalised x, and float32 [channels] each: batch mean, unbiased batch variance.
-    """
-    nothing = tf.zeros([0])
-    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x, scale=gamma, offset=beta, mean=nothing, variance=nothing, epsilon=epsilon, is_training=True,
-        exponential_avg_factor=1.0)
-    return outputs, mean, variance
-
-
 @keras.saving.register_keras_serializable(package="pnas_tf")
 class Conv2D(keras.layers.Conv2D):
-    """Convolution whose groups run in TensorFlow's own kernel; Keras takes XLA's, ten times slower on a CPU."""
+    """Convolution that runs groups in TensorFlow's own kernel. Keras uses XLA's, ten times slower on a CPU."""
 
     def convolution_op(self, inputs, kernel):
         if self.groups == 1 or self.data_format != "channels_last":
@@ -71,16 +59,16 @@ class Conv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="pnas_tf")
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """Depthwise convolution with the gradients of `depthwise_conv`, which are faster on a CPU above 3x3."""
+    """Depthwise convolution with the gradients of `depthwise_conv`, which are faster on a CPU for kernels above 3x3."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether `depthwise_conv` computes this layer: SAME, square, no bias, activation or dilation."""
+        """Whether `depthwise_conv` computes this layer: SAME padding, square, no bias, no activation, no dilation."""
         return self._is_bare and set(self.dilation_rate) == {1}
 
     @property
     def is_dilated(self) -> bool:
-        """Whether it is a plain one but for its dilation."""
+        """Whether the layer is plain except for its dilation."""
         return self._is_bare and set(self.dilation_rate) != {1} and set(self.strides) == {1}
 
     @property
@@ -92,43 +80,62 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     def call(self, inputs):
         if not self.is_plain:
             return super().call(inputs)
-        # Read first: a custom gradient may not see the variable itself.
+        # Converted to a tensor here, because a custom gradient must not see the variable.
         kernel = tf.convert_to_tensor(keras.ops.convert_to_tensor(self.kernel, inputs.dtype))
         return depthwise_conv(inputs, kernel, self.strides[0])
+
+
+def fused_batch_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, ...]:
+    """Batch norm by the statistics of the batch: `gamma * (x - mean) / sqrt(variance + epsilon) + beta`.
+
+    Args:
+        x: Input [batch, height, width, channels], float32, bfloat16 or float16.
+        gamma: Scale, float32 [channels].
+        beta: Offset, float32 [channels].
+        epsilon: Number added to the variance.
+
+    Returns:
+        The output, like x; the batch mean, float32 [channels]; the unbiased batch variance, float32 [channels].
+    """
+    nothing = tf.zeros([0])
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=gamma, offset=beta, mean=nothing, variance=nothing, epsilon=epsilon, is_training=True,
+        exponential_avg_factor=1.0)
+    return outputs, mean, variance
 
 
 def depthwise_conv(x: tf.Tensor, kernel: tf.Tensor, strides: int) -> tf.Tensor:
     """Depthwise convolution with SAME padding.
 
-    The backend's filter gradient takes 10 to 20 times as long for 5x5 and 7x7 as for 3x3 on a CPU. Two exact ways
-    round it, each where it was measured to win (benchmarks/depthwise_gradient.py): explicit padding, which takes
-    another kernel, and on small maps the product of all positions with all positions, summed along its diagonals.
+    On a CPU, the backend's filter gradient takes 10 to 20 times as long for 5x5 and 7x7 as for 3x3. Two exact
+    replacements are used, each where it is faster (measured by benchmarks/speed/depthwise_gradient.py):
+    `filter_gradient_small` on small feature maps and `filter_gradient` on others.
 
     Args:
-        x: [batch, height, width, channels].
-        kernel: [k, k, channels, 1], of x's type.
-        strides: 1 or more.
+        x: Input [batch, height, width, channels].
+        kernel: Filter [k, k, channels, 1], of x's type.
+        strides: Stride in height and width, 1 or more.
 
     Returns:
-        [batch, ceil(height / strides), ceil(width / strides), channels].
+        Output [batch, ceil(height / strides), ceil(width / strides), channels].
     """
     steps = [1, strides, strides, 1]
     side = kernel.shape[0]
-    known = x.shape[1] is not None and x.shape[1] == x.shape[2]
-    if side <= 3 or side % 2 == 0 or not known or x.dtype != tf.float32 or tf.config.list_physical_devices("GPU"):
+    is_square = x.shape[1] is not None and x.shape[1] == x.shape[2]
+    if side <= 3 or side % 2 == 0 or not is_square or x.dtype != tf.float32 or tf.config.list_physical_devices("GPU"):
         return tf.nn.depthwise_conv2d(x, kernel, steps, "SAME")
 
     @tf.custom_gradient
     def convolve(x, kernel):
         def gradient(upstream):
             if strides == 1:
-                # The transposed convolution is one with the kernel turned round.
+                # At stride 1, the input gradient is a convolution with the kernel reversed in both directions.
                 x_gradient = tf.nn.depthwise_conv2d(upstream, tf.reverse(kernel, [0, 1]), steps, "SAME")
             else:
                 x_gradient = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
                     input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, strides=steps, padding="SAME")
-            small = x.shape[1] <= SMALL_SIDE
-            return x_gradient, (filter_gradient_small if small else filter_gradient)(x, upstream, side, strides)
+            is_small = x.shape[1] <= SMALL_SIDE
+            return x_gradient, (filter_gradient_small if is_small else filter_gradient)(x, upstream, side, strides)
 
         return tf.nn.depthwise_conv2d(x, kernel, steps, "SAME"), gradient
 
@@ -136,19 +143,19 @@ def depthwise_conv(x: tf.Tensor, kernel: tf.Tensor, strides: int) -> tf.Tensor:
 
 
 def max_pool(x: tf.Tensor, size: Sequence[int], strides: Sequence[int], padding: str) -> tf.Tensor:
-    """Max pooling whose gradient stands on its own.
+    """Max pooling whose backward pass pools once more.
 
-    On a CPU, oneDNN's fast kernel for the gradient is only taken where the pooling is in the same graph, which it is
-    not if a branch of the supernet ran it: so the backward pass pools once more.
+    On a CPU, oneDNN's fast gradient kernel is used only if the pooling is in the same graph as its gradient. In a
+    branch of the supernet it is not, so the backward pass repeats the pooling.
 
     Args:
-        x: [batch, height, width, channels].
-        size: of the window in height and width.
-        strides: in height and width.
-        padding: SAME or VALID.
+        x: Input [batch, height, width, channels].
+        size: Height and width of the window.
+        strides: Stride in height and in width.
+        padding: "SAME" or "VALID".
 
     Returns:
-        [batch, pooled height, pooled width, channels].
+        Output [batch, pooled height, pooled width, channels].
     """
     window = {"ksize": [1, *size, 1], "strides": [1, *strides, 1], "padding": padding}
 
@@ -165,30 +172,50 @@ def max_pool(x: tf.Tensor, size: Sequence[int], strides: Sequence[int], padding:
 
 
 def after(upstream: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """x, not before upstream is there.
+    """Returns x, but not before `upstream` is computed. Use it in a backward pass that computes something again.
 
-    Without it TensorFlow runs what belongs to the backward pass of every block as soon as x is known, and
-    keeps all of it. It has no effect inside a branch.
+    Without it, TensorFlow runs that part of every block's backward pass as soon as x is computed, and holds all the
+    results in memory. It has no effect inside a branch.
+
+    Args:
+        upstream: Gradient that the backward pass starts from.
+        x: Tensor that the backward pass needs.
     """
     with tf.control_dependencies([upstream]):
         return tf.stop_gradient(tf.identity(x))
 
 
 def filter_gradient(x: tf.Tensor, upstream: tf.Tensor, side: int, strides: int) -> tf.Tensor:
-    """Gradient [side, side, channels, 1] of a depthwise filter, by explicit padding (SAME's own amounts)."""
-    before, after = _same_padding(x.shape[1], side, strides)
+    """Gradient of a depthwise filter, with SAME's padding given as explicit amounts.
+
+    For explicit padding TensorFlow uses another kernel, which is faster above 3x3.
+
+    Args:
+        x: Input of the convolution [batch, height, height, channels].
+        upstream: Gradient of its output [batch, out, out, channels].
+        side: Height and width of the filter.
+        strides: Stride in height and width.
+
+    Returns:
+        Gradient [side, side, channels, 1].
+    """
+    before, behind = _same_padding(x.shape[1], side, strides)
     return tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
         input=x, filter_sizes=[side, side, x.shape[3], 1], out_backprop=upstream, strides=[1, strides, strides, 1],
-        padding="EXPLICIT", explicit_paddings=[0, 0, before, after, before, after, 0, 0])
+        padding="EXPLICIT", explicit_paddings=[0, 0, before, behind, before, behind, 0, 0])
 
 
 def filter_gradient_small(x: tf.Tensor, upstream: tf.Tensor, side: int, strides: int) -> tf.Tensor:
-    """As `filter_gradient`: products of all positions with all positions for each channel, summed along diagonals."""
+    """Gradient of a depthwise filter on a small feature map; arguments and result as for `filter_gradient`.
+
+    For each channel, one matrix product multiplies every input position with every output position. The products that
+    belong to one filter tap are then added up.
+    """
     height, channels, out = x.shape[1], x.shape[3], upstream.shape[1]
     inputs = tf.transpose(tf.reshape(x, [-1, height * height, channels]), [2, 1, 0])
     outputs = tf.transpose(tf.reshape(upstream, [-1, out * out, channels]), [2, 0, 1])
     products = tf.reshape(tf.matmul(inputs, outputs), [channels, height * height * out * out])
-    # taps[y, i, a] = 1 where output row i reads input row y through kernel row a.
+    # taps[y, i, a] = 1 where output row i reads input row y through filter row a; the same holds of columns.
     row, position, tap = np.ogrid[:height, :out, :side]
     taps = (row == position * strides + tap - _same_padding(height, side, strides)[0]).astype(np.float32)
     diagonals = np.einsum("yia,zjb->yzijab", taps, taps).reshape(-1, side * side)
@@ -199,25 +226,30 @@ def _same_padding(size, side, strides):
     total = max((-(-size // strides) - 1) * strides + side - size, 0)
     return total // 2, total - total // 2
 
-SUFFIX = "_pad"
-
 
 class PyTorchPadded:
-    """Pass it as `layers=`: strided convolutions become explicit padding and a convolution without."""
+    """Namespace of layers that pads strided convolutions as PyTorch does: k // 2 on every side.
+
+    At stride 2, Keras' SAME padding may differ between the two sides, so such a convolution becomes a ZeroPadding2D
+    and a convolution with VALID padding. At stride 1 both paddings are the same.
+    """
 
     def __init__(self, layers: Any):
-        """Wraps a namespace such as `keras.layers`."""
+        """
+        Args:
+            layers: Namespace to construct layers from, such as `keras.layers`.
+        """
         self._layers = layers
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._layers, name)
 
     def Conv2D(self, filters: int, kernel_size: int, *, strides: int = 1, name: str, **arguments: Any) -> Callable:
-        """As the layer of that name, SAME padding at stride 1 and k // 2 at others."""
+        """Convolution with SAME padding at stride 1 and k // 2 on every side at other strides."""
         return self._padded(self._layers.Conv2D, (filters, kernel_size), kernel_size, strides, name, arguments)
 
     def DepthwiseConv2D(self, kernel_size: int, *, strides: int = 1, name: str, **arguments: Any) -> Callable:
-        """As the layer of that name, SAME padding at stride 1 and k // 2 at others."""
+        """Depthwise convolution with SAME padding at stride 1 and k // 2 on every side at other strides."""
         return self._padded(self._layers.DepthwiseConv2D, (kernel_size,), kernel_size, strides, name, arguments)
 
     def _padded(self, layer, positional, kernel_size, strides, name, arguments):
@@ -229,17 +261,19 @@ class PyTorchPadded:
 
 
 def is_pytorch_padded(model: Any) -> bool:
-    """Whether a model was built with these layers."""
+    """Whether a model was built with `PyTorchPadded` layers."""
     return any(layer.name.endswith(SUFFIX) for layer in model.layers)
 
-class Typed:
-    """A namespace of layers that compute in another type: pass it as `layers=`.
 
-    Weights and the classifier stay float32.
-    """
+class Typed:
+    """Namespace of layers that compute in another type. Weights and the classifier stay float32."""
 
     def __init__(self, layers: Any, precision: str):
-        """Wraps a namespace such as `fast_layers` with a Keras policy, `mixed_bfloat16` or another."""
+        """
+        Args:
+            layers: Namespace to construct layers from, such as this module.
+            precision: Name of a Keras policy, such as `mixed_bfloat16`.
+        """
         self._layers, self._precision = layers, precision
 
     def __getattr__(self, name: str) -> Any:

@@ -104,7 +104,7 @@ class Problem:
             InputError: If a table lacks rows, or no network keeps all limits.
         """
         config = request.config
-        space = request.space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes)
+        space = request.space.fitted_to(data)
         space = limits_lib.within_peaks(space, request.bounds, [table.header.get("dtype")
                                                                 for table, _ in request.targets])
         goals = []

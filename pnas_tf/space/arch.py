@@ -1,4 +1,4 @@
-"""An arch: a space with one op for each choice; reads, writes and draws itself."""
+"""An arch: one op for each choice of a space. Archs are read, written and drawn here."""
 
 import dataclasses
 import hashlib
@@ -11,8 +11,7 @@ from typing import Any
 from pnas_tf import files
 from pnas_tf.errors import InputError, shown
 from pnas_tf.files import write_text
-from pnas_tf.space import ops as ops_lib
-from pnas_tf.space import spaces
+from pnas_tf.space import ops, spaces
 from pnas_tf.space.blocks import Block, OpKey, Space
 
 FORMAT = "pnas_tf.arch/1"
@@ -23,12 +22,12 @@ class Arch:
     """One network of a space.
 
     Attributes:
-        space: the space it was taken from.
-        ops: op text by choice name.
-        costs: what is known of it: target, expected_ms, table_ms, params, macs, ...
+        space: Space that the network belongs to.
+        ops: Op text by choice name.
+        costs: Facts about the network: target, expected_ms, table_ms, params, macs, ...
 
     Raises:
-        InputError: on construction, if a choice has no op or one that it does not offer.
+        InputError: If a choice has no op, or an op that it does not offer (on construction).
     """
 
     space: Space
@@ -46,55 +45,60 @@ class Arch:
                 raise InputError(f"Choice {name} offers {', '.join(choices[name].ops)}; got {shown(op)}.")
 
     def op_of(self, block: Block) -> str:
-        """The op of a block, chosen or fixed."""
+        """Op of a block, whether chosen or fixed."""
         return self.ops.get(block.name, block.ops[0])
 
     def blocks(self) -> list[tuple[Block, str]]:
-        """Every block with its op, stem to head, `zero` left out; `Space.thread` says how they are joined."""
+        """Pairs of a block and its op, stem to head, skipped blocks left out. `Space.thread` joins them."""
         pairs = [(block, self.op_of(block)) for block in self.space.all_blocks]
-        return [(block, op) for block, op in pairs if op != ops_lib.ZERO]
+        return [(block, op) for block, op in pairs if op != ops.ZERO]
 
     def op_keys(self) -> list[tuple[Block, OpKey]]:
-        """The table rows that the network's estimate is the sum of."""
+        """Pairs of a block and its table row. The network's estimate is the sum of these rows."""
         pairs = [(block, self.space.op_key(block, self.op_of(block))) for block in self.space.all_blocks]
         return [(block, key) for block, key in pairs if not key.is_free]
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits, the same for archs that are the same network, whatever space and blocks are called.
+        """16 hexadecimal digits that are equal for equal networks, whatever names the space and its blocks have.
 
-        A chain does not show which of two blocks alike it skips.
+        In a chain, skipping either of two identical neighbours gives the same network, so its op keys alone count. In
+        any other graph the ops of the named blocks count too.
         """
-        places = [] if self.space.is_chain else list(self.ops.items())
-        return hashlib.sha256(repr(([str(key) for _, key in self.op_keys()], places)).encode()).hexdigest()[:16]
+        positions = [] if self.space.is_chain else list(self.ops.items())
+        return hashlib.sha256(repr(([str(key) for _, key in self.op_keys()], positions)).encode()).hexdigest()[:16]
 
     def with_costs(self, **costs: Any) -> "Arch":
-        """The same arch with more known of it."""
+        """The same arch with these costs added or replaced."""
         return dataclasses.replace(self, costs={**self.costs, **costs})
 
     def to_json(self) -> dict[str, Any]:
-        """The contents of an arch.json."""
+        """Contents of an arch.json."""
         return {"format": FORMAT, "space": self.space.to_json(), "ops": self.ops, "costs": self.costs}
 
     def save(self, path: str) -> None:
-        """Writes arch.json: whole, or not at all."""
+        """Writes an arch.json, whole or not at all.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
         write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
 
     def draw(self) -> str:
-        """The network as text, a line for each block."""
+        """The network as text, one line for each block."""
         lines = [f"{self.space.name}: {self.space.input_size}x{self.space.input_size}x{self.space.input_channels}"
                  f" -> {self.space.num_classes} classes"]
         shapes = self.space.input_shapes()
         for block in self.space.all_blocks:
             op, (height, width, channels) = self.op_of(block), shapes[block.name]
             shape = f"{height}x{width}x{channels}"
-            text = "skipped" if op == ops_lib.ZERO else f"{op} -> {block.filters}" + (
+            text = "skipped" if op == ops.ZERO else f"{op} -> {block.filters}" + (
                 f" /{block.strides}" if block.strides > 1 else "") + (" + shortcut" if block.shortcut else "")
             lines.append((f"  {block.name:<10} {shape:<12} {text:<24}" + " + ".join(block.inputs)).rstrip())
         return "\n".join(lines)
 
 
 def from_path(space: Space, path: Iterable[int]) -> Arch:
-    """The arch of op indices, one for each choice of a space in order."""
+    """The arch of a path: one op index for each choice, in the order of `Space.choices`."""
     return Arch(space, {name: block.ops[int(index)]
                         for (name, block), index in zip(space.choices.items(), path, strict=True)})
 
@@ -102,8 +106,12 @@ def from_path(space: Space, path: Iterable[int]) -> Arch:
 def from_json(data: Any, where: str = "arch") -> Arch:
     """Reads what `Arch.to_json` wrote.
 
+    Args:
+        data: Parsed JSON, untrusted.
+        where: Start of error messages, such as the name of the file.
+
     Raises:
-        InputError: if it is not an arch.
+        InputError: If the data is not an arch.
     """
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(f"{where}: not an arch file (its format should be {FORMAT!r}).")
@@ -118,16 +126,16 @@ def from_json(data: Any, where: str = "arch") -> Arch:
 
 
 def names() -> list[str]:
-    """The archs that ship with the package."""
+    """Names of the archs that ship with the package, sorted."""
     return sorted(entry.name[:-5] for entry in resources.files("pnas_tf").joinpath("archs").iterdir()
                   if entry.name.endswith(".json"))
 
 
 def load(name_or_path: str) -> Arch:
-    """A shipped arch by name, or one read from a JSON file.
+    """Loads a shipped arch by its name, or an arch.json by its path.
 
     Raises:
-        InputError: if there is none.
+        InputError: If there is neither, or the file does not hold an arch.
     """
     if name_or_path in names():
         text = resources.files("pnas_tf").joinpath("archs", name_or_path + ".json").read_text(encoding="utf-8")

@@ -1,151 +1,26 @@
-"""The op language: text such as `mb_k5_e6` names a computation.
+"""The ops: one builder for each op type. Text such as `mb_k5_e6` names an op (see `op_language.py`).
 
-An op is its type, then one part for each parameter, a letter and a number: `mb_k5_e6` is an
-MBConv with kernel 5 and expansion 6. To add an op, register one builder here; the same builder
-makes the op for the search, for training, for timing and for the `.tflite`.
+To add an op, register one builder here. The same builder makes the op for the search, for training, for timing and for
+the `.tflite`.
 """
 
-import re
-from collections.abc import Callable, Collection
-from typing import Any
+from pnas_tf.space.op_language import build, check, examples, format_op, parse, register, types
 
-from pnas_tf.errors import InputError, shown
+__all__ = ["IDENTITY", "JOIN", "PASSED_ON", "ZERO", "build", "check", "examples", "format_op", "parse", "register",
+           "types"]
 
 ZERO = "zero"
-# What adds no computation to its input: a candidate of tree cells, and the sum of a cell and its shortcut.
+# Ops that add no computation to their input: a candidate of tree cells, and the sum of a cell and its shortcut.
 IDENTITY, JOIN = "identity", "join"
 PASSED_ON = (IDENTITY, JOIN)
 
-_BUILDERS: dict[str, Callable] = {}
-_ALLOWED: dict[str, dict[str, Collection[int]]] = {}
-# By type, from (input channels, filters, strides, parameters) to what the op needs and lacks, "" for nothing.
-_NEEDS: dict[str, Callable[..., str]] = {}
-
-# Normal with variance 2 / (k * k * out channels), as the original draws every convolution. A depthwise
-# kernel is [k, k, channels, 1] in Keras, so there the same number is the fan-in.
+# Normal with variance 2 / (k * k * output channels), as in the original for every convolution. A depthwise kernel is
+# [k, k, channels, 1] in Keras, so for it the same number is the fan-in.
 _HE_FAN_OUT = {"class_name": "VarianceScaling",
                "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"}}
 _HE_DEPTHWISE = {"class_name": "VarianceScaling",
                  "config": {"scale": 2.0, "mode": "fan_in", "distribution": "untruncated_normal"}}
 _THREE = {"class_name": "Constant", "config": {"value": 3.0}}
-
-
-def register(type_name: str, needs: Callable[..., str] | None = None, **allowed: Collection[int]
-             ) -> Callable[[Callable], Callable]:
-    """Decorator that adds an op type to the language.
-
-    The builder is called as `build(x, layers, name, filters, strides, shortcut, **parameters)` and
-    returns a tensor. `layers` is a namespace of Keras layers (`keras.layers`, `tf_keras.layers`, ...):
-    construct every layer from it, in the same order on every call, and prefix layer names with `name`.
-
-    Args:
-        type_name: first part of the op text; lower-case letters.
-        needs: called as `needs(channels, filters, strides, **parameters)`; says what shapes the op asks for that these
-            are not, or "". An op without it takes any.
-        **allowed: for each parameter (one letter) the values it may take.
-    """
-    if not re.fullmatch(r"[a-z]+", type_name):
-        raise ValueError(f"An op type is lower-case letters, got {type_name!r}.")
-    if type_name in _BUILDERS:
-        raise ValueError(f"There is an op type {type_name!r} already.")
-
-    def add(build: Callable) -> Callable:
-        _BUILDERS[type_name] = build
-        _ALLOWED[type_name] = allowed
-        if needs:
-            _NEEDS[type_name] = needs
-        return build
-
-    return add
-
-
-def parse(op: str) -> tuple[str, dict[str, int]]:
-    """Splits `mb_k5_e6` into `("mb", {"k": 5, "e": 6})`.
-
-    Raises:
-        InputError: if the op is not in the language.
-    """
-    if not isinstance(op, str) or len(op) > 100:
-        raise InputError(f"An op is a short text such as mb_k5_e6, got {shown(op)}.")
-    type_name, *parts = op.split("_")
-    if type_name not in _BUILDERS:
-        raise InputError(f"Unknown op {op!r}. Known op types: {', '.join(sorted(_BUILDERS))}; "
-                         "those of a file of yours come by --import=FILE.py.")
-    allowed = _ALLOWED[type_name]
-    values: dict[str, int] = {}
-    for part in parts:
-        match = re.fullmatch(r"([a-z])([0-9]{1,4})", part, flags=re.ASCII)
-        if not match or match[1] not in allowed or match[1] in values:
-            raise InputError(f"Op {op!r}: cannot read {part!r}. {_form(type_name)}")
-        values[match[1]] = int(match[2])
-        if values[match[1]] not in allowed[match[1]]:
-            raise InputError(f"Op {op!r}: {match[1]} may not be {values[match[1]]}. {_form(type_name)}")
-    if list(values) != list(allowed) or format_op(type_name, values) != op:
-        raise InputError(f"Op {op!r} is not complete or not in order. {_form(type_name)}")
-    return type_name, values
-
-
-def format_op(type_name: str, values: dict[str, int]) -> str:
-    """The text of an op: inverse of `parse`."""
-    return "_".join([type_name, *(f"{letter}{value}" for letter, value in values.items())])
-
-
-def build(op: str, x: Any, *, layers: Any, name: str, filters: int, strides: int, shortcut: bool) -> Any:
-    """Applies an op to a tensor; the residual add is the block's and not part of it.
-
-    Args:
-        op: op text.
-        x: tensor [batch, height, width, channels].
-        layers: namespace of Keras layers to construct from.
-        name: prefix of the layer names.
-        filters: output channels.
-        strides: of the op, 1 or 2.
-        shortcut: whether the block adds its input to the result (the op then starts as zero).
-
-    Returns:
-        Tensor [batch, ceil(height / strides), ceil(width / strides), filters], or [batch, filters].
-
-    Raises:
-        InputError: if the op is unknown.
-        ValueError: for `zero`, which has nothing to build: a block that holds it is skipped.
-    """
-    type_name, values = parse(op)
-    return _BUILDERS[type_name](x, layers, name, filters, strides, shortcut, **values)
-
-
-def check(op: str, where: str, channels: int, filters: int, strides: int) -> None:
-    """Raises InputError that begins with `where`, if an op cannot be built with so many channels, filters and strides.
-
-    Raises:
-        InputError: also if the op is unknown.
-    """
-    type_name, values = parse(op)
-    lacking = _NEEDS[type_name](channels, filters, strides, **values) if type_name in _NEEDS else ""
-    if lacking:
-        raise InputError(f"{where}: {op} needs {lacking}, got {channels} channels, {filters} filters and stride "
-                         f"{strides}.")
-
-
-def types() -> list[str]:
-    """Registered op types, sorted."""
-    return sorted(_BUILDERS)
-
-
-def examples(type_name: str) -> list[str]:
-    """Op texts of a type: with the first and with the last value of every parameter."""
-    ends = [{letter: list(values)[end] for letter, values in _ALLOWED[type_name].items()} for end in (0, -1)]
-    return list(dict.fromkeys(format_op(type_name, values) for values in ends))
-
-
-def _form(type_name: str) -> str:
-    parameters = ", ".join(f"{letter} in {_show(values)}" for letter, values in _ALLOWED[type_name].items())
-    form = "_".join([type_name, *(f"{letter}N" for letter in _ALLOWED[type_name])])
-    return f"Expected {form}" + (f" with {parameters}." if parameters else ".")
-
-
-def _show(values: Collection[int]) -> str:
-    values = list(values)
-    return str(values) if len(values) < 8 else f"[{values[0]}, {values[1]}, ..., {values[-1]}]"
 
 
 def _convolution(x, layers, name, filters, k, strides, **more):
@@ -158,7 +33,7 @@ def _batch_norm(x, layers, name, gamma="ones"):
 
 
 def _expand_and_filter(x, layers, name, strides, k, e):
-    """The first part of an MBConv: 1x1 to e times the channels, then depthwise k x k."""
+    """First part of an MBConv: 1x1 convolution to e times the channels, then depthwise k x k."""
     if e > 1:
         x = layers.Conv2D(x.shape[-1] * e, 1, use_bias=False, kernel_initializer=_HE_FAN_OUT,
                           name=f"{name}_expand")(x)
@@ -171,14 +46,14 @@ def _expand_and_filter(x, layers, name, strides, k, e):
 
 
 def _project(x, layers, name, filters, shortcut):
-    """The last part: 1x1 without activation."""
+    """Last part of an MBConv: 1x1 convolution without activation."""
     x = layers.Conv2D(filters, 1, use_bias=False, kernel_initializer=_HE_FAN_OUT, name=f"{name}_project")(x)
     return _batch_norm(x, layers, f"{name}_project_bn", "zeros" if shortcut else "ones")
 
 
 @register(ZERO)
 def _zero(x, layers, name, filters, strides, shortcut):
-    """Skips the block (paper section 3.1); has no layer."""
+    """The op that skips its block (paper section 3.1). It has no layers."""
     raise ValueError("zero has no layers: leave its block out.")
 
 
@@ -192,7 +67,7 @@ def _conv(x, layers, name, filters, strides, shortcut, k):
 
 @register("mb", k=range(1, 12, 2), e=range(1, 13))
 def _mbconv(x, layers, name, filters, strides, shortcut, k, e):
-    """Mobile inverted bottleneck (MobileNetV2): expand 1x1, depthwise k x k, project 1x1 without activation."""
+    """Mobile inverted bottleneck (MobileNetV2): 1x1 expands, depthwise k x k, 1x1 projects without activation."""
     return _project(_expand_and_filter(x, layers, name, strides, k, e), layers, name, filters, shortcut)
 
 
@@ -200,8 +75,8 @@ def _mbconv(x, layers, name, filters, strides, shortcut, k, e):
 def _mbconv_se(x, layers, name, filters, strides, shortcut, k, e):
     """MBConv with squeeze-and-excite on its expanded channels, as in MobileNetV3.
 
-    The gate is ReLU6 of its logits + 3, six times a hard sigmoid: batch norm after the projection takes the factor, and
-    the gate is part of a convolution in a `.tflite`.
+    The gate is `relu6(logits + 3)`, which is six times a hard sigmoid. Batch norm after the projection absorbs the
+    factor, and a `.tflite` fuses this gate with the convolution before it.
     """
     x = _expand_and_filter(x, layers, name, strides, k, e)
     channels = x.shape[-1]
@@ -217,7 +92,7 @@ def _mbconv_se(x, layers, name, filters, strides, shortcut, k, e):
 
 @register("fused", k=range(1, 12, 2), e=range(1, 13))
 def _fused_mbconv(x, layers, name, filters, strides, shortcut, k, e):
-    """Fused MBConv (EfficientNetV2): one k x k convolution expands, 1x1 projects; fast where depthwise is slow."""
+    """Fused MBConv (EfficientNetV2): k x k convolution expands, 1x1 projects. Fast where depthwise ops are slow."""
     x = _convolution(x, layers, f"{name}_expand", x.shape[-1] * e, k, strides)
     x = _batch_norm(x, layers, f"{name}_expand_bn")
     x = layers.ReLU(6.0, name=f"{name}_expand_relu")(x)
@@ -226,12 +101,13 @@ def _fused_mbconv(x, layers, name, filters, strides, shortcut, k, e):
 
 @register("classifier")
 def _classifier(x, layers, name, filters, strides, shortcut):
-    """Global average pool and a dense layer of logits, in float32 under every policy."""
+    """Global average pool and a dense layer of logits, float32 under every Keras policy."""
     x = layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
     return layers.Dense(filters, dtype="float32", name=f"{name}_dense")(x)
 
 
-# The ops of tree cells (paper section 4.1) work in PyramidNet's order: batch norm and ReLU come before a convolution.
+# The ops of tree cells (paper section 4.1) have PyramidNet's order: batch norm and ReLU come before the convolution.
+
 
 def _same_shape(channels, filters, strides, **_):
     return "" if channels == filters and strides == 1 else "as many filters as channels and stride 1"
@@ -251,13 +127,13 @@ def _whole_groups(channels, filters, strides, g, **_):
 
 @register(IDENTITY, needs=_same_shape)
 def _identity(x, layers, name, filters, strides, shortcut):
-    """Its input, without a layer."""
+    """Passes its input on. It has no layers."""
     return x
 
 
 @register(JOIN, needs=_same_shape)
 def _join(x, layers, name, filters, strides, shortcut):
-    """The sum of a cell and, as the last of the inputs, its shortcut; the sum is the block's."""
+    """Passes on the sum of a cell and its shortcut, the last input. The block adds them up."""
     return x
 
 
@@ -280,13 +156,13 @@ def _sep(x, layers, name, filters, strides, shortcut, k):
 
 @register("dil", needs=lambda channels, filters, strides, k: "" if strides == 1 else "stride 1", k=range(3, 12, 2))
 def _dil(x, layers, name, filters, strides, shortcut, k):
-    """As `sep`, with holes: dilation 2."""
+    """Like `sep`, with dilation 2."""
     return _separable(x, layers, name, filters, strides, shortcut, k, 2)
 
 
 @register("avg", needs=_same_channels, k=range(2, 8))
 def _avg(x, layers, name, filters, strides, shortcut, k):
-    """Average pool k x k; pixels beyond the border do not count."""
+    """Average pool k x k. Padding is left out of the average."""
     return layers.AveragePooling2D(k, strides=strides, padding="same", name=f"{name}_pool")(x)
 
 
@@ -305,7 +181,7 @@ def _linear(x, layers, name, filters, strides, shortcut, k):
 
 @register("reduce", k=range(1, 12, 2))
 def _reduce(x, layers, name, filters, strides, shortcut, k):
-    """Batch norm, convolution; then batch norm and ReLU for the grouped convolutions that read it."""
+    """Batch norm, convolution k x k, then batch norm and ReLU for the grouped convolutions that follow."""
     x = _batch_norm(x, layers, f"{name}_bn")
     x = _convolution(x, layers, f"{name}_conv", filters, k, strides)
     x = _batch_norm(x, layers, f"{name}_conv_bn")
@@ -314,7 +190,7 @@ def _reduce(x, layers, name, filters, strides, shortcut, k):
 
 @register("group", needs=_whole_groups, k=range(1, 12, 2), g=range(1, 65))
 def _group(x, layers, name, filters, strides, shortcut, k, g):
-    """Convolution k x k in g groups, alone."""
+    """Convolution k x k in g groups, without batch norm or activation."""
     return _convolution(x, layers, f"{name}_conv", filters, k, strides, groups=g)
 
 
@@ -326,13 +202,13 @@ def _bn(x, layers, name, filters, strides, shortcut):
 
 @register("act", needs=_same_shape)
 def _act(x, layers, name, filters, strides, shortcut):
-    """Batch norm and ReLU: what follows the last block."""
+    """Batch norm and ReLU, after the last block of a PyramidNet."""
     return _pre_activation(x, layers, name)
 
 
 @register("expand", k=range(1, 12, 2))
 def _expand(x, layers, name, filters, strides, shortcut, k):
-    """Batch norm, ReLU, convolution, batch norm: the end of a PyramidNet's block."""
+    """Batch norm, ReLU, convolution k x k, batch norm: the end of a PyramidNet's block."""
     x = _pre_activation(x, layers, name)
     x = _convolution(x, layers, f"{name}_conv", filters, k, strides)
     return _batch_norm(x, layers, f"{name}_conv_bn")
@@ -340,10 +216,11 @@ def _expand(x, layers, name, filters, strides, shortcut, k):
 
 @register("widen", needs=_more_channels)
 def _widen(x, layers, name, filters, strides, shortcut):
-    """Shortcut without weights: average pool by the strides, then channels of zeros for those that are missing."""
+    """Shortcut without weights: average pool by the stride, then channels of zeros up to the block's width."""
     if strides > 1:
         x = layers.AveragePooling2D(strides, strides=strides, padding="same", name=f"{name}_pool")(x)
     missing = filters - x.shape[-1]
-    # Keras pads the last two of three axes where channels come first: here width (by nothing) and channels.
-    return layers.ZeroPadding2D(((0, 0), (0, missing)), data_format="channels_first", name=f"{name}_zeros")(x) \
-        if missing else x
+    if not missing:
+        return x
+    # With channels first, Keras pads the last two axes: here width, by 0, and channels.
+    return layers.ZeroPadding2D(((0, 0), (0, missing)), data_format="channels_first", name=f"{name}_zeros")(x)

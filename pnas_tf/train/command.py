@@ -50,7 +50,7 @@ def _train(arch: arch_lib.Arch, source: dict[str, Any], folder: RunFolder) -> di
     data = data_lib.load(**source, image_size=f.image_size or arch.space.input_size, broken_images=f.broken_images)
     if f.class_weights == "none" and (message := data_lib.imbalance(data.train)):
         print(message)
-    arch = arch_lib.Arch(arch.space.for_data(data.image_shape[0], data.image_shape[2], data.num_classes), arch.ops,
+    arch = arch_lib.Arch(arch.space.fitted_to(data), arch.ops,
                          arch.costs)
     if f.arch:
         folder.keep_arch(arch)

@@ -13,7 +13,7 @@ from pnas_tf.search import objective
 from pnas_tf.space import arch, blocks, spaces
 
 TINY = spaces.mb_space("tiny", input_size=8, num_classes=4, stem=blocks.Block("stem", ("conv_k3",), 8),
-                      first=blocks.Block("b00", ("mb_k3_e1",), 8), widths=(8,), cells=(2,), strides=(1,), mix=16)
+                      first=blocks.Block("b00", ("mb_k3_e1",), 8), stages=(spaces.Stage(8, 2, 1),), mix=16)
 
 
 def priced(name, key):

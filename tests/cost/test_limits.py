@@ -13,8 +13,8 @@ from pnas_tf.space import arch as arch_lib
 from pnas_tf.space import blocks, spaces
 
 SMALL = spaces.mb_space("small", input_size=16, num_classes=4, stem=blocks.Block("stem", ("conv_k3",), 8),
-                       first=blocks.Block("b00", ("mb_k3_e1",), 8), widths=(8, 16), cells=(2, 1), strides=(1, 2),
-                       mix=16)
+                       first=blocks.Block("b00", ("mb_k3_e1",), 8),
+                       stages=(spaces.Stage(8, 2, 1), spaces.Stage(16, 1, 2)), mix=16)
 
 
 def random_network(name, seed):

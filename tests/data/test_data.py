@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from pnas_tf import data
 from pnas_tf.data import augment, labelled, sources
-from pnas_tf.data.sources import FASHION_MNIST_DIR
+from pnas_tf.data.readers import FASHION_MNIST_DIR
 from pnas_tf.errors import InputError
 from pnas_tf.network import evaluate
 

@@ -25,7 +25,7 @@ from pnas_tf.supernet import path_scorer, supernet
 ROOT = Path(__file__).parents[2]
 TINY = spaces.mb_space("tiny", input_size=8, input_channels=1, num_classes=4,
                       stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
-                      widths=(8, 16), cells=(2, 1), strides=(1, 1), mix=16)
+                      stages=(spaces.Stage(8, 2, 1), spaces.Stage(16, 1, 1)), mix=16)
 COUNTS = [len(block.ops) for block in TINY.choices.values()]
 LOOK = evaluate.Score(0.0, 0.5, 100)
 PATHS = np.array(list(itertools.product(*map(range, COUNTS))))
@@ -52,7 +52,7 @@ def costs(net, seed):
 def test_trials_are_of_networks_that_differ():
     """Blocks alike one after the other: which of them is skipped makes no difference to the network."""
     alike = spaces.mb_space("alike", input_size=8, input_channels=1, num_classes=4, stem=TINY.stem[0],
-                           first=TINY.blocks[0], widths=(8,), cells=(3,), strides=(1,), mix=16)
+                           first=TINY.blocks[0], stages=(spaces.Stage(8, 3, 1),), mix=16)
     names = list(alike.choices)[-2:]
     archs = [arch.Arch(alike, dict.fromkeys(alike.choices, "mb_k3_e3") | {skipped: "zero"}) for skipped in names]
     assert archs[0].ops != archs[1].ops and archs[0].fingerprint() == archs[1].fingerprint()

@@ -41,7 +41,7 @@ def test_path_score_is_that_of_the_network_in_training_mode(batches):
 
 def test_network_score_goes_by_moving_statistics(batches):
     _, _, model = random_network(2)
-    score = evaluate.network(model, batches)
+    score = evaluate.score_network(model, batches)
     logits = np.concatenate([model(x, training=False).numpy() for x, _ in batches])
     labels = np.concatenate([y.numpy() for _, y in batches])
     assert score.accuracy == pytest.approx(np.mean(logits.argmax(1) == labels))

@@ -15,7 +15,7 @@ from pnas_tf.supernet import supernet
 
 TINY = spaces.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
                       stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
-                      widths=(8,), cells=(1,), strides=(1,), mix=16)
+                      stages=(spaces.Stage(8, 1, 1),), mix=16)
 PLAN = schedule.Schedule(steps_per_epoch=8, warmup_epochs=1, search_epochs=1, arch_every=2, warmup_lr=0.05, lr=0.05)
 
 

@@ -23,7 +23,7 @@ def run_dir(tmp_path_factory, write_space, small_npz):
     """A search of a few steps."""
     folder = tmp_path_factory.mktemp("board")
     data = data_lib.load(f"npz:{small_npz}", held_out_size=100)
-    space = SPACES["quickstart"].for_data(*data.image_shape[::2], data.num_classes)
+    space = SPACES["quickstart"].fitted_to(data)
     write_space(space, folder / "space.json", folder / "table.jsonl")
     table = latency_table.read(str(folder / "table.jsonl"))
     config = SearchConfig(batch_size=16, bn_recalibration_batches=0)

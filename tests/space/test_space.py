@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
@@ -69,6 +70,7 @@ def test_spaces_round_trip_and_adapt_to_data(name):
     other = each.for_data(48, 1, 3)
     assert other.input_shapes()["stem"] == (48, 48, 1)
     assert other.head[-1].filters == 3
+    assert each.fitted_to(types.SimpleNamespace(image_shape=(48, 48, 1), num_classes=3)) == other
 
 
 @pytest.mark.parametrize("change", [

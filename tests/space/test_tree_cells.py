@@ -185,15 +185,15 @@ INDEX = {block.name: number for number, block in enumerate(SMALL.blocks)}
 
 
 @pytest.mark.parametrize("name, change, message", [
-    ("b01/in", {"inputs": ("b01",)}, "earlier place"),  # a cycle
-    ("b01/n3", {"inputs": ("b01/n3",)}, "earlier place"),
-    ("b01/n3", {"inputs": ("nothing",)}, "earlier place"), ("b01/n3", {"inputs": (7,)}, "earlier place"),
+    ("b01/in", {"inputs": ("b01",)}, "earlier block"),  # a cycle
+    ("b01/n3", {"inputs": ("b01/n3",)}, "earlier block"),
+    ("b01/n3", {"inputs": ("nothing",)}, "earlier block"), ("b01/n3", {"inputs": (7,)}, "earlier block"),
     ("b01/n3", {"inputs": ("b01/n1", "b01/n1")}, "twice"),
-    ("b01/n3", {"inputs": ("b01/n1", "stem")}, "no later place|need one shape|as many"),
+    ("b01/n3", {"inputs": ("b01/n1", "stem")}, "no later block|need one shape|as many"),
     ("b01/out", {"inputs": ("b01/left", "stem")}, "need one shape"),
     ("b01/left", {"filters": 17}, "groups"), ("b01/n1", {"filters": 20}, "identity needs as many filters"),
     ("b01/skip", {"filters": 8}, "at least as many"), ("b01/n1", {"strides": 2}, "identity needs"),
-    ("b01/out", {"inputs": ("b01/left", "b01/right")}, "no later place reads"),
+    ("b01/out", {"inputs": ("b01/left", "b01/right")}, "no later block reads"),
     ("b01/n1", {"name": "b01_in"}, "twice"), ("b01/n1", {"name": "b01/n1/x"}, "name is a short"),
     ("b01/n1", {"name": "/n1"}, "name is a short"), ("b01/n1", {"inputs": ("stem",) * 17}, "at most 16"),
     ("b01", {"ops": ("join", "zero"), "shortcut": True}, "zero needs")])

@@ -88,7 +88,7 @@ BAD = {
     "no such Python file": None,
     "SyntaxError in line": "def (",
     "ZeroDivisionError in line 2: division by zero": "x = 1\nx / 0\n",
-    "There is an op type 'mb' already": registers("mb", "return x"),
+    "The op type 'mb' is already registered": registers("mb", "return x"),
     "but its block promises": registers("wide", "return layers.Conv2D(3, 1, strides=strides, name=f'{name}_c')(x)"),
     "prefix the names of its layers": registers("nameless", "return layers.Conv2D(filters, 1, strides=strides)(x)"),
     "cannot be built": registers("crash", "raise KeyError('a\\nb')"),
@@ -138,7 +138,8 @@ def test_other_ops_can_be_trained_for_int8():
     import dataclasses
 
     small = spaces.mb_space("small", input_size=16, num_classes=4, stem=blocks_lib.Block("stem", ("conv_k3",), 8),
-                           first=blocks_lib.Block("b00", ("mb_k3_e1",), 8), widths=(16, 16), cells=(1, 1), strides=(2, 1),
+                           first=blocks_lib.Block("b00", ("mb_k3_e1",), 8),
+                           stages=(spaces.Stage(16, 1, 2), spaces.Stage(16, 1, 1)),
                            mix=16)
     blocks = tuple(dataclasses.replace(block, ops=(op, "mb_k3_e3"))
                    for block, op in zip(small.blocks, ("mb_k3_e1", "mbse_k3_e3", "fused_k3_e3"), strict=True))

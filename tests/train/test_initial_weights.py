@@ -14,7 +14,7 @@ from pnas_tf.space import arch, blocks, spaces
 from pnas_tf.supernet import supernet
 
 SMALL = spaces.mb_space("small", input_size=8, num_classes=3, stem=blocks.Block("stem", ("conv_k3",), 8),
-                       first=blocks.Block("b00", ("mb_k3_e1",), 8), widths=(8,), cells=(2,), strides=(1,), mix=16)
+                       first=blocks.Block("b00", ("mb_k3_e1",), 8), stages=(spaces.Stage(8, 2, 1),), mix=16)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,107 @@
+"""Whether the blocks of a space make a network: names, numbers, ops and shapes that fit together.
+
+A space may come from a file that nobody vouches for, so its size is bounded before anything is built from it.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from pnas_tf.errors import InputError, shown
+from pnas_tf.space import ops
+
+if TYPE_CHECKING:  # blocks.py imports this module
+    from pnas_tf.space.blocks import Block, Space
+
+MAX_BLOCKS = 3000
+MAX_OPS = 100
+MAX_INPUTS = 16
+MAX_SIDE = 8192
+
+# `b07`, or `b07/n3` for a block inside a cell.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)?", flags=re.ASCII)
+
+
+def check(space: "Space") -> None:
+    """Checks a whole space.
+
+    Raises:
+        InputError: If its blocks do not make a network.
+    """
+    if not isinstance(space.name, str) or not 0 < len(space.name) <= 100 or not space.name.isprintable():
+        raise InputError(f"A space needs a name of at most 100 printable characters, got {shown(space.name)}.")
+    for field, low, high in (("input_size", 1, MAX_SIDE), ("input_channels", 1, 1024), ("num_classes", 2, 1_000_000)):
+        value = getattr(space, field)
+        if not _whole(value, low, high):
+            raise InputError(f"{field} must be a whole number from {low} to {high}, got {shown(value)}.")
+    if not space.stem or not space.head:
+        raise InputError("A space needs a stem and a head.")
+    if len(space.all_blocks) > MAX_BLOCKS:
+        raise InputError(f"A space has at most {MAX_BLOCKS} blocks, got {len(space.all_blocks)}.")
+    shapes: dict[str, tuple[int, int]] = {}  # side and channels of each block's output
+    layer_names: set[str] = set()
+    before = (space.input_size, space.input_channels)
+    for block in space.all_blocks:
+        _check_fields(block)
+        where = f"block {block.name!r}"
+        if block.prefix in layer_names:
+            raise InputError(f"{where} occurs twice ({block.prefix} in layer names).")
+        layer_names.add(block.prefix)
+        side, channels = _input_of(block, where, shapes, before)
+        if block.shortcut and (block.strides != 1 or channels != block.filters):
+            raise InputError(f"{where}: a shortcut needs stride 1 and as many filters as input channels "
+                             f"({channels}), got stride {block.strides} and {block.filters} filters.")
+        if ops.ZERO in block.ops and (not block.shortcut or len(block.inputs) > 1):
+            raise InputError(f"{where}: zero needs a shortcut, or nothing would pass, and a single input.")
+        for op in block.ops:
+            ops.check(op, where, channels, block.filters, block.strides)
+        if (block is space.head[-1]) != (block.ops == ("classifier",)):
+            raise InputError(f"{where}: the last block of the head, and no other, holds the op classifier.")
+        before = shapes[block.name] = (-(-side // block.strides), block.filters)
+    if space.head[-1].filters != space.num_classes:
+        raise InputError(f"The classifier has {space.head[-1].filters} filters for {space.num_classes} classes.")
+    sources = {name for names in space.sources.values() for name in names}
+    for block in space.all_blocks[:-1]:
+        if block.name not in sources:
+            raise InputError(f"block {block.name!r}: no later block reads its output. Name it in the inputs of one, "
+                             "or leave it out.")
+
+
+def _check_fields(block: "Block") -> None:
+    """Checks a block's own fields, whatever blocks are around it."""
+    if not isinstance(block.name, str) or len(block.name) > 60 or not _NAME.fullmatch(block.name):
+        raise InputError("A block's name is a short identifier such as b07, or two with / between, got "
+                         f"{shown(block.name)}.")
+    where = f"block {block.name!r}"
+    if not _whole(block.filters, 1, 1_000_000) or not _whole(block.strides, 1, 2):
+        raise InputError(f"{where}: filters must be from 1 to 1000000 and strides 1 or 2, "
+                         f"got {shown(block.filters)} and {shown(block.strides)}.")
+    if not isinstance(block.shortcut, bool):
+        raise InputError(f"{where}: shortcut is true or false, got {shown(block.shortcut)}.")
+    if not block.ops or len(block.ops) > MAX_OPS:
+        raise InputError(f"{where}: needs from 1 to {MAX_OPS} ops, got {len(block.ops or ())}.")
+    for op in block.ops:
+        ops.parse(op)
+    if len(set(block.ops)) != len(block.ops):
+        raise InputError(f"{where}: an op occurs twice.")
+    if len(block.inputs) > MAX_INPUTS:
+        raise InputError(f"{where}: has at most {MAX_INPUTS} inputs, got {len(block.inputs)}.")
+
+
+def _input_of(block: "Block", where: str, shapes: dict[str, tuple[int, int]], before: tuple[int, int]
+              ) -> tuple[int, int]:
+    """Side and channels of a block's input."""
+    for number, name in enumerate(block.inputs):
+        if not isinstance(name, str) or name not in shapes:
+            raise InputError(f"{where}: an input must be the name of an earlier block, got {shown(name)}.")
+        if name in block.inputs[:number]:
+            raise InputError(f"{where}: the input {name!r} occurs twice.")
+    input_shapes = [shapes[name] for name in block.inputs] or [before]
+    if len(set(input_shapes)) > 1:
+        raise InputError(f"{where}: inputs that are added up need one shape, got " + ", ".join(
+            f"{side}x{side}x{channels} of {name}" for name, (side, channels) in
+            zip(block.inputs[:6], input_shapes, strict=False)) + ".")
+    return input_shapes[0]
+
+
+def _whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
