@@ -67,7 +67,7 @@ def of_search(epochs: Sequence[dict[str, Any]]) -> HeatMaps:
     for probs in per_epoch:
         for name, entry in probs.items():
             ops.setdefault(name, {}).update(dict.fromkeys(entry))
-    shown = {}
+    shown: dict[str, list[str]] = {}
     left = MAX_PIXELS
     for name, ops_of_choice in list(ops.items())[:MAX_CHOICES]:
         left -= len(ops_of_choice)
