@@ -26,9 +26,9 @@ def compare(logits: np.ndarray, keras_logits: np.ndarray, labels: np.ndarray) ->
     """Compares the logits of a `.tflite` with those of its Keras model.
 
     Args:
-        logits: float32 [images, classes], from the `.tflite`.
-        keras_logits: float32 [images, classes], from Keras.
-        labels: int [images], the right classes.
+        logits: Logits of the `.tflite`, float32 [images, classes].
+        keras_logits: Logits of Keras for the same images, float32 [images, classes].
+        labels: True classes, int [images].
 
     Returns:
         checked_images; max_difference, the largest absolute difference of a logit; keras_logit, the largest absolute

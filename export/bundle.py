@@ -164,7 +164,7 @@ def _pictures(images: np.ndarray) -> dict[str, bytes]:
     """Encodes example images as PNG files for tests in the app.
 
     Args:
-        images: uint8 [images, height, width, channels].
+        images: Pixels, uint8 [images, height, width, channels].
 
     Returns:
         Files by name; none if PNG does not support this number of channels.

@@ -43,7 +43,7 @@ def classify(interpreter, pixels, mean, std):
 
     Args:
         interpreter: Interpreter from `make_interpreter`.
-        pixels: uint8 [images, height, width, channels]; a model of colour images takes grey ones too.
+        pixels: Images, uint8 [images, height, width, channels]; a model of colour images takes grey ones too.
         mean: Mean of the normalisation, in bundle.json.
         std: Standard deviation of the normalisation, in bundle.json.
 

@@ -63,7 +63,7 @@ def to_pixels(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
     """Recovers pixels from normalised images, rounded to whole grey levels as an app has them.
 
     Args:
-        images: float32 [..., channels], normalised; if they were resized, their levels need not be whole.
+        images: Normalised images, float32 [..., channels]; if they were resized, their levels need not be whole.
         mean: Mean of each channel.
         std: Standard deviation of each channel.
 
@@ -90,9 +90,9 @@ class Samples:
     """Images of a data set, ready to feed.
 
     Attributes:
-        inputs: float32 [images, height, width, channels], as the `.tflite` takes them.
-        normalised: float32 [images, height, width, channels], the same images as the Keras model takes them.
-        labels: int [images], their classes.
+        inputs: Images as the `.tflite` takes them, float32 [images, height, width, channels].
+        normalised: The same images as the Keras model takes them, of the same shape unless the form is `rgb`.
+        labels: Classes of the images, int [images].
     """
 
     inputs: np.ndarray

@@ -100,7 +100,7 @@ def run(interpreter: Any, images: np.ndarray) -> np.ndarray:
     Args:
         interpreter: Interpreter of a model with a fixed batch; a last batch that is not full is filled up with its
             last image.
-        images: float32 [images, height, width, channels], at least one image.
+        images: Images as the model takes them, float32 [images, height, width, channels]; at least one.
 
     Returns:
         float32 [images, classes].
