@@ -76,9 +76,9 @@ def of_search(epochs: Sequence[dict[str, Any]]) -> HeatMaps:
         shown[name] = list(ops_of_choice)
     columns = max(10, MAX_PIXELS // max(1, sum(map(len, shown.values()))))
     groups: dict[str, tuple[HeatMap, ...]] = {}
-    for name, ops_of_choice in shown.items():
+    for name, shown_ops in shown.items():
         rows = [(op, [_prob(probs.get(name, {}).get(op)) for probs in plots.thin(per_epoch, columns)])
-                for op in ops_of_choice]
+                for op in shown_ops]
         heat_map = HeatMap(name, picture(rows), tuple((op, row[-1]) for op, row in rows))
         block = drawing.block_of(name)
         groups[block] = (*groups.get(block, ()), heat_map)
