@@ -22,7 +22,7 @@ from absl import flags
 from latency import calibrate, measure, space_flags, timed_networks
 from pnas_tf import files
 from pnas_tf.cli import start
-from pnas_tf.cost import latency_table
+from pnas_tf.cost import latency_table, prices
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 from pnas_tf.report import plots
@@ -53,8 +53,6 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
     Raises:
         InputError: If the table lacks a row, or its target cannot be timed here.
     """
-    from pnas_tf.cost import prices
-
     for arch in (*archs, *others):
         table.check_covers(arch)
     device = measure.from_header({**table.header, **(settings or {})}, table.path)
@@ -141,7 +139,7 @@ def over_range(table: LatencyTable, space: Space, count: int, seed: int) -> list
         count: Number of networks.
         seed: Seed of the random networks.
     """
-    from pnas_tf.cost import prices, within_limits
+    from pnas_tf.cost import within_limits
     from pnas_tf.cost.limits import Limit
     from pnas_tf.space import blocks
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from latency import measure, timed_networks
 from pnas_tf.cli import start
+from pnas_tf.cost import prices
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import command as search_command
@@ -55,17 +56,15 @@ def network_timer(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch]
     return functools.partial(_times, table, header, networks.ms)
 
 
-def _times(table, header, compared, archs, folder):
+def _times(table, header, compared, archs, run_folder):
     """Milliseconds of networks at the pace of the comparison."""
-    from pnas_tf.cost import prices
-
     middle = math.log(np.median([prices.of_arch(arch, table.ms) for arch in archs]))
     names = {timed_networks.digest(arch) for arch in archs}
     others = [(arch, ms) for arch, ms in compared if timed_networks.digest(arch) not in names]
     anchors = sorted(others, key=lambda anchor: abs(math.log(anchor[1]) - middle))[:ANCHORS]
     together = [*archs, *(arch for arch, _ in anchors)]
     device = measure.from_header({**header, "together": len(together)}, table.path)
-    ms = timed_networks.in_one_pass(RunFolder(folder).finalist_times, device, together)
+    ms = timed_networks.in_one_pass(run_folder.finalist_times, device, together)
     now, then = np.array(ms[len(archs):]), np.array([ms for _, ms in anchors])
     pace = float(np.median(now / then)) if anchors else 1.0
     return [network_ms / pace for network_ms in ms[:len(archs)]]

@@ -51,7 +51,7 @@ class Result:
 
     Attributes:
         code: Exit code.
-        output: stdout and stderr, mixed as they came.
+        output: Text of stdout and stderr, mixed as it came.
     """
 
     code: int

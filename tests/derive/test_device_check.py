@@ -160,9 +160,10 @@ def test_times_are_at_the_pace_of_the_comparison(folder, tmp_path, monkeypatch):
     new = {timed_networks.digest(one): one for one in ARCHS.values()}
     first, second, third = [one for name, one in new.items() if name not in then][:3]
     timer = network_timer(table, TINY)
-    assert timer([first, second], str(tmp_path)) == pytest.approx([5.0, 5.0])
-    assert timer([second, third], str(tmp_path)) == pytest.approx([5.0, 5.0])
-    assert timer([first, second], str(tmp_path)) == pytest.approx([5.0, 5.0]) and device.calls == 2
+    folder_of_times = run_folder.RunFolder(str(tmp_path))
+    for archs in ([first, second], [second, third], [first, second]):
+        assert timer(archs, folder_of_times) == pytest.approx([5.0, 5.0])
+    assert device.calls == 2
 
 
 def test_without_a_comparison_times_are_as_they_are(folder, tmp_path, monkeypatch, capsys):
@@ -170,7 +171,7 @@ def test_without_a_comparison_times_are_as_they_are(folder, tmp_path, monkeypatc
     monkeypatch.setattr(measure, "from_header", lambda header, path: Paced({}, [1.3]))
     timer = network_timer(latency_table.read(str(tmp_path / "bare.jsonl")), TINY)
     assert "Compare it before: python -m latency.compare" in capsys.readouterr().out
-    assert timer(list(ARCHS.values())[:1], str(tmp_path)) == pytest.approx([6.5])
+    assert timer(list(ARCHS.values())[:1], run_folder.RunFolder(str(tmp_path))) == pytest.approx([6.5])
 
 
 def test_a_device_that_is_not_at_hand_is_missed_before_the_search(folder, tmp_path):
