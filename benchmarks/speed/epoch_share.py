@@ -127,7 +127,7 @@ def _clock_class():
     import keras
 
     class Clock(keras.callbacks.Callback):
-        """Notes CPU and wall seconds at the begin and the end of each epoch; then does some work and times it."""
+        """Notes CPU and wall seconds at the start and at the end of each epoch; then does some work and times it."""
 
         def __init__(self, work=None):
             super().__init__()
