@@ -1,4 +1,4 @@
-"""Weights of the original's state dicts: against a forward pass in NumPy, and in PyTorch where there is one."""
+"""Weights of the original's state dicts: against a forward pass in NumPy, and in PyTorch where it is installed."""
 
 import importlib.util
 import json

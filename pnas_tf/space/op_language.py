@@ -4,6 +4,7 @@ An op is its type, followed by a letter and a number for each parameter: `mb_k5_
 expansion 6.
 """
 
+import functools
 import re
 from collections.abc import Callable, Collection
 from typing import Any
@@ -56,6 +57,14 @@ def parse(op: str) -> tuple[str, dict[str, int]]:
     """
     if not isinstance(op, str) or len(op) > 100:
         raise InputError(f"An op is a short text such as mb_k5_e6, got {shown(op)}.")
+    type_name, values = _parse(op)
+    return type_name, dict(values)
+
+
+# Cached, because the largest space has the same few ops in hundreds of blocks. Errors are not cached, so an op type may
+# be registered after its text was refused.
+@functools.lru_cache(maxsize=1000)
+def _parse(op: str) -> tuple[str, dict[str, int]]:
     type_name, *parts = op.split("_")
     if type_name not in _BUILDERS:
         raise InputError(f"Unknown op {op!r}. Known op types: {', '.join(sorted(_BUILDERS))}. "

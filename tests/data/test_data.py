@@ -1,4 +1,4 @@
-"""Data sets: what is in them, how they are split, what batches hold, and what is said when a file is bad."""
+"""Data sets: their contents, splits and batches, and the errors for bad files."""
 
 import gzip
 import importlib.util
@@ -132,12 +132,12 @@ def test_stratified_draws_shares(counts, size):
     labels = np.random.RandomState(0).permutation(np.repeat(np.arange(len(counts)), counts))
     drawn = labelled.stratified(labels, size, seed=3)
     assert len(set(drawn.tolist())) == len(drawn) == size
-    got = np.bincount(labels[drawn], minlength=len(counts))
-    for count, of_class in zip(counts, got, strict=True):
+    drawn_counts = np.bincount(labels[drawn], minlength=len(counts))
+    for count, of_class in zip(counts, drawn_counts, strict=True):
         assert of_class < count or (count == 1 and of_class == 0)
         assert of_class >= 1 or count == 1
     exact = size * np.array(counts) / sum(counts)
-    assert np.abs(got - exact).max() <= 2
+    assert np.abs(drawn_counts - exact).max() <= 2
     np.testing.assert_array_equal(drawn, labelled.stratified(labels, size, seed=3))
     assert set(drawn.tolist()) != set(labelled.stratified(labels, size, seed=4).tolist())
 
@@ -204,7 +204,7 @@ def test_an_epoch_holds_every_image_at_most_once_and_all_batches_are_full(toy_np
     assert toy.train.batches(5, seed=0).element_spec[1].dtype == tf.int32
 
 
-def test_shuffling_reaches_every_place_equally(toy_npz):
+def test_shuffling_reaches_every_position_equally(toy_npz):
     part = data.load(f"npz:{toy_npz}").test
     first = [y[0] for _, y in take(part, 3000, 10, seed=0)]
     # 3,000 draws of labels 0, 1, 2 with shares 0.4, 0.3, 0.3: five standard deviations are 134.
@@ -268,10 +268,10 @@ def test_central_crop_is_the_usual_evaluation_view():
     for kind, options in (("PNG", {}), ("JPEG", {"quality": 100, "subsampling": 0})):
         file = io.BytesIO()
         PIL.Image.fromarray(photo).save(file, kind, **options)
-        got = augment.central_crop_of_file(tf.constant(file.getvalue()), 56).numpy()
+        view = augment.central_crop_of_file(tf.constant(file.getvalue()), 56).numpy()
         resized = PIL.Image.fromarray(photo).resize((85, 64), PIL.Image.Resampling.BILINEAR)  # 64 = 56 * 256 / 224
         usual = np.asarray(resized.crop((14, 4, 70, 60)), np.float32)
-        assert got.shape == usual.shape and np.abs(got - usual).mean() < 2.0
+        assert view.shape == usual.shape and np.abs(view - usual).mean() < 2.0
 
 
 def test_random_crop_stays_within_the_papers_areas():
@@ -294,9 +294,9 @@ def test_colour_jitter_changes_brightness_and_saturation_as_much_as_the_original
     image = tf.fill([1, 1, 3], 100.0) + tf.constant([20.0, 0.0, -20.0])
     grey, spread = [], []
     for step in range(200):
-        got = augment.colour_jitter(image, tf.constant([1, step])).numpy()[0, 0]
-        grey.append(got @ [0.2989, 0.587, 0.114])
-        spread.append((got[0] - got[2]) / grey[-1])
+        pixel = augment.colour_jitter(image, tf.constant([1, step])).numpy()[0, 0]
+        grey.append(pixel @ [0.2989, 0.587, 0.114])
+        spread.append((pixel[0] - pixel[2]) / grey[-1])
     level = 100 + 20 * (0.2989 - 0.114)
     np.testing.assert_allclose([min(grey), max(grey)], [level * (1 - 32 / 255), level * (1 + 32 / 255)], rtol=0.02)
     np.testing.assert_allclose([min(spread), max(spread)], [20 / level, 60 / level], rtol=0.05)
@@ -323,8 +323,8 @@ def test_images_of_kinds_that_are_not_read_are_counted(toy_folder, capsys):
             file.write(b"RIFF")
     toy = data.load(f"folder:{toy_folder}", image_size=8)
     assert toy.train.size + toy.held_out.size + toy.test.size == 20
-    said, = capsys.readouterr().out.splitlines()
-    assert said.startswith("Left out: 3 files of ") and "that end in .heic, .webp. Save them as JPEG or PNG" in said
+    line, = capsys.readouterr().out.splitlines()
+    assert line.startswith("Left out: 3 files of ") and "that end in .heic, .webp. Save them as JPEG or PNG" in line
 
 
 def test_broken_files_are_left_out_and_named_or_refused(toy_folder, capfd):
@@ -342,10 +342,10 @@ def test_broken_files_are_left_out_and_named_or_refused(toy_folder, capfd):
     assert toy.train.size + toy.held_out.size + toy.test.size == 22
     for part in (toy.train, toy.held_out, toy.test):
         assert sum(len(labels) for _, labels in part.batches(4)) == part.size  # each is decoded
-    said, noise = capfd.readouterr()
+    output, noise = capfd.readouterr()
     assert noise == ""
-    assert said.count("\n") == 1 and said.startswith("Left out: 4 of 26 image files, which cannot be decoded (")
-    assert re.search(r"\(red/\w+\.\w+, red/\w+\.\w+, red/\w+\.\w+, \.\.\.\)\.$", said.strip())
+    assert output.count("\n") == 1 and output.startswith("Left out: 4 of 26 image files, which cannot be decoded (")
+    assert re.search(r"\(red/\w+\.\w+, red/\w+\.\w+, red/\w+\.\w+, \.\.\.\)\.$", output.strip())
     assert "4 of 26 image files cannot be decoded" in error_of(f"folder:{toy_folder}", broken_images="refuse")
     for name in os.listdir(red):
         with open(f"{red}/{name}", "wb") as file:
@@ -464,7 +464,7 @@ def test_tfds(tmp_path):
     assert "no_such_set" in error_of("tfds:no_such_set", data_dir=str(tmp_path))
 
 
-# What is said about bad input.
+# Errors for bad input.
 
 def test_unknown_specs_name_the_known_ones():
     for spec in ("imagenet", "npz", "npz:", "folder", "cifar10:x", "", "fashion_mnist_small:x"):

@@ -79,12 +79,12 @@ def test_a_candidate_like_another_is_as_one_built_alone(op):
     weights, drawn = alone.layer_weights(), like.layer_weights()
     assert [name.replace("b01", "b02") for name in weights] == list(drawn)
     for mine, theirs in zip(weights.values(), drawn.values(), strict=True):
-        for one, other in zip(mine, theirs, strict=True):
-            assert one.shape == other.shape
-            if np.ptp(one) > 0:  # drawn at random: other values of the same spread
-                assert not np.any(one == other) and np.std(one) == pytest.approx(np.std(other), rel=0.25)
+        for weight, other in zip(mine, theirs, strict=True):
+            assert weight.shape == other.shape
+            if np.ptp(weight) > 0:  # drawn at random: other values of the same spread
+                assert not np.any(weight == other) and np.std(weight) == pytest.approx(np.std(other), rel=0.25)
             else:
-                np.testing.assert_array_equal(one, other)
+                np.testing.assert_array_equal(weight, other)
     x = tf.random.stateless_normal([2, 8, 8, 32], [1, 2])
     if alone.kernel is not None:
         like.kernel.assign(alone.kernel)
@@ -139,8 +139,8 @@ def test_network_is_the_cell_of_the_paper(tree_arch):
     total = 0.0
     for branch, first in (("left", 1), ("right", 7)):
         x = output(f"b01_{branch}_group_k3_g2_conv")
-        one, two = edge(first, x), edge(first + 1, x)
-        subtree = edge(first + 2, one) + edge(first + 3, one) + edge(first + 4, two) + edge(first + 5, two)
+        left, right = edge(first, x), edge(first + 1, x)
+        subtree = edge(first + 2, left) + edge(first + 3, left) + edge(first + 4, right) + edge(first + 5, right)
         total += x + model.get_layer(f"b01_{branch}_norm_bn_bn")(subtree)
     np.testing.assert_allclose(output("b01_out_expand_k1_sum"), total, rtol=1e-4, atol=1e-5)
     widened = output("b01_skip_widen_zeros").numpy()
@@ -226,11 +226,11 @@ def test_drop_path_leaves_out_residual_branches_in_training_alone(tree_arch):
     assert np.all(dropped.min((1, 2, 3)) == dropped.max((1, 2, 3))) and 0.5 < np.mean(dropped[:, 0, 0, 0] == 0) < 0.7
     np.testing.assert_array_equal(layer(x, training=False), x)
     chain = arch_lib.load("mobilenet_v2")
-    names = [one.name for one in network.build_network(chain, drop_path=0.2, input_size=32).layers]
+    names = [layer.name for layer in network.build_network(chain, drop_path=0.2, input_size=32).layers]
     assert sum(name.endswith("_drop_path") for name in names) == sum(block.shortcut for block, _ in chain.blocks())
 
 
-def test_a_place_may_read_any_earlier_one():
+def test_a_block_may_read_any_earlier_block():
     """An MBConv network with a sum over two blocks, by hand."""
     blocks = (Block("b01", ("mb_k3_e3", "mb_k5_e3"), 8), Block("b02", ("mb_k3_e3",), 8),
               Block("b03", ("join",), 8, inputs=("b02", "stem")))
