@@ -8,9 +8,8 @@ import pytest
 from pnas_tf.cost import prices, within_limits
 from pnas_tf.cost.limits import Limit
 from pnas_tf.space import blocks, spaces
+from tests.spaces import SMALL
 
-SMALL = spaces.mb_space("small", input_size=8, num_classes=4, stem=blocks.Block("stem", ("conv_k3",), 8),
-                       first=blocks.Block("b00", ("mb_k3_e1",), 8), widths=(8, 16), cells=(2, 2), strides=(1, 2), mix=16)
 COUNTS = [len(block.ops) for block in SMALL.choices.values()]
 PATHS = np.array(list(itertools.product(*map(range, COUNTS))))
 

@@ -15,14 +15,12 @@ from pnas_tf.derive import device_check, finalists
 from pnas_tf.errors import InputError
 from pnas_tf.network import evaluate
 from pnas_tf.run_folder import folder as run_folder
-from pnas_tf.space import arch, blocks
+from pnas_tf.space import arch
+from tests.spaces import two_choices
 
 ROOT = Path(__file__).parents[2]
 OPS = ("mb_k3_e3", "mb_k5_e3", "mb_k3_e6", "mb_k5_e6", "zero")
-TINY = blocks.Space(
-    "tiny", input_size=28, input_channels=1, num_classes=10, stem=(blocks.Block("stem", ("conv_k3",), 8, 2),),
-    blocks=(blocks.Block("b00", ("mb_k3_e1",), 8, 2), *(blocks.Block(f"b0{i}", OPS, 8, shortcut=True) for i in (1, 2))),
-    head=(blocks.Block("classifier", ("classifier",), 10),))
+TINY = two_choices(OPS)
 ARCHS = {one.fingerprint(): one for one in (arch.Arch(TINY, dict(zip(TINY.choices, ops, strict=True)))
                                             for ops in itertools.product(OPS, OPS))}
 

@@ -16,16 +16,13 @@ from pnas_tf.cost import prices as prices_lib
 from pnas_tf.data import parts as parts_lib
 from pnas_tf.network import evaluate
 from pnas_tf.search import arch_updaters, objective, replicas, schedule, searcher
-from pnas_tf.space import spaces
-from pnas_tf.space.blocks import Block
 from pnas_tf.supernet import gates, supernet
+from tests.spaces import SMALL
 
 strategy_name, count, updater_name, batches = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 strategy = replicas.strategy(strategy_name, count)
 epochs = int(sys.argv[5]) if len(sys.argv) > 5 else 3
 
-SMALL = spaces.mb_space("small", input_size=8, num_classes=4, stem=Block("stem", ("conv_k3",), 8),
-                       first=Block("b00", ("mb_k3_e1",), 8), widths=(8, 16), cells=(2, 2), strides=(1, 2), mix=16)
 PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, arch_every=1, warmup_lr=0.05, lr=0.05)
 
 

@@ -16,12 +16,10 @@ from pnas_tf.report import facts
 from pnas_tf.report import page as page_lib
 from pnas_tf.run_folder import RunFolder, claim, versions
 from pnas_tf.run_folder import folder as run_folder
-from pnas_tf.space import arch, blocks, spaces
+from pnas_tf.space import arch
+from tests.spaces import TINY
 
 ROOT = Path(__file__).parents[2]
-TINY = spaces.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
-                      stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
-                      widths=(8,), cells=(2,), strides=(1,), mix=16)
 
 
 def claimed(folder, text, inputs=None, **more):

@@ -8,13 +8,10 @@ from pnas_tf.cost import prices as prices_lib
 from pnas_tf.network import evaluate
 from pnas_tf.search import arch_updaters, objective, searcher
 from pnas_tf.search.schedule import Schedule
-from pnas_tf.space import spaces
-from pnas_tf.space.blocks import Block
 from pnas_tf.supernet import supernet
 from pnas_tf.supernet.loss_scale import LossScale
+from tests.spaces import SMALL
 
-SMALL = spaces.mb_space("small", input_size=8, num_classes=4, stem=Block("stem", ("conv_k3",), 8),
-                       first=Block("b00", ("mb_k3_e1",), 8), widths=(8, 16), cells=(2, 2), strides=(1, 2), mix=16)
 PATH = np.array([0, 5, 3, 6], np.int32)
 
 

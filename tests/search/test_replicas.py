@@ -20,7 +20,8 @@ from pnas_tf import data
 from pnas_tf.data import parts as parts_lib
 from pnas_tf.errors import InputError
 from pnas_tf.search import replicas
-from pnas_tf.space import arch, blocks, spaces
+from pnas_tf.space import arch
+from tests.spaces import TINY
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tests" / "programs" / "replicas_steps.py"
@@ -122,10 +123,7 @@ def test_two_workers_end_equal():
 
 @pytest.fixture
 def files(tmp_path, write_space):
-    tiny = spaces.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
-                          stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
-                          widths=(8,), cells=(2,), strides=(1,), mix=16)
-    write_space(tiny, tmp_path / "space.json", tmp_path / "table.jsonl")
+    write_space(TINY, tmp_path / "space.json", tmp_path / "table.jsonl")
     return tmp_path
 
 

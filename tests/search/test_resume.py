@@ -20,14 +20,11 @@ from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import build as search_build
 from pnas_tf.search import checkpoints, schedule, searcher, stopping
-from pnas_tf.space import arch, blocks, spaces
+from pnas_tf.space import arch
 from pnas_tf.supernet import supernet
+from tests.spaces import TINY
 
 ROOT = Path(__file__).parents[2]
-TINY = spaces.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
-                          stem=blocks.Block("stem", ("conv_k3",), 8, 2),
-                          first=blocks.Block("b00", ("mb_k3_e1",), 8, 2), widths=(8,), cells=(2,), strides=(1,),
-                          mix=16)
 PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, arch_every=1, warmup_lr=0.05, lr=0.05)
 TIMING = {"seconds", "step_ms"}
 
