@@ -69,11 +69,11 @@ def of_search(epochs: Sequence[dict[str, Any]]) -> HeatMaps:
             ops.setdefault(name, {}).update(dict.fromkeys(entry))
     shown: dict[str, list[str]] = {}
     left = MAX_PIXELS
-    for name, ops_of_choice in list(ops.items())[:MAX_CHOICES]:
-        left -= len(ops_of_choice)
+    for name, entries in list(ops.items())[:MAX_CHOICES]:
+        left -= len(entries)
         if left < 0:
             break
-        shown[name] = list(ops_of_choice)
+        shown[name] = list(entries)
     columns = max(10, MAX_PIXELS // max(1, sum(map(len, shown.values()))))
     groups: dict[str, tuple[HeatMap, ...]] = {}
     for name, shown_ops in shown.items():
