@@ -95,8 +95,7 @@ class GradientUpdater(keras.layers.Layer):
                       ) -> tuple[np.ndarray, np.ndarray]:
         """Estimates how much single swaps of ops change the loss, from both sides of each swap.
 
-            change = ((dL/dg_second - dL/dg_first with the first op active)
-                      + (dL/dg_second - dL/dg_first with the second op active)) / 2
+            change = (dL/dg_second - dL/dg_first), mean over a pass with the first and one with the second op active
 
         Args:
             images: Held-out images, float32 [batch, height, width, channels].
@@ -165,8 +164,7 @@ class GradientUpdater(keras.layers.Layer):
         if self._paths == "two":
             alpha.assign(gates.rescale(alpha.value.read_value(), before, involved))
         return {"held_out_loss": ce, "held_out_accuracy": accuracy,
-                "expected_ms": expectation.expected(self._costs[0], probs),
-                **{f"multiplier_{loss.name}": loss.multiplier.value.read_value() for loss in self.multipliers}}
+                "expected_ms": expectation.expected(self._costs[0], probs), **_multiplier_logs(self.multipliers)}
 
     def _sample(self, seed):
         """The ops of which gate gradients are taken, [choices, k], negative for none; and the active op, [choices]."""
@@ -182,7 +180,7 @@ class GradientUpdater(keras.layers.Layer):
         return tf.where(mask, tf.range(mask.shape[1])[None], -1)
 
     def _loss_slopes(self, ce, expected):
-        """Derivatives of the loss by the cross-entropy and by each expected cost."""
+        """The derivatives of the loss by the cross-entropy and by each expected cost."""
         with tf.GradientTape() as tape:
             tape.watch([ce, expected])
             loss = self._latency_loss(ce, expected[0])
@@ -198,9 +196,9 @@ class ReinforceUpdater(keras.layers.Layer):
         baseline  = decay * baseline + (1 - decay) * mean reward                after each update
         gradient  = mean over k of (reward_k - baseline) * d(-ln p(path_k))/dalpha
 
-    The gradient is the policy gradient of the paper's equation 10: descending it raises the expected reward. The mean is
-    exact for any baseline that does not contain the rewards it is subtracted from. The first update has no earlier
-    rewards and subtracts their own mean.
+    The gradient is minus an estimate of the policy gradient, d E[reward] / dalpha. It is unbiased for any baseline that
+    does not contain the rewards it is subtracted from. The first update has no earlier rewards and subtracts the mean
+    of its own.
 
     Attributes:
         baseline: Moving average of the mean reward; 0 before the first update.
@@ -264,7 +262,11 @@ class ReinforceUpdater(keras.layers.Layer):
         self.updates.assign_add(1)
         return {"held_out_loss": tf.reduce_mean(losses), "held_out_accuracy": tf.reduce_mean(accuracies),
                 "expected_ms": expectation.expected(self._costs[0], probs), "reward": mean,
-                **{f"multiplier_{loss.name}": loss.multiplier.value.read_value() for loss in self.multipliers}}
+                **_multiplier_logs(self.multipliers)}
+
+
+def _multiplier_logs(multipliers):
+    return {f"multiplier_{loss.name}": loss.multiplier.value.read_value() for loss in multipliers}
 
 
 def observer(supernet: Supernet, paths: str = "two", class_weights: np.ndarray | None = None) -> Observe:
@@ -273,7 +275,7 @@ def observer(supernet: Supernet, paths: str = "two", class_weights: np.ndarray |
     Args:
         supernet: Supernet whose ops run.
         paths: `two` or `all`.
-        class_weights: Weights of the classes in the cross-entropy, float32 [classes]; None if all count alike.
+        class_weights: Weights of the classes in the cross-entropy, float32 [classes], or None.
 
     Returns:
         A function of images, labels, the involved ops, int32 [choices, k], and the active op, int32 [choices]; with two
@@ -319,7 +321,7 @@ def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, act
         labels: Classes, int32 [batch].
         active: Active op of each choice, int32 [choices].
         others: Further ops to observe, a list for each choice.
-        class_weights: Weights of the classes in the cross-entropy, float32 [classes]; None if all count alike.
+        class_weights: Weights of the classes in the cross-entropy, float32 [classes], or None.
 
     Returns:
         The derivatives, for each choice float32 [1 + others], the active op first; whether they are finite (in float16
@@ -338,11 +340,10 @@ def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, act
 
 def all_gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,
                        class_weights: np.ndarray | None = None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The gate gradients of all ops, with the arguments and the further results of `gate_gradients`.
+    """The gate gradients of all ops, with the arguments and the other results of `gate_gradients`.
 
     Returns:
-        The derivatives, float32 [choices, ops], 0 for ops that a choice lacks; then whether they are finite, the
-        cross-entropy, and the accuracy.
+        The derivatives, float32 [choices, ops], 0 for ops that a choice lacks; then as `gate_gradients`.
     """
     others = [list(range(count)) for count in supernet.mask.sum(1)]
     rows, *rest = gate_gradients(supernet, images, labels, active, others, class_weights)

@@ -103,9 +103,8 @@ def alpha_lr(arch_steps: int, ops: int, paths: int, travel: float = 7.0) -> floa
         lr = min(0.1, travel / (0.5 * arch_steps * sqrt(share)))
 
     Adam divides by the root of a mean square over all steps, also those without a gradient: hence 1 / sqrt(share). The
-    2 stands for heavy-tailed gradients, whose mean size is about half of that root. The paper's learning rate on
-    ImageNet, 1e-3 (section 4.2), belongs to about 23,000 steps. A short search needs a larger one, or alpha ends near
-    its start.
+    2 stands for heavy-tailed gradients, whose mean size is about half of that root. The authors' code takes a learning
+    rate of 1e-3 for about 23,000 steps. A short search needs a larger one, or alpha ends near its start.
 
     Args:
         arch_steps: Architecture steps of the whole search.

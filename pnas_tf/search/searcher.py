@@ -51,7 +51,7 @@ class Searcher(keras.Model):
             label_smoothing: Label smoothing of weight steps.
             momentum: Nesterov momentum of SGD in weight steps.
             weight_decay: Weight decay of SGD, on every weight of the sampled ops.
-            class_weights: Weights of the classes in the loss of weight steps, float32 [classes]; None if all count alike.
+            class_weights: Weights of the classes in the loss of weight steps, float32 [classes], or None.
         """
         super().__init__(name="searcher")
         self.supernet, self.schedule = supernet, schedule
