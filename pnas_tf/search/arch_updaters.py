@@ -196,9 +196,8 @@ class ReinforceUpdater(keras.layers.Layer):
         baseline  = decay * baseline + (1 - decay) * mean reward                after each update
         gradient  = mean over k of (reward_k - baseline) * d(-ln p(path_k))/dalpha
 
-    The gradient is minus an estimate of the policy gradient, d E[reward] / dalpha. It is unbiased for any baseline that
-    does not contain the rewards it is subtracted from. The first update has no earlier rewards and subtracts the mean
-    of its own.
+    The gradient estimates -dE[reward]/dalpha, without bias as the baseline contains earlier rewards only. The first
+    update has no earlier rewards and subtracts the mean of its own.
 
     Attributes:
         baseline: Moving average of the mean reward; 0 before the first update.
@@ -278,9 +277,8 @@ def observer(supernet: Supernet, paths: str = "two", class_weights: np.ndarray |
         class_weights: Weights of the classes in the cross-entropy, float32 [classes], or None.
 
     Returns:
-        A function of images, labels, the involved ops, int32 [choices, k], and the active op, int32 [choices]; with two
-        paths the active op is the first involved op. It returns the gate gradients, float32 [choices, k], and the other
-        results of `gate_gradients`.
+        A function of images, labels, involved ops, int32 [choices, k], and active ops, int32 [choices], which come first
+        among two involved ops. It returns the gate gradients, float32 [choices, k], then as `gate_gradients`.
     """
     def observe(images, labels, involved, active):
         if paths == "all":
