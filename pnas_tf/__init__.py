@@ -1,9 +1,6 @@
 """ProxylessNAS for Keras and TFLite: the best network for your data on your device.
 
-Importing the package costs nothing: TensorFlow is loaded by the modules that need it.
+Importing the package is quick: only the modules that need TensorFlow load it.
 """
-
-
-
 
 __version__ = "0.1.0"

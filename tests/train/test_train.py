@@ -127,7 +127,7 @@ def test_jitter_of_files_is_the_one_asked_for(tmp_path):
 
 
 def test_one_pass_says_its_length(tmp_path, small_data):
-    """If it were longer, Keras would warn at each validation that the data ran out."""
+    """Without its length, Keras would warn at each validation that the data ran out."""
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
         for number in range(10):
