@@ -1,8 +1,7 @@
 r"""Searches for the best network for your data within the milliseconds you ask for on your device.
 
     python -m pnas_tf.search --flagfile=quickstart.flags --run_dir=runs/quickstart
-    python -m pnas_tf.search --flagfile=mobile.flags --dataset=folder:/data/imagenet \
-        --run_dir=runs/mobile                                              # the paper's search
+    python -m pnas_tf.search --flagfile=mobile.flags --run_dir=runs/mobile   # the paper's search
     python -m pnas_tf.search --flagfile=quickstart.flags --space=cifar_mb --dataset=folder:photos \
         --image_size=64 --batch_size=32 --table=host.jsonl --target_ms=2 --run_dir=runs/photos
 
@@ -12,8 +11,7 @@ Writes into --run_dir:
     finalists.json        all finalists, the networks to choose from at the end, with their scores
     inherited.weights.h5  weights of the network, as the search left them
     metrics.jsonl, logs/  the course of the search: one line per epoch, and curves for TensorBoard
-    checkpoints/          states of the search, to resume from
-    run.flags, inputs.json, versions.json   flags, input files and package versions of the search
+    checkpoints/, run.flags, inputs.json, versions.json   what the search needs to resume
 
 Ctrl-C or SIGTERM saves the state and stops. The same command resumes the search; its result is the
 same as without the interruption.
