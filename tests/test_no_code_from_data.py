@@ -17,8 +17,9 @@ CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "subp
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "code", "pty",
            "urllib", "urllib3", "requests", "http", "ftplib", "httpx", "aiohttp", "telnetlib", "xmlrpc"}
 # Keywords that a call of this name has to give, with their values.
-REQUIRED = {"load_model": ("safe_mode", True), "np.load": ("allow_pickle", False), "numpy.load": ("allow_pickle", False),
-          "read_array": ("allow_pickle", False), "Environment": ("autoescape", True)}
+REQUIRED = {"load_model": ("safe_mode", True), "np.load": ("allow_pickle", False),
+            "numpy.load": ("allow_pickle", False), "read_array": ("allow_pickle", False),
+            "Environment": ("autoescape", True)}
 NEVER = {"shell": True, "allow_pickle": True, "safe_mode": False, "autoescape": False}
 # Base classes allowed for loaders: they only make texts and plain values.
 YAML_LOADERS = {"yaml.BaseLoader", "yaml.SafeLoader"}
@@ -76,7 +77,8 @@ def test_the_test_notices(source):
 
 def test_templates_mark_only_drawings_as_safe():
     """Pages escape everything but literals of the template and charts, in which matplotlib escapes every text."""
-    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "pnas_tf" / "report" / "templates").glob("*.html"))
+    templates = (ROOT / "pnas_tf" / "report" / "templates").glob("*.html")
+    text = "".join(path.read_text(encoding="utf-8") for path in templates)
     marked = re.findall(r"([^\s({|]+)\s*\|\s*safe\b", text)
     assert "chart.svg" in marked and all(name == "chart.svg" or name.startswith('"') for name in marked)
     assert len(marked) == len(re.findall(r"\|\s*safe\b", text)) and "autoescape" not in text

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_train_flags_are_the_recipe_of_the_paper():
     """The command runs in a process of its own, since a process can define a flag only once."""
-    code = ("import json, sys; from absl import flags; from pnas_tf.train import command as train; train.define_flags(); "
+    code = ("import json, sys; from absl import flags; from pnas_tf.train import command; command.define_flags(); "
             "flags.FLAGS(sys.argv); print(json.dumps(flags.FLAGS.flag_values_dict()))")
     result = subprocess.run([sys.executable, "-c", code, "--flagfile=flags/train.flags"], cwd=ROOT, check=True,
                             capture_output=True, text=True)
