@@ -12,17 +12,26 @@ from typing import Any, TextIO
 from pnas_tf.errors import InputError
 
 
-def read_text(path: str) -> str:
-    """The contents of a text file of a run.
+def read_text(path: str, max_bytes: int = 500_000_000, way_out: str = "Is this the folder of a search?") -> str:
+    """The contents of a text file.
+
+    Args:
+        path: File to read.
+        max_bytes: Size above which the file is refused.
+        way_out: What the error about a file that cannot be read advises.
 
     Raises:
-        InputError: If the file cannot be read as text.
+        InputError: If the file is too large or cannot be read as text.
     """
     try:
+        if os.path.getsize(path) > max_bytes:
+            raise InputError(f"{path}: larger than {max_bytes} bytes; this is not one of our files.")
         with open(path, encoding="utf-8") as file:
             return file.read()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}). Is this the folder of a search?") from None
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # a path with a null character is a ValueError, too
+        raise InputError(f"{path}: cannot be read ({error}). {way_out}") from None
 
 
 def read_json(path: str, max_bytes: int = 10_000_000) -> Any:

@@ -1,7 +1,7 @@
-"""BUILD is up to date; Debian's Bazel builds everything by it, starts all programs, and runs or collects all tests.
+"""BUILD files are up to date; Debian's Bazel builds everything, starts all programs, and runs or collects all tests.
 
-That Bazel is version 4: it takes modules' repositories from a WORKSPACE, and the rules of rules_python from a stub that
-hands on those built into it.
+Debian's Bazel is version 4. It takes the repositories of modules from a WORKSPACE, and the rules of rules_python from a
+stub that passes on the rules built into Bazel.
 """
 
 import importlib.util
@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+# Folders with Python packages and programs.
+FOLDERS = ("pnas_tf", "export", "latency", "benchmarks", "scripts")
 RULES_PYTHON = ("py_binary", "py_library", "py_test")
-# Debian's rules_cc ask for a newer Bazel than Debian's.
+# Debian's rules_cc need a newer Bazel than Debian's.
 RULES_CC = ("cc_binary", "cc_import", "cc_library", "cc_proto_library", "cc_test", "cc_toolchain", "cc_toolchain_suite",
             "fdo_prefetch_hints", "fdo_profile", "objc_import", "objc_library")
 
@@ -47,7 +49,7 @@ def test_build_files_are_up_to_date():
 def bazel(tmp_path_factory):
     """Runs Bazel in a copy of the repository."""
     if not shutil.which("bazel") or not all(Path(place).is_dir() for place in DEBIAN_RULES.values()):
-        pytest.skip(f"no Bazel of Debian: {PACKAGES}")
+        pytest.skip(f"Debian's Bazel is missing: {PACKAGES}")
     base = tmp_path_factory.mktemp("bazel")
     workspace = base / "workspace"
     listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True,
@@ -64,7 +66,7 @@ def bazel(tmp_path_factory):
             (base / repository / name).write_text(text)
     (workspace / "WORKSPACE").write_text("".join(f'local_repository(name = "{name}", path = "{path}")\n'
                                                  for name, path in places.items()))
-    # The interpreter of this environment goes by the name that Bazel's programs start with.
+    # Bazel's programs start `python3` from the PATH, which has to be the interpreter of this environment.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), environment["PATH"]])
     start = ["bazel", f"--output_user_root={base / 'root'}", "--batch"]
@@ -83,15 +85,18 @@ def bazel(tmp_path_factory):
 def test_everything_is_built_and_every_program_starts(bazel):
     built = bazel("build", "//...")
     assert built.returncode == 0, built.stderr[-3000:]
-    programs = re.findall(r'py_binary\(\n    name = "([^"]+)"', (ROOT / "BUILD").read_text(encoding="utf-8"))
-    assert {"pnas_tf_search", "export_tflite", "latency_build_table"} <= set(programs)
-    for name in programs:
-        source = (ROOT / "BUILD").read_text(encoding="utf-8").split(f'name = "{name}"')[1].split('main = "')[1]
-        if "define_flags" not in (ROOT / source.split('"')[0]).read_text(encoding="utf-8"):
+    programs = {f"{path.parent.relative_to(ROOT).as_posix()}/{name}" for folder in FOLDERS
+                for path in (ROOT / folder).rglob("BUILD")
+                for name in re.findall(r'py_binary\(\n    name = "([^"]+)"', path.read_text(encoding="utf-8"))}
+    assert {"pnas_tf/search/__main__", "export/tflite", "latency/build_table"} <= programs
+    for program in sorted(programs):
+        source = (ROOT / f"{program}.py").read_text(encoding="utf-8")
+        if "define_flags" not in source and ".command import main" not in source:
             continue  # no flags, so no --help
-        said = subprocess.run([bazel.workspace / "bazel-bin" / name, "--help"], env=bazel.environment, text=True,
-                              capture_output=True, timeout=120, check=False)
-        assert re.search("flags:|--flagfile", said.stdout), f"{name}: {said.stdout[-1000:]} {said.stderr[-1000:]}"
+        result = subprocess.run([bazel.workspace / "bazel-bin" / program, "--help"], env=bazel.environment, text=True,
+                                capture_output=True, timeout=120, check=False)
+        assert re.search("flags:|--flagfile", result.stdout), (
+            f"{program}: {result.stdout[-1000:]} {result.stderr[-1000:]}")
 
 
 @pytest.mark.slow
@@ -103,7 +108,7 @@ def test_small_tests_run_with_what_they_depend_on(bazel):
 
 @pytest.mark.slow
 def test_large_tests_import_what_they_depend_on(bazel):
-    """pytest collects them, which runs their imports: those of TensorFlow take minutes in all."""
+    """pytest collects the tests, which runs their imports. Those of TensorFlow take minutes in all."""
     result = bazel("test", "//tests/...", "--test_size_filters=-small", "--build_tests_only",
                    "--test_env=PATH", "--test_env=TF_CPP_MIN_LOG_LEVEL=3", "--test_output=errors",
                    "--test_arg=--collect-only")

@@ -32,7 +32,7 @@ def small_search(table, small_data, **kwargs):
 
 
 class Watch(keras.callbacks.Callback):
-    """Keeps what it is told."""
+    """Keeps the logs of epochs, and counts batches."""
 
     def __init__(self):
         super().__init__()
@@ -106,7 +106,7 @@ def run_cells(folder, *, changed=()):
 
 
 def test_quickstart_notebook_on_few_images(tmp_path, table, small_npz):
-    """Every cell, with images and a space for which seconds are enough."""
+    """Every cell runs, with few images and a small space, within seconds."""
     (tmp_path / "space.json").write_text(json.dumps(TINY.to_json()))
     names = run_cells(tmp_path, changed=[
         ('"fashion_mnist_small"', f'"npz:{small_npz}"'), ('"quickstart"', f'"{tmp_path}/space.json"'),
@@ -114,7 +114,7 @@ def test_quickstart_notebook_on_few_images(tmp_path, table, small_npz):
         ("epochs, steps = 12", "epochs, steps = 1"),
     ])
     assert names["history"].history["train_loss"] and (tmp_path / "runs/notebook/int8.tflite").exists()
-    assert [one["mode"] for one in names["facts"]] == ["float32", "int8"]
+    assert [facts["mode"] for facts in names["facts"]] == ["float32", "int8"]
 
 
 @pytest.mark.slow

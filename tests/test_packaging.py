@@ -1,4 +1,4 @@
-"""The wheel: what it has, and that what it installs works in a fresh environment from another folder."""
+"""The wheel: its files, and its commands in a fresh environment, run from another folder."""
 
 import importlib
 import os
@@ -25,14 +25,14 @@ def requirements(name):
 
 
 def shipped_files():
-    """Files below the packages that are no leftovers of running them."""
+    """Files of the packages, without those that Python writes when it runs them."""
     return {path.relative_to(ROOT).as_posix() for package in ("pnas_tf", "export", "latency")
             for path in (ROOT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
 
 
 def run(*command, **kwargs):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    result = subprocess.run([str(one) for one in command], capture_output=True, text=True, env=environment,
+    result = subprocess.run([str(argument) for argument in command], capture_output=True, text=True, env=environment,
                             stdin=subprocess.DEVNULL, timeout=1800, check=False, **kwargs)
     assert result.returncode == 0, f"{command}: {result.stdout[-2000:]} {result.stderr[-3000:]}"
     return result.stdout
@@ -48,7 +48,7 @@ def test_the_dev_extra_is_requirements_dev():
     assert PROJECT["project"]["optional-dependencies"]["dev"] == requirements("requirements-dev.txt")
 
 
-def test_python_versions_are_said_alike():
+def test_python_versions_agree():
     versions = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["project"]["classifiers"]))
     low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["project"]["requires-python"]).groups()
     assert versions == [f"3.{minor}" for minor in range(int(low), int(high))]
@@ -57,26 +57,27 @@ def test_python_versions_are_said_alike():
         if line.startswith("tensorflow==")]
 
 
-def test_tflite_runtime_is_asked_for_only_where_it_has_wheels():
+def test_tflite_runtime_is_required_only_where_it_has_wheels():
     from packaging.requirements import Requirement
 
-    asked = [Requirement(line) for line in requirements("requirements.txt")]
+    required = [Requirement(line) for line in requirements("requirements.txt")]
     for version in ("3.11", "3.12", "3.13"):
-        here = [one for one in asked if one.marker is None or one.marker.evaluate({"python_version": version})]
-        names = [one.name for one in here]
+        active = [requirement for requirement in required
+                  if requirement.marker is None or requirement.marker.evaluate({"python_version": version})]
+        names = [requirement.name for requirement in active]
         assert len(names) == len(set(names)) and ("tflite-runtime" in names) == (version == "3.11")
-        numpy, = (one for one in here if one.name == "numpy")
+        numpy, = (requirement for requirement in active if requirement.name == "numpy")
         assert ("1.26.4" in numpy.specifier) == (version == "3.11") and ("2.4.0" in numpy.specifier) != (
             version == "3.11")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Made from the source distribution, as pip would do it."""
-    made = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", made, ROOT, cwd=made)
-    source, = made.glob("*.tar.gz")
-    built, = made.glob("*.whl")
+    """The wheel, built from the source distribution as pip builds it."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", folder, ROOT, cwd=folder)
+    source, = folder.glob("*.tar.gz")
+    built, = folder.glob("*.whl")
     assert source.name.startswith("pnas_tf-")
     return built
 
@@ -89,7 +90,7 @@ def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(wheel):
 
 
 def fresh(folder, wheel, python=sys.executable):
-    """An environment of its own with the wheel; its scripts by name."""
+    """The folder of scripts of a fresh environment with the wheel."""
     run(python, "-m", "venv", folder)
     run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=folder)
     return folder / "bin"
@@ -97,28 +98,28 @@ def fresh(folder, wheel, python=sys.executable):
 
 @pytest.fixture(scope="module")
 def scripts(wheel, tmp_path_factory):
-    """Quick: the packages that it needs are those of this environment."""
+    """Scripts of an environment that uses the other packages of this environment, which is quick."""
     folder = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", folder)
     run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", wheel)
     site, = folder.glob("lib/python*/site-packages")
-    (site / "needed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin"
 
 
 @pytest.mark.slow
 def test_console_scripts_from_another_folder(scripts, tmp_path):
     for name, entry in SCRIPTS.items():
-        said = subprocess.run([scripts / name, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        output = subprocess.run([scripts / name, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False,
                               timeout=120).stdout
-        what_it_does = importlib.import_module(entry.split(":")[0]).__doc__.splitlines()[0]
-        assert what_it_does in said and "--flagfile" in said, name
+        manual = importlib.import_module(entry.split(":")[0].removesuffix(".command")).__doc__
+        assert manual.splitlines()[0] in output and "--flagfile" in output, name
 
 
 def walk(scripts, folder):
-    """From search to report with what is installed alone."""
-    where = run(scripts / "python", "-c", "import pnas_tf; print(pnas_tf.__file__)", cwd=folder)
-    assert Path(where).is_relative_to(scripts.parent)
+    """All commands from search to report, with the installed packages only."""
+    path = run(scripts / "python", "-c", "import pnas_tf; print(pnas_tf.__file__)", cwd=folder)
+    assert Path(path).is_relative_to(scripts.parent)
     run(scripts / "pnas-search", *(flag.format(root=ROOT) for flag in SMALL), cwd=folder)
     run(scripts / "pnas-train", "--run_dir=run", "--epochs=1", "--max_steps=20", cwd=folder)
     run(scripts / "pnas-export", "--run_dir=run", "--mode=float32", "--allow_drop", cwd=folder)
@@ -132,27 +133,27 @@ def walk(scripts, folder):
 
 
 @pytest.mark.slow
-def test_the_jobs_from_another_folder(scripts, tmp_path):
+def test_all_commands_from_another_folder(scripts, tmp_path):
     walk(scripts, tmp_path)
 
 
 def interpreters():
-    """Pythons of the versions that are supported, in the PATH or of pyenv."""
-    found = {}
+    """Interpreters of the supported versions, from the PATH or pyenv."""
+    pythons = {}
     for minor in (11, 12, 13):
         paths = [shutil.which(f"python3.{minor}"),
                  *map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python"))]
         working = [path for path in paths if path and subprocess.run(
             [path, "-c", f"import sys, venv; sys.exit(sys.version_info[1] != {minor})"], check=False).returncode == 0]
         if working:
-            found[f"3.{minor}"] = working[0]
-    return found
+            pythons[f"3.{minor}"] = working[0]
+    return pythons
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
-def test_install_with_all_that_it_needs(wheel, tmp_path, version):
-    """Really from the package index: gigabytes, and minutes."""
+def test_install_with_all_requirements(wheel, tmp_path, version):
+    """Downloads gigabytes from the package index, which takes minutes."""
     python = interpreters().get(version)
     if not python:
         pytest.skip(f"no Python {version} here")

@@ -1,4 +1,4 @@
-"""The main job as the README gives it, and the phone's search in a trial run. Minutes each."""
+"""The quickstart of the README, and a trial run of the search for a phone. Each takes minutes."""
 
 import json
 import os
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.slow
 def test_make_quickstart(tmp_path):
     bin_dir = os.path.dirname(sys.executable)
-    # With this environment in the place of the one that make would install.
+    # This environment takes the place of the environment that make would install.
     result = subprocess.run(["make", "quickstart", "-o", ".venv/.installed", f"BIN={bin_dir}", f"RUN={tmp_path}/run"],
                             cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -31,8 +31,8 @@ def test_make_quickstart(tmp_path):
     assert abs(costs["table_ms"] / facts["float32"]["measured_ms"] - 1) <= 0.25
     assert (tmp_path / "run" / "report.html").stat().st_size < 2_000_000
     last_lines = result.stdout.splitlines()[-8:]
-    for wanted in ("Test accuracy", "Parameters", "MACs", "Predicted", "Measured", "Target", "Files", "Report"):
-        assert any(line.startswith(wanted) for line in last_lines), wanted
+    for heading in ("Test accuracy", "Parameters", "MACs", "Predicted", "Measured", "Target", "Files", "Report"):
+        assert any(line.startswith(heading) for line in last_lines), heading
 
 
 @pytest.mark.slow
@@ -49,6 +49,6 @@ def test_full_imagenet_space_on_a_handful_of_images(tmp_path):
                              f"--dataset=folder:{tmp_path}/photos", f"--run_dir={tmp_path}/run"],
                             cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert result.returncode == 0, result.stderr
-    found = arch.load(str(tmp_path / "run" / "arch.json"))
-    assert (found.space.input_size, found.space.num_classes, len(found.space.choices)) == (224, 2, 21)
+    space = arch.load(str(tmp_path / "run" / "arch.json")).space
+    assert (space.input_size, space.num_classes, len(space.choices)) == (224, 2, 21)
     assert "priced as one of 1000" in result.stdout and "Batches of " in result.stdout

@@ -1,4 +1,4 @@
-"""What --help prints: what a command does, and its flags in groups; flags that are rarely needed by name alone."""
+"""The text of --help: what a command does, and its flags in groups. Rarely needed flags are listed without a text."""
 
 import shutil
 import textwrap
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from absl import flags
 
-# Flags mean the same in every command. Those of no group come under OTHER; RARE ones are explained by --helpfull.
+# A flag means the same in every command. Flags without a group come under OTHER. --help lists RARE flags by name only,
+# and --helpfull explains them.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Files": ("run_dir", "compare", "model", "source", "format", "arch", "init_weights", "output", "zip", "examples",
               "overwrite", "json", "plot", "times"),
@@ -29,26 +30,26 @@ RARE = frozenset((
     "calibration_images", "check_images", "qat_batch_size", "qat_epochs", "qat_lr", "verbose", "adb", "binary_sha256",
     "cooldown_seconds", "cpu_mask", "max_celsius", "max_drift", "min_seconds", "pause_seconds", "rounds", "runs",
     "run_delay_seconds", "timeout_seconds", "together", "wait_seconds", "warmup_runs", "warmup_seconds"))
-EVERYWHERE = {"flagfile=FILE": "More flags, one a line.",
-              "verbosity=1": "Lets TensorFlow and the converter talk, for a bug report.",
-              "help, --helpfull": "This; with every flag explained."}
+EVERYWHERE = {"flagfile=FILE": "File with further flags, one per line.",
+              "verbosity=1": "Shows the log of TensorFlow and its converter, for a bug report.",
+              "help, --helpfull": "This text; the same with every flag explained."}
 
 
-def render(doc: str, defined: Mapping[str, flags.Flag], *, full: bool = False, width: int | None = None) -> str:
-    """The text.
+def render(manual: str, defined: Mapping[str, flags.Flag], *, full: bool = False, width: int | None = None) -> str:
+    """The text of --help.
 
     Args:
-        doc: of the command: what it does, and a command to paste.
-        defined: its flags by name.
-        full: whether to explain the rare ones too.
-        width: of a line; default: that of the terminal, 70 to 110.
+        manual: Text that comes first: what the command does, and a command to paste.
+        defined: Flags of the command by name.
+        full: Whether to explain the rare flags, too.
+        width: Letters per line; if None, the width of the terminal, at least 70 and at most 110.
     """
     width = width or max(70, min(110, shutil.get_terminal_size((100, 40)).columns))
     shown = [name for name in defined if full or name not in RARE]
     grouped = {title: [name for name in names if name in shown] for title, names in GROUPS.items()}
     placed = {name for names in grouped.values() for name in names}
     grouped[OTHER] = sorted(name for name in shown if name not in placed)
-    lines = [doc.strip(), ""]
+    lines = [manual.strip(), ""]
     for title, names in grouped.items():
         if names:
             lines += [f"{title}:", *(_entry(_head(defined[name]), _text(defined[name]), width) for name in names), ""]
@@ -62,13 +63,14 @@ def render(doc: str, defined: Mapping[str, flags.Flag], *, full: bool = False, w
 
 
 def _head(flag: flags.Flag) -> str:
+    """A flag as it is typed, with its default: `--lr=0.05`, `--nooverwrite`."""
     if flag.boolean:
         return f"--{'no' if flag.default else ''}{flag.name}"
     default = flag.default
     if isinstance(default, list | tuple):
         default = ",".join(map(str, default))
-    shown = "..." if default in (None, "") else f"{default:g}" if isinstance(default, float) else default
-    return f"--{flag.name}={shown}"
+    value = "..." if default in (None, "") else f"{default:g}" if isinstance(default, float) else default
+    return f"--{flag.name}={value}"
 
 
 def _text(flag: flags.Flag) -> str:
@@ -76,7 +78,7 @@ def _text(flag: flags.Flag) -> str:
 
 
 def _entry(head: str, text: str, width: int) -> str:
-    """A flag and its explanation beside it, or below where the flag is long."""
+    """A flag with its explanation beside it, or below if the flag is too long."""
     column = 32
     lines = textwrap.wrap(text, width - column, break_on_hyphens=False)
     if len(head) + 4 <= column and lines:

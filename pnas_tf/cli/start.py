@@ -1,4 +1,4 @@
-"""What every entry point shares: starting, bad input in one line, and the record of its flags."""
+"""What all entry points share: parsing of flags, errors about bad input in one line, and the text of all flags."""
 
 import contextlib
 import functools
@@ -15,17 +15,17 @@ from pnas_tf.terminal import quiet
 
 def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] | None = None, *, manual: str = ""
           ) -> None:
-    """Parses flags, runs an entry point, and turns an InputError into one line and exit code 1.
+    """Parses the flags and runs an entry point. An InputError becomes one line on stderr and exit code 1.
 
-    TensorFlow's C++ chatter is off unless --verbosity=1 or the environment asks for it (TF_CPP_MIN_LOG_LEVEL=0).
+    TensorFlow's C++ part logs nothing unless --verbosity=1 or the environment (TF_CPP_MIN_LOG_LEVEL=0) asks for it.
 
     Args:
-        run: the work.
-        check_imported: takes the op types that files of --import have registered, and raises InputError if they
-            cannot do what the command needs of them.
-        manual: What --help prints above the flags; the docstring of the module of `run` if empty.
+        run: Function that does the work of the command, called when flags are parsed.
+        check_imported: Function that takes the op types that the files of --import have registered, and raises
+            InputError if the command cannot use them.
+        manual: Text that --help prints above the flags; the docstring of the module of `run` if empty.
     """
-    flags.DEFINE_multi_string("import", [], "A Python file of yours that registers ops or spaces; may be repeated.")
+    flags.DEFINE_multi_string("import", [], "Your Python file that registers ops or spaces; may be repeated.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
     def main(_):
@@ -40,32 +40,35 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
             print("Stopped.", file=sys.stderr)
             sys.exit(130)
 
-    # A console script is another main module than the entry point that it calls.
+    # The manual cannot come from the main module: with a console script, that is the script.
     app.run(main, flags_parser=functools.partial(_parse, manual or sys.modules[run.__module__].__doc__ or ""))
 
 
-def _parse(doc, argv):
-    """Parses flags, or prints help or one line about what is wrong with them, and exits."""
-    asked = {argument.lstrip("-") for argument in argv[1:] if argument.startswith("-")}
-    if asked & {"help", "h", "?", "helpshort", "helpfull"}:
+def _parse(manual, argv):
+    """Parses the flags. Exits after printing the help, if asked for, or one line about a mistake in the flags."""
+    names = {argument.lstrip("-") for argument in argv[1:] if argument.startswith("-")}
+    if names & {"help", "h", "?", "helpshort", "helpfull"}:
         with contextlib.suppress(BrokenPipeError):
-            print(command_help.render(doc, _own_flags(), full="helpfull" in asked), flush=True)
+            print(command_help.render(manual, _own_flags(), full="helpfull" in names), flush=True)
         sys.exit(0)
     try:
-        rest = flags.FLAGS(argv)
-        if len(rest) > 1:
-            raise flags.Error(f"Unexpected argument {rest[1]!r}; all input is by flags (--name=value)")
+        positional = flags.FLAGS(argv)
+        if len(positional) > 1:
+            raise flags.Error(f"Unexpected argument {positional[1]!r}; all arguments are flags (--name=value)")
     except flags.Error as error:
         print(f"Error: {printable(str(error).rstrip('.'))}. All flags: --help.", file=sys.stderr)
         sys.exit(1)
     verbosity = flags.FLAGS["verbosity"]
     if verbosity.present and verbosity.value >= 0:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
-    return rest
+    return positional
 
 
 def _own_flags() -> dict[str, flags.Flag]:
-    """By name, those of the running entry point: libraries define flags too. What was started goes by its path."""
+    """The flags of the running entry point by name, without those that libraries define.
+
+    absl names the module that was started by its path, `sys.argv[0]`.
+    """
     return {flag.name: flag for module, module_flags in flags.FLAGS.flags_by_module_dict().items()
             if module == sys.argv[0] or module.split(".")[0] in ("pnas_tf", "export", "latency")
             for flag in module_flags}
@@ -75,13 +78,13 @@ def _import(paths, check_imported):
     load_tensorflow()
     from pnas_tf.supernet import extensions
 
-    new = extensions.load(paths)
-    if check_imported and new:
-        check_imported(new)
+    op_types = extensions.load(paths)
+    if check_imported and op_types:
+        check_imported(op_types)
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow without the lines that its C++ part prints while it loads, nor its own notices later."""
+    """Imports TensorFlow and Keras without the lines that TensorFlow prints while it loads, or its notices later."""
     with quiet():
         import keras  # noqa: F401
         import tensorflow as tf
@@ -90,6 +93,6 @@ def load_tensorflow() -> None:
 
 
 def as_text() -> str:
-    """Every flag of the running entry point as used, one a line: a file for `--flagfile`."""
+    """Every flag of the running entry point with its value, one per line, as `--flagfile` reads them."""
     lines = [flag.serialize() for flag in _own_flags().values() if flag.value is not None and flag.serialize()]
     return "\n".join(sorted(lines)) + "\n"

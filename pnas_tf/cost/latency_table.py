@@ -1,8 +1,8 @@
 """A latency table: measured milliseconds of each op on one target, as JSON Lines.
 
-Line 1 is the header (what was measured, where and how), each further line one measurement. A row
-that is missing is an error, never 0. `latency.compare --calibrate` leaves the measured times as they are and
-adds `calibrated_ms` to rows: what the op adds to whole networks.
+Line 1 is the header: what was measured, where and how. Each further line is one measurement. A missing row is an error,
+it never counts as 0. `latency.compare --calibrate` adds `calibrated_ms` to rows, the milliseconds that the op adds to
+whole networks, and leaves the measured times unchanged.
 """
 
 import contextlib
@@ -21,12 +21,13 @@ from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Block, OpKey, Space
 
 FORMAT = "pnas_tf.latency/1"
-# Of a file: 400,000 rows; and of a line, which in memory can become 25 times as large.
+# Largest table in bytes, about 400,000 rows, and longest line in letters. Parsed JSON can take 25 times as much memory.
 MAX_BYTES, MAX_LINE = 100_000_000, 100_000
+_WAY_OUT = "Give the file of a latency table."
 TIMES = ("median_ms", "min_ms", "mean_ms")
-# Missing rows that an error names.
+# Number of missing rows that an error names.
 NAMED = 4
-# A target becomes the name of a folder and stands in commands and messages, and tables come from others.
+# Tables come from other people, and the target's name becomes part of folders, commands and messages.
 _TARGET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 
 
@@ -35,10 +36,10 @@ class LatencyTable:
     """Measurements of one target.
 
     Attributes:
-        path: where it was read from.
-        header: the first line: target, device, runtime, delegate, threads, dtype, date, ...
-        rows: measurement by key; a row that names a choice is kept in `choice_rows` instead.
-        choice_rows: measurement by (block name, key), which prices only that position.
+        path: File it was read from, or name of a shipped table.
+        header: Contents of line 1: target, device, runtime, delegate, threads, dtype, date, ...
+        rows: Measurements by key, without those in `choice_rows`.
+        choice_rows: Measurements by (block name, key) that price an op in this block only.
     """
 
     path: str
@@ -48,15 +49,15 @@ class LatencyTable:
 
     @property
     def target(self) -> str:
-        """Name of what was measured."""
+        """Name of the target: device, runtime and dtype in one word."""
         return self.header["target"]
 
     def accuracy(self, space: Space) -> dict[str, Any] | None:
-        """How far predictions were off for whole networks of a space, as `latency.compare` found and wrote down.
+        """How well the table predicts whole networks of a space, as `latency.compare` measured it.
 
         Returns:
-            networks, within_5_percent, within_10_percent, rmse_of_mean, spearman, calibrated, date, ...; None if the
-            table was not compared with networks of such a space.
+            The entry in the header: networks, within_5_percent, within_10_percent, rmse_of_mean, spearman, calibrated,
+            date, ...; None if the table has not been compared with networks of this space.
         """
         entries = self.header.get("accuracy")
         entry = entries.get(accuracy_name(space)) if isinstance(entries, dict) else None
@@ -66,23 +67,23 @@ class LatencyTable:
                 or (isinstance(value, int | float) and abs(value) < 1e15)}
 
     def row(self, block_name: str, key: OpKey) -> dict[str, Any] | None:
-        """The measurement that prices an op at a block, or None.
+        """The measurement that prices an op in a block, or None.
 
-        A row for that position comes first, then the one for its shape. A classifier of another number of
-        classes is priced as the next larger one in the table: dearer, never cheaper.
+        A row for this block takes precedence over the row for the op's shape. A classifier whose number of classes is
+        missing is priced as the next larger classifier in the table, so that its price is rather too high than too low.
         """
-        found = self.choice_rows.get((block_name, key)) or self.rows.get(key)
-        if found is None and key.op == "classifier":
+        measurement = self.choice_rows.get((block_name, key)) or self.rows.get(key)
+        if measurement is None and key.op == "classifier":
             larger = [other for other in self.rows if other.op == key.op and other.input == key.input
                       and other.filters > key.filters]
-            found = self.rows[min(larger, key=lambda other: other.filters)] if larger else None
-        return found
+            measurement = self.rows[min(larger, key=lambda other: other.filters)] if larger else None
+        return measurement
 
     def ms(self, block_name: str, key: OpKey) -> float:
-        """Milliseconds that an op at a block adds to a network: calibrated ones if there are any. See `row`.
+        """Milliseconds that an op in a block adds to a network: the calibrated ones if the row of `row` has them.
 
         Raises:
-            InputError: if the table has no row for it.
+            InputError: If the table has no row for the op.
         """
         row = self.row(block_name, key)
         if row is None:
@@ -92,11 +93,15 @@ class LatencyTable:
         return row.get("calibrated_ms", row["median_ms"])
 
     def missing(self, what: Space | Arch) -> list[tuple[Block, OpKey]]:
-        """The ops of a space, or of one network, that the table cannot price."""
+        """The ops of a space or of one network that the table has no row for, each with its block."""
         return [(block, key) for block, key in what.op_keys() if self.row(block.name, key) is None]
 
     def check_covers(self, what: Space | Arch) -> None:
-        """Raises InputError that names missing rows of a space or of one network, and says how many more there are."""
+        """Checks that the table has a row for every op of a space or of one network.
+
+        Raises:
+            InputError: If rows are missing. The message names the first ones and says how many more are missing.
+        """
         missing = list(dict.fromkeys(str(key) for _, key in self.missing(what)))
         if missing:
             space, more = (what.space if isinstance(what, Arch) else what), len(missing) - NAMED
@@ -107,21 +112,24 @@ class LatencyTable:
 
     @property
     def file(self) -> str:
-        """The table's file, as commands to paste name it."""
-        return shlex.quote(self.path) if self.path.endswith(".jsonl") else "TABLE.jsonl"  # not into a shipped one
+        """The table's file in commands to paste; a placeholder for a shipped table, to which nothing is added."""
+        return shlex.quote(self.path) if self.path.endswith(".jsonl") else "TABLE.jsonl"
 
 
 def space_flags(space: Space) -> str:
-    """Flags by which the commands of `latency` know a space that was fitted to data."""
+    """Flags that name a space fitted to data in the commands of `latency`."""
     return (f"--space={shlex.quote(space.name)} --image_size={space.input_size} "
             f"--image_channels={space.input_channels} --num_classes={space.num_classes}")
 
 
 def read(path: str) -> LatencyTable:
-    """Reads a table from a file, or a shipped one by name.
+    """Reads a table from a file.
+
+    Args:
+        path: Path of the file, or name of a shipped table.
 
     Raises:
-        InputError: if it is missing, cut off, or holds a line that is not a measurement.
+        InputError: If the table is missing or cut off, or has a line that is not a measurement.
     """
     if not os.path.exists(path) and path in names():
         shipped = resources.files("pnas_tf").joinpath("tables", path + ".jsonl")
@@ -129,28 +137,22 @@ def read(path: str) -> LatencyTable:
     if not os.path.isfile(path):
         raise InputError(f"No latency table at {path}. Shipped: {', '.join(names()) or 'none'}. Make one for your "
                          f"device: python -m latency.build_table --space=SPACE --measurer=host --output={path}")
-    if os.path.getsize(path) > MAX_BYTES:
-        raise InputError(f"{path}: larger than {MAX_BYTES} bytes; this is not a latency table.")
-    try:
-        with open(path, encoding="utf-8") as file:
-            return parse(file.read(), path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error}).") from None
+    return parse(files.read_text(path, MAX_BYTES, _WAY_OUT), path)
 
 
 def names() -> list[str]:
-    """The tables that ship with the package."""
+    """Names of the tables that ship with the package."""
     return sorted(entry.name[:-6] for entry in resources.files("pnas_tf").joinpath("tables").iterdir()
                   if entry.name.endswith(".jsonl"))
 
 
 def row(key: OpKey, *, median_ms: float, **more: Any) -> dict[str, Any]:
-    """One measurement as it stands in a table.
+    """One measurement, as a line of a table holds it.
 
     Args:
-        key: of the op.
-        median_ms: milliseconds that count.
-        **more: what else is known: min_ms, mean_ms, std_ms, runs, choice (the only block that the row prices), ...
+        key: Key of the op.
+        median_ms: Milliseconds that count, unless the row is calibrated.
+        **more: Further facts: min_ms, mean_ms, std_ms, runs, choice (the only block that the row prices), ...
     """
     return {"op": key.op, "input": list(key.input), "filters": key.filters, "strides": key.strides,
             "shortcut": key.shortcut, **({"summed": key.summed} if key.summed > 1 else {}), "median_ms": median_ms,
@@ -158,32 +160,33 @@ def row(key: OpKey, *, median_ms: float, **more: Any) -> dict[str, Any]:
 
 
 def accuracy_name(space: Space) -> str:
-    """What the accuracy of a table goes by: a space, its images and its widths."""
+    """Name of a space in the header's `accuracy`: the space's name, the size of its images, and its widths."""
     widths = dict.fromkeys(block.filters for block in space.all_blocks[:-1])
     return (f"{space.name} {space.input_size}x{space.input_size}x{space.input_channels} "
             f"{'-'.join(str(width) for width in widths)}")
 
 
 def annotate(path: str, *, calibrated_ms: Mapping[OpKey, float], accuracy: Mapping[str, dict[str, Any]]) -> None:
-    """Writes what comparison with whole networks found into a table: a whole new file, or none.
+    """Adds the results of a comparison with whole networks to a table.
+
+    Readers see the old file or the new file, never half of it.
 
     Args:
-        path: of the table. Its measurements stay as they are.
-        calibrated_ms: for rows; others keep what they have.
-        accuracy: by `accuracy_name`, for the header; other entries stay.
+        path: File of the table. Its measurements stay unchanged.
+        calibrated_ms: Calibrated milliseconds by key. Rows of other keys stay unchanged.
+        accuracy: Entries for the header by `accuracy_name`. Other entries stay unchanged.
 
     Raises:
-        InputError: if the file is no table, or cannot be written.
+        InputError: If the file is not a table or cannot be written.
     """
     def annotated(line: str) -> str:
         entry = json.loads(line)
-        found = calibrated_ms.get(_key(entry, path, 0))
-        return line if found is None or "choice" in entry else json.dumps({**entry, "calibrated_ms": found})
+        ms = calibrated_ms.get(_key(entry, path, 0))
+        return line if ms is None or "choice" in entry else json.dumps({**entry, "calibrated_ms": ms})
 
-    with open_to_add(path):  # or rows that another program adds meanwhile would be lost with the old file
+    with open_to_add(path):  # keeps out other programs: rows that they add meanwhile would be lost with the old file
         table = read(path)
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()[1:]
+        lines = files.read_text(path, MAX_BYTES, _WAY_OUT).splitlines()[1:]
         entries = table.header.get("accuracy")
         header = {**table.header, "accuracy": {**(entries if isinstance(entries, dict) else {}), **accuracy}}
         files.write_text(path, "\n".join([json.dumps(header), *map(annotated, lines)]) + "\n")
@@ -191,10 +194,10 @@ def annotate(path: str, *, calibrated_ms: Mapping[OpKey, float], accuracy: Mappi
 
 @contextlib.contextmanager
 def open_to_add(path: str) -> Iterator[TextIO]:
-    """The file of a table, open for more rows and for nobody else who asks by this function.
+    """Opens a table's file to add rows at its end; other processes that call this function are refused meanwhile.
 
     Raises:
-        InputError: if another program has it, or it cannot be written.
+        InputError: If another process is adding to the table, or the file cannot be written.
     """
     try:
         file = open(path, "r+", encoding="utf-8")  # noqa: SIM115
@@ -208,29 +211,40 @@ def open_to_add(path: str) -> Iterator[TextIO]:
 
 
 def header(target: str, **facts: Any) -> dict[str, Any]:
-    """The first line of a table.
+    """Line 1 of a table.
+
+    Args:
+        target: Name of the target.
+        **facts: Further facts: device, runtime, delegate, threads, dtype, date, ...
 
     Raises:
-        InputError: if the target has a name that is none.
+        InputError: If the target's name is not made of letters, digits and . _ + -.
     """
     _check_target(target, "The target")
     return {"format": FORMAT, "target": target, **facts}
 
 
 def parse(text: str, path: str) -> LatencyTable:
-    """Reads the contents of a file; the path is what errors call it. Raises InputError as `read`."""
+    """Parses the contents of a table.
+
+    Args:
+        text: Contents of the file.
+        path: Path that error messages name.
+
+    Raises:
+        InputError: If the text is cut off, or has a line that is not a measurement.
+    """
     lines = text.split("\n")
     if lines[-1]:
         raise InputError(f"{path}, line {len(lines)}: cut off. Run the same latency.build_table command again: "
-                         "it drops the half line and goes on.")
+                         "it removes the half line and goes on.")
     rows, choice_rows = {}, {}
-    head = _object(lines[0], path, 1)
-    if head.get("format") != FORMAT or not isinstance(head.get("target"), str):
-        raise InputError(f"{path}: not a latency table (line 1 should be a header with format {FORMAT!r} "
-                         "and a target).")
-    _check_target(head["target"], f"{path}, line 1: target")
-    if not isinstance(head.get("dtype", ""), str):
-        raise InputError(f"{path}, line 1: dtype must be a text such as float32, got {shown(head['dtype'])}.")
+    facts = _object(lines[0], path, 1)
+    if facts.get("format") != FORMAT or not isinstance(facts.get("target"), str):
+        raise InputError(f"{path}: not a latency table. Line 1 should be a header with format {FORMAT!r} and a target.")
+    _check_target(facts["target"], f"{path}, line 1: target")
+    if not isinstance(facts.get("dtype", ""), str):
+        raise InputError(f"{path}, line 1: dtype must be a text such as float32, got {shown(facts['dtype'])}.")
     for number, line in enumerate(lines[1:-1], start=2):
         entry = _object(line, path, number)
         key = _key(entry, path, number)
@@ -243,8 +257,8 @@ def parse(text: str, path: str) -> LatencyTable:
         elif isinstance(choice, str):
             choice_rows[choice, key] = entry
         else:
-            raise InputError(f"{path}, line {number}: choice must be a block's name.")
-    return LatencyTable(path, head, rows, choice_rows)
+            raise InputError(f"{path}, line {number}: choice must be a block's name, got {shown(choice)}.")
+    return LatencyTable(path, facts, rows, choice_rows)
 
 
 def _check_time(value: Any, where: str) -> None:
@@ -255,10 +269,11 @@ def _check_time(value: Any, where: str) -> None:
 def _check_target(target: str, where: str) -> None:
     if not _TARGET.fullmatch(target):
         raise InputError(f"{where} must be a name of at most 100 letters, digits and . _ + - that begins with a letter "
-                         f"or digit, got {shown(target)}. Give another (--target_name, or line 1 of the table).")
+                         f"or digit, got {shown(target)}. Choose another name (--target_name, or line 1 of the table).")
 
 
 def _object(line: str, path: str, number: int) -> dict[str, Any]:
+    """The JSON object of a line."""
     try:
         entry = json.loads(line) if len(line) <= MAX_LINE else None
     except (ValueError, RecursionError):
@@ -269,6 +284,7 @@ def _object(line: str, path: str, number: int) -> dict[str, Any]:
 
 
 def _key(entry: dict[str, Any], path: str, number: int) -> OpKey:
+    """The key of a measurement."""
     def whole(value):
         return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10_000_000
 

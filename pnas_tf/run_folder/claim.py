@@ -1,4 +1,4 @@
-"""Who may write a run folder: one process at a time, and runs with the same flags on the same files alone."""
+"""Who may write a run folder: one process at a time, and only a run with the same flags and input files."""
 
 import contextlib
 import json
@@ -11,25 +11,26 @@ from pnas_tf.errors import InputError, shown
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder import folder as run_folder
 
-# Flags that change no result: a run may go on with others.
+# Flags without influence on the result: a run may resume with other values of them.
 NO_RESULT = frozenset({"flagfile", "run_dir", "checkpoint_minutes", "overwrite"})
 
 
 @contextlib.contextmanager
 def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwrite: bool = False,
             alone: bool = True) -> Iterator[None]:
-    """Makes the folder, or checks that it belongs to the same run; keeps others out as long as the block runs.
+    """Makes the folder, or checks that it holds the same run. Other processes are kept out while the block runs.
 
     Args:
-        run_dir: the folder.
-        flags_text: from `run_flags.as_text`.
-        inputs: what was read from files that flags name, by what it is called in an error: sizes, hashes. A table that
-            was measured anew under its old name is another one.
-        overwrite: whether to remove the files of a run with other flags, in place of refusing.
-        alone: whether this process is the only one to write here; several workers of one search share a folder.
+        run_dir: Run folder.
+        flags_text: Flags of this run, from `start.as_text`.
+        inputs: Sizes or hashes of the files that flags name, by the name that an error message gives them. They tell
+            apart two files of the same name, such as a latency table and a later measurement of it.
+        overwrite: Whether to remove the files of a run with other flags; if not, such a folder is refused.
+        alone: Whether this process is the only one to write here. Several workers of one search share a folder.
 
     Raises:
-        InputError: if the folder was used with other flags or files, another process has it, or it cannot be written.
+        InputError: If the folder holds a run with other flags or files, another process uses it, or it cannot be
+            written.
     """
     if not run_dir:
         raise InputError("Name a folder for the results: --run_dir=DIR.")
@@ -39,12 +40,12 @@ def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwri
         if changed and not overwrite:
             raise InputError(f"{run_dir} holds a run with other flags: {'; '.join(changed[:5])}"
                              f"{f'; and {len(changed) - 5} more' if len(changed) > 5 else ''}. Use another --run_dir, "
-                             "the same flags and files to resume, or --overwrite to remove what is there.")
+                             "or the same flags and files to resume that run, or --overwrite to remove it.")
         if changed:
             print(f"Removing the run in {run_dir}: it had other flags ({changed[0]}).")
             _remove_run(run_dir)
         if not os.path.exists(file):
-            # Without --overwrite: it is said anew each time that something is to be removed.
+            # Without --overwrite, which has to be given each time that a run is to be removed.
             files.write_text(file, "".join(line for line in flags_text.splitlines(keepends=True)
                                           if "overwrite" not in run_folder.parse_flags(line)))
         if not os.path.exists(RunFolder(run_dir).inputs):
@@ -53,6 +54,7 @@ def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwri
 
 
 def _changed_flags(file: str, flags_text: str) -> list[str]:
+    """Differences between run.flags and the flags of this run, each as text; empty without the file."""
     if not os.path.exists(file):
         return []
     before, now = run_folder.read_flags(file), run_folder.parse_flags(flags_text)
@@ -61,6 +63,7 @@ def _changed_flags(file: str, flags_text: str) -> list[str]:
 
 
 def _changed_inputs(run_dir: str, inputs: Mapping[str, str]) -> list[str]:
+    """Differences between inputs.json and the inputs of this run, each as text; empty without the file."""
     file = RunFolder(run_dir).inputs
     before = files.read_json(file) if os.path.exists(file) else dict(inputs)
     if not isinstance(before, dict):
@@ -71,10 +74,15 @@ def _changed_inputs(run_dir: str, inputs: Mapping[str, str]) -> list[str]:
 
 @contextlib.contextmanager
 def locked(run_dir: str) -> Iterator[None]:
-    """Keeps other processes that ask for it out; the system lets go when the process ends, however it does.
+    """Locks the folder while the block runs: other processes that call this function are refused.
+
+    The operating system releases the lock when the process ends, even if it is killed.
+
+    Args:
+        run_dir: Run folder; it is made if it is missing.
 
     Raises:
-        InputError: if another process has the folder, or it cannot be written.
+        InputError: If another process has locked the folder, or it cannot be written.
     """
     file_path = RunFolder(run_dir).lock
     try:
@@ -86,11 +94,12 @@ def locked(run_dir: str) -> Iterator[None]:
         try:
             if not files.lock(file):
                 file.seek(0)
-                raise InputError(f"{run_dir} is in use by another process ({file.read(80).strip()}). Wait for it, "
-                                 "stop it, or use another --run_dir.")
+                raise InputError(f"{run_dir} is in use by another process ({file.read(80).strip()}). Wait until it "
+                                 "ends, stop it, or use another --run_dir.")
         except OSError as error:
-            print(f"Warning: {run_dir} cannot be locked ({error.strerror}): see that no other process writes there.")
-        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
+            print(f"Warning: {run_dir} cannot be locked ({error.strerror}). Make sure that no other process writes "
+                  "there.")
+        with contextlib.suppress(OSError):  # the lock also holds if the disk is full and nothing can be written
             file.truncate(0)
             file.write(f"process {os.getpid()} on {os.uname().nodename}")
             file.flush()
@@ -98,7 +107,10 @@ def locked(run_dir: str) -> Iterator[None]:
 
 
 def _remove_run(run_dir: str) -> None:
-    """Removes what commands leave in a run folder and in its parts, nothing else; run.flags, which says so, last."""
+    """Removes the files of a run and of its parts, and no others.
+
+    run.flags goes last: as long as it is there, the folder still counts as one of another run.
+    """
     folder = RunFolder(run_dir)
     flags_text = files.read_text(folder.flags)
     try:

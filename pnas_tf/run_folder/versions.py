@@ -1,9 +1,11 @@
-"""What a run was made with: versions of Python, of every installed package, and the machine, in versions.json."""
+"""Versions of packages, and versions.json: the Python, the packages and the machine of each start of a run."""
 
+import contextlib
 import datetime
 import json
 import os
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
@@ -12,22 +14,43 @@ from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 
 FORMAT = "pnas_tf.versions/1"
-# Those that a result depends on most, for a line of text.
+# Packages that a result depends on most, for a line of text.
 MAIN = ("pnas_tf", "tensorflow", "keras", "numpy", "ai-edge-litert")
 
 
+def of(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of packages, looked up without importing them.
+
+    Args:
+        packages: Names of packages, as pip knows them.
+
+    Returns:
+        The version of each package that is installed, in the order of `packages`; the others are left out.
+    """
+    versions = {}
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
 def current() -> dict[str, Any]:
-    """Of this process: python, machine and packages, by name."""
-    packages = {one.name: one.version for one in metadata.distributions() if one.name}
+    """What this process runs with: `python` and `machine` as text, and `packages`, versions of all packages by name."""
+    packages = {package.name: package.version for package in metadata.distributions() if package.name}
     return {"python": platform.python_version(), "machine": f"{platform.platform()}, {os.cpu_count()} cores",
             "packages": dict(sorted({**packages, "pnas_tf": __version__}.items()))}
 
 
 def note(run_dir: str) -> None:
-    """Adds what is current to versions.json, if the last start of the run had other versions or there was none.
+    """Adds an entry to versions.json if this is the first start of the run, or the last start had other versions.
+
+    Prints a warning in the latter case.
+
+    Args:
+        run_dir: Run folder.
 
     Raises:
-        InputError: if the file is damaged or cannot be written.
+        InputError: If versions.json is damaged or cannot be written.
     """
     file_path, now = RunFolder(run_dir).versions, current()
     starts = read(run_dir)
@@ -35,32 +58,38 @@ def note(run_dir: str) -> None:
     if {name: last.get(name) for name in now} == now:
         return
     if last:
-        others = changed(last, now)
-        print(f"Warning: other versions than at the last start ({', '.join(others[:5])}"
-              f"{', ...' if len(others) > 5 else ''}): the result may differ from that of a search in one go.")
+        changes = changed(last, now)
+        print(f"Warning: versions have changed since the last start ({', '.join(changes[:5])}"
+              f"{', ...' if len(changes) > 5 else ''}). The result may differ from that of an uninterrupted search.")
     entry = {"date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), **now}
     files.write_text(file_path, json.dumps({"format": FORMAT, "starts": [*starts, entry]}, indent=1) + "\n")
 
 
 def read(run_dir: str) -> list[dict[str, Any]]:
-    """The starts of a run, oldest first; each as `current` gives it, and its date. None for a run without.
+    """Entries of versions.json, oldest first.
+
+    Args:
+        run_dir: Run folder.
+
+    Returns:
+        Results of `current`, each with its `date`; empty for a run without versions.json.
 
     Raises:
-        InputError: if versions.json is damaged.
+        InputError: If versions.json is damaged.
     """
     file_path = RunFolder(run_dir).versions
     if not os.path.exists(file_path):
         return []
     data = files.read_json(file_path)
     starts = data.get("starts") if isinstance(data, dict) else None
-    if not isinstance(starts, list) or not all(isinstance(one, dict) and isinstance(one.get("packages"), dict)
-                                               for one in starts):
+    if not isinstance(starts, list) or not all(
+            isinstance(start, dict) and isinstance(start.get("packages"), dict) for start in starts):
         raise InputError(f"{file_path}: not the versions of a run. Remove it.")
     return starts
 
 
 def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two starts, as text: `keras 3.14.0, then 3.15.1`."""
+    """Differences between two starts, each as text: `keras 3.14.0, now 3.15.1`."""
     def flat(start):
         return {"python": start.get("python"), "machine": start.get("machine"), **start["packages"]}
 
@@ -70,6 +99,6 @@ def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def summary(start: dict[str, Any]) -> str:
-    """The main versions of a start in a line: `Python 3.11.9, pnas_tf 0.1, tensorflow 2.21.0, ...`."""
+    """The main versions of a start in one line: `Python 3.11.9, pnas_tf 0.1, tensorflow 2.21.0, ...`."""
     packages = [f"{name} {start['packages'][name]}" for name in MAIN if isinstance(start["packages"].get(name), str)]
     return ", ".join([f"Python {start.get('python')}", *packages])

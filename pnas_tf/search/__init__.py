@@ -1,8 +1,18 @@
-"""Searches the best network for a data set on a device.
+r"""Searches for the best network for your data within the milliseconds you ask for on your device.
 
     python -m pnas_tf.search --flagfile=quickstart.flags --run_dir=runs/quickstart
+    python -m pnas_tf.search --flagfile=mobile.flags --run_dir=runs/mobile   # the paper's search
+    python -m pnas_tf.search --flagfile=quickstart.flags --space=cifar_mb --dataset=folder:photos \
+        --image_size=64 --batch_size=32 --table=host.jsonl --target_ms=2 --run_dir=runs/photos
 
-Writes run.flags, inputs.json, versions.json, arch.json (each epoch), metrics.jsonl, logs/ (TensorBoard),
-checkpoints/ and inherited.weights.h5 into --run_dir. Ctrl-C and SIGTERM save and stop; the same command on the same
-folder goes on, to the same result as if nothing had happened.
+Writes into --run_dir:
+
+    arch.json             the network: the most probable so far, at the end the best finalist
+    finalists.json        all finalists, the networks to choose from at the end, with their scores
+    inherited.weights.h5  weights of the network, as the search left them
+    metrics.jsonl, logs/  the course of the search: one line per epoch, and curves for TensorBoard
+    checkpoints/, run.flags, inputs.json, versions.json   what the search needs to resume
+
+Ctrl-C or SIGTERM saves the state and stops. The same command resumes the search; its result is the
+same as without the interruption.
 """

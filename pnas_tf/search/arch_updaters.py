@@ -1,4 +1,4 @@
-"""How alpha learns from a held-out batch: the gradient of binary gates, or REINFORCE."""
+"""How alpha learns from a held-out batch: by the gradient of binary gates, or by REINFORCE (paper section 3)."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,17 +15,29 @@ from pnas_tf.search.objective import Lagrangian, LatencyLoss, Reward
 from pnas_tf.supernet import gates
 from pnas_tf.supernet.supernet import Supernet
 
-# What `observer` and `evaluator` return.
+# Compiled passes through the supernet: results of `observer` and `evaluator`.
 Observe = Callable[..., tuple[tf.Tensor, ...]]
 Evaluate = Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
 
 class GradientUpdater(keras.layers.Layer):
-    """Alpha by gradient through binary gates (paper sections 3.2 and 3.3).
+    """Moves alpha by gradients through binary gates (paper sections 3.2 and 3.3).
 
-    `two`: two ops of each choice are sampled, the pair's alphas move against each other, and a shift keeps
-    every other probability as it was. `all`: one op runs with gradients, the outputs of all are observed.
-    docs/method.md says what the steps estimate.
+    With p = softmax(alpha) of one choice, L_i the held-out loss if op i is there, and cost_i its milliseconds, a step
+    estimates the gradient of the loss that is expected under p:
+
+        dE[L]/dalpha_i = sum_j p_i p_j (L_i - L_j)
+        L_i - L_j      ~ ((dL/dg_i - dL/dg_j with i active) + (the same with j active)) / 2
+        dL/dg_j        = <dL/dy, o_j>                        paper equation 3; y is the choice's output, o_j op j's
+        dL/dalpha_i    = sum_j dL/dg_j p_j (delta_ij - p_i)  paper equation 4; p over the ops involved in the step
+        E[ms]          = fixed + sum_choices sum_j p_j cost_j                 paper equation 5
+
+    E[ms] is linear in the gates, so cost_j, times the derivative of the loss by E[ms], is added to dL/dg_j.
+
+    `paths` is `two` or `all`. With `two`, two ops of each choice are sampled; one of them runs with gradients, the
+    output of the other is only observed. Their alphas move against each other, and a shift of both keeps the
+    probability of every other op (paper section 3.2.1). With `all`, one op runs with gradients, and the outputs of all
+    ops are observed. docs/method.md derives the mean of each kind of step.
     """
 
     def __init__(self, supernet: Supernet, cost: Cost, latency_loss: LatencyLoss, method: Method | None = None, *,
@@ -36,15 +48,15 @@ class GradientUpdater(keras.layers.Layer):
         Args:
             supernet: Supernet whose ops run.
             cost: Milliseconds of each op.
-            latency_loss: Joins cross-entropy and expected milliseconds.
-            method: How alpha learns. `paths` is `two` or `all`. `active_draw` is `even`, which judges a swap of two
-                ops from both sides alike, or `softmax`, as the original does: see `gates.sample_pairs` for two paths and
-                `gates.two_sided_gradient` for all. `expected_latency` says what the loss is told: `full`, the network's
-                expectation; or `pair`, that over the ops of the step alone, as if a two-path step had no others (as the
-                original does). The two differ for a loss that is not linear in milliseconds.
+            latency_loss: Loss from cross-entropy and expected milliseconds, see `objective.latency_loss`.
+            method: How alpha learns; the defaults if None. `paths` is `two` or `all`. `active_draw` is `even`, which
+                weighs both sides of a swap of two ops equally, or `softmax`, as in the authors' code: see
+                `gates.sample_pairs` for two paths and `gates.two_sided_gradient` for all. `expected_latency` names the
+                milliseconds in the loss: `full`, the expectation over all ops; or `pair`, the expectation over the ops
+                of the step alone, as in the authors' code. They differ if the loss is not linear in milliseconds.
             limits: Further costs that join the loss, each with its multiplier.
-            alpha: The alpha of the supernet that learns; the first one if None.
-            observe: Result of `observer` with the same paths; several updaters may share it. Made here if None.
+            alpha: Alpha of the supernet that learns; the first alpha if None.
+            observe: Result of `observer` with the same paths, which several updaters may share; made here if None.
         """
         super().__init__(name="gradient_updater")
         method = method or Method()
@@ -60,7 +72,7 @@ class GradientUpdater(keras.layers.Layer):
 
     @property
     def multipliers(self) -> list[Lagrangian]:
-        """Those that follow a bound."""
+        """The multipliers that follow a bound, that of milliseconds first."""
         return [loss for loss in (self._latency_loss, *self._limit_losses) if isinstance(loss, Lagrangian)]
 
     def update(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
@@ -68,47 +80,54 @@ class GradientUpdater(keras.layers.Layer):
         """One architecture step.
 
         Args:
-            images: float32 [batch, height, width, channels], held out.
-            labels: int32 [batch].
-            seed: int32 [2], of the sampled paths.
-            optimizer: Adam with beta1 = 0, so that alphas without a gradient stay.
+            images: Held-out images, float32 [batch, height, width, channels].
+            labels: Classes, int32 [batch].
+            seed: Seed of the sampled paths, int32 [2].
+            optimizer: Optimizer of this alpha: Adam with beta1 = 0, so that alphas without a gradient do not move.
 
         Returns:
-            Scalars to log: held_out_loss, held_out_accuracy, expected_ms, and the multipliers by name.
+            Scalars to log: held_out_loss, held_out_accuracy, expected_ms, and each multiplier as multiplier_NAME.
         """
         involved, active = self._sample_on_all(seed)
         return self._apply_on_all(involved, active, *self._observe(images, labels, involved, active), optimizer)
 
     def measure_swaps(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, draws: int = 20
                       ) -> tuple[np.ndarray, np.ndarray]:
-        """How much single swaps of ops change the loss, from both sides of each swap.
+        """Estimates how much single swaps of ops change the loss, from both sides of each swap.
+
+            change = (dL/dg_second - dL/dg_first), mean over a pass with the first and one with the second op active
 
         Args:
-            images: float32 [batch, height, width, channels], held out.
-            labels: int32 [batch].
-            seed: int32 [2].
-            draws: of pairs, a pair for each choice; two gated passes each.
+            images: Held-out images, float32 [batch, height, width, channels].
+            labels: Classes, int32 [batch].
+            seed: Seed of the pairs, int32 [2].
+            draws: Number of draws; each draws one pair for each choice and takes two passes.
 
         Returns:
-            int [found, choices, 2], pairs of ops, and float [found, choices], the estimated change of loss from the
-            first to the second; found <= draws, as gradients overflow now and then in float16.
+            Pairs of ops, int [n, choices, 2], and the change of loss from the first to the second, float [n, choices].
+            n is at most `draws`: draws with gradients that overflowed, as happens in float16, are left out.
         """
-        found, changes = [], []
-        for one in tf.random.split(seed, draws):
-            pairs = gates.sample_pairs(self._alpha.value, self._supernet.mask, one)
-            there, there_finite = self._swap(images, labels, pairs)
-            back, back_finite = self._swap(images, labels, tf.reverse(pairs, axis=[1]))
-            if there_finite and back_finite:
-                found.append(pairs.numpy())
-                changes.append(0.5 * (there - back).numpy())
-        return np.reshape(found, [-1, len(self._supernet.mask), 2]), np.reshape(changes, [-1, len(self._supernet.mask)])
+        choices = len(self._supernet.mask)
+        kept_pairs, changes = [], []
+        for draw_seed in tf.random.split(seed, draws):
+            pairs = gates.sample_pairs(self._alpha.value, self._supernet.mask, draw_seed)
+            forward, forward_finite = self._swap(images, labels, pairs)
+            backward, backward_finite = self._swap(images, labels, tf.reverse(pairs, axis=[1]))
+            if forward_finite and backward_finite:
+                kept_pairs.append(pairs.numpy())
+                changes.append(0.5 * (forward - backward).numpy())
+        return np.reshape(kept_pairs, [-1, choices, 2]), np.reshape(changes, [-1, choices])
 
     def calibrate(self, pairs: np.ndarray, changes: np.ndarray) -> None:
-        """Sets the scale of each multiplier: where a typical swap's cost weighs as much as its change of loss.
+        """Sets the scale of each multiplier, at which a typical swap counts as much by cost as by accuracy.
+
+            scale = median |change of loss| / median |change of cost / bound|
+
+        A scale stays as it is if one of the medians is 0 or nothing was measured.
 
         Args:
-            pairs: int [n, choices, 2], from `measure_swaps`.
-            changes: float [n, choices].
+            pairs: Pairs of ops from `measure_swaps`, int [n, choices, 2].
+            changes: Change of loss of each swap in nats, float [n, choices].
         """
         costs = self._costs if isinstance(self._latency_loss, Lagrangian) else self._costs[1:]
         rows = np.arange(pairs.shape[1])
@@ -118,36 +137,37 @@ class GradientUpdater(keras.layers.Layer):
                 multiplier.scale.assign(np.median(np.abs(changes)) / np.median(shares))
 
     def _swap(self, images, labels, pairs):
-        """Estimated change of loss [choices] from the first, active op of each pair to the second."""
+        """Change of loss from the first, active op of each pair to the second, [choices]; and whether it is finite."""
         involved = pairs if self._paths == "two" else self._all_ops()
         rows, finite, *_ = self._observe(images, labels, involved, pairs[:, 0])
         rows = rows if self._paths == "two" else tf.gather(rows, pairs, batch_dims=1)
         return rows[:, 1] - rows[:, 0], bool(finite)
 
     def _apply(self, involved, active, gate_gradient, finite, ce, accuracy, optimizer):
+        """Moves alpha by the gradients of the gates, and returns what `update` logs."""
         alpha, mask = self._alpha, self._supernet.mask
         before = alpha.value.read_value()
         probs = gates.probabilities(before, mask)
-        told = probs if self._expected_latency == "full" else gates.probabilities(
+        cost_probs = probs if self._expected_latency == "full" else gates.probabilities(
             before, gates.members(involved, mask.shape[1]))
-        ce_weight, *weights = self._loss_slopes(ce, [expectation.expected(cost, told) for cost in self._costs])
+        ce_weight, *weights = self._loss_slopes(ce, [expectation.expected(cost, cost_probs) for cost in self._costs])
         if self._paths == "all" and self._active_draw == "even":
             ce_gradient = gates.two_sided_gradient(before, mask, active, gate_gradient)
         else:
             ce_gradient = gates.alpha_gradient(before, involved, gate_gradient)
-        # An expected cost is linear in the gates too: each op's cost is its gate's gradient of it.
+        # The expected cost is linear in the gates, too: its derivative by a gate is the cost of the gate's op.
         matrix = sum(weight * cost.matrix for weight, cost in zip(weights, self._costs, strict=True))
         op_costs = tf.gather(matrix, tf.maximum(involved, 0), batch_dims=1)
         gradient = ce_weight * ce_gradient + gates.alpha_gradient(before, involved, op_costs)
-        # Where float16 overflowed nothing is known of accuracy, and latency alone may not decide.
+        # After an overflow in float16 the step carries no information on accuracy. Latency alone must not move alpha.
         optimizer.apply([replicas.share_of_sum(tf.where(finite, gradient, 0.0))], [alpha])
         if self._paths == "two":
             alpha.assign(gates.rescale(alpha.value.read_value(), before, involved))
-        return {"held_out_loss": ce, "held_out_accuracy": accuracy, "expected_ms": expectation.expected(self._costs[0], probs),
-                **{f"multiplier_{loss.name}": loss.multiplier.value.read_value() for loss in self.multipliers}}
+        return {"held_out_loss": ce, "held_out_accuracy": accuracy,
+                "expected_ms": expectation.expected(self._costs[0], probs), **_multiplier_logs(self.multipliers)}
 
     def _sample(self, seed):
-        """The ops whose gates are asked for [choices, k], negative for none, and the active one [choices]."""
+        """The ops of which gate gradients are taken, [choices, k], negative for none; and the active op, [choices]."""
         alpha, mask = self._alpha.value, self._supernet.mask
         if self._paths == "two":
             pairs = gates.sample_pairs(alpha, mask, seed, self._active_draw)
@@ -155,10 +175,12 @@ class GradientUpdater(keras.layers.Layer):
         return self._all_ops(), gates.sample_path(alpha, mask, seed)
 
     def _all_ops(self):
+        """Every op of every choice, int32 [choices, ops], -1 for ops that a choice lacks."""
         mask = self._supernet.mask
         return tf.where(mask, tf.range(mask.shape[1])[None], -1)
 
     def _loss_slopes(self, ce, expected):
+        """The derivatives of the loss by the cross-entropy and by each expected cost."""
         with tf.GradientTape() as tape:
             tape.watch([ce, expected])
             loss = self._latency_loss(ce, expected[0])
@@ -168,11 +190,18 @@ class GradientUpdater(keras.layers.Layer):
 
 
 class ReinforceUpdater(keras.layers.Layer):
-    """Alpha by REINFORCE (paper section 3.3.1): sampled networks are rewarded for accuracy and latency.
+    """Moves alpha by REINFORCE: sampled networks are rewarded for accuracy and latency (paper section 3.3.1).
+
+        reward_k  = R(accuracy_k, ms_k) - sum_limits multiplier * (cost_k / bound - 1)
+        baseline  = decay * baseline + (1 - decay) * mean reward                after each update
+        gradient  = mean over k of (reward_k - baseline) * d(-ln p(path_k))/dalpha
+
+    The gradient estimates -dE[reward]/dalpha, without bias as the baseline contains earlier rewards only. The first
+    update has no earlier rewards and subtracts the mean of its own.
 
     Attributes:
-        baseline: moving average of the mean reward; 0 before the first update.
-        multipliers: of the limits.
+        baseline: Moving average of the mean reward; 0 before the first update.
+        multipliers: Multipliers of the limits.
     """
 
     def __init__(self, supernet: Supernet, cost: Cost, reward: Reward, samples: int = 10,
@@ -181,14 +210,14 @@ class ReinforceUpdater(keras.layers.Layer):
         """Prepares the step.
 
         Args:
-            supernet: whose ops run.
-            cost: milliseconds of each op.
-            reward: of a sampled network, see `cost.reward`.
-            samples: networks an update.
-            baseline_decay: share of the old baseline that stays at an update.
-            limits: further costs that lower the reward, each with its multiplier.
-            alpha: which of the supernet's alphas learns; the first one if None.
-            evaluate: from `evaluator`; several updaters may share one. Made anew if None.
+            supernet: Supernet whose ops run.
+            cost: Milliseconds of each op.
+            reward: Reward R of a sampled network, see `objective.reward`.
+            samples: Number of networks sampled for an update.
+            baseline_decay: Share of the old baseline that stays at an update.
+            limits: Further costs that lower the reward, each with its multiplier.
+            alpha: Alpha of the supernet that learns; the first alpha if None.
+            evaluate: Result of `evaluator`, which several updaters may share; made here if None.
         """
         super().__init__(name="reinforce_updater")
         self._supernet, self._alpha = supernet, supernet.alpha if alpha is None else alpha
@@ -204,46 +233,52 @@ class ReinforceUpdater(keras.layers.Layer):
 
     def update(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
                optimizer: keras.optimizers.Optimizer) -> dict[str, tf.Tensor]:
-        """One architecture step; arguments and result as `GradientUpdater.update`, and `reward`."""
+        """One architecture step; arguments and logs are those of `GradientUpdater.update`, with `reward` besides."""
         paths = self._sample_on_all(seed)
         scores = [self._evaluate(images, labels, path) for path in tf.unstack(paths)]
         accuracies, losses = (tf.stack(column) for column in zip(*scores, strict=True))
         return self._apply_on_all(paths, accuracies, losses, optimizer)
 
     def _sample(self, seed):
+        """Paths of the sampled networks, int32 [samples, choices]."""
         alpha, mask = self._alpha.value, self._supernet.mask
         seeds = tf.unstack(tf.random.split(seed, self._samples))
-        return tf.stack([gates.sample_path(alpha, mask, one) for one in seeds])
+        return tf.stack([gates.sample_path(alpha, mask, path_seed) for path_seed in seeds])
 
     def _apply(self, paths, accuracies, losses, optimizer):
+        """Moves alpha by the rewards of the paths, and returns what `update` logs."""
         alpha, mask = self._alpha, self._supernet.mask
         probs = gates.probabilities(alpha.value, mask)
         ms, *others = (cost.fixed + tf.reduce_sum(expectation.of_ops(cost, paths), axis=1) for cost in self._costs)
         rewards = self._reward_of(accuracies, ms)
-        for cost, multiplier, used in zip(self._costs[1:], self.multipliers, others, strict=True):
-            rewards -= multiplier.step(expectation.expected(cost, probs)) * (used / multiplier.bound - 1.0)
+        for cost, multiplier, path_costs in zip(self._costs[1:], self.multipliers, others, strict=True):
+            rewards -= multiplier.step(expectation.expected(cost, probs)) * (path_costs / multiplier.bound - 1.0)
         mean = tf.reduce_mean(rewards)
-        # The baseline that is subtracted does not contain the rewards it is subtracted from.
+        # The baseline contains only the rewards of earlier updates; otherwise the gradient would be biased.
         baseline = tf.where(self.updates.value > 0, self.baseline.value, mean)
         optimizer.apply([replicas.share_of_sum(gates.policy_gradient(probs, paths, rewards - baseline))], [alpha])
         self.baseline.assign(self._decay * baseline + (1.0 - self._decay) * mean)
         self.updates.assign_add(1)
         return {"held_out_loss": tf.reduce_mean(losses), "held_out_accuracy": tf.reduce_mean(accuracies),
                 "expected_ms": expectation.expected(self._costs[0], probs), "reward": mean,
-                **{f"multiplier_{loss.name}": loss.multiplier.value.read_value() for loss in self.multipliers}}
+                **_multiplier_logs(self.multipliers)}
+
+
+def _multiplier_logs(multipliers):
+    return {f"multiplier_{loss.name}": loss.multiplier.value.read_value() for loss in multipliers}
 
 
 def observer(supernet: Supernet, paths: str = "two", class_weights: np.ndarray | None = None) -> Observe:
-    """Compiles the gate gradients of a step: of two ops of each choice, or of all.
+    """Compiles the gate gradients of an architecture step, for two ops of each choice or for all ops.
 
     Args:
-        supernet: whose ops run.
+        supernet: Supernet whose ops run.
         paths: `two` or `all`.
-        class_weights: of the cross-entropy.
+        class_weights: Weights of the classes in the cross-entropy, float32 [classes], or None.
 
     Returns:
-        A function (images, labels, involved ops int32 [choices, k], active ops int32 [choices]) -> (float32 [choices,
-        k], then as `gate_gradients`). The active op is the first one involved if there are two.
+        A function of images, labels, involved ops, int32 [choices, k], and active ops, int32 [choices], which come first
+        among two involved ops. It returns the gate gradients, float32 [choices, k], then as `gate_gradients`.
     """
     def observe(images, labels, involved, active):
         if paths == "all":
@@ -256,7 +291,14 @@ def observer(supernet: Supernet, paths: str = "two", class_weights: np.ndarray |
 
 
 def evaluator(supernet: Supernet) -> Evaluate:
-    """Compiles the score of a path: a function (images, labels, path int32 [choices]) -> (accuracy, cross-entropy)."""
+    """Compiles the score of a path.
+
+    Args:
+        supernet: Supernet whose ops run.
+
+    Returns:
+        A function of images, labels and the path, int32 [choices], that returns accuracy and cross-entropy.
+    """
     def evaluate(images, labels, path):
         logits = supernet(images, path)
         return replicas.mean([accuracy_of(labels, logits), cross_entropy(labels, logits)])
@@ -269,17 +311,19 @@ def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, act
                    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
     """Derivatives of the cross-entropy by the gates of some ops while one path runs (paper equation 3).
 
+        dL/dg_j = <dL/dy, o_j>
+
     Args:
-        supernet: whose ops run.
-        images: float32 [batch, height, width, channels].
-        labels: int32 [batch].
-        active: int32 [choices], the path.
-        others: for each choice the further ops to observe.
-        class_weights: of the cross-entropy.
+        supernet: Supernet whose ops run.
+        images: Images, float32 [batch, height, width, channels].
+        labels: Classes, int32 [batch].
+        active: Active op of each choice, int32 [choices].
+        others: Further ops to observe, a list for each choice.
+        class_weights: Weights of the classes in the cross-entropy, float32 [classes], or None.
 
     Returns:
-        For each choice float32 [1 + others], the active op's first; whether they are finite, as they always are but
-        in float16 (then they are 0); the cross-entropy; the accuracy. All are means over replicas.
+        The derivatives, for each choice float32 [1 + others], the active op first; whether they are finite (in float16
+        they may overflow; then they are 0); the cross-entropy; the accuracy. All are means over replicas.
     """
     rows = [tf.zeros([1 + len(row)]) for row in others]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -294,9 +338,13 @@ def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, act
 
 def all_gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,
                        class_weights: np.ndarray | None = None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """As `gate_gradients`, of every op: float32 [choices, ops], 0 for ops that a choice lacks."""
+    """The gate gradients of all ops, with the arguments and the other results of `gate_gradients`.
+
+    Returns:
+        The derivatives, float32 [choices, ops], 0 for ops that a choice lacks; then as `gate_gradients`.
+    """
     others = [list(range(count)) for count in supernet.mask.sum(1)]
     rows, *rest = gate_gradients(supernet, images, labels, active, others, class_weights)
-    # The active op is also one of all: its own gate stands first and is not needed twice.
+    # The gate of the active op comes first and again among all ops; the first is dropped.
     rows = [tf.pad(row[1:], [[0, supernet.mask.shape[1] + 1 - row.shape[0]]]) for row in rows]
     return tf.stack(rows), *rest

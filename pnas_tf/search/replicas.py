@@ -1,7 +1,8 @@
-"""Several devices that train one supernet: which there are, what each is given, and the mean over them.
+"""Training one supernet on several devices: the strategy, each replica's part of a batch, and means over replicas.
 
-Every replica draws the same path from the same seed, works on its own part of the batch, and applies the mean of
-all gradients, so weights and alphas stay equal. Batch norm normalises by the replica's own images, as in the original.
+Every replica samples the same path from the same seed, works on its own part of the batch, and applies the mean of
+all gradients, so weights and alphas stay equal. Batch norm uses the statistics of the replica's own images, as in the
+authors' code.
 """
 
 import contextlib
@@ -20,16 +21,16 @@ STRATEGIES = ("none", "mirrored", "multi_worker")
 
 
 def strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
-    """The devices to train on. Call it before anything else of TensorFlow, and once in a process.
+    """The devices to train on. Call it once in a process, before any other function of TensorFlow.
 
     Args:
-        name: `none` (one device); `mirrored` (several devices of this machine); `multi_worker` (one process on each
-            machine, which the environment variable TF_CONFIG lists).
-        replicas: devices of this machine, for `mirrored`; 0 for every GPU. A machine without a GPU splits its
-            CPU into so many logical devices.
+        name: Name of the strategy: `none` (one device); `mirrored` (several devices of this machine); `multi_worker`
+            (one process on each of the machines that the environment variable TF_CONFIG lists).
+        replicas: Number of devices of this machine, for `mirrored`; 0 for every GPU. On a machine without a GPU, the
+            CPU is split into this number of logical devices.
 
     Raises:
-        InputError: if there are no such devices, or TF_CONFIG is missing or wrong.
+        InputError: If there are no such devices, or TF_CONFIG is missing or wrong.
     """
     if name == "none":
         return tf.distribute.get_strategy()
@@ -41,7 +42,7 @@ def strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         if replicas > len(gpus):
-            raise InputError(f"--replicas={replicas}, but this machine has {len(gpus)} GPUs.")
+            raise InputError(f"--replicas={replicas}, but this machine has {len(gpus)} GPUs. Ask for fewer.")
         return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(replicas or len(gpus))])
     if not replicas:
         raise InputError("--strategy=mirrored found no GPU here. Give --replicas=N to split the CPU into N devices.")
@@ -51,7 +52,7 @@ def strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
 
 
 def is_chief(devices: tf.distribute.Strategy) -> bool:
-    """Whether this process writes the run folder: the first of several workers does, and one that has no others."""
+    """Whether this process writes the run folder: it is the first of several workers, or the only one."""
     cluster = devices.cluster_resolver
     if cluster is None or not cluster.task_type:
         return True
@@ -60,7 +61,7 @@ def is_chief(devices: tf.distribute.Strategy) -> bool:
 
 
 def check_divides(devices: tf.distribute.Strategy, batch_size: int) -> None:
-    """Raises InputError if the replicas cannot share batches of this size evenly."""
+    """Raises InputError if the replicas cannot share batches of `batch_size` images evenly."""
     count = devices.num_replicas_in_sync
     if batch_size % count:
         raise InputError(f"Batches of {batch_size} images cannot be shared by {count} replicas: "
@@ -68,7 +69,16 @@ def check_divides(devices: tf.distribute.Strategy, batch_size: int) -> None:
 
 
 def check_agree(devices: tf.distribute.Strategy, number: int, what: str) -> None:
-    """Raises InputError unless every worker has the same number: they may not see the same run folder."""
+    """Checks that all workers hold the same number; they may not see the same run folder.
+
+    Args:
+        devices: Strategy from `strategy`.
+        number: Number that this worker holds.
+        what: What the number is, for the error message.
+
+    Raises:
+        InputError: If the workers hold different numbers.
+    """
     if devices.num_replicas_in_sync == 1:
         return
     gather = on_all(devices, lambda: tf.distribute.get_replica_context().all_gather(tf.constant([number]), axis=0))
@@ -79,12 +89,12 @@ def check_agree(devices: tf.distribute.Strategy, number: int, what: str) -> None
 
 @contextlib.contextmanager
 def starting_again(name: str) -> Iterator[None]:
-    """For several workers: when another one is lost, starts this process again, with the same command.
+    """Starts this process again, with the same command, when another worker is lost.
 
-    It then waits until all have been started, and the search goes on from the last checkpoint.
+    The process then waits until all workers have been started, and the search goes on from the last checkpoint.
 
     Args:
-        name: of the strategy; with another one, errors pass.
+        name: Name of the strategy. With any other than `multi_worker`, errors pass unchanged.
     """
     try:
         yield
@@ -103,29 +113,30 @@ def distribute(devices: tf.distribute.Strategy, make_batches: Callable[[Share], 
     """A data set for the replicas.
 
     Args:
-        devices: whose replicas.
-        make_batches: from a `Share` to a data set whose elements are one replica's part of a step, the replicas of
-            the share in turn.
+        devices: Strategy from `strategy`.
+        make_batches: Function from a `Share` to a data set. Each element is one replica's part of a step; the replicas
+            of the share take turns.
     """
     if devices.num_replicas_in_sync == 1:
         return make_batches(ALONE)
 
-    def of_worker(context: tf.distribute.InputContext):
+    def batches_of_worker(context: tf.distribute.InputContext):
         count = context.num_replicas_in_sync // context.num_input_pipelines
         return make_batches(Share(count * context.input_pipeline_id, count, context.num_replicas_in_sync))
 
-    return devices.distribute_datasets_from_function(of_worker)
+    return devices.distribute_datasets_from_function(batches_of_worker)
 
 
 def on_all(devices: tf.distribute.Strategy, step: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a step that every replica runs, each on its own part of the arguments.
 
     Args:
-        devices: whose replicas.
-        step: from tensors to tensors that are equal on all replicas.
+        devices: Strategy from `strategy`.
+        step: Function from tensors to tensors that are equal on all replicas.
 
     Returns:
-        A function of per-replica values or of values that all share; returns those of the first replica here.
+        A function with the arguments of `step`, each a per-replica value or a value that all replicas share. It returns
+        the results of the first replica of this process.
     """
     def run(*args):
         return tf.nest.map_structure(local, devices.run(step, args))
@@ -134,15 +145,23 @@ def on_all(devices: tf.distribute.Strategy, step: Callable[..., Any]) -> Callabl
 
 
 def local(value: Any) -> Any:
-    """The first replica's part of a per-replica value; anything else as it is."""
+    """The first replica's part of a per-replica value; any other value unchanged."""
     return value.values[0] if isinstance(value, tf.distribute.DistributedValues) else value
 
 
 def mean(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The mean over replicas of each tensor, in one all-reduce. Called by every replica, outside of branches.
+    """The mean over replicas of each tensor, in one all-reduce of all of them.
+
+        mean = sum over replicas r of value_r / replicas
+
+    Each replica's loss is the mean over its part of the batch, and all parts have the same size: so this is the mean
+    over the whole batch, of a loss as of its gradients. Every replica has to call it, outside of branches.
 
     Args:
-        values: float32, of any shapes, the same on each replica.
+        values: Tensors, float32, with the same shapes on every replica.
+
+    Returns:
+        The means, in the order and with the shapes of `values`.
     """
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
@@ -154,7 +173,10 @@ def mean(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def share_of_sum(gradient: tf.Tensor) -> tf.Tensor:
-    """What each replica hands to a Keras optimizer, which sums over replicas, if all hold the same gradient."""
+    """A replica's share of a gradient that is equal on all replicas, for a Keras optimizer, which sums over them.
+
+        share = gradient / replicas
+    """
     return gradient / tf.distribute.get_strategy().num_replicas_in_sync
 
 

@@ -1,22 +1,28 @@
-"""When a search does what: epochs, warm-up, architecture steps and learning rates, and how much time is left."""
+"""The schedule of a search: epochs, warm-up, architecture steps, learning rates, and the time that is left."""
 
 import collections
 import dataclasses
 import math
 import statistics
 
+# Number of latest steps whose seconds count: the speed of a machine changes over a search.
+REMEMBERED = 100
+
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     """The plan of a search, counted in weight steps.
 
+    A warm-up trains the weights of uniformly sampled paths; alpha stays. In the search that follows, an architecture
+    step comes after every `arch_every` weight steps.
+
     Attributes:
-        steps_per_epoch: weight steps an epoch.
-        warmup_epochs: epochs of uniformly sampled paths without architecture steps, at the start.
-        search_epochs: epochs with architecture steps.
-        arch_every: weight steps for each architecture step.
-        warmup_lr: weight learning rate at the start; falls to `lr` over the warm-up, as a cosine.
-        lr: weight learning rate at the start of the search; falls to 0, as a cosine.
+        steps_per_epoch: Weight steps per epoch.
+        warmup_epochs: Epochs of the warm-up.
+        search_epochs: Epochs with architecture steps.
+        arch_every: Weight steps for each architecture step.
+        warmup_lr: Weight learning rate at the start of the warm-up.
+        lr: Weight learning rate at the start of the search.
     """
 
     steps_per_epoch: int
@@ -28,26 +34,26 @@ class Schedule:
 
     @property
     def epochs(self) -> int:
-        """Warm-up and search."""
+        """Epochs of warm-up and search together."""
         return self.warmup_epochs + self.search_epochs
 
     @property
     def steps(self) -> int:
-        """Weight steps in all."""
+        """Weight steps of warm-up and search together."""
         return self.epochs * self.steps_per_epoch
 
     @property
     def warmup_steps(self) -> int:
-        """Weight steps before the search."""
+        """Weight steps of the warm-up."""
         return self.warmup_epochs * self.steps_per_epoch
 
     @property
     def arch_steps(self) -> int:
-        """Architecture steps in all."""
+        """Architecture steps of the whole search."""
         return self.arch_steps_before(self.steps)
 
     def is_warmup(self, step: int) -> bool:
-        """Whether weight step `step`, from 0, belongs to the warm-up."""
+        """Whether weight step `step` belongs to the warm-up; the first step is 0."""
         return step < self.warmup_steps
 
     def arch_due(self, step: int) -> bool:
@@ -55,11 +61,17 @@ class Schedule:
         return self.arch_steps_before(step + 1) > self.arch_steps_before(step)
 
     def arch_steps_before(self, step: int) -> int:
-        """Architecture steps done when weight step `step` starts."""
+        """Number of architecture steps done when weight step `step` starts."""
         return max(0, step - self.warmup_steps) // self.arch_every
 
     def weight_lr(self, step: int) -> float:
-        """Weight learning rate of a weight step: a short linear ramp, then two cosines."""
+        """Learning rate of a weight step: one cosine in each phase, and a short linear ramp at the very start.
+
+            lr = ramp * (end + (start - end) * (1 + cos(pi * done)) / 2)
+
+        `start` and `end` are `warmup_lr` and `lr` in the warm-up, then `lr` and 0; `done` is the share of the phase
+        that lies behind, and `ramp` rises to 1 over the first 5 % of all steps, 100 at most.
+        """
         if self.is_warmup(step):
             start, end, done = self.warmup_lr, self.lr, step / self.warmup_steps
         else:
@@ -68,7 +80,10 @@ class Schedule:
         return ramp * (end + (start - end) * 0.5 * (1 + math.cos(math.pi * done)))
 
     def squeezed(self, max_steps: int) -> "Schedule":
-        """The same plan in at most `max_steps` weight steps, warm-up and search in proportion: a trial run."""
+        """A plan of at most `max_steps` weight steps with the same proportion of warm-up and search, for a trial run.
+
+        The plan has at least 2 epochs of 1 step, so that a warm-up and an architecture step fit in.
+        """
         if self.steps <= max_steps:
             return self
         epochs = max(2, min(self.epochs, 4, max_steps // 2), math.ceil(max_steps / self.steps_per_epoch))
@@ -81,15 +96,21 @@ class Schedule:
 def alpha_lr(arch_steps: int, ops: int, paths: int, travel: float = 7.0) -> float:
     """Learning rate at which Adam with beta1 = 0 can move an alpha by about `travel` over a search.
 
-    An alpha that is in a share f of the steps moves by about lr / (2 sqrt(f)) each time (heavy-tailed gradients), so
-    by 0.5 * lr * steps * sqrt(f) in all. The paper's 1e-3 goes with some 23,000 steps; a short search
-    needs more or ends where it began.
+        share = paths / ops                                share of the steps in which an alpha has a gradient
+        move = lr / (2 * sqrt(share))                      its move in such a step
+        travel = arch_steps * share * move
+               = 0.5 * lr * arch_steps * sqrt(share)       the sum of its moves, if all go the same way
+        lr = min(0.1, travel / (0.5 * arch_steps * sqrt(share)))
+
+    Adam divides by the root of a mean square over all steps, also those without a gradient: hence 1 / sqrt(share). The
+    2 stands for heavy-tailed gradients, whose mean size is about half of that root. The authors' code takes a learning
+    rate of 1e-3 for about 23,000 steps. A short search needs a larger one, or alpha ends near its start.
 
     Args:
-        arch_steps: architecture steps of the whole search.
-        ops: of a choice.
-        paths: ops updated in a step: 2, or all.
-        travel: wanted sum of an alpha's moves.
+        arch_steps: Architecture steps of the whole search.
+        ops: Number of ops of a choice.
+        paths: Number of ops with a gradient in a step: 2, or all.
+        travel: Sum of the moves of an alpha.
 
     Returns:
         The learning rate, at most 0.1.
@@ -99,41 +120,50 @@ def alpha_lr(arch_steps: int, ops: int, paths: int, travel: float = 7.0) -> floa
 
 
 def alpha_travel(lr: float, arch_steps: int, ops: int, paths: int) -> float:
-    """The travel that a learning rate allows: inverse of `alpha_lr`."""
+    """The travel that a learning rate allows, the inverse of `alpha_lr`.
+
+        travel = 0.5 * lr * arch_steps * sqrt(paths / ops)
+
+    Args:
+        lr: Learning rate of alpha.
+        arch_steps: Architecture steps of the whole search.
+        ops: Number of ops of a choice.
+        paths: Number of ops with a gradient in a step: 2, or all.
+    """
     return 0.5 * lr * arch_steps * math.sqrt(min(1.0, paths / ops))
 
 
-# Steps of a kind that the pace is taken from: the last ones, as a machine changes its pace.
-REMEMBERED = 100
-
-
 class Pace:
-    """Seconds of weight steps alone, and of those with an architecture step behind them.
+    """Seconds of a step, and the time left, estimated from the steps so far.
 
-    The first step of a kind is left out, since it compiles, and the others count by their median.
+    There are two kinds of steps: weight steps alone, and weight steps with an architecture step after them. The first
+    step of each kind is left out, since it includes compilation. The median of the others counts.
     """
 
     def __init__(self, schedule: Schedule):
-        """Nothing is known yet.
+        """Starts without any steps.
 
         Args:
-            schedule: says of which kind each step is.
+            schedule: Schedule, which says of which kind each step is.
         """
         self._schedule, self._seen = schedule, {False: 0, True: 0}
         self._seconds: dict[bool, collections.deque[float]] = {
             kind: collections.deque(maxlen=REMEMBERED) for kind in self._seen}
 
     def note(self, step: int, seconds: float) -> None:
-        """Takes down what weight step `step` took, with the architecture step that was due after it."""
+        """Notes the seconds of weight step `step`, including those of the architecture step that was due after it."""
         kind = self._schedule.arch_due(step)
         if self._seen[kind]:
             self._seconds[kind].append(seconds)
         self._seen[kind] += 1
 
     def left(self, done: int) -> float | None:
-        """Seconds from weight step `done` to the end; None as long as no step but compiling ones has been seen.
+        """Seconds from weight step `done` to the end; None until a step without compilation has been noted.
 
-        A kind not seen yet is taken to cost as much for the architecture step as for the weight step.
+            left = weight steps alone * median(alone) + weight steps with an architecture step * median(both)
+
+        As long as only one of the two kinds has been noted, an architecture step counts as much as a weight step:
+        both = 2 * alone.
         """
         median = {kind: statistics.median(seconds) for kind, seconds in self._seconds.items() if seconds}
         if not median:

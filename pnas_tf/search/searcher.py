@@ -1,4 +1,4 @@
-"""The search as a Keras model: `fit` calls its `train_step`, which alternates weights and architecture."""
+"""The search as a Keras model: `fit` calls its `train_step`, which trains weights and architecture in turn."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -17,20 +17,24 @@ from pnas_tf.supernet.supernet import Supernet
 class Searcher(keras.Model):
     """Trains a supernet's weights and alpha in turn (paper section 3.2).
 
-    `train_step` runs in Python and calls two compiled functions: a weight step on training images with a
-    sampled path and, where the batch brings held-out images, the updater's architecture step. Both run on every
-    replica of the strategy in whose scope the supernet was made. The searcher itself is made outside of it, and
-    hands each step to the replicas: so Keras' `fit` works under a strategy of several workers, too.
+    `train_step` runs in Python and calls two compiled functions:
 
-    Where there are several goals, steps take them in turn: a weight step samples its path from one goal's alpha,
-    an architecture step moves one.
+        weight step        on training images: one path is sampled from softmax(alpha), and SGD with Nesterov momentum
+                           moves the weights of its ops
+        architecture step  on held-out images, in the steps that bring some: an updater moves alpha, weights stay
+
+    Both run on every replica of the strategy in whose scope the supernet was made. The searcher itself is made outside
+    that scope and hands each step to the replicas, so that Keras' `fit` also works with several workers.
+
+    With several goals, the steps take the goals in turn: a weight step samples its path from the alpha of one goal, and
+    an architecture step moves the alpha of one goal.
 
     Attributes:
-        supernet: what is searched.
-        updaters: of `arch_updaters`, one for each of the supernet's alphas.
-        schedule: learning rates and phases.
-        step: int32 scalar, weight steps done; kept in checkpoints.
-        sums: of what the steps of the epoch so far log, by name: (total, number of steps).
+        supernet: Supernet that is searched.
+        updaters: Updaters from `arch_updaters`, one for each of the supernet's alphas.
+        schedule: Learning rates and phases.
+        step: Number of weight steps done, int32 scalar; kept in checkpoints.
+        sums: Sums over the steps of the epoch so far, for each logged name: (total, number of steps).
     """
 
     def __init__(self, supernet: Supernet, updaters: keras.layers.Layer | Sequence[keras.layers.Layer],
@@ -40,14 +44,14 @@ class Searcher(keras.Model):
         """Binds the parts.
 
         Args:
-            supernet: what is searched.
-            updaters: how each alpha learns; a single one, or one for each.
-            schedule: learning rates and phases.
-            seed: of the sampled paths.
-            label_smoothing: in weight steps.
-            momentum: of SGD with Nesterov momentum.
-            weight_decay: of SGD, on every weight of the sampled ops.
-            class_weights: float32 [classes], of the loss of weight steps.
+            supernet: Supernet to search.
+            updaters: Updater of the only alpha, or a sequence with one for each alpha.
+            schedule: Learning rates and phases.
+            seed: Seed of the sampled paths.
+            label_smoothing: Label smoothing of weight steps.
+            momentum: Nesterov momentum of SGD in weight steps.
+            weight_decay: Weight decay of SGD, on every weight of the sampled ops.
+            class_weights: Weights of the classes in the loss of weight steps, float32 [classes], or None.
         """
         super().__init__(name="searcher")
         self.supernet, self.schedule = supernet, schedule
@@ -60,30 +64,32 @@ class Searcher(keras.Model):
         self.built = True
 
     def compile(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """Sets the optimizer of alpha: see `alpha_optimizer`; made in the scope of the supernet's strategy.
+        """Sets the optimizer of alpha; each further goal gets an optimizer of its own with the same settings.
 
-        Each further goal gets one of its own, alike.
+        Args:
+            optimizer: Result of `alpha_optimizer`, made in the scope of the supernet's strategy.
         """
         super().compile(optimizer=optimizer, run_eagerly=True)
         with self.supernet.distribute_strategy.scope():
             self.optimizers = [optimizer, *(type(optimizer).from_config(optimizer.get_config())
                                             for _ in self.updaters[1:])]
-            for one, alpha in zip(self.optimizers, self.supernet.alphas, strict=True):
-                one.build([alpha])
+            for each, alpha in zip(self.optimizers, self.supernet.alphas, strict=True):
+                each.build([alpha])
 
     def make_train_function(self, force=False):
-        """`fit` hands a step's batch to `train_step` as it is: under a strategy, with the parts of all replicas."""
+        """Makes `fit` hand each batch to `train_step` unchanged: under a strategy, with the parts of all replicas."""
         self.train_function = lambda iterator: self.train_step(next(iterator))
         return self.train_function
 
     def train_step(self, data) -> dict[str, float]:
-        """A weight step and, if held-out images came along, an architecture step.
+        """A weight step and, if the batch has held-out images, an architecture step.
 
         Args:
-            data: from `alternating_batches`: ((images, labels), (held-out images, held-out labels)).
+            data: Element of `alternating_batches`: ((images, labels), (held-out images, held-out labels)). Images are
+                float32 [batch, height, width, channels], labels int32 [batch].
 
         Returns:
-            Means of the epoch so far.
+            Means over the epoch so far, by name.
         """
         (images, labels), (held_images, held_labels) = data
         step = int(self.step.value.numpy())
@@ -95,8 +101,8 @@ class Searcher(keras.Model):
             if not done:
                 self._calibrate(held_images, held_labels, seed)
             goal = done % goals
-            found = self.updaters[goal].update(held_images, held_labels, seed, self.optimizers[goal])
-            logs.update(found if goals == 1 else {f"{name}/{goal}": value for name, value in found.items()})
+            arch_logs = self.updaters[goal].update(held_images, held_labels, seed, self.optimizers[goal])
+            logs.update(arch_logs if goals == 1 else {f"{name}/{goal}": value for name, value in arch_logs.items()})
         self.step.assign_add(1)
         for name, value in logs.items():
             total, count = self.sums.get(name, (0.0, 0))
@@ -104,22 +110,22 @@ class Searcher(keras.Model):
         return {name: total / count for name, (total, count) in self.sums.items()}
 
     def reset_metrics(self) -> None:
-        """Starts the means of a new epoch; those of one that was interrupted in the middle stay."""
+        """Starts the means of a new epoch. The means of an epoch that was interrupted in the middle stay."""
         super().reset_metrics()
         if int(self.step.value.numpy()) % self.schedule.steps_per_epoch == 0:
             self.sums.clear()
 
     def go_on(self, batches_from: Callable[[int], Iterable], callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """Runs `fit` to the end of the schedule, from wherever the search is; the middle of an epoch, too.
+        """Runs `fit` from the current step to the end of the schedule; the current step may be within an epoch.
 
         Args:
-            batches_from: from a weight step to the batches of the search from that step on.
-            callbacks: of `fit`.
+            batches_from: Function from the number of a weight step to the batches of the search from that step on.
+            callbacks: Callbacks of `fit`.
         """
         plan, done = self.schedule, int(self.step.value.numpy())
-        epoch, begun = divmod(done, plan.steps_per_epoch)
-        if begun:  # fit has only epochs of one length: first the rest of this one
-            self._fit(batches_from(done), callbacks, epoch, epoch + 1, plan.steps_per_epoch - begun)
+        epoch, steps_in_epoch = divmod(done, plan.steps_per_epoch)
+        if steps_in_epoch:  # all epochs of one `fit` have the same length, so the rest of this epoch needs its own
+            self._fit(batches_from(done), callbacks, epoch, epoch + 1, plan.steps_per_epoch - steps_in_epoch)
             epoch += 1
         if epoch < plan.epochs:
             self._fit(batches_from(epoch * plan.steps_per_epoch), callbacks, epoch, plan.epochs, plan.steps_per_epoch)
@@ -129,16 +135,17 @@ class Searcher(keras.Model):
                  callbacks=list(callbacks))
 
     def _calibrate(self, images, labels, seed):
-        """Before the first architecture step: what a change of cost is worth, by what the warm-up has learned."""
+        """Sets the scales of the multipliers before the first architecture step, with the weights of the warm-up."""
         if any(updater.multipliers and hasattr(updater, "calibrate") for updater in self.updaters):
             swaps = self.updaters[0].measure_swaps(images, labels, seed)
             for updater in self.updaters:
                 updater.calibrate(*swaps)
             scales = ", ".join(f"{float(multiplier.scale.value.numpy()):.3g} ({multiplier.name})"
                                for updater in self.updaters for multiplier in updater.multipliers)
-            print(f"Multipliers at which cost and accuracy pull alike, in nats: {scales}.", flush=True)
+            print(f"Multipliers at which cost and accuracy pull equally, in nats: {scales}.", flush=True)
 
     def _path_seed(self, number):
+        """The seed of a step's paths, int32 [2]: even numbers for weight steps, odd ones for architecture steps."""
         return tf.constant([self._seed, number], tf.int32)
 
     def _weight_step(self, images, labels, seed, goal, learning_rate):
@@ -157,7 +164,13 @@ class Searcher(keras.Model):
 
 
 def alpha_optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
-    """Adam without momentum: an alpha whose gradient is 0 stays where it is (paper section 3.2.1)."""
+    """The optimizer of alpha: Adam with beta1 = 0, so that an alpha whose gradient is 0 does not move.
+
+    In a two-path step only the alphas of the sampled ops may change (paper section 3.2.1).
+
+    Args:
+        learning_rate: Learning rate of alpha, see `schedule.alpha_lr`.
+    """
     return keras.optimizers.Adam(learning_rate, beta_1=0.0, beta_2=0.999, epsilon=1e-8)
 
 
@@ -166,34 +179,34 @@ def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_s
                         ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """The batches of a search from weight step `first_step` to its end.
 
-    Each element holds a training batch and a held-out batch; the latter has no images where no
-    architecture step is due.
+    Each element holds a training batch and a held-out batch. The held-out batch is empty in steps without an
+    architecture step. A search that was interrupted gets the batches that it would have got otherwise.
 
     Args:
-        train: training part, augmented.
-        held_out: held-out part, not augmented.
-        schedule: says when an architecture step is due.
-        batch_size: of both, all replicas together.
-        seed: of order and augmentation; the same batches come whether or not the search was interrupted.
-        first_step: weight steps already done.
-        devices: for whose replicas; None for a single one.
-        cutout: of training images, see `Part.batches`.
+        train: Training images; they are augmented.
+        held_out: Held-out images; they are not augmented.
+        schedule: Schedule, which says when an architecture step is due.
+        batch_size: Images in each of the two batches, over all replicas.
+        seed: Seed of order and augmentation.
+        first_step: Number of weight steps already done.
+        devices: Strategy whose replicas share the batches; None for the current strategy.
+        cutout: Side in pixels of the cutout in training images, see `Part.batches`.
 
     Returns:
         Dataset of ((images, labels), (held-out images, held-out labels)).
     """
     due = np.array([schedule.arch_due(step) for step in range(first_step, schedule.steps)], np.int64)
 
-    def of(share):
-        weights = train.batches(batch_size, augment=True, cutout=cutout, seed=seed, skip_steps=first_step,
-                                share=share)
-        archs = held_out.batches(batch_size, seed=seed + 1, skip_steps=schedule.arch_steps_before(first_step),
+    def batches_of(share):
+        training = train.batches(batch_size, augment=True, cutout=cutout, seed=seed, skip_steps=first_step,
                                  share=share)
-        image_spec, label_spec = archs.element_spec
-        nothing = tf.data.Dataset.from_tensors((tf.zeros([0, *image_spec.shape[1:]], image_spec.dtype),
-                                                tf.zeros([0], label_spec.dtype))).repeat()
+        held = held_out.batches(batch_size, seed=seed + 1, skip_steps=schedule.arch_steps_before(first_step),
+                                share=share)
+        image_spec, label_spec = held.element_spec
+        empty = tf.data.Dataset.from_tensors((tf.zeros([0, *image_spec.shape[1:]], image_spec.dtype),
+                                              tf.zeros([0], label_spec.dtype))).repeat()
         turns = tf.data.Dataset.from_tensor_slices(np.repeat(due, share.count))
-        alternating = tf.data.Dataset.choose_from_datasets([nothing, archs], turns, stop_on_empty_dataset=False)
-        return tf.data.Dataset.zip((weights, alternating)).prefetch(2 * share.count)
+        held_or_empty = tf.data.Dataset.choose_from_datasets([empty, held], turns, stop_on_empty_dataset=False)
+        return tf.data.Dataset.zip((training, held_or_empty)).prefetch(2 * share.count)
 
-    return replicas.distribute(devices or tf.distribute.get_strategy(), of)
+    return replicas.distribute(devices or tf.distribute.get_strategy(), batches_of)

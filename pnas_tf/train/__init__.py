@@ -1,11 +1,15 @@
-"""Trains a found network (or a published one) with model.fit.
+r"""Trains the network of a search, or a published one, on your data.
 
     python -m pnas_tf.train --run_dir=runs/quickstart
     python -m pnas_tf.train --arch=proxyless_mobile --dataset=folder:photos --run_dir=runs/photos
-    python -m pnas_tf.train --flagfile=train.flags --run_dir=runs/mobile        # the paper's recipe
-    python -m pnas_tf.train --arch=proxyless_mobile --init_weights=runs/pretrained/model.keras --epochs=20 --lr=0.01 \
-        --dataset=folder:photos --run_dir=runs/photos                           # fine-tuning
+    python -m pnas_tf.train --flagfile=flags/train.flags --run_dir=runs/mobile   # the paper's recipe
+    python -m pnas_tf.train --arch=proxyless_mobile --init_weights=runs/pretrained/model.keras \
+        --epochs=20 --lr=0.01 --dataset=folder:photos --run_dir=runs/photos       # fine-tuning
 
-Writes model.keras (stock Keras layers: it loads without this package) and train.json into --run_dir. The same command
-goes on with a training that was interrupted, after its last whole epoch.
+Writes into --run_dir:
+
+    model.keras  the trained network; its layers are Keras' own, so it loads without this package
+    train.json   test accuracy, the loss and accuracy of each epoch, and the settings
+
+The same command resumes a training that was interrupted, after its last complete epoch.
 """

@@ -1,6 +1,9 @@
-"""What every command says: help in groups, one line for a mistake, the list of commands, and no chatter."""
+"""What every command prints: help in groups, one line for a mistake, the list of commands, and no other lines."""
 
 import ast
+import dataclasses
+import importlib
+import operator
 import os
 import re
 import subprocess
@@ -13,9 +16,9 @@ from pnas_tf import __main__ as listing
 from pnas_tf.cli import help as command_help
 
 ROOT = Path(__file__).parents[2]
-# Commands that define flags of other files, too.
-SHARED = {"latency.build_table": "latency/space_flags.py", "latency.compare": "latency/space_flags.py",
-          "latency.search": "pnas_tf/search.py"}
+# Commands with flags that another module defines.
+SHARED = {"latency.build_table": "latency.space_flags", "latency.compare": "latency.space_flags",
+          "latency.search": "pnas_tf.search.command"}
 
 
 def start(module, *arguments, **environment):
@@ -23,14 +26,32 @@ def start(module, *arguments, **environment):
                           cwd=ROOT, env={**os.environ, "COLUMNS": "100", **environment})
 
 
-def defined_flags(module):
-    """Names of flags in the source of a command, and of what it shares with others."""
+def path_of(command):
+    """Path of a command without its ending: a module, or a package whose docstring is the manual."""
+    return ROOT / command.replace(".", "/")
+
+
+def docstring(command):
+    path = path_of(command)
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+
+
+def defined_flags(command):
+    """Names of the flags in the source of a command and of the modules that it shares with others."""
     names = set()
-    for path in [ROOT / f"{module.replace('.', '/')}.py", *([ROOT / SHARED[module]] if module in SHARED else [])]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and "DEFINE" in ast.unparse(node.func) and isinstance(
-                    node.args[0], ast.Constant):
+    own = f"{command}.command" if path_of(command).is_dir() else command
+    for module in [own, *([SHARED[command]] if command in SHARED else [])]:
+        source = path_of(module).with_suffix(".py").read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if "DEFINE" in called and isinstance(node.args[0], ast.Constant):
                 names.add(node.args[0].value)
+            elif called == "settings.define":
+                settings = operator.attrgetter(ast.unparse(node.args[0]))(importlib.import_module(module))
+                without = [ast.literal_eval(word.value) for word in node.keywords if word.arg == "without"]
+                names |= {field.name for field in dataclasses.fields(settings)}.difference(*without)
+    assert names
     return names
 
 
@@ -60,24 +81,25 @@ def test_every_flag_stands_in_one_group():
     assert len(names) == len(set(names)) and not set(names) & command_help.RARE
 
 
-@pytest.mark.parametrize(("argument", "says"), [("--nope=1", "Unknown command line flag 'nope'"), ("x", "argument 'x'"),
-                                                ("--lr=-1", "non-negative"), ("--paths=three", "two|all")])
-def test_a_mistake_is_one_line(argument, says):
+@pytest.mark.parametrize(("argument", "message"), [("--nope=1", "Unknown command line flag 'nope'"), ("x", "argument 'x'"),
+                                                   ("--lr=-1", "non-negative"), ("--paths=three", "two|all")])
+def test_a_mistake_is_one_line(argument, message):
     done = start("pnas_tf.search", argument)
     assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("Error: ") and says in done.stderr and "--help" in done.stderr
+    assert done.stderr.startswith("Error: ") and message in done.stderr and "--help" in done.stderr
 
 
 def test_the_list_has_every_command():
     programs = {f"{folder}.{path.stem}" for folder in ("pnas_tf", "export", "latency")
                 for path in (ROOT / folder).glob("*.py")
-                if "run_flags.start(" in path.read_text(encoding="utf-8") and path.stem != "run_flags"}
+                if "start.start(" in path.read_text(encoding="utf-8")}
+    programs |= {f"pnas_tf.{path.parent.name}" for path in (ROOT / "pnas_tf").glob("*/__main__.py")}
     assert set(listing.COMMANDS) == programs and len(listing.COMMANDS) == len(programs)
     done = start("pnas_tf")
     assert done.returncode == 0
-    for module in programs:
-        doc = ast.get_docstring(ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")))
-        assert re.search(rf"python -m {re.escape(module)} +{re.escape(doc.splitlines()[0])}", done.stdout)
+    for command in programs:
+        first_line = docstring(command).splitlines()[0]
+        assert re.search(rf"python -m {re.escape(command)} +{re.escape(first_line)}", done.stdout)
 
 
 def test_import_loads_nothing_heavy():
@@ -91,10 +113,10 @@ def test_import_loads_nothing_heavy():
 
 
 def test_tensorflow_is_quiet_unless_asked_to_talk():
-    """Its C++ lines, by a command that does nothing but load it."""
+    """A command that only loads TensorFlow prints none of the lines of its C++ part."""
     def chatter(*arguments):
         code = ('"""Loads."""\nfrom pnas_tf.cli import start\ndef show():\n    start.load_tensorflow()\n'
-                "    import tensorflow as tf\n    tf.constant(1.0)\n    print('done')\nrun_flags.start(show)\n")
+                "    import tensorflow as tf\n    tf.constant(1.0)\n    print('done')\nstart.start(show)\n")
         environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT,
                               env=environment, timeout=120, check=True)

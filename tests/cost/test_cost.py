@@ -1,4 +1,4 @@
-"""Costs against enumeration, finite differences and the original's formulas."""
+"""Costs and losses, against enumeration, gradients by hand, and the formulas of the authors' code."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Limits on size and memory: against the files that are exported, and against all archs of a small space."""
+"""Limits on size and memory, against exported files and against all archs of a small space."""
 
 import itertools
 
@@ -18,7 +18,7 @@ SMALL = spaces.mb_space("small", input_size=16, num_classes=4, stem=blocks.Block
 
 
 def random_network(name, seed):
-    """A random arch, and its network with weights that differ (equal ones would be stored once)."""
+    """A random arch, and its network with random weights: equal weights would be stored only once in a file."""
     search_space, rng = spaces.SPACES[name], np.random.default_rng(seed)
     arch = arch_lib.from_path(search_space, [rng.integers(len(b.ops)) for b in search_space.choices.values()])
     model = network.build_network(arch)
@@ -38,7 +38,7 @@ def test_size_is_that_of_the_exported_file(name, mode):
 
 @pytest.mark.parametrize("name, mode, seed", [("quickstart", "float32", 0), ("quickstart", "int8", 1),
                                               ("cifar_mb", "float32", 2), ("cifar_mb", "int8", 3)])
-def test_peak_is_that_of_the_exported_graph_and_of_the_dearest_block(name, mode, seed):
+def test_peak_is_that_of_the_exported_graph_and_of_the_largest_block(name, mode, seed):
     arch, model = random_network(name, seed)
     exported = graph.peak_activation_bytes(graph.describe(convert.to_time(model, mode)))
     price = prices.peak_activation_bytes(mode)
@@ -55,9 +55,9 @@ def test_space_within_a_peak_holds_just_the_networks_within_it():
     kept = limits.within_peak(SMALL, bound, "float32")
     inside = {tuple(arch.ops.items()) for arch, peak in zip(archs, peaks, strict=True) if peak <= bound}
     fixed = {block.name: block.ops[0] for block in kept.all_blocks if block.name not in kept.choices}
-    found = {tuple((name, {**fixed, **dict(zip(kept.choices, ops, strict=True))}[name]) for name in SMALL.choices)
-             for ops in itertools.product(*(block.ops for block in kept.choices.values()))}
-    assert found == inside and 0 < len(inside) < len(archs)
+    allowed = {tuple((name, {**fixed, **dict(zip(kept.choices, ops, strict=True))}[name]) for name in SMALL.choices)
+               for ops in itertools.product(*(block.ops for block in kept.choices.values()))}
+    assert allowed == inside and 0 < len(inside) < len(archs)
 
 
 def test_a_peak_that_no_network_keeps_names_the_block():
@@ -65,12 +65,12 @@ def test_a_peak_that_no_network_keeps_names_the_block():
         limits.within_peak(SMALL, 100, "float32")
 
 
-def test_limits_are_priced_by_what_networks_have():
-    found = limits.additive(SMALL, [("params", 1e5), ("macs", 1e7)], "float32")
+def test_costs_of_limits_are_the_counts_of_networks():
+    additive = limits.additive(SMALL, [("params", 1e5), ("macs", 1e7)], "float32")
     arch = arch_lib.from_path(SMALL, [1, 0, 2])
     model = network.build_network(arch)
-    assert [limit.cost.of_path(np.array([1, 0, 2])) for limit in found] == [network.count_params(model),
-                                                                           network.count_macs(model)]
+    assert [limit.cost.of_path(np.array([1, 0, 2])) for limit in additive] == [
+        network.count_params(model), network.count_macs(model)]
 
 
 @pytest.mark.parametrize("text, expected", [("params<=3e6", ("params", 3e6)), ("macs <= 300e6", ("macs", 3e8)),
@@ -82,7 +82,7 @@ def test_a_limit_is_read(text, expected):
 
 @pytest.mark.parametrize("text", ["", "params", "params<3", "params>=3", "params<=", "params<=-1", "params<=nan",
                                   "params<=inf", "ms<=3", "what<=3", "<=3", "params<=0"])
-def test_what_is_no_limit_is_an_error_that_shows_the_form(text):
+def test_a_text_that_is_not_a_limit_is_an_error_that_shows_the_form(text):
     with pytest.raises(InputError, match="NAME<=NUMBER"):
         limits.parse(text)
 
@@ -94,8 +94,8 @@ def test_a_limit_below_every_network_states_what_they_have():
 
 @pytest.mark.parametrize("dtype", ["dynamic", "int4", None])
 def test_a_target_of_another_dtype_is_sized_as_the_largest(dtype):
-    """Nothing that is delivered may be larger than asked for: what is not known counts as float32."""
+    """No delivered network may exceed its limit, so an unknown dtype counts as float32."""
     bounds = [("size_bytes", 1e9)]
-    found, known = (limits.additive(SMALL, bounds, one)[0].cost for one in (dtype, "float32"))
-    np.testing.assert_array_equal(found.matrix, known.matrix)
+    sizes, float32_sizes = (limits.additive(SMALL, bounds, each)[0].cost for each in (dtype, "float32"))
+    np.testing.assert_array_equal(sizes.matrix, float32_sizes.matrix)
     assert limits.within_peaks(SMALL, [("peak_activation_bytes", 1e9)], [dtype]) == SMALL

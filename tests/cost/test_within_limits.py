@@ -1,4 +1,4 @@
-"""Derivation against all archs of a small space."""
+"""Networks within limits, against all archs of a small space."""
 
 import itertools
 
@@ -15,7 +15,7 @@ PATHS = np.array(list(itertools.product(*map(range, COUNTS))))
 
 
 def problem(seed):
-    """Probabilities, milliseconds and a second cost, made up."""
+    """Random probabilities, milliseconds, and a second cost."""
     rng = np.random.default_rng(seed)
     mask = blocks.op_mask(SMALL)
     probs = rng.dirichlet(np.full(7, 0.5), size=4) * mask
@@ -78,7 +78,7 @@ def test_samples_keep_every_limit_and_use_most_of_the_first():
 
 
 def test_tilting_keeps_the_odds_of_networks_of_equal_cost():
-    """Of two networks that cost the same, the one that is twice as probable is drawn twice as often."""
+    """A network that is twice as probable as another of equal cost is drawn twice as often."""
     mask = blocks.op_mask(SMALL)
     probs, ms = problem(1)[0], prices.Cost(np.where(mask, 0.25, 0).astype(np.float32), 0.0, mask)
     probs = probs.copy()

@@ -1,4 +1,4 @@
-"""What a search delivers: against all networks of a small space; and several goals, killed and started again."""
+"""Finalists against all networks of a small space, and a search with several goals that is killed and resumed."""
 
 import dataclasses
 import itertools
@@ -50,27 +50,27 @@ def costs(net, seed):
 
 
 def test_trials_are_of_networks_that_differ():
-    """Blocks alike one after the other: which of them is skipped makes no difference to the network."""
+    """Skipping either of two identical neighbours gives the same network, which needs only one trial."""
     alike = spaces.mb_space("alike", input_size=8, input_channels=1, num_classes=4, stem=TINY.stem[0],
                            first=TINY.blocks[0], stages=(spaces.Stage(8, 3, 1),), mix=16)
     names = list(alike.choices)[-2:]
     archs = [arch.Arch(alike, dict.fromkeys(alike.choices, "mb_k3_e3") | {skipped: "zero"}) for skipped in names]
     assert archs[0].ops != archs[1].ops and archs[0].fingerprint() == archs[1].fingerprint()
     other = arch.Arch(alike, dict.fromkeys(alike.choices, "mb_k3_e3") | {names[0]: "mb_k5_e3"})
-    found = [finalists.Finalist(run_folder.SAMPLE, one, 0.0, {}, True, evaluate.Score(loss, 0.5, 100))
-             for one, loss in zip((*archs, other), (1.0, 1.1, 1.2), strict=True)]
-    assert trials.entrants(found, 3) == [found[0], found[2]]
-    assert trials.entrants([dataclasses.replace(found[0], eligible=False), *found[1:]], 1) == [found[1]]
+    candidates = [finalists.Finalist(run_folder.SAMPLE, candidate, 0.0, {}, True, evaluate.Score(loss, 0.5, 100))
+                  for candidate, loss in zip((*archs, other), (1.0, 1.1, 1.2), strict=True)]
+    assert trials.entrants(candidates, 3) == [candidates[0], candidates[2]]
+    assert trials.entrants([dataclasses.replace(candidates[0], eligible=False), *candidates[1:]], 1) == [candidates[1]]
 
 
 def test_a_trial_of_most_macs_comes_right_after_that_of_least_loss():
     ops = [dict.fromkeys(TINY.choices, op) for op in ("mb_k3_e3", "mb_k5_e3", "mb_k3_e6", "mb_k5_e6")]
     hows = (run_folder.SAMPLE, run_folder.MOST_PROBABLE, run_folder.SAMPLE, run_folder.MOST_MACS)
-    found = [finalists.Finalist(how, arch.Arch(TINY, one), 0.0, {}, True, LOOK)
-             for how, one in zip(hows, ops, strict=True)]
-    assert trials.entrants(found, 2) == [found[0], found[3]]
-    assert trials.entrants(found, 4) == [found[0], found[3], found[1], found[2]]
-    assert trials.entrants(found[::-1], 2) == [found[3], found[2]]
+    candidates = [finalists.Finalist(how, arch.Arch(TINY, path_ops), 0.0, {}, True, LOOK)
+                  for how, path_ops in zip(hows, ops, strict=True)]
+    assert trials.entrants(candidates, 2) == [candidates[0], candidates[3]]
+    assert trials.entrants(candidates, 4) == [candidates[0], candidates[3], candidates[1], candidates[2]]
+    assert trials.entrants(candidates[::-1], 2) == [candidates[3], candidates[2]]
 
 
 @pytest.mark.parametrize("accuracies, images, first", [
@@ -78,12 +78,12 @@ def test_a_trial_of_most_macs_comes_right_after_that_of_least_loss():
     ((0.705, 0.71), 5000, 2),  # 0.01 above 0.70; sqrt((0.71 * 0.29 + 0.70 * 0.30) / 5000) = 0.0091: more, too
     ((0.705, 0.709), 5000, 1), ((0.72, 0.71), 900, 1), ((0.69, 0.60), 5000, 1)])
 def test_what_needs_no_search_has_to_be_beaten_by_more_than_chance(accuracies, images, first):
-    """By hand: two trials of samples, and between them that of the network of most MACs with 70 %."""
+    """By hand: the network of most MACs has 70 % after its trial; two samples are compared with it."""
     hows = (run_folder.SAMPLE, run_folder.MOST_MACS, run_folder.SAMPLE)
-    tried = [finalists.Finalist(how, None, 0.0, {}, True, LOOK, trial_accuracy=accuracy)
-             for how, accuracy in zip(hows, (accuracies[0], 0.70, accuracies[1]), strict=True)]
-    ranked = trials.ranked(tried, images)
-    assert ranked[0] == tried[first] and sorted(map(id, ranked)) == sorted(map(id, tried))
+    entrants = [finalists.Finalist(how, None, 0.0, {}, True, LOOK, trial_accuracy=accuracy)
+                for how, accuracy in zip(hows, (accuracies[0], 0.70, accuracies[1]), strict=True)]
+    ranked = trials.ranked(entrants, images)
+    assert ranked[0] == entrants[first] and sorted(map(id, ranked)) == sorted(map(id, entrants))
 
 
 def test_cells_show_which_place_has_no_op():
@@ -95,80 +95,82 @@ def test_cells_show_which_place_has_no_op():
 
 
 def test_samples_that_do_badly_at_first_go_no_further(net):
-    """Against all networks scored on all images."""
+    """The scores are those of the networks on all images."""
     rng, probs = np.random.default_rng(5), np.where(net.mask, 1 / net.mask.sum(1, keepdims=True), 0).astype(np.float32)
     several = path_scorer.PathScorer(net, [(tf.constant(rng.normal(size=(8, 8, 8, 1)), tf.float32),
                                          tf.constant(rng.integers(0, 4, 8), tf.int32)) for _ in range(5)])
-    found = finalists.find(net, probs, Goal("t", costs(net, 0), 2.4, keeps_ms=False), several, samples=100)
-    first = [several.score(net.path(one.arch), 3).loss for one in found]
-    assert [one.first_loss for one in found] == pytest.approx(first, rel=1e-6)
-    samples = sorted((one for one in found if one.how == run_folder.SAMPLE), key=lambda one: one.first_loss)
+    ranked = finalists.find(net, probs, Goal("t", costs(net, 0), 2.4, keeps_ms=False), several, samples=100)
+    first = [several.score(net.path(finalist.arch), 3).loss for finalist in ranked]
+    assert [finalist.first_loss for finalist in ranked] == pytest.approx(first, rel=1e-6)
+    samples = sorted((finalist for finalist in ranked if finalist.how == run_folder.SAMPLE),
+                     key=lambda finalist: finalist.first_loss)
     assert len(samples) > finalists.SECOND_LOOKS
     kept, dropped = samples[:finalists.SECOND_LOOKS], samples[finalists.SECOND_LOOKS:]
-    assert all(one.loss is None for one in dropped) and found[-len(dropped):] == dropped
-    for one in (*kept, *(one for one in found if one.how != run_folder.SAMPLE)):
-        assert one.loss == pytest.approx(several.score(net.path(one.arch)).loss, rel=1e-6)
-    assert found[0].loss == min(one.loss for one in found if one.loss is not None and one.eligible)
+    assert all(finalist.loss is None for finalist in dropped) and ranked[-len(dropped):] == dropped
+    for finalist in (*kept, *(finalist for finalist in ranked if finalist.how != run_folder.SAMPLE)):
+        assert finalist.loss == pytest.approx(several.score(net.path(finalist.arch)).loss, rel=1e-6)
+    eligible = [finalist for finalist in ranked if finalist.eligible]
+    assert ranked[0].loss == min(finalist.loss for finalist in eligible if finalist.loss is not None)
 
 
 @pytest.mark.parametrize("shape, batch_size, batches", [
     ((32, 32, 3), 96, 53), ((224, 224, 3), 64, 14), ((224, 224, 3), 256, 10), ((28, 28, 1), 5000, 10)])
 def test_finalists_are_compared_on_5000_images_if_memory_allows(shape, batch_size, batches):
-    """By hand: 5000 / 96 = 52.1; 2^29 bytes hold 891 images of 602,112; and 10 batches at least."""
+    """By hand: 5000 / 96 = 52.1; 2^29 bytes hold 891 images of 602,112 bytes; never fewer than 10 batches."""
     assert deliver.batches(shape, batch_size) == batches
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_first_is_the_best_of_all_that_use_the_limits(net, scorer, seed):
-    """With more samples than there are networks, all eligible ones are finalists; one batch, which is all images."""
+    """With more samples than networks, all eligible networks are finalists. One batch holds all images."""
     ms, params = costs(net, seed), costs(net, 10 + seed)
     probs = np.where(net.mask, 1 / net.mask.sum(1, keepdims=True), 0).astype(np.float32)
     goal = Goal("t", ms, 2.4, (Limit("params", params, 2.6),))
-    used, other = ([one.of_path(path) for path in PATHS] for one in (ms, params))
+    used, other = ([cost.of_path(path) for path in PATHS] for cost in (ms, params))
     allowed = [n for n in range(len(PATHS)) if used[n] <= 2.4 and other[n] <= 2.6]
     most = max(used[n] for n in allowed)
     eligible = {tuple(PATHS[n]) for n in allowed if used[n] >= 0.99 * most}
-    found = finalists.find(net, probs, goal, scorer, samples=1000)
-    assert {tuple(net.path(one.arch)) for one in found if one.eligible} == eligible
+    ranked = finalists.find(net, probs, goal, scorer, samples=1000)
+    assert {tuple(net.path(finalist.arch)) for finalist in ranked if finalist.eligible} == eligible
     best = min(eligible, key=lambda path: scorer.score(np.array(path)).loss)
-    assert tuple(net.path(found[0].arch)) == best
+    assert tuple(net.path(ranked[0].arch)) == best
     macs = {path: network.count_macs(network.build_network(net.arch(np.array(path)))) for path in eligible}
-    computing = [one for one in found if one.how == finalists.MOST_MACS]
-    assert all(macs[tuple(net.path(one.arch))] == max(macs.values()) for one in computing)
-    assert computing or max(macs, key=macs.get) in {tuple(net.path(one.arch)) for one in found}
-    assert found[0].loss == pytest.approx(scorer.score(np.array(best)).loss, rel=1e-6)
-    assert found[0].costs == {"ms": pytest.approx(ms.of_path(np.array(best))),
+    computing = [finalist for finalist in ranked if finalist.how == finalists.MOST_MACS]
+    assert all(macs[tuple(net.path(finalist.arch))] == max(macs.values()) for finalist in computing)
+    assert computing or max(macs, key=macs.get) in {tuple(net.path(finalist.arch)) for finalist in ranked}
+    assert ranked[0].loss == pytest.approx(scorer.score(np.array(best)).loss, rel=1e-6)
+    assert ranked[0].costs == {"ms": pytest.approx(ms.of_path(np.array(best))),
                               "params": pytest.approx(params.of_path(np.array(best)))}
 
 
 def test_an_arg_max_that_breaks_a_limit_is_shown_but_not_taken(net, scorer):
     ms = costs(net, 0)
-    dear = np.argmax(np.where(net.mask, ms.matrix, -1), axis=1)
+    slowest = np.argmax(np.where(net.mask, ms.matrix, -1), axis=1)
     probs = np.full(net.mask.shape, 0.01, np.float32) * net.mask
-    probs[np.arange(len(dear)), dear] = 1 - (probs.sum(1) - 0.01)
-    found = finalists.find(net, probs, Goal("t", ms, 1.6), scorer)
-    arg_max = [one for one in found if one.how == finalists.ARG_MAX]
-    assert len(arg_max) == 1 and not arg_max[0].eligible and tuple(net.path(arg_max[0].arch)) == tuple(dear)
-    assert found[0].costs["ms"] <= 1.6
+    probs[np.arange(len(slowest)), slowest] = 1 - (probs.sum(1) - 0.01)
+    ranked = finalists.find(net, probs, Goal("t", ms, 1.6), scorer)
+    arg_max = [finalist for finalist in ranked if finalist.how == finalists.ARG_MAX]
+    assert len(arg_max) == 1 and not arg_max[0].eligible and tuple(net.path(arg_max[0].arch)) == tuple(slowest)
+    assert ranked[0].costs["ms"] <= 1.6
     assert arg_max[0].log_prob == pytest.approx(np.log(probs.max(1)).sum(), rel=1e-5)
 
 
 def test_without_a_limit_any_network_may_be_taken(net, scorer):
     probs = np.where(net.mask, 1 / net.mask.sum(1, keepdims=True), 0).astype(np.float32)
-    found = finalists.find(net, probs, Goal("t", costs(net, 0), 1.0, keeps_ms=False), scorer, samples=1000)
-    assert found[0].eligible and max(one.costs["ms"] for one in found) > 1.0
-    assert found[0].first_loss == min(one.first_loss for one in found)
+    ranked = finalists.find(net, probs, Goal("t", costs(net, 0), 1.0, keeps_ms=False), scorer, samples=1000)
+    assert ranked[0].eligible and max(finalist.costs["ms"] for finalist in ranked) > 1.0
+    assert ranked[0].first_loss == min(finalist.first_loss for finalist in ranked)
 
 
 @pytest.mark.slow
 def test_several_goals_killed_and_started_again_end_alike(tmp_path, write_space):
-    """Each goal's alpha, optimizer and multipliers come back from a checkpoint."""
-    for name in ("one", "two"):
+    """The checkpoint restores the alpha, optimizer and multipliers of each goal."""
+    for name in ("first", "second"):
         write_space(TINY.for_data(28, 1, 10), tmp_path / "space.json", tmp_path / f"{name}.jsonl", name)
 
     def command(run_dir):
         return [sys.executable, "-m", "pnas_tf.search", f"--space={tmp_path}/space.json", "--batch_size=32",
-                f"--targets={tmp_path}/one.jsonl:0.5,{tmp_path}/two.jsonl:0.6", "--limit=params<=15000",
+                f"--targets={tmp_path}/first.jsonl:0.5,{tmp_path}/second.jsonl:0.6", "--limit=params<=15000",
                 "--warmup_epochs=1", "--search_epochs=3", "--arch_every=1", "--max_steps=24", f"--run_dir={run_dir}"]
 
     whole = subprocess.run(command(tmp_path / "whole"), cwd=ROOT, capture_output=True, text=True, check=False)

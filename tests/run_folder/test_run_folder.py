@@ -1,4 +1,4 @@
-"""Whose a run folder is, and what happens to it when disks fill, folders go, and two want the same one."""
+"""Who may write a run folder, and what happens if the disk is full, the folder is deleted, or two processes want it."""
 
 import contextlib
 import os
@@ -31,10 +31,10 @@ def test_other_flags_are_refused_with_all_differences(tmp_path):
     claimed(tmp_path / "run", "--lr=0.1\n--noswitch\n--seed=1\n")
     with pytest.raises(InputError) as error:
         claimed(tmp_path / "run", "--lr=0.2\n--switch\n--new=1\n--seed=1\n")
-    said = str(error.value)
+    message = str(error.value)
     for difference in ("--lr=0.1 then, 0.2 now", "--switch=false then, true now", "--new=(default) then, 1 now"):
-        assert difference in said
-    assert "seed" not in said and "--overwrite" in said and "\n" not in said
+        assert difference in message
+    assert "seed" not in message and "--overwrite" in message and "\n" not in message
 
 
 def test_a_file_that_changed_under_its_name_is_refused(tmp_path):
@@ -58,7 +58,7 @@ def test_flags_without_influence_on_results_may_change(tmp_path):
 
 @pytest.fixture
 def used(tmp_path):
-    """A folder with everything that commands leave, a part for a goal, and files of the user's own."""
+    """A folder with every file that commands write, a part for a goal, and files of the user."""
     claimed(tmp_path, "--lr=0.1\n")
     part = Path(RunFolder(str(tmp_path)).part("phone_5ms"))
     for folder in (tmp_path, part):
@@ -127,10 +127,18 @@ def test_versions_of_every_start_that_differs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(versions, "__version__", "99.0")
     versions.note(str(tmp_path))
     assert len(versions.read(str(tmp_path))) == 2
-    assert "pnas_tf" in (said := capsys.readouterr().out) and "now 99.0" in said and said.startswith("Warning: ")
+    output = capsys.readouterr().out
+    assert output.startswith("Warning: ") and "pnas_tf" in output and "now 99.0" in output
     (tmp_path / "versions.json").write_text('{"starts": [3]}')
     with pytest.raises(InputError, match="Remove it"):
         versions.note(str(tmp_path))
+
+
+def test_versions_of_packages_that_are_installed():
+    import keras
+    import numpy
+
+    assert versions.of(("numpy", "no-such-package", "keras")) == {"numpy": numpy.__version__, "keras": keras.__version__}
 
 
 def test_the_report_names_versions(tmp_path, monkeypatch):
@@ -193,7 +201,7 @@ def test_a_folder_that_is_deleted_ends_the_search(files, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Mounts a disk of some kB; remounts with other options."""
+    """A function that mounts a small disk with the given options, and mounts it again with others."""
     disk = tmp_path / "disk"
     disk.mkdir()
 
@@ -214,12 +222,12 @@ def test_a_full_disk_stops_the_search_and_loses_nothing(files, tmp_path, small_d
     sizes = {file: -(-file.stat().st_size // 4096) * 4096 for file in (tmp_path / "whole").rglob("*") if file.is_file()}
     checkpoint_bytes = max(size for file, size in sizes.items() if file.parent.name == "checkpoints")
     others = sum(size for file, size in sizes.items() if file.parent.name != "checkpoints" and file.suffix != ".h5")
-    # Two are kept, and there is no room for the next one beside them.
+    # Two checkpoints are kept, and there is no room for the next one beside them.
     disk = small_disk(f"size={others + int(2.5 * checkpoint_bytes)}")
     full = run(command(files, disk / "run"))
-    mine = [line for line in full.stderr.splitlines() if line.startswith("Error: ")]
+    errors = [line for line in full.stderr.splitlines() if line.startswith("Error: ")]
     assert full.returncode == 1 and "Traceback" not in full.stderr, full.stderr
-    assert len(mine) == 1 and "cannot be written" in mine[0] and "Free space" in mine[0]
+    assert len(errors) == 1 and "cannot be written" in errors[0] and "Free space" in errors[0]
     assert len(list((disk / "run" / "checkpoints").iterdir())) == 2
     small_disk("remount,size=64m")
     again = run(command(files, disk / "run"))
@@ -255,12 +263,12 @@ def test_a_seed_that_is_no_number_is_one_line(tmp_path, seed):
         run_folder.data_arguments(str(tmp_path), trained=True)
 
 
-def test_flags_at_a_place_that_cannot_be_are_one_line():
+def test_an_impossible_path_of_flags_is_one_line():
     with pytest.raises(InputError, match="cannot be read"):
         run_folder.read_flags("\x00")
 
 
-def test_a_space_of_any_size_is_told():
+def test_the_size_of_any_space_is_printed():
     from pnas_tf.search import run as search_run
 
     assert search_run._about(42_336) == "4.23e+04" and search_run._about(7 ** 648) == "10^547"

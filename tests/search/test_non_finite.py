@@ -1,4 +1,4 @@
-"""NaN and infinity stop a search at once: with the step, the cause, and no checkpoint of it."""
+"""NaN and infinity stop a search at once, with the step and the cause in the error and without a checkpoint."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def build(plan=PLAN):
 
 
 class Spoil(stopping.StopOnNonFinite):
-    """Puts a value into a variable after some step, then looks as ever."""
+    """Puts a value into a variable after step `after`, then checks as usual."""
 
     def __init__(self, after, variable, value):
         super().__init__()
@@ -78,7 +78,7 @@ def test_the_last_step_of_an_epoch(images):
 
 
 def test_a_learning_rate_far_too_large(images):
-    """The real thing: weights that diverge."""
+    """Weights that really diverge."""
     plan = schedule.Schedule(8, 1, 1, 2, warmup_lr=1e30, lr=1e30)
     with pytest.raises(InputError, match=r"train_loss is (nan|inf).*diverged at learning rate .*e\+"):
         go_on(build(plan), images, stopping.StopOnNonFinite())

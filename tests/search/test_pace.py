@@ -1,4 +1,4 @@
-"""Time left, against sums by hand."""
+"""The time that is left, against sums by hand."""
 
 from pnas_tf.search.schedule import Pace, Schedule
 
@@ -30,7 +30,7 @@ def test_each_kind_of_step_has_its_own_pace():
     assert pace.left(50) == 0
 
 
-def test_a_search_that_goes_on_late_knows_only_steps_of_both_kinds():
+def test_a_resumed_search_may_have_seen_steps_of_one_kind_only():
     every = Schedule(10, 1, 3, 1, 0.1, 0.1)
     pace = Pace(every)
     for step in range(12, 15):
@@ -38,7 +38,7 @@ def test_a_search_that_goes_on_late_knows_only_steps_of_both_kinds():
     assert pace.left(15) == 25 * 3.0
 
 
-def test_the_pace_is_that_of_the_last_steps():
+def test_only_the_last_steps_count():
     long = Schedule(1000, 1, 0, 1, 0.1, 0.1)
     pace = Pace(long)
     for step in range(400):

@@ -1,4 +1,4 @@
-"""What ops compute in: the supernet in half precision against float32, and the loss scale at an overflow."""
+"""Half precision: the supernet against itself in float32, and the loss scale after an overflow."""
 
 import numpy as np
 import pytest
@@ -31,8 +31,8 @@ def gradients(precision, recompute=False):
             tape.watch(probes)
             logits = net.run_path(images, tf.constant(PATH), probes)
             loss = net.loss_scale.scaled(evaluate.cross_entropy(labels, logits))
-        found, _ = net.loss_scale.unscaled(tape.gradient(loss, probes))
-        return logits, found
+        probe_gradients, _ = net.loss_scale.unscaled(tape.gradient(loss, probes))
+        return logits, probe_gradients
 
     return net, *run()
 

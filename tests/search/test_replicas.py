@@ -1,6 +1,6 @@
-"""Several replicas against one: the data they get, their losses, alphas and weights, and a worker that is killed.
+"""Several replicas against a single one: their data, losses, alphas and weights; and a worker that is killed.
 
-TensorFlow allows one strategy in a process, so each runs `programs/replicas_steps.py` in its own.
+TensorFlow allows one strategy per process, so each strategy runs `programs/replicas_steps.py` in its own process.
 """
 
 import json
@@ -42,23 +42,23 @@ def result(process):
     return json.loads(out.splitlines()[-1])
 
 
-def assert_equal_runs(one, other):
-    assert one["losses"].keys() == other["losses"].keys()
-    for name, values in one["losses"].items():
-        np.testing.assert_allclose(values, other["losses"][name], rtol=1e-5, err_msg=name)
-    np.testing.assert_allclose(one["alpha"], other["alpha"], atol=2e-5)
-    for (name, mine), (_, theirs) in zip(one["weights"], other["weights"], strict=True):
+def assert_equal_runs(first, second):
+    assert first["losses"].keys() == second["losses"].keys()
+    for name, values in first["losses"].items():
+        np.testing.assert_allclose(values, second["losses"][name], rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(first["alpha"], second["alpha"], atol=2e-5)
+    for (name, mine), (_, theirs) in zip(first["weights"], second["weights"], strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("updater", ["two", "all", "reinforce"])
 def test_two_replicas_search_as_one_does(updater):
-    """Batch norm sees each replica's images alone, so both halves of a batch are the same here."""
-    one, two = result(steps("none", 1, updater, "doubled")), result(steps("mirrored", 2, updater, "doubled"))
-    assert_equal_runs(one, two)
+    """Batch norm uses the images of one replica only, so both halves of a batch are equal here."""
+    single, two = result(steps("none", 1, updater, "doubled")), result(steps("mirrored", 2, updater, "doubled"))
+    assert_equal_runs(single, two)
     assert len(two["copies"]) == 2 and two["copies"][0] == two["copies"][1]
-    assert np.ptp(one["alpha"]) > 0.02  # the alphas have moved
+    assert np.ptp(single["alpha"]) > 0.02  # the alphas have moved
 
 
 def test_two_replicas_apply_the_mean_of_their_gradients():
@@ -99,11 +99,11 @@ def test_wrong_tf_config_is_one_line(config, monkeypatch):
 
 def free_ports(count):
     sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("localhost", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    for free in sockets:
+        free.bind(("localhost", 0))
+    ports = [free.getsockname()[1] for free in sockets]
+    for free in sockets:
+        free.close()
     return ports
 
 
@@ -138,7 +138,7 @@ def search(files, run_dir, config=None):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_search_goes_on_when_a_killed_worker_is_started_again(files, victim):
-    """It ends with the arch of a search of two replicas that nothing happened to."""
+    """The result is that of an undisturbed search on two replicas."""
     configs = workers()
     processes = [search(files, files / "run", config) for config in configs]
     chief = processes[0]
@@ -155,5 +155,5 @@ def test_search_goes_on_when_a_killed_worker_is_started_again(files, victim):
     assert all(re.search(r"Going on after epoch \d of 4", out) for out in outs)
     undisturbed = search(files, files / "mirrored")
     assert undisturbed.wait(300) == 0
-    found, expected = (arch.load(str(files / name / "arch.json")) for name in ("run", "mirrored"))
-    assert found.ops == expected.ops
+    resumed, expected = (arch.load(str(files / name / "arch.json")) for name in ("run", "mirrored"))
+    assert resumed.ops == expected.ops

@@ -1,4 +1,4 @@
-"""An interrupted search ends as one that ran through: the same bytes, whenever and however it was stopped."""
+"""An interrupted search gives the same bytes as an uninterrupted one, whenever and however it was stopped."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, arch_every=1, warmup_lr=0.05, lr=0.05)
 TIMING = {"seconds", "step_ms"}
 
-# Ways to search by what they keep from step to step.
+# Methods that keep different variables from step to step: goals, method, precision.
 METHODS = {"two goals with a limit": (2, config.Method(), "float32"),
            "all paths": (1, config.Method(paths="all"), "float32"),
            "reinforce with a limit": (1, config.Method(arch_update="reinforce", reinforce_samples=2), "float32"),
@@ -40,7 +40,7 @@ def images():
 
 
 class Watch(keras.callbacks.Callback):
-    """Keeps the logs of epochs; stops after some step of all, saved."""
+    """Keeps the logs of epochs. Saves a checkpoint and stops the search after step `at`."""
 
     def __init__(self, folder=None, at=None):
         super().__init__()
@@ -60,8 +60,8 @@ def searcher_of(method_name):
     net = supernet.Supernet(TINY, 3, precision=precision, goals=goals)
     ms = prices.matrix(TINY, lambda _, key: 0.01 * (1 + len(key.op) + key.filters))
     params = [limits.Limit("params", prices.matrix(TINY, prices.params()), 3000)] if "limit" in method_name else []
-    wanted = [goals_lib.Goal("t", ms, 0.5 + number, params, True) for number in range(goals)]
-    model = searcher.Searcher(net, list(build.updaters(method, net, wanted, PLAN)), PLAN, seed=3)
+    all_goals = [goals_lib.Goal("t", ms, 0.5 + number, params, True) for number in range(goals)]
+    model = searcher.Searcher(net, list(build.updaters(method, net, all_goals, PLAN)), PLAN, seed=3)
     model.compile(searcher.alpha_optimizer(0.05))
     return model
 
@@ -73,15 +73,15 @@ def search_on(model, images, watch):
 
 def state(model):
     own = {f"weight {number}": variable for number, variable in enumerate(model.weights)}
-    slots = {f"optimizer {number}, {slot}": variable for number, one in enumerate(model.optimizers)
-             for slot, variable in enumerate(one.variables)}
+    slots = {f"optimizer {number}, {slot}": variable for number, optimizer in enumerate(model.optimizers)
+             for slot, variable in enumerate(optimizer.variables)}
     return {name: np.asarray(variable).copy() for name, variable in {**own, **slots}.items()}
 
 
 @pytest.mark.parametrize("method", ["two goals with a limit", *(
     pytest.param(name, marks=pytest.mark.slow) for name in ("reinforce with a limit", "all paths", "float16"))])
 def test_every_variable_and_mean_comes_back(method, images, tmp_path):
-    """Stopped in the middle of the warm-up and again in that of the search."""
+    """The search is stopped in the middle of the warm-up and again after architecture steps."""
     whole, watch = searcher_of(method), Watch()
     search_on(whole, images, watch)
     epochs = {}
@@ -95,22 +95,22 @@ def test_every_variable_and_mean_comes_back(method, images, tmp_path):
     model, last = searcher_of(method), Watch()
     checkpoints.restore(model, RunFolder(str(tmp_path)))
     search_on(model, images, last)
-    expected, found = state(whole), state(model)
-    assert expected.keys() == found.keys() and len(expected) > 20
+    expected, resumed = state(whole), state(model)
+    assert expected.keys() == resumed.keys() and len(expected) > 20
     for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+        np.testing.assert_array_equal(resumed[name], value, err_msg=name)
     assert {**epochs, **last.epochs} == watch.epochs
     assert len(os.listdir(tmp_path / "checkpoints")) == checkpoints.KEPT
 
 
 @pytest.mark.slow
 def test_another_seed_takes_another_path(images):
-    """And the same seed the same, bit by bit: `test_every_variable_and_mean_comes_back`."""
+    """The same seed gives the same path: see `test_every_variable_and_mean_comes_back`."""
     first, other = searcher_of("all paths"), searcher_of("all paths")
     other._seed = 4
     for model in (first, other):
         model.train_step(next(iter(searcher.alternating_batches(images.train, images.held_out, PLAN, 16, 3, 4))))
-    assert any(not np.array_equal(one, state(other)[name]) for name, one in state(first).items())
+    assert any(not np.array_equal(value, state(other)[name]) for name, value in state(first).items())
 
 
 def damage(file_path, how):
@@ -136,8 +136,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(how, tmp_path, capsys)
     again = searcher_of("all paths")
     checkpoints.restore(again, RunFolder(str(tmp_path)))
     assert int(again.step.value.numpy()) == 4
-    said = capsys.readouterr().out
-    assert said.startswith("Warning: ") and "step_0000002.npz cannot be loaded" in said and said.count("\n") == 1
+    output = capsys.readouterr().out
+    assert output.startswith("Warning: ") and output.count("\n") == 1
+    assert "step_0000002.npz cannot be loaded" in output
     again.step.assign(5)
     checkpoints.save(again, RunFolder(str(tmp_path)))
     assert sorted(os.listdir(folder)) == ["epoch_00001.npz", "epoch_00001_step_0000001.npz"]
@@ -183,22 +184,22 @@ def start(arguments):
 
 def finish(arguments):
     with start(arguments) as process:
-        said = process.stdout.read()
-    assert process.returncode == 0, said
-    return said
+        output = process.stdout.read()
+    assert process.returncode == 0, output
+    return output
 
 
 def results(run_dir):
-    """Bytes of arch.json and finalists.json, the metrics without times, bytes of the network's weights."""
-    found = network.build_network(arch.load(str(run_dir / "arch.json")))
-    found.load_weights(run_dir / "inherited.weights.h5")
+    """Bytes of arch.json and finalists.json, metrics without times, and bytes of the network's weights."""
+    model = network.build_network(arch.load(str(run_dir / "arch.json")))
+    model.load_weights(run_dir / "inherited.weights.h5")
     lines = [{k: v for k, v in line.items() if k not in TIMING} for line in RunFolder(str(run_dir)).read_metrics()]
     return ((run_dir / "arch.json").read_bytes(), (run_dir / "finalists.json").read_bytes(), lines,
-            [value.tobytes() for value in found.get_weights()])
+            [value.tobytes() for value in model.get_weights()])
 
 
 def wait_for(condition, process, seconds=600):
-    """Until a condition holds; False if the process ends before."""
+    """Waits until a condition holds; False if the process ends before."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -210,13 +211,13 @@ def wait_for(condition, process, seconds=600):
 
 
 def saved_steps(folder, steps_per_epoch):
-    """Of the newest checkpoint; 0 if there is none."""
+    """Weight steps done at the newest checkpoint; 0 without a checkpoint."""
     names = sorted(name for name in os.listdir(folder) if name.startswith("epoch_")) if folder.exists() else []
     return int(names[-1][6:11]) * steps_per_epoch + int(names[-1][17:24] or 0) if names else 0
 
 
 def kill_at(moment, process, run_dir, steps_per_epoch, dice):
-    """SIGKILL at some moment; whether the search was alive, writing a checkpoint, in the first epoch."""
+    """Kills the process; whether it was alive until then, was writing a checkpoint, and was in the first epoch."""
     folder = run_dir / "checkpoints"
     if moment == "any":
         time.sleep(dice.uniform(0, 15))
@@ -245,9 +246,9 @@ def test_killed_at_any_moment(moments, steps, files, tmp_path):
             (tmp_path / "killed").mkdir(exist_ok=True)
             alive, writing, first_epoch = kill_at(moment, process, tmp_path / "killed", steps // 4, dice)
         kills, writes, early = kills + alive, writes + (alive and writing), early + (alive and first_epoch)
-    said = finish(command(files, tmp_path / "killed", steps))
+    output = finish(command(files, tmp_path / "killed", steps))
     print(f"\n{kills} kills, {writes} while a checkpoint was being written, {early} in the first epoch.")
-    assert kills >= min(20, len(moments)) and writes and early and "Going on after epoch" in said
+    assert kills >= min(20, len(moments)) and writes and early and "Going on after epoch" in output
     assert early < kills or len(moments) < 20
     assert results(tmp_path / "killed") == expected
     left = sorted(os.listdir(tmp_path / "killed" / "checkpoints"))
@@ -257,7 +258,7 @@ def test_killed_at_any_moment(moments, steps, files, tmp_path):
 @pytest.mark.parametrize("number, code", [
     pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)])
 def test_signals_save_and_stop(number, code, files, tmp_path):
-    """In the middle of an epoch: not one step is done twice."""
+    """The signal comes in the middle of an epoch; no step is done twice."""
     arguments = [*command(files, tmp_path / "run", 400), "--checkpoint_minutes=0"]
     with start(arguments) as process:
         for line in process.stdout:
@@ -265,9 +266,9 @@ def test_signals_save_and_stop(number, code, files, tmp_path):
                 time.sleep(0.2)
                 process.send_signal(number)
                 break
-        said = process.stdout.read()
-    assert process.returncode == code, said
-    assert "The same command goes on" in said and "Traceback" not in said
+        output = process.stdout.read()
+    assert process.returncode == code, output
+    assert "The same command goes on" in output and "Traceback" not in output
     newest = sorted(os.listdir(tmp_path / "run" / "checkpoints"))[-1]
     assert newest.startswith("epoch_00001_step_")
     with start(arguments) as process, contextlib.closing(process.stdout):
@@ -294,5 +295,5 @@ def test_a_second_signal_stops_at_once(files, tmp_path):
         process.send_signal(signal.SIGINT)
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        said = process.stdout.read()
-    assert process.returncode == 130 and "Traceback" not in said, said
+        output = process.stdout.read()
+    assert process.returncode == 130 and "Traceback" not in output, output

@@ -1,4 +1,4 @@
-"""The plan of a search, against counting."""
+"""The schedule of a search, against counts and formulas."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The search command, from flags to files: runs, resumes, refuses."""
+"""The command pnas_tf.search, from flags to files: it runs, resumes, and refuses bad input."""
 
 import dataclasses
 import itertools
@@ -52,11 +52,11 @@ def finished(files, tmp_path_factory):
 
 def test_search_leaves_a_whole_run_folder(finished):
     run_dir, result = finished
-    found = arch.load(str(run_dir / "arch.json"))
-    model = network.build_network(found)
-    assert found.costs["params"] == network.count_params(model)
-    assert found.costs["macs"] == network.count_macs(model)
-    assert found.costs["target"] == "test"
+    delivered = arch.load(str(run_dir / "arch.json"))
+    model = network.build_network(delivered)
+    assert delivered.costs["params"] == network.count_params(model)
+    assert delivered.costs["macs"] == network.count_macs(model)
+    assert delivered.costs["target"] == "test"
     lines = RunFolder(str(run_dir)).read_metrics()
     assert [line["epoch"] for line in lines] == [0, 1, 2, 3]
     assert [line["phase"] for line in lines] == ["warmup", "search", "search", "search"]
@@ -77,21 +77,21 @@ def test_search_says_what_is_known_of_its_table(finished, files, tmp_path):
     lines = (files / "table.jsonl").read_text().splitlines()
     head = json.loads(lines[0]) | {"accuracy": {latency_table.accuracy_name(TINY): {
         "within_5_percent": 0.93, "within_10_percent": 1.0, "rmse_of_mean": 0.021}}}
-    (tmp_path / "known.jsonl").write_text("\n".join([json.dumps(head), *lines[1:]]) + "\n")
-    result = run(command(files, tmp_path / "run", f"--table={tmp_path}/known.jsonl", "--max_steps=4"))
+    (tmp_path / "compared.jsonl").write_text("\n".join([json.dumps(head), *lines[1:]]) + "\n")
+    result = run(command(files, tmp_path / "run", f"--table={tmp_path}/compared.jsonl", "--max_steps=4"))
     assert "predicted 93% of whole networks within 5 % and 100% within 10 %, RMSE 2.1% of the mean" in result.stdout
 
 
 def test_the_network_delivered_is_the_best_finalist(finished):
-    """Every limit kept, most of the target used, the lowest held-out loss of those; the arg-max beside it."""
+    """It keeps every limit and has the lowest held-out loss of the finalists that do so."""
     run_dir, result = finished
-    found, facts = arch.load(str(run_dir / "arch.json")), json.loads((run_dir / "finalists.json").read_text())
+    delivered, facts = arch.load(str(run_dir / "arch.json")), json.loads((run_dir / "finalists.json").read_text())
     target_ms, finalists = facts["limits"]["ms"], facts["finalists"]
-    assert finalists[0]["ops"] == found.ops and found.costs["table_ms"] <= target_ms * (1 + 1e-6)
-    eligible = [one for one in finalists if one["eligible"]]
-    assert finalists[0]["loss"] == min(one["loss"] for one in eligible if "loss" in one)
-    assert len({json.dumps(one["ops"]) for one in finalists}) == len(finalists)
-    hows = [one["how"] for one in finalists]
+    assert finalists[0]["ops"] == delivered.ops and delivered.costs["table_ms"] <= target_ms * (1 + 1e-6)
+    eligible = [finalist for finalist in finalists if finalist["eligible"]]
+    assert finalists[0]["loss"] == min(finalist["loss"] for finalist in eligible if "loss" in finalist)
+    assert len({json.dumps(finalist["ops"]) for finalist in finalists}) == len(finalists)
+    hows = [finalist["how"] for finalist in finalists]
     assert "most probable within the limits" in hows and hows.count("arg-max") <= 1
     assert "Taken of" in result.stdout
     lines = RunFolder(str(run_dir)).read_metrics()
@@ -99,21 +99,22 @@ def test_the_network_delivered_is_the_best_finalist(finished):
 
 
 def test_trials_choose_by_what_networks_learn_alone(files, tmp_path):
-    """Each network has a training of its own; the same command again trains none anew, and chooses alike."""
+    """Each entrant is trained on its own. The same command again trains nothing and makes the same choice."""
     run_dir, more = tmp_path / "run", ("--trials=2", "--trial_epochs=1", "--latency_loss=none", "--max_steps=4")
     result = run(command(files, run_dir, *more))
     assert result.returncode == 0, result.stderr
-    facts = json.loads((run_dir / "finalists.json").read_text())["finalists"]
+    finalists = json.loads((run_dir / "finalists.json").read_text())["finalists"]
     trained = [json.loads((run_dir / "trials" / name / "train.json").read_text()) for name in ("0", "1")]
-    accuracies = sorted((one["test_accuracy"] for one in trained), reverse=True)
-    assert [one["trial_accuracy"] for one in facts[:2]] == accuracies
-    assert all("trial_accuracy" not in one for one in facts[2:])
-    assert len({one["how"] for one in facts[:2]}) == 2 and all(one["eligible"] for one in facts[:2])
+    accuracies = sorted((facts["test_accuracy"] for facts in trained), reverse=True)
+    entrants = finalists[:2]
+    assert [finalist["trial_accuracy"] for finalist in entrants] == accuracies
+    assert all("trial_accuracy" not in finalist for finalist in finalists[2:])
+    assert len({finalist["how"] for finalist in entrants}) == 2 and all(finalist["eligible"] for finalist in entrants)
     ops = arch.load(str(run_dir / "arch.json")).ops
-    assert facts[0]["ops"] == ops and "after its trial" in result.stdout and "Trial 2 of 2" in result.stdout
+    assert finalists[0]["ops"] == ops and "after its trial" in result.stdout and "Trial 2 of 2" in result.stdout
     assert "latency was free" in result.stdout and "target" not in result.stdout
     held_out = json.loads((run_dir / "inputs.json").read_text())["held-out images"]
-    assert all(str(one["test_images"]) == held_out for one in trained)  # the test images were not looked at
+    assert all(str(facts["test_images"]) == held_out for facts in trained)  # the test images were not looked at
     again = run(command(files, run_dir, *more))
     assert again.returncode == 0 and "Trial" not in again.stdout
     assert arch.load(str(run_dir / "arch.json")).ops == ops
@@ -129,7 +130,7 @@ def test_further_limits_are_kept(files, tmp_path):
 
 
 def test_several_targets_from_one_supernet(files, tmp_path):
-    """Each target's folder is a run folder: resumed, trained and reported on like one."""
+    """The folder of each target is a run folder of its own, which pnas_tf.train can use."""
     text = (files / "table.jsonl").read_text().replace('"test"', '"other"')
     (tmp_path / "other.jsonl").write_text(text)
     targets = f"--targets={files}/table.jsonl:0.3,{tmp_path}/other.jsonl:0.35"
@@ -138,11 +139,11 @@ def test_several_targets_from_one_supernet(files, tmp_path):
     assert "test: expected" in result.stdout and "other: expected" in result.stdout
     for name, target_ms in (("test_0.3ms", 0.3), ("other_0.35ms", 0.35)):
         folder = tmp_path / "run" / name
-        found = arch.load(str(folder / "arch.json"))
-        assert found.costs["table_ms"] <= target_ms and found.costs["target"] == name.split("_")[0]
+        delivered = arch.load(str(folder / "arch.json"))
+        assert delivered.costs["table_ms"] <= target_ms and delivered.costs["target"] == name.split("_")[0]
         lines = RunFolder(str(folder)).read_metrics()
         assert [line["epoch"] for line in lines] == [0, 1, 2, 3] and lines[-1]["held_out_loss"] > 0
-        network.build_network(found).load_weights(folder / "inherited.weights.h5")
+        network.build_network(delivered).load_weights(folder / "inherited.weights.h5")
     before = (tmp_path / "run" / "test_0.3ms" / "arch.json").read_bytes()
     again = run(command(files, tmp_path / "run", targets, "--table="))
     assert again.returncode == 0 and "Going on after epoch 4 of 4" in again.stdout
@@ -194,7 +195,7 @@ def test_other_flags_in_a_used_folder_are_refused(finished, files):
     assert "other flags: --lr=0.025 then, 0.9 now" in result.stderr
 
 
-def test_a_table_measured_anew_is_refused_in_a_used_folder(finished, files):
+def test_a_table_that_was_measured_again_is_refused_in_a_used_folder(finished, files):
     table = files / "table.jsonl"
     before = table.read_text()
     table.write_text(before.replace('"median_ms": ', '"median_ms": 1', 1))
@@ -249,7 +250,7 @@ def test_train_writes_a_model_that_loads_anywhere(finished, tmp_path, init):
 
 
 def test_limits_that_exclude_each_other_state_what_is_left():
-    """Where the quick ops are the heavy ones: both limits are possible, but not together."""
+    """The quick ops are the heavy ones, so that each limit can be kept, but not both."""
     from pnas_tf.cost import goal as goals_lib
 
     heavy = {key: network.count_params(network.build_op(key)) for _, key in TINY.op_keys()}
@@ -335,6 +336,6 @@ def test_broken_image_is_one_line(files, tmp_path, content, expected):
     result = run(command(files, tmp_path / "run", f"--dataset=folder:{tmp_path}/photos", "--image_size=28",
                          f"--space={files}/rgb.json", f"--table={files}/rgb.jsonl", "--broken_images=refuse"))
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    # The JPEG library says lines of its own, too.
-    mine = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(mine) == 1 and expected in mine[0]
+    # The JPEG library prints lines of its own, too.
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1 and expected in errors[0]

@@ -1,4 +1,4 @@
-"""What TensorBoard is given to show: read back by TensorFlow alone, as TensorBoard's plugins do."""
+"""The events for TensorBoard, read back with TensorFlow alone, as TensorBoard's plugins read them."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from pnas_tf.space.spaces import SPACES
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory, write_space, small_npz):
-    """A search of a few steps."""
+    """The folder of a search of a few steps."""
     folder = tmp_path_factory.mktemp("board")
     data = data_lib.load(f"npz:{small_npz}", held_out_size=100)
     space = SPACES["quickstart"].fitted_to(data)
@@ -38,14 +38,14 @@ def events(run_dir):
     """Tensors by (plugin, name), each a list of (epoch, tensor)."""
     import tensorflow as tf
 
-    found = {}
+    tensors = {}
     for path in sorted((run_dir / "logs").iterdir()):
         for record in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
             for value in event.summary.value:
                 key = (value.metadata.plugin_data.plugin_name, value.tag)
-                found.setdefault(key, []).append((event.step, tf.make_ndarray(value.tensor)))
-    return found
+                tensors.setdefault(key, []).append((event.step, tf.make_ndarray(value.tensor)))
+    return tensors
 
 
 def test_scalars_and_probabilities_are_those_of_the_metrics(run_dir, events):
@@ -68,5 +68,5 @@ def test_the_architecture_is_a_picture(events):
 def test_the_summary_is_text_with_the_network(run_dir, events):
     texts = events["text", "summary"]
     assert [epoch for epoch, _ in texts] == [0, 1, 2]
-    said = texts[-1][1].item().decode()
-    assert "| epoch | 3 |" in said and "| phase | search |" in said and "    quickstart: " in said
+    text = texts[-1][1].item().decode()
+    assert "| epoch | 3 |" in text and "| phase | search |" in text and "    quickstart: " in text

@@ -1,4 +1,4 @@
-"""A supernet that starts from the weights of another search, or of a network."""
+"""A supernet that starts from the weights of another search or of a network."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ SMALL = spaces.mb_space("small", input_size=8, num_classes=3, stem=blocks.Block(
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """A supernet whose every variable is another number, and the folder of its checkpoint."""
+    """A supernet in which every variable has a different value, and the folder of its checkpoint."""
     net = supernet.Supernet(SMALL, seed=1)
     random = np.random.default_rng(0)
     for candidate in candidates(net).values():
@@ -36,7 +36,8 @@ def searched(tmp_path_factory):
 
 
 def candidates(net):
-    return {one.prefix: one for mixed_op in net.mixed_ops for one in mixed_op.candidates if one is not None}
+    return {candidate.prefix: candidate for mixed_op in net.mixed_ops for candidate in mixed_op.candidates
+            if candidate is not None}
 
 
 def test_another_search_gives_all_but_a_classifier_of_other_classes(searched, capsys):
@@ -55,8 +56,8 @@ def test_another_search_gives_all_but_a_classifier_of_other_classes(searched, ca
 
 
 def test_a_network_gives_the_ops_it_has(tmp_path, capsys):
-    found = arch.from_path(SMALL, [1, 4])
-    model = network.build_network(found)
+    small_arch = arch.from_path(SMALL, [1, 4])
+    model = network.build_network(small_arch)
     random = np.random.default_rng(1)
     model.set_weights([random.uniform(0.5, 1.5, weight.shape) for weight in model.get_weights()])
     network.portable(model).save(tmp_path / "model.keras")
@@ -64,8 +65,8 @@ def test_a_network_gives_the_ops_it_has(tmp_path, capsys):
     untouched = np.asarray(candidates(net)["b01_mb_k3_e3"].kernel)
     initial_weights.into_supernet(net, str(tmp_path / "model.keras"))
     assert "Weights of 6 of 16 ops" in capsys.readouterr().out
-    copy = network.build_network(found)
-    net.copy_weights_to(copy, found)
+    copy = network.build_network(small_arch)
+    net.copy_weights_to(copy, small_arch)
     for mine, theirs in zip(copy.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-6)
     np.testing.assert_array_equal(candidates(net)["b01_mb_k3_e3"].kernel, untouched)

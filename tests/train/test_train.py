@@ -1,4 +1,4 @@
-"""Training of a derived network: the paper's recipe, where it starts, what it leaves and refuses."""
+"""Training of a derived network: the paper's recipe, initial weights, results, and bad input."""
 
 import colorsys
 import json
@@ -30,8 +30,8 @@ ROOT = Path(__file__).parents[2]
 # The recipe.
 
 def test_train_flags_are_the_recipe_of_the_paper():
-    """In a process of its own, since flags are defined once in a process."""
-    code = ("import json, sys; from absl import flags; from pnas_tf.train import command as train; train.define_flags(); "
+    """The command runs in a process of its own, since a process can define a flag only once."""
+    code = ("import json, sys; from absl import flags; from pnas_tf.train import command; command.define_flags(); "
             "flags.FLAGS(sys.argv); print(json.dumps(flags.FLAGS.flag_values_dict()))")
     result = subprocess.run([sys.executable, "-c", code, "--flagfile=flags/train.flags"], cwd=ROOT, check=True,
                             capture_output=True, text=True)
@@ -46,7 +46,7 @@ def test_train_flags_are_the_recipe_of_the_paper():
 
 
 def test_weight_decay_is_the_coupled_one_and_spares_batch_norm():
-    """Without gradients: against SGD with Nesterov momentum and the decay in the gradient, step by step in NumPy."""
+    """With given gradients, against SGD with Nesterov momentum and decay as part of the gradient, in NumPy."""
     image = keras.Input((4, 4, 3))
     x = keras.layers.Conv2D(2, 3, use_bias=False, name="conv")(image)
     x = keras.layers.BatchNormalization(name="bn")(x)
@@ -86,7 +86,7 @@ def test_loss_smooths_labels():
 
 
 def test_strong_jitter_is_as_strong_as_the_authors():
-    """Extremes over many draws, one colour property at a time, measured by colorsys and by hand."""
+    """Extremes over many draws of each property of colour, measured with colorsys and by hand."""
     image = np.zeros((4, 4, 3), np.float32)
     image[:2], image[2:] = (140, 100, 80), (90, 60, 40)
     hues, contrasts, saturations, levels = [], [], [], []
@@ -105,8 +105,8 @@ def test_strong_jitter_is_as_strong_as_the_authors():
         assert changed @ grey == pytest.approx(image[0, 0] @ grey, rel=1e-3)
         hue = colorsys.rgb_to_hsv(*(only(step, hue=0.1)[0, 0] / 255))[0] - colorsys.rgb_to_hsv(140, 100, 80)[0]
         hues.append((hue + 0.5) % 1 - 0.5)
-    for found, low, high in ((levels, 0.6, 1.4), (contrasts, 0.6, 1.4), (saturations, 0.6, 1.4), (hues, -0.1, 0.1)):
-        assert low - 1e-3 <= min(found) < low + 0.02 and high - 0.02 < max(found) <= high + 1e-3
+    for values, low, high in ((levels, 0.6, 1.4), (contrasts, 0.6, 1.4), (saturations, 0.6, 1.4), (hues, -0.1, 0.1)):
+        assert low - 1e-3 <= min(values) < low + 0.02 and high - 0.02 < max(values) <= high + 1e-3
     assert augment.JITTERS["strong"] == augment.Jitter(0.4, 0.4, 0.4, 0.1)
 
 
@@ -127,7 +127,7 @@ def test_jitter_of_files_is_the_one_asked_for(tmp_path):
 
 
 def test_one_pass_says_its_length(tmp_path, small_data):
-    """Or Keras warns, wherever it validates, that the data ended before it should."""
+    """Without its length, Keras would warn at each validation that the data ran out."""
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
         for number in range(10):
@@ -173,7 +173,7 @@ def test_batches_with_cutout_are_those_without_but_for_the_squares(files, tmp_pa
     changed = np.any(plain[0] != cut[0], axis=-1)
     assert np.all(cut[0].numpy()[changed] == 0)
     assert 8 * 25 <= changed.sum() <= 8 * 100 if files else changed.any()
-    assert len({tuple(np.flatnonzero(one)[:1]) for one in changed}) > 4  # another place in each image
+    assert len({tuple(np.flatnonzero(pixels)[:1]) for pixels in changed}) > 4  # another place in each image
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
@@ -223,7 +223,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def trial(small_arch, small_npz, tmp_path_factory):
-    """A trial run of train.flags on a shipped kind of arch file."""
+    """A trial run of train.flags on an arch in the format of the shipped archs."""
     folder = tmp_path_factory.mktemp("trial")
     small_arch.save(str(folder / "small.json"))
     command = ["--flagfile=flags/train.flags", f"--arch={folder}/small.json", f"--dataset=npz:{small_npz}",
@@ -242,7 +242,7 @@ def test_trial_run_of_the_recipe(trial, small_npz):
 
 
 def test_arch_that_was_named_lies_beside_the_model(trial, small_arch):
-    """So that an export finds what model.keras is made of."""
+    """An export needs the arch of model.keras."""
     folder, _, _ = trial
     from export import keras_model
 
@@ -283,10 +283,10 @@ def test_interrupted_training_goes_on_to_the_same_result(trial, tmp_path):
     state = json.loads((tmp_path / "part" / "training" / "state.json").read_text())
     rest = run(*part)
     assert rest.returncode == 0 and "Going on after epoch" in rest.stdout, rest.stderr
-    found, expected = (json.loads((tmp_path / name / "train.json").read_text()) for name in ("part", "whole"))
-    assert len(found["history"]["loss"]) == 5 and found["seconds"] > state["seconds"]
+    resumed, expected = (json.loads((tmp_path / name / "train.json").read_text()) for name in ("part", "whole"))
+    assert len(resumed["history"]["loss"]) == 5 and resumed["seconds"] > state["seconds"]
     for name, values in expected["history"].items():
-        np.testing.assert_allclose(found["history"][name], values, rtol=1e-3, err_msg=name)
+        np.testing.assert_allclose(resumed["history"][name], values, rtol=1e-3, err_msg=name)
     assert not (tmp_path / "part" / "training").exists()
 
 

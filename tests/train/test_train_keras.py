@@ -1,4 +1,4 @@
-"""A derived network is a plain Keras model: compile, fit, callbacks, files, strategies, precision, a new head."""
+"""A derived network as a plain Keras model: compile, fit, callbacks, files, strategies, precision, a new head."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_fit_with_callbacks_and_a_file_to_go_on_from(model, small_data, tmp_path
 
 
 def test_fit_under_xla_trains_the_same(small_arch, small_data):
-    """What Keras takes by itself where there is a GPU."""
+    """Keras compiles with XLA by default if there is a GPU."""
     losses = []
     for jit_compile in (False, True):
         keras.utils.set_random_seed(0)
@@ -86,7 +86,7 @@ def test_mixed_precision(small_arch, small_data, tmp_path, policy):
 
 
 def test_fine_tuning_with_a_new_head_and_a_frozen_body(small_model, small_data, tmp_path):
-    """Two classes, top and bottom, on a network trained for quadrants."""
+    """A network trained on four quadrants learns two classes, top and bottom."""
     body = network.portable(small_model)
     for layer in body.layers:
         layer.trainable = False
@@ -133,7 +133,7 @@ print(json.dumps([train(1, True), train(2, True), train(2, False)]))
 
 
 def test_mirrored_scope(small_arch, tmp_path):
-    """Two replicas on this CPU: with batch norm fixed, the same training as one; with batch norm, it learns."""
+    """Two replicas on this CPU train as a single one does if batch norm is fixed, and also learn if it is not."""
     small_arch.save(str(tmp_path / "arch.json"))
     result = subprocess.run([sys.executable, "-c", MIRRORED, str(tmp_path / "arch.json")], cwd=ROOT, text=True,
                             capture_output=True, timeout=600, check=False,
