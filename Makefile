@@ -51,7 +51,7 @@ test-slow: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@if $(BUILDIFIER) --version > /dev/null 2>&1; then $(BUILDIFIER) -mode=check -lint=warn BUILD tests/BUILD MODULE.bazel; \
+	@if $(BUILDIFIER) --version > /dev/null 2>&1; then $(BUILDIFIER) -mode=check -lint=warn $$(git ls-files "*BUILD") MODULE.bazel; \
 	else echo "No npx, or it cannot fetch buildifier: left out."; fi
 
 wheel: $(VENV)/.installed-dev

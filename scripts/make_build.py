@@ -74,7 +74,10 @@ def target(path: Path) -> str:
 
 def label(path: Path, where: Path) -> str:
     """Label of a module's target, as written in the BUILD file of the folder `where`."""
-    return f":{target(path)}" if path.parent == where else f"//{path.parent.as_posix()}:{target(path)}"
+    if path.parent == where:
+        return f":{target(path)}"
+    folder = f"//{path.parent.as_posix()}"
+    return folder if target(path) == path.parent.name else f"{folder}:{target(path)}"  # buildifier's short form
 
 
 def written(value: str | bool | set[str], indent: str = "    ") -> str:
@@ -140,7 +143,7 @@ def test_rule(path: Path, paths: dict[str, Path], slow_to_load: set[str]) -> str
     fixtures = next(folder / "conftest.py" for folder in path.parents if (ROOT / folder / "conftest.py").exists())
     return rule("py_test", test_name(path), size="large" if loads else "small",
                 srcs={"run_pytest.py", path.relative_to("tests").as_posix()}, args={path.as_posix()},
-                data={":sources", "//:repository"} if reads else set(), main="run_pytest.py",
+                data={":package_files", "//:repository"} if reads else set(), main="run_pytest.py",
                 deps={label(paths[module], TESTS) for module in needed} | {f":{test_name(fixtures)}"} | helpers(path))
 
 
@@ -156,7 +159,7 @@ def package_text(folder: Path, paths: dict[str, Path]) -> str:
     rules = [module_rule(name, path, paths) for name, path in paths.items() if path.parent == folder]
     kinds = [kind for kind in ("py_binary", "py_library") if any(f"\n{kind}(" in text for text in rules)]
     loads = ", ".join(f'"{kind}"' for kind in kinds)
-    return "".join([HEAD.format(what="One target for each module,", rules=loads), files_rule("sources", set()), *rules])
+    return "".join([HEAD.format(what="One target for each module,", rules=loads), files_rule("package_files", set()), *rules])
 
 
 def texts() -> dict[str, str]:
@@ -169,12 +172,12 @@ def texts() -> dict[str, str]:
     helpers = [path.relative_to(ROOT) for path in sorted((ROOT / "tests").glob("*.py"))
                if path.name == "spaces.py"]
     test_rules = [HEAD.format(what="One target for each file of tests,", rules='"py_library", "py_test"'),
-                  files_rule("sources", set()), *(helper_rule(path, paths) for path in helpers),
+                  files_rule("package_files", set()), *(helper_rule(path, paths) for path in helpers),
                   *(fixtures_rule(path, paths) for path in fixtures),
                   *(test_rule(path, paths, slow_to_load) for path in tests)]
     root = ('"""The files of the project, for tests that read them; made by scripts/make_build.py."""\n\n'
             'package(default_visibility = ["//visibility:public"])\n\nlicenses(["notice"])\n'
-            + files_rule("repository", {f"//{folder.as_posix()}:sources" for folder in folders}))
+            + files_rule("repository", {f"//{folder.as_posix()}:package_files" for folder in folders}))
     return {"BUILD": root, "tests/BUILD": "".join(test_rules),
             **{f"{folder.as_posix()}/BUILD": package_text(folder, paths) for folder in folders}}
 

@@ -169,6 +169,7 @@ def build_targets(build_file):
     for body in re.findall(r"py_(?:library|binary|test)\((.*?)\n\)", text, flags=re.S):
         deps = re.search(r"deps = \[(.*?)\]", body, flags=re.S)
         labels = re.findall(r'"([^"]+)"', deps[1] if deps else "")
+        labels = [label if ":" in label else f"{label}:{label.rpartition('/')[2]}" for label in labels]
         targets[re.search(r'name = "([^"]+)"', body)[1]] = {
             f"//{package}{label}" if label.startswith(":") else label for label in labels}
     return targets
