@@ -13,7 +13,7 @@ import pytest
 from export import agreement, convert, interpreter, qat
 from pnas_tf import network
 from pnas_tf.errors import InputError
-from pnas_tf.space import arch, ops, spaces
+from pnas_tf.space import arch, op_language, ops, spaces
 from pnas_tf.space import blocks as blocks_lib
 from pnas_tf.supernet import extensions
 
@@ -24,8 +24,8 @@ DOCUMENT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 @pytest.fixture(autouse=True)
 def forgets(monkeypatch):
     """Undoes what a file registers, after each test."""
-    for name in ("_BUILDERS", "_ALLOWED"):
-        monkeypatch.setattr(ops, name, dict(getattr(ops, name)))
+    for name in ("_BUILDERS", "_ALLOWED", "_NEEDS"):
+        monkeypatch.setattr(op_language, name, dict(getattr(op_language, name)))
     monkeypatch.setattr(spaces, "SPACES", dict(spaces.SPACES))
 
 
