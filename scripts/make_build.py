@@ -159,7 +159,8 @@ def package_text(folder: Path, paths: dict[str, Path]) -> str:
     rules = [module_rule(name, path, paths) for name, path in paths.items() if path.parent == folder]
     kinds = [kind for kind in ("py_binary", "py_library") if any(f"\n{kind}(" in text for text in rules)]
     loads = ", ".join(f'"{kind}"' for kind in kinds)
-    return "".join([HEAD.format(what="One target for each module,", rules=loads), files_rule("package_files", set()), *rules])
+    head = HEAD.format(what="One target for each module,", rules=loads)
+    return "".join([head, files_rule("package_files", set()), *rules])
 
 
 def texts() -> dict[str, str]:
