@@ -139,7 +139,8 @@ def test_versions_of_packages_that_are_installed():
     import keras
     import numpy
 
-    assert versions.of(("numpy", "no-such-package", "keras")) == {"numpy": numpy.__version__, "keras": keras.__version__}
+    expected = {"numpy": numpy.__version__, "keras": keras.__version__}
+    assert versions.of(("numpy", "no-such-package", "keras")) == expected
 
 
 def test_the_report_names_versions(tmp_path, monkeypatch):
