@@ -1,6 +1,6 @@
 """A latency table: measured milliseconds of each op on one target, as JSON Lines.
 
-Line 1 is the header: what was measured, where and how. Each further line is one measurement. A missing row is an error,
+Line 1 is the header: what was measured, where and how. Each further line is one measurement. A missing row is an error;
 it never counts as 0. `latency.compare --calibrate` adds `calibrated_ms` to rows, the milliseconds that the op adds to
 whole networks, and leaves the measured times unchanged.
 """
@@ -24,6 +24,7 @@ FORMAT = "pnas_tf.latency/1"
 # Largest table in bytes, about 400,000 rows, and longest line in letters. Parsed JSON can take 25 times as much memory.
 MAX_BYTES, MAX_LINE = 100_000_000, 100_000
 _WAY_OUT = "Give the file of a latency table."
+# Measured times of a row.
 TIMES = ("median_ms", "min_ms", "mean_ms")
 # Number of missing rows that an error names.
 NAMED = 4
@@ -70,7 +71,7 @@ class LatencyTable:
         """The measurement that prices an op in a block, or None.
 
         A row for this block takes precedence over the row for the op's shape. A classifier whose number of classes is
-        missing is priced as the next larger classifier in the table, so that its price is rather too high than too low.
+        missing is priced as the next larger classifier in the table: its price may be too high, but not too low.
         """
         measurement = self.choice_rows.get((block_name, key)) or self.rows.get(key)
         if measurement is None and key.op == "classifier":
@@ -80,7 +81,7 @@ class LatencyTable:
         return measurement
 
     def ms(self, block_name: str, key: OpKey) -> float:
-        """Milliseconds that an op in a block adds to a network: the calibrated ones if the row of `row` has them.
+        """Milliseconds that an op in a block adds to a network: those of its `row`, calibrated if it has been.
 
         Raises:
             InputError: If the table has no row for the op.

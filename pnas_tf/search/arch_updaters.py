@@ -277,8 +277,8 @@ def observer(supernet: Supernet, paths: str = "two", class_weights: np.ndarray |
         class_weights: Weights of the classes in the cross-entropy, float32 [classes], or None.
 
     Returns:
-        A function of images, labels, involved ops, int32 [choices, k], and active ops, int32 [choices], which come
-        first among two involved ops. It returns the gate gradients, float32 [choices, k], then as `gate_gradients`.
+        A function of images, labels, involved ops, int32 [choices, k], and active ops, int32 [choices]; with two paths
+        the first op involved is active. It returns the gate gradients, float32 [choices, k], then as `gate_gradients`.
     """
     def observe(images, labels, involved, active):
         if paths == "all":

@@ -103,8 +103,8 @@ def starting_again(name: str) -> Iterator[None]:
                 tf.errors.DeadlineExceededError, tf.errors.InternalError)
         if name != "multi_worker" or not isinstance(error, lost):
             raise
-        print(f"Lost another worker ({type(error).__name__}). Starting again; start the lost one with its own command.",
-              flush=True)
+        print(f"Lost another worker ({type(error).__name__}). Starting again; start the lost worker with its own "
+              "command.", flush=True)
         os.execv(sys.executable, sys.orig_argv)
 
 

@@ -81,9 +81,9 @@ def test_every_flag_stands_in_one_group():
     assert len(names) == len(set(names)) and not set(names) & command_help.RARE
 
 
-@pytest.mark.parametrize(("argument", "message"), [("--nope=1", "Unknown command line flag 'nope'"),
-                                                   ("x", "argument 'x'"),
-                                                   ("--lr=-1", "non-negative"), ("--paths=three", "two|all")])
+@pytest.mark.parametrize(("argument", "message"), [
+    ("--nope=1", "Unknown command line flag 'nope'"), ("x", "argument 'x'"), ("--lr=-1", "non-negative"),
+    ("--paths=three", "two|all")])
 def test_a_mistake_is_one_line(argument, message):
     done = start("pnas_tf.search", argument)
     assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1

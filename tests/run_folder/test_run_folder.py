@@ -138,8 +138,8 @@ def test_versions_of_packages_that_are_installed():
     import keras
     import numpy
 
-    installed = {"numpy": numpy.__version__, "keras": keras.__version__}
-    assert versions.of(("numpy", "no-such-package", "keras")) == installed
+    expected = {"numpy": numpy.__version__, "keras": keras.__version__}
+    assert versions.of(("numpy", "no-such-package", "keras")) == expected
 
 
 def test_the_report_names_versions(tmp_path, monkeypatch):
