@@ -10,7 +10,7 @@ from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import checkpoints
 from pnas_tf.supernet.candidate import Candidate
 from pnas_tf.supernet.supernet import Supernet
-from pnas_tf.train.initial_weights import ENDING, load_model
+from pnas_tf.train.initial_weights import ENDING, read_model
 
 
 def into_supernet(net: Supernet, source: str) -> None:
@@ -29,7 +29,7 @@ def into_supernet(net: Supernet, source: str) -> None:
         values = checkpoints.read_weights(RunFolder(source))
         given = [_assign_flat(candidate, values) for candidate in candidates]
     elif source.endswith(ENDING) and os.path.isfile(source):
-        model = load_model(source)
+        model = read_model(source)
         layers = {layer.name: layer.get_weights() for layer in getattr(model, "layers", ()) if layer.weights}
         given = [candidate.set_layer_weights(layers) for candidate in candidates]
     else:

@@ -52,14 +52,14 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
             _inherit(model, folder.inherited_weights)
         return model
     init = _model_file(init)
-    source = load_model(init)
+    source = read_model(init)
     layers = fast_layers.PyTorchPadded(kind) if fast_layers.is_pytorch_padded(source) else kind
     model = network.build_network(arch, dropout=dropout, drop_path=drop_path, layers=layers)
     _copy(source, model, init, head=f"{arch.space.head[-1].name}_")
     return model
 
 
-def load_model(path: str) -> Any:
+def read_model(path: str) -> Any:
     """The Keras model in a .keras file.
 
     Raises:

@@ -5,7 +5,7 @@ import pytest
 from pnas_tf import network
 from pnas_tf.cost import shape_layers
 from pnas_tf.errors import InputError
-from pnas_tf.space import ops, spaces
+from pnas_tf.space import op_language, ops, spaces
 from pnas_tf.space.blocks import OpKey
 from pnas_tf.supernet import extensions
 
@@ -38,8 +38,8 @@ def test_counts_of_a_space_are_those_of_keras(name):
 
 
 def test_an_op_with_other_layers_is_not_counted(monkeypatch):
-    monkeypatch.setattr(ops, "_BUILDERS", dict(ops._BUILDERS))
-    monkeypatch.setattr(ops, "_ALLOWED", dict(ops._ALLOWED))
+    for name in ("_BUILDERS", "_ALLOWED", "_NEEDS"):
+        monkeypatch.setattr(op_language, name, dict(getattr(op_language, name)))
 
     @ops.register("odd")
     def _odd(x, layers, name, filters, strides, shortcut):
