@@ -113,12 +113,6 @@ def of_run(run_dir: str | None, command: str) -> dict[str, Any]:
             "seeds": {name: seed for name, seed in seeds.items() if seed is not None}}
 
 
-def versions() -> dict[str, str]:
-    """Versions of those of `PACKAGES` that are installed."""
-    versions_by_package = {package: interpreter.installed_version(package) for package in PACKAGES}
-    return {package: version for package, version in versions_by_package.items() if version}
-
-
 def text(facts: dict[str, Any]) -> str:
     """Contents of a <mode>.json."""
     return json.dumps(facts, indent=1) + "\n"

@@ -1,6 +1,5 @@
 """Runs a `.tflite` on this host with one of the TFLite runtimes that are installed."""
 
-import importlib.metadata
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -8,20 +7,13 @@ from typing import Any
 import numpy as np
 
 from pnas_tf.errors import InputError
+from pnas_tf.run_folder import versions
 from pnas_tf.terminal import quiet
 
 DELEGATES = ("xnnpack", "none")
 
 # Runtimes in order of preference, and the PyPI packages that provide them.
 RUNTIMES = {"litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime", "tf.lite": "tensorflow"}
-
-
-def installed_version(package: str) -> str | None:
-    """Version of an installed package, or None if it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def installed_runtime(name: str = "auto") -> str:
@@ -36,8 +28,9 @@ def installed_runtime(name: str = "auto") -> str:
     Raises:
         InputError: If it is not installed.
     """
+    installed = versions.of(RUNTIMES.values())
     for candidate in RUNTIMES if name == "auto" else [name]:
-        if candidate in RUNTIMES and installed_version(RUNTIMES[candidate]):
+        if RUNTIMES.get(candidate) in installed:
             return candidate
     raise InputError(f"The runtime {name[:40]} is not installed: expected one of auto, {', '.join(RUNTIMES)}. "
                      f"pip install {RUNTIMES.get(name, RUNTIMES['litert'])}")
@@ -46,7 +39,7 @@ def installed_runtime(name: str = "auto") -> str:
 def runtime_name(runtime: str = "auto") -> str:
     """Name and version of an installed runtime, such as `litert 2.3.0`, without loading it."""
     name = installed_runtime(runtime)
-    return f"{name} {installed_version(RUNTIMES[name])}"
+    return f"{name} {versions.of(RUNTIMES.values())[RUNTIMES[name]]}"
 
 
 def target_name(*, threads: int, delegate: str, dtype: str, runtime: str = "litert") -> str:

@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from importlib import metadata
 
 from absl import flags
 
@@ -23,6 +22,7 @@ from pnas_tf import __version__
 from pnas_tf.cli import start
 from pnas_tf.data.readers import FASHION_MNIST_DIR
 from pnas_tf.errors import printable
+from pnas_tf.run_folder import versions
 
 # What each required package is used for.
 PACKAGES = {"tensorflow": "search, training and export", "keras": "networks", "numpy": "arrays", "scipy": "limits",
@@ -89,11 +89,8 @@ def text(findings: Sequence[Finding]) -> str:
 
 
 def version(package: str) -> str | None:
-    """Version of an installed package, read without importing it; None if it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    """Version of an installed package; None if it is not installed."""
+    return versions.of([package]).get(package)
 
 
 def packages() -> list[Finding]:

@@ -5,7 +5,6 @@ import math
 import shlex
 import statistics
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any
 
 from pnas_tf import __version__, files, terminal
@@ -16,6 +15,9 @@ from pnas_tf.report import facts as run_facts
 from pnas_tf.report.facts import Facts, text
 from pnas_tf.run_folder import RunFolder, versions
 from pnas_tf.run_folder.folder import SAMPLE
+
+# Packages that the pictures and figures of a report depend on.
+DEPENDENCIES = ("tensorflow", "keras", "ai-edge-litert")
 
 
 def run(run_dir: str) -> str:
@@ -170,16 +172,6 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     rows.append(("Versions of the search", versions.summary(facts.starts[-1]) if facts.starts else None))
     for before, after in itertools.pairwise(facts.starts):
         rows.append(("Versions changed while it ran", "; ".join(versions.changed(before, after))))
-    rows.append(("Versions where this report was made", ", ".join([f"pnas_tf {__version__}", *_versions()])))
+    rows.append(("Versions where this report was made", ", ".join([
+        f"pnas_tf {__version__}", *(f"{name} {version}" for name, version in versions.of(DEPENDENCIES).items())])))
     return [(name, value[:300]) for name, value in rows if value]
-
-
-def _versions() -> list[str]:
-    """Versions of the installed packages that a result depends on; none of them is imported."""
-    texts = []
-    for name in ("tensorflow", "keras", "ai-edge-litert"):
-        try:
-            texts.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return texts
