@@ -15,7 +15,7 @@ from pnas_tf.terminal import quiet
 # Share of the first limit that a candidate uses at least, where such networks exist: milliseconds that are allowed but
 # not used are accuracy given away.
 USED_SHARE = 0.99
-# Random paths are drawn in so many batches of so many paths at most.
+# Number of batches of random paths, and of paths in each, that are drawn at most.
 DRAWS, DRAWN = 50, 4096
 
 

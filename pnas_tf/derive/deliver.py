@@ -20,8 +20,8 @@ from pnas_tf.space.arch import Arch
 from pnas_tf.supernet.path_scorer import PathScorer
 from pnas_tf.supernet.supernet import Supernet
 
-# Finalists are compared on so many held-out images, or on what fits into so many bytes of float32 pixels, and always on
-# so many batches.
+# Number of held-out images on which finalists are compared, bytes of float32 pixels that they may take, and the least
+# number of batches.
 IMAGES, IMAGE_BYTES, LEAST_BATCHES = 5000, 2**29, 10
 
 # From finalists and a goal's folder to the finalists in a better order; see `trials.run`.

@@ -1,4 +1,4 @@
-"""Trials: some finalists are trained from scratch for a few epochs, and the one that learns most is delivered.
+"""Trials: some finalists are trained from scratch for a few epochs, and the best of them is delivered.
 
 For supernets that rank poorly: after few epochs a supernet says little about large ops, which learn slowest there, and
 it favours the networks that it has trained most (docs/results.md, "Does search pay?").
@@ -21,7 +21,7 @@ from pnas_tf.train.recipe import Recipe
 
 
 def run(finalists: Sequence[Finalist], data: Data, folder: RunFolder, recipe: Recipe, count: int) -> list[Finalist]:
-    """Trains some of the finalists; the one of highest held-out accuracy then comes first.
+    """Trains some of the finalists; the finalist of highest held-out accuracy then comes first.
 
     The network with most MACs within the limits needs no search, so another finalist has to beat it by more than the
     standard error of a difference. What was trained in the folder before is not trained again.
