@@ -228,7 +228,7 @@ def test_array_that_is_no_archive(tmp_path):
 def test_archive_that_unfolds_to_more_than_memory(monkeypatch):
     monkeypatch.setattr(readers, "MAX_NPZ_BYTES", 1_000_000)
     zeros = npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (2000000,)}", b"\0" * 2_000_000)
-    refused(readers.read_npz, npz(x=zeros), ["x"], name="x.npz", match="do not fit in memory")
+    refused(readers.read_npz, npz(x=zeros), ["x"], name="x.npz", match="does not fit in memory")
 
 
 def test_arrays_of_bytes_are_no_paths_of_images():
@@ -253,7 +253,7 @@ def test_cifar_of_any_length(tmp_path):
 
 def test_pipes_are_no_images(tmp_path):
     os.mkfifo(tmp_path / "x.jpg")
-    refused(readers.list_class_folders, str(tmp_path.parent), [tmp_path.name], match="no images|none of the")
+    refused(readers.list_class_folders, str(tmp_path.parent), [tmp_path.name], match="no images|is not one of the")
 
 
 # Files that are packed into exports, reports, and text of phones.

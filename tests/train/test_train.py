@@ -15,10 +15,9 @@ import pytest
 import tensorflow as tf
 
 from pnas_tf import data, network
-from pnas_tf import files as files_lib
 from pnas_tf.data import augment, loading
 from pnas_tf.errors import InputError
-from pnas_tf.run_folder import RunFolder
+from pnas_tf.run_folder import RunFolder, claim
 from pnas_tf.space import arch
 from pnas_tf.train import fit as fit_lib
 from pnas_tf.train import initial_weights
@@ -303,7 +302,7 @@ def test_damaged_state_of_a_training_is_one_line(small_model, tmp_path, content,
     model = keras.models.clone_model(small_model)
     model.compile("sgd")
     with pytest.raises(InputError, match=expected) as error:
-        TrainingState(str(tmp_path), {"lr": 0.1}).restore(model)
+        TrainingState(RunFolder(str(tmp_path)), {"lr": 0.1}).restore(model)
     assert "\n" not in str(error.value)
 
 
@@ -346,7 +345,7 @@ def times_of_files(folder):
 
 def test_a_folder_that_another_process_writes_is_refused(trial, small_npz):
     folder, _, _ = trial
-    with files_lib.locked(str(folder / "run")):
+    with claim.locked(str(folder / "run")):
         result = run(f"--run_dir={folder}/run", f"--dataset=npz:{small_npz}")
     assert result.returncode == 1 and f"is in use by another process (process {os.getpid()}" in result.stderr
     assert "Traceback" not in result.stderr

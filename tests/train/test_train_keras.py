@@ -106,7 +106,8 @@ def test_fine_tuning_with_a_new_head_and_a_frozen_body(small_model, small_data, 
 MIRRORED = """
 import json, sys
 import keras, numpy as np, tensorflow as tf
-from pnas_tf import arch, network
+from pnas_tf import network
+from pnas_tf.space import arch
 
 devices = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(devices[0], [tf.config.LogicalDeviceConfiguration()] * 2)
