@@ -65,9 +65,11 @@ class SearchConfig(ImageSettings, Method):
     bn_recalibration_batches: int = setting(20, "Training batches that set the batch norm statistics of the network "
                                             "that is delivered; 0: those of the search.", low=0)
     trials: int = setting(0, "Networks, of those the search suggests, that are trained from scratch for a while before "
-                          "one is delivered; 0: the network of lowest loss with the supernet's weights.", low=0, high=64)
+                          "one is delivered; 0: the network of lowest loss with the supernet's weights.", low=0,
+                          high=64)
     trial_epochs: int = setting(5, "Epochs of each of --trials.", low=1)
-    max_steps: int = setting(0, "Weight steps that the whole search is squeezed into, for a trial run; 0: no limit.", low=0)
+    max_steps: int = setting(0, "Weight steps that the whole search is squeezed into, for a trial run; 0: no limit.",
+                             low=0)
     seed: int = setting(0, "Seed of initial weights, data order and sampled paths.", low=0, high=2**31 - 1)
     checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints, at most; 0: only at the end of epochs.",
                                         low=0)
