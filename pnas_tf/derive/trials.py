@@ -20,7 +20,7 @@ from pnas_tf.train.fit import fit
 from pnas_tf.train.recipe import Recipe
 
 
-def run(finalists: Sequence[Finalist], data: Data, folder: RunFolder, recipe: Recipe, count: int) -> list[Finalist]:
+def run(finalists: Sequence[Finalist], folder: RunFolder, data: Data, recipe: Recipe, count: int) -> list[Finalist]:
     """Trains some of the finalists; the finalist of highest held-out accuracy then comes first.
 
     The network with most MACs within the limits needs no search, so another finalist has to beat it by more than the
@@ -28,8 +28,8 @@ def run(finalists: Sequence[Finalist], data: Data, folder: RunFolder, recipe: Re
 
     Args:
         finalists: Finalists from `finalists.find`.
-        data: Data set; its test images are not used.
         folder: Folder of the goal's results; each trial has a run folder of its own in it.
+        data: Data set; its test images are not used.
         recipe: Recipe of each training, the same seed for all.
         count: Number of trials, see `entrants`.
 

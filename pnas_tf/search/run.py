@@ -71,11 +71,7 @@ def _trials(problem: Problem, config: SearchConfig) -> deliver.Try | None:
         return None
     recipe = Recipe(epochs=config.trial_epochs, batch_size=problem.batch_size, dropout=0.0, seed=config.seed,
                     class_weights=config.class_weights, precision=config.precision)
-    return functools.partial(_tried, problem.data, recipe, config.trials)
-
-
-def _tried(data, recipe, count, finalists, folder):
-    return trials.run(finalists, data, folder, recipe, count)
+    return functools.partial(trials.run, data=problem.data, recipe=recipe, count=config.trials)
 
 
 def _restored(model: searcher.Searcher, folder: RunFolder, config: SearchConfig, devices: tf.distribute.Strategy
