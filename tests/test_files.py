@@ -1,0 +1,76 @@
+"""Files: whole or not there, half a last line, locks between processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pnas_tf import files
+from pnas_tf.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_text(str(path), "old")
+
+    def half(temporary):
+        Path(temporary).write_text("ne")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match=r"a\.json: cannot be written \(No space left on device\)"):
+        files.write_whole(str(path), half)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_temporary_file_keeps_the_ending(tmp_path):
+    """Keras decides by it how to write."""
+    seen = []
+    files.write_whole(str(tmp_path / "new" / "x.weights.h5"), lambda path: (seen.append(path), Path(path).touch()))
+    assert seen[0].endswith(".weights.h5") and os.listdir(tmp_path / "new") == ["x.weights.h5"]
+
+
+def test_half_a_last_line_is_left_out_and_replaced(tmp_path):
+    path = str(tmp_path / "lines.jsonl")
+    assert files.read_lines(path) == []
+    files.append_line(path, {"a": 1})
+    with open(path, "a") as file:
+        file.write('{"b": 2')
+    assert files.read_lines(path) == [{"a": 1}]
+    files.append_line(path, {"c": 3})
+    assert [json.loads(line) for line in Path(path).read_text().splitlines()] == [{"a": 1}, {"c": 3}]
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\n{broken\n{"c": 3}\n')
+    with pytest.raises(InputError, match=r"x\.jsonl, line 2: not valid JSON"):
+        files.read_lines(str(tmp_path / "x.jsonl"))
+
+
+def test_too_large_a_file_is_refused(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\n' * 100)
+    with pytest.raises(InputError, match="larger than 50 bytes"):
+        files.read_lines(str(tmp_path / "x.jsonl"), max_bytes=50)
+
+
+def test_a_lock_holds_between_processes(tmp_path):
+    path = str(tmp_path / "lock")
+    code = f"from pnas_tf import files; print(files.lock(open({path!r}, 'a+')))"
+
+    def other():
+        return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                              check=True).stdout.strip()
+
+    with open(path, "a+") as file:
+        assert files.lock(file) and other() == "False"
+    assert other() == "True"
+
+
+@pytest.mark.parametrize("value, number", [(3, 3), (0.5, 0.5), (True, None), ("3", None), (None, None),
+                                           (float("nan"), None), (float("inf"), None), (10**400, None), (2e18, None)])
+def test_only_finite_numbers_are_numbers(value, number):
+    assert files.number(value) == number
