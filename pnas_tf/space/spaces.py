@@ -126,7 +126,7 @@ def _imagenet(name: str, first_stage: int) -> Space:
 SPACES: dict[str, Space] = {
     # The original's default space: 21 choices, 2.2e17 archs.
     "proxyless_imagenet": _imagenet("proxyless_imagenet", 24),
-    # The same with 32 channels in the first stage, as in the published mobile network.
+    # The same space with 32 channels in the first stage, as in the published mobile network.
     "proxyless_mobile": _imagenet("proxyless_mobile", 32),
     # For 32x32 images: 12 choices on feature maps of 16, 8 and 4 pixels.
     "cifar_mb": mb_space(
