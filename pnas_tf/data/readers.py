@@ -158,7 +158,7 @@ def read_cifar10_binary(folder: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def cut(data: np.ndarray, offsets: np.ndarray, name: str) -> list[bytes]:
-    """Cuts concatenated files apart.
+    """Splits concatenated bytes into files.
 
     Args:
         data: Bytes of the files, one after the other, uint8 [bytes].
