@@ -282,7 +282,7 @@ def test_interrupted_training_goes_on_to_the_same_result(trial, tmp_path):
     assert other.returncode == 1 and "an interrupted training with other settings (lr)" in other.stderr
     state = json.loads((tmp_path / "part" / "training" / "state.json").read_text())
     rest = run(*part)
-    assert rest.returncode == 0 and "Going on after epoch" in rest.stdout, rest.stderr
+    assert rest.returncode == 0 and "Continuing after epoch" in rest.stdout, rest.stderr
     resumed, expected = (json.loads((tmp_path / name / "train.json").read_text()) for name in ("part", "whole"))
     assert len(resumed["history"]["loss"]) == 5 and resumed["seconds"] > state["seconds"]
     for name, values in expected["history"].items():
