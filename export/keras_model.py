@@ -25,7 +25,7 @@ def load(path: str) -> Any:
         raise InputError(f"No model at {path}. Train one: python -m pnas_tf.train --run_dir={run_dir}")
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # The type depends on where the file is damaged; none of them is a defect of ours.
+    except Exception as error:  # The type depends on where the file is damaged; none is a defect of this program.
         raise InputError(f"{path}: not a Keras model that can be loaded ({' '.join(str(error).split())[:150]}). "
                          "Train it again.") from None
     shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
@@ -57,12 +57,13 @@ def arch_beside(model: Any, folder: str) -> Arch | None:
     """Loads the arch.json in the folder of a model; None if there is none.
 
     Raises:
-        InputError: If it describes another network, so that what it says would be wrong for this model.
+        InputError: If it describes another network, so that its facts would be wrong for this model.
     """
     path = os.path.join(folder, "arch.json")
     if not os.path.exists(path):
         return None
     arch = arch_lib.load(path)
     if not is_of_arch(model, arch):
-        raise InputError(f"{path} is of another network than the model beside it. Train again, or move one of them.")
+        raise InputError(f"{path} describes a network other than the model beside it. Train again, or move one "
+                         "of them.")
     return arch

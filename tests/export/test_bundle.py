@@ -148,11 +148,11 @@ def test_changed_export_is_refused(small_run, small_data, tmp_path):
 
 
 def test_nothing_is_overwritten_or_left_half(small_run, small_data, tmp_path):
-    """A folder that is no bundle stays, and an earlier bundle is replaced. A full disk, simulated by the system's limit
+    """A folder that is not a bundle stays, and an earlier bundle is replaced. A full disk, simulated by the system's limit
     on the size of a file, leaves everything as it was."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("precious")
-    with pytest.raises(InputError, match="is no bundle"):
+    with pytest.raises(InputError, match="is not a bundle"):
         bundle.run(run_dir=str(small_run), data=small_data, modes=["int8"], output=str(tmp_path / "mine"))
     for modes in (["int8", "float32"], ["int8"]):
         bundle.run(run_dir=str(small_run), data=small_data, modes=modes, output=str(tmp_path / "old"))
