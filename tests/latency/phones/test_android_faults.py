@@ -80,7 +80,7 @@ def path(tmp_path):
 def test_unplugged_in_mid_run(client, device, path, expected):
     phone = device()
     phone.fault("benchmark", AT.format(BEFORE + 14) + "touch faults/unplugged && sleep 5")
-    message = fails(client, path, "No phone is left: .*run the same command again to go on")
+    message = fails(client, path, "No phone is left: .*Run the same command again to continue")
     assert phone.serial in message and ("offline" in message or "not attached" in message)
     rows = right(path, expected)
     assert len(rows) == 8  # a batch that its anchor has confirmed
@@ -99,7 +99,7 @@ def test_unplugged_and_plugged_in_again(client, device, path, expected, capfd):
     build(client, path, wait_seconds=60.0)  # Debian's adb looks for it again after 10 seconds
     assert len(right(path, expected)) == len(expected)
     printed = capfd.readouterr().err
-    assert "its work goes back to the queue" in printed and f"{phone.serial} is back" in printed
+    assert "its models go back to the queue" in printed and f"{phone.serial} is back" in printed
 
 
 def test_unauthorised(client, device, path, expected, capfd):
@@ -193,7 +193,7 @@ def test_a_phone_that_turns_malicious(client, device, path, expected, capfd, com
     build(client, path)
     assert len(right(path, expected)) == len(expected)
     printed = capfd.readouterr().err
-    assert bad.serial in printed and "The work goes on without it" in printed
+    assert bad.serial in printed and "The measurement continues without this phone" in printed
     assert not set(printed) & {"\x1b", "\x07", "\0"}
 
 
@@ -211,7 +211,7 @@ def test_throttling(client, device, path, expected, capfd):
     phone.fault("benchmark", f"[ {n} -ge {BEFORE + 5} ] && [ {n} -le {BEFORE + 13} ] && us=$((us * 6 / 5))")
     build(client, path, wait_seconds=20.0)
     assert len(right(path, expected)) == len(expected)
-    assert "its anchor network takes 20% longer than at the start. Waiting for it; its work goes back to the queue" \
+    assert "its anchor network takes 20% longer than at the start. Waiting for it; its models go back to the queue" \
         in capfd.readouterr().err
 
 
@@ -268,7 +268,7 @@ def test_one_of_two_drops_out(client, device, path, expected, capfd):
     build(client, path)
     assert len(right(path, expected)) == len(expected)
     printed = capfd.readouterr().err
-    assert f"{phones[0].serial} was lost" in printed and "The work goes on without it" in printed
+    assert f"{phones[0].serial} was lost" in printed and "The measurement continues without this phone" in printed
 
 
 def test_one_of_two_is_full(client, device, path, expected, capfd):
@@ -278,7 +278,7 @@ def test_one_of_two_is_full(client, device, path, expected, capfd):
     assert len(right(path, expected)) == len(expected)
     printed = capfd.readouterr().err
     assert f"{phones[0].serial}: could not push" in printed and "No space left on device" in printed
-    assert "The work goes on without it" in printed
+    assert "The measurement continues without this phone" in printed
 
 
 def test_server_restarted(client, device, path, expected, capfd):
