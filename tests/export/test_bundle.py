@@ -148,7 +148,7 @@ def test_changed_export_is_refused(small_run, small_data, tmp_path):
 
 
 def test_nothing_is_overwritten_or_left_half(small_run, small_data, tmp_path):
-    """A folder that is not a bundle stays, and an earlier bundle is replaced. A full disk, simulated by the system's limit
+    """A folder that is no bundle stays, and an earlier bundle is replaced. A full disk, simulated by the system's limit
     on the size of a file, leaves everything as it was."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("precious")

@@ -72,7 +72,7 @@ def test_search_leaves_a_whole_run_folder(finished):
 
 
 def test_search_says_what_is_known_of_its_table(finished, files, tmp_path):
-    assert ("Warning: how well table test predicts networks of tiny is not known. Find out: python -m latency.compare "
+    assert ("Warning: the accuracy of table test for networks of tiny is unknown. Measure it: python -m latency.compare "
             f"--table={files}/table.jsonl --space=tiny --image_size=") in finished[1].stdout
     lines = (files / "table.jsonl").read_text().splitlines()
     head = json.loads(lines[0]) | {"accuracy": {latency_table.accuracy_name(TINY): {

@@ -211,7 +211,7 @@ def test_throttling(client, device, path, expected, capfd):
     phone.fault("benchmark", f"[ {n} -ge {BEFORE + 5} ] && [ {n} -le {BEFORE + 13} ] && us=$((us * 6 / 5))")
     build(client, path, wait_seconds=20.0)
     assert len(right(path, expected)) == len(expected)
-    assert "its anchor network takes 20% longer than at the start. Waiting for it; its models go back to the queue" \
+    assert "its anchor network takes 20% longer than at the start. Waiting for the phone; its models go back to the queue" \
         in capfd.readouterr().err
 
 
@@ -346,7 +346,7 @@ def test_what_an_earlier_program_left_is_ended(client, device, path):
     ("INFO: Created TensorFlow Lite XNNPACK delegate for CPU.", "unknown"), ("", "unknown")])
 def test_not_in_full_on_the_delegate(client, device, path, expected, line, reason):
     device().fault("benchmark", f'case $graph in *m001*) said="{line}";; esac')
-    fails(client, path, f"not proved to run on the delegate xnnpack in full, but {reason}")
+    fails(client, path, f"the delegate xnnpack must run the whole model, but its share is {reason}")
     assert len(right(path, expected)) == len(expected) - 2
 
 
@@ -355,7 +355,7 @@ def test_a_delegate_that_was_not_asked_for_and_unknown_flags(client, device, pat
     phone = device()
     fails(client, path, "asked for no delegate, got xnnpack", delegate="none")
     phone.fault("benchmark", 'said="WARN: Unconsumed cmdline flags: --require_full_delegation=true"')
-    fails(client, path, "does not know --require_full_delegation=true: take a newer one")
+    fails(client, path, "does not know --require_full_delegation=true: use a newer version")
     assert not path.exists()
 
 
