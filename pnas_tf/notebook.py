@@ -102,7 +102,7 @@ class Search:
         return self.searcher.history
 
     def arch(self) -> Arch:
-        """The network with the lowest held-out loss among the most probable networks within all limits, as of now."""
+        """The network with the lowest held-out loss among the most probable networks within all limits."""
         net, size = self.searcher.supernet, self.problem.batch_size
         probs = net.probs().numpy()
         scorer = PathScorer(net, self.data.held_out.batches(size).take(deliver.batches(self.data.image_shape, size)))
