@@ -32,8 +32,7 @@ class GradientUpdater(keras.layers.Layer):
         dL/dalpha_i    = sum_j dL/dg_j p_j (delta_ij - p_i)  paper equation 4; p over the ops involved in the step
         E[ms]          = fixed + sum_choices sum_j p_j cost_j                 paper equation 5
 
-    E[ms] is linear in the gates, so cost_j, multiplied by the derivative of the loss with respect to E[ms], is added to
-    dL/dg_j.
+    E[ms] is linear in the gates, so dL/dg_j gains cost_j, times the derivative of the loss with respect to E[ms].
 
     `paths` is `two` or `all`. With `two`, two ops of each choice are sampled; one of them runs with gradients, and
     the output of the other is only observed. Their alphas move against each other, and a shift of both keeps the
@@ -49,8 +48,7 @@ class GradientUpdater(keras.layers.Layer):
         Args:
             supernet: Supernet whose ops run.
             cost: Milliseconds of each op.
-            latency_loss: Function from cross-entropy and expected milliseconds to the loss, see
-                `objective.latency_loss`.
+            latency_loss: Loss of cross-entropy and expected milliseconds, see `objective.latency_loss`.
             method: Settings of the update; the defaults if None. `paths` is `two` or `all`. `active_draw` is `even`,
                 which weighs both sides of a swap of two ops equally, or `softmax`, as in the authors' code: see
                 `gates.sample_pairs` for two paths and `gates.two_sided_gradient` for all. `expected_latency` names the
@@ -280,8 +278,7 @@ def observer(supernet: Supernet, paths: str = "two", class_weights: np.ndarray |
 
     Returns:
         A function of images, labels, involved ops, int32 [choices, k], and active ops, int32 [choices]; with two paths,
-        the first involved op is active. It returns the gate gradients, float32 [choices, k], and the other results of
-        `gate_gradients`.
+        the first involved op is active. It returns float32 [choices, k] and the other results of `gate_gradients`.
     """
     def observe(images, labels, involved, active):
         if paths == "all":
@@ -344,8 +341,7 @@ def all_gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor,
     """The gate gradients of all ops, with the arguments and the other results of `gate_gradients`.
 
     Returns:
-        The derivatives, float32 [choices, ops], 0 for ops that a choice lacks; and the other results of
-        `gate_gradients`.
+        The derivatives, float32 [choices, ops], 0 for ops that a choice lacks; then as `gate_gradients`.
     """
     others = [list(range(count)) for count in supernet.mask.sum(1)]
     rows, *rest = gate_gradients(supernet, images, labels, active, others, class_weights)

@@ -33,7 +33,7 @@ UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, TypeError, 
 
 
 def save(searcher: Searcher, folder: RunFolder, epoch_seconds: float = 0.0) -> None:
-    """Writes a checkpoint and removes old ones.
+    """Writes a checkpoint and removes old checkpoints.
 
     Args:
         searcher: Searcher after a step.
