@@ -178,7 +178,7 @@ def cut(data: np.ndarray, offsets: np.ndarray, name: str) -> list[bytes]:
 
 
 def subfolders(path: str) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones and __MACOSX.
+    """Names of the folders in a folder, sorted, without hidden folders and __MACOSX.
 
     Raises:
         InputError: If there is no such folder.

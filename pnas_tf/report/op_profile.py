@@ -132,7 +132,7 @@ def table(profile: dict[str, Any]) -> str:
 
 
 def note(profile: dict[str, Any]) -> str:
-    """A sentence that says what was measured and how."""
+    """A sentence about the measured times and the method."""
     total_ms = sum(entry["ms"] for entry in profile["operators"])
     method, target = (printable(profile[name], 200) if isinstance(profile.get(name), str) else ""
                       for name in ("method", "target"))
