@@ -192,7 +192,7 @@ class Phone:
         return shown[0] == digest if shown else size_bytes is not None
 
     def push(self, files: Sequence[str]) -> None:
-        """Copies models to the phone and removes the earlier ones.
+        """Copies models to the phone and removes earlier models.
 
         Args:
             files: Paths on this machine.
@@ -236,7 +236,7 @@ class Phone:
             raise BenchmarkError(str(error)) from None
 
     def _run(self, file_name, *options):
-        """Runs the tool on a model and returns what it prints."""
+        """Runs the tool on a model and returns its output."""
         run = shlex.join([self._binary, f"--graph={MODELS}/{file_name}", *self._options, *options])
         # exec keeps the shell's process number. It is written to a file, so that the process can be ended.
         command = "sh -c " + shlex.quote(f"echo $$ > {FOLDER}/pid; exec {self._taskset}{run}")
