@@ -40,7 +40,7 @@ def test_flags_that_were_given_are_settings(defined):
     defined(["program", "--serial=a,b", "--runs=7", "--max_celsius=35.5"])
     given = measurer_flags.given("android", build_table.KINDS)
     assert given == {"serial": ["a", "b"], "runs": 7, "max_celsius": 35.5}
-    with pytest.raises(InputError, match="--serial is not a setting of --measurer=host, which has --runtime, --threads"):
+    with pytest.raises(InputError, match="serial is not a setting of --measurer=host, which has --runtime, --threads"):
         measurer_flags.given("host", build_table.KINDS)
 
 

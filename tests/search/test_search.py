@@ -72,8 +72,8 @@ def test_search_leaves_a_whole_run_folder(finished):
 
 
 def test_search_says_what_is_known_of_its_table(finished, files, tmp_path):
-    assert ("Warning: the accuracy of table test for networks of tiny is unknown. Measure it: python -m latency.compare "
-            f"--table={files}/table.jsonl --space=tiny --image_size=") in finished[1].stdout
+    assert ("Warning: the accuracy of table test for networks of tiny is unknown. Measure it: python -m "
+            f"latency.compare --table={files}/table.jsonl --space=tiny --image_size=") in finished[1].stdout
     lines = (files / "table.jsonl").read_text().splitlines()
     head = json.loads(lines[0]) | {"accuracy": {latency_table.accuracy_name(TINY): {
         "within_5_percent": 0.93, "within_10_percent": 1.0, "rmse_of_mean": 0.021}}}

@@ -211,8 +211,8 @@ def test_throttling(client, device, path, expected, capfd):
     phone.fault("benchmark", f"[ {n} -ge {BEFORE + 5} ] && [ {n} -le {BEFORE + 13} ] && us=$((us * 6 / 5))")
     build(client, path, wait_seconds=20.0)
     assert len(right(path, expected)) == len(expected)
-    assert "its anchor network takes 20% longer than at the start. Waiting for the phone; its models go back to the queue" \
-        in capfd.readouterr().err
+    assert "its anchor network takes 20% longer than at the start. Waiting for the phone; its models go back to the " \
+        "queue" in capfd.readouterr().err
 
 
 @ANY_CLIENT
