@@ -117,7 +117,7 @@ def _described(content: bytes) -> Contents:
 
     def operator(entry: Any) -> Operator:
         code = model.OperatorCodes(entry.OpcodeIndex())
-        # Codes up to 127 are also in the deprecated field, for old readers; larger ones only in the new field.
+        # Codes up to 127 are also in the deprecated field, for old readers; larger codes are only in the new field.
         return Operator(op_names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())],
                         _ints(entry.InputsAsNumpy()), _ints(entry.OutputsAsNumpy()))
 

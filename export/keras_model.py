@@ -64,6 +64,6 @@ def arch_beside(model: Any, folder: str) -> Arch | None:
         return None
     arch = arch_lib.load(path)
     if not is_of_arch(model, arch):
-        raise InputError(f"{path} describes a network other than the model beside it. Train again, or move one "
+        raise InputError(f"{path} describes another network than the model beside it. Train again, or move one "
                          "of them.")
     return arch

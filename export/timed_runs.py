@@ -76,7 +76,7 @@ def apart(**settings: Any) -> Iterator[Visit]:
         answer = child.stdout.readline()
         if not answer:
             message = " ".join(child.stderr.read().split())[-200:]
-            raise InputError(f"{settings['runtime']} failed in a separate process ({message or child.wait()}). "
+            raise InputError(f"{settings['runtime']} failed in a process of its own ({message or child.wait()}). "
                              "Use another --runtime.")
         return json.loads(answer)
 
