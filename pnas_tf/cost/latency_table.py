@@ -102,7 +102,7 @@ class LatencyTable:
         """Checks that the table has a row for every op of a space or of one network.
 
         Raises:
-            InputError: If rows are missing. The message names the first ones and says how many more are missing.
+            InputError: If rows are missing. The message names the first of them and the number of the others.
         """
         missing = list(dict.fromkeys(str(key) for _, key in self.missing(what)))
         if missing:
@@ -239,7 +239,7 @@ def parse(text: str, path: str) -> LatencyTable:
     lines = text.split("\n")
     if lines[-1]:
         raise InputError(f"{path}, line {len(lines)}: cut off. Run the same latency.build_table command again: "
-                         "it removes the half line and goes on.")
+                         "it removes the incomplete line and continues.")
     rows, choice_rows = {}, {}
     facts = _object(lines[0], path, 1)
     if facts.get("format") != FORMAT or not isinstance(facts.get("target"), str):

@@ -138,6 +138,6 @@ SPACES: dict[str, Space] = {
         "quickstart", input_size=28, input_channels=1, num_classes=10,
         stem=Block("stem", ("conv_k3",), 16, strides=2), first=Block("b00", ("mb_k3_e1",), 16),
         stages=(Stage(24, 2, 1), Stage(40, 2, 2), Stage(64, 2, 1)), mix=192),
-    # The paper's tree-structured cells: 648 choices in 54 blocks. `load` makes smaller ones.
+    # The paper's tree-structured cells: 648 choices in 54 blocks. `load` makes smaller spaces.
     "cifar_tree": tree_cells.tree_space("cifar_tree", tree_cells.BLOCKS, tree_cells.FILTERS),
 }
