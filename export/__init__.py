@@ -1,1 +1,1 @@
-"""From a trained Keras model to a checked, timed `.tflite`."""
+"""Turns a trained Keras model into a `.tflite` that is checked and timed."""

@@ -10,9 +10,10 @@ from pnas_tf.errors import InputError
 from pnas_tf.space import ops
 from pnas_tf.supernet import extensions
 
-# Largest difference of a float32 logit. Rounding errors grow with the logits: beyond 10 this bound grows with them.
+# Largest difference of a float32 logit. Rounding errors grow with the logits, so this bound grows with logits
+# above 10.
 FLOAT32_DIFFERENCE = 1e-4
-# Least share of images on which float16 and Keras predict the same class.
+# Smallest share of images on which float16 and Keras predict the same class.
 FLOAT16_AGREEMENT = 0.995
 # Largest loss of top-1 accuracy, by mode.
 TOP1_LOSS = {"dynamic": 0.015, "int8": 0.015, "int8_qat": 0.007}
@@ -42,13 +43,13 @@ def compare(logits: np.ndarray, keras_logits: np.ndarray, labels: np.ndarray) ->
 
 
 def problem(mode: str, facts: dict[str, Any]) -> str | None:
-    """Says in what way a `.tflite` misses the bounds of its mode; None if it keeps them.
+    """Text that says how a `.tflite` exceeds the bounds of its mode; None if it keeps them.
 
     A difference on a single image is always accepted: with few images it would exceed any bound.
 
     Args:
         mode: One of `facts.MODES`.
-        facts: Facts of the file, among them those from `compare`.
+        facts: Facts of the file, including those from `compare`.
     """
     images = facts["checked_images"]
     # Each comparison is written so that NaN fails it.
@@ -62,7 +63,7 @@ def problem(mode: str, facts: dict[str, Any]) -> str | None:
                 f"{FLOAT16_AGREEMENT:.1%}")
     allowed, loss = TOP1_LOSS.get(mode, 1.0), facts["keras_top1"] - facts["top1"]
     if not loss <= max(allowed, 1 / images) + 1e-9:
-        return (f"its top-1 is {facts['top1']:.2%}, that of Keras {facts['keras_top1']:.2%} ({images} images), "
+        return (f"its top-1 is {facts['top1']:.2%} and that of Keras {facts['keras_top1']:.2%} ({images} images), "
                 f"expected a loss of at most {100 * allowed:.1f} points. {WAY_OUT[mode]}")
     return None
 
@@ -74,7 +75,7 @@ def check_ops_ship(types: Iterable[str]) -> None:
         types: Names of op types, as registered in `space.ops`.
 
     Raises:
-        InputError: If an op has no built-in counterpart in TFLite, or computes something else there.
+        InputError: If an op has no built-in counterpart in TFLite, or computes other numbers there.
     """
     for op_type in types:
         for op in ops.examples(op_type):

@@ -31,8 +31,8 @@ from pnas_tf.run_folder import folder as run_folder
 
 MANIFEST = "bundle.json"
 
-# Largest difference of a logit between runtimes, as a share of the largest logit. Kernels of two releases or of two
-# CPUs may add in another order (float32), compute in float16, or round to the neighbouring step of 1/255 of the range.
+# Largest difference of a logit between runtimes, as a share of the largest logit. Kernels of different releases or CPUs
+# may add in a different order (float32), compute in float16, or round to the neighbouring step of 1/255 of the range.
 TOLERANCE = {"float32": 1e-4, "float16": 0.02, "dynamic": 0.05, "int8": 0.05, "int8_qat": 0.05}
 
 PHONE_SCRIPT = """#!/bin/sh
@@ -62,10 +62,10 @@ def run(*, run_dir: str, data: Any, modes: Sequence[str], output: str, examples:
     Args:
         run_dir: Folder with <mode>.tflite, .json and .md.
         data: Data set from `data.load`, whose test images give the examples.
-        modes: Modes to pack, of those in `facts.MODES` that have been exported.
+        modes: Modes to pack, each in `facts.MODES` and exported.
         output: Path of a folder, or of a file that ends in .zip; an earlier bundle is replaced.
         examples: Number of images with expected outputs.
-        seed: Seed of the choice of images.
+        seed: Seed of the random images.
 
     Returns:
         Names of the files in the bundle.
@@ -88,10 +88,10 @@ def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed:
         Contents of the files by name.
 
     Raises:
-        InputError: If an export is missing or was changed, or is for other images or classes than the data set's.
+        InputError: If an export is missing or was changed, or its images or classes differ from those of the data set.
     """
     drawn = inputs.draw(data.test, examples, seed, form="pixels", mean=data.mean, std=data.std)
-    # Images are drawn in full batches: there may be more of them than asked for.
+    # Images are drawn in full batches, so there may be more of them than `examples`.
     images, labels = drawn.inputs[:examples], drawn.labels[:examples]
     pictures = _pictures(images.astype(np.uint8))
     files: dict[str, bytes] = {}
@@ -186,7 +186,7 @@ def _read(path):
 
 
 def _zipped(files: Mapping[str, bytes]) -> bytes:
-    """Makes a zip archive; the same files give the same bytes."""
+    """Makes a zip archive. The same files give the same bytes."""
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
@@ -195,10 +195,10 @@ def _zipped(files: Mapping[str, bytes]) -> bytes:
 
 
 def _write_folder(files: Mapping[str, bytes], output: str) -> None:
-    """Writes all files into a new folder in place of an earlier bundle, or leaves everything as it was."""
+    """Writes all files into a new folder in place of an earlier bundle, or changes nothing."""
     output = os.path.abspath(output)
     if os.path.lexists(output) and not os.path.exists(os.path.join(output, MANIFEST)):
-        raise InputError(f"{output} exists and is no bundle, so it is not overwritten. Choose another --output.")
+        raise InputError(f"{output} exists and is not a bundle, so it is not overwritten. Choose another --output.")
     try:
         os.makedirs(os.path.dirname(output), exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=os.path.dirname(output)) as temporary:
@@ -209,8 +209,8 @@ def _write_folder(files: Mapping[str, bytes], output: str) -> None:
                 os.replace(output, os.path.join(temporary, "old"))
             os.replace(bundle, output)
     except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror}). Free space or choose another --output.") \
-            from None
+        raise InputError(f"{output}: cannot be written ({error.strerror}). Free some space or choose another "
+                         "--output.") from None
 
 
 def _readme(data, models, pictures):
@@ -231,15 +231,15 @@ def _readme(data, models, pictures):
 
 def _define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Folder with the exports.")
-    flags.DEFINE_list("mode", None, f"Any of {', '.join(facts_lib.MODES)}, with commas between; default: all that "
-                                    "have been exported.")
+    flags.DEFINE_list("mode", None, f"Any of {', '.join(facts_lib.MODES)}, with commas between; default: all modes "
+                                    "that have been exported.")
     flags.DEFINE_bool("zip", False, "Write one file, bundle.zip, instead of a folder.")
     flags.DEFINE_string("output", None, "Folder, or file that ends in .zip; default: bundle or bundle.zip in the "
                                         "folder with the exports.")
-    flags.DEFINE_string("dataset", None, "Data set; default: the one used for training.")
-    flags.DEFINE_string("data_dir", None, "Folder of the data set's files; default: the one used for training.")
-    flags.DEFINE_integer("examples", 8, "Test images with expected outputs.", 1, 1000)
-    flags.DEFINE_integer("seed", 0, "Seed of the choice of images.", 0, 2**31 - 1)
+    flags.DEFINE_string("dataset", None, "Data set; default: the data set of the training.")
+    flags.DEFINE_string("data_dir", None, "Folder of the data set's files; default: as for the training.")
+    flags.DEFINE_integer("examples", 8, "Number of test images with expected outputs.", 1, 1000)
+    flags.DEFINE_integer("seed", 0, "Seed of the random images.", 0, 2**31 - 1)
 
 
 def _main() -> None:

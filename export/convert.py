@@ -25,15 +25,15 @@ def convert(model: Any, mode: str, calibration: Iterable[np.ndarray] | None = No
         calibration: Batches of float32 [images, height, width, channels] that set the ranges of activations; int8
             needs them.
         int8_io: Type of input and output of an int8 model, one of `INT8_IO`.
-        batch_size: Images that the `.tflite` takes at once.
-        verbose: Whether to show what the converter prints.
+        batch_size: Number of images that the `.tflite` takes at once.
+        verbose: Whether to show the output of the converter.
 
     Returns:
         Contents of a `.tflite`.
 
     Raises:
         InputError: If TFLite has no built-in op for a part of the model, or calibration images do not fit the model.
-        ValueError: If int8 is asked for without calibration images.
+        ValueError: If the mode is int8 and there are no calibration images.
     """
     if mode not in MODES:
         raise InputError(f"mode must be one of {', '.join(MODES)}, got {str(mode)[:40]!r}.")
@@ -45,7 +45,7 @@ def convert(model: Any, mode: str, calibration: Iterable[np.ndarray] | None = No
 
 
 def to_time(model: Any, mode: str) -> bytes:
-    """Converts a model that is only to be timed.
+    """Converts a model that will only be timed.
 
     Args:
         model: Keras model of one image input, or of several inputs of one shape, such as an op that adds them up.
@@ -65,22 +65,22 @@ def to_time(model: Any, mode: str) -> bytes:
 def convert_function(function: Callable[[Any], Any], input_shape: tuple[int, ...], mode: str,
                      calibration: Iterable[np.ndarray] | None = None, *, int8_io: str = "int8",
                      verbose: bool = False, inputs: int = 1) -> bytes:
-    """Converts a TensorFlow function as `convert` does a model.
+    """Converts a TensorFlow function as `convert` converts a model.
 
     Args:
-        function: Function of one float32 tensor, or of several of one shape.
+        function: Function of one float32 tensor, or of several tensors of the same shape.
         input_shape: Shape of each input, with the batch.
         mode: One of `MODES`.
         calibration: As for `convert`. Without it, int8 takes the ranges from the function's own fake quantisation.
         int8_io: Type of input and output of an int8 model, one of `INT8_IO`.
-        verbose: Whether to show what the converter prints.
+        verbose: Whether to show the output of the converter.
         inputs: Number of inputs.
 
     Returns:
         Contents of a `.tflite`.
 
     Raises:
-        InputError: As `convert`.
+        InputError: If TFLite has no built-in op for a part of the function, or calibration images do not fit it.
     """
     if int8_io not in INT8_IO:
         raise InputError(f"int8_io must be one of {', '.join(INT8_IO)}, got {str(int8_io)[:40]!r}.")
@@ -94,8 +94,8 @@ def _converted(function, input_shape, mode, calibration, int8_io, inputs):
     import tensorflow as tf
     from tensorflow.lite.python.convert_phase import ConverterError
 
-    # From a concrete function alone: if the Keras model is passed along as "trackable", its variables stay unfrozen
-    # and outputs are NaN (tensorflow 2.21 with keras 3). A SavedModel in between takes 2 to 4 times as long.
+    # The converter gets a concrete function only: if it also gets the Keras model as "trackable", variables are not
+    # frozen and outputs are NaN (tensorflow 2.21 with keras 3). A SavedModel in between takes 2 to 4 times as long.
     specs = [tf.TensorSpec(input_shape, tf.float32, name="image" if number == 0 else f"image_{number}")
              for number in range(inputs)]
     concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
@@ -104,7 +104,7 @@ def _converted(function, input_shape, mode, calibration, int8_io, inputs):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if mode == "dynamic":
         # With a scale for each channel of dense weights, FULLY_CONNECTED has version 12, which runtimes before 2.17 do
-        # not know.
+        # not support.
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     if mode == "float16":
         converter.target_spec.supported_types = [tf.float16]

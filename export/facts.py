@@ -1,4 +1,4 @@
-"""Facts of an exported network, which its <mode>.json holds: network, file, graph, time, origin and versions."""
+"""Facts of an exported network for its <mode>.json: network, file, graph, time, origin and versions."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from pnas_tf.space.arch import Arch
 FORMAT = "pnas_tf.export/1"
 QAT = "int8_qat"
 MODES = (*convert.MODES, QAT)
-# Visits of a timing, and timed runs per visit.
+# Number of visits of a model that is timed, and of timed runs per visit.
 ROUNDS, RUNS = 6, 10
 # Packages that an export depends on.
 PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert", "tf-keras", "tensorflow-model-optimization")
@@ -50,10 +50,10 @@ def of_file(content: bytes) -> dict[str, Any]:
 
 
 def of_graph(content: bytes) -> dict[str, Any]:
-    """Facts of what a `.tflite` computes.
+    """Facts about the graph of a `.tflite`.
 
     Returns:
-        operators, the number of each; peak_activation_bytes; and of input and output their types, shapes and scales.
+        operators, the number of each kind; peak_activation_bytes; and types, shapes and scales of input and output.
     """
     contents, runner = graph.describe(content), interpreter.make_interpreter(content)
     ends = {}
@@ -70,8 +70,8 @@ def measured(runner: Any, *, threads: int, delegate: str, dtype: str) -> dict[st
 
     Args:
         runner: Interpreter from `interpreter.make_interpreter`.
-        threads: CPU threads that it was made with.
-        delegate: Delegate that it was made with.
+        threads: CPU threads of the interpreter.
+        delegate: Delegate of the interpreter.
         dtype: Mode of the model, for the name of the target.
 
     Returns:
@@ -88,7 +88,7 @@ def of_run(run_dir: str | None, command: str) -> dict[str, Any]:
     """Collects the origin of a network: commands and seeds of search, training and export.
 
     Args:
-        run_dir: Run folder, whose records of search and training are used as far as they exist; None without one.
+        run_dir: Run folder, whose records of search and training are used as far as they exist; None if there is none.
         command: Command of this export.
 
     Returns:

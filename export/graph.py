@@ -1,4 +1,4 @@
-"""The graph of a `.tflite`: reads it, checks what the converter made of it, and unpacks and packs the flatbuffer."""
+"""The graph of a `.tflite`: reads it, checks it for faults of the converter, and unpacks and packs the flatbuffer."""
 
 import dataclasses
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from pnas_tf.errors import InputError
 
-# Operators of models whose variables were not frozen, and custom ones. A phone's built-in kernels run none of them.
+# Operators of models whose variables were not frozen, and custom operators. Built-in kernels run none of them.
 NOT_BUILT_IN = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE", "CUSTOM")
 # Operators that batch norm and ReLU6 become if they are not folded into the op before them.
 AFFINE = ("MUL", "SUB", "ADD", "DIV")
@@ -89,14 +89,14 @@ class Contents:
 def describe(content: bytes) -> Contents:
     """Reads the main graph of a `.tflite`.
 
-    Only an interpreter checks every part of a file; let one accept it first if it comes from outside.
+    Only an interpreter checks every part of a file. If the file comes from outside, load it in an interpreter first.
 
     Raises:
         InputError: If the file is damaged, or newer than this version of TensorFlow.
     """
     try:
         return _described(content)
-    except Exception as error:  # The type depends on where the file is damaged; none of them is a defect of ours.
+    except Exception as error:  # The type depends on where the file is damaged; none is a defect of this program.
         raise InputError("Not a .tflite that this version of TensorFlow can describe "
                          f"({type(error).__name__}: {' '.join(str(error).split())[:100]}). Export it again.") from None
 
@@ -117,7 +117,7 @@ def _described(content: bytes) -> Contents:
 
     def operator(entry: Any) -> Operator:
         code = model.OperatorCodes(entry.OpcodeIndex())
-        # Codes up to 127 are also in the deprecated field, for old readers; larger ones only in the new field.
+        # Codes up to 127 are also in the deprecated field, for old readers; larger codes are only in the new field.
         return Operator(op_names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())],
                         _ints(entry.InputsAsNumpy()), _ints(entry.OutputsAsNumpy()))
 
@@ -127,12 +127,12 @@ def _described(content: bytes) -> Contents:
 
 
 def _ints(array: Any) -> tuple[int, ...]:
-    # The generated reader gives 0 for a missing vector; -1 stands for an optional input that is left out.
+    # The generated reader returns 0 for a missing vector; -1 stands for an optional input that is left out.
     return tuple(int(value) for value in array if value >= 0) if isinstance(array, np.ndarray) else ()
 
 
 def check_runnable(contents: Contents, *, integer: bool) -> None:
-    """Refuses faulty models that the converter has been seen to write without an error.
+    """Refuses faulty models, of kinds that the converter is known to write without an error.
 
     Args:
         contents: Graph of a newly converted `.tflite`.
@@ -179,10 +179,10 @@ def _loose(contents: Contents) -> list[Operator]:
 
 
 def peak_activation_bytes(contents: Contents) -> int:
-    """Most bytes of activations that are alive at once when the operators run in order.
+    """Largest number of bytes of activations that are alive at once when the operators run in order.
 
-    A tensor is alive from the operator that writes it to the last one that reads it. A runtime's arena needs at least
-    this many bytes, and the scratch memory of its kernels on top.
+    A tensor is alive from the operator that writes it to the last operator that reads it. A runtime's arena needs at
+    least this number of bytes, plus the scratch memory of its kernels.
     """
     constant = {position for position, tensor in enumerate(contents.tensors) if tensor.constant}
     first = dict.fromkeys(contents.inputs, 0)
@@ -212,7 +212,7 @@ def unpack(content: bytes) -> Any:
 
 
 def pack(model: Any) -> bytes:
-    """Packs a `ModelT` to a `.tflite`; a zip archive of labels that was appended to the file is not part of it."""
+    """Packs a `ModelT` to a `.tflite`; a zip archive of labels that was appended to the file is not included."""
     import flatbuffers
     from tensorflow.lite.python import schema_py_generated as schema
 

@@ -1,4 +1,4 @@
-"""Images for an exported network: normalisation as its first layer, and samples of a data set in the form it takes."""
+"""Images for an exported network: normalisation as its first layer, and samples of a data set in its input form."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-# Forms in which a `.tflite` takes images: pixels 0..255; colour pixels for a network of grey images, which makes them
-# grey itself; images that the app has normalised.
+# Forms in which a `.tflite` takes images: pixels 0..255; colour pixels that a network of grey images
+# converts to grey; images that the app has normalised.
 FORMS = ("pixels", "rgb", "normalised")
-# Images per batch when Keras or a data set deals with many.
+# Number of images per batch, for Keras and for data sets.
 BATCH = 50
 LAYER_NAME = "pixels_normalise"
 # Grey from red, green and blue by ITU-R BT.601, as image libraries compute it.
@@ -20,14 +20,14 @@ def with_pixel_input(model: Any, mean: Sequence[float], std: Sequence[float], *,
     """Puts normalisation in front of a network, so that an app feeds it pixels 0..255 as a camera gives them.
 
     `(pixel - mean) / std` is a 1x1 convolution with a diagonal kernel. That is one op, which int8 represents exactly,
-    because its weights have a scale for each channel; and the first layer pads after it. Folding it into the first
-    convolution would cost nothing but be wrong at the border, where the network pads normalised zeros.
+    because its weights have a scale for each channel, and the first layer pads after it. Folding it into the first
+    convolution would cost nothing, but it would be wrong at the border, where the network pads normalised zeros.
 
     Args:
         model: Keras model from float32 [batch, height, width, channels] to logits.
         mean: Mean of each channel.
         std: Standard deviation of each channel.
-        rgb: Whether a network of grey images gets colour images and makes them grey itself.
+        rgb: Whether a network of grey images gets colour images and converts them to grey.
 
     Returns:
         A model that shares the weights.
@@ -77,8 +77,8 @@ def to_pixels(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
 def full_range(images: np.ndarray) -> np.ndarray:
     """Copies pixel images and gives the first a black and a white point.
 
-    With them among the calibration images, int8 quantises its input with scale 1 from 0 to 255, whatever range the
-    other images have, so that a byte from the camera is a byte of the input.
+    If they are among the calibration images, int8 quantises its input with scale 1 from 0 to 255 for any range of the
+    other images, so that a byte from the camera is a byte of the input.
     """
     images = images.copy()
     images[0, 0, 0], images[0, -1, -1] = 0.0, 255.0
@@ -104,12 +104,12 @@ def draw(part: Any, count: int, seed: int, *, form: str, mean: tuple[float, ...]
     """Draws images without augmentation, at random so that a sorted data set gives images of every class.
 
     For `pixels` and `rgb`, levels are rounded to whole numbers, and Keras gets the rounded images too, so that both
-    models see the same.
+    models get the same images.
 
     Args:
         part: Part of a data set, such as `data.test`.
-        count: Least number of images, rounded up to full batches; the whole part if it has fewer.
-        seed: Seed of the choice.
+        count: Smallest number of images, rounded up to full batches; the whole part if it has fewer.
+        seed: Seed of the random images.
         form: One of `FORMS`; for `rgb`, the grey images of the part get three equal channels.
         mean: Mean of each channel.
         std: Standard deviation of each channel.

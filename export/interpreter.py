@@ -23,10 +23,10 @@ def installed_runtime(name: str = "auto") -> str:
         name: One of `RUNTIMES`, or `auto` for the first of them that is installed.
 
     Returns:
-        Its name among `RUNTIMES`.
+        Name of the runtime, a key of `RUNTIMES`.
 
     Raises:
-        InputError: If it is not installed.
+        InputError: If the runtime is not installed.
     """
     installed = versions.of(RUNTIMES.values())
     for candidate in RUNTIMES if name == "auto" else [name]:
@@ -70,7 +70,7 @@ def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "x
                 model = file.read()
         except OSError as error:
             raise InputError(f"{where}: cannot be read ({error.strerror}).") from None
-    # Callers that ask for no runtime load TensorFlow sooner or later, and tflite_runtime would fail beside it.
+    # Callers that do not name a runtime load TensorFlow sooner or later, and tflite_runtime would fail beside it.
     name = "tf.lite" if runtime == "auto" and installed_runtime() == "tflite_runtime" else installed_runtime(runtime)
     interpreter_class, resolver = _load(name)
     kinds = {"xnnpack": resolver.AUTO, "none": resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
@@ -132,7 +132,7 @@ def subject(interpreter: Any, seed: int = 0) -> tuple[Callable[[], None], Callab
 
 
 def _writer(interpreter, details):
-    """A function that writes float32 values to an input, quantised if it is."""
+    """A function that writes float32 values to an input, quantised if the input is quantised."""
     scale, zero_point = details["quantization"]
 
     def write(values):
@@ -145,7 +145,7 @@ def _writer(interpreter, details):
 
 
 def _reader(interpreter):
-    """A function that reads the output as float32, dequantised if it is quantised."""
+    """A function that reads the output as float32, dequantised if the output is quantised."""
     details = interpreter.get_output_details()[0]
     scale, zero_point = details["quantization"]
 

@@ -5,8 +5,10 @@ import shlex
 from typing import Any
 
 from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
+from pnas_tf.train.initial_weights import read_model
 
 
 def load(path: str) -> Any:
@@ -15,19 +17,11 @@ def load(path: str) -> Any:
     Raises:
         InputError: If the file is missing or damaged, or its model does not map images to logits.
     """
-    import keras
-
-    from pnas_tf.network import layers as fast_layers  # noqa: F401  (registers the layers that a file may hold)
-
     if not os.path.isfile(path):
         folder, name = os.path.split(path)
         run_dir = shlex.quote(folder or ".") if name == "model.keras" else "DIR"
         raise InputError(f"No model at {path}. Train one: python -m pnas_tf.train --run_dir={run_dir}")
-    try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # The type depends on where the file is damaged; none of them is a defect of ours.
-        raise InputError(f"{path}: not a Keras model that can be loaded ({' '.join(str(error).split())[:150]}). "
-                         "Train it again.") from None
+    model = read_model(path)
     shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
     if not all(isinstance(shape, tuple) and len(shape) == rank and None not in shape[1:]
                for shape, rank in zip(shapes, (4, 2), strict=True)):
@@ -57,12 +51,13 @@ def arch_beside(model: Any, folder: str) -> Arch | None:
     """Loads the arch.json in the folder of a model; None if there is none.
 
     Raises:
-        InputError: If it describes another network, so that what it says would be wrong for this model.
+        InputError: If it describes another network, so that its facts would be wrong for this model.
     """
-    path = os.path.join(folder, "arch.json")
+    path = RunFolder(folder).arch
     if not os.path.exists(path):
         return None
     arch = arch_lib.load(path)
     if not is_of_arch(model, arch):
-        raise InputError(f"{path} is of another network than the model beside it. Train again, or move one of them.")
+        raise InputError(f"{path} describes another network than the model beside it. Train again, or move one "
+                         "of them.")
     return arch

@@ -1,4 +1,4 @@
-"""Metadata inside a `.tflite`, from which Android's tools and MediaPipe learn what goes in and what comes out.
+"""Metadata inside a `.tflite`, which tells Android's tools and MediaPipe about its input and output.
 
 The format is TensorFlow Lite's. A buffer that the model names TFLITE_METADATA holds a flatbuffer ModelMetadata
 (metadata_schema.fbs, file identifier M001). The label file is in an uncompressed zip archive that is appended to the
@@ -61,7 +61,7 @@ class Info:
 
 
 def add(content: bytes, info: Info) -> bytes:
-    """Adds metadata and packed labels to a `.tflite`; the network stays as it is."""
+    """Adds metadata and packed labels to a `.tflite`. The network does not change."""
     return pack(attach(content, build(info)), {LABEL_FILE: label_text(info.labels).encode()})
 
 
@@ -131,7 +131,7 @@ def read_labels(path: str) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             entry = archive.getinfo(LABEL_FILE)
-            # A compressed entry is not ours and may expand to any size; zipfile allocates both stated sizes.
+            # `pack` does not compress; a compressed entry may expand to any size. zipfile allocates both stated sizes.
             if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size <= MAX_LABELS_BYTES:
                 return archive.read(entry).decode().removesuffix("\n").split("\n")
     except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, EOFError, OverflowError, struct.error,

@@ -1,7 +1,7 @@
 """Quantisation-aware training: fine-tunes a `tf_keras` twin of the network with int8 rounding in place.
 
-tfmot, the TensorFlow Model Optimization Toolkit, does not support Keras 3. Importing it makes `tf.keras` mean
-`tf_keras` in the whole process and its children, which is undone here. No other module imports tfmot or `tf_keras`.
+tfmot, the TensorFlow Model Optimization Toolkit, does not support Keras 3. Importing it redirects `tf.keras` to
+`tf_keras` in the whole process and its children; this module undoes that. No other module imports tfmot or `tf_keras`.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def export(model: Any, arch: Arch, data: Any, config: ExportConfig) -> bytes:
     kernel, bias = inputs.normalising_convolution(data.mean, data.std, rgb=config.input == "rgb")
 
     def on_pixels(images):
-        # For every other layer training learns these ranges; for pixels and their normalisation they are given.
+        # Training learns these ranges for every other layer; for pixels and their normalisation they are known.
         images = tf.quantization.fake_quant_with_min_max_args(images, 0.0, 255.0)
         with tf.name_scope(inputs.LAYER_NAME):
             exact = tf.quantization.fake_quant_with_min_max_vars_per_channel(
@@ -63,7 +63,7 @@ def twin(model: Any, arch: Arch) -> Any:
         arch: Architecture.
 
     Raises:
-        InputError: If the layers of the model are not those of the arch.
+        InputError: If the layers of the model differ from those of the arch.
     """
     import tf_keras
 
@@ -91,11 +91,11 @@ def twin(model: Any, arch: Arch) -> Any:
 
 
 class _Layers:
-    """A namespace of Keras layers that replaces those for which tfmot has no rule.
+    """A namespace of Keras layers that replaces layers for which tfmot has no rule.
 
-    tfmot can only fold batch norm into the convolution before it. A batch norm without one, as in pre-activation
-    blocks, gets a depthwise 1x1 convolution with weights of 1, which are then trained. The sum of more than two
-    tensors is computed two at a time, so that the range of each partial sum is learned.
+    tfmot can only fold batch norm into the convolution before it. A batch norm without a convolution before it, as in
+    pre-activation blocks, gets a depthwise 1x1 convolution with weights of 1, which are then trained. The sum of more
+    than two tensors is computed two at a time, so that the range of each partial sum is learned.
     """
 
     # Ending of the names of the added convolutions.
@@ -173,7 +173,7 @@ def fine_tune(model: Any, data: Any, config: ExportConfig) -> None:
     Args:
         model: `tf_keras` model from `quantise`; its weights change.
         data: Data set from `data.load`.
-        config: Settings of the export: qat_epochs, qat_lr, qat_batch_size (less if there are fewer images) and seed.
+        config: Settings of the export: qat_epochs, qat_lr, qat_batch_size (reduced if there are fewer images) and seed.
     """
     import tf_keras
 
@@ -188,7 +188,7 @@ def fine_tune(model: Any, data: Any, config: ExportConfig) -> None:
 
 @contextlib.contextmanager
 def environment_kept() -> Iterator[None]:
-    """Restores the environment variables at its end: tfmot sets TF_USE_LEGACY_KERAS when it is imported."""
+    """Restores the environment variables when the context ends: importing tfmot sets TF_USE_LEGACY_KERAS."""
     before = dict(os.environ)
     try:
         yield

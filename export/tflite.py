@@ -1,4 +1,4 @@
-"""Exports a trained network as .tflite files: converted, described, checked against Keras on test images, and timed.
+"""Exports a trained network as .tflite files, which are checked against Keras on test images, timed and described.
 
     python -m export.tflite --run_dir=runs/quickstart
     python -m export.tflite --run_dir=runs/quickstart --mode=int8,int8_qat --int8_io=uint8
@@ -47,15 +47,15 @@ def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch
         origin: Origin of the model from `facts.of_run`.
 
     Returns:
-        The facts of each mode, as in its .json.
+        The facts of each mode, as its .json holds them.
 
     Raises:
         InputError: If the model does not fit the data or the arch, or a mode fails its check.
     """
     keras_model.check_fits_data(model, data)
     if config.input == "rgb" and data.image_shape[-1] != 1:
-        raise InputError(f"--input=rgb is for networks of grey images, but those of {data.name} have "
-                         f"{data.image_shape[-1]} channels. Leave it out.")
+        raise InputError(f"--input=rgb is for networks of grey images, but the images of {data.name} have "
+                         f"{data.image_shape[-1]} channels. Leave the flag out.")
     samples = _draw(data.test, config.check_images, data, config)
     keras_logits = model.predict(samples.normalised, batch_size=inputs.BATCH, verbose=0)
     shared = _shared_facts(model, arch, data, config, origin or {"commands": {}, "seeds": {}})
@@ -150,7 +150,7 @@ def _write(mode, content, facts, out_dir):
 
 
 def _remove(mode, out_dir):
-    """Removes the files of an earlier export, which would otherwise pass for those of this one."""
+    """Removes the files of an earlier export, which would otherwise be taken for files of this export."""
     for ending in ENDINGS:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(out_dir, mode + ending))
@@ -173,7 +173,7 @@ def _summary(results, out_dir, data_flags):
 
 
 def _slower(results, out_dir):
-    """A line for each int8 file that is slower than float32: users expect the opposite, and the profile shows why."""
+    """A line for each int8 file that is slower than float32: users expect the opposite; the profile shows why."""
     ms = {facts["mode"]: facts["measured_ms"] for facts in results}
     return [f"{mode}.tflite takes {ms[mode] / ms['float32']:.2g} times as long as float32.tflite here. To see which op "
             "is slow: "
@@ -184,15 +184,15 @@ def _slower(results, out_dir):
 def _define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Folder with model.keras, into which the results are written.")
     flags.DEFINE_string("model", None, "A .keras file, instead of --run_dir; the results are written beside it.")
-    flags.DEFINE_string("dataset", None, "Data set; default: the one used for training.")
-    flags.DEFINE_string("data_dir", None, "Folder of the data set's files; default: the one used for training.")
+    flags.DEFINE_string("dataset", None, "Data set; default: the data set of the training.")
+    flags.DEFINE_string("data_dir", None, "Folder of the data set's files; default: as for the training.")
     settings.define(ExportConfig)
 
 
 def _main() -> None:
     f = flags.FLAGS
     if bool(f.run_dir) == bool(f.model):
-        raise InputError("Name what to export: either --run_dir=DIR or --model=FILE.keras.")
+        raise InputError("Name the model to export: either --run_dir=DIR or --model=FILE.keras.")
     config = settings.read(ExportConfig)
     model_path = f.model or RunFolder(f.run_dir).model
     out_dir = f.run_dir or os.path.dirname(f.model) or "."

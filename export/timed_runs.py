@@ -1,8 +1,8 @@
-"""Times `.tflite` models one visit at a time, in this process or in one without TensorFlow.
+"""Times `.tflite` models one visit at a time, in this process or in a process without TensorFlow.
 
 tflite_runtime fails in a process that has loaded TensorFlow, so `apart` starts `python -m export.timed_runs`. Each
-message is a line of JSON: stdin brings the arguments of `here`, then the path of a model for each visit; stdout
-answers each path with the milliseconds of its runs. Nothing that this module imports may load TensorFlow or absl.
+message is a line of JSON: stdin receives the arguments of `here` and then the path of a model for each visit; stdout
+answers each path with the milliseconds of its runs. No module that this module imports may load TensorFlow or absl.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from typing import Any
 from export import interpreter, timing
 from pnas_tf.errors import InputError
 
-# Times the model at a path; returns the milliseconds of each run.
+# Function that times the model at a path and returns the milliseconds of each run.
 Visit = Callable[[str], list[float]]
 
 
 def here(*, runtime: str, threads: int, delegate: str, runs: int, between: str | None = None) -> Visit:
     """Makes visits in this process.
 
-    Every visit loads its model again: the addresses where a model happens to lie change its time, too.
+    Every visit loads its model again, because the addresses of a model in memory change its time, too.
 
     Args:
         runtime: One of `interpreter.RUNTIMES`.
@@ -77,7 +77,7 @@ def apart(**settings: Any) -> Iterator[Visit]:
         if not answer:
             message = " ".join(child.stderr.read().split())[-200:]
             raise InputError(f"{settings['runtime']} failed in a process of its own ({message or child.wait()}). "
-                             "Time with another --runtime.")
+                             "Use another --runtime.")
         return json.loads(answer)
 
     try:

@@ -1,4 +1,4 @@
-"""Times anything that can be called: which machine this is, runs of a visit, visits spread over time, statistics."""
+"""Times functions: runs of a visit, visits spread over time, statistics, and facts about this machine."""
 
 import os
 import platform
@@ -9,17 +9,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-# Within a visit the median counts, because single runs may be slow. Over visits that lie far apart the lower quartile
-# counts: a shared machine is slower than usual for up to half of the time, and now and then faster for a second, which
-# only some of the timed subjects meet. benchmarks.targets.time_statistics timed the same networks again and again in
-# turns. Apart from the pace that all of them share, their times varied by 1.2 to 1.8 % with the best of 20 to 100
+# Within a visit, the median counts, because single runs may be slow. Over visits that are far apart in time, the lower
+# quartile counts: a shared machine is slower than usual for up to half of the time, and sometimes faster for a second,
+# which affects only some of the timed subjects. benchmarks.targets.time_statistics timed the same networks many times
+# in turns. Apart from the pace that all of them share, their times varied by 1.2 to 1.8 % with the best of 20 to 100
 # visits, and by 0.4 to 1.0 % with the lower quartile.
 STATISTIC = "median_ms is the lower quartile over rounds, spread in time, of the round's median"
 _QUANTILE = 0.25
 
 WARMUP_RUNS = 2
 
-# Subjects that start together, and are finished together after as many visits as there are rounds.
+# Number of subjects that start together, and finish together after `rounds` visits each.
 GROUP = 8
 
 _GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
@@ -32,7 +32,7 @@ def machine_facts() -> dict[str, Any]:
 
     Returns:
         device, the name of the CPU; cores, their number; os, the operating system; and governor, the CPU frequency
-        governor, None where the system does not show it.
+        governor, None if the system does not show it.
     """
     return {"device": cpu_name(), "cores": os.cpu_count(), "os": platform.platform(), "governor": _read(_GOVERNOR)}
 
@@ -55,7 +55,7 @@ def _read(path: str) -> str | None:
 
 
 def timed_ms(subject: Callable[[], object], runs: int, before: Callable[[], object] | None = None) -> list[float]:
-    """Times one visit: `WARMUP_RUNS` untimed runs, then the timed ones.
+    """Times one visit: `WARMUP_RUNS` untimed runs, then the timed runs.
 
     Args:
         subject: Function to time; it returns when its work is done.
@@ -82,15 +82,15 @@ def spread_out(names: Sequence[Name], rounds: int, visit: Callable[[Name], list[
     """Visits every subject once per round, and yields results along the way.
 
     The subjects are divided into groups. One group starts at each step, and each step visits all groups that have
-    started and are not finished, in random order. So `rounds` groups are active at a time, and the visits of one
-    subject lie as many visits apart.
+    started and are not finished, in random order. So `rounds` groups are active at a time, and between two
+    visits of a subject lie visits of all other active subjects.
 
     Args:
         names: Names of the subjects to time.
         rounds: Visits to each subject.
         visit: Function that times one subject now and returns the milliseconds of its runs.
-        group: Subjects that start together.
-        seed: Seed of the order.
+        group: Number of subjects that start together.
+        seed: Seed of the random order.
 
     Yields:
         Name and milliseconds [rounds][runs] of a subject, as soon as its last visit is over.

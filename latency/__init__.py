@@ -1,1 +1,1 @@
-"""Latency tables: how many milliseconds each op takes on a target. Makes, judges and corrects them."""
+"""Makes, judges and corrects latency tables: the milliseconds of each op on a target."""

@@ -4,7 +4,7 @@
     python -m latency.build_table --space=proxyless_imagenet --dtype=int8 --output=tables/host_int8.jsonl
     python -m latency.build_table --space=quickstart --measurer=android --benchmark_binary=PATH --output=phone.jsonl
 
-A stopped command goes on where it was when it is started again: rows in the file are not measured again.
+To continue a stopped measurement, run the same command again: rows in the file are not measured twice.
 """
 
 import dataclasses
@@ -26,14 +26,14 @@ from pnas_tf.errors import InputError
 from pnas_tf.space import ops
 from pnas_tf.space.blocks import OpKey, Space
 
-# Least time of a row: a tenth of a microsecond, less than a call can be timed to.
+# Smallest time of a row: a tenth of a microsecond, which is finer than a call can be timed.
 LEAST_MS = 1e-4
 
-# The op that every network has once. Its row alone keeps the overhead of a call, so that the sum of a network's rows
-# has that overhead once too.
+# Every network has this op exactly once. Only its row keeps the overhead of a call, so the sum of a network's rows
+# contains that overhead once, too.
 CALLED_ONCE = "classifier"
 
-# Flags of the measurers: all their settings but `together`, which matters for comparisons of networks.
+# Flags of the measurers: all their settings except `together`, which matters only for comparisons of networks.
 KINDS = {name: (measurer.Settings, [field.name for field in dataclasses.fields(measurer.Settings)
                                     if field.name != "together"])
          for name, measurer in measure.MEASURERS.items()}
@@ -45,17 +45,17 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
 
     Args:
         space: Space whose candidate ops are timed.
-        output: Path of the table. A missing file is made, an existing table gets the rows that it lacks.
+        output: Path of the table. A missing file is made; an existing table receives the rows that it lacks.
         measurer: Key of `measure.MEASURERS`.
-        settings: Fields of the measurer's settings that shall not have their default.
-        only: Ops as text, to restrict the rows to; empty for all.
+        settings: Fields of the measurer's settings that differ from their defaults.
+        only: Op texts that restrict the rows; empty for all ops.
         target_name: Name of the target in place of the measurer's own name for it.
 
     Returns:
         The whole table, from the file.
 
     Raises:
-        InputError: If the file holds something else, or measurements of another target.
+        InputError: If the file is not a table, or holds measurements of another target.
     """
     from tqdm import tqdm
 
@@ -76,7 +76,7 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
     missing = [key for key in keys if key not in table.rows]
     if not missing:
         return table
-    # Timed between networks of this space: the same call takes 0.5 us among small networks, 7 us among ImageNet ones.
+    # Timed between networks of this space: a call takes 0.5 us among small networks and 7 us among ImageNet networks.
     overhead = {"the overhead of a call": measure.op_build(measure.OVERHEAD_KEY)}
     ((_, overhead_times),) = device.measure(overhead, between)
     overhead_ms = overhead_times["median_ms"]
@@ -92,21 +92,21 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
 
 
 def less_overhead(times: dict[str, float], overhead_ms: float) -> dict[str, float]:
-    """Time that an op adds to a network: a network is called once, not once for each op.
+    """Times that an op adds to a network, which is called once and not once for each op.
 
     Args:
         times: Measurement of an op called alone: median_ms, min_ms, mean_ms and more.
         overhead_ms: Overhead of a call in milliseconds.
 
     Returns:
-        The same with each time max(time - overhead_ms, LEAST_MS).
+        The measurement with each time replaced by max(time - overhead_ms, LEAST_MS).
     """
     return {name: max(value - overhead_ms, LEAST_MS) if name in latency_table.TIMES else value
             for name, value in times.items()}
 
 
 def _keys(space: Space, only: Sequence[str]) -> list[OpKey]:
-    """Keys of the unique ops of a space, in order; raises InputError if there are none of the named ops."""
+    """Keys of the unique ops of a space, in order; raises InputError if the space has none of the named ops."""
     for op in only:
         ops.parse(op)
     keys = list(dict.fromkeys(key for _, key in space.op_keys() if not only or key.op in only))
@@ -117,9 +117,9 @@ def _keys(space: Space, only: Sequence[str]) -> list[OpKey]:
 
 
 def _drop_half_line(path: str) -> None:
-    """Removes the row that was being written when an earlier command was stopped.
+    """Removes the incomplete row that a stopped command has left at the end.
 
-    Only tables are changed: another file that was named by mistake stays as it is.
+    Only tables are changed: a file of another kind, named by mistake, stays as it is.
     """
     try:
         with open(path, "r+b") as file:
@@ -134,9 +134,9 @@ def _drop_half_line(path: str) -> None:
 def _define_flags() -> None:
     space_flags.define()
     flags.DEFINE_enum("measurer", "host", list(measure.MEASURERS),
-                      "TFLite on this machine, TensorFlow with XLA, or TFLite on phones.")
+                      "host: TFLite on this machine; xla: TensorFlow with XLA; android: TFLite on phones.")
     measurer_flags.define(KINDS)
-    flags.DEFINE_list("only", [], "Ops to restrict the table to, with commas between: mb_k3_e3,mb_k5_e6.")
+    flags.DEFINE_list("only", [], "Ops that restrict the table, with commas between: mb_k3_e3,mb_k5_e6.")
     flags.DEFINE_string("target_name", None, "Name of the target; default: host_xnnpack1_float32 and the like.")
     flags.DEFINE_string("output", None, "The table, a .jsonl file.")
 
@@ -156,7 +156,7 @@ def _main() -> None:
 
 
 def _next(f: flags.FlagValues) -> str:
-    """The command of a search that can use the table: same space, same kind of images."""
+    """The command of a search that can use the table: the same space and the same kind of images."""
     arguments = [f"--{name}={f[name].value}" for name in ("space", "width_mult", "image_size")
             if name == "space" or f[name].present]
     if any(f[name].present for name in ("image_size", "image_channels", "num_classes")):

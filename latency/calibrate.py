@@ -1,8 +1,8 @@
-"""Corrects the rows of a table by the times of whole networks.
+"""Corrects the rows of a table with the times of whole networks.
 
-The time of an op alone and its time inside a network differ by a few percent: caches, clocks and scheduling are not the
-same. So the rows are corrected until their sums agree with networks, each row by as little as that takes. This is ridge
-regression towards the single measurements, on networks that the table is not judged by.
+The time of an op alone and its time inside a network differ by a few percent, because caches, clocks and scheduling
+differ. So the rows are corrected until their sums agree with the times of networks, each row as little as possible.
+This is ridge regression towards the measurements of single ops, on networks that are not used to judge the table.
 """
 
 import itertools
@@ -12,7 +12,7 @@ import numpy as np
 
 # Standard deviation of the relative error that all rows of a table share.
 TABLE_SIGMA = 0.3
-# Standard deviation of the offset: what every network takes beyond the sum of its rows, relative to a mean network.
+# Standard deviation of the offset, the time of every network beyond the sum of its rows, relative to a mean network.
 OFFSET_SIGMA = 0.01
 # Standard deviations tried for each kind of error; cross-validation picks the combination. They are relative errors of
 # all rows of an op (such as mb_k7_e6), relative errors of a single row, and the shift of all rows, relative to the
@@ -26,19 +26,19 @@ FOLDS = 5
 
 
 def fit(counts: np.ndarray, row_ms: np.ndarray, ops: Sequence[str], network_ms: np.ndarray) -> np.ndarray:
-    """Corrected milliseconds of rows: the most probable ones under independent normal errors.
+    """Corrected milliseconds of rows: the most probable values under independent normal errors.
 
         corrected_ms = row_ms * (1 + table_error + op_error + row_error) + shift + share * offset
         network_ms = counts @ corrected_ms + network_error
 
     So rows and their sums are normal, with covariances that are linear in the squares of the standard deviations, and
-    the solution is closed:
+    the solution has a closed form:
 
         corrected_ms = row_ms + C @ counts.T @ inv(counts @ C @ counts.T + N) @ (network_ms - counts @ row_ms)
 
-    with C the covariance of the rows and N that of the network errors. The shift is the same for all rows: an op alone
-    is started and ended once more than inside a network. The offset is shared by the rows that every network has (stem,
-    head), so that costs stay sums of rows.
+    with C the covariance of the rows and N the covariance of the network errors. The shift is the same for all rows: an
+    op alone is started and ended once more than inside a network. The offset is shared by the rows that every network
+    has (stem, head), so that costs stay sums of rows.
 
     Args:
         counts: Occurrences of each row in each network, float64 [networks, rows].
@@ -47,7 +47,8 @@ def fit(counts: np.ndarray, row_ms: np.ndarray, ops: Sequence[str], network_ms: 
         network_ms: Milliseconds of each network measured whole, float64 [networks].
 
     Returns:
-        float64 [rows], not negative. A row that no network has is corrected as its op and the whole table are.
+        float64 [rows], not negative. A row that no network has is corrected by the errors of its op and of the whole
+        table.
     """
     row_covariances = _covariances(counts, row_ms, ops, network_ms)
     sum_covariances, residuals = counts @ row_covariances @ counts.T, network_ms - counts @ row_ms
@@ -62,14 +63,14 @@ def fit(counts: np.ndarray, row_ms: np.ndarray, ops: Sequence[str], network_ms: 
 
 
 def held_out_error(covariance: np.ndarray, residuals: np.ndarray, network_ms: np.ndarray) -> float:
-    """Root mean square relative error on held-out networks: a fifth of them at a time, each of them once.
+    """Root mean square relative error of cross-validation: each network is held out once, a fifth of them at a time.
 
     One inverse P of the covariance gives the errors of all folds, without a fit for each of them:
 
         error[fold] = inv(P[fold, fold]) @ (P @ residuals)[fold] / network_ms[fold]
 
     Args:
-        covariance: Covariance of the networks' times, including the errors of measuring, float64 [networks, networks].
+        covariance: Covariance of the networks' times, including errors of measurement, float64 [networks, networks].
         residuals: Milliseconds of the networks beyond the sums of their rows, float64 [networks].
         network_ms: Milliseconds of the networks, float64 [networks].
     """

@@ -5,8 +5,8 @@
     python -m latency.compare --table=runs/host.jsonl --arch=runs/quickstart/arch.json
 
 With --calibrate, further networks are timed and the table's rows are fitted to them (calibrated_ms; the measured times
-stay). The accuracy is written into the table, for the search to print. A stopped command goes on where it was when it
-is started again.
+stay). The accuracy is written into the table, and the search prints it. To continue a stopped comparison, run the same
+command again.
 """
 
 import datetime
@@ -38,16 +38,17 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
     Args:
         table: Table to judge. Its header says how it was measured; networks are measured in the same way.
         archs: Networks to judge the table by.
-        others: Networks to calibrate the table on. The corrected rows are judged then.
+        others: Networks to calibrate the table on. If there are any, the corrected rows are judged.
         times: Path of the file that keeps the networks' times; None to keep nothing.
-        settings: Rounds, runs and together, where they differ from the table's.
+        settings: Rounds, runs and together, if they differ from those of the table.
 
     Returns:
         target: Name of the target.
-        networks: For each of `archs` ops, predicted_ms, measured_ms, and again_ms, measured once more after all others.
+        networks: One entry for each of `archs`: ops, predicted_ms, measured_ms, and again_ms from a second measurement
+            after all others.
         figures: Result of `figures` for the predictions.
-        uncalibrated: Result of `figures` for predictions by the rows as measured.
-        noise: Result of `figures` for the second measurement, taken as a prediction of the first.
+        uncalibrated: Result of `figures` for predictions from the rows without calibration.
+        noise: Result of `figures` for the second measurement as a prediction of the first.
         calibrated_ms: Milliseconds by key; empty without `others`.
 
     Raises:
@@ -77,13 +78,13 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
 
 
 def _alternating(archs, others):
-    """Both in turns, so that a machine that changes its speed in between changes it for both."""
+    """Networks of both lists in turns, so that a change of the machine's speed affects both lists alike."""
     longest = max(len(archs), len(others))
     return [group[i] for i in range(longest) for group in (archs, others) if i < len(group)]
 
 
 def _median_ms(table: LatencyTable, block_name: str, key: OpKey) -> float:
-    """Measured, not calibrated milliseconds of a row that the table has."""
+    """Measured milliseconds, without calibration, of a row that the table has."""
     row = table.row(block_name, key)
     assert row is not None
     return row["median_ms"]
@@ -101,7 +102,7 @@ def _calibrated(table: LatencyTable, archs: Sequence[Arch], network_ms: Sequence
 
 
 def figures(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float | None]:
-    """How well predictions agree with measurements.
+    """Agreement of predictions with measurements.
 
     Args:
         predicted: Predicted milliseconds, float64 [networks].
@@ -130,11 +131,11 @@ def over_range(table: LatencyTable, space: Space, count: int, seed: int) -> list
     """Random networks spread over the whole range of predicted times.
 
     log(milliseconds) is drawn uniformly between the fastest and the slowest network of the space. If every op is drawn
-    with equal probability instead, networks crowd in the middle of the range. Rows fitted to those were 15 % off for
-    networks near the ends, where searches go as well.
+    with equal probability instead, networks crowd in the middle of the range. Rows fitted to such networks were 15 %
+    off for networks near the ends of the range, where searches go as well.
 
     Args:
-        table: Table that predicts the times, by its rows as measured.
+        table: Table that predicts the times from its measured rows, without calibration.
         space: Space of the networks.
         count: Number of networks.
         seed: Seed of the random networks.
@@ -143,11 +144,11 @@ def over_range(table: LatencyTable, space: Space, count: int, seed: int) -> list
     from pnas_tf.cost.limits import Limit
     from pnas_tf.space import blocks
 
-    # By the rows as measured, so that a calibrated table gives the same networks.
+    # Rows without calibration, so that a calibrated table gives the same networks.
     ms = prices.matrix(space, functools.partial(_median_ms, table))
     rng, (low, high) = np.random.default_rng(seed), ms.range
     targets_ms = np.exp(rng.uniform(np.log(low), np.log(high), count))
-    # Each with a seed of its own: with one seed for all, networks of nearly equal targets would be the same.
+    # Each network has a seed of its own: with a common seed, networks of nearly equal targets would be the same.
     samples = [within_limits.samples(blocks.uniform_probs(space), [Limit("ms", ms, target_ms)], 0.9, 1, its_seed)
                for target_ms, its_seed in zip(targets_ms, rng.integers(2**31, size=count), strict=True)]
     return [arch_lib.from_path(space, path) for paths in samples for path in paths]
@@ -172,7 +173,7 @@ def random_networks(space: Space, networks: int, others: int, seed: int,
         InputError: If the space has too few networks for both.
     """
     def distinct(count, its_seed, taken):
-        # More than needed, because in small spaces many are drawn twice.
+        # More networks than needed, because in small spaces many are drawn twice.
         drawn = {timed_networks.digest(arch): arch for arch in draw(space, 4 * count + 20, its_seed)}
         return {name: arch for name, arch in drawn.items() if name not in taken}
 
@@ -214,17 +215,17 @@ def _write_down(table: LatencyTable, space: Space, result: dict[str, Any], calib
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("table", None, "Latency table: a file, or the name of a shipped one.")
+    flags.DEFINE_string("table", None, "Latency table: a file, or the name of a shipped table.")
     space_flags.define()
     flags.DEFINE_integer("networks", 10, "Random networks of the space to judge the table by.", 1, 10_000)
     flags.DEFINE_integer("calibrate", 0, "Other random networks to fit the table's rows to.", 0, 10_000)
-    flags.DEFINE_boolean("over_range", False, "Spreads the networks over the whole range of milliseconds; else every "
-                         "op is equally likely, and most networks lie in the middle.")
-    flags.DEFINE_string("arch", None, "Judges the table by this one network: name of a shipped arch, or path of an "
+    flags.DEFINE_boolean("over_range", False, "Spreads the networks over the whole range of milliseconds; otherwise "
+                         "every op is equally likely, and most networks lie in the middle.")
+    flags.DEFINE_string("arch", None, "Single network to judge the table by: name of a shipped arch, or path of an "
                         "arch.json.")
-    flags.DEFINE_integer("rounds", 0, "Visits of each network, spread over time; 0: as the table's.", 0, 1000)
-    flags.DEFINE_integer("runs", 0, "Timed runs of a network in a visit; 0: as the table's.", 0, 10_000)
-    flags.DEFINE_integer("together", 0, "host: Networks that are visited in turns; 0: as the table's.", 0, 65536)
+    flags.DEFINE_integer("rounds", 0, "Visits of each network, spread over time; 0: as for the table.", 0, 1000)
+    flags.DEFINE_integer("runs", 0, "Timed runs of a network in a visit; 0: as for the table.", 0, 10_000)
+    flags.DEFINE_integer("together", 0, "host: Networks that are visited in turns; 0: as for the table.", 0, 65536)
     flags.DEFINE_integer("seed", 0, "Seed of the random networks.", 0, 2**31 - 2)
     flags.DEFINE_string("times", None, "File that keeps the networks' times; default: TABLE.networks.jsonl.")
     flags.DEFINE_string("plot", None, "File for a scatter plot, .svg; default: TABLE.svg.")
@@ -238,8 +239,8 @@ def _main() -> None:
     table = latency_table.read(f.table)
     is_file = os.path.isfile(table.path)  # else it is a shipped table, which is never changed
     if f.calibrate and (f.arch or not is_file):
-        raise InputError("--calibrate writes into a table, from networks of a space: give --space, and --table=FILE "
-                         f"of your own; got --table={f.table}" + (f" and --arch={f.arch}." if f.arch else "."))
+        raise InputError("--calibrate fits a table's file to networks of a space: give --space and a table of your own "
+                         f"by --table=FILE; got --table={f.table}" + (f" and --arch={f.arch}." if f.arch else "."))
     if f.arch:
         space, archs = None, [arch_lib.load(f.arch)]
         others: list[Arch] = []

@@ -1,4 +1,4 @@
-"""Times models as `.tflite` on this machine: what is timed is converted as what is shipped."""
+"""Times models as `.tflite` on this machine. They are converted exactly like models that are shipped."""
 
 import contextlib
 import dataclasses
@@ -15,20 +15,20 @@ from pnas_tf.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class HostSettings:
-    """Every setting of the measurer of this machine. The fields are explained by the texts beside them."""
+    """Every setting of the measurer of this machine. The text beside each field explains it."""
 
-    runtime: str = setting("auto", "Which TFLite runs the model; auto is the first of them that is installed.",
+    runtime: str = setting("auto", "TFLite runtime that runs the model; auto is the first of them that is installed.",
                            choices=("auto", *interpreter.RUNTIMES))
     threads: int = setting(1, "CPU threads.", low=1, high=256)
-    delegate: str = setting("xnnpack", "What runs the model: xnnpack, or none for TFLite's built-in kernels.",
+    delegate: str = setting("xnnpack", "Delegate that runs the model: xnnpack, or none for TFLite's built-in kernels.",
                             choices=interpreter.DELEGATES)
     dtype: str = setting("float32", "Number format.", choices=tuple(convert.MODES))
     batch_size: int = setting(1, "Images in a run; more than 1 is refused.", low=1, high=65536)
     rounds: int = setting(6, "Visits of each model, spread over time.", low=1, high=1000)
     runs: int = setting(10, "Timed runs of a model in a visit.", low=1, high=10_000)
     together: int = setting(timing.GROUP, "Models that are started together, visited in turns, and finished together. "
-                            "If the machine changes its speed, a change hits all of them alike. Small groups lose less "
-                            "when the program is stopped.", low=1, high=65536)
+                            "A change of the machine's speed then affects all of them alike. In small groups, less "
+                            "work is lost when the program is stopped.", low=1, high=65536)
 
     def __post_init__(self):
         if self.batch_size != 1:
@@ -45,7 +45,7 @@ class Host:
         """Chooses the runtime.
 
         Args:
-            settings: How to time.
+            settings: Settings of the measurements.
 
         Raises:
             InputError: If the runtime is not installed.
@@ -76,7 +76,7 @@ class Host:
     @contextlib.contextmanager
     def visiting(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
                  ) -> Iterator[tuple[Callable[[Any], list[float]], Callable[[Any], None]]]:
-        """Lets the caller decide which model is visited when.
+        """Lets the caller decide the order in which models are visited.
 
         Args:
             builds: Functions that make the Keras models, by name.
@@ -109,13 +109,13 @@ class Host:
 
 @contextlib.contextmanager
 def visits(settings: HostSettings, between: str | None = None) -> Iterator[timed_runs.Visit]:
-    """A function that times the `.tflite` at a path, usable as long as the context.
+    """A function that times the `.tflite` at a path; it works only inside the context.
 
-    Models are timed in this process. Only tflite_runtime, which fails where TensorFlow was loaded, gets a process of
-    its own.
+    Models are timed in this process. Only tflite_runtime, which fails in a process that has loaded TensorFlow, gets a
+    process of its own.
 
     Args:
-        settings: How to time.
+        settings: Settings of the measurements.
         between: Path of a `.tflite` to run before each timed run.
     """
     runtime = interpreter.installed_runtime(settings.runtime)

@@ -4,7 +4,8 @@
     python -m latency.import_table --format=tunas --source=proxylessnas_search.csv --output=pixel1_tunas.jsonl
 
 Formats: proxylessnas_yaml and ofa_yaml (means over whole networks), singlepath_json (Single-Path NAS), tunas (weights
-of a linear model as CSV, its bias in a .json file of the same name). docs/latency_tables.md says how each is read.
+    of a linear model as CSV, its bias in a .json file of the same name). docs/latency_tables.md explains how each
+    format is read.
 """
 
 import hashlib
@@ -31,17 +32,17 @@ def run(*, source: str, source_format: str, output: str, target_name: str | None
         source_format: Key of `published.FORMATS`.
         output: Path of the table, which must not exist.
         target_name: Name of the target; None for the name of the file.
-        device: Name of the device; None if the format implies it.
-        license_name: Licence of the data; None if the format implies it.
+        device: Name of the device; None for the device that the format implies.
+        license_name: Licence of the data; None for the licence that the format implies.
 
     Returns:
         The table, from its file.
 
     Raises:
-        InputError: If the file is not of the format, or the table exists.
+        InputError: If the file does not have the format, or the table exists.
     """
     if os.path.exists(output):
-        raise InputError(f"{output} exists already: a table is never overwritten. Choose another --output.")
+        raise InputError(f"{output} exists already, and a table is never overwritten. Choose another --output.")
     content = _read(source)
     stem = os.path.splitext(source)[0]
     imported = published.FORMATS[source_format](content, lambda suffix: _read(stem + suffix))
@@ -73,8 +74,8 @@ def _define_flags() -> None:
     flags.DEFINE_string("source", None, "The published file.")
     flags.DEFINE_enum("format", None, list(published.FORMATS), "Format of the file.")
     flags.DEFINE_string("target_name", None, "Name of the target; default: the name of the file.")
-    flags.DEFINE_string("device", None, "Name of the device, if the format does not say.")
-    flags.DEFINE_string("license", None, "Licence of the data, if the format does not say.")
+    flags.DEFINE_string("device", None, "Name of the device, if the format does not imply it.")
+    flags.DEFINE_string("license", None, "Licence of the data, if the format does not imply it.")
     flags.DEFINE_string("output", None, "The table, a .jsonl file.")
 
 

@@ -1,9 +1,9 @@
-"""The seam between tables and devices: the models that are timed, and the ways of timing them.
+"""The interface between tables and devices: the models that are timed, and the measurers that time them.
 
-To add a way of measuring, write a class with the methods of `Measurer` and a dataclass of its settings, and enter the
-class in `MEASURERS`. Flags are made from the settings, and a table's header records them. A setting whose default is
-None or empty tuple (the path of a tool, a serial number) belongs to the place and not to the target: it is never taken
-from a header.
+To add a measurer, write a class with the methods of `Measurer` and a dataclass of its settings, and enter the class in
+`MEASURERS`. Flags are made from the settings, and a table's header records them. A setting whose default is None or an
+empty tuple (the path of a tool, a serial number) describes this machine and not the target, and is never taken from a
+header.
 """
 
 import dataclasses
@@ -20,14 +20,14 @@ from pnas_tf.errors import InputError, shown
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import OpKey, Space
 
-# Makes the Keras model to be timed. It is a function, not a model, so that few of many models exist at a time.
+# Function that makes the Keras model to time. Models are made one after the other, so that few exist at a time.
 Build = Callable[[], Any]
 
-# The smallest op there is: its time is the overhead of a call.
+# The smallest op: its time is the overhead of a call.
 OVERHEAD_KEY = OpKey("conv_k1", (1, 1, 8), 8, 1, False)
 
-# The facts in which two measurements have to agree to stand in one table or to be compared. None stands for a fact
-# that a measurer does not have.
+# Facts that must be equal for two measurements to share a table or to be compared. None stands for a fact that a
+# measurer does not have.
 SAME_TARGET = ("measurer", "device", "soc", "android", "runtime", "binary_sha256", "delegate", "threads", "cpu_mask",
                "governor", "dtype", "batch_size", "context", "statistic")
 
@@ -42,10 +42,10 @@ class Measurer(Protocol):
     Settings: ClassVar[type[Any]]
 
     def __init__(self, settings: Any):
-        """Takes a value of `Settings`; raises InputError if models cannot be timed so."""
+        """Takes a value of `Settings`; raises InputError if models cannot be timed with these settings."""
 
     def facts(self) -> dict[str, Any]:
-        """What a table's header says: target (its default name), the rest of `SAME_TARGET`, the settings, and more."""
+        """Facts for a table's header: target (its default name), the rest of `SAME_TARGET`, the settings, and more."""
         ...
 
     def measure(self, builds: Mapping[Any, Build], between: Build | None = None
@@ -53,15 +53,15 @@ class Measurer(Protocol):
         """Times models.
 
         Args:
-            builds: Functions that make the models, by the names that messages use. The models have a dynamic batch or
-                that of the measurer.
+            builds: Functions that make the models, by the names that messages use. The batch size of the models is
+                dynamic or equal to that of the measurer.
             between: Function that makes a model to run before each timed run, so that caches are as they are inside a
-                network. A measurer that cannot do so uses the model otherwise or ignores it, and its facts say so
-                (`context`).
+                network. A measurer that cannot do so uses the model in another way or ignores it, and its facts say
+                so (`context`).
 
         Yields:
             (name in `builds`, measurement) as soon as a measurement is complete, in any order. A measurement has
-            median_ms, min_ms, mean_ms, std_ms, runs, and whatever else a table's row shall say.
+            median_ms, min_ms, mean_ms, std_ms, runs, and any further facts for a table's row.
 
         Raises:
             InputError: At the end, if models could not be timed; the others have been yielded.
@@ -77,10 +77,10 @@ def measurer_of(name: str, **settings: Any) -> Measurer:
 
     Args:
         name: Key of `MEASURERS`.
-        **settings: Fields of the measurer's settings that shall not have their default.
+        **settings: Fields of the measurer's settings that differ from their defaults.
 
     Raises:
-        InputError: If models cannot be timed so.
+        InputError: If models cannot be timed with these settings.
     """
     return MEASURERS[name](MEASURERS[name].Settings(**settings))
 
@@ -93,7 +93,7 @@ def from_header(header: Mapping[str, Any], path: str) -> Measurer:
         path: Path of the table, for messages.
 
     Raises:
-        InputError: If that cannot be done here: an unknown measurer, or another device or runtime.
+        InputError: If the measurer is unknown, or this machine has another device or runtime.
     """
     name = header.get("measurer")
     if not isinstance(name, str) or name not in MEASURERS:
@@ -126,11 +126,11 @@ def _checked(value, default, where):
 
 
 def check_same(header: Mapping[str, Any], facts: Mapping[str, Any], path: str) -> None:
-    """Raises InputError, which shows the differences, if measurements are of another target than the facts.
+    """Raises InputError, which shows the differences, if a file's measurements and the facts are of different targets.
 
     Args:
         header: Line 1 of a file of measurements.
-        facts: Facts of a measurer here.
+        facts: Facts of a measurer on this machine.
         path: Path of the file, for messages.
     """
     different = [f"{name} {shown(header.get(name))} there, {facts.get(name)!r} here" for name in SAME_TARGET
@@ -151,12 +151,13 @@ def network_build(arch: Arch) -> Build:
 
 
 def context_build(space: Space) -> Build:
-    """A function that makes a network to run before each timed run of an op: a random network, always the same one.
+    """A function that makes the network to run before each timed run of an op: a random network, the same every time.
 
-    Inside a network, an op finds its weights and tables pushed out of the near caches by all the other ops. Timed over
-    and over on its own it does not: the sums of such rows fell 9 % short of networks for ImageNet (on a server CPU, in
-    float32 and int8). With a run of a network of the space in between they came within 1 to 4 %. A network of small
-    kernels in between still left int8 5 % short. For networks that fit in the caches it makes no difference.
+    Inside a network, the other ops push the weights and tables of an op out of the near caches. This does not happen if
+    an op is timed alone many times in a row: the sums of such rows were 9 % below the times of ImageNet networks (on a
+    server CPU, in float32 and int8). With a run of a network of the space before each timed run, the sums came within 1
+    to 4 %. With a network of small kernels instead, int8 sums were still 5 % too low. For networks that fit in the
+    caches, it makes no difference.
     """
     return network_build(random_archs(space, 1)[0])
 

@@ -11,7 +11,7 @@ from absl import flags
 
 from pnas_tf.errors import InputError
 
-# The flags belong to the command that asks for them, which is where --help looks.
+# The flags belong to the command that defines them through this module, which is where --help looks.
 flags.disclaim_key_flags()
 
 # Settings by measurer: the dataclass, and the names of those fields that are flags.
@@ -21,7 +21,8 @@ Kinds = Mapping[str, tuple[type, Sequence[str]]]
 def define(kinds: Kinds) -> None:
     """Defines one flag for each name.
 
-    Bounds and choices are those of all measurers together: what one of them refuses is an error of its settings.
+    A flag accepts a value that any of the measurers accepts. If the chosen measurer refuses it, its settings raise the
+    error.
 
     Args:
         kinds: Settings of the measurers of a command.
@@ -46,7 +47,7 @@ def given(measurer: str, kinds: Kinds) -> dict[str, Any]:
               if flags.FLAGS[name].value is not None}
     for name in values:
         if name not in names:
-            raise InputError(f"--{name} means nothing to --measurer={measurer}, which knows --{', --'.join(names)}.")
+            raise InputError(f"--{name} is not a setting of --measurer={measurer}, which has --{', --'.join(names)}.")
     return values
 
 
@@ -72,7 +73,7 @@ def _define(name: str, fields: Mapping[str, dataclasses.Field], measurers: int) 
 
 
 def _help(fields: Mapping[str, dataclasses.Field], measurers: int) -> str:
-    """Meaning and default; measurers are named where not all have the flag, or where it differs between them."""
+    """Meaning and default. Measurers are named if not all have the flag, or if its meaning differs between them."""
     names_by_text: dict[str, list[str]] = {}
     for measurer, field in fields.items():
         names_by_text.setdefault(_explained(field), []).append(measurer)

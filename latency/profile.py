@@ -29,6 +29,7 @@ from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError
 from pnas_tf.report import op_profile
+from pnas_tf.run_folder import RunFolder
 
 WHOLE, CALL = "whole", "call"
 HOST_METHOD = "each operator alone, right after a run of the whole network, less what a call takes"
@@ -41,7 +42,7 @@ def run(*, model: str, measurer: str = "host", settings: Mapping[str, Any] | Non
     Args:
         model: Path of a `.tflite`.
         measurer: Key of `MEASURERS`.
-        settings: Fields of the measurer's settings (`HostSettings`, `PhoneSettings`) that shall not have their default.
+        settings: Fields of the measurer's settings (`HostSettings`, `PhoneSettings`) that differ from their defaults.
 
     Returns:
         The contents of the .profile.json: network_ms, operators (operator, name, block, op, ms; in order of execution),
@@ -50,7 +51,7 @@ def run(*, model: str, measurer: str = "host", settings: Mapping[str, Any] | Non
     Raises:
         InputError: If the model cannot be read, or cannot be run with these settings.
     """
-    interpreter.make_interpreter(model)  # raises for a file that is no model, before anything else is done
+    interpreter.make_interpreter(model)  # raises an error for a file that is not a model, before anything else is done
     with open(model, "rb") as file:
         content = file.read()
     profile = MEASURERS[measurer](content, KINDS[measurer][0](**(settings or {})))
@@ -61,7 +62,7 @@ def run(*, model: str, measurer: str = "host", settings: Mapping[str, Any] | Non
 
 
 def of_host(content: bytes, settings: HostSettings) -> dict[str, Any]:
-    """Profiles on this machine, where no runtime has a profiler that Python can call.
+    """Profiles a model on this machine, where no runtime has a profiler that Python can call.
 
     Each operator is cut out and timed as a model of its own:
 
@@ -69,7 +70,7 @@ def of_host(content: bytes, settings: HostSettings) -> dict[str, Any]:
 
     Args:
         content: Bytes of a `.tflite` that can be run.
-        settings: How to time; dtype is that of the model.
+        settings: Settings of the measurements; dtype is taken from the model.
 
     Returns:
         The part of the profile that depends on the device.
@@ -101,11 +102,11 @@ def of_host(content: bytes, settings: HostSettings) -> dict[str, Any]:
 
 
 def of_phone(content: bytes, settings: PhoneSettings) -> dict[str, Any]:
-    """Profiles on the first phone that is attached, by benchmark_model's profiler of operators.
+    """Profiles a model on the first attached phone, with benchmark_model's profiler of operators.
 
     Args:
         content: Bytes of a `.tflite` that can be run.
-        settings: How to time; dtype is that of the model.
+        settings: Settings of the measurements; dtype is taken from the model.
 
     Returns:
         The part of the profile that depends on the device.
@@ -119,7 +120,7 @@ def of_phone(content: bytes, settings: PhoneSettings) -> dict[str, Any]:
 
 
 MEASURERS: dict[str, Callable[[bytes, Any], dict[str, Any]]] = {"host": of_host, "android": of_phone}
-# Settings of each measurer, and those that are flags.
+# Settings of each measurer, and the names of those that are flags.
 KINDS: dict[str, tuple[type, tuple[str, ...]]] = {
     "host": (HostSettings, ("runtime", "threads", "delegate", "rounds", "runs")),
     "android": (PhoneSettings, ("threads", "delegate", "runs", "benchmark_binary", "binary_sha256", "serial", "adb",
@@ -127,12 +128,12 @@ KINDS: dict[str, tuple[type, tuple[str, ...]]] = {
 
 
 def _smallest() -> bytes:
-    """A model that computes next to nothing: its time is the overhead of a call."""
+    """A model that computes almost nothing: its time is the overhead of a call."""
     return convert.to_time(measure.op_build(measure.OVERHEAD_KEY)(), "float32")
 
 
 def _dtype(content: bytes) -> str:
-    """Number format of a model, one of `convert.MODES`, judged by its tensors."""
+    """Number format of a model, one of `convert.MODES`, derived from its tensors."""
     contents = graph.describe(content)
     written = {contents.tensors[position].dtype for operator in contents.operators
                if operator.name in graph.WITH_WEIGHTS for position in operator.outputs}
@@ -145,8 +146,8 @@ def _dtype(content: bytes) -> str:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("model", None, "The .tflite.")
-    flags.DEFINE_enum("measurer", "host", list(MEASURERS), "This machine, or a phone.")
+    flags.DEFINE_string("model", None, "The .tflite to profile.")
+    flags.DEFINE_enum("measurer", "host", list(MEASURERS), "Measurer: host is this machine, android is a phone.")
     measurer_flags.define(KINDS)
 
 
@@ -162,7 +163,7 @@ def _main() -> None:
     files.write_text(f"{stem}.svg", op_profile.chart(profile))
     folder = os.path.dirname(f.model) or "."
     print(f"{op_profile.table(profile)}\n\nProfile: {stem}.json\nChart:   {stem}.svg")
-    if os.path.exists(os.path.join(folder, "arch.json")):
+    if os.path.exists(RunFolder(folder).arch):
         print(f"Next:    python -m pnas_tf.report --run_dir={folder}")
 
 

@@ -34,15 +34,15 @@ class Imported:
 def from_yaml(text: str, sibling: Callable[[str], str]) -> Imported:
     """Reads tables of ProxylessNAS and Once-for-all: means over whole networks that were timed with a profiler.
 
-    Ops of MobileNetV3 (squeeze-and-excite or h-swish) become `ofa_k5_e6_s1_h1`, which no builder of ops knows yet. The
-    same goes for `avgpool`.
+    Ops of MobileNetV3 (squeeze-and-excite or h-swish) become `ofa_k5_e6_s1_h1`, for which no op is registered. The same
+    is true of `avgpool`.
 
     Args:
         text: Contents of the file.
         sibling: Not used; see `from_tunas`.
 
     Raises:
-        InputError: If an entry is not understood.
+        InputError: If an entry has an unknown form.
     """
     rows = []
     for name, entry in _yaml_mapping(text).items():
@@ -89,7 +89,7 @@ def _yaml_key(name: Any) -> OpKey:
         ops.parse(op)
     else:  # Once-for-all: a number of channels
         if channels == 0 or expand % channels:
-            raise InputError(f"Entry {name[:120]!r}: {expand} channels in the middle are no multiple of {channels}.")
+            raise InputError(f"Entry {name[:120]!r}: {expand} channels in the middle are not a multiple of {channels}.")
         plain = match[11] == match[12] == "0"
         op = f"mb_k{kernel}_e{expand // channels}" if plain else (
             f"ofa_k{kernel}_e{expand // channels}_s{match[11]}_h{match[12]}")
@@ -97,9 +97,9 @@ def _yaml_key(name: Any) -> OpKey:
 
 
 def _yaml_mapping(text: str) -> dict[Any, Any]:
-    """The document as texts, lists and mappings.
+    """The document as text, lists and mappings.
 
-    Aliases are refused, because with them a small file can unfold to an endless one.
+    Aliases are refused, because with them a small file can unfold without end.
     """
     import yaml
 
@@ -119,10 +119,10 @@ def _yaml_mapping(text: str) -> dict[Any, Any]:
 
 
 def from_singlepath(text: str, sibling: Callable[[str], str]) -> Imported:
-    """Reads the table of Single-Path NAS, {block: {choice: ms}}, on the blocks of space proxyless_imagenet.
+    """Reads the table of Single-Path NAS, {block: {choice: ms}}, for the blocks of the space proxyless_imagenet.
 
-    Each block has times of its own. The four times of block 0 are of one computation, so its row is their mean. Block
-    21 is left out, because the file does not say which op its four times belong to.
+    Each block has times of its own. The four times of block 0 belong to the same computation, so its row is their mean.
+    Block 21 is left out, because the file does not say which op its four times belong to.
 
     Args:
         text: Contents of the file.
@@ -168,9 +168,9 @@ def from_tunas(text: str, sibling: Callable[[str], str]) -> Imported:
 
     `base` is the weight of `zero`, which then costs 0. At positions without `zero`, an MBConv is taken to cost in
     proportion to its expansion: `base = 2 * weight[k3e3] - weight[k3e6]`. (In the first stage, where `zero` allows a
-    comparison, the two agree to 0.02 ms.) At the first position, `base` is the weight of `k3`. The fixed part is the
-    time of what never changes. It stands in the row of the stem; b00 with kernel 3, mix and classifier cost 0. The sum
-    of a network is exactly that of the model.
+    comparison, the two values agree to 0.02 ms.) At the first position, `base` is the weight of `k3`. The fixed part is
+    the time of all blocks without a choice. It stands in the row of the stem; b00 with kernel 3, mix and classifier
+    cost 0. The sum of a network's rows is exactly the prediction of the model.
 
     Args:
         text: Contents of the CSV file.

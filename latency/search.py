@@ -2,8 +2,8 @@
 
     python -m latency.search --flagfile=quickstart.flags --table=host.jsonl --target_ms=0.5 --run_dir=runs/quickstart
 
-For this machine, or for a phone that is attached. Flags and run folder are those of pnas_tf.search. If the folder holds
-a finished search, the command only times its finalists and chooses among them. It works best with a table that
+The device is this machine or an attached phone. Flags and run folder are the same as for pnas_tf.search. If the folder
+holds a finished search, the command only times its finalists and chooses among them. It works best with a table that
 latency.compare has calibrated.
 """
 
@@ -22,16 +22,17 @@ from pnas_tf.search import command as search_command
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
 
-# Networks of the table's comparison that are timed along with the finalists and show the device's current speed. Those
-# of nearest time are taken, because a busy machine slows long networks down more than short ones.
+# Number of networks of the table's comparison that are timed along with the finalists and show the device's current
+# speed. Their times are the nearest to those of the finalists, because a busy machine slows slow networks down more
+# than quick networks.
 ANCHORS = 12
 
 
 def network_timer(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch], RunFolder], list[float]]:
     """A `device_check.Timer`: takes networks and the run folder that keeps their times, and returns milliseconds.
 
-    A device is not equally fast at all times. So anchors, networks that the table was compared with, are timed in turns
-    with the others. The median ratio of their time now to their time then is the device's current pace:
+    The speed of a device changes with time. So anchors, networks that the table was compared with, are timed in turns
+    with the given networks. The median ratio of their time now to their time then is the device's current pace:
 
         pace = median(anchor_ms_now / anchor_ms_then)
         network_ms = network_ms_now / pace
@@ -44,14 +45,14 @@ def network_timer(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch]
         space: Space of the networks.
 
     Raises:
-        InputError: If the device is not attached, or is another one.
+        InputError: If the device is not attached, or is not the device of the table.
     """
     networks = timed_networks.compared(table.path, space)
     header = {**table.header, **networks.settings}
     measure.from_header(header, table.path)  # raises now rather than after a long search
     if not networks.ms:
-        print(f"The table of {table.target} was not compared with networks of {space.name}, so the device's current "
-              "speed cannot be set against the table's: finalists count as timed. Compare it before: python -m "
+        print(f"The table of {table.target} was not compared with networks of {space.name}, so times of finalists "
+              "cannot be corrected for the device's current speed. To correct them, first run: python -m "
               f"latency.compare --table={table.file} --space={space.name} --networks=30 --calibrate=100")
     return functools.partial(_times, table, header, networks.ms)
 

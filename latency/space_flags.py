@@ -4,17 +4,17 @@ from absl import flags
 
 from pnas_tf.space.blocks import Space
 
-# The flags belong to the command that asks for them, which is where --help looks.
+# The flags belong to the command that defines them through this module, which is where --help looks.
 flags.disclaim_key_flags()
 
 
 def define() -> None:
     """Defines the flags."""
     flags.DEFINE_string("space", "quickstart", "Name of a search space, or path of a JSON file.")
-    flags.DEFINE_float("width_mult", 1.0, "Multiplies all widths of the space.", 0.05, 20)
+    flags.DEFINE_float("width_mult", 1.0, "Factor of all widths of the space.", 0.05, 20)
     flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: the space's own.", 0, 8192)
     flags.DEFINE_integer("image_channels", 0, "Channels of the images; 0: the space's own.", 0, 1024)
-    flags.DEFINE_integer("num_classes", 0, "Classes; 0: the space's own.", 0, 1_000_000)
+    flags.DEFINE_integer("num_classes", 0, "Number of classes; 0: the space's own.", 0, 1_000_000)
 
 
 def space_of(values: flags.FlagValues) -> Space:
@@ -39,7 +39,7 @@ def load_space(name: str, *, width_mult: float = 1.0, image_size: int = 0, image
         width_mult: Factor of all widths.
         image_size: Height and width of the images; 0 for the space's own.
         image_channels: Channels of the images; 0 for the space's own.
-        num_classes: Classes of the classifier; 0 for the space's own.
+        num_classes: Number of classes; 0 for the space's own.
 
     Raises:
         InputError: If there is no such space.

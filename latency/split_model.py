@@ -1,4 +1,4 @@
-"""Cuts a `.tflite` into one `.tflite` for each operator, with its weights, types and scales, to time each alone."""
+"""Cuts a `.tflite` into a `.tflite` for each operator, with weights, types and scales, so that it is timed alone."""
 
 import copy
 import dataclasses
@@ -14,7 +14,7 @@ class Piece:
 
     Attributes:
         operator: Type of the operator, CONV_2D for example.
-        name: Name of its layer: that of the tensor that it writes, else of one that it reads.
+        name: Name of its layer, from the tensor that it writes or, failing that, from a tensor that it reads.
         inputs: Positions in the whole model of the tensors that it reads, without constants.
         outputs: Positions in the whole model of the tensors that it writes.
         output_shape: Shape of the first output.
@@ -32,8 +32,8 @@ class Piece:
 def cut(content: bytes) -> list[Piece]:
     """Cuts a model into its operators.
 
-    An operator that only unpacks constants (float16 weights) runs once, not in every run. It becomes a part of the
-    piece that reads its output.
+    An operator that only unpacks constants (float16 weights) is executed once and not in every run. It becomes a part
+    of the piece that reads its output.
 
     Args:
         content: Bytes of a `.tflite` that an interpreter has accepted.
@@ -77,7 +77,7 @@ def _layer(contents: graph_lib.Contents, operator: graph_lib.Operator) -> str:
 
 
 def _model_of(model: Any, steps: list[Any], inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Any:
-    """A `ModelT` with only some of the operators of another one.
+    """A `ModelT` with some of the operators of another `ModelT`.
 
     Args:
         model: Whole model, a `ModelT`.
@@ -87,13 +87,13 @@ def _model_of(model: Any, steps: list[Any], inputs: tuple[int, ...], outputs: tu
     """
     graph = model.subgraphs[0]
     used = sorted({int(position) for step in steps for position in (*step.inputs, *step.outputs) if position >= 0})
-    place = {position: number for number, position in enumerate(used)} | {-1: -1}  # -1 is an input left out
+    place = {position: number for number, position in enumerate(used)} | {-1: -1}  # -1: an absent optional input
 
     def places(positions):
         return [place[int(position)] for position in positions]
 
     piece, part = copy.copy(model), copy.copy(graph)
-    piece.buffers, part.tensors, part.operators = model.buffers[:1], [], []  # the first one is empty by the schema
+    piece.buffers, part.tensors, part.operators = model.buffers[:1], [], []  # the first buffer must be empty
     for position in used:
         tensor = copy.copy(graph.tensors[position])
         buffer = model.buffers[tensor.buffer]

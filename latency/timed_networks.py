@@ -1,7 +1,7 @@
-"""Times of whole networks, kept beside a table as JSON Lines, so that a stopped comparison goes on where it was.
+"""Times of whole networks, kept beside a table as JSON Lines, so that a stopped comparison can be continued.
 
-Line 1 is a header like a table's, each further line one network: {"network": ..., "pass": 1, "ops": {...}, "median_ms":
-1.92, ...}. A network is named by its `digest`.
+Line 1 is a header like that of a table. Each further line is one network: {"network": ..., "pass": 1, "ops": {...},
+"median_ms": 1.92, ...}. A network is named by its `digest`.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from pnas_tf.space.blocks import Space
 FORMAT = "pnas_tf.network_times/1"
 MAX_BYTES = 200_000_000
 
-# Which network, and in which pass over the networks it was timed: (digest, pass).
+# Digest of a network, and number of the pass over all networks in which it was timed.
 Timed = tuple[str, int]
 
 
@@ -30,28 +30,28 @@ def beside(table_path: str) -> str:
 
 
 def digest(arch: Arch) -> str:
-    """16 hexadecimal digits that name the time of a network: equal where the same ops run in the same order.
+    """16 hexadecimal digits that name the time of a network: equal for networks with the same ops in the same order.
 
     `Arch.fingerprint` names the network instead. The two differ in spaces of cells, where the same ops can be wired in
-    several ways: such networks have one digest, as a table has one sum for them, but several fingerprints. Files of
-    times name networks by the digest, so its bytes must not change.
+    several ways: such networks have one digest, because a table has one sum for them, but several fingerprints. Files
+    of times name networks by the digest, so its bytes must not change.
     """
     return hashlib.sha256("; ".join(str(key) for _, key in arch.op_keys()).encode()).hexdigest()[:16]
 
 
 def measured(path: str | None, device: measure.Measurer, runs: Sequence[tuple[Arch, int]]) -> dict[Timed, float]:
-    """Times the networks that a file lacks, and adds them to it.
+    """Times the networks that a file lacks, and adds their times to the file.
 
     Args:
         path: Path of the file; None to keep nothing.
         device: Measurer to time on.
-        runs: Networks and passes, in the order of measuring. A network is timed once in each of its passes.
+        runs: Networks and passes, in the order of measurement. A network is timed once in each of its passes.
 
     Returns:
         median_ms of each of `runs`.
 
     Raises:
-        InputError: If the file is of another kind, or of another target.
+        InputError: If the file is of another kind, or holds times of another target.
     """
     from tqdm import tqdm
 
@@ -68,12 +68,12 @@ def measured(path: str | None, device: measure.Measurer, runs: Sequence[tuple[Ar
 
 
 def in_one_pass(path: str, device: measure.Measurer, archs: Sequence[Arch]) -> list[float]:
-    """Times of networks that were visited in turns: those of an earlier pass that has all of them, or of a new pass.
+    """Times of networks that were visited in turns, from an earlier pass that has all of them or from a new pass.
 
     Args:
         path: Path of the file that keeps the times.
         device: Measurer to time on.
-        archs: Networks, of which no two have the same digest.
+        archs: Networks with different digests.
 
     Returns:
         median_ms of each network.
@@ -111,7 +111,7 @@ def compared(table_path: str, space: Space) -> ComparedNetworks:
         space: Space of the networks.
 
     Raises:
-        InputError: If the file beside the table does not hold such times.
+        InputError: If the file beside the table does not hold times of networks.
     """
     path = beside(table_path)
     if not os.path.exists(path):
@@ -130,7 +130,7 @@ def compared(table_path: str, space: Space) -> ComparedNetworks:
 
 
 def _network(space, ops, name):
-    """The network of a space with these ops; None if it has another digest and so is of another space."""
+    """The network of a space with these ops; None if its digest differs, which means that it is of another space."""
     if not isinstance(ops, dict) or set(ops) != set(space.choices):
         return None
     if any(ops[choice] not in block.ops for choice, block in space.choices.items()):
@@ -140,7 +140,7 @@ def _network(space, ops, name):
 
 
 def _read(path: str, facts: dict[str, Any]) -> dict[Timed, float]:
-    """The times in a file. A missing file is made, with its header alone."""
+    """The times in a file. A missing file is made, with a header only."""
     if not os.path.exists(path):
         files.write_text(path, json.dumps({"format": FORMAT, **facts}) + "\n")
     header, rows = _content(path)
@@ -149,8 +149,8 @@ def _read(path: str, facts: dict[str, Any]) -> dict[Timed, float]:
 
 
 def _content(path):
-    """Header; and digest, pass, ms and ops of each whole line."""
-    way_out = "Choose another file by --times."
+    """The header; and digest, pass, milliseconds and ops of each complete line."""
+    way_out = "Choose another file with --times."
     lines = files.read_lines(path, MAX_BYTES, way_out)
     try:
         header, *rows = lines

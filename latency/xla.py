@@ -1,7 +1,7 @@
-"""Times models compiled by XLA in TensorFlow: on a GPU if there is one, else on the CPU, in batches.
+"""Times models that TensorFlow compiles with XLA, in batches: on a GPU if there is one, else on the CPU.
 
-XLA has no depthwise kernel for CPUs: there, MBConv ops are many times slower than under TFLite. A table of that target
-says so, because that is how the target is.
+XLA has no depthwise kernel for CPUs, so MBConv ops are many times slower there than under TFLite. A table of this
+target shows that, as it should.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from pnas_tf.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class XlaSettings:
-    """Every setting of the measurer of XLA. The fields are explained by the texts beside them."""
+    """Every setting of the measurer of XLA. The text beside each field explains it."""
 
     threads: int = setting(1, "CPU threads.", low=1, high=256)
     dtype: str = setting("float32", "Number format, always float32.", choices=("float32",))
@@ -39,7 +39,7 @@ class Xla:
         """Sets TensorFlow's number of threads.
 
         Args:
-            settings: How to time.
+            settings: Settings of the measurements.
 
         Raises:
             InputError: If TensorFlow has computed something in this process with another number of threads.
@@ -50,7 +50,8 @@ class Xla:
             tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
         except RuntimeError:
             raise InputError(f"TensorFlow runs with {tf.config.threading.get_intra_op_parallelism_threads()} threads "
-                             f"already (0: all), expected {settings.threads}: time in a process of its own.") from None
+                             f"already (0: all), expected {settings.threads}. Start a new process for this measurement."
+                             ) from None
         self._settings = settings
 
     def facts(self) -> dict[str, Any]:
@@ -70,7 +71,7 @@ class Xla:
 
     def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
                 ) -> Iterator[tuple[Any, dict[str, float]]]:
-        """See `measure.Measurer`; `between` is ignored, because compiling a whole network takes longer than a table."""
+        """See `measure.Measurer`; `between` is ignored: compiling a network takes longer than measuring a table."""
         subjects: dict[Any, Callable[[], None]] = {}
 
         def visit(name):

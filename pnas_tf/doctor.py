@@ -2,7 +2,7 @@
 
     python -m pnas_tf.doctor
 
-It changes nothing and downloads nothing. A missing thing is not an error.
+The command changes nothing and downloads nothing. A missing thing is not an error.
 """
 
 import concurrent.futures
@@ -32,7 +32,7 @@ OPTIONAL = {"tf_keras": "--mode=int8_qat (pip install tf_keras tensorflow-model-
             "tensorflow-model-optimization": "--mode=int8_qat (pip install tf_keras tensorflow-model-optimization)",
             "tensorboard": "the search's curves while it runs (pip install tensorboard)",
             "tensorflow-datasets": "--dataset=tfds:NAME (pip install tensorflow-datasets)",
-            "adbutils": "an adb of its own (pip install adbutils)"}
+            "adbutils": "a copy of adb from PyPI (pip install adbutils)"}
 INTERPRETERS = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 BENCHMARKS = ("benchmark_model", "android_aarch64_benchmark_model")
 
@@ -85,7 +85,7 @@ def text(findings: Sequence[Finding]) -> str:
         lines += [f"  {'+' if finding.is_usable else '-'} {finding.name:<30} {finding.text}"
                   for finding in findings if finding.group == group]
     missing = sum(not finding.is_usable for finding in findings)
-    return "\n".join([*lines, "", f"{len(findings) - missing} things found, {missing} not."])
+    return "\n".join([*lines, "", f"{len(findings) - missing} things found, {missing} missing."])
 
 
 def version(package: str) -> str | None:
@@ -117,7 +117,7 @@ def interpreters() -> list[Finding]:
                                 printable(f"{installed} does not load: {failure}", 200) if failure
                                 else installed or advice))
     tensorflow = version("tensorflow")
-    findings.append(Finding("TFLite", "tf.lite", bool(tensorflow), f"of tensorflow {tensorflow}" if tensorflow
+    findings.append(Finding("TFLite", "tf.lite", bool(tensorflow), f"part of tensorflow {tensorflow}" if tensorflow
                             else "comes with tensorflow"))
     return findings
 
@@ -130,14 +130,14 @@ def phones(adb: str | None = None) -> list[Finding]:
     """
     adb = shutil.which(adb or "adb")
     if adb is None:
-        findings = [Finding("Phones", "adb", False, "would enable --measurer=android, tables of phones: "
+        findings = [Finding("Phones", "adb", False, "would enable --measurer=android, latency tables of phones: "
                             "apt-get install adb")]
     else:
         findings = _devices(adb)
     paths = [path for name in BENCHMARKS for path in [shutil.which(name), *glob.glob(name)] if path]
     findings.append(Finding("Phones", "benchmark_model", bool(paths), paths[0] if paths else
-                            "would time models on phones: --benchmark_binary=FILE; docs/latency_tables.md says where "
-                            "to get it"))
+                            "would enable timing on phones (--benchmark_binary=FILE); docs/latency_tables.md says "
+                            "where to get it"))
     return findings
 
 
@@ -154,10 +154,10 @@ def _devices(adb: str) -> list[Finding]:
         serial, state = printable(words[0], 40), printable(words[1], 40)
         findings.append(Finding("Phones", serial, state == "device", {
             "device": printable(words[2], 100) if len(words) > 2 else "attached",
-            "unauthorized": "allow USB debugging on its screen, and it can be timed",
-            "offline": "plug it in again, and it can be timed"}.get(state, state)))
+            "unauthorized": "allow USB debugging on its screen, then models can be timed on it",
+            "offline": "plug it in again, then models can be timed on it"}.get(state, state)))
     if not devices:
-        findings.append(Finding("Phones", "a phone", False, "none attached; one with USB debugging would enable "
+        findings.append(Finding("Phones", "a phone", False, "none attached; a phone with USB debugging would enable "
                                 "--measurer=android"))
     return findings
 
@@ -166,7 +166,7 @@ def gpus() -> list[Finding]:
     """Examines graphics cards: asks TensorFlow for them, if the machine has an NVIDIA driver."""
     if not shutil.which("nvidia-smi") and not glob.glob("/dev/nvidia[0-9]*"):
         return [Finding("GPU", "GPU", False, "no NVIDIA driver; a GPU would enable --strategy=mirrored, larger "
-                        "searches and xla tables of it (pip install tensorflow[and-cuda])")]
+                        "searches and --measurer=xla (pip install tensorflow[and-cuda])")]
     code = "import tensorflow as tf; print(*[d.name for d in tf.config.list_physical_devices('GPU')], sep=chr(10))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
                             stdin=subprocess.DEVNULL, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})

@@ -13,7 +13,7 @@ class InputError(ValueError):
 
 
 def printable(text: object, limit: int = 2000) -> str:
-    """Turns text of a file or a device into one line that a terminal only shows, and does not take as commands.
+    """Turns text of a file or a device into one line that is safe to print: no character of it controls the terminal.
 
     Args:
         text: Text to show, untrusted.
@@ -28,13 +28,13 @@ def printable(text: object, limit: int = 2000) -> str:
 
 
 def shown(value: object) -> str:
-    """Describes a value from a file in an error message: short text, numbers, or else the type.
+    """Describes a value from a file for an error message: text and numbers by their value, others by their type.
 
     Args:
         value: Parsed value, untrusted.
     """
     if isinstance(value, str):
         return repr(value[:60])
-    if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to print very long ones
+    if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to print very long integers
         return "a huge number"
     return repr(value) if value is None or isinstance(value, bool | int | float) else f"a {type(value).__name__}"

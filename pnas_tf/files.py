@@ -1,4 +1,4 @@
-"""Files: bounded reads of what nobody vouches for, writes that are whole or not there, JSON Lines, and locks."""
+"""Files: bounded reads of untrusted files, writes that are whole or leave no trace, JSON Lines, and locks."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ def read_text(path: str, max_bytes: int = 500_000_000, way_out: str = "Is this t
     Args:
         path: File to read.
         max_bytes: Size above which the file is refused.
-        way_out: What the error about a file that cannot be read advises.
+        way_out: Advice at the end of the error about a file that cannot be read.
 
     Raises:
         InputError: If the file is too large or cannot be read as text.
@@ -35,7 +35,7 @@ def read_text(path: str, max_bytes: int = 500_000_000, way_out: str = "Is this t
 
 
 def read_json(path: str, max_bytes: int = 10_000_000) -> Any:
-    """Parses a JSON file that nobody vouches for.
+    """Parses an untrusted JSON file.
 
     Args:
         path: File to read. Pipes and devices are refused: they may never end.
@@ -49,7 +49,7 @@ def read_json(path: str, max_bytes: int = 10_000_000) -> Any:
         if stat.S_ISREG(status.st_mode) and status.st_size > max_bytes:
             raise InputError(f"{path}: larger than {max_bytes} bytes; this is not one of our files.")
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise InputError(f"{path}: neither file nor folder. Give the path of a file.")
+            raise InputError(f"{path}: not a regular file. Give the path of a file.")
         with open(path, encoding="utf-8") as file:
             return json.loads(file.read(max_bytes))
     except InputError:
@@ -61,15 +61,15 @@ def read_json(path: str, max_bytes: int = 10_000_000) -> Any:
 
 
 def read_lines(path: str, max_bytes: int = 500_000_000, way_out: str = "Remove the line.") -> list[Any]:
-    """Parses a JSON Lines file that a program may have been stopped in the middle of writing.
+    """Parses a JSON Lines file whose last line may be incomplete, because its program was stopped while it wrote.
 
     Args:
         path: File to read; it need not exist.
         max_bytes: Size above which the file is refused.
-        way_out: What the error about a broken line advises.
+        way_out: Advice at the end of the error about a broken line.
 
     Returns:
-        One value for each line, blank lines left out; half a last line is left out, too. Empty without a file.
+        One value for each line, without blank lines and without an incomplete last line; empty if there is no file.
 
     Raises:
         InputError: If the file is too large or cannot be read, or a line other than the last is not JSON.
@@ -95,7 +95,7 @@ def read_lines(path: str, max_bytes: int = 500_000_000, way_out: str = "Remove t
 
 
 def append_line(path: str, entry: Any) -> None:
-    """Adds one line to a JSON Lines file, in place of half a line that a stopped program left at its end."""
+    """Adds one line to a JSON Lines file. An incomplete last line, left by a stopped program, is removed first."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, "ab+") as file:
         drop_half_line(file)
@@ -110,7 +110,7 @@ def drop_half_line(file: Any) -> None:
 
 
 def number(value: Any) -> float | None:
-    """A number as it is, if it is finite and below 1e18 in size; None for everything else, booleans included."""
+    """The value itself if it is a number below 1e18 in size; None for everything else, booleans included."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e18 < value < 1e18:
         return None
     return value
@@ -126,7 +126,7 @@ def write_text(path: str, text: str) -> None:
 
 
 def write_bytes(path: str, data: bytes | memoryview) -> None:
-    """Writes a file as `write_text` does, from bytes."""
+    """Writes bytes to a file, whole or not at all, as `write_text` does with text."""
 
     def write(temporary: str) -> None:
         with open(temporary, "wb") as file:
@@ -136,16 +136,16 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
 
 
 def write_whole(path: str, write: Callable[[str], Any], *, alone: bool = True) -> None:
-    """Lets a function write a file beside its place, and renames the file when all of it is on the disk.
+    """Lets a function write a temporary file, which takes the place of the file when all of it is on the disk.
 
     Args:
-        path: Where the file belongs. Missing folders are made.
-        write: Called with the path to write to, which has the same ending.
+        path: Path of the file. Missing folders are made.
+        write: Function called with the path of the temporary file, which has the same ending.
         alone: Whether no other process writes this file now, as in a locked run folder. The temporary file then has a
-            fixed name, so that what a killed process left is overwritten.
+            fixed name, so the next write replaces the remains of a killed process.
 
     Raises:
-        InputError: If the file cannot be written; what stood in its place stays.
+        InputError: If the file cannot be written; an earlier file of this path stays.
     """
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".writing-{name[-60:]}" if alone else f".writing-{uuid.uuid4().hex}-{name[-60:]}")
@@ -155,26 +155,26 @@ def write_whole(path: str, write: Callable[[str], Any], *, alone: bool = True) -
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:  # libraries raise any of them for a full disk
+    except (OSError, RuntimeError, ValueError, KeyError) as error:  # libraries raise any of these for a full disk
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())[:150]
-        raise InputError(f"{path}: cannot be written ({reason}). Free space, and the same command goes on; or choose "
-                         "another folder.") from None
+        raise InputError(f"{path}: cannot be written ({reason}). Free some space and run the same command again, or "
+                         "choose another folder.") from None
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
 
 
 def lock(file: TextIO) -> bool:
-    """Keeps other processes that ask for the same file out, until it is closed or this process ends.
+    """Locks a file against other processes that call this function, until it is closed or this process ends.
 
     Args:
-        file: Open for writing.
+        file: File that is open for writing.
 
     Returns:
-        False if another process has the file.
+        False if another process holds the lock.
 
     Raises:
-        OSError: If the file system knows no locks.
+        OSError: If the file system does not support locks.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,7 +15,7 @@ on a machine with PyTorch:
 numpy.savez('net.npz', **{k: v.numpy() for k, v in s.get('state_dict', s).items()})"
 
 The network pads as PyTorch does: k // 2 on both sides, also at stride 2. Its inputs are images normalised by the mean
-and standard deviation of ImageNet, as those of `folder:` and of `--input=pixels` of export.tflite are.
+and standard deviation of ImageNet, as `folder:` data sets and `--input=pixels` of export.tflite normalise them.
 """
 
 import os
@@ -70,17 +70,17 @@ def run(arch: Arch, state: Mapping[str, np.ndarray], where: str = "state dict") 
     # DataParallel puts "module." before every name.
     unused = {_LATER_NAME.sub(r"\1.mobile_inverted_conv.", name.removeprefix("module.")): value
             for name, value in state.items() if not name.endswith(_IGNORED)}
-    advice = f"If the weights belong to another network than {arch.space.name}, name it by --arch."
+    advice = f"If the weights do not belong to {arch.space.name}, but to another network, name it by --arch."
     for layer_name, names, convert in _plan(arch):
         layer = model.get_layer(layer_name)
         values = []
         for name, weight in zip(names, layer.weights, strict=True):
             if name not in unused:
-                raise InputError(f"{where}: {name} is missing, which {layer_name} needs. {advice}")
+                raise InputError(f"{where}: {name} is missing, but {layer_name} needs it. {advice}")
             value = convert(unused.pop(name))
             if value is None or value.shape != tuple(weight.shape) or not np.all(np.isfinite(value)):
-                raise InputError(f"{where}: {name} does not fit {layer_name}, which needs {tuple(weight.shape)} finite "
-                                 f"numbers. {advice}")
+                raise InputError(f"{where}: {name} does not fit {layer_name}, which needs finite numbers of shape "
+                                 f"{tuple(weight.shape)}. {advice}")
             values.append(value)
         layer.set_weights(values)
     if unused:
@@ -131,14 +131,14 @@ def read_state(path: str) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise InputError(f"{path}: not a numpy archive ({' '.join(str(error).split())[:120]}). Convert a .pth by "
-                         "the command in --help.") from None
+        raise InputError(f"{path}: not a numpy archive ({' '.join(str(error).split())[:120]}). Convert a .pth "
+                         "with the command in --help.") from None
     if sum(entry.file_size for entry in entries) > MAX_BYTES:
         raise InputError(f"{path}: holds more than {MAX_BYTES} bytes; expected the weights of a mobile network.")
     names = [entry.filename for entry in entries]
     if not names or not all(name.endswith(".npy") for name in names):
         raise InputError(f"{path}: holds {names[0][:60] if names else 'nothing'}; expected only .npy arrays, as "
-                         "numpy.savez writes. A .pth is not read here: convert it by the command in --help.")
+                         "numpy.savez writes. A .pth is not read here: convert it with the command in --help.")
     arrays = readers.read_npz(path, [name.removesuffix(".npy") for name in names])
     for name, value in arrays.items():
         if value.dtype.kind not in "fiu":
@@ -158,7 +158,8 @@ def classes_of(state: Mapping[str, np.ndarray], where: str = "state dict") -> in
     """
     biases = [value for name, value in state.items() if name.endswith("classifier.linear.bias")]
     if len(biases) != 1 or biases[0].ndim != 1 or len(biases[0]) < 2:
-        raise InputError(f"{where}: classifier.linear.bias is missing: expected a ProxylessNAS state dict.")
+        raise InputError(f"{where}: classifier.linear.bias is missing or malformed. Expected a ProxylessNAS state "
+                         "dict.")
     return len(biases[0])
 
 
@@ -197,7 +198,7 @@ def _main() -> None:
     from pnas_tf.network import build
 
     model = run(arch, state, f.source)
-    model_path, arch_path = (RunFolder(f.run_dir).file(name) for name in ("model.keras", "arch.json"))
+    model_path, arch_path = (RunFolder(f.run_dir).model, RunFolder(f.run_dir).arch)
     RunFolder(f.run_dir).keep_arch(arch)
     build.save_model(model, model_path)
     print(f"{arch.draw()}\nModel: {model_path}\n"

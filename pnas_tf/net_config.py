@@ -1,11 +1,11 @@
-"""Reads and writes net.config, the JSON by which the original's tools, Once-for-All and MCUNet describe networks.
+"""Reads and writes net.config, the JSON in which the original code, Once-for-All and MCUNet describe networks.
 
     python -m pnas_tf.net_config --source=runs/mine/arch.json --output=net.config
     python -m pnas_tf.net_config --source=proxyless_mobile --output=net.config
     python -m pnas_tf.net_config --source=net.config --output=arch.json
 
-Writes an arch.json if the source is a net.config, and a net.config if it is an arch. The image size is the field
-`resolution`, which MCUNet added. It is only written if it is not 224, the size that the other tools assume.
+Writes an arch.json if the source is a net.config, and a net.config if it is an arch. The field `resolution`, which
+MCUNet added, holds the image size. It is left out for 224, the size that the other tools assume.
 """
 
 import json
@@ -24,7 +24,7 @@ from pnas_tf.space.blocks import Block, Space
 from pnas_tf.space.spaces import MB_OPS
 
 NETWORK = "ProxylessNASNets"
-# As in space/ops.py. Momentum is meant as in PyTorch: the share of the new batch.
+# As in space/ops.py. Momentum is defined as in PyTorch: the weight of the new batch.
 BATCH_NORM = {"momentum": 0.1, "eps": 0.001}
 # Fields of every layer except MBConv, with their values in all networks that can be built here.
 _PLAIN = {"use_bn": False, "act_func": None, "dropout_rate": 0, "ops_order": "weight_bn_act"}
@@ -46,8 +46,8 @@ def write(arch: Arch) -> dict[str, Any]:
     shapes = arch.space.input_shapes()
     *mixes, classifier = arch.space.head
     if not arch.space.is_chain:
-        raise InputError(f"net.config describes a chain of blocks; {arch.space.name} has blocks that read other "
-                         "blocks than the previous one. Keep the arch.json.")
+        raise InputError(f"net.config describes a chain of blocks; {arch.space.name} has blocks that read "
+                         "blocks other than the previous one. Keep the arch.json.")
     if len(arch.space.stem) != 1 or len(mixes) > 1:
         raise InputError(f"net.config describes one first layer and at most one layer before the classifier; "
                          f"{arch.space.name} has {len(arch.space.stem)} and {len(mixes)}.")
@@ -152,7 +152,7 @@ def _read_block(entry, name, channels, where):
     expand = _whole(layer, "expand_ratio", where)
     _require(layer.get("mid_channels") in (None, channels * expand) and not layer.get("use_se")
              and layer.get("act_func", "relu6") == "relu6", where,
-             "expected an MBConv with relu6, no squeeze-and-excite, and expand_ratio times as many channels inside")
+             "expected an MBConv with relu6, no squeeze-and-excite, and mid_channels of expand_ratio * in_channels")
     op = f"mb_k{_whole(layer, 'kernel_size', where)}_e{expand}"
     filters, strides = _whole(layer, "out_channels", where), _whole(layer, "stride", where)
     candidates = (*MB_OPS, ops.ZERO) if shortcut else MB_OPS
@@ -189,8 +189,8 @@ def is_net_config(data: Any) -> bool:
 def _define_flags() -> None:
     flags.DEFINE_string("source", None, "A net.config, an arch.json, or the name of a shipped arch.")
     flags.DEFINE_string("output", None, "File to write: an arch.json for a net.config, a net.config for an arch.")
-    flags.DEFINE_integer("image_size", 0, "Height and width of the images of a net.config; 0: its own, or 224.", 0,
-                         checks.MAX_SIDE)
+    flags.DEFINE_integer("image_size", 0, "Height and width of the images of a net.config; 0: its resolution, or 224.",
+                         0, checks.MAX_SIDE)
 
 
 def _main() -> None:

@@ -5,7 +5,7 @@
     model = build_network(search.arch())
 
 The search lives in memory. For a search that survives the program, can be resumed and has a report, use the command
-`python -m pnas_tf.search`. docs/quickstart.ipynb shows the way from a table to a `.tflite`.
+`python -m pnas_tf.search`. docs/quickstart.ipynb leads from a latency table to a `.tflite`.
 """
 
 import dataclasses
@@ -32,12 +32,12 @@ from pnas_tf.supernet.path_scorer import PathScorer
 
 
 class Search:
-    """A search for the best network for a data set within the milliseconds of a device.
+    """A search for the best network for a data set within a number of milliseconds on a device.
 
     Attributes:
-        problem: What is searched for: space, data, goals, schedule.
+        problem: The task: space, data, goals, schedule.
         config: Every setting of the search.
-        searcher: The Keras model that `fit` trains; its `supernet` has probabilities and weights.
+        searcher: The Keras model that `fit` trains; its `supernet` holds probabilities and weights.
     """
 
     def __init__(self, search_space: Space | str, table: LatencyTable | str, images: Data | str, **settings: Any):
@@ -45,8 +45,8 @@ class Search:
 
         Args:
             search_space: A space, the name of one, or the path of a JSON file.
-            table: Latency table of the device, or its file or name.
-            images: Data set, or what `data.load` takes.
+            table: Latency table of the device, the path of its file, or the name of a shipped table.
+            images: Data set, or its spec for `data.load`.
             **settings: Fields of `SearchConfig`, such as target_ms=0.2, limit=["params<=3e6"] or batch_size=64.
 
         Raises:
@@ -74,16 +74,16 @@ class Search:
 
     @property
     def data(self) -> Data:
-        """The images that a network is searched for."""
+        """The data set, split into training, held-out and test images."""
         return self.problem.data
 
     @property
     def goal(self) -> Goal:
-        """Milliseconds and limits."""
+        """The goal of the search: milliseconds and further limits."""
         return self.problem.goals[0]
 
     def fit(self, callbacks: Sequence[keras.callbacks.Callback] = ()) -> keras.callbacks.History:
-        """Searches to the end of the schedule. Interrupted and called again, it goes on.
+        """Searches to the end of the schedule. After an interruption, another call continues the search.
 
         Args:
             callbacks: Callbacks as for any Keras model; their logs are train_loss, train_accuracy, held_out_loss, ...
@@ -102,7 +102,7 @@ class Search:
         return self.searcher.history
 
     def arch(self) -> Arch:
-        """The best network so far within all limits: of the likely ones, that of the lowest held-out loss."""
+        """The network with the lowest held-out loss among the most probable networks within all limits."""
         net, size = self.searcher.supernet, self.problem.batch_size
         probs = net.probs().numpy()
         scorer = PathScorer(net, self.data.held_out.batches(size).take(deliver.batches(self.data.image_shape, size)))
@@ -112,7 +112,7 @@ class Search:
             params=network.count_params(model), macs=network.count_macs(model))
 
     def inherited(self, arch: Arch) -> keras.Model:
-        """The network of an arch of this space with the weights it has in the supernet: a start for training."""
+        """The network of an arch of this space with its weights from the supernet, as a start for training."""
         model = network.build_network(arch)
         self.searcher.supernet.copy_weights_to(model, arch)
         return model

@@ -197,7 +197,7 @@ BAD = {
     "cut off": (half, "not a numpy archive"),
     "pickle": (pickled, "pickle"),
     "the .pth itself": (torch_file, "holds net/data.pkl"),
-    "no classifier": (with_state(lambda state: state.pop("classifier.linear.bias")), "expected a ProxylessNAS state"),
+    "no classifier": (with_state(lambda state: state.pop("classifier.linear.bias")), "Expected a ProxylessNAS state"),
     "a missing name": (with_state(lambda state: state.pop("first_conv.bn.bias")), "first_conv.bn.bias is missing"),
     "another shape": (with_state(lambda state: state.update({"first_conv.bn.bias": np.zeros(3)})), "does not fit"),
     "another rank": (with_state(lambda state: state.update({"first_conv.conv.weight": np.zeros(3)})), "does not fit"),

@@ -51,4 +51,4 @@ def test_full_imagenet_space_on_a_handful_of_images(tmp_path):
     assert result.returncode == 0, result.stderr
     space = arch.load(str(tmp_path / "run" / "arch.json")).space
     assert (space.input_size, space.num_classes, len(space.choices)) == (224, 2, 21)
-    assert "priced as one of 1000" in result.stdout and "Batches of " in result.stdout
+    assert "classifier of 1000 classes is used" in result.stdout and "Batches have " in result.stdout

@@ -20,7 +20,7 @@ from pnas_tf.errors import InputError
 
 MAX_OUTPUT_BYTES = 1_000_000
 
-# What makes a device usable, by the state that `adb devices` shows.
+# Advice that makes a device usable, by the state that `adb devices` shows.
 WAY_OUT = {
     "unauthorized": "accept the dialog 'Allow USB debugging?' on its screen",
     "authorizing": "accept the dialog 'Allow USB debugging?' on its screen",
@@ -34,7 +34,7 @@ _SERIAL = re.compile(r"[A-Za-z0-9_\[][\w.:%\[\]()-]{0,199}")
 
 
 class DeviceError(InputError):
-    """A device cannot be used or was lost: another device has to do its work, or the same one later."""
+    """A device cannot be used or was lost: another device has to do its work, or the same device later."""
 
 
 class CommandError(DeviceError):
@@ -65,7 +65,7 @@ def devices(path: str) -> dict[str, str]:
         path: Path of the adb binary.
 
     Returns:
-        State by serial number: `device` if the device can be used, else a key of `WAY_OUT` or a word of adb's.
+        State by serial number: `device` if the device can be used, else a key of `WAY_OUT` or another word from adb.
 
     Raises:
         InputError: If adb does not work.
@@ -102,7 +102,7 @@ class Adb:
         Args:
             path: Path of the adb binary.
             serial: Serial number of the device.
-            stopped: Event that ends running commands by `Stopped`.
+            stopped: Event that makes running commands raise `Stopped`.
 
         Raises:
             InputError: If no device can have that serial number.
@@ -114,7 +114,7 @@ class Adb:
     def connect(self) -> None:
         """Checks that the device can be used now.
 
-        A device at a network address is connected again if need be, because a restarted adb server has forgotten it.
+        A device at a network address is connected again if necessary, because a restarted adb server has forgotten it.
         It is not disconnected first: a device that does not answer now would vanish from the list of devices.
 
         Raises:
@@ -138,7 +138,7 @@ class Adb:
             DeviceError: If the command did not reach its end; a CommandError if it took too long or printed too much.
         """
         mark = secrets.token_hex(8)
-        # stderr goes into stdout: its lines then stand where they belong, and devices before Android 7 send it too.
+        # stderr goes into stdout: the order of lines is kept, and devices before Android 7 send no stderr of their own.
         code, text = self._run("shell", f"echo {mark}; ( {command}\n) 2>&1; code=$?; echo; echo {mark} $code",
                                timeout_s=timeout_s)
         match = re.search(rf"^{mark}\r?\n(.*)^{mark} (\d{{1,3}})\r?$", text, flags=re.M | re.S)
@@ -171,7 +171,7 @@ class Adb:
         """Sizes of files on the device.
 
         Args:
-            paths: Paths on the device, made of letters that need no quotes.
+            paths: Paths on the device, made of characters that need no quotes.
 
         Returns:
             Bytes by path; missing files are left out.
@@ -185,15 +185,15 @@ class Adb:
 
 
 def state_text(state: str | None) -> str:
-    """A state of `devices` in words, with what to do about it."""
+    """A state of `devices` in words, with advice."""
     state = state or "not attached"
     text = "without permissions" if state == "no" else clean(state, 40)
     return text if state == "device" else f"{text}: {WAY_OUT.get(state, 'start Android on it')}"
 
 
 def _run(command: Sequence[str], *, timeout_s: float, stopped: threading.Event | None = None) -> tuple[int, str]:
-    """Runs a program; returns its exit code and what it printed."""
-    # In a session of its own, because Ctrl-C must not reach adb: this program ends it.
+    """Runs a program; returns its exit code and its output."""
+    # adb runs in a session of its own, because Ctrl-C must not reach it: this program ends adb.
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                start_new_session=True)
     try:

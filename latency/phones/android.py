@@ -1,4 +1,4 @@
-"""Times models on Android phones, by TFLite's own `benchmark_model` through adb."""
+"""Times models on Android phones with TFLite's own `benchmark_model`, through adb."""
 
 import datetime
 import functools
@@ -21,7 +21,7 @@ BINARIES = ("https://storage.googleapis.com/tensorflow-nightly-public/prod/tenso
             "https://github.com/google-ai-edge/LiteRT: bazel build -c opt --config=android_arm64 "
             "//tflite/tools/benchmark:benchmark_model")
 
-# A model that every phone can run. It shows that the tool works before a table is begun.
+# A model that every phone can run. It shows that the tool works before the first measurement of a table.
 SMALLEST = OpKey("conv_k1", (1, 1, 8), 8, 1, False)
 MAX_BINARY_BYTES = 500_000_000
 
@@ -35,7 +35,7 @@ class Android:
         """Checks the settings; touches no phone.
 
         Args:
-            settings: How to time, and on which phones.
+            settings: Settings of the measurements, and the phones to use.
 
         Raises:
             InputError: If there is no such benchmark_model.
@@ -105,8 +105,8 @@ class Android:
         attached = self._attached()
         if len({_kind(facts) for facts in attached.values()}) > 1:
             listed = ", ".join(f"{phone.serial} ({facts.device}, {facts.android})" for phone, facts in attached.items())
-            raise InputError("Different phones are attached, and a table is of one kind: choose by --serial=S, or the "
-                             f"environment's ANDROID_SERIAL. Attached: {listed}.")
+            raise InputError("Different phones are attached, and a table is for one kind: choose by --serial=S or the "
+                             f"environment variable ANDROID_SERIAL. Attached: {listed}.")
         kind = next(iter(attached.values()))
         frequencies = {core: khz for core, (khz, _) in kind.cores.items()}
         mask = self._settings.cpu_mask
@@ -123,14 +123,14 @@ class Android:
         if not phones:
             raise InputError(f"No phone can be used: {'; '.join(problems)}.")
         for problem in problems:
-            worker.say(f"{problem}. The work goes on without it.")
+            worker.say(f"{problem}. The measurement continues without this phone.")
         return phones, kind, mask, version
 
     def _attached(self) -> dict[Phone, Facts]:
         """The phones that can be reached, with their facts.
 
         Raises:
-            InputError: If there is none, or if a phone that was named cannot be reached.
+            InputError: If there is no phone, or a phone that was named cannot be reached.
         """
         path = adb.find(self._settings.adb)
         named = list(self._settings.serial) or [
@@ -149,11 +149,11 @@ class Android:
         if not attached:
             raise InputError(f"No phone is attached: {adb.WAY_OUT['not attached']}.")
         for problem in problems:
-            worker.say(f"{problem}. The work goes on without it.")
+            worker.say(f"{problem}. The measurement continues without this phone.")
         return attached
 
     def _runtime_version(self, phone: Phone, model: bytes) -> str | None:
-        """Version of the tool's runtime, from a first run, which also shows that the tool obeys the settings there."""
+        """Version of the tool's runtime, from a first run, which also shows that the tool works with these settings."""
         with worker.temporary_files({"smallest.tflite": model}) as paths:
             phone.push(paths)
         try:
@@ -195,12 +195,12 @@ def _binary(path: str | None, digest: str) -> tuple[str | None, str]:
 
 
 def _kind(facts: Facts) -> tuple:
-    """The facts in which phones have to agree to share a table."""
+    """The facts that must be equal for phones to share a table."""
     return (facts.device, facts.soc, facts.android, facts.abi, *sorted(facts.cores.items()))
 
 
 def _governor(facts: Facts, mask: str) -> str | None:
-    """Frequency governors of the cores in the mask, with commas between; None if the phone names none."""
+    """Frequency governors of the cores in the mask, with commas between; None if the phone reports none."""
     used = [governor for core, (_, governor) in sorted(facts.cores.items())
             if governor and (mask == "all" or int(mask, 16) >> core & 1)]
     return ", ".join(dict.fromkeys(used)) or None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pnas_tf.errors import InputError, printable
 
-# Longer lines are cut. The tool prints none, and so no pattern has to be quick on megabytes.
+# Longer lines are cut. The tool prints no such lines, and no pattern then has to search megabytes.
 MAX_LINE = 2000
 
 _NUMBER = r"[-+]?\d[\d.]{0,30}(?:[eE][-+]?\d{1,3})?"
@@ -30,7 +30,7 @@ _CREATED = re.compile(r"Created TensorFlow Lite (?:(\w{1,40}) delegate|delegate 
 
 
 class NoTimingError(InputError):
-    """The output holds no time of the model, or an impossible one."""
+    """The output holds no time of the model, or an impossible time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Benchmark:
         mean_ms, min_ms, max_ms, std_ms: Statistics over the runs, in milliseconds.
         median_ms: Median over the runs in milliseconds, None if not printed.
         version: Version of the runtime, None if not printed.
-        delegates: Share of the model that each delegate took, by delegate: `full`, `part`, `nothing`, or `unknown`.
+        delegates: Share of the model that each delegate runs, by delegate: `full`, `part`, `nothing`, or `unknown`.
         unknown_flags: Flags that the tool did not know and ignored.
     """
 
@@ -69,14 +69,14 @@ def parse(text: str) -> Benchmark:
     lines = [line[:MAX_LINE] for line in text.splitlines()]
     figures = _figures_us(lines) or _figures_compiled_model(lines)
     if figures is None:
-        raise NoTimingError(f"no timing in what benchmark_model printed: {excerpt(text)}")
+        raise NoTimingError(f"no timing in the output of benchmark_model: {excerpt(text)}")
     runs, mean_ms = int(figures["count"]), figures["avg"]
     single = dict.fromkeys(("min", "max"), mean_ms) if runs == 1 else {}  # a single run is printed as count=1 curr=9
     figures = {"std": 0.0, **single, **figures}
     if not {"min", "max"} <= set(figures):
         raise NoTimingError(f"benchmark_model printed a timing without min and max: {excerpt(text)}")
     least, most, median = figures["min"], figures["max"], figures.get("median")
-    slack = 1e-5 * most  # a mean is printed with 6 digits, min and max with all
+    slack = 1e-5 * most  # a mean is printed with 6 digits, min and max with all digits
     between = all(least - slack <= value <= most + slack for value in (mean_ms, median) if value is not None)
     if not (runs >= 1 and 0 <= least <= most < 1e7 and mean_ms > 0 and 0 <= figures["std"] < 1e7 and between):
         raise NoTimingError(f"benchmark_model printed impossible times: {excerpt(text)}")
@@ -146,11 +146,11 @@ def _first(pattern, lines):
 
 
 def excerpt(text: str, limit: int = 300) -> str:
-    """One line for a message: the tool's errors, else its last lines, without control characters.
+    """One line for a message: the tool's errors or, if there are none, its last lines, without control characters.
 
     Args:
         text: Output of the tool or of adb.
-        limit: Most letters of the line.
+        limit: Largest number of characters.
     """
     lines = [clean(line, limit) for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\b(?:ERROR|FATAL|error|denied|not found|No such)\b", line)]
@@ -162,7 +162,7 @@ def clean(text: str, limit: int = 100) -> str:
 
     Args:
         text: Text of a device.
-        limit: Most letters of the line.
+        limit: Largest number of characters.
     """
     return printable(re.sub(r"\s", " ", text[:4 * limit]).strip(), limit)
 
@@ -201,7 +201,7 @@ def op_profile(text: str) -> list[OpTime]:
     _, regular, after = text.partition("Operator-wise Profiling Info for Regular Benchmark Runs:")
     rows = list(_profile_rows((after if regular else text).splitlines()))
     if not rows:
-        raise NoTimingError(f"no profile of operators in what benchmark_model printed: {excerpt(text)}")
+        raise NoTimingError(f"no profile of operators in the output of benchmark_model: {excerpt(text)}")
     return rows
 
 

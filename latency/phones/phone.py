@@ -16,7 +16,7 @@ FOLDER = "/data/local/tmp/pnas_tf"
 MODELS = FOLDER + "/models"
 # Seconds for commands that do not measure.
 SHORT_S, PUSH_S = 30.0, 600.0
-# What `dumpsys thermalservice` calls moderate: Android slows the phone down.
+# The status that `dumpsys thermalservice` calls moderate. From here on, Android slows the phone down.
 THROTTLING = 2
 
 _PROPERTIES = ("ro.product.manufacturer", "ro.product.model", "ro.soc.manufacturer", "ro.soc.model",
@@ -29,12 +29,12 @@ _READ_STATE = "dumpsys battery; dumpsys thermalservice; true"
 
 
 class BenchmarkError(Exception):
-    """The tool gave no measurement that can be used; the message says why."""
+    """The tool gave no usable measurement; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What does not change about a phone.
+    """Facts about a phone that do not change.
 
     Attributes:
         device: Maker and model.
@@ -58,7 +58,7 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Charge and heat of a phone at a moment; None where the phone does not report it.
+    """Charge and heat of a phone at one time; None for values that the phone does not report.
 
     Attributes:
         battery_percent: Charge of the battery.
@@ -89,7 +89,7 @@ def read_facts(text: str) -> Facts:
 
 
 def read_state(text: str) -> State:
-    """State from what `dumpsys battery` and `dumpsys thermalservice` print."""
+    """State from the output of `dumpsys battery` and `dumpsys thermalservice`."""
     def number(pattern):
         match = re.search(pattern, text, flags=re.M)
         return int(match[1]) if match else None
@@ -140,12 +140,12 @@ class Phone:
         """
         self._device, self._delegate, self._options, self._timeout_s = device, delegate, tuple(options), timeout_s
         self._binary = self._taskset = ""
-        # Not the serial number itself: tables are for sharing.
+        # A hash in place of the serial number, because tables are shared.
         self.name = hashlib.sha256(device.serial.encode()).hexdigest()[:8]
         self.serial = device.serial
 
     def connect(self) -> None:
-        """Connects the phone if need be; raises DeviceError, which says what to do, if it cannot be used now."""
+        """Connects the phone if necessary. If it cannot be used now, raises DeviceError, which says what to do."""
         self._device.connect()
 
     def facts(self) -> Facts:
@@ -157,7 +157,7 @@ class Phone:
         return read_state(self._device.shell(_READ_STATE, SHORT_S).output)
 
     def prepare(self, binary: str | None, digest: str, mask: str) -> None:
-        """Pushes the benchmark unless the phone has it already, and ends a benchmark that an earlier program left.
+        """Pushes the benchmark unless the phone has it, and ends a benchmark that an earlier program left running.
 
         Args:
             binary: Path of benchmark_model for the phone; None if the phone has it already.
@@ -165,7 +165,7 @@ class Phone:
             mask: Hexadecimal mask of the cores to run on, or `all`.
 
         Raises:
-            DeviceError: If the benchmark is not there afterwards.
+            DeviceError: If the benchmark is not on the phone afterwards.
         """
         self._binary = f"{FOLDER}/benchmark_model-{digest[:16]}"
         self._taskset = "" if mask == "all" else f"taskset {mask} "
@@ -182,7 +182,7 @@ class Phone:
     def _has(self, digest, size_bytes):
         """Whether the phone has the benchmark.
 
-        Old phones have no sha256sum. There the size has to match, and the hash is in the file's name.
+        Old phones have no sha256sum. On these, the size has to match, and the file's name contains the hash.
         """
         arrived = self._device.sizes([self._binary]).get(self._binary)
         if arrived is None or size_bytes not in (None, arrived):
@@ -192,7 +192,7 @@ class Phone:
         return shown[0] == digest if shown else size_bytes is not None
 
     def push(self, files: Sequence[str]) -> None:
-        """Copies models to the phone and removes the earlier ones.
+        """Copies models to the phone and removes earlier models.
 
         Args:
             files: Paths on this machine.
@@ -207,10 +207,10 @@ class Phone:
         """Times a model that was pushed, in one run of the tool.
 
         Args:
-            file_name: Name of the file among those pushed.
+            file_name: Name of the pushed file.
 
         Raises:
-            BenchmarkError: If the tool prints no time, or one that was not measured as asked for.
+            BenchmarkError: If the tool prints no time, or did not measure as requested.
             DeviceError: If the phone is lost.
         """
         return self._timing(self._run(file_name))
@@ -219,26 +219,26 @@ class Phone:
         """Times each operator of a model that was pushed, in one run of the tool.
 
         Args:
-            file_name: Name of the file among those pushed.
+            file_name: Name of the pushed file.
 
         Returns:
             Operators in order of execution.
 
         Raises:
-            BenchmarkError: If the tool prints no profile, or one that was not measured as asked for.
+            BenchmarkError: If the tool prints no profile, or did not measure as requested.
             DeviceError: If the phone is lost.
         """
         output = self._run(file_name, "--enable_op_profiling=true")
-        self._timing(output)  # raises unless the model ran as asked for
+        self._timing(output)  # raises unless the tool measured as requested
         try:
             return benchmark_output.op_profile(output)
         except benchmark_output.NoTimingError as error:
             raise BenchmarkError(str(error)) from None
 
     def _run(self, file_name, *options):
-        """Runs the tool on a model and returns what it prints."""
+        """Runs the tool on a model and returns its output."""
         run = shlex.join([self._binary, f"--graph={MODELS}/{file_name}", *self._options, *options])
-        # exec keeps the shell's process number, which is written to a file so that the process can be ended.
+        # exec keeps the shell's process number. It is written to a file, so that the process can be ended.
         command = "sh -c " + shlex.quote(f"echo $$ > {FOLDER}/pid; exec {self._taskset}{run}")
         try:
             result = self._device.shell(command, self._timeout_s)
@@ -260,18 +260,18 @@ class Phone:
         return benchmark
 
     def _check(self, benchmark, output):
-        """Raises BenchmarkError if a time was not measured as asked for."""
+        """Raises BenchmarkError unless the tool measured as requested."""
         if benchmark.unknown_flags:
             unknown = clean(benchmark.unknown_flags)
-            raise BenchmarkError(f"this benchmark_model does not know {unknown}: take a newer one")
+            raise BenchmarkError(f"this benchmark_model does not know {unknown}: use a newer version")
         share = benchmark.delegates.get(self._delegate)
         if self._delegate == "none" and benchmark.delegates:
             raise BenchmarkError(f"asked for no delegate, got {', '.join(map(clean, benchmark.delegates))}")
         if self._delegate != "none" and share != "full":
-            raise BenchmarkError(f"it was not proved to run on the delegate {self._delegate} in full, but "
+            raise BenchmarkError(f"the delegate {self._delegate} must run the whole model, but its share is "
                                  f"{share or 'unknown'}: {excerpt(output)}")
 
     def _end_leftover(self):
-        """Ends a benchmark that hangs, or that outlived a program that was killed."""
+        """Ends a benchmark that hangs or that a killed program has left running."""
         self._device.shell(f"p=$(cat {FOLDER}/pid 2>/dev/null) && grep -q benchmark_model /proc/$p/cmdline && "
                            f"kill -9 $p; rm -f {FOLDER}/pid", SHORT_S)

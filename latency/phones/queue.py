@@ -1,4 +1,4 @@
-"""Shares models among several phones: each phone takes the next batch when it has finished its last one."""
+"""Shares models among several phones: each phone takes the next batch when its last batch is finished."""
 
 import collections
 import random
@@ -11,7 +11,7 @@ from latency.phones.adb import DeviceError
 from latency.phones.worker import Worker, say
 from pnas_tf.errors import InputError
 
-# Models that a phone takes at a time. Their times count once the anchor network has been timed after them.
+# Number of models that a phone takes at a time. Their times count only after the anchor network has been timed again.
 BATCH = 8
 # How often in a row a phone may fail before it is left out.
 PHONE_TRIES = 3
@@ -25,7 +25,7 @@ def measure(workers: Sequence[Worker], models: Mapping[Any, Callable[[], bytes]]
         workers: One worker for each phone.
         models: Functions that make the bytes of a `.tflite`, by name of the model.
         anchor: Bytes of the anchor network's `.tflite`.
-        stopped: Event that is set when this generator ends, for whatever reason, so that the workers end too.
+        stopped: Event that is set when this generator ends, for any reason, so that the workers end too.
         max_drift: Largest relative difference between phones in the time of the anchor network.
 
     Yields:
@@ -45,12 +45,12 @@ def measure(workers: Sequence[Worker], models: Mapping[Any, Callable[[], bytes]]
             stopped.set()
     if queue.failed:
         name, reason = next(iter(queue.failed.items()))
-        raise InputError(f"{len(queue.failed)} of {len(models)} models could not be timed and have no row, the others "
+        raise InputError(f"{len(queue.failed)} of {len(models)} models could not be timed and have no row; all others "
                          f"are done. {name}: {reason}")
 
 
 class _Queue:
-    """Batches that wait, and the phones that work on the others.
+    """Batches that wait, and the phones that work on other batches.
 
     Models are converted and messages printed in the thread of the caller: a conversion silences everything else that
     the process prints.
@@ -64,7 +64,7 @@ class _Queue:
     def __init__(self, pool, workers, models, anchor, max_drift):
         self._pool, self._models, self._anchor = pool, models, anchor
         names = list(models)
-        random.Random(0).shuffle(names)  # so that a slow change of the phone does not fall on one part of the network
+        random.Random(0).shuffle(names)  # so that a slow change of the phone affects all parts of a network
         size = max(1, min(BATCH, -(-len(names) // len(workers))))
         self.waiting = collections.deque(names[start:start + size] for start in range(0, len(names), size))
         self.running: dict[futures.Future, tuple[Worker, list | None]] = {}
@@ -73,7 +73,7 @@ class _Queue:
         self._reference_ms, self._idle = self._start(workers, max_drift)
 
     def _start(self, workers, max_drift):
-        """Milliseconds of the anchor network on the fastest phone, and the workers that are as fast."""
+        """Milliseconds of the anchor network on the fastest phone, and the workers of all phones that are as fast."""
         starts, times_ms = {worker: self._pool.submit(worker.start, self._anchor) for worker in workers}, {}
         for worker, start in starts.items():
             try:
@@ -84,14 +84,14 @@ class _Queue:
         for worker, anchor_ms in times_ms.items():
             if anchor_ms > fastest_ms * (1 + max_drift):
                 self._leave_out(f"{worker.phone.serial} takes {anchor_ms / fastest_ms - 1:.0%} longer for the anchor "
-                                "network than the fastest phone, so rows of both do not belong in one table")
+                                "network than the fastest phone, so their rows do not belong in one table")
         return fastest_ms, [worker for worker, ms in times_ms.items() if ms <= fastest_ms * (1 + max_drift)]
 
     def hand_out(self):
         """Gives a batch to each idle phone.
 
         Raises:
-            InputError: If no phone is left to work on them.
+            InputError: If no phone is left.
         """
         while self.waiting and self._idle:
             worker, batch = self._idle.pop(), self.waiting.popleft()
@@ -99,7 +99,7 @@ class _Queue:
             self.running[self._pool.submit(worker.batch, contents, self._anchor, self._reference_ms)] = worker, batch
         if not self.running:
             raise InputError(f"No phone is left: {'; '.join(self._problems)}. {self._timed} of {len(self._models)} "
-                             "models are done: run the same command again to go on.")
+                             "models are done. Run the same command again to continue.")
 
     def collect(self, future: futures.Future) -> dict[Any, dict[str, Any]]:
         """Rows of a batch that has ended; a batch that failed goes back to the queue.
@@ -117,7 +117,7 @@ class _Queue:
             if batch is None or self._strikes[worker] >= PHONE_TRIES:
                 self._leave_out(str(error))
             else:
-                say(f"{error}. Waiting for it; its work goes back to the queue.")
+                say(f"{error}. Waiting for the phone; its models go back to the queue.")
                 self.running[self._pool.submit(worker.recover, self._anchor, self._reference_ms)] = worker, None
             return {}
         self._idle.append(worker)
@@ -131,4 +131,4 @@ class _Queue:
 
     def _leave_out(self, problem):
         self._problems.append(problem)
-        say(f"{problem}. The work goes on without it.")
+        say(f"{problem}. The measurement continues without this phone.")

@@ -1,4 +1,4 @@
-"""How to time models on Android phones: every setting with its default, bounds and meaning, and what follows from it.
+"""Settings of measurements on Android phones: each with its default, bounds and meaning, and the flags for the tool.
 
 `PhoneSettings` is read by the measurer of phones, by the flags of commands, and by the headers of tables.
 """
@@ -11,7 +11,7 @@ from export import convert
 from pnas_tf.cli.settings import check, setting
 from pnas_tf.errors import InputError, shown
 
-# benchmark_model's flags for each delegate. A delegate that takes only a part of a model is an error, not a number.
+# benchmark_model's flags for each delegate. If a delegate runs only a part of a model, that is an error and not a time.
 DELEGATES = {
     "none": ("--use_xnnpack=false",),
     "xnnpack": ("--use_xnnpack=true", "--require_full_delegation=true"),
@@ -19,38 +19,38 @@ DELEGATES = {
     "nnapi": ("--use_xnnpack=false", "--use_nnapi=true", "--require_full_delegation=true"),
 }
 
-# Settings of how long and how patiently to measure; a table's header records them in this order.
+# Settings of repetitions, pauses and limits; a table's header records them in this order.
 PACE = ("rounds", "runs", "min_seconds", "warmup_runs", "warmup_seconds", "run_delay_seconds", "pause_seconds",
         "cooldown_seconds", "wait_seconds", "timeout_seconds", "max_celsius", "max_drift")
 
 
 @dataclasses.dataclass(frozen=True)
 class PhoneSettings:
-    """Every setting of the measurer of Android phones. The fields are explained by the texts beside them."""
+    """Every setting of the measurer of Android phones. The text beside each field explains it."""
 
     benchmark_binary: str | None = setting(None, "Path of TFLite's benchmark_model for Android.")
-    serial: Sequence[str] = setting((), "Serial numbers of the phones, with commas between; default: the environment's "
-                                    "ANDROID_SERIAL, else all phones that are attached.")
+    serial: Sequence[str] = setting((), "Serial numbers of the phones, with commas between; default: the environment "
+                                    "variable ANDROID_SERIAL, else all attached phones.")
     adb: str | None = setting(None, "Path of adb; default: the adb on the PATH.")
-    binary_sha256: str = setting("", "SHA-256 of a benchmark_model that is on the phones already; takes the place of "
+    binary_sha256: str = setting("", "SHA-256 of a benchmark_model that is on the phones already; replaces "
                                  "--benchmark_binary.")
     threads: int = setting(1, "CPU threads.", low=1, high=256)
-    delegate: str = setting("xnnpack", "What runs the model: xnnpack, gpu, nnapi, or none for TFLite's built-in "
-                            "kernels, whose profile names the layers.", choices=tuple(DELEGATES))
+    delegate: str = setting("xnnpack", "Delegate that runs the model: xnnpack, gpu, nnapi, or none for TFLite's "
+                            "built-in kernels, whose profile names the layers.", choices=tuple(DELEGATES))
     dtype: str = setting("float32", "Number format; float16 allows a GPU to compute in float16.",
                          choices=tuple(convert.MODES))
     cpu_mask: str = setting("auto", "Cores to run on: a hexadecimal mask as taskset takes it, all, or auto for the "
                             "fastest cores.")
-    rounds: int = setting(1, "Passes over a batch of models, of which the best time counts.", low=1, high=1000)
-    runs: int = setting(50, "Least number of timed runs of a model in a round.", low=1, high=10_000)
-    min_seconds: float = setting(1.0, "Least total time of the timed runs of a model.", low=0, high=3600)
-    warmup_runs: int = setting(1, "Least number of untimed runs before the timed ones.", low=1, high=10_000)
-    warmup_seconds: float = setting(0.5, "Least total time of the untimed runs.", low=0, high=3600)
+    rounds: int = setting(1, "Passes over a batch of models; the best time of a model counts.", low=1, high=1000)
+    runs: int = setting(50, "Smallest number of timed runs of a model in a round.", low=1, high=10_000)
+    min_seconds: float = setting(1.0, "Smallest total time of the timed runs of a model.", low=0, high=3600)
+    warmup_runs: int = setting(1, "Smallest number of untimed runs before the timed runs.", low=1, high=10_000)
+    warmup_seconds: float = setting(0.5, "Smallest total time of the untimed runs.", low=0, high=3600)
     run_delay_seconds: float = setting(0.0, "Pause between two runs of a model.", low=0, high=3600)
     pause_seconds: float = setting(0.0, "Pause between two models.", low=0, high=3600)
     cooldown_seconds: float = setting(10.0, "Pause before a failed step is repeated.", low=0, high=3600)
-    wait_seconds: float = setting(600.0, "How long to wait for a phone that was lost or is too hot.", low=0, high=1e6)
-    timeout_seconds: float = setting(150.0, "How long one model may take.", low=1, high=1e5)
+    wait_seconds: float = setting(600.0, "Longest wait for a phone that was lost or is too hot.", low=0, high=1e6)
+    timeout_seconds: float = setting(150.0, "Longest time that one model may take.", low=1, high=1e5)
     max_celsius: float = setting(40.0, "Temperature of the battery above which nothing is measured.", low=0, high=100)
     max_drift: float = setting(0.05, "Relative change of the anchor network's time above which a phone's last batch "
                                "is measured again.", low=0, high=1000)
@@ -62,7 +62,7 @@ class PhoneSettings:
 
     def benchmark_flags(self) -> list[str]:
         """The flags of benchmark_model that time a model as these settings say."""
-        # The tool itself stops early, with fewer runs, before the time that a model may take is over.
+        # The tool stops by itself, with fewer runs, before the timeout.
         longest = max(1.0, self.timeout_seconds / 3)
         options = [f"--num_threads={self.threads}", f"--num_runs={self.runs}", f"--min_secs={self.min_seconds:g}",
                    f"--max_secs={longest:g}", f"--warmup_runs={self.warmup_runs}",

@@ -1,4 +1,4 @@
-"""Measures batches of models on one phone, and times an anchor network after each batch to see that nothing changed."""
+"""Times batches of models on one phone, and an anchor network after each batch to see whether the pace has changed."""
 
 import contextlib
 import dataclasses
@@ -17,18 +17,18 @@ from latency.phones.phone import THROTTLING, BenchmarkError, Phone, State
 from latency.phones.settings import PhoneSettings
 from pnas_tf.errors import printable
 
-# How often a model that gives no time is run before it counts as failed.
+# Number of runs without a time after which a model counts as failed.
 MODEL_TRIES = 2
-# How often the anchor network is timed again at the start, until two times in a row agree.
+# Largest number of repetitions of the anchor network at the start, until two times in a row agree.
 START_TRIES = 4
-# The tool counts whole microseconds: below this, a step is more than 5 % of the median, and the mean is finer.
+# The tool counts whole microseconds. Below this median, one microsecond is more than 5 %, and the mean is finer.
 CLEAR_MEDIAN_MS = 0.02
 ANCHOR = "anchor.tflite"
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchResult:
-    """What a batch came to.
+    """Results of a batch.
 
     Attributes:
         rows: Measurements by name of the model.
@@ -40,7 +40,7 @@ class BatchResult:
 
 
 class Worker:
-    """One phone at work."""
+    """Times models on one phone."""
 
     def __init__(self, phone: Phone, prepare: Callable[[Phone], None], settings: PhoneSettings,
                  stopped: threading.Event):
@@ -48,9 +48,9 @@ class Worker:
 
         Args:
             phone: Phone to work with, with the benchmark on it.
-            prepare: Connects a phone that was lost and makes it ready again, or raises DeviceError.
+            prepare: Function that connects a lost phone and makes it ready again, or raises DeviceError.
             settings: Rounds, pauses, waiting times and limits.
-            stopped: Event that ends all waiting by `Stopped`.
+            stopped: Event that makes all waiting raise `Stopped`.
         """
         self.phone, self._prepare, self._settings, self._stopped = phone, prepare, settings, stopped
 
@@ -69,7 +69,7 @@ class Worker:
         try:
             self._check_cool()
         except DeviceError as error:
-            say(f"{error}. Waiting for it.")
+            say(f"{error}. Waiting for the phone.")
             self._until_done(self._check_cool)
         self._push({ANCHOR: anchor})
         times_ms = [self._anchor_ms()]
@@ -90,7 +90,7 @@ class Worker:
             reference_ms: Milliseconds of the anchor network at the start.
 
         Raises:
-            DeviceError: If the phone is lost, full, too hot or has changed its pace. No time of the batch counts then.
+            DeviceError: If the phone is lost, full, too hot or has changed its pace. Then no time of the batch counts.
         """
         before = self._check_cool()
         file_names = {name: f"m{number:03}.tflite" for number, name in enumerate(models)}
@@ -188,7 +188,7 @@ class Worker:
 
 
 def _typical(benchmark: Benchmark) -> str:
-    """The tool's figure that a row takes: the median, unless it is missing or too coarse in whole microseconds."""
+    """The statistic that a row records: the median, unless it is missing or too coarse in whole microseconds."""
     return "median" if (benchmark.median_ms or 0) >= CLEAR_MEDIAN_MS else "mean"
 
 
@@ -207,7 +207,7 @@ def _before_and_after(before, after):
 
 @contextlib.contextmanager
 def temporary_files(contents: Mapping[str, bytes]) -> Iterator[list[str]]:
-    """Paths of files that exist as long as the context.
+    """Writes files that exist as long as the context, and returns their paths.
 
     Args:
         contents: Bytes by file name.
@@ -221,7 +221,7 @@ def temporary_files(contents: Mapping[str, bytes]) -> Iterator[list[str]]:
 
 
 def say(text: str) -> None:
-    """Prints one line to stderr without breaking a progress bar; what a terminal would obey is replaced."""
+    """Prints one line to stderr without breaking a progress bar. Characters that control a terminal are replaced."""
     from tqdm import tqdm
 
     tqdm.write(printable(text), file=sys.stderr)

@@ -1,1 +1,1 @@
-"""What every command shares: how it starts, its help, its flags."""
+"""Shared by all commands: their start, their help and their flags."""

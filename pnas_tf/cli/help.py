@@ -1,4 +1,4 @@
-"""The text of --help: what a command does, and its flags in groups. Rarely needed flags are listed without a text."""
+"""The text of --help: the manual of a command, and its flags in groups. Rarely needed flags appear by name only."""
 
 import shutil
 import textwrap
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from absl import flags
 
-# A flag means the same in every command. Flags without a group come under OTHER. --help lists RARE flags by name only,
-# and --helpfull explains them.
+# A flag has the same meaning in every command. Flags without a group come under OTHER. --help lists RARE flags by name
+# only, and --helpfull explains them.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Files": ("run_dir", "compare", "model", "source", "format", "arch", "init_weights", "output", "zip", "examples",
               "overwrite", "json", "plot", "times"),
@@ -32,7 +32,7 @@ RARE = frozenset((
     "run_delay_seconds", "timeout_seconds", "together", "wait_seconds", "warmup_runs", "warmup_seconds"))
 EVERYWHERE = {"flagfile=FILE": "File with further flags, one per line.",
               "verbosity=1": "Shows the log of TensorFlow and its converter, for a bug report.",
-              "help, --helpfull": "This text; the same with every flag explained."}
+              "help, --helpfull": "This text; the same text with every flag explained."}
 
 
 def render(manual: str, defined: Mapping[str, flags.Flag], *, full: bool = False, width: int | None = None) -> str:
@@ -42,7 +42,7 @@ def render(manual: str, defined: Mapping[str, flags.Flag], *, full: bool = False
         manual: Text that comes first: what the command does, and a command to paste.
         defined: Flags of the command by name.
         full: Whether to explain the rare flags, too.
-        width: Letters per line; if None, the width of the terminal, at least 70 and at most 110.
+        width: Characters per line; if None, the width of the terminal, at least 70 and at most 110.
     """
     width = width or max(70, min(110, shutil.get_terminal_size((100, 40)).columns))
     shown = [name for name in defined if full or name not in RARE]
@@ -74,7 +74,7 @@ def _head(flag: flags.Flag) -> str:
 
 
 def _text(flag: flags.Flag) -> str:
-    return flag.help.partition(";\n")[0]  # absl adds what every flag of its kind can do
+    return flag.help.partition(";\n")[0]  # absl appends bounds and notes on the type of the flag
 
 
 def _entry(head: str, text: str, width: int) -> str:

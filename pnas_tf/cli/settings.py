@@ -9,8 +9,8 @@
     define(SearchConfig)         # one flag for each field
     config = read(SearchConfig)  # once flags are parsed
 
-A program makes the same value by `SearchConfig(batch_size=64)`, with the same checks. Imports no TensorFlow, so that
---help is quick.
+A program makes such a value with `SearchConfig(batch_size=64)`, and the same checks apply. This module does not import
+TensorFlow, so that --help is quick.
 """
 
 import dataclasses
@@ -34,12 +34,13 @@ def setting(default: Any, help: str, *, low: float | None = None, high: float | 
     """A field of a settings dataclass.
 
     Args:
-        default: Value where none is given.
-        help: What the setting means, as --help shows it.
+        default: Value if none is given.
+        help: Meaning of the setting, as --help shows it.
         low: Least value of a number.
         high: Largest value of a number.
         choices: Allowed texts.
-        repeated: Whether the flag of a `tuple[str, ...]` is given once for each text; else with commas between.
+        repeated: Whether the flag of a `tuple[str, ...]` is given once for each text; otherwise commas separate the
+            texts.
     """
     return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices,
                                                         "repeated": repeated})
@@ -79,8 +80,8 @@ def read(settings: type[Config], **given: Any) -> Config:
     """A settings value from the parsed flags.
 
     Args:
-        settings: Dataclass that `define` made flags of.
-        **given: Fields whose value is not that of a flag.
+        settings: Dataclass whose flags `define` has made.
+        **given: Values of fields that do not come from flags.
 
     Raises:
         InputError: If a value is out of bounds.
@@ -94,9 +95,9 @@ def read(settings: type[Config], **given: Any) -> Config:
 
 
 def check(value: Any) -> None:
-    """Raises InputError if a field of a settings value is out of its bounds or none of its choices.
+    """Raises InputError if a field of a settings value is out of bounds or not one of its choices.
 
-    For `__post_init__`: a value that a program makes is then checked as flags are.
+    Serves as `__post_init__`, so that values made by a program pass the same checks as flags.
     """
     for field in dataclasses.fields(value):
         about, own = field.metadata, getattr(value, field.name)
@@ -120,14 +121,14 @@ def _kind(settings: type, name: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class ImageSettings:
-    """What search and training do alike about images: broken ones, small classes, hidden parts."""
+    """Settings of images that search and training share: broken files, small classes, cutout."""
 
     broken_images: str = setting("skip", "Image files that cannot be decoded: left out and counted, or an error.",
                                  choices=("skip", "refuse"))
-    class_weights: str = setting("none", "What an image counts for in the loss: 1, or less the more images its class "
-                                 "has.", choices=("none", "balanced"))
+    class_weights: str = setting("none", "Weight of an image in the loss: none gives every image 1; balanced gives "
+                                 "every class the same total.", choices=("none", "balanced"))
     cutout: int = setting(0, "Side in pixels of a square of each training image that is set to the mean; 0: none. The "
-                          "paper's for CIFAR-10 is 16.", low=0, high=8192)
+                          "paper uses 16 for CIFAR-10.", low=0, high=8192)
 
     def __post_init__(self):
         check(self)

@@ -1,4 +1,4 @@
-"""What all entry points share: parsing of flags, errors about bad input in one line, and the text of all flags."""
+"""Shared by all entry points: parsing of flags, one-line errors about wrong input, and the text of all flags."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
     TensorFlow's C++ part logs nothing unless --verbosity=1 or the environment (TF_CPP_MIN_LOG_LEVEL=0) asks for it.
 
     Args:
-        run: Function that does the work of the command, called when flags are parsed.
+        run: Function that does the work of the command, called after the flags are parsed.
         check_imported: Function that takes the op types that the files of --import have registered, and raises
             InputError if the command cannot use them.
         manual: Text that --help prints above the flags; the docstring of the module of `run` if empty.
@@ -40,12 +40,12 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
             print("Stopped.", file=sys.stderr)
             sys.exit(130)
 
-    # The manual cannot come from the main module: with a console script, that is the script.
+    # The manual cannot come from the main module: under a console script, the main module is the script.
     app.run(main, flags_parser=functools.partial(_parse, manual or sys.modules[run.__module__].__doc__ or ""))
 
 
 def _parse(manual, argv):
-    """Parses the flags. Exits after printing the help, if asked for, or one line about a mistake in the flags."""
+    """Parses the flags. Exits after it prints the requested help, or one line about a mistake in the flags."""
     names = {argument.lstrip("-") for argument in argv[1:] if argument.startswith("-")}
     if names & {"help", "h", "?", "helpshort", "helpfull"}:
         with contextlib.suppress(BrokenPipeError):
@@ -67,7 +67,7 @@ def _parse(manual, argv):
 def _own_flags() -> dict[str, flags.Flag]:
     """The flags of the running entry point by name, without those that libraries define.
 
-    absl names the module that was started by its path, `sys.argv[0]`.
+    For absl, the name of the started module is its path, `sys.argv[0]`.
     """
     return {flag.name: flag for module, module_flags in flags.FLAGS.flags_by_module_dict().items()
             if module == sys.argv[0] or module.split(".")[0] in ("pnas_tf", "export", "latency")
@@ -84,7 +84,7 @@ def _import(paths, check_imported):
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow and Keras without the lines that TensorFlow prints while it loads, or its notices later."""
+    """Imports TensorFlow and Keras, and silences the lines that TensorFlow prints while it loads and later."""
     with quiet():
         import keras  # noqa: F401
         import tensorflow as tf

@@ -1,1 +1,1 @@
-"""What a network costs and may cost: latency tables, prices, limits, goals. Needs no TensorFlow to import."""
+"""What a network costs and may cost. Only `expectation`, the differentiable twin, imports TensorFlow at the top."""

@@ -1,4 +1,4 @@
-"""What a search looks for on one target, and whether any network can reach it."""
+"""The goal of a search on one target: milliseconds and limits, and whether any network can reach them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ DEFAULT_TARGET = 0.75
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """What a search looks for on one target.
+    """Milliseconds and limits of a search on one target.
 
     Attributes:
         target: Name of the table's target.
         ms: Milliseconds of each op.
-        target_ms: Milliseconds asked for; where latency is free, the milliseconds to compare with.
-        limits: Further limits to keep.
+        target_ms: Requested milliseconds; if latency is free, milliseconds for comparison.
+        limits: Further limits.
         keeps_ms: Whether `target_ms` is a limit, too.
         range_ms: Milliseconds of the quickest network that keeps the further limits, and of the slowest network.
     """
@@ -40,7 +40,7 @@ class Goal:
 
     @property
     def limit_ms(self) -> float | None:
-        """`target_ms`, or None where latency is free."""
+        """`target_ms`, or None if latency is free."""
         return self.target_ms if self.keeps_ms else None
 
     @property
@@ -54,7 +54,7 @@ class Goal:
         return goal_name(self.target, self.target_ms)
 
     def summary(self) -> str:
-        """The goal in a line, with the range that the networks of the space span."""
+        """One line that describes the goal and the milliseconds of the quickest and of the slowest network."""
         aim = f"target {self.target_ms:.3g} ms" if self.keeps_ms else "latency is free"
         span = f"{self.range_ms[0]:.3g} to {self.range_ms[1]:.3g} ms, " if self.range_ms else ""
         return (f"{self.target}: {span}{aim}"
@@ -62,7 +62,7 @@ class Goal:
 
 
 def goal_name(target: str, target_ms: float) -> str:
-    """Name of one goal among several, as of its folder in the run folder."""
+    """Name of one goal among several, and of its folder in the run folder."""
     return f"{target}_{target_ms:g}ms"
 
 
@@ -73,7 +73,7 @@ def goal_for(space: Space, table: LatencyTable, target_ms: float, bounds: Sequen
     Args:
         space: Space fitted to the data.
         table: Table that covers the space.
-        target_ms: Milliseconds asked for, or 0 for `DEFAULT_TARGET` of a random network's.
+        target_ms: Requested milliseconds, or 0 for `DEFAULT_TARGET` times those of a random network.
         bounds: Further limits, see `limits.ADDITIVE`.
         keeps_ms: Whether the milliseconds are a limit.
 
@@ -85,7 +85,7 @@ def goal_for(space: Space, table: LatencyTable, target_ms: float, bounds: Sequen
     quickest = within_limits.cheapest(ms, limits)
     if quickest is None:
         raise InputError(f"No network of {space.name} keeps {' and '.join(f'{n}<={b:g}' for n, b in bounds)} "
-                         "together, though some keep each. Raise one (--limit).")
+                         "together, although each can be kept alone. Raise one of them (--limit).")
     low, high = prices.of_arch(from_path(space, quickest), prices.milliseconds(table)), ms.range[1]
     target_ms = target_ms or max(low, DEFAULT_TARGET * _random_ms(space, ms))
     if keeps_ms and target_ms < low:
@@ -105,13 +105,13 @@ def _random_ms(space: Space, ms: Cost) -> float:
 def check_reachable(space: Space, table: LatencyTable, target_ms: float) -> None:
     """Refuses a target that no network reaches, before images and TensorFlow are loaded.
 
-    Images decide how many channels enter the stem and how many classes leave the head, so those two blocks count as the
-    cheapest row of the table for any number. What only the images tell is left to `goal_for`.
+    The data set decides the channels of the stem's input and the number of classes, so each of these two blocks is
+    priced by its cheapest row for any such number. `goal_for` checks again when the data set is loaded.
 
     Args:
         space: Space at the size of the images, not yet fitted to their channels and classes.
         table: Latency table; a row that it lacks counts as 0.
-        target_ms: Milliseconds asked for.
+        target_ms: Requested milliseconds.
 
     Raises:
         InputError: If every network takes longer.
@@ -125,8 +125,8 @@ def check_reachable(space: Space, table: LatencyTable, target_ms: float) -> None
 def check_limits(space: Space, bounds: Sequence[Bound]) -> None:
     """Refuses a limit on parameters or MACs that no network keeps, before images and TensorFlow are loaded.
 
-    Counts by shapes for the fewest channels and classes that images can have; an op that cannot be counted so counts as
-    nothing, and `goal_for` decides.
+    The counts assume the fewest channels and classes that a data set can have. An op that `shape_layers` cannot count
+    counts as 0. `goal_for` checks again when the data set is loaded.
 
     Raises:
         InputError: If every network exceeds a bound.
@@ -146,7 +146,7 @@ def check_limits(space: Space, bounds: Sequence[Bound]) -> None:
 
 
 def _least_ms(space: Space, table: LatencyTable, block: Block) -> float:
-    """Milliseconds of the cheapest op of a block, whatever the images."""
+    """Milliseconds of the cheapest op of a block, for any image channels and number of classes."""
     first, last = space.all_blocks[0], space.all_blocks[-1]
     costs = []
     for key in (space.op_key(block, op) for op in block.ops):

@@ -21,14 +21,15 @@ from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Block, OpKey, Space
 
 FORMAT = "pnas_tf.latency/1"
-# Largest table in bytes, about 400,000 rows, and longest line in letters. Parsed JSON can take 25 times as much memory.
+# Largest table in bytes, about 400,000 rows, and longest line in characters. Parsed JSON can take 25 times as much
+# memory.
 MAX_BYTES, MAX_LINE = 100_000_000, 100_000
 _WAY_OUT = "Give the file of a latency table."
 # Measured times of a row.
 TIMES = ("median_ms", "min_ms", "mean_ms")
-# Number of missing rows that an error names.
+# Largest number of missing rows that an error names.
 NAMED = 4
-# Tables come from other people, and the target's name becomes part of folders, commands and messages.
+# The name of the target becomes part of folders, commands and messages, and a table may come from a stranger.
 _TARGET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 
 
@@ -37,7 +38,7 @@ class LatencyTable:
     """Measurements of one target.
 
     Attributes:
-        path: File it was read from, or name of a shipped table.
+        path: File that the table was read from, or name of a shipped table.
         header: Contents of line 1: target, device, runtime, delegate, threads, dtype, date, ...
         rows: Measurements by key, without those in `choice_rows`.
         choice_rows: Measurements by (block name, key) that price an op in this block only.
@@ -81,7 +82,7 @@ class LatencyTable:
         return measurement
 
     def ms(self, block_name: str, key: OpKey) -> float:
-        """Milliseconds that an op in a block adds to a network: those of its `row`, calibrated if it has been.
+        """Milliseconds that an op in a block adds to a network: those of its `row`, calibrated if the row is.
 
         Raises:
             InputError: If the table has no row for the op.
@@ -101,7 +102,7 @@ class LatencyTable:
         """Checks that the table has a row for every op of a space or of one network.
 
         Raises:
-            InputError: If rows are missing. The message names the first ones and says how many more are missing.
+            InputError: If rows are missing. The message names the first of them and the number of the others.
         """
         missing = list(dict.fromkeys(str(key) for _, key in self.missing(what)))
         if missing:
@@ -113,7 +114,7 @@ class LatencyTable:
 
     @property
     def file(self) -> str:
-        """The table's file in commands to paste; a placeholder for a shipped table, to which nothing is added."""
+        """The table's file in commands to paste; a placeholder for a shipped table, which takes no new rows."""
         return shlex.quote(self.path) if self.path.endswith(".jsonl") else "TABLE.jsonl"
 
 
@@ -185,7 +186,7 @@ def annotate(path: str, *, calibrated_ms: Mapping[OpKey, float], accuracy: Mappi
         ms = calibrated_ms.get(_key(entry, path, 0))
         return line if ms is None or "choice" in entry else json.dumps({**entry, "calibrated_ms": ms})
 
-    with open_to_add(path):  # keeps out other programs: rows that they add meanwhile would be lost with the old file
+    with open_to_add(path):  # other programs must not add rows meanwhile: they would be lost with the old file
         table = read(path)
         lines = files.read_text(path, MAX_BYTES, _WAY_OUT).splitlines()[1:]
         entries = table.header.get("accuracy")
@@ -238,7 +239,7 @@ def parse(text: str, path: str) -> LatencyTable:
     lines = text.split("\n")
     if lines[-1]:
         raise InputError(f"{path}, line {len(lines)}: cut off. Run the same latency.build_table command again: "
-                         "it removes the half line and goes on.")
+                         "it removes the incomplete line and continues.")
     rows, choice_rows = {}, {}
     facts = _object(lines[0], path, 1)
     if facts.get("format") != FORMAT or not isinstance(facts.get("target"), str):

@@ -62,11 +62,11 @@ def within_peaks(space: Space, bounds: Sequence[Bound], dtypes: Sequence[str | N
 
     Args:
         space: Space to search.
-        bounds: Limits of any name; those of other names are left alone.
+        bounds: Limits; only those on peak activation memory have an effect.
         dtypes: Dtypes of the targets; the one with the largest activations counts.
 
     Raises:
-        InputError: As `within_peak`.
+        InputError: If a block has no op within a bound, or the space is not a chain of blocks.
     """
     for name, bound in bounds:
         if name == PEAK:
@@ -78,14 +78,14 @@ def within_peaks(space: Space, bounds: Sequence[Bound], dtypes: Sequence[str | N
 
 
 def _counted_dtype(dtype: str | None) -> str:
-    """The dtype by which a target's bytes are counted: float32, the largest, where the table does not say."""
+    """The dtype by which a target's bytes are counted: float32, the largest, if its table does not state one."""
     from pnas_tf.network import counts
 
     return dtype if dtype in counts.FILE_BYTES else "float32"
 
 
 def within_peak(space: Space, bound: float, dtype: str) -> Space:
-    """The space without the ops that need more activation memory than a bound, each alone.
+    """The space without the ops that need more activation memory than a bound on their own.
 
     A network's peak is that of its most expensive block, so these are exactly the ops that no network within the bound
     can have.
@@ -99,8 +99,8 @@ def within_peak(space: Space, bound: float, dtype: str) -> Space:
         InputError: If a block has no op within the bound, or the space is not a chain of blocks.
     """
     if not space.is_chain:
-        raise InputError(f"{PEAK}: the limit is known only for chains of blocks, and {space.name} has blocks whose "
-                         "outputs are alive side by side. Leave it out, or limit macs or size_bytes.")
+        raise InputError(f"{PEAK}: this limit works only for chains of blocks, and {space.name} has blocks whose "
+                         "outputs are in memory at the same time. Leave it out, or limit macs or size_bytes.")
     price = prices.peak_activation_bytes(dtype)
 
     def peak(block, op):
@@ -124,11 +124,11 @@ def additive(space: Space, bounds: Sequence[Bound], dtype: str | None) -> tuple[
 
     Args:
         space: Space to search.
-        bounds: Names of `ADDITIVE` with their bounds; a bound on the peak is passed over.
+        bounds: Names of `ADDITIVE` with their bounds; a bound on the peak is ignored.
         dtype: Dtype of the target, as its table states it.
 
     Raises:
-        InputError: If no network of the space keeps one of them.
+        InputError: If there is a limit that no network of the space keeps.
     """
     limits = []
     for name, bound in bounds:

@@ -1,7 +1,7 @@
 """Additive costs of a network: milliseconds, parameters, MACs, bytes of its file.
 
-A price says what one op costs at a block, a `Cost` what every op of every choice of a space costs. The cost of a
-network is the sum over its blocks. To add a cost, write one function here that returns a price.
+A price is the cost of one op at a block; a `Cost` holds the costs of all ops of all choices of a space. The cost of a
+network is the sum over its blocks. To add a cost, write a function here that returns a price.
 """
 
 import dataclasses
@@ -105,7 +105,7 @@ def peak_activation_bytes(dtype: str) -> Price:
 
 
 def _counted(name: str, **arguments: Any) -> Price:
-    """A price that builds an op as a Keras model and counts: the only part of this wing that loads TensorFlow."""
+    """A price that builds an op as a Keras model and counts what the model has. It loads TensorFlow."""
     counted: dict[OpKey, float] = {}
 
     def price(block_name: str, key: OpKey) -> float:

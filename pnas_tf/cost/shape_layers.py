@@ -1,8 +1,8 @@
 """A namespace of layers that counts weights and multiply-accumulates by shapes alone, without TensorFlow.
 
-`ops.build` builds an op from any namespace of layers. Built from this one, an op costs no more than arithmetic, so a
-limit that no network keeps is refused before TensorFlow loads. The layers are those of our own ops; an op of the user's
-may need others, and is then counted as a Keras model.
+`ops.build` builds an op from any namespace of layers. Building it from this namespace takes only arithmetic, so a limit
+that no network keeps is refused before TensorFlow loads. The namespace has the layers of the ops in `ops.py`; a user's
+op may need others, and is then counted as a Keras model.
 """
 
 import math
@@ -26,7 +26,7 @@ class Traced:
 
 
 class ShapeLayers:
-    """Pass an instance as `layers=`, then read the counts.
+    """Namespace of layers. Pass an instance as `layers=` to `ops.build`, then read the counts.
 
     Attributes:
         params: Trainable weights of the layers that were built.
@@ -112,7 +112,7 @@ def _strided(x: Traced, strides: int) -> tuple[int, int]:
 
 
 def count(key: OpKey) -> ShapeLayers | None:
-    """Counts an op at a block; None if it needs a layer that is not here."""
+    """Counts an op at a block; None if the op needs a layer that `ShapeLayers` lacks."""
     layers = ShapeLayers()
     try:
         ops.build(key.op, Traced((1, *key.input)), layers=layers, name="op", filters=key.filters,

@@ -1,6 +1,7 @@
 """Networks that keep every limit: the most probable one, the cheapest, the largest, and random samples.
 
-One op for each choice, the sum of each cost within its bound: an integer program, small enough to solve exactly.
+Choosing one op for each choice, with the sum of each cost within its bound, is an integer program that is small enough
+to solve exactly.
 Networks are given as paths, op indices int32 [choices].
 """
 
@@ -12,10 +13,10 @@ from pnas_tf.cost.limits import Limit
 from pnas_tf.cost.prices import Cost
 from pnas_tf.terminal import quiet
 
-# Share of the first limit that a candidate uses at least, where such networks exist: milliseconds that are allowed but
-# not used are accuracy given away.
+# Candidates use at least this share of the first limit, where such networks exist: unused milliseconds give accuracy
+# away.
 USED_SHARE = 0.99
-# Number of batches of random paths, and of paths in each, that are drawn at most.
+# Largest number of batches of random paths, and number of paths in each batch.
 DRAWS, DRAWN = 50, 4096
 
 
@@ -38,15 +39,15 @@ def most_probable(probs: np.ndarray, limits: Sequence[Limit] = (), least: float 
 
 
 def cheapest(cost: Cost, limits: Sequence[Limit]) -> np.ndarray | None:
-    """The path of least cost that keeps every limit, or None if there is none."""
+    """The path of the cheapest network that keeps every limit, or None if there is none."""
     return _solve(-cost.matrix.astype(np.float64), cost.mask, limits, 0.0)
 
 
 def most_of(cost: Cost, limits: Sequence[Limit], least: float = 0.0) -> np.ndarray | None:
-    """The network with most of a cost, such as MACs, that keeps every limit.
+    """The network with the largest cost, such as MACs, that keeps every limit.
 
     Args:
-        cost: Cost to have most of.
+        cost: Cost to maximise.
         limits: Limits to keep.
         least: Share of the first limit's bound that the network uses at least.
 
@@ -59,19 +60,19 @@ def most_of(cost: Cost, limits: Sequence[Limit], least: float = 0.0) -> np.ndarr
 def samples(probs: np.ndarray, limits: Sequence[Limit], least: float, count: int, seed: int) -> np.ndarray:
     """Different paths drawn by their probability among those that keep every limit and use most of the first.
 
-    Where few paths do, the probabilities are tilted towards costs near the first bound, so that paths of equal cost
+    If few paths qualify, the probabilities are tilted towards costs near the first bound, so that paths of equal cost
     keep their odds:
 
         tilted[choice, op] = probs[choice, op] * exp(-t * matrix[choice, op]) / normaliser
 
-    with the t whose expected cost is the middle of what is allowed.
+    with the t that puts the expected cost in the middle of the allowed range.
 
     Args:
         probs: Probabilities, float [choices, ops].
         limits: Limits to keep; without one, plain samples are drawn.
         least: Share of the first limit's bound that a path uses at least.
-        count: Number of paths wanted.
-        seed: Seed of the draws.
+        count: Largest number of paths.
+        seed: Seed of the random paths.
 
     Returns:
         Paths, int32 [at most count, choices].
@@ -93,7 +94,7 @@ def samples(probs: np.ndarray, limits: Sequence[Limit], least: float, count: int
 
 
 def keeps(paths: np.ndarray, limits: Sequence[Limit], least: float) -> np.ndarray:
-    """Which paths keep every limit and use enough of the first.
+    """Tells which paths keep every limit and use enough of the first.
 
     Args:
         paths: Op indices, int [networks, choices].
@@ -134,7 +135,7 @@ def _solve(gain: np.ndarray, mask: np.ndarray, limits: Sequence[Limit], least: f
     one_each = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))))
     constraints = [optimize.LinearConstraint(one_each, 1, 1)]
     for number, limit in enumerate(limits):
-        # In shares of what the choices may use, so that the solver's tolerance is a share, too.
+        # Scaled to the part of the bound that the choices may use, so that the solver's tolerance is relative, too.
         room = limit.bound - limit.cost.fixed
         if room < 0:
             return None

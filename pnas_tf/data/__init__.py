@@ -13,8 +13,8 @@ A spec is the name of a data set, followed by an argument if it takes one:
     folder:PATH            image files of your own, one folder for each class
     tfds:NAME              a data set that TensorFlow Datasets has prepared on this machine
 
-Arrays stay in memory and are augmented by random crop and flip. Images in a folder stay files and are augmented as for
-ImageNet: random resized crop, flip, colour jitter. Nothing is downloaded, and no pickle is loaded.
+Arrays stay in memory and are augmented by random crop and flip. Images in a folder stay files and are augmented as is
+usual for ImageNet: random resized crop, flip, colour jitter. Nothing is downloaded, and no pickle is loaded.
 
 To add a data set, write one function in `sources.py` that returns `Labelled` images, and enter it in `DATASETS` there.
 """

@@ -75,8 +75,8 @@ def crop_and_flip(images: tf.Tensor, seed: tf.Tensor, places: tf.Tensor, batch_s
     Args:
         images: Images of a batch, or some of them, [part, height, width, channels].
         seed: Seed of the whole batch, integers [2].
-        places: Positions of these images in the batch, integers [part]. Each image is changed in the same way whichever
-            others are present.
+        places: Positions of these images in the batch, integers [part]. The change of an image does not depend
+            on the other images that are present.
         batch_size: Number of images in the whole batch.
 
     Returns:

@@ -1,8 +1,8 @@
-"""Finds image files that cannot be decoded, before a search of days fails on one.
+"""Finds image files that cannot be decoded, before a search of several days fails on such a file.
 
 Decoding a million files takes hours. So only the first and last bytes of each file are read, and a file is decoded only
-if these are unusual: cameras append data of their own to a JPEG, so an unusual end alone does not mean that the file is
-broken. A file that is damaged only in the middle is noticed when training reads it.
+if these bytes are unusual: cameras append data of their own to a JPEG, so an unusual end alone does not mean that the
+file is broken. A file that is damaged only in the middle is noticed when training reads it.
 """
 
 import os
@@ -39,7 +39,7 @@ def without_broken(labelled: Labelled, policy: str, spec: str) -> Labelled:
     total = len(bad_train) + len(bad_test)
     if policy == "refuse":
         raise InputError(f"{spec}: {len(bad):,} of {total:,} image files cannot be decoded ({named}). Remove them, or "
-                         "have them left out: --broken_images=skip.")
+                         "leave them out: --broken_images=skip.")
     for part, labels, is_bad in (("train", labelled.y_train, bad_train), ("test", labelled.y_test, bad_test)):
         empty = sorted(set(labels[is_bad]) - set(labels[~is_bad]))
         if (empty and part == "train") or is_bad.all():

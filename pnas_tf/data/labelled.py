@@ -1,4 +1,4 @@
-"""Labelled images as a loader returns them, their checks, and their splits."""
+"""Labelled images as a loader returns them, their checks and their splits."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ import numpy as np
 from pnas_tf.data import augment
 from pnas_tf.errors import InputError
 
-TEST_SHARE = 0.2  # share of the images that become the test part, for a data set that comes without
+TEST_SHARE = 0.2  # share of the images that become the test part, if a data set has none
 
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-    """What a loader returns.
+    """Images and labels of a data set, as a loader returns them.
 
     Attributes:
         x_train: Training images: uint8 [images, height, width] or [images, height, width, 1 or 3]; or paths, bytes
@@ -40,7 +40,7 @@ def checked(labelled: Labelled, spec: str, image_size: int | None) -> Labelled:
     """Checks images and labels, and brings them into one form.
 
     Args:
-        labelled: What a loader returned, untrusted.
+        labelled: Images and labels from a loader, untrusted.
         spec: Name of the data set in error messages.
         image_size: Height and width to resize arrays to; None for no resizing.
 
@@ -78,7 +78,7 @@ def pixel_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...
 
 
 def stratified(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Draws images so that each class gives its share, and at least one image if it has two and `size` allows.
+    """Draws images in proportion to the sizes of classes, at least one of a class that has two if `size` allows.
 
     Args:
         labels: Labels, int [images].
@@ -86,7 +86,7 @@ def stratified(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
         seed: Seed of the draw.
 
     Returns:
-        Positions, int64 [size]. Classes are mixed: any run of positions has nearly the shares of all classes.
+        Positions, int64 [size]. Classes are mixed: any slice has nearly the same shares of classes as the whole.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(labels))
@@ -107,7 +107,8 @@ def held_out(labels: np.ndarray, size: int | None, seed: int, spec: str) -> np.n
 
     Args:
         labels: Labels, int32 [images]; every class occurs.
-        size: Number of images to hold out. None for a fifth, but at most 5,000 or 50 for each class, whichever is more.
+        size: Number of images to hold out. None for a fifth, but at most 5,000 or 50 for each class, whichever is
+            larger.
         seed: Seed of the draw.
         spec: Name of the data set in error messages.
 
@@ -204,7 +205,7 @@ def _same_size(x_train: np.ndarray, x_test: np.ndarray, image_size: int | None,
                          f"{x_test.shape[3]}.")
     if image_size is None and not (x_train.shape[1:] == x_test.shape[1:] and x_train.shape[1] == x_train.shape[2]):
         raise InputError(f"{spec}: images must be square and of one size, got {x_train.shape[1:3]} and "
-                         f"{x_test.shape[1:3]}. Have them resized: --image_size=N.")
+                         f"{x_test.shape[1:3]}. Resize them: --image_size=N.")
     side = image_size or x_train.shape[1]
     train, test = (x if x.shape[1:3] == (side, side) else augment.resize_all(x, side) for x in (x_train, x_test))
     return train, test

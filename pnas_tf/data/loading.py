@@ -19,7 +19,7 @@ IMAGENET_MEAN: tuple[float, ...] = (123.675, 116.28, 103.53)
 IMAGENET_STD: tuple[float, ...] = (58.395, 57.12, 57.375)
 
 CLASS_WEIGHTS = ("none", "balanced")
-UNBALANCED = 5  # ratio of the largest to the smallest class from which `imbalance` speaks
+UNBALANCED = 5  # `imbalance` warns if the largest class has this many times the images of the smallest
 MAX_IMAGE_SIZE = 8192
 
 
@@ -30,13 +30,13 @@ class Data:
     A model's input is `(pixel - mean) / std`, with pixels 0..255.
 
     Attributes:
-        name: Spec that the data set was loaded by.
+        name: Spec of the data set.
         image_shape: Height, width and channels of the images.
         class_names: Name of each class, by label.
         mean: Pixel mean by channel.
         std: Pixel standard deviation by channel.
         train: Images that train weights.
-        held_out: Images split off the training images, to train the architecture on.
+        held_out: Images split off the training images; they train the architecture.
         test: Images for the final score. No choice depends on them.
     """
 
@@ -56,11 +56,11 @@ class Data:
 
 
 def class_weights(train: Part, kind: str) -> np.ndarray | None:
-    """Weight in the loss of an image of each class.
+    """Weight of an image in the loss, for each class.
 
     Args:
         train: Training images.
-        kind: One of `CLASS_WEIGHTS`. `balanced` weights give every class the same total, `images / classes`.
+        kind: One of `CLASS_WEIGHTS`. `balanced` weights add up to the same total for every class, `images / classes`.
 
     Returns:
         float32 [classes], or None if all images have weight 1.
@@ -72,7 +72,7 @@ def class_weights(train: Part, kind: str) -> np.ndarray | None:
 
 
 def imbalance(train: Part) -> str:
-    """A line for the user if classes differ much in size, otherwise "".
+    """A warning for the user if classes differ much in size, otherwise "".
 
     Args:
         train: Training images.
@@ -80,7 +80,7 @@ def imbalance(train: Part) -> str:
     counts = train.class_counts()
     if counts.max() < UNBALANCED * counts.min():
         return ""
-    return (f"Classes have {counts.min():,} to {counts.max():,} training images: with --class_weights=balanced all "
+    return (f"Classes have {counts.min():,} to {counts.max():,} training images: with --class_weights=balanced, all "
             "classes count the same.")
 
 
@@ -90,9 +90,9 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
 
     Args:
         spec: Name of the data set, with its argument: `fashion_mnist_small`, `folder:PATH`, ... (see the package).
-        image_size: Height and width to resize images to. None for 224 for files, and no resizing for arrays.
+        image_size: Height and width to resize images to. None resizes files to 224 and leaves arrays as they are.
         held_out_size: Number of training images to hold out. None for a fifth, but at most 5,000 or 50 for each class,
-            whichever is more. Each class gives its share, and at least one image if it has two.
+            whichever is larger. Classes keep their shares; a class of two or more images gives at least one.
         seed: Seed of the split.
         data_dir: Folder with the files of `cifar10`, `fashion_mnist` and `tfds:NAME`.
         broken_images: What to do with image files that cannot be decoded, one of `broken.POLICIES`.

@@ -12,7 +12,7 @@ from pnas_tf.data import augment as augment_lib
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """The replicas that an input pipeline serves.
+    """Range of the replicas that an input pipeline serves.
 
     Attributes:
         first: Index of the first replica.
@@ -42,7 +42,7 @@ class Change:
 
 
 class Part(abc.ABC):
-    """Some of the images of a data set: training, held-out or test."""
+    """One part of a data set: its training, held-out or test images."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, members: np.ndarray, image_size: int,
                  mean: Sequence[float], std: Sequence[float]):
@@ -88,8 +88,8 @@ class Part(abc.ABC):
             cutout: Side of the square of augmented images that is set to the mean, pixels; 0 for none.
             seed: Seed of the order and of the changes, or None.
             skip_steps: Number of batches to skip at the start. They are not read.
-            share: Replicas to serve; needs a seed unless it is all of them. Each element is then one replica's part of
-                a batch, and the parts together are the batch that a single replica would get.
+            share: Replicas to serve; needs a seed if it leaves some out. Each element is then one replica's part of a
+                batch; together, the parts are the batch that a single replica would get.
 
         Returns:
             Data set of (float32 [batch, height, width, channels], int32 [batch]).

@@ -158,7 +158,7 @@ def read_cifar10_binary(folder: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def cut(data: np.ndarray, offsets: np.ndarray, name: str) -> list[bytes]:
-    """Cuts concatenated files apart.
+    """Splits concatenated bytes into files.
 
     Args:
         data: Bytes of the files, one after the other, uint8 [bytes].
@@ -178,7 +178,7 @@ def cut(data: np.ndarray, offsets: np.ndarray, name: str) -> list[bytes]:
 
 
 def subfolders(path: str) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones and __MACOSX.
+    """Names of the folders in a folder, sorted, without hidden folders and __MACOSX.
 
     Raises:
         InputError: If there is no such folder.

@@ -1,4 +1,4 @@
-"""The data sets: one function for each reads its files into `Labelled` images.
+"""The data sets: for each of them, one function reads its files into `Labelled` images.
 
 To add a data set, write such a function and enter it in `DATASETS`. If its spec takes an argument after a colon, name
 the argument in `ARGUMENTS`. If files are missing, raise an InputError that says how to get them. The same code checks,
@@ -30,12 +30,12 @@ MAX_TFDS_BYTES = 8_000_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a loader is told.
+    """Arguments of a loader.
 
     Attributes:
         argument: Text after the colon of the spec; "" if it has none.
         image_size: Height and width that images will be resized to, or None.
-        seed: Seed for whatever the loader draws.
+        seed: Seed of random splits and orders.
         data_dir: Folder with the user's data, or None.
     """
 
@@ -99,8 +99,8 @@ def _jpeg_archive(path: str, class_names: Sequence[str]) -> Labelled:
         try:
             images[part] = augment.decode_all(files)
         except tf.errors.InvalidArgumentError:
-            raise InputError(f"{path}: {part}_jpeg must hold JPEG images of one size, and holds something else. Write "
-                             "the archive again.") from None
+            raise InputError(f"{path}: {part}_jpeg must hold JPEG images of one size and nothing else. Write the "
+                             "archive again.") from None
     return Labelled(images["train"], arrays["train_labels"], images["test"], arrays["test_labels"], class_names)
 
 
@@ -142,10 +142,10 @@ def _tfds(request: Request) -> Labelled:
     try:
         builder = tfds.builder(name, data_dir=request.data_dir)
         splits, features = dict(builder.info.splits), builder.info.features
-    except Exception as error:  # Which errors it raises is not documented, and depends on the data set.
+    except Exception as error:  # TensorFlow Datasets does not document its errors, and they depend on the data set.
         raise InputError(f"{where}: {' '.join(str(error).split())[:150]}") from None
     if not splits:
-        raise InputError(f"{where}: not prepared on this machine, and nothing is downloaded here. Prepare it: "
+        raise InputError(f"{where}: not prepared on this machine, and this command downloads nothing. Prepare it: "
                          f"tfds build {name}, and name its folder by --data_dir if it is not ~/tensorflow_datasets.")
     if "train" not in splits or not {"image", "label"} <= set(features):
         raise InputError(f"{where}: not a data set for classification: expected a split train, and the features image "

@@ -20,20 +20,20 @@ from pnas_tf.space.arch import Arch
 from pnas_tf.supernet.path_scorer import PathScorer
 from pnas_tf.supernet.supernet import Supernet
 
-# Number of held-out images on which finalists are compared, bytes of float32 pixels that they may take, and the least
-# number of batches.
+# Number of held-out images on which finalists are compared, largest size of their float32 pixels in bytes, and
+# smallest number of batches.
 IMAGES, IMAGE_BYTES, LEAST_BATCHES = 5000, 2**29, 10
 
-# From finalists and a goal's folder to the finalists in a better order; see `trials.run`.
+# Function that trains finalists, in a goal's folder, and returns them in a better order; see `trials.run`.
 Try = Callable[[Sequence[Finalist], RunFolder], list[Finalist]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Where the network of one goal is written.
+    """A goal, and the folder for its network.
 
     Attributes:
-        goal: What the search looks for.
+        goal: Goal of the search.
         folder: Folder of arch.json and metrics.jsonl; the run folder itself if there is only one goal.
     """
 
@@ -43,15 +43,15 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class LastChoice:
-    """How the last choice between finalists is made.
+    """Settings of the last choice between finalists.
 
     Attributes:
         batch_size: Images per step.
-        bn_recalibration_batches: Training batches that set a network's batch norm statistics; 0 leaves those of the
-            search.
+        bn_recalibration_batches: Training batches that set a network's batch norm statistics; 0 keeps the statistics
+            of the search.
         seed: Seed of the sampled finalists.
         timers: Timer of each goal's device; empty if the tables decide.
-        trials: Puts finalists in a better order by training them, if given.
+        trials: Function that trains finalists and returns them in a better order; None for no trials.
     """
 
     batch_size: int
@@ -80,10 +80,10 @@ def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: 
 
     Args:
         net: Supernet after the search.
-        results: Goal of each of its alphas, and where the files go.
+        results: Goal of each of its alphas, and folder for its files.
         scorer: Scorer of the supernet's paths, on any images.
         data: Data set of the search.
-        choice: How the choice is made.
+        choice: Settings of the last choice.
 
     Returns:
         The arch of each goal, with its costs.
@@ -117,13 +117,13 @@ def _deliver(net: Supernet, number: int, result: Result, scorer: PathScorer, dat
 
 
 def _recalibrated(model, data: Data, choice: LastChoice) -> str:
-    """Sets batch norm's statistics to those of this network; held-out accuracy before and after, in words."""
+    """Recalibrates batch norm for this network; returns a text with the held-out accuracy before and after."""
     held_out = data.held_out.batches(choice.batch_size)
     message = f"Held-out accuracy with inherited weights: {evaluate.score_network(model, held_out).accuracy:.2%}"
     if not choice.bn_recalibration_batches:
         return f"{message}."
     evaluate.recalibrate(model, data.train.batches(choice.batch_size, seed=0).take(choice.bn_recalibration_batches))
-    return (f"{message}, {evaluate.score_network(model, held_out).accuracy:.2%} once batch norm has seen "
+    return (f"{message}, {evaluate.score_network(model, held_out).accuracy:.2%} after recalibration of batch norm on "
             f"{choice.bn_recalibration_batches} batches.")
 
 
@@ -132,7 +132,7 @@ def delivered_arch(best: Finalist, goal: Goal, probs: np.ndarray) -> Arch:
 
     Args:
         best: Finalist that is delivered.
-        goal: Goal that it was found for.
+        goal: Goal that the finalist belongs to.
         probs: Probabilities at the end of the search, float [choices, ops].
     """
     measured = {} if best.measured_ms is None else {"measured_ms": best.measured_ms}
@@ -142,12 +142,12 @@ def delivered_arch(best: Finalist, goal: Goal, probs: np.ndarray) -> Arch:
 
 
 def _summary(goal: Goal, candidates: Sequence[Finalist]) -> str:
-    """Which finalist is delivered, and what the most probable op of each choice would give."""
+    """Text about the delivered finalist, and about the network of the most probable op of each choice."""
     best = candidates[0]
     arg_max = next((finalist for finalist in candidates if finalist.how == ARG_MAX), best)
     measured = "" if best.measured_ms is None else f" ({best.measured_ms:.3g} ms measured)"
-    lines = [f"Taken of {len(candidates)} networks: {best.how}, {best.costs['ms']:.3g} ms on {goal.target}{measured}, "
-             f"held-out loss {best.loss:.4f} with inherited weights"
+    lines = [f"Chosen from {len(candidates)} networks: {best.how}, {best.costs['ms']:.3g} ms on {goal.target}"
+             f"{measured}, held-out loss {best.loss:.4f} with inherited weights"
              + (f", accuracy {best.trial_accuracy:.2%} after its trial." if best.trial_accuracy is not None else ".")]
     if arg_max is not best:
         lines.append(f"The most probable op of each choice would take {arg_max.costs['ms']:.3g} ms, held-out loss "

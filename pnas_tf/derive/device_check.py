@@ -1,4 +1,4 @@
-"""Finalists are timed whole on the device before one is delivered, and those that keep the target come first.
+"""Times the finalists on the device before one is delivered; finalists that keep the target come first.
 
 A table's sum is off by a percent or two for a single network, and a search exploits the table's errors: it drifts
 towards networks whose latency the table underestimates. So the networks are checked on the device that they are for.
@@ -13,39 +13,39 @@ from pnas_tf.derive.finalists import Finalist
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
 
-# Milliseconds of whole networks at the device's pace when the table was made. The times are kept in the given run
-# folder, and a network whose time is there is not measured again.
+# Function that returns the milliseconds of whole networks, at the pace that the device had when the table was made. The
+# times are kept in the given run folder, and no network is measured twice.
 Timer = Callable[[Sequence[Arch], RunFolder], list[float]]
-# From a goal to finalists that keep its limits according to the table, see `finalists.suggested`.
+# Function from a goal to finalists that keep its limits according to the table, see `finalists.suggested`.
 Suggest = Callable[[Goal], list[Finalist]]
 
-# Number of finalists timed in a round, and of rounds at most.
+# Number of finalists timed in a round, and largest number of rounds.
 COUNT, ROUNDS = 8, 3
-# Share of the target that a network uses on the device at least: its time is measured to about a percent.
+# Smallest share of the target that a network uses on the device: its time is measured to about a percent.
 USED_SHARE = 0.98
 
 
 def run(suggest: Suggest, goal: Goal, timer: Timer, folder: RunFolder) -> list[Finalist]:
-    """Finalists of which those are eligible that take 98 to 100 % of the target on the device.
+    """Finalists, of which only those that take 98 to 100 % of the target on the device are eligible.
 
-    If there are none, the table is off by about the same factor for all networks that this search likes. The target is
-    then divided by that factor, and the finalists suggested for the new target are timed, too.
+    If there are none, the table is off by about the same factor for all networks that this search prefers. The target
+    is then divided by that factor, and the finalists suggested for the new target are timed, too.
 
     Args:
-        suggest: Gives the finalists of a goal, best first.
+        suggest: Function that returns the finalists of a goal, best first.
         goal: Goal with the target in milliseconds.
         timer: Timer of its device.
         folder: Folder of the goal's results, which keeps the times.
 
     Returns:
-        Every finalist suggested, best first; those that were timed have their measured_ms. If none fits, the one
-        nearest to the target is eligible, if possible not above it.
+        Every suggested finalist, best first; timed finalists have their measured_ms. If none fits, only the finalist
+        nearest to the target is eligible, if possible one below the target.
     """
     finalists: dict[str, Finalist] = {}
     aim = goal
     for _ in range(ROUNDS):
         suggested = {finalist.arch.fingerprint(): finalist for finalist in reversed(suggest(aim))}
-        finalists = suggested | finalists  # those that were timed before keep their time
+        finalists = suggested | finalists  # finalists that were timed before keep their time
         untimed = [finalist for finalist in _by_loss(suggested.values())
                    if finalist.eligible and finalists[finalist.arch.fingerprint()].measured_ms is None][:COUNT]
         if not untimed:
@@ -62,9 +62,9 @@ def run(suggest: Suggest, goal: Goal, timer: Timer, folder: RunFolder) -> list[F
 
 
 def judged(finalists: Sequence[Finalist], goal: Goal) -> list[Finalist]:
-    """The same finalists, of which those are eligible that fit by their measured_ms, or else the nearest one."""
+    """The finalists, with those eligible whose measured_ms fits the target; if none does, the nearest finalist."""
     fitting = [finalist for finalist in finalists if _fits(finalist, goal)]
-    # Below the target the slowest network is nearest; above it, the quickest, and only if none is below.
+    # Below the target, the slowest network is nearest; above it, the quickest, which counts only if none is below.
     off = [(finalist.measured_ms - goal.target_ms, finalist) for finalist in finalists
            if finalist.measured_ms is not None]
     fitting = fitting or [finalist for _, finalist in sorted(off, key=lambda pair: (pair[0] > 0, abs(pair[0])))[:1]]

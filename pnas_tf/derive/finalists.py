@@ -1,4 +1,4 @@
-"""The networks that a search may deliver: they keep every limit, and are scored with the weights they inherit."""
+"""The networks that a search may deliver: they keep every limit, and are scored with weights from the supernet."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from pnas_tf.supernet.supernet import Supernet
 
 FORMAT = "pnas_tf.finalists/1"
 SAMPLES = 64
-# Every finalist is scored on the first batches; of the samples, the best go on to all images.
+# Every finalist is scored on the first batches. Of the samples, only the best are scored on all images.
 FIRST_LOOK = 3
 SECOND_LOOKS = 3
 
@@ -29,17 +29,17 @@ class Finalist:
     """A network that may be delivered.
 
     Attributes:
-        how: How it was found: one of the names in `run_folder.folder`.
+        how: Origin of the network: one of the names in `run_folder.folder`.
         arch: The network.
-        log_prob: Logarithm of its probability.
-        costs: Its costs by the limits' names, and `ms`.
-        eligible: Whether it may be delivered: it keeps every limit and uses most of the first, according to the table
-            or, where finalists are timed, on the device.
+        log_prob: Logarithm of the network's probability.
+        costs: Costs of the network by the names of the limits, and `ms`.
+        eligible: Whether the network may be delivered: it keeps every limit and uses most of the first, according to
+            the table or, if finalists are timed, on the device.
         first_look: Score on the first held-out images, with the supernet's weights and each batch's statistics.
-        loss: Loss on all held-out images, likewise; None if it was not among the best after the first look.
-        accuracy: Accuracy on all held-out images, or None.
+        loss: Loss on all held-out images, likewise; None if the network was not among the best after the first look.
+        accuracy: Accuracy on all held-out images, or None like the loss.
         measured_ms: Milliseconds of the whole network on the device, if it was timed; see `device_check`.
-        trial_accuracy: Held-out accuracy after a training of its own, if it had one; see `trials`.
+        trial_accuracy: Held-out accuracy after a trial training, if there was one; see `trials`.
     """
 
     how: str
@@ -69,22 +69,21 @@ def suggested(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathSco
               seed: int = 0) -> list[Finalist]:
     """Networks that the probabilities suggest, scored on the first held-out images.
 
-    The most probable network is only one of them. Where a choice has several similar ops and a cheap one, the similar
-    ops share their probability, so the most probable op is too often the cheap one, and the network too cheap.
-    Finalists therefore use at least `within_limits.USED_SHARE` of what the first limit allows, or as much as any
-    network can. One of them is the network with most MACs within the limits, which needs no search: the search has to
-    beat it.
+    The most probable network is only one of them. If a choice has several similar ops and a cheap op, the similar ops
+    share their probability, so the most probable op is too often the cheap op, and the network is too cheap. Finalists
+    therefore use at least `within_limits.USED_SHARE` of the first limit, or of the most that any network can use of it.
+    One of them is the network with most MACs within the limits, which needs no search: the search has to beat it.
 
     Args:
         supernet: Supernet whose weights the finalists inherit.
         probs: Probabilities, float [choices, ops].
         goal: Goal with its limits.
         scorer: Scorer on held-out images.
-        samples: Number of samples of the probabilities, at most.
+        samples: Largest number of networks sampled from the probabilities.
         seed: Seed of the samples.
 
     Returns:
-        At least one finalist, that of lowest loss first; an eligible one if any network keeps the limits.
+        At least one finalist, sorted by loss, lowest first; at least one is eligible if any network keeps the limits.
     """
     limits, ops = goal.all_limits, np.arange(len(probs))
     least = _least_share(limits)
@@ -111,18 +110,18 @@ def suggested(supernet: Supernet, probs: np.ndarray, goal: Goal, scorer: PathSco
 
 
 def scored(supernet: Supernet, finalists: Sequence[Finalist], scorer: PathScorer) -> list[Finalist]:
-    """Finalists in the order in which they are delivered: the eligible one of lowest loss on all images first.
+    """Scores finalists on all images and sorts them: the eligible finalist of lowest loss, to be delivered, is first.
 
-    Samples that did badly on the first images, or are not eligible, are not scored on the others (successive halving in
-    two rounds).
+    Samples that have a high loss on the first images, or are not eligible, are not scored on the other images
+    (successive halving in two rounds).
 
     Args:
         supernet: Supernet whose weights the finalists inherit.
-        finalists: Finalists from `suggested`, in its order.
+        finalists: Finalists in the order of `suggested`.
         scorer: The scorer that `suggested` used.
 
     Returns:
-        Every finalist; those that were scored on all images come before the others.
+        Every finalist; finalists that were scored on all images come before the others.
     """
     samples = [finalist for finalist in finalists if finalist.how == SAMPLE]
     best = [finalist for finalist in samples if finalist.eligible][:SECOND_LOOKS]
@@ -137,7 +136,7 @@ def scored(supernet: Supernet, finalists: Sequence[Finalist], scorer: PathScorer
 
 
 def _least_share(limits: Sequence[Limit]) -> float:
-    """Share of the first limit that finalists use at least: little less than the network that uses most of it."""
+    """Smallest share of the first limit that finalists use: slightly less than the largest share of any network."""
     largest = within_limits.most_of(limits[0].cost, limits) if limits else None
     if largest is None:
         return 0.0

@@ -1,7 +1,7 @@
 """Trials: some finalists are trained from scratch for a few epochs, and the best of them is delivered.
 
-For supernets that rank poorly: after few epochs a supernet says little about large ops, which learn slowest there, and
-it favours the networks that it has trained most (docs/results.md, "Does search pay?").
+Trials help if the supernet ranks networks poorly: after few epochs, it says little about large ops, which learn slowest
+in it, and it favours the networks that it has trained most (docs/results.md, "Does search pay?").
 """
 
 import dataclasses
@@ -24,17 +24,17 @@ def run(finalists: Sequence[Finalist], folder: RunFolder, data: Data, recipe: Re
     """Trains some of the finalists; the finalist of highest held-out accuracy then comes first.
 
     The network with most MACs within the limits needs no search, so another finalist has to beat it by more than the
-    standard error of a difference. What was trained in the folder before is not trained again.
+    standard error of a difference. Networks that have been trained in the folder before are not trained again.
 
     Args:
         finalists: Finalists from `finalists.find`.
-        folder: Folder of the goal's results; each trial has a run folder of its own in it.
+        folder: Folder of the goal's results; it has a run folder for each trial.
         data: Data set; its test images are not used.
-        recipe: Recipe of each training, the same seed for all.
+        recipe: Recipe of each training; all have the same seed.
         count: Number of trials, see `entrants`.
 
     Returns:
-        All finalists: those with a trial first, best first.
+        All finalists: first those with a trial, best first, then the others.
     """
     without_test = dataclasses.replace(data, test=data.held_out)
     trained: list[Finalist] = []
@@ -55,7 +55,7 @@ def run(finalists: Sequence[Finalist], folder: RunFolder, data: Data, recipe: Re
 
 
 def ranked(trained: Sequence[Finalist], images: int) -> list[Finalist]:
-    """Finalists by what they learned, best first; where the best is no better than chance, most MACs come first.
+    """Finalists by accuracy. The network of most MACs comes first unless the best is more accurate beyond chance.
 
         standard error = sqrt(sum over both networks of accuracy * (1 - accuracy) / images)
 
@@ -74,9 +74,9 @@ def ranked(trained: Sequence[Finalist], images: int) -> list[Finalist]:
 
 
 def entrants(finalists: Sequence[Finalist], count: int) -> list[Finalist]:
-    """The finalists to train: the eligible one of lowest loss, that of most MACs, the best of each other kind.
+    """The finalists to train: the eligible finalist of lowest loss, that of most MACs, and the best of each other kind.
 
-    Others follow by loss. Of finalists that are the same network, only the first counts.
+    Further eligible finalists follow by loss. Of equal networks, only the first counts.
     """
     networks: dict[str, Finalist] = {}
     for finalist in finalists:

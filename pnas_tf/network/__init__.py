@@ -1,4 +1,4 @@
-"""An arch as a plain Keras model, and what can be counted of it.
+"""An arch as a plain Keras model, and counts of its parameters, MACs and bytes.
 
     model = network.build_network("proxyless_mobile", num_classes=10)
     network.portable(model).save("model.keras")     # loads without this package

@@ -60,12 +60,12 @@ def build_network(arch: Arch | str, *, num_classes: int | None = None, input_siz
 
 def build_op(key: OpKey, *, batch_size: int | None = None, layers: Any = fast_layers,
              model_class: Any = keras.Model) -> keras.Model:
-    """Builds a model of one op: what a row of a latency table measures.
+    """Builds a model of one op, which a row of a latency table measures.
 
     The model includes the sum of several inputs and the residual add, if the key has them.
 
     Args:
-        key: Op, input shape and the rest that the measurement depends on.
+        key: Op, input shape and everything else that the measurement depends on.
         batch_size: Fixed batch size of the inputs; None for any.
         layers: Namespace of layers to construct from.
         model_class: Class of the model: `tf_keras.Model` for `layers=tf_keras.layers`.
@@ -79,7 +79,7 @@ def build_op(key: OpKey, *, batch_size: int | None = None, layers: Any = fast_la
 
 
 def _apply(key, values, layers, name, drop_rate=0.0):
-    """Applies an op, after the sum of its inputs and before the residual add. Drop path applies to either sum."""
+    """Adds up the inputs, applies the op, and adds the shortcut. Drop path applies to the residual branch."""
     def dropped(value, number=""):
         if not drop_rate:
             return value

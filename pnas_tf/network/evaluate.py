@@ -25,7 +25,7 @@ class Score:
     images: int
 
     def __add__(self, other: "Score") -> "Score":
-        """The score on the images of both."""
+        """The score on the images of both scores together."""
         return mean_score([(np.array([score.loss, score.accuracy]), score.images) for score in (self, other)])
 
 

@@ -5,8 +5,8 @@
     Typed(layers, precision)    any namespace, computing in another type (`--precision`)
 
 They nest: `PyTorchPadded(Typed(layers, "mixed_bfloat16"))`. A name that a namespace does not define is looked up in
-the one that it wraps; this module wraps `keras.layers`. The faster layers have the weights of stock Keras layers and
-compute the same, and `network.portable` turns them back into stock layers.
+the namespace that it wraps; this module wraps `keras.layers`. The faster layers have the same weights and results as
+stock Keras layers, and `network.portable` turns them back into stock layers.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Keras 3 on TensorFlow computes moments and normalisation as separate ops in training, which makes a whole step of
     an MBConv network 1.3 times slower. Weights and inference are the same. The moving variance is updated with the
-    unbiased batch variance, as in the original; stock Keras takes the biased one.
+    unbiased batch variance, as in the original; stock Keras uses the biased variance.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -146,7 +146,7 @@ def max_pool(x: tf.Tensor, size: Sequence[int], strides: Sequence[int], padding:
     """Max pooling whose backward pass pools once more.
 
     On a CPU, oneDNN's fast gradient kernel is used only if the pooling is in the same graph as its gradient. In a
-    branch of the supernet it is not, so the backward pass repeats the pooling.
+    branch of the supernet, the two are in different graphs, so the backward pass repeats the pooling.
 
     Args:
         x: Input [batch, height, width, channels].
@@ -174,8 +174,8 @@ def max_pool(x: tf.Tensor, size: Sequence[int], strides: Sequence[int], padding:
 def after(upstream: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """Returns x, but not before `upstream` is computed. Use it in a backward pass that computes something again.
 
-    Without it, TensorFlow runs that part of every block's backward pass as soon as x is computed, and holds all the
-    results in memory. It has no effect inside a branch.
+    Without this order, TensorFlow repeats the computation for every block as soon as x is known, and holds all results
+    in memory. The function has no effect inside a branch.
 
     Args:
         upstream: Gradient that the backward pass starts from.
@@ -186,7 +186,7 @@ def after(upstream: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 
 
 def filter_gradient(x: tf.Tensor, upstream: tf.Tensor, side: int, strides: int) -> tf.Tensor:
-    """Gradient of a depthwise filter, with SAME's padding given as explicit amounts.
+    """Gradient of a depthwise filter, with SAME padding written as explicit amounts.
 
     For explicit padding TensorFlow uses another kernel, which is faster above 3x3.
 
@@ -215,7 +215,7 @@ def filter_gradient_small(x: tf.Tensor, upstream: tf.Tensor, side: int, strides:
     inputs = tf.transpose(tf.reshape(x, [-1, height * height, channels]), [2, 1, 0])
     outputs = tf.transpose(tf.reshape(upstream, [-1, out * out, channels]), [2, 0, 1])
     products = tf.reshape(tf.matmul(inputs, outputs), [channels, height * height * out * out])
-    # taps[y, i, a] = 1 where output row i reads input row y through filter row a; the same holds of columns.
+    # taps[y, i, a] = 1 where output row i reads input row y through filter row a; the same holds for columns.
     row, position, tap = np.ogrid[:height, :out, :side]
     taps = (row == position * strides + tap - _same_padding(height, side, strides)[0]).astype(np.float32)
     diagonals = np.einsum("yia,zjb->yzijab", taps, taps).reshape(-1, side * side)

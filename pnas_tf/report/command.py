@@ -1,4 +1,4 @@
-"""The command `python -m pnas_tf.report`: its flags, and what it prints."""
+"""The command `python -m pnas_tf.report`: its flags and its output."""
 
 import os
 
@@ -13,7 +13,7 @@ from pnas_tf.report import facts, page, summary
 def _define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Folder of a search or a training; report.html is written into it.")
     flags.DEFINE_list("compare", [], "Folders of runs to put side by side, separated by commas.")
-    flags.DEFINE_string("output", "comparison.html", "Page that --compare writes.")
+    flags.DEFINE_string("output", "comparison.html", "Path of the page that --compare writes.")
 
 
 def _main() -> None:

@@ -13,7 +13,7 @@ from pnas_tf.report.facts import Facts, text
 from pnas_tf.report.plots import Chart, Line, Point
 
 MAX_RUNS = 30
-# Lines that a chart can tell apart.
+# Largest number of lines in a chart, one for each colour.
 MAX_LINES = len(plots.SERIES)
 
 
@@ -25,7 +25,7 @@ class Run:
         name: Short name that no other run has.
         facts: Contents of the run folder.
         stages: Network of the run as it is drawn; empty if there is none yet.
-        searched: Whether a search found the network; otherwise it is a baseline.
+        searched: Whether the network comes from a search; otherwise it is a baseline.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Run:
 
 
 def runs(collected: Sequence[Facts]) -> list[Run]:
-    """Gives runs names that tell them apart.
+    """Gives runs unique names and prepares them for the page.
 
     Args:
         collected: Contents of the run folders.
 
     Raises:
-        InputError: If there are more runs than fit a page.
+        InputError: If there are too many runs for a page.
     """
     if len(collected) > MAX_RUNS:
         raise InputError(f"At most {MAX_RUNS} runs fit side by side, got {len(collected)}. Name fewer.")
@@ -56,7 +56,7 @@ def runs(collected: Sequence[Facts]) -> list[Run]:
 
 
 def _names(folders: Sequence[str]) -> list[str]:
-    """The shortest ends of the paths that tell them apart."""
+    """The shortest ends of the paths that are unique."""
     paths = [os.path.abspath(folder).split(os.sep) for folder in folders]
     for length in range(1, max(map(len, paths)) + 1):
         names = ["/".join(path[-length:]) for path in paths]
@@ -72,8 +72,8 @@ def rows(compared: Sequence[Run]) -> list[tuple[str, list[str | None]]]:
         compared: Runs, one for each column.
 
     Returns:
-        Name of each number with its text for every run, None where it is not known. Numbers that are not known of any
-        run are left out.
+        Name of each number with its text for every run, None if it is unknown. Numbers that are unknown for all runs
+        are left out.
     """
     def texts(show, value_of):
         return [None if number(value := value_of(run.facts)) is None else show(value) for run in compared]
@@ -120,11 +120,11 @@ def trade_offs(compared: Sequence[Run]) -> list[Chart]:
     points: dict[tuple[str, str], list[Point]] = {}
     for run in compared:
         for target, (ms, accuracy, measured) in _results(run.facts).items():
-            points.setdefault((target, run.facts.dataset or "a data set not named"), []).append(
+            points.setdefault((target, run.facts.dataset or "an unnamed data set"), []).append(
                 Point(run.name, ms, accuracy, run.searched, measured))
     return [Chart(f"Accuracy on {dataset} against milliseconds on {target}",
                   plots.trade_off(group, f"trade-off-{place}", f"ms on {target}"),
-                  "Circles, joined by a line: networks that a search found. Squares: baselines, trained without a "
+                  "Circles, joined by a line: networks from searches. Squares: baselines, trained without a "
                   "search. Hollow marks: milliseconds are predicted, not measured.")
             for place, ((target, dataset), group) in enumerate(points.items()) if len(group) > 1]
 
@@ -132,8 +132,8 @@ def trade_offs(compared: Sequence[Run]) -> list[Chart]:
 def _results(facts: Facts) -> dict[str, tuple[float, float, bool]]:
     """Milliseconds, accuracy, and whether the milliseconds are measured, by target.
 
-    Both numbers are those of an exported file that was timed, which may be less accurate than the network. Without one
-    they are the table's prediction and the accuracy of the trained network.
+    Both numbers belong to an exported file that was timed, which may be less accurate than the network. If there is no
+    such file, they are the table's prediction and the accuracy of the trained network.
     """
     results, predicted, trained = {}, facts.cost("table_ms"), number(facts.train.get("test_accuracy"))
     if facts.target and predicted is not None and trained is not None:
@@ -150,7 +150,7 @@ def search_charts(compared: Sequence[Run]) -> tuple[list[Chart], int]:
     """Charts of expected latency, entropy and held-out loss, with a line for each search.
 
     Returns:
-        The charts, and the number of searches that there was no room for.
+        The charts, and the number of searches that the charts leave out.
     """
     searched = [run for run in compared if run.searched]
 

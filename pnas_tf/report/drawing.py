@@ -37,7 +37,7 @@ class Box:
 
     Attributes:
         block: Block of the space.
-        op: Name of the block's op; in a block of several choices, that of its fixed last op.
+        op: Op of the block; in a block of several choices, its fixed last op.
         kind: "chosen", "fixed", "skipped", or "cell" for a block of several choices.
         label: Short text such as `MB6 5x5`.
         kernel: Kernel size, which sets the colour; None for grey.
@@ -99,7 +99,7 @@ def block_of(choice: str) -> str:
 
 
 def _cell(name: str, places: Sequence[Block], arch: Arch, input_shape: tuple[int, int, int]) -> Box:
-    """A block of several places as one box; fixed places only join the outputs of the others and are not drawn."""
+    """A block of several places as one box. Fixed places only join the outputs of other places and are not drawn."""
     chosen = [(place.name, arch.op_of(place)) for place in places if len(place.ops) > 1]
     parts = tuple(Part(choice, op, plots.kernel_of(op), op == ops.ZERO) for choice, op in chosen)
     strides = max(place.strides for place in places)
@@ -112,7 +112,7 @@ def _box(block: Block, op: str, input_shape: tuple[int, int, int]) -> Box:
     values = plots.parameters(op)
     kernel, expansion = values.get("k"), values.get("e", 1)
     if op == ops.ZERO:
-        # The gap is as long as the longest op that could have stood there: it shows the saving.
+        # The gap is as long as the longest candidate op, so it shows the saving.
         longest = max(plots.parameters(other).get("e", 1) for other in block.ops)
         return Box(block, op, "skipped", "skipped", None, longest, input_shape)
     kind = "chosen" if len(block.ops) > 1 else "fixed"

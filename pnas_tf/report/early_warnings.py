@@ -1,6 +1,6 @@
-"""Signs that a search has not worked, drawn from its log. The search prints them at its end, and the report shows them.
+"""Signs in the log of a search that it has not worked. The search prints them at its end, and the report shows them.
 
-The thresholds are values at which short searches were seen to fail. docs/method.md says what to do about each sign.
+The thresholds are values at which short searches failed. docs/method.md says what to do about each sign.
 """
 
 import math
@@ -21,7 +21,7 @@ HARDLY_RANKS = 0.01
 
 def find(epochs: Sequence[dict[str, Any]], target_ms: float | None = None,
          finalists: Sequence[dict[str, Any]] = ()) -> list[str]:
-    """Finds the signs, a sentence each.
+    """Finds the signs; each is a short text.
 
     Args:
         epochs: Lines of metrics.jsonl, in order.
@@ -56,7 +56,7 @@ def _entropy_share(probs):
 
 
 def _zero(search):
-    """Skipping rose while the loss stood still: cost decides, and accuracy does not."""
+    """Sign that blocks are skipped more and more while the loss does not fall: cost decides, and accuracy does not."""
     if len(search) < 2:
         return None
     first, last = ([row["zero"] for row in _rows(epoch.get("probs")) if number(row.get("zero")) is not None]
@@ -78,8 +78,8 @@ def _off_target(search, target_ms):
     off = statistics.fmean(last) / target_ms - 1
     if abs(off) <= OFF_TARGET:
         return None
-    return (f"In the last quarter of the search the expected latency was {off:+.0%} off the target. The network found "
-            "keeps the target all the same; with more architecture steps the probabilities would reach it, too.")
+    return (f"In the last quarter of the search, the expected latency was {off:+.0%} off the target. The delivered "
+            "network still keeps the target. With more architecture steps, the probabilities would reach it, too.")
 
 
 def _ranking(epochs):
@@ -87,7 +87,7 @@ def _ranking(epochs):
                    if number(epoch.get("random_accuracy_sd")) is not None), None)
     if spread is None or spread >= HARDLY_RANKS:
         return None
-    return (f"After the warm-up random networks differed by {100 * spread:.2f} points in held-out accuracy (standard "
+    return (f"After the warm-up, random networks differed by {100 * spread:.2f} points in held-out accuracy (standard "
             "deviation): the supernet hardly ranks them. Lengthen the warm-up (--warmup_epochs).")
 
 
@@ -100,8 +100,8 @@ def _no_better(finalists):
     probable, samples = losses.values()
     if not probable or len(samples) < 10 or probable[0] < statistics.fmean(samples):
         return None
-    return ("The most probable network is no better on held-out images than the mean of sampled ones: the search "
-            "has learned little about accuracy.")
+    return ("The most probable network is no better on held-out images than the mean of sampled networks: the "
+            "search has learned little about accuracy.")
 
 
 def _rows(probs):

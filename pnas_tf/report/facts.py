@@ -1,4 +1,4 @@
-"""The contents of a run folder, read for a report. What is not there yet is left out; nothing is made up."""
+"""The contents of a run folder, read for a report. Files that do not exist yet are left out."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from pnas_tf.run_folder.folder import MODES
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 
-# Networks of compare.json that are read.
+# Largest number of networks of compare.json that are read.
 MAX_COMPARED = 10_000
 
 
@@ -23,7 +23,7 @@ class Compared:
     """Milliseconds of whole networks, as a table predicts them and as they were measured: compare.json.
 
     Attributes:
-        target: Target of the table, if it is named.
+        target: Target of the table; None if it is not named.
         predicted_ms: Predicted milliseconds of each network.
         measured_ms: Measured milliseconds of each network.
         within_10_percent: Share of networks whose prediction is within 10 % of the measurement, 0 to 1, or None.
@@ -43,7 +43,7 @@ class Facts:
 
     Attributes:
         run_dir: Path of the folder.
-        arch: Network that the search found, if there is one yet.
+        arch: Network of the search or training; None if there is none yet.
         epochs: Logged epochs of the search in order, as they stand in metrics.jsonl.
         train: Contents of train.json, or {}.
         exports: Contents of each <mode>.json, with its mode.
@@ -51,7 +51,7 @@ class Facts:
         finalists: Finalists of the search, best first, as they stand in finalists.json, or [].
         profiles: Contents of each <mode>.profile.json, by mode.
         starts: Versions at each start of the search, from versions.json, or [].
-        compared: Contents of compare.json, if it is there.
+        compared: Contents of compare.json, or None.
     """
 
     run_dir: str
@@ -70,7 +70,7 @@ class Facts:
         return number(self.arch.costs.get(name)) if self.arch else None
 
     def size(self, name: str) -> float | None:
-        """`params` or `macs` of the trained network if it is known, else of the arch."""
+        """`params` or `macs` of the trained network if they are known, else of the arch."""
         trained = number(self.train.get(name))
         return self.cost(name) if trained is None else trained
 
@@ -100,14 +100,14 @@ class Facts:
 
     @property
     def measured(self) -> dict[str, Any] | None:
-        """The export that was timed on the search's target; if there is none, the first that was timed anywhere."""
+        """The export that was timed on the search's target; if there is none, the first timed export."""
         timed = [export for export in self.exports if number(export.get("measured_ms")) is not None]
         timed_on_target = [export for export in timed if self.target and export.get("target") == self.target]
         return next(iter(timed_on_target + timed), None)
 
     @property
     def measured_on_target(self) -> float | None:
-        """Milliseconds of the timed export, if it was timed on the search's target."""
+        """Milliseconds of the timed export; None if it was not timed on the search's target."""
         export = self.measured
         if export is None or not self.target or export.get("target") != self.target:
             return None
@@ -115,12 +115,12 @@ class Facts:
 
     @property
     def seconds_searched(self) -> float | None:
-        """Seconds of all epochs that say how long they took; None if no epoch does."""
+        """Sum of the logged seconds of all epochs; None if no epoch has any."""
         seconds = [value for epoch in self.epochs if (value := number(epoch.get("seconds"))) is not None]
         return sum(seconds) if seconds else None
 
     def table_flag(self) -> str:
-        """The flag `--table=...` that names the search's table in a command."""
+        """The flag `--table=...` of the search, for a command to paste."""
         return f"--table={shlex.quote(self.flags.get('table') or 'TABLE.jsonl')}"
 
 
@@ -136,7 +136,7 @@ def collect(run_dir: str) -> Facts:
     """
     folder = RunFolder(run_dir)
     if not os.path.isdir(run_dir):
-        raise InputError(f"{run_dir}: no such folder. Give --run_dir the folder of a search.")
+        raise InputError(f"{run_dir}: no such folder. Name the folder of a search by --run_dir.")
     arch = arch_lib.from_json(files.read_json(folder.arch), folder.arch) if os.path.exists(folder.arch) else None
     epochs = [epoch for epoch in folder.read_metrics() if number(epoch["epoch"]) is not None]
     if arch is None and not epochs:
@@ -173,7 +173,7 @@ def parts(run_dir: str) -> list[str]:
 
 
 def warnings(facts: Facts) -> list[str]:
-    """Signs that the search has not worked, a sentence each."""
+    """Signs that the search has not worked, each a short text."""
     return early_warnings.find(facts.epochs, facts.target_ms, facts.finalists)
 
 
@@ -214,5 +214,5 @@ def number_of_text(value: str | None) -> float | None:
 
 
 def text(value: Any) -> str | None:
-    """A text as one line of at most 200 characters; None for everything else."""
+    """Text as one line of at most 200 characters; None for any other value."""
     return printable(value, 200) if isinstance(value, str) and value else None

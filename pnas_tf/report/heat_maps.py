@@ -9,7 +9,7 @@ from typing import Any
 from pnas_tf.files import number
 from pnas_tf.report import drawing, plots
 
-# Limits that keep the page below 2 MB: columns of a heat map, pixels of all heat maps, and choices that are shown.
+# Limits that keep the page below 2 MB: columns of a heat map, pixels of all heat maps, and number of shown choices.
 MAX_COLUMNS, MAX_PIXELS, MAX_CHOICES = 200, 300_000, 1500
 # Up to this number of choices, each op has a line of text of its own; above it, each choice has one.
 MAX_DETAILED = 60
@@ -41,7 +41,7 @@ class HeatMaps:
 
     Attributes:
         groups: Heat maps by block, in order; a block of one choice is a group of one.
-        left_out: Number of choices that there was no room for.
+        left_out: Number of choices that are left out, for lack of room.
         detailed: Whether there is room for a line of text for each op.
     """
 
@@ -60,7 +60,7 @@ def of_search(epochs: Sequence[dict[str, Any]]) -> HeatMaps:
 
     Args:
         epochs: Logged epochs whose `probs` is an object. It should map each choice to probabilities by op, but it
-            comes from a file, and whatever does not fit is left out.
+            comes from a file, so everything that does not fit is left out.
     """
     per_epoch = [_prob_dicts(epoch) for epoch in plots.thin(epochs, MAX_COLUMNS)]
     ops: dict[str, dict[str, None]] = {}

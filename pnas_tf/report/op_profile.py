@@ -1,6 +1,6 @@
 """Milliseconds of a network by block and by operator: a <mode>.profile.json as a table and as a bar chart.
 
-latency.profile writes the file. It says what was timed and how, and lists the operators in order of execution.
+latency.profile writes the file. The file states what was timed and how, and lists the operators in order of execution.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from pnas_tf.space import ops
 
 FORMAT = "pnas_tf.profile/1"
 MAX_OPERATORS = 10_000
-# Rows of a chart or table; the parts that take the least time share the last row.
+# Largest number of rows in a chart or table; the parts that take the least time share the last row.
 MAX_ROWS = 100
 
 
@@ -38,7 +38,7 @@ class Part:
 
 
 def place(tensor_name: str) -> tuple[str, str]:
-    """Block and op in the name of a tensor, "" for a missing one.
+    """Block and op in the name of a tensor; "" if the name lacks them.
 
     `net/b07_mb_k5_e6_project_1/convolution` gives ("b07", "mb_k5_e6"), and `net/pixels_1/add` gives ("pixels", "").
 
@@ -46,7 +46,7 @@ def place(tensor_name: str) -> tuple[str, str]:
         tensor_name: Name of an operator's output.
     """
     path = tensor_name[:2000].split(";")[0].strip("[]").split("/")
-    for layer in path[-2::-1]:  # the last part is TensorFlow's and names no layer
+    for layer in path[-2::-1]:  # the last part comes from TensorFlow and does not name a layer
         words = layer.removeprefix("quant_").split("_")[:20]
         for begin in range(1, len(words)):
             for end in range(len(words), begin, -1):
@@ -90,12 +90,12 @@ def _is_operator(entry: Any) -> bool:
 
 
 def by_block(profile: dict[str, Any]) -> list[Part]:
-    """The parts of a profile by block, in order of execution; operators of no block by kind."""
+    """The parts of a profile by block, in order of execution; operators outside blocks by kind."""
     return _grouped(profile["operators"], lambda entry: (entry["block"] or entry["operator"], entry["op"]))
 
 
 def by_operator(profile: dict[str, Any]) -> list[Part]:
-    """The parts of a profile by kind of operator, those that take longest first."""
+    """The parts of a profile by kind of operator, the slowest first."""
     return sorted(_grouped(profile["operators"], lambda entry: (entry["operator"], "")), key=lambda part: -part.ms)
 
 
@@ -114,7 +114,7 @@ def _grouped(operators: Sequence[dict[str, Any]], key: Callable[[dict[str, Any]]
 
 
 def table(profile: dict[str, Any]) -> str:
-    """The profile as text: blocks in order with bars, then kinds of operators, then how they were measured."""
+    """The profile as text: blocks in order with bars, then kinds of operators, then the method of measurement."""
     blocks, kinds = by_block(profile), by_operator(profile)
     total_ms = sum(part.ms for part in kinds) or 1.0
     width = max(len(part.name) for part in (*blocks, *kinds))
@@ -132,11 +132,11 @@ def table(profile: dict[str, Any]) -> str:
 
 
 def note(profile: dict[str, Any]) -> str:
-    """A sentence that says what was measured and how."""
+    """A sentence about the measured times and the method."""
     total_ms = sum(entry["ms"] for entry in profile["operators"])
     method, target = (printable(profile[name], 200) if isinstance(profile.get(name), str) else ""
                       for name in ("method", "target"))
-    return (f"{len(profile['operators'])} operators take {total_ms:.4g} ms in sum, the whole network "
+    return (f"{len(profile['operators'])} operators take {total_ms:.4g} ms in total, the whole network "
             f"{profile['network_ms']:.4g} ms, on {target or 'a target not named'}{'; ' if method else ''}{method}.")
 
 
@@ -145,7 +145,7 @@ def chart(profile: dict[str, Any], name: str | None = None) -> str:
 
     Args:
         profile: Profile from `read`.
-        name: Prefix of the ids inside, for an `<svg>` element in a page; None for a file of its own.
+        name: Prefix of the ids in an `<svg>` element for a page; None for an SVG file.
 
     Returns:
         SVG.

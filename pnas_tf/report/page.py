@@ -1,4 +1,4 @@
-"""Writes the report of a run, and the comparison of several, as HTML pages that load nothing and run nothing."""
+"""Writes the report of a run, and the comparison of several runs, as HTML pages that load nothing and run nothing."""
 
 import itertools
 import math
@@ -16,12 +16,12 @@ from pnas_tf.report.facts import Facts, text
 from pnas_tf.run_folder import RunFolder, versions
 from pnas_tf.run_folder.folder import SAMPLE
 
-# Packages that the pictures and figures of a report depend on.
+# Packages whose versions a report names.
 DEPENDENCIES = ("tensorflow", "keras", "ai-edge-litert")
 
 
 def run(run_dir: str) -> str:
-    """Writes the report of a run; for a search for several devices, its results side by side.
+    """Writes the report of a run; for a search with several goals, the results of all goals side by side.
 
     Args:
         run_dir: Path of the run folder.
@@ -30,7 +30,7 @@ def run(run_dir: str) -> str:
         Path of the page, report.html in the run folder.
 
     Raises:
-        InputError: If there is nothing to report, or a file that cannot be read.
+        InputError: If there is nothing to report, or a file cannot be read.
     """
     path, parts = RunFolder(run_dir).report, run_facts.parts(run_dir)
     page = render_comparison([run_facts.collect(part) for part in parts]) if parts \
@@ -50,8 +50,8 @@ def compare(run_dirs: Sequence[str], output: str) -> str:
         Path of the page.
 
     Raises:
-        InputError: If there are fewer than two runs or more than fit a page, or a run has nothing to report or a file
-            that cannot be read.
+        InputError: If there are fewer than two runs or too many for a page, a run has nothing to report, or a file
+            cannot be read.
     """
     if len(run_dirs) < 2:
         raise InputError("--compare takes at least two run folders, separated by commas: --compare=DIR,DIR. Got "
@@ -98,7 +98,7 @@ def render_comparison(collected: Sequence[Facts]) -> str:
     """The page of several runs, HTML.
 
     Raises:
-        InputError: If there are more runs than fit a page.
+        InputError: If there are too many runs for a page.
     """
     compared = comparison.runs(collected)
     charts, left_out = comparison.search_charts(compared)
@@ -131,7 +131,7 @@ def _compare_command(facts: Facts) -> str:
 
 
 def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:
-    """The best five finalists, all that are not samples, and all that were timed or had a trial."""
+    """The best five finalists, all finalists that are not samples, and all that were timed or had a trial."""
     rows = []
     for place, finalist in enumerate(facts.finalists, start=1):
         costs = finalist.get("costs")
@@ -145,7 +145,7 @@ def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:
 
 
 def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
-    """Names and texts of further facts; unknown ones are left out."""
+    """Names and texts of further facts; unknown facts are left out."""
     space, epochs, rows = facts.arch.space if facts.arch else None, facts.epochs, []
     rows.append(("Data set", facts.dataset))
     rows.append(("Space", space.name if space else facts.flags.get("space")))

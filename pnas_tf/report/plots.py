@@ -1,6 +1,6 @@
-"""Charts, as SVG elements for a page or as SVG files of their own.
+"""Charts, as SVG elements for a page or as SVG files.
 
-The colours of an element are the page's CSS variables, so that one drawing serves the light and the dark page.
+The colours of an element are CSS variables of the page, so that one drawing fits the light and the dark page.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from pnas_tf.files import number
 from pnas_tf.space import ops
 
 # Colours of kernel sizes in networks, heat maps and bars: each has a contrast of at least 4.5:1 to white text, and
-# stays clear on black.
+# stays legible on black.
 KERNEL_COLORS = {1: "#64707d", 3: "#2b6cb0", 5: "#c05621", 7: "#0f766e", 9: "#86377b", 11: "#8a6100"}
 PLAIN_COLOR = "#64707d"
 # Metadata that keeps matplotlib from writing its version into each PNG.
@@ -24,7 +24,7 @@ WITHOUT_VERSION: dict[str, Any] = {"Software": None}
 # Limits that keep the page below 2 MB: points of a line, and points of a scatter plot.
 MAX_POINTS, MAX_SCATTERED = 1000, 2000
 
-# matplotlib takes real colours only: these stand for colours that the page decides.
+# matplotlib accepts real colours only. These stand for colours that the page defines.
 _PAGE_COLORS = {"#000001": "currentColor", "#000002": "var(--line)", "#000003": "var(--muted)",
                 "#000006": "var(--shade)", "#000004": "var(--series-1)", "#000005": "var(--series-2)",
                 "#000007": "var(--series-3)", "#000008": "var(--series-4)", "#000009": "var(--series-5)",
@@ -40,7 +40,7 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "grid.color": _LINE, "grid.linewidth": 0.6,
     "legend.frameon": False, "legend.labelcolor": _INK, "figure.facecolor": "none", "axes.facecolor": "none",
 }
-# Style of files of their own, in plain colours.
+# Style of SVG and PNG files, in plain colours.
 FILE_STYLE = {"svg.hashsalt": "pnas_tf", "text.parse_math": False}
 
 
@@ -51,7 +51,7 @@ class Line:
     Attributes:
         label: Name of the line in the legend.
         x: Horizontal positions.
-        y: Vertical positions, one for each x; None where the value is not known.
+        y: Vertical positions, one for each x; None if the value is unknown.
     """
 
     label: str
@@ -79,7 +79,7 @@ def search_charts(epochs: Sequence[dict[str, Any]], target_ms: float | None) -> 
 
     Args:
         epochs: Logged epochs in order.
-        target_ms: Latency target, drawn as a line; None if there is none.
+        target_ms: Latency target, drawn as a line; None for no target.
     """
     epochs = thin(epochs, MAX_POINTS)
     x = [epoch["epoch"] for epoch in epochs]
@@ -110,7 +110,7 @@ def search_charts(epochs: Sequence[dict[str, Any]], target_ms: float | None) -> 
               "Loss of sampled networks. Weights learn from the training part, probabilities from the held-out part."),
         Chart("Accuracy", line_chart("accuracy", [line("train_accuracy", "training"),
                                                   line("held_out_accuracy", "held out")], shaded=shaded, percent=True),
-              "Accuracy of sampled networks with shared weights, not of the network found."),
+              "Accuracy of sampled networks with shared weights, not of the delivered network."),
     ]
     return [chart for chart in charts if chart.svg]
 
@@ -119,7 +119,7 @@ def train_charts(history: Any) -> list[Chart]:
     """Charts of loss and accuracy over the epochs of a training.
 
     Args:
-        history: History of `model.fit`, as it stands in train.json; whatever does not fit is left out.
+        history: History of `model.fit` from train.json; everything that does not fit is left out.
     """
     def line(key: str, label: str) -> Line:
         values = history.get(key) if isinstance(history, dict) else None
@@ -133,7 +133,7 @@ def train_charts(history: Any) -> list[Chart]:
 
 
 def thin(items: Sequence, most: int) -> Sequence:
-    """Keeps every n-th item, with the smallest n that leaves at most `most` items; the last item is always kept."""
+    """Keeps every n-th item, with the smallest n that leaves at most `most` items. The last item is always kept."""
     step = max(1, math.ceil(len(items) / most))
     return items[::-1][::step][::-1]
 
@@ -143,12 +143,12 @@ def line_chart(name: str, lines: Sequence[Line], *, x_label: str = "epoch", leve
     """Draws a line chart, sized for the width of a phone.
 
     Args:
-        name: Prefix of the ids inside, so that several charts can stand in one page.
+        name: Prefix of the ids in the element, so that one page can hold several charts.
         lines: At most six lines; lines without a known value are left out.
         x_label: Label of the x axis.
         level: Label and height of a horizontal line.
         shaded: Label, first and last x of a shaded span.
-        percent: Whether y is a share, 0 to 1, to be shown in percent.
+        percent: Whether y is a share, 0 to 1, that is shown in percent.
         from_zero: Whether the y axis begins at 0.
 
     Returns:
@@ -206,9 +206,9 @@ def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, titl
     Args:
         measured_ms: Measured milliseconds of each network; at least one.
         predicted_ms: Predicted milliseconds of each network.
-        title: Title of a file of its own; not drawn in a page.
-        name: Prefix of the ids inside, for an `<svg>` element in a page; None for a file of its own.
-        found_ms: Measured and predicted milliseconds of the network that the search found.
+        title: Title of an SVG file; not drawn in a page.
+        name: Prefix of the ids in an `<svg>` element for a page; None for an SVG file.
+        found_ms: Measured and predicted milliseconds of the delivered network, or None.
 
     Returns:
         SVG with a point for each network, the line where both agree, and a band of 10 % to either side.
@@ -230,7 +230,7 @@ def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, titl
         axes.plot(*zip(*kept, strict=True), "o", color=point, markersize=4, alpha=0.7,
                   label=f"{len(measured_ms)} networks")
         if found_ms:
-            axes.plot(*found_ms, "*", color=star, markersize=15, label="the network found")
+            axes.plot(*found_ms, "*", color=star, markersize=15, label="delivered network")
         if ends[1] > 10 * ends[0] > 0:
             axes.set(xscale="log", yscale="log")
             plain_ticks(axes.xaxis, axes.yaxis)
@@ -248,8 +248,8 @@ class Point:
     Attributes:
         label: Name of the network.
         ms: Milliseconds of the network.
-        accuracy: Share of test images that it classifies correctly, 0 to 1.
-        searched: Whether a search found it; otherwise it is a baseline.
+        accuracy: Share of test images that the network classifies correctly, 0 to 1.
+        searched: Whether the network comes from a search; otherwise it is a baseline.
         measured: Whether `ms` was measured; otherwise it was predicted.
     """
 
@@ -265,7 +265,7 @@ def trade_off(points: Sequence[Point], name: str, x_label: str) -> str:
 
     Args:
         points: Networks on the same target, at least one.
-        name: Prefix of the ids inside.
+        name: Prefix of the ids in the element.
         x_label: Label of the x axis.
 
     Returns:
@@ -309,11 +309,11 @@ def as_file(figure) -> str:
 
 
 def inline(figure, name: str) -> str:
-    """A figure as an SVG element for a page, in the page's colours, with ids of its own and without metadata.
+    """A figure as an SVG element for a page, in the page's colours, with unique ids and without metadata.
 
     Args:
         figure: The matplotlib figure, drawn with `STYLE`.
-        name: Prefix of the ids inside.
+        name: Prefix of the ids in the element.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -325,7 +325,7 @@ def inline(figure, name: str) -> str:
 
 
 def kernel_of(op: str) -> int | None:
-    """Kernel size of an op; None if the op has none, or if its name is not in the language of ops."""
+    """Kernel size of an op; None if the op has no kernel or is not in the op language."""
     return parameters(op).get("k")
 
 
@@ -335,7 +335,7 @@ def color_of(kernel: int | None) -> str:
 
 
 def parameters(op: str) -> dict[str, int]:
-    """Parameters of an op by letter, as {"k": 5, "e": 6}; empty if its name is not in the language of ops."""
+    """Parameters of an op by letter, as {"k": 5, "e": 6}; empty if the op is not in the op language."""
     try:
         return ops.parse(op)[1]
     except InputError:

@@ -63,10 +63,10 @@ def _measured(facts: Facts) -> Card:
 
 
 def target_kept(facts: Facts) -> Card:
-    """The card that says whether the latency target is kept.
+    """The card that shows whether the latency target is kept.
 
-    The milliseconds are those of the export on the target, else those that the search measured on the target, else the
-    table's prediction.
+    The milliseconds come from the export that was timed on the target; if there is none, from the search's own
+    measurement on the target; if there is none either, from the table.
     """
     target_ms, measured_ms = facts.target_ms, facts.measured_on_target or facts.cost("measured_ms")
     label = "Latency target"
@@ -74,7 +74,7 @@ def target_kept(facts: Facts) -> Card:
         return Card(label, "none set", "", "open")
     ms = facts.cost("table_ms") if measured_ms is None else measured_ms
     if ms is None:
-        return Card(label, terminal.ms(target_ms), "not yet known if kept", "open")
+        return Card(label, terminal.ms(target_ms), "not known yet whether kept", "open")
     source = "as predicted" if measured_ms is None else "as measured"
     if ms <= target_ms:
         return Card(label, terminal.ms(target_ms), f"kept, {source}", "good")
@@ -82,7 +82,7 @@ def target_kept(facts: Facts) -> Card:
 
 
 def summary(facts: Facts) -> str:
-    """The result in a few lines, to be pasted anywhere; numbers that are not known yet are left out."""
+    """The result in a few lines to paste anywhere; numbers that are not known yet are left out."""
     measured, target, folder = facts.measured or {}, target_kept(facts), RunFolder(facts.run_dir)
     where = text(measured.get("target"))
     numbers = [("Test accuracy", facts.train.get("test_accuracy"), terminal.percent),
@@ -101,7 +101,7 @@ def summary(facts: Facts) -> str:
 
 
 def _network(facts: Facts) -> list[str]:
-    """The chosen ops, a line for each resolution: `56x56: MB3 3x3, skipped, MB6 5x5`."""
+    """The chosen ops, one line for each resolution: `56x56: MB3 3x3, skipped, MB6 5x5`."""
     if facts.arch is None:
         return ["none yet"]
     chosen = [(stage.side, [box.label for box in stage.boxes if box.kind != "fixed"])

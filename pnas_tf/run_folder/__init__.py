@@ -1,4 +1,4 @@
-"""The folder of a run: its files by name, who may write it, and what it was made with."""
+"""The folder of a run: its files by name, the right to write to it, and the versions that made it."""
 
 from pnas_tf.run_folder.folder import RunFolder
 

@@ -1,4 +1,4 @@
-"""Who may write a run folder: one process at a time, and only a run with the same flags and input files."""
+"""Claims a run folder: one process at a time may write to it, and only a run with the same flags and input files."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from pnas_tf.errors import InputError, shown
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder import folder as run_folder
 
-# Flags without influence on the result: a run may resume with other values of them.
+# Flags that do not influence the result: a run may resume with other values of these flags.
 NO_RESULT = frozenset({"flagfile", "run_dir", "checkpoint_minutes", "overwrite"})
 
 
@@ -23,9 +23,9 @@ def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwri
     Args:
         run_dir: Run folder.
         flags_text: Flags of this run, from `start.as_text`.
-        inputs: Sizes or hashes of the files that flags name, by the name that an error message gives them. They tell
-            apart two files of the same name, such as a latency table and a later measurement of it.
-        overwrite: Whether to remove the files of a run with other flags; if not, such a folder is refused.
+        inputs: Sizes or hashes of the files that flags name, by the text that names them in error messages. They tell
+            two files of the same name apart, such as a latency table and a later version of it.
+        overwrite: Whether to remove the files of a run with other flags; otherwise such a folder is refused.
         alone: Whether this process is the only one to write here. Several workers of one search share a folder.
 
     Raises:
@@ -45,7 +45,7 @@ def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwri
             print(f"Removing the run in {run_dir}: it had other flags ({changed[0]}).")
             _remove_run(run_dir)
         if not os.path.exists(file):
-            # Without --overwrite, which has to be given each time that a run is to be removed.
+            # --overwrite is not recorded: the user has to give it each time that a run should be removed.
             files.write_text(file, "".join(line for line in flags_text.splitlines(keepends=True)
                                           if "overwrite" not in run_folder.parse_flags(line)))
         if not os.path.exists(RunFolder(run_dir).inputs):
@@ -54,7 +54,7 @@ def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwri
 
 
 def _changed_flags(file: str, flags_text: str) -> list[str]:
-    """Differences between run.flags and the flags of this run, each as text; empty without the file."""
+    """Differences between run.flags and the flags of this run, each as text; empty if there is no run.flags."""
     if not os.path.exists(file):
         return []
     before, now = run_folder.read_flags(file), run_folder.parse_flags(flags_text)
@@ -63,7 +63,7 @@ def _changed_flags(file: str, flags_text: str) -> list[str]:
 
 
 def _changed_inputs(run_dir: str, inputs: Mapping[str, str]) -> list[str]:
-    """Differences between inputs.json and the inputs of this run, each as text; empty without the file."""
+    """Differences between inputs.json and the inputs of this run, each as text; empty if there is no inputs.json."""
     file = RunFolder(run_dir).inputs
     before = files.read_json(file) if os.path.exists(file) else dict(inputs)
     if not isinstance(before, dict):
@@ -107,9 +107,9 @@ def locked(run_dir: str) -> Iterator[None]:
 
 
 def _remove_run(run_dir: str) -> None:
-    """Removes the files of a run and of its parts, and no others.
+    """Removes the files of a run and of its parts, and no other files.
 
-    run.flags goes last: as long as it is there, the folder still counts as one of another run.
+    run.flags is removed last: as long as it exists, the folder counts as the folder of another run.
     """
     folder = RunFolder(run_dir)
     flags_text = files.read_text(folder.flags)

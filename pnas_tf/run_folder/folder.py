@@ -1,4 +1,4 @@
-"""The files of a run by name, its metrics, its flags, and the data set that belongs to it."""
+"""The files of a run by name, its metrics, its flags and its data set."""
 
 import dataclasses
 import json
@@ -38,17 +38,17 @@ class RunFolder:
 
     @property
     def arch(self) -> str:
-        """The network so far, or the one delivered."""
+        """The best network so far; after the search, the delivered network."""
         return self.file("arch.json")
 
     @property
     def metrics(self) -> str:
-        """The log of a search, a line an epoch."""
+        """The log of a search, one line for each epoch."""
         return self.file("metrics.jsonl")
 
     @property
     def finalists(self) -> str:
-        """The networks that the last choice was made from."""
+        """The candidates from which the delivered network was chosen."""
         return self.file("finalists.json")
 
     @property
@@ -63,7 +63,7 @@ class RunFolder:
 
     @property
     def flags(self) -> str:
-        """Every flag of the search, as used."""
+        """Every flag of the search, with its value."""
         return self.file("run.flags")
 
     @property
@@ -73,7 +73,7 @@ class RunFolder:
 
     @property
     def versions(self) -> str:
-        """What the run was made with."""
+        """Versions of Python and packages, and the machine, at each start of the run."""
         return self.file("versions.json")
 
     @property
@@ -93,12 +93,12 @@ class RunFolder:
 
     @property
     def training_facts(self) -> str:
-        """What a training was and reached."""
+        """Settings and results of a training."""
         return self.file("train.json")
 
     @property
     def lock(self) -> str:
-        """The file that the process which has the folder locks."""
+        """The lock file of the process that writes to the folder."""
         return self.file(".lock")
 
     @property
@@ -126,7 +126,7 @@ class RunFolder:
         return self.file(f"{mode}.tflite")
 
     def export_facts(self, mode: str) -> str:
-        """What is known of an exported network."""
+        """Facts about an exported network."""
         return self.file(f"{mode}.json")
 
     def profile(self, mode: str) -> str:
@@ -139,7 +139,7 @@ class RunFolder:
 
     @property
     def written_files(self) -> list[str]:
-        """Every file that commands write; `flags`, which marks the folder as that of a run, last."""
+        """Every file that commands write. `flags`, which marks the folder as the folder of a run, comes last."""
         by_mode = [file for mode in MODES for file in (self.tflite(mode), self.export_facts(mode), self.profile(mode))]
         return [self.arch, self.metrics, self.finalists, self.finalist_times, self.inherited_weights, self.versions,
                 self.inputs, self.report, self.model, self.training_facts, self.bundle(zipped=True), *by_mode,
@@ -151,14 +151,14 @@ class RunFolder:
         return [self.checkpoints, self.logs, self.training, self.bundle(), self.trials]
 
     def check_there(self) -> None:
-        """Raises InputError if the folder of a running search is gone, rather than making half of it again."""
+        """Raises InputError if the folder of a running search is gone, so that no part of it is made again."""
         if not os.path.isdir(self.path) or not os.listdir(self.path):  # an unmounted mount point is an empty folder
-            raise InputError(f"{self.path} is gone: deleted, moved or unmounted while the search ran, which ends here. "
-                             "If it was moved, give the same command its new --run_dir; it goes on from the last "
-                             "checkpoint.")
+            raise InputError(f"{self.path} is gone: it was deleted, moved or unmounted while the search ran. The "
+                             "search ends here. If the folder was moved, run the same command with its new --run_dir "
+                             "to continue from the last checkpoint.")
 
     def part(self, name: str) -> "RunFolder":
-        """The folder of one goal among several, with flags and versions of the whole: a run folder in its own right.
+        """The folder of one goal among several: a run folder of its own, with the flags and versions of the whole run.
 
         Raises:
             InputError: If the folder cannot be written.
@@ -170,10 +170,10 @@ class RunFolder:
         return folder
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The logged epochs of a search in order; of an epoch that was logged twice, the later line.
+        """The logged epochs of a search in order. If an epoch was logged twice, the later line counts.
 
         Raises:
-            InputError: If the file cannot be read or a line is not JSON; half a last line is ignored.
+            InputError: If the file cannot be read or a line is not JSON; an incomplete last line is ignored.
         """
         epochs = {}
         for entry in files.read_lines(self.metrics):
@@ -195,16 +195,16 @@ class RunFolder:
         return read_flags(self.flags)
 
     def keep_arch(self, arch: arch_lib.Arch) -> None:
-        """Writes arch.json, which says what model.keras is made of, unless it is there.
+        """Writes arch.json, which describes the network of model.keras, unless the file exists.
 
         Raises:
-            InputError: If the arch.json that is there is of another network, whose search would be lost, or if the
-                file cannot be written.
+            InputError: If there is an arch.json of another network, whose search would be lost, or if the file cannot
+                be written.
         """
         if not os.path.exists(self.arch):
             arch.save(self.arch)
         elif (there := arch_lib.load(self.arch)).op_keys() != arch.op_keys():
-            raise InputError(f"{self.arch} is of another network ({there.space.name}, {there.space.input_size} px, "
+            raise InputError(f"{self.arch} describes another network ({there.space.name}, {there.space.input_size} px, "
                              f"{there.space.num_classes} classes). Use another --run_dir.")
 
 
@@ -216,8 +216,8 @@ def data_arguments(run_dir: str | None, *, dataset: str | None = None, data_dir:
         run_dir: Folder of the run, or None.
         dataset: Another data set, in place of the run's.
         data_dir: Folder of the data set's files, in place of the run's.
-        seed: Seed of the split, for a data set that the run does not know.
-        trained: Whether to ask for the data that model.keras was trained on, where that differs from the search's.
+        seed: Seed of the split of `dataset`.
+        trained: Whether to take the data that model.keras was trained on, if they differ from the search's.
 
     Raises:
         InputError: If neither the run nor the caller names a data set, or the run's record is damaged.
@@ -243,7 +243,7 @@ def data_arguments(run_dir: str | None, *, dataset: str | None = None, data_dir:
 
 
 def _trained_data(path: str) -> dict[str, Any] | None:
-    """What train.json says of its data set; None if there is none or it does not say."""
+    """The entry of train.json about its data set; None if there is no such file or entry."""
     facts = files.read_json(path) if os.path.exists(path) else {}
     record = facts.get("data") if isinstance(facts, dict) else None
     return record if isinstance(record, dict) else None
@@ -255,7 +255,7 @@ def read_flags(path: str) -> dict[str, str]:
 
 
 def parse_flags(text: str) -> dict[str, str]:
-    """Flags by name, from lines such as `--name=value`, `--switch` or `--noswitch`; of one given twice both values."""
+    """Flags by name, from lines such as `--name=value`, `--switch` or `--noswitch`. If given twice, both values."""
     values: dict[str, str] = {}
     for line in text.splitlines():
         name, separator, value = line.strip().removeprefix("--").partition("=")

@@ -14,7 +14,7 @@ from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 
 FORMAT = "pnas_tf.versions/1"
-# Packages that a result depends on most, for a line of text.
+# Packages that a result depends on most; `summary` names them.
 MAIN = ("pnas_tf", "tensorflow", "keras", "numpy", "ai-edge-litert")
 
 
@@ -35,14 +35,14 @@ def of(packages: Iterable[str]) -> dict[str, str]:
 
 
 def current() -> dict[str, Any]:
-    """What this process runs with: `python` and `machine` as text, and `packages`, versions of all packages by name."""
+    """Versions of this process: `python` and `machine` as text, and `packages`, versions of all packages by name."""
     packages = {package.name: package.version for package in metadata.distributions() if package.name}
     return {"python": platform.python_version(), "machine": f"{platform.platform()}, {os.cpu_count()} cores",
             "packages": dict(sorted({**packages, "pnas_tf": __version__}.items()))}
 
 
 def note(run_dir: str) -> None:
-    """Adds an entry to versions.json if this is the first start of the run, or the last start had other versions.
+    """Adds an entry to versions.json if this is the first start of the run, or if the last start had other versions.
 
     Prints a warning in the latter case.
 

@@ -1,4 +1,4 @@
-r"""Searches for the best network for your data within the milliseconds you ask for on your device.
+r"""Searches for the best network for your data within a number of milliseconds on your device.
 
     python -m pnas_tf.search --flagfile=quickstart.flags --run_dir=runs/quickstart
     python -m pnas_tf.search --flagfile=mobile.flags --run_dir=runs/mobile   # the paper's search
@@ -7,12 +7,12 @@ r"""Searches for the best network for your data within the milliseconds you ask 
 
 Writes into --run_dir:
 
-    arch.json             the network: the most probable so far, at the end the best finalist
-    finalists.json        all finalists, the networks to choose from at the end, with their scores
-    inherited.weights.h5  weights of the network, as the search left them
+    arch.json             the network: the most probable so far, and at the end the best finalist
+    finalists.json        the candidates for the result, with their scores
+    inherited.weights.h5  weights of the network from the supernet
     metrics.jsonl, logs/  the course of the search: one line per epoch, and curves for TensorBoard
-    checkpoints/, run.flags, inputs.json, versions.json   what the search needs to resume
+    checkpoints/, run.flags, inputs.json, versions.json   files for resuming the search
 
-Ctrl-C or SIGTERM saves the state and stops. The same command resumes the search; its result is the
-same as without the interruption.
+Ctrl-C or SIGTERM saves the state and stops the search. The same command resumes it, with the same result as without
+the interruption.
 """

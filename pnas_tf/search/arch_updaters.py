@@ -1,4 +1,4 @@
-"""How alpha learns from a held-out batch: by the gradient of binary gates, or by REINFORCE (paper section 3)."""
+"""Updates alpha on a held-out batch: by the gradient of binary gates, or by REINFORCE (paper section 3)."""
 
 from collections.abc import Callable, Sequence
 
@@ -23,8 +23,8 @@ Evaluate = Callable[..., tuple[tf.Tensor, tf.Tensor]]
 class GradientUpdater(keras.layers.Layer):
     """Moves alpha by gradients through binary gates (paper sections 3.2 and 3.3).
 
-    With p = softmax(alpha) of one choice, L_i the held-out loss if op i is there, and cost_i its milliseconds, a step
-    estimates the gradient of the loss that is expected under p:
+    With p = softmax(alpha) of one choice, L_i the held-out loss if the choice has op i, and cost_i the milliseconds of
+    op i, a step estimates the gradient of the expected loss under p:
 
         dE[L]/dalpha_i = sum_j p_i p_j (L_i - L_j)
         L_i - L_j      ~ ((dL/dg_i - dL/dg_j with i active) + (the same with j active)) / 2
@@ -32,10 +32,10 @@ class GradientUpdater(keras.layers.Layer):
         dL/dalpha_i    = sum_j dL/dg_j p_j (delta_ij - p_i)  paper equation 4; p over the ops involved in the step
         E[ms]          = fixed + sum_choices sum_j p_j cost_j                 paper equation 5
 
-    E[ms] is linear in the gates, so cost_j, times the derivative of the loss by E[ms], is added to dL/dg_j.
+    E[ms] is linear in the gates, so dL/dg_j gains cost_j, times the derivative of the loss with respect to E[ms].
 
-    `paths` is `two` or `all`. With `two`, two ops of each choice are sampled; one of them runs with gradients, the
-    output of the other is only observed. Their alphas move against each other, and a shift of both keeps the
+    `paths` is `two` or `all`. With `two`, two ops of each choice are sampled; one of them runs with gradients, and
+    the output of the other is only observed. Their alphas move against each other, and a shift of both keeps the
     probability of every other op (paper section 3.2.1). With `all`, one op runs with gradients, and the outputs of all
     ops are observed. docs/method.md derives the mean of each kind of step.
     """
@@ -48,15 +48,15 @@ class GradientUpdater(keras.layers.Layer):
         Args:
             supernet: Supernet whose ops run.
             cost: Milliseconds of each op.
-            latency_loss: Loss from cross-entropy and expected milliseconds, see `objective.latency_loss`.
-            method: How alpha learns; the defaults if None. `paths` is `two` or `all`. `active_draw` is `even`, which
-                weighs both sides of a swap of two ops equally, or `softmax`, as in the authors' code: see
+            latency_loss: Loss of cross-entropy and expected milliseconds, see `objective.latency_loss`.
+            method: Settings of the update; the defaults if None. `paths` is `two` or `all`. `active_draw` is `even`,
+                which weighs both sides of a swap of two ops equally, or `softmax`, as in the authors' code: see
                 `gates.sample_pairs` for two paths and `gates.two_sided_gradient` for all. `expected_latency` names the
                 milliseconds in the loss: `full`, the expectation over all ops; or `pair`, the expectation over the ops
                 of the step alone, as in the authors' code. They differ if the loss is not linear in milliseconds.
             limits: Further costs that join the loss, each with its multiplier.
             alpha: Alpha of the supernet that learns; the first alpha if None.
-            observe: Result of `observer` with the same paths, which several updaters may share; made here if None.
+            observe: Result of `observer` with the same paths, which several updaters may share; None to make it.
         """
         super().__init__(name="gradient_updater")
         method = method or Method()
@@ -72,7 +72,7 @@ class GradientUpdater(keras.layers.Layer):
 
     @property
     def multipliers(self) -> list[Lagrangian]:
-        """The multipliers that follow a bound, that of milliseconds first."""
+        """The multipliers that follow a bound, the multiplier of milliseconds first."""
         return [loss for loss in (self._latency_loss, *self._limit_losses) if isinstance(loss, Lagrangian)]
 
     def update(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
@@ -93,9 +93,9 @@ class GradientUpdater(keras.layers.Layer):
 
     def measure_swaps(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, draws: int = 20
                       ) -> tuple[np.ndarray, np.ndarray]:
-        """Estimates how much single swaps of ops change the loss, from both sides of each swap.
+        """Estimates the change of the loss by swaps of single ops, from both sides of each swap.
 
-            change = (dL/dg_second - dL/dg_first), mean over a pass with the first and one with the second op active
+            change = mean of (dL/dg_second - dL/dg_first) over two passes: one with each op of the pair active
 
         Args:
             images: Held-out images, float32 [batch, height, width, channels].
@@ -119,7 +119,7 @@ class GradientUpdater(keras.layers.Layer):
         return np.reshape(kept_pairs, [-1, choices, 2]), np.reshape(changes, [-1, choices])
 
     def calibrate(self, pairs: np.ndarray, changes: np.ndarray) -> None:
-        """Sets the scale of each multiplier, at which a typical swap counts as much by cost as by accuracy.
+        """Sets the scale of each multiplier, at which cost and accuracy weigh equally in a typical swap.
 
             scale = median |change of loss| / median |change of cost / bound|
 
@@ -144,7 +144,7 @@ class GradientUpdater(keras.layers.Layer):
         return rows[:, 1] - rows[:, 0], bool(finite)
 
     def _apply(self, involved, active, gate_gradient, finite, ce, accuracy, optimizer):
-        """Moves alpha by the gradients of the gates, and returns what `update` logs."""
+        """Moves alpha by the gradients of the gates, and returns the logs of `update`."""
         alpha, mask = self._alpha, self._supernet.mask
         before = alpha.value.read_value()
         probs = gates.probabilities(before, mask)
@@ -159,7 +159,7 @@ class GradientUpdater(keras.layers.Layer):
         matrix = sum(weight * cost.matrix for weight, cost in zip(weights, self._costs, strict=True))
         op_costs = tf.gather(matrix, tf.maximum(involved, 0), batch_dims=1)
         gradient = ce_weight * ce_gradient + gates.alpha_gradient(before, involved, op_costs)
-        # After an overflow in float16 the step carries no information on accuracy. Latency alone must not move alpha.
+        # After an overflow in float16, the step has no information on accuracy, and latency alone must not move alpha.
         optimizer.apply([replicas.share_of_sum(tf.where(finite, gradient, 0.0))], [alpha])
         if self._paths == "two":
             alpha.assign(gates.rescale(alpha.value.read_value(), before, involved))
@@ -167,7 +167,7 @@ class GradientUpdater(keras.layers.Layer):
                 "expected_ms": expectation.expected(self._costs[0], probs), **_multiplier_logs(self.multipliers)}
 
     def _sample(self, seed):
-        """The ops of which gate gradients are taken, [choices, k], negative for none; and the active op, [choices]."""
+        """The ops whose gate gradients are needed, [choices, k], negative for none; and the active op, [choices]."""
         alpha, mask = self._alpha.value, self._supernet.mask
         if self._paths == "two":
             pairs = gates.sample_pairs(alpha, mask, seed, self._active_draw)
@@ -180,7 +180,7 @@ class GradientUpdater(keras.layers.Layer):
         return tf.where(mask, tf.range(mask.shape[1])[None], -1)
 
     def _loss_slopes(self, ce, expected):
-        """The derivatives of the loss by the cross-entropy and by each expected cost."""
+        """The derivatives of the loss with respect to the cross-entropy and to each expected cost."""
         with tf.GradientTape() as tape:
             tape.watch([ce, expected])
             loss = self._latency_loss(ce, expected[0])
@@ -196,8 +196,8 @@ class ReinforceUpdater(keras.layers.Layer):
         baseline  = decay * baseline + (1 - decay) * mean reward                after each update
         gradient  = mean over k of (reward_k - baseline) * d(-ln p(path_k))/dalpha
 
-    The gradient estimates -dE[reward]/dalpha, without bias as the baseline contains earlier rewards only. The first
-    update has no earlier rewards and subtracts the mean of its own.
+    The gradient estimates -dE[reward]/dalpha. It is unbiased, because the baseline contains earlier rewards only. The
+    first update has no earlier rewards and subtracts the mean of its own rewards.
 
     Attributes:
         baseline: Moving average of the mean reward; 0 before the first update.
@@ -217,7 +217,7 @@ class ReinforceUpdater(keras.layers.Layer):
             baseline_decay: Share of the old baseline that stays at an update.
             limits: Further costs that lower the reward, each with its multiplier.
             alpha: Alpha of the supernet that learns; the first alpha if None.
-            evaluate: Result of `evaluator`, which several updaters may share; made here if None.
+            evaluate: Result of `evaluator`, which several updaters may share; None to make it.
         """
         super().__init__(name="reinforce_updater")
         self._supernet, self._alpha = supernet, supernet.alpha if alpha is None else alpha
@@ -233,7 +233,7 @@ class ReinforceUpdater(keras.layers.Layer):
 
     def update(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
                optimizer: keras.optimizers.Optimizer) -> dict[str, tf.Tensor]:
-        """One architecture step; arguments and logs are those of `GradientUpdater.update`, with `reward` besides."""
+        """One architecture step; arguments and logs as for `GradientUpdater.update`, with `reward` in addition."""
         paths = self._sample_on_all(seed)
         scores = [self._evaluate(images, labels, path) for path in tf.unstack(paths)]
         accuracies, losses = (tf.stack(column) for column in zip(*scores, strict=True))
@@ -246,7 +246,7 @@ class ReinforceUpdater(keras.layers.Layer):
         return tf.stack([gates.sample_path(alpha, mask, path_seed) for path_seed in seeds])
 
     def _apply(self, paths, accuracies, losses, optimizer):
-        """Moves alpha by the rewards of the paths, and returns what `update` logs."""
+        """Moves alpha by the rewards of the paths, and returns the logs of `update`."""
         alpha, mask = self._alpha, self._supernet.mask
         probs = gates.probabilities(alpha.value, mask)
         ms, *others = (cost.fixed + tf.reduce_sum(expectation.of_ops(cost, paths), axis=1) for cost in self._costs)
@@ -277,8 +277,8 @@ def observer(supernet: Supernet, paths: str = "two", class_weights: np.ndarray |
         class_weights: Weights of the classes in the cross-entropy, float32 [classes], or None.
 
     Returns:
-        A function of images, labels, involved ops, int32 [choices, k], and active ops, int32 [choices]; with two paths
-        the first op involved is active. It returns the gate gradients, float32 [choices, k], then as `gate_gradients`.
+        A function of images, labels, involved ops, int32 [choices, k], and active ops, int32 [choices]; with two paths,
+        the first involved op is active. It returns float32 [choices, k] and the other results of `gate_gradients`.
     """
     def observe(images, labels, involved, active):
         if paths == "all":
@@ -309,7 +309,7 @@ def evaluator(supernet: Supernet) -> Evaluate:
 def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,
                    others: list[list[tf.Tensor | int]], class_weights: np.ndarray | None = None
                    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Derivatives of the cross-entropy by the gates of some ops while one path runs (paper equation 3).
+    """Derivatives of the cross-entropy with respect to the gates of some ops, while one path runs (paper equation 3).
 
         dL/dg_j = <dL/dy, o_j>
 
@@ -318,12 +318,12 @@ def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, act
         images: Images, float32 [batch, height, width, channels].
         labels: Classes, int32 [batch].
         active: Active op of each choice, int32 [choices].
-        others: Further ops to observe, a list for each choice.
+        others: Further ops to observe, one list for each choice.
         class_weights: Weights of the classes in the cross-entropy, float32 [classes], or None.
 
     Returns:
-        The derivatives, for each choice float32 [1 + others], the active op first; whether they are finite (in float16
-        they may overflow; then they are 0); the cross-entropy; the accuracy. All are means over replicas.
+        The derivatives, float32 [1 + others] for each choice, the active op first; whether they are finite (in float16
+        they may overflow, and are then 0); the cross-entropy; the accuracy. All are means over replicas.
     """
     rows = [tf.zeros([1 + len(row)]) for row in others]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -345,6 +345,6 @@ def all_gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor,
     """
     others = [list(range(count)) for count in supernet.mask.sum(1)]
     rows, *rest = gate_gradients(supernet, images, labels, active, others, class_weights)
-    # The gate of the active op comes first and again among all ops; the first is dropped.
+    # The gate of the active op occurs twice: first, and again among all ops. Its first occurrence is dropped.
     rows = [tf.pad(row[1:], [[0, supernet.mask.shape[1] + 1 - row.shape[0]]]) for row in rows]
     return tf.stack(rows), *rest

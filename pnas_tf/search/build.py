@@ -1,4 +1,4 @@
-"""The parts of a search, put together: the supernet, what moves alpha, and the model that trains both."""
+"""Assembles a search: the supernet, the updaters of alpha, and the model that trains both."""
 
 from collections.abc import Iterator, Sequence
 
@@ -25,7 +25,7 @@ def compiled_searcher(space: Space, goals: Sequence[Goal], plan: Schedule, confi
         space: Space to search, fitted to the data.
         goals: Goals, one alpha each.
         plan: Phases and learning rates.
-        config: How to search.
+        config: Settings of the search.
         class_weights: Weights of the classes in all losses, float32 [classes], or None.
         devices: Devices from `replicas.strategy`; None for one device.
     """
@@ -42,15 +42,15 @@ def compiled_searcher(space: Space, goals: Sequence[Goal], plan: Schedule, confi
 
 def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedule,
              class_weights: np.ndarray | None = None) -> Iterator[Updater]:
-    """One updater for each goal; they share what is compiled of the supernet's passes.
+    """One updater for each goal. They share the compiled passes through the supernet.
 
     Args:
-        method: How alpha learns.
+        method: Settings of the update of alpha.
         net: Supernet with an alpha for each goal.
         goals: Goals of the search.
-        plan: Schedule, which says how many steps each goal has.
-        class_weights: Weights of the classes in the cross-entropy of gradients, float32 [classes]; a reward is plain
-            accuracy.
+        plan: Schedule, which gives the number of steps of each goal.
+        class_weights: Weights of the classes in the cross-entropy of gradients, float32 [classes]. Rewards use
+            accuracy without weights.
     """
     arch_steps = max(1, plan.arch_steps // len(goals))
     shared = arch_updaters.evaluator(net) if method.arch_update == "reinforce" \
@@ -68,17 +68,17 @@ def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedul
 
 
 def alpha_lr(method: Method, net: Supernet, plan: Schedule, goals: int) -> float:
-    """The learning rate of alpha: as the method states it, or scaled to the number of steps; prints it.
+    """The learning rate of alpha: the method's own, or scaled to the number of steps. Prints it.
 
     Args:
-        method: How alpha learns.
-        net: Supernet, which says how many ops a choice has.
-        plan: Schedule, which says how many steps there are.
+        method: Settings of the update of alpha.
+        net: Supernet, which gives the number of ops of a choice.
+        plan: Schedule, which gives the number of steps.
         goals: Number of goals that share the steps.
     """
     ops, arch_steps = net.mask.shape[1], plan.arch_steps // goals
     observed = 2 if method.arch_update == "gradient" and method.paths == "two" else ops
     lr = method.alpha_lr or schedule.alpha_lr(arch_steps, ops, observed)
     print(f"{arch_steps:,} architecture steps{' for each goal' if goals > 1 else ''} at learning rate {lr:.3g}: an "
-          f"alpha can travel about {schedule.alpha_travel(lr, arch_steps, ops, observed):.1f}.")
+          f"alpha can move by about {schedule.alpha_travel(lr, arch_steps, ops, observed):.1f}.")
     return lr

@@ -1,7 +1,7 @@
-"""Checkpoints of a search: whole or not there, checked when read, and exact even in the middle of an epoch.
+"""Checkpoints of a search: written whole or not at all, checked when read, and exact even in the middle of an epoch.
 
 A checkpoint is one .npz file with every variable, and with the means and seconds of the epoch so far. One rename puts
-all of it in place, and the archive's checksums show a damaged disk. (HDF5, in which Keras saves weights, has no
+the whole file in place, and the archive's checksums reveal a damaged disk. (HDF5, in which Keras saves weights, has no
 checksums, and its library crashes on a full disk.)
 """
 
@@ -27,16 +27,16 @@ KEPT = 2
 # Entry of the archive with the means and seconds of the epoch so far.
 PROGRESS = "progress"
 
-# Exceptions that NumPy and Python raise for files that are damaged or of another network.
+# Exceptions that NumPy and Python raise for files that are damaged or hold another network.
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, NotImplementedError,
               MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 def save(searcher: Searcher, folder: RunFolder, epoch_seconds: float = 0.0) -> None:
-    """Writes a checkpoint and removes old ones.
+    """Writes a checkpoint and removes old checkpoints.
 
     Args:
-        searcher: Searcher after some step.
+        searcher: Searcher after a step.
         folder: Folder of the run.
         epoch_seconds: Seconds that the epoch has taken so far.
 
@@ -49,7 +49,7 @@ def save(searcher: Searcher, folder: RunFolder, epoch_seconds: float = 0.0) -> N
     progress = {"epoch_seconds": epoch_seconds,
                 "sums": {name: [float(total), count] for name, (total, count) in searcher.sums.items()}}
 
-    archive = io.BytesIO()  # written in memory first: closing an archive that a full disk cut off raises once more
+    archive = io.BytesIO()  # written in memory first: on a full disk, closing the archive would raise a second error
     np.savez(archive, **{PROGRESS: np.array(json.dumps(progress))},
              **{name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(searcher).items()})
 
@@ -58,7 +58,7 @@ def save(searcher: Searcher, folder: RunFolder, epoch_seconds: float = 0.0) -> N
             file.write(archive.getbuffer())
 
     files.write_whole(path, write)
-    # A checkpoint that seems later than this one was passed over as damaged.
+    # A checkpoint with a later name was skipped by `restore` because it is damaged.
     checkpoints = _files(folder)
     unfinished = glob.glob(os.path.join(glob.escape(folder.checkpoints), ".writing-*"))  # left by a killed search
     for other in {*checkpoints, *unfinished} - set(checkpoints[:checkpoints.index(path) + 1][-KEPT:]):
@@ -66,7 +66,7 @@ def save(searcher: Searcher, folder: RunFolder, epoch_seconds: float = 0.0) -> N
 
 
 def restore(searcher: Searcher, folder: RunFolder) -> float:
-    """Loads the newest checkpoint that is whole, if there is one.
+    """Loads the newest checkpoint that is intact, if there is one.
 
     Returns:
         Seconds that the epoch in progress has taken so far.
@@ -81,7 +81,8 @@ def restore(searcher: Searcher, folder: RunFolder) -> float:
         except UNREADABLE as error:
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             if path != checkpoints[0]:
-                print(f"Warning: {path} cannot be loaded ({reason}). Going on from the one before.", flush=True)
+                print(f"Warning: {path} cannot be loaded ({reason}). Continuing from the checkpoint before it.",
+                      flush=True)
     if checkpoints:
         raise InputError(f"{checkpoints[0]} cannot be loaded ({reason}). Remove {folder.checkpoints} to search from "
                          "the start, or choose another --run_dir.")
@@ -89,10 +90,10 @@ def restore(searcher: Searcher, folder: RunFolder) -> float:
 
 
 def read_weights(folder: RunFolder) -> dict[str, np.ndarray]:
-    """The variables of the newest checkpoint that is whole, by layer and name: `b01_mb_k3_e6/kernel`.
+    """The variables of the newest checkpoint that is intact, by layer and name: `b01_mb_k3_e6/kernel`.
 
     Raises:
-        InputError: If the folder has none that can be read.
+        InputError: If the folder has no checkpoint that can be read.
     """
     for path in reversed(_files(folder)):
         try:
@@ -109,7 +110,7 @@ def _load(searcher: Searcher, path: str) -> float:
     progress, variables = json.loads(str(values.pop(PROGRESS))), _variables(searcher)
     if {name: value.shape for name, value in values.items()} != {
             name: tuple(variable.shape) for name, variable in variables.items()}:
-        raise ValueError("it is of another space or another way to search")
+        raise ValueError("it holds another space or was made with other settings")
     for name, variable in variables.items():
         variable.assign(values[name])
     searcher.sums = {name: (tf.constant(total, tf.float32), int(count))
@@ -118,7 +119,7 @@ def _load(searcher: Searcher, path: str) -> float:
 
 
 def _variables(searcher: Searcher) -> dict[str, keras.Variable]:
-    """Every variable that a search changes, by a name of its own."""
+    """Every variable that a search changes, by a unique name."""
     weights = [(variable.path, variable) for variable in searcher.weights]
     # Keras numbers the optimizers of a process, so their paths differ between processes.
     slots = [(f"optimizer {number}/{variable.name}", variable)
@@ -127,7 +128,7 @@ def _variables(searcher: Searcher) -> dict[str, keras.Variable]:
 
 
 def _name(epoch: int, steps: int) -> str:
-    """File name after whole epochs and steps of the next one; the order of names is the order of time."""
+    """File name after whole epochs and some steps of the next epoch; names sort in the order of time."""
     return f"epoch_{epoch:05d}{f'_step_{steps:07d}' if steps else ''}.npz"
 
 

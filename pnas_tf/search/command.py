@@ -1,4 +1,4 @@
-"""The command `python -m pnas_tf.search`: its flags, and what it prints."""
+"""The command `python -m pnas_tf.search`: its flags and its output."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pnas_tf.derive.device_check import Timer
     from pnas_tf.search.stopping import Stop
 
-# Makes the timer of a table's device, for networks of a space.
+# Function that makes the timer of a table's device, for networks of a space.
 MakeTimer = Callable[[LatencyTable, Space], "Timer"]
 
 
@@ -35,15 +35,15 @@ def define_flags() -> None:
     """Defines the flags of the command, and of other commands that search."""
     settings.define(SearchConfig)
     flags.DEFINE_string("run_dir", None, "Folder of the results.")
-    flags.DEFINE_bool("overwrite", False, "If --run_dir holds a run with other flags: removes its files, in place of "
-                      "refusing. With the same flags the run goes on all the same.")
+    flags.DEFINE_bool("overwrite", False, "If --run_dir holds a run with other flags, removes its files instead of "
+                      "refusing. A run with the same flags is resumed, with or without --overwrite.")
 
 
 def by_flags(make_timer: MakeTimer | None = None) -> None:
-    """Runs the command, once its flags are parsed.
+    """Runs the command after its flags are parsed.
 
     Args:
-        make_timer: Makes the timer of a table's device; None if finalists are not timed and the tables decide alone.
+        make_timer: Function that makes the timer of a table's device; None if finalists are not timed.
     """
     config, run_dir = settings.read(SearchConfig), flags.FLAGS.run_dir
     request = Request.of(config)
@@ -63,7 +63,7 @@ def by_flags(make_timer: MakeTimer | None = None) -> None:
 
 
 def _problem(request: Request) -> Problem:
-    """The problem with its images; prints what the user should know before a long search."""
+    """The problem with its images. Prints facts that the user should know before a long search."""
     from pnas_tf import data as data_lib
 
     data = request.load_data()
@@ -75,13 +75,13 @@ def _problem(request: Request) -> Problem:
         print(_accuracy(table, problem.space))
         print(goal.summary())
     if problem.batch_size < request.config.batch_size:
-        print(f"Batches of {problem.batch_size}: there are no more training images.")
+        print(f"Batches have {problem.batch_size} images, because there are no more training images.")
     return problem
 
 
 def _searched(problem: Problem, config: SearchConfig, run_dir: str, devices: "tf.distribute.Strategy",
               make_timer: MakeTimer | None) -> list[tuple[Arch, RunFolder]]:
-    """The networks found, with their folders, while this process has the run folder."""
+    """Runs the search while this process holds the run folder; returns the networks with their folders."""
     from pnas_tf.search import replicas, stopping
     from pnas_tf.search.run import run
 
@@ -102,14 +102,14 @@ def _searched(problem: Problem, config: SearchConfig, run_dir: str, devices: "tf
 
 
 def _stopped(stop: "Stop", run_dir: str) -> None:
-    """Says how to go on; after SIGTERM, ends with its exit code."""
-    print(f"\nStopped. The same command goes on from the last checkpoint in {run_dir}.", flush=True)
+    """Prints how to continue; after SIGTERM, exits with the signal's exit code."""
+    print(f"\nStopped. The same command continues from the last checkpoint in {run_dir}.", flush=True)
     if stop.signal == signal.SIGTERM:
         sys.exit(128 + signal.SIGTERM)
 
 
 def _inputs(problem: Problem) -> Mapping[str, str]:
-    """What the files named by flags contained, as far as the result depends on it."""
+    """Digests of the files that flags name, as far as the result depends on them."""
     def digest(content: bytes) -> str:
         return hashlib.sha256(content).hexdigest()[:16]
 
@@ -121,35 +121,35 @@ def _inputs(problem: Problem) -> Mapping[str, str]:
 
 
 def _summary(arch: Arch, folder: RunFolder) -> str:
-    """The result, what is suspicious about the search, and the next command."""
+    """The result, warnings about the search, and the next command."""
     facts, costs = run_facts.collect(folder.path), arch.costs
     target = f"target {facts.target_ms:.3g} ms" if facts.target_ms else "latency was free"
     measured = f", {costs['measured_ms']:.3g} ms measured" if "measured_ms" in costs else ""
     return "\n".join([
-        f"\n{arch.draw()}\n\nFound: {costs['params']:,} parameters, {costs['macs']:,} MACs, "
-        f"{costs['table_ms']:.3g} ms by the table of {costs['target']}{measured} ({target}).",
+        f"\n{arch.draw()}\n\nResult: {costs['params']:,} parameters, {costs['macs']:,} MACs, "
+        f"{costs['table_ms']:.3g} ms according to the table of {costs['target']}{measured} ({target}).",
         *(f"Warning: {text}" for text in run_facts.warnings(facts)),
         f"Results: {folder.arch}", f"Next:    python -m pnas_tf.train --run_dir={shlex.quote(folder.path)}"])
 
 
 def _accuracy(table: LatencyTable, space: Space) -> str:
-    """How far the table's predictions were off, or a warning that nobody knows."""
+    """The accuracy of the table's predictions, or a warning that it is unknown."""
     entry = table.accuracy(space) or {}
     shares = [entry.get(name) for name in ("within_5_percent", "within_10_percent", "rmse_of_mean")]
     if not all(isinstance(share, float | int) for share in shares):
-        return (f"Warning: how well table {table.target} predicts networks of {space.name} is not known. Find out: "
+        return (f"Warning: the accuracy of table {table.target} for networks of {space.name} is unknown. Measure it: "
                 f"python -m latency.compare --table={table.file} {latency_table.space_flags(space)}")
     return (f"Table {table.target} predicted {shares[0]:.0%} of whole networks within 5 % and {shares[1]:.0%} within "
             f"10 %, RMSE {shares[2]:.1%} of the mean.")
 
 
 def _warn_classifier(table: LatencyTable, space: Space) -> None:
-    """Says so if the table prices the classifier as one of more classes."""
+    """Prints a note if the table prices the classifier as a classifier of more classes."""
     block, key = list(space.op_keys())[-1]
     row = table.row(block.name, key)
     if row and row["filters"] != key.filters:
-        print(f"Table {table.target} has no classifier of {key.filters} classes: it is priced as one of "
-              f"{row['filters']}.")
+        print(f"Table {table.target} has no classifier of {key.filters} classes, so the price of a classifier of "
+              f"{row['filters']} classes is used.")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Every setting of a search: name, default, bounds and meaning, said once. Flags and notebook read it."""
+"""Every setting of a search, with its default, bounds and meaning. Flags and the notebook are made from these."""
 
 import dataclasses
 
@@ -7,18 +7,19 @@ from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """How alpha learns (paper sections 3.2 and 3.3)."""
+    """Settings of the update of alpha (paper sections 3.2 and 3.3)."""
 
-    latency_loss: str = setting("lagrangian", "How expected latency joins the loss of the architecture step.",
+    latency_loss: str = setting("lagrangian", "Form in which expected latency enters the loss of an architecture step.",
                                 choices=("lagrangian", "add_linear", "mul_log", "none"))
     latency_strength: float = setting(0.1, "Weight of the latency term of add_linear.", low=0)
-    arch_update: str = setting("gradient", "How alpha learns.", choices=("gradient", "reinforce"))
+    arch_update: str = setting("gradient", "Update of alpha: by gradients or by REINFORCE.",
+                             choices=("gradient", "reinforce"))
     paths: str = setting("two", "Ops observed in a gradient step.", choices=("two", "all"))
-    active_draw: str = setting("even", "Which op of a sampled pair is active: either, or by their probabilities.",
+    active_draw: str = setting("even", "Active op of a sampled pair: drawn evenly, or by the softmax of their alphas.",
                                choices=("even", "softmax"))
-    expected_latency: str = setting("full", "Latency told to the loss: the network's expectation, or that over the "
-                                    "sampled pairs alone.", choices=("full", "pair"))
-    reward: str = setting("abs", "Reward that reinforce raises.", choices=("paper", "mnas", "abs"))
+    expected_latency: str = setting("full", "Expected latency in the loss: over all ops, or over the "
+                                    "sampled pairs only.", choices=("full", "pair"))
+    reward: str = setting("abs", "Reward that reinforce maximises.", choices=("paper", "mnas", "abs"))
     reinforce_samples: int = setting(10, "Networks sampled for an update of reinforce.", low=1)
     alpha_lr: float = setting(0.0, "Learning rate of alpha; 0: scaled to the number of steps.", low=0)
 
@@ -28,25 +29,27 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig(ImageSettings, Method):
-    """A search: what is searched, on which images, for which device, how, and for how long."""
+    """Every setting of a search: space, images, device, method and length."""
 
     space: str = setting("quickstart", "Name of a search space, or path of a JSON file.")
-    width_mult: float = setting(1.0, "Multiplies all widths of the space.", low=0.05, high=20)
+    width_mult: float = setting(1.0, "Factor of all widths of the space.", low=0.05, high=20)
     dataset: str = setting("fashion_mnist_small",
                            "fashion_mnist_small, fashion_mnist, cifar10, npz:PATH, folder:PATH or tfds:NAME.")
     data_dir: str | None = setting(None, "Folder of the data set's files.")
-    image_size: int = setting(0, "Height and width of the images; 0: that of the space.", low=0, high=8192)
-    held_out_size: int = setting(0, "Training images kept for alpha; 0: chosen by the data set's size.", low=0)
-    table: str | None = setting(None, "Latency table: a file, or the name of a shipped one.")
-    target_ms: float = setting(0.0, "Milliseconds asked for, never exceeded; 0: 0.75 of a random network's.", low=0)
+    image_size: int = setting(0, "Height and width of the images; 0: the space's own.", low=0, high=8192)
+    held_out_size: int = setting(0, "Training images held out for alpha; 0: depends on the size of the data set.",
+                                 low=0)
+    table: str | None = setting(None, "Latency table: a file, or the name of a shipped table.")
+    target_ms: float = setting(0.0, "Target in milliseconds, never exceeded; 0: 0.75 times those of a random network.",
+                               low=0)
     targets: tuple[str, ...] = setting(
-        (), "Several at once, in place of --table and --target_ms: TABLE:MS,TABLE:MS,... One supernet is trained, and "
-        "a network found for each.")
+        (), "Several targets at once, in place of --table and --target_ms: TABLE:MS,TABLE:MS,... One supernet is "
+        "trained, and each target gets a network.")
     limit: tuple[str, ...] = setting(
         (), "A further limit, never exceeded: params<=3e6, macs<=3e8, size_bytes<=4e6 (of the .tflite) or "
         "peak_activation_bytes<=5e5; may be repeated.", repeated=True)
-    init_weights: str = setting("", "Weights to start from: the folder of an earlier search, or a .keras file of a "
-                                "trained or imported network; ops that it lacks start from scratch.")
+    init_weights: str = setting("", "Initial weights: the folder of an earlier search, or a .keras file of a trained "
+                                "or imported network; ops that it lacks start from scratch.")
     batch_size: int = setting(256, "Images per step, over all replicas.", low=1)
     warmup_epochs: int = setting(40, "Epochs before alpha starts to learn.", low=0)
     search_epochs: int = setting(120, "Epochs with architecture steps.", low=1)
@@ -55,24 +58,22 @@ class SearchConfig(ImageSettings, Method):
     lr: float = setting(0.025, "Learning rate at the start of the search.", low=0)
     label_smoothing: float = setting(0.1, "Label smoothing of weight steps.", low=0, high=1)
     weight_decay: float = setting(4e-5, "Decay of the weights.", low=0)
-    memory: str = setting("keep", "What gradients need: kept, or computed again (less memory, more time).",
+    memory: str = setting("keep", "Activations for gradients: kept, or computed again (less memory, more time).",
                           choices=("keep", "recompute"))
-    precision: str = setting("float32", "What ops compute in; weights, gates and alpha are float32 in each.",
+    precision: str = setting("float32", "Number format of the ops' computations; weights, gates and alpha are float32.",
                              choices=PRECISIONS)
-    strategy: str = setting("none", "Devices: one, several of this machine, or several machines by TF_CONFIG.",
+    strategy: str = setting("none", "Devices: one, several of this machine, or several machines listed in TF_CONFIG.",
                             choices=("none", "mirrored", "multi_worker"))
-    replicas: int = setting(0, "mirrored: devices to use; 0: every GPU.", low=0, high=64)
-    bn_recalibration_batches: int = setting(20, "Training batches that set the batch norm statistics of the network "
-                                            "that is delivered; 0: those of the search.", low=0)
-    trials: int = setting(0, "Networks, of those the search suggests, that are trained from scratch for a while before "
-                          "one is delivered; 0: the network of lowest loss with the supernet's weights.", low=0,
-                          high=64)
-    trial_epochs: int = setting(5, "Epochs of each of --trials.", low=1)
-    max_steps: int = setting(0, "Weight steps that the whole search is squeezed into, for a trial run; 0: no limit.",
-                             low=0)
+    replicas: int = setting(0, "mirrored: number of devices; 0: every GPU.", low=0, high=64)
+    bn_recalibration_batches: int = setting(20, "Training batches that set the batch norm statistics of the "
+                                            "delivered network; 0: statistics of the search.", low=0)
+    trials: int = setting(0, "Number of finalists that are trained from scratch for a few epochs before one is "
+                          "delivered; 0: none, the lowest loss with the supernet's weights decides.", low=0, high=64)
+    trial_epochs: int = setting(5, "Epochs of each trial.", low=1)
+    max_steps: int = setting(0, "Limit on the weight steps of the whole search, for a trial run; 0: no limit.", low=0)
     seed: int = setting(0, "Seed of initial weights, data order and sampled paths.", low=0, high=2**31 - 1)
-    checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints, at most; 0: only at the end of epochs.",
-                                        low=0)
+    checkpoint_minutes: float = setting(10.0, "Largest number of minutes between checkpoints; 0: only at the end of "
+                                        "epochs.", low=0)
 
     def __post_init__(self):
         check(self)

@@ -1,4 +1,4 @@
-"""Starts a supernet from weights that were trained elsewhere: by an earlier search, or in a network of its own."""
+"""Starts a supernet from trained weights: from an earlier search, or from a single network."""
 
 import os
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from pnas_tf.train.initial_weights import ENDING, read_model
 
 
 def into_supernet(net: Supernet, source: str) -> None:
-    """Gives a supernet the weights and statistics that its ops have elsewhere; prints how many ops got them.
+    """Gives the ops of a supernet trained weights and statistics; prints the number of ops that have received them.
 
     Args:
-        net: Supernet. Ops that the source lacks, or has in another shape (the classifier of other classes), keep their
-            initial weights.
-        source: Folder of a search, whose newest checkpoint counts; or a .keras file of a derived or imported network.
+        net: Supernet. Ops that the source lacks, or has in another shape (such as a classifier of other classes), keep
+            their initial weights.
+        source: Folder of a search, whose newest checkpoint is read; or a .keras file of a derived or imported network.
 
     Raises:
         InputError: If the source is missing or damaged, or has no op in common.
@@ -35,13 +35,13 @@ def into_supernet(net: Supernet, source: str) -> None:
     else:
         raise InputError(f"--init_weights={source[:200]}: neither the folder of a search nor a {ENDING} file.")
     if not any(given):
-        raise InputError(f"{source}: has no op of {net.space.name} with weights of the same shape. Search without "
+        raise InputError(f"{source}: no op of {net.space.name} has weights of the same shape in it. Search without "
                          "--init_weights, or name a run of this space.")
     print(f"Weights of {sum(given):,} of {len(given):,} ops come from {source}; the others start from scratch.")
 
 
 def _assign_flat(candidate: Candidate, values: Mapping[str, np.ndarray]) -> bool:
-    """Assigns the flat variables of a checkpoint by name; returns whether all were there, in this shape."""
+    """Assigns the flat variables of a checkpoint by name; returns whether it has all of them in their shapes."""
     variables = {f"{candidate.prefix}/{name}": variable
                  for name, variable in (("kernel", candidate.kernel), ("stats", candidate.stats))
                  if variable is not None}

@@ -1,4 +1,4 @@
-"""What a search leaves behind at each epoch: a line on the terminal, metrics, arch.json, events, a checkpoint."""
+"""The records of a search at each epoch: a line on the terminal, metrics, arch.json, events, a checkpoint."""
 
 import math
 import sys
@@ -23,26 +23,27 @@ from pnas_tf.supernet import gates
 from pnas_tf.supernet.path_scorer import PathScorer
 from pnas_tf.supernet.supernet import Supernet
 
-# Number of random networks that tell how far accuracies spread.
+# Number of random networks whose spread of accuracy is measured.
 RANDOM_PATHS = 10
 
 
 class SearchLog(keras.callbacks.Callback):
-    """Writes the run folder of a search, epoch by epoch, and prints how far the search is.
+    """Writes the run folder of a search, epoch by epoch, and prints its progress.
 
-    Between the ends of epochs it writes checkpoints: after some minutes, and when the search is asked to stop.
+    Within an epoch it writes checkpoints: after some minutes, and when the search is asked to stop.
     """
 
     def __init__(self, folder: RunFolder, results: Sequence[Result], scorer: PathScorer, *,
                  checkpoint_minutes: float = 0.0, stop: Stop | None = None, epoch_seconds: float = 0.0):
-        """Binds the folder.
+        """Reads the metrics in the folder, if there are any.
 
         Args:
             folder: Run folder, claimed by this process.
             results: Goal and folder of each of the supernet's alphas.
             scorer: Scorer on held-out images, for the most probable network within the limits.
-            checkpoint_minutes: Minutes between checkpoints, at most; 0: only at the end of epochs.
-            stop: Request to stop, looked at after each step.
+            checkpoint_minutes: Largest number of minutes between checkpoints; 0 for checkpoints only at the end of
+                epochs.
+            stop: Request to stop, which is read after each step.
             epoch_seconds: Seconds that the epoch in progress took before an interruption, from `checkpoints.restore`.
         """
         super().__init__()
@@ -55,11 +56,11 @@ class SearchLog(keras.callbacks.Callback):
         self._seconds_before = epoch_seconds
 
     def on_train_begin(self, logs=None):
-        """Begins to watch the pace, and the time since a checkpoint."""
+        """Starts to measure the pace, and the time since the last checkpoint."""
         self._pace, self._saved = Pace(self.model.schedule), time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Drops the metrics of epochs that are run again."""
+        """Drops the metrics of epochs that will run again."""
         self._lines = [[line for line in lines if line["epoch"] < epoch] for lines in self._lines]
         self._last_progress = time.monotonic()
         self._epoch_begin, self._seconds_before = self._last_progress - self._seconds_before, 0.0
@@ -69,7 +70,7 @@ class SearchLog(keras.callbacks.Callback):
         self._step_begin = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Saves if a checkpoint is due or the search is to stop. On a terminal, updates a progress line each second.
+        """Saves if a checkpoint is due or the search should stop. On a terminal, updates a progress line each second.
 
         Raises:
             KeyboardInterrupt: When the search was asked to stop, after everything is saved.
@@ -122,7 +123,7 @@ class SearchLog(keras.callbacks.Callback):
         return int(self.model.step.value.numpy())
 
     def _derived(self, result: Result, number: int) -> tuple[dict[str, Any], Arch]:
-        """What the probabilities of a goal say now, and the most probable network within its limits."""
+        """Facts about the probabilities of a goal, and its most probable network within the limits."""
         goal, supernet = result.goal, self.model.supernet
         probs = supernet.probs(number).numpy()
         path = within_limits.most_probable(probs, goal.all_limits)
@@ -137,17 +138,17 @@ class SearchLog(keras.callbacks.Callback):
         return {**facts, "probs": named_probs(supernet, probs)}, arch
 
     def _spread_of_random_paths(self) -> float:
-        """Standard deviation of held-out accuracy over random networks: whether the supernet ranks at all."""
+        """Standard deviation of held-out accuracy over random networks; if small, the supernet hardly ranks them."""
         counts, rng = self.model.supernet.mask.sum(1), np.random.default_rng(0)
         return float(np.std([self._scorer.score(rng.integers(counts)).accuracy for _ in range(RANDOM_PATHS)], ddof=1))
 
     def _left(self) -> str:
-        """How long the search still takes, in words."""
+        """The time that is left, in words."""
         seconds = self._pace.left(self._steps_done())
         return "time left not yet known" if seconds is None else f"{terminal.seconds(round(seconds))} left"
 
     def _progress(self) -> str:
-        """The last epoch in a line."""
+        """One line about the last epoch."""
         schedule, line = self.model.schedule, self._lines[0][-1]
         parts = [f"epoch {line['epoch'] + 1}/{schedule.epochs} {line['phase']:<6}", f"{line['step_ms']:.0f} ms/step",
                  f"train loss {line['train_loss']:.3f} acc {line['train_accuracy']:.3f}"]

@@ -1,4 +1,4 @@
-"""How cost joins accuracy: the losses of an architecture step, the multiplier that follows a bound, and rewards."""
+"""Combines cost and accuracy: losses of an architecture step, multipliers that follow a bound, and rewards."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,16 @@ import tensorflow as tf
 
 from pnas_tf.errors import InputError
 
-# From cross-entropy and expected milliseconds to the loss of an architecture step; scalars all.
+# Function from cross-entropy and expected milliseconds to the loss of an architecture step; all are scalars.
 LatencyLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 LATENCY_LOSSES = ("lagrangian", "add_linear", "mul_log", "none")
 
-# From accuracy and milliseconds of sampled networks to the reward that REINFORCE raises; scalars or vectors.
+# Function from accuracy and milliseconds of sampled networks to the reward that REINFORCE maximises; scalars or
+# vectors.
 Reward = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 REWARDS = ("paper", "mnas", "abs", "accuracy")
 
-# A violation counts up to this share of the bound: costs further off move a multiplier no faster.
+# Largest violation that counts, as a share of the bound: costs further off do not move a multiplier faster.
 MAX_VIOLATION = 0.5
 
 
@@ -28,10 +29,11 @@ class Lagrangian(keras.layers.Layer):
         multiplier += 15 / arch_steps * scale * violation
 
     Each call is one step of the ascent. The term with 2 * scale damps it, so that the multiplier settles instead of
-    swinging. `scale` is the multiplier at which accuracy and cost pull about equally; `GradientUpdater.calibrate`
-    measures it. With a much larger multiplier, cost would settle every block before accuracy has any influence.
+    oscillating. `scale` is the multiplier at which accuracy and cost have about equal influence;
+    `GradientUpdater.calibrate` measures it. With a much larger multiplier, cost would settle every block before
+    accuracy has any influence.
 
-    It takes the place of the paper's lambda (equation 6), which has to be found by trial for each target.
+    The multiplier replaces the paper's lambda (equation 6), which has to be tuned for each target.
 
     Attributes:
         multiplier: Scalar, nats for 100 % over the bound. It may be negative, unless the bound is one-sided.
@@ -46,7 +48,7 @@ class Lagrangian(keras.layers.Layer):
             bound: Cost to reach.
             arch_steps: Architecture steps of the whole search.
             scale: Initial scale in nats; 0.01 to 0.02 was measured on small spaces.
-            one_sided: Whether costs below the bound are as good as those on it.
+            one_sided: Whether costs below the bound are as good as costs at the bound.
             name: Name of the layer.
         """
         super().__init__(name=name)
@@ -62,8 +64,8 @@ class Lagrangian(keras.layers.Layer):
 
     def step(self, expected: tf.Tensor) -> tf.Tensor:
         """One step of the ascent: from the expected cost to the weight of 100 % over the bound, in nats."""
-        # Without the clip, a search that begins far above its bound would pile up a multiplier that it cannot lose in
-        # time.
+        # Without the clip, a search that begins far above its bound would build up a multiplier too large to fall again
+        # in time.
         violation = tf.clip_by_value(tf.stop_gradient(expected) / self.bound - 1.0, -MAX_VIOLATION, MAX_VIOLATION)
         multiplier, scale = self.multiplier.value.read_value(), self.scale.value.read_value()
         strength, moved = multiplier + 2.0 * scale * violation, multiplier + self._rate * scale * violation
@@ -78,7 +80,7 @@ def latency_loss(name: str, target_ms: float, arch_steps: int, strength: float =
 
     Args:
         name: Name of the loss.
-        target_ms: Milliseconds asked for.
+        target_ms: Requested milliseconds.
         arch_steps: Architecture steps of the whole search, for lagrangian.
         strength: Weight of the latency term, for add_linear.
 
@@ -103,7 +105,7 @@ def add_linear(target_ms: float, strength: float = 0.1) -> LatencyLoss:
 
 
 def mul_log(target_ms: float, alpha: float = 0.2, beta: float = 0.3) -> LatencyLoss:
-    """The default of the authors' code.
+    """The default loss of the authors' code.
 
         loss = alpha * ce * (ln expected / ln target) ** beta
 
@@ -113,8 +115,8 @@ def mul_log(target_ms: float, alpha: float = 0.2, beta: float = 0.3) -> LatencyL
         InputError: If the target is 1.01 ms or less.
     """
     if target_ms <= 1.01:
-        raise InputError(f"The latency loss mul_log needs a target above 1 ms (it takes its logarithm), got {target_ms}"
-                         " ms. Use --latency_loss=add_linear.")
+        raise InputError(f"The latency loss mul_log needs a target above 1.01 ms, because it takes the logarithm; got "
+                         f"{target_ms} ms. Use --latency_loss=add_linear.")
     return lambda ce, expected_ms: alpha * ce * (
         tf.math.log(tf.maximum(expected_ms, 1.01)) / np.float32(np.log(target_ms))) ** beta
 

@@ -1,4 +1,4 @@
-"""What is asked of a search, put together: the space fitted to the data, the goals, the schedule."""
+"""The task of a search: the space fitted to the data, the goals and the schedule."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from pnas_tf.space.blocks import Space
 if TYPE_CHECKING:
     from pnas_tf.data import Data
 
-# Tables with the milliseconds asked for; 0 for the default.
+# Tables with the requested milliseconds; 0 for the default.
 Targets = Sequence[tuple[LatencyTable, float]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a config names, read and checked without images and without TensorFlow.
+    """The space, tables and limits that a config names, read and checked without images and without TensorFlow.
 
     Attributes:
         config: Settings of the search.
@@ -74,15 +74,15 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What a search solves; the command and `notebook.Search` make it alike.
+    """The task of a search. The command and `notebook.Search` make it in the same way.
 
     Attributes:
         space: Space fitted to the data.
         data: Images.
-        goals: What to look for, one network each. With several, the weights are trained once.
+        goals: Goals, one network for each. Several goals share the trained weights.
         tables: Latency table of each goal.
         plan: Phases and learning rates.
-        batch_size: Images per step; no more than there are.
+        batch_size: Images per step; at most the number of training images.
     """
 
     space: Space
@@ -94,10 +94,10 @@ class Problem:
 
     @staticmethod
     def of(request: Request, data: "Data") -> "Problem":
-        """Fits what was asked for to the images.
+        """Fits a request to the images.
 
         Args:
-            request: What the config names.
+            request: Space, tables and limits of the config.
             data: Images.
 
         Raises:
@@ -128,8 +128,8 @@ def _target(text: str) -> tuple[LatencyTable, float]:
     except ValueError:
         ms = 0.0
     if not name or not 0 < ms < 1e9:
-        raise InputError(f"--targets reads TABLE:MS,TABLE:MS,... with a table's file or name and milliseconds above 0, "
-                         f"got {text[:80]!r}.")
+        raise InputError("--targets reads TABLE:MS,TABLE:MS,... with the file or name of a table and milliseconds "
+                         f"above 0, got {text[:80]!r}.")
     return latency_table.read(name), ms
 
 
@@ -137,5 +137,5 @@ def _table(name: str | None, space_name: str) -> LatencyTable:
     if not name:
         raise InputError("Name the latency table of your device: --table=FILE. Make one with "
                          f"python -m latency.build_table --space={space_name} --measurer=host --output=FILE, or use "
-                         f"a shipped one: {', '.join(latency_table.names()) or 'none'}.")
+                         f"a shipped table: {', '.join(latency_table.names()) or 'none'}.")
     return latency_table.read(name)

@@ -42,7 +42,7 @@ def strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         if replicas > len(gpus):
-            raise InputError(f"--replicas={replicas}, but this machine has {len(gpus)} GPUs. Ask for fewer.")
+            raise InputError(f"--replicas={replicas}, but this machine has {len(gpus)} GPUs. Give a smaller number.")
         return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(replicas or len(gpus))])
     if not replicas:
         raise InputError("--strategy=mirrored found no GPU here. Give --replicas=N to split the CPU into N devices.")
@@ -52,7 +52,7 @@ def strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
 
 
 def is_chief(devices: tf.distribute.Strategy) -> bool:
-    """Whether this process writes the run folder: it is the first of several workers, or the only one."""
+    """Whether this process writes the run folder: it is the first of several workers, or the only process."""
     cluster = devices.cluster_resolver
     if cluster is None or not cluster.task_type:
         return True
@@ -74,7 +74,7 @@ def check_agree(devices: tf.distribute.Strategy, number: int, what: str) -> None
     Args:
         devices: Strategy from `strategy`.
         number: Number that this worker holds.
-        what: What the number is, for the error message.
+        what: Meaning of the number, for the error message.
 
     Raises:
         InputError: If the workers hold different numbers.
@@ -91,10 +91,10 @@ def check_agree(devices: tf.distribute.Strategy, number: int, what: str) -> None
 def starting_again(name: str) -> Iterator[None]:
     """Starts this process again, with the same command, when another worker is lost.
 
-    The process then waits until all workers have been started, and the search goes on from the last checkpoint.
+    The new process waits until all workers have been started, and the search continues from the last checkpoint.
 
     Args:
-        name: Name of the strategy. With any other than `multi_worker`, errors pass unchanged.
+        name: Name of the strategy. With other strategies than `multi_worker`, errors pass unchanged.
     """
     try:
         yield
@@ -154,8 +154,8 @@ def mean(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
         mean = sum over replicas r of value_r / replicas
 
-    Each replica's loss is the mean over its part of the batch, and all parts have the same size: so this is the mean
-    over the whole batch, of a loss as of its gradients. Every replica has to call it, outside of branches.
+    Each replica's loss is the mean over its part of the batch, and all parts have the same size, so the result
+    is the mean over the whole batch, for losses and for gradients. Every replica has to call it, outside of branches.
 
     Args:
         values: Tensors, float32, with the same shapes on every replica.

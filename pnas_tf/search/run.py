@@ -1,4 +1,4 @@
-"""Runs a search from wherever its run folder is to its end, and delivers the networks (paper sections 3.2 and 3.3)."""
+"""Runs a search, from its last checkpoint if there is one, and delivers the networks (paper sections 3.2 and 3.3)."""
 
 import contextlib
 import functools
@@ -25,18 +25,18 @@ VALIDATION_BATCHES = 10
 
 def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: tf.distribute.Strategy | None = None,
         timers: Sequence[device_check.Timer] = (), stop: Stop | None = None) -> list[Arch]:
-    """Searches, and leaves the results in the run folder.
+    """Searches, and writes the results into the run folder.
 
     Args:
-        problem: What to search for, and on which images.
-        config: How to search.
-        folder: Run folder, claimed by this process. With several goals, each has a folder of its own in it.
+        problem: Space, images, goals and schedule.
+        config: Settings of the search.
+        folder: Run folder, claimed by this process. With several goals, it has a folder for each.
         devices: Devices from `replicas.strategy`; None for one device.
-        timers: Timer of each goal's device, to time finalists before one is delivered; empty if the tables decide.
-        stop: What signals ask for, if anyone listens to them.
+        timers: Timer of each goal's device, which times finalists before one is delivered; empty if the tables decide.
+        stop: Request to stop, if signals are handled.
 
     Returns:
-        The arch of each goal with its costs; nothing in processes other than the first of several.
+        The arch of each goal with its costs; an empty list in all processes but the first.
 
     Raises:
         InputError: If a file cannot be written, no checkpoint can be read, or a loss or an alpha is not finite.
@@ -66,7 +66,7 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
 
 
 def _trials(problem: Problem, config: SearchConfig) -> deliver.Try | None:
-    """Trains finalists, if the config asks for it."""
+    """Function that trains finalists; None if the config has no trials."""
     if not config.trials:
         return None
     recipe = Recipe(epochs=config.trial_epochs, batch_size=problem.batch_size, dropout=0.0, seed=config.seed,
@@ -76,7 +76,7 @@ def _trials(problem: Problem, config: SearchConfig) -> deliver.Try | None:
 
 def _restored(model: searcher.Searcher, folder: RunFolder, config: SearchConfig, devices: tf.distribute.Strategy
               ) -> tuple[int, float]:
-    """Weight steps that a checkpoint has done, and seconds of the epoch in progress; initial weights without one."""
+    """Restores a checkpoint or initial weights; returns the weight steps done and seconds of the current epoch."""
     epoch_seconds = checkpoints.restore(model, folder)
     done, plan = int(model.step.value.numpy()), model.schedule
     if config.init_weights and not done:
@@ -84,13 +84,13 @@ def _restored(model: searcher.Searcher, folder: RunFolder, config: SearchConfig,
     replicas.check_agree(devices, done, f"steps done in {folder}")
     if done:
         epoch, steps = divmod(done, plan.steps_per_epoch)
-        print(f"Going on after epoch {epoch} of {plan.epochs}"
+        print(f"Continuing after epoch {epoch} of {plan.epochs}"
               f"{f' and {steps:,} of {plan.steps_per_epoch:,} steps' if steps else ''}.", flush=True)
     return done, epoch_seconds
 
 
 def _summary(problem: Problem, net, devices: tf.distribute.Strategy) -> str:
-    """The size of a search in a line."""
+    """One line about the size of a search."""
     space, data, plan, count = problem.space, problem.data, problem.plan, devices.num_replicas_in_sync
     return (f"{space.name}: {len(space.choices)} choices, {_about(space.size)} archs, "
             f"{net.count_weights():,} weights. {data.train.size:,} training and {data.held_out.size:,} held-out "

@@ -13,8 +13,8 @@ REMEMBERED = 100
 class Schedule:
     """The plan of a search, counted in weight steps.
 
-    A warm-up trains the weights of uniformly sampled paths; alpha stays. In the search that follows, an architecture
-    step comes after every `arch_every` weight steps.
+    A warm-up trains the weights of uniformly sampled paths, and alpha does not change. In the search that follows, an
+    architecture step comes after every `arch_every` weight steps.
 
     Attributes:
         steps_per_epoch: Weight steps per epoch.
@@ -70,7 +70,7 @@ class Schedule:
             lr = ramp * (end + (start - end) * (1 + cos(pi * done)) / 2)
 
         `start` and `end` are `warmup_lr` and `lr` in the warm-up, then `lr` and 0; `done` is the share of the phase
-        that lies behind, and `ramp` rises to 1 over the first 5 % of all steps, 100 at most.
+        that has passed, and `ramp` rises to 1 over the first 5 % of all steps, 100 at most.
         """
         if self.is_warmup(step):
             start, end, done = self.warmup_lr, self.lr, step / self.warmup_steps
@@ -82,7 +82,7 @@ class Schedule:
     def squeezed(self, max_steps: int) -> "Schedule":
         """A plan of at most `max_steps` weight steps with the same proportion of warm-up and search, for a trial run.
 
-        The plan has at least 2 epochs of 1 step, so that a warm-up and an architecture step fit in.
+        The plan has at least 2 epochs of 1 step, so that it has room for a warm-up and an architecture step.
         """
         if self.steps <= max_steps:
             return self
@@ -102,9 +102,10 @@ def alpha_lr(arch_steps: int, ops: int, paths: int, travel: float = 7.0) -> floa
                = 0.5 * lr * arch_steps * sqrt(share)       the sum of its moves, if all go the same way
         lr = min(0.1, travel / (0.5 * arch_steps * sqrt(share)))
 
-    Adam divides by the root of a mean square over all steps, also those without a gradient: hence 1 / sqrt(share). The
-    2 stands for heavy-tailed gradients, whose mean size is about half of that root. The authors' code takes a learning
-    rate of 1e-3 for about 23,000 steps. A short search needs a larger one, or alpha ends near its start.
+    Adam divides by the root of a mean square over all steps, including those without a gradient: hence 1 / sqrt(share).
+    The factor 2 stands for heavy-tailed gradients, whose mean size is about half of that root. The authors' code uses a
+    learning rate of 1e-3 for about 23,000 steps. A short search needs a larger learning rate, or alpha ends near its
+    start.
 
     Args:
         arch_steps: Architecture steps of the whole search.
@@ -120,7 +121,7 @@ def alpha_lr(arch_steps: int, ops: int, paths: int, travel: float = 7.0) -> floa
 
 
 def alpha_travel(lr: float, arch_steps: int, ops: int, paths: int) -> float:
-    """The travel that a learning rate allows, the inverse of `alpha_lr`.
+    """The travel that a learning rate allows; the inverse of `alpha_lr`.
 
         travel = 0.5 * lr * arch_steps * sqrt(paths / ops)
 
@@ -144,25 +145,25 @@ class Pace:
         """Starts without any steps.
 
         Args:
-            schedule: Schedule, which says of which kind each step is.
+            schedule: Schedule, which determines the kind of each step.
         """
         self._schedule, self._seen = schedule, {False: 0, True: 0}
         self._seconds: dict[bool, collections.deque[float]] = {
             kind: collections.deque(maxlen=REMEMBERED) for kind in self._seen}
 
     def note(self, step: int, seconds: float) -> None:
-        """Notes the seconds of weight step `step`, including those of the architecture step that was due after it."""
+        """Records the seconds of weight step `step`, including those of an architecture step after it."""
         kind = self._schedule.arch_due(step)
         if self._seen[kind]:
             self._seconds[kind].append(seconds)
         self._seen[kind] += 1
 
     def left(self, done: int) -> float | None:
-        """Seconds from weight step `done` to the end; None until a step without compilation has been noted.
+        """Seconds from weight step `done` to the end; None until a step without compilation has been recorded.
 
             left = weight steps alone * median(alone) + weight steps with an architecture step * median(both)
 
-        As long as only one of the two kinds has been noted, an architecture step counts as much as a weight step:
+        As long as only one of the two kinds has been recorded, an architecture step counts as much as a weight step:
         both = 2 * alone.
         """
         median = {kind: statistics.median(seconds) for kind, seconds in self._seconds.items() if seconds}

@@ -21,27 +21,27 @@ class Searcher(keras.Model):
 
         weight step        on training images: one path is sampled from softmax(alpha), and SGD with Nesterov momentum
                            moves the weights of its ops
-        architecture step  on held-out images, in the steps that bring some: an updater moves alpha, weights stay
+        architecture step  on held-out images, in steps that have some: an updater moves alpha; weights do not change
 
     Both run on every replica of the strategy in whose scope the supernet was made. The searcher itself is made outside
     that scope and hands each step to the replicas, so that Keras' `fit` also works with several workers.
 
-    With several goals, the steps take the goals in turn: a weight step samples its path from the alpha of one goal, and
-    an architecture step moves the alpha of one goal.
+    With several goals, the steps alternate between the goals: a weight step samples its path from the alpha of one
+    goal, and an architecture step moves the alpha of one goal.
 
     Attributes:
         supernet: Supernet that is searched.
         updaters: Updaters from `arch_updaters`, one for each of the supernet's alphas.
         schedule: Learning rates and phases.
         step: Number of weight steps done, int32 scalar; kept in checkpoints.
-        sums: Sums over the steps of the epoch so far, for each logged name: (total, number of steps).
+        sums: Sum over the steps of the epoch so far and number of these steps, by logged name.
     """
 
     def __init__(self, supernet: Supernet, updaters: keras.layers.Layer | Sequence[keras.layers.Layer],
                  schedule: Schedule, *, seed: int = 0,
                  label_smoothing: float = 0.1, momentum: float = 0.9, weight_decay: float = 4e-5,
                  class_weights: np.ndarray | None = None):
-        """Binds the parts.
+        """Stores the parts, and compiles the weight step.
 
         Args:
             supernet: Supernet to search.
@@ -77,7 +77,7 @@ class Searcher(keras.Model):
                 each.build([alpha])
 
     def make_train_function(self, force=False):
-        """Makes `fit` hand each batch to `train_step` unchanged: under a strategy, with the parts of all replicas."""
+        """Makes `fit` pass each batch to `train_step` unchanged: under a strategy, with the parts of all replicas."""
         self.train_function = lambda iterator: self.train_step(next(iterator))
         return self.train_function
 
@@ -110,13 +110,13 @@ class Searcher(keras.Model):
         return {name: total / count for name, (total, count) in self.sums.items()}
 
     def reset_metrics(self) -> None:
-        """Starts the means of a new epoch. The means of an epoch that was interrupted in the middle stay."""
+        """Resets the means at the start of an epoch. An epoch that continues after an interruption keeps its means."""
         super().reset_metrics()
         if int(self.step.value.numpy()) % self.schedule.steps_per_epoch == 0:
             self.sums.clear()
 
     def go_on(self, batches_from: Callable[[int], Iterable], callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """Runs `fit` from the current step to the end of the schedule; the current step may be within an epoch.
+        """Runs `fit` from the current step, which may be in the middle of an epoch, to the end of the schedule.
 
         Args:
             batches_from: Function from the number of a weight step to the batches of the search from that step on.
@@ -142,10 +142,10 @@ class Searcher(keras.Model):
                 updater.calibrate(*swaps)
             scales = ", ".join(f"{float(multiplier.scale.value.numpy()):.3g} ({multiplier.name})"
                                for updater in self.updaters for multiplier in updater.multipliers)
-            print(f"Multipliers at which cost and accuracy pull equally, in nats: {scales}.", flush=True)
+            print(f"Multipliers at which cost and accuracy have equal influence, in nats: {scales}.", flush=True)
 
     def _path_seed(self, number):
-        """The seed of a step's paths, int32 [2]: even numbers for weight steps, odd ones for architecture steps."""
+        """The seed of a step's paths, int32 [2]: even numbers for weight steps, odd numbers for architecture steps."""
         return tf.constant([self._seed, number], tf.int32)
 
     def _weight_step(self, images, labels, seed, goal, learning_rate):
@@ -180,12 +180,12 @@ def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_s
     """The batches of a search from weight step `first_step` to its end.
 
     Each element holds a training batch and a held-out batch. The held-out batch is empty in steps without an
-    architecture step. A search that was interrupted gets the batches that it would have got otherwise.
+    architecture step. An interrupted search gets the same batches as an uninterrupted search.
 
     Args:
         train: Training images; they are augmented.
         held_out: Held-out images; they are not augmented.
-        schedule: Schedule, which says when an architecture step is due.
+        schedule: Schedule, which determines when an architecture step is due.
         batch_size: Images in each of the two batches, over all replicas.
         seed: Seed of order and augmentation.
         first_step: Number of weight steps already done.

@@ -22,7 +22,7 @@ class Stop:
     """A request to stop, which lets the current step of the search end first. `signals` connects it to signals.
 
     Attributes:
-        signal: Number of the last signal that came; None as long as none has.
+        signal: Number of the last signal; None before the first.
     """
 
     def __init__(self):
@@ -32,11 +32,11 @@ class Stop:
 
     @contextlib.contextmanager
     def after_step(self) -> Iterator[None]:
-        """Within it the first signal is only noted: whoever enters looks at `signal` after each step.
+        """Within this context, the first signal is only recorded. The caller has to read `signal` after each step.
 
         Raises:
-            KeyboardInterrupt: At a further signal, also where TensorFlow's C++ code turned the interrupt into an error
-                of its own, as it does in the middle of other errors.
+            KeyboardInterrupt: If a second signal arrives, even if TensorFlow's C++ code has turned the interrupt into
+                an error of its own, as it does while it handles another error.
         """
         self._waits = True
         try:
@@ -52,19 +52,19 @@ class Stop:
         """Handles a signal.
 
         Raises:
-            KeyboardInterrupt: Unless it is the first signal and the search is within `after_step`.
+            KeyboardInterrupt: If this is not the first signal, or the search is outside `after_step`.
         """
         first, self.signal = self.signal is None, number
         if not (first and self._waits):
             self._interrupted = True
             raise KeyboardInterrupt
         # A handler may interrupt a print, which must not be entered twice.
-        os.write(2, b"\nStopping after this step. Once more (Ctrl-C) to stop now, without saving.\n")
+        os.write(2, b"\nStopping after this step. Press Ctrl-C again to stop now, without saving.\n")
 
 
 @contextlib.contextmanager
 def signals() -> Iterator[Stop]:
-    """Listens to Ctrl-C and SIGTERM, in the main thread; a signal that the process ignores (nohup) stays ignored."""
+    """Handles Ctrl-C and SIGTERM, in the main thread. A signal that the process ignores (nohup) stays ignored."""
     stop = Stop()
     before = {number: signal.signal(number, stop.ask) for number in SIGNALS
               if signal.getsignal(number) is not signal.SIG_IGN}
@@ -76,7 +76,7 @@ def signals() -> Iterator[Stop]:
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Checks each step. An accelerator is not waited for again: Keras has fetched the step's logs for callbacks."""
+    """Checks each step. This causes no further wait for an accelerator: Keras has already fetched the step's logs."""
 
     def on_train_batch_end(self, batch, logs=None):
         """Raises InputError as `check_finite` does."""
@@ -84,7 +84,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
 
 def check_state_finite(searcher: Searcher) -> None:
-    """Checks what a checkpoint would hold. Raises InputError as `check_finite` does."""
+    """Checks the state that a checkpoint would save. Raises InputError as `check_finite` does."""
     check_finite(searcher, {name: total for name, (total, _) in searcher.sums.items()})
 
 
@@ -93,7 +93,7 @@ def check_finite(searcher: Searcher, logs: Mapping[str, float | tf.Tensor]) -> N
 
     Args:
         searcher: Searcher after the step.
-        logs: Means or sums of an epoch; one bad step makes them bad.
+        logs: Means or sums of an epoch; a single step that is not finite makes them not finite.
 
     Raises:
         InputError: If a log or an alpha is not finite. The message says where it happened and the likely cause.
@@ -108,8 +108,8 @@ def check_finite(searcher: Searcher, logs: Mapping[str, float | tf.Tensor]) -> N
     raise InputError(
         f"Step {step + 1:,} of {schedule.steps:,} (epoch {step // schedule.steps_per_epoch + 1}, "
         f"{'warm-up' if schedule.is_warmup(step) else 'search'}): {bad[0]} is {bad[1]}. Likely cause: "
-        f"{_cause(bad[0], schedule, step)}. The checkpoints are from before. Change that flag, with another --run_dir "
-        "or --overwrite.")
+        f"{_cause(bad[0], schedule, step)}. The checkpoints are older than this step. Change that flag, with another "
+        "--run_dir or --overwrite.")
 
 
 def _cause(name: str, schedule: Schedule, step: int) -> str:
@@ -117,4 +117,4 @@ def _cause(name: str, schedule: Schedule, step: int) -> str:
         return "steps of alpha are too large, lower --alpha_lr (or --latency_strength)"
     flag = "--warmup_lr" if schedule.is_warmup(step) else "--lr"
     return (f"weights diverged at learning rate {schedule.weight_lr(step):.3g}, lower {flag}; with "
-            "--precision=mixed_float16 it may be an overflow, which mixed_bfloat16 does not have")
+            "--precision=mixed_float16 the cause may be an overflow, which mixed_bfloat16 does not have")

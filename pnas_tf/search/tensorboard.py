@@ -13,13 +13,13 @@ from pnas_tf.space.arch import Arch
 
 
 class Events:
-    """Writes events for TensorBoard's plugins without its package, which `tf.summary.scalar` needs."""
+    """Writes events for TensorBoard's plugins. Unlike `tf.summary.scalar`, it does not need the package tensorboard."""
 
     def __init__(self, folder: str):
         """Opens the folder of the events.
 
         Raises:
-            InputError: If it cannot be written.
+            InputError: If the folder cannot be written.
         """
         self._folder = folder
         self._drawn: dict[str, dict[str, str]] = {}  # the ops of the last picture, by prefix
@@ -33,7 +33,7 @@ class Events:
             line: Line of metrics.jsonl.
             goal: Goal that the line belongs to.
             arch: Network so far.
-            prefix: Begins the names of the events, where there are several goals.
+            prefix: Prefix of the names of the events, if there are several goals.
 
         Raises:
             InputError: If the events cannot be written.
@@ -52,7 +52,7 @@ class Events:
             tf.summary.write(f"{prefix}summary", tf.constant(_summary(line, goal, arch)), metadata=_plugin("text"))
 
     def flush(self) -> None:
-        """Brings everything to the disk. Raises InputError if it is full."""
+        """Writes all events to the disk. Raises InputError if the disk is full."""
         with self._naming_full_disk():
             self._writer.flush()
 
@@ -62,8 +62,8 @@ class Events:
         try:
             yield
         except tf.errors.OpError as error:
-            raise InputError(f"{self._folder}: cannot be written ({' '.join(str(error).split())[:150]}). Free space, "
-                             "and the same command goes on.") from None
+            raise InputError(f"{self._folder}: cannot be written ({' '.join(str(error).split())[:150]}). Free some "
+                             "space and run the same command again.") from None
 
 
 def _plugin(name: str) -> Any:

@@ -27,7 +27,7 @@ class Arch:
         costs: Facts about the network: target, expected_ms, table_ms, params, macs, ...
 
     Raises:
-        InputError: If a choice has no op, or an op that it does not offer (on construction).
+        InputError: If a choice has no op, or an op that the choice does not offer (on construction).
     """
 
     space: Space
@@ -141,5 +141,6 @@ def load(name_or_path: str) -> Arch:
         text = resources.files("pnas_tf").joinpath("archs", name_or_path + ".json").read_text(encoding="utf-8")
         return from_json(json.loads(text), name_or_path)
     if not os.path.exists(name_or_path):
-        raise InputError(f"Unknown arch {name_or_path!r}. Shipped: {', '.join(names())}, or the path of an arch.json.")
+        raise InputError(f"Unknown arch {name_or_path!r}. Expected one of {', '.join(names())}, or the path of an "
+                         "arch.json.")
     return from_json(files.read_json(name_or_path), name_or_path)

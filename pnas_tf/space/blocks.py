@@ -24,7 +24,7 @@ Value = TypeVar("Value")
 
 
 class ImageData(Protocol):
-    """What a space has to know of a data set; `pnas_tf.data.Data` has it."""
+    """The facts about a data set that a space depends on; `pnas_tf.data.Data` has them."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -45,8 +45,8 @@ class Block:
         filters: Output channels.
         strides: Stride in height and width, 1 or 2.
         shortcut: Whether the block's input is added to the op's output.
-        inputs: Names of earlier blocks; the sum of their outputs is the block's input. Empty for the block just
-            before. In a block with the op `join`, the last input is the shortcut.
+        inputs: Names of earlier blocks; the sum of their outputs is the block's input. Empty if the block reads
+            the block before it. In a block with the op `join`, the last input is the shortcut.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Space:
         input_channels: Channels of the images.
         num_classes: Number of classes.
         stem: First blocks, each with a single op.
-        blocks: Blocks to search, and fixed ones among them.
+        blocks: Blocks to search, possibly with fixed blocks among them.
         head: Last blocks; the very last holds the op `classifier`.
 
     Raises:

@@ -1,6 +1,6 @@
 """Whether the blocks of a space make a network: names, numbers, ops and shapes that fit together.
 
-A space may come from a file that nobody vouches for, so its size is bounded before anything is built from it.
+A space may come from an untrusted file, so its size is bounded before anything is built from it.
 """
 
 import re
@@ -62,12 +62,12 @@ def check(space: "Space") -> None:
     sources = {name for names in space.sources.values() for name in names}
     for block in space.all_blocks[:-1]:
         if block.name not in sources:
-            raise InputError(f"block {block.name!r}: no later block reads its output. Name it in the inputs of one, "
-                             "or leave it out.")
+            raise InputError(f"block {block.name!r}: no later block reads its output. Name it in the inputs of a later "
+                             "block, or leave it out.")
 
 
 def _check_fields(block: "Block") -> None:
-    """Checks a block's own fields, whatever blocks are around it."""
+    """Checks the fields of a block that do not depend on other blocks."""
     if not isinstance(block.name, str) or len(block.name) > 60 or not _NAME.fullmatch(block.name):
         raise InputError("A block's name is a short identifier such as b07, or two with / between, got "
                          f"{shown(block.name)}.")

@@ -1,4 +1,4 @@
-"""The op language: how text such as `mb_k5_e6` is read and built. The ops themselves are in `ops.py`.
+"""The op language: how text such as `mb_k5_e6` is read and built. `ops.py` has the ops themselves.
 
 An op is its type, followed by a letter and a number for each parameter: `mb_k5_e6` is an MBConv with kernel 5 and
 expansion 6.
@@ -13,7 +13,7 @@ from pnas_tf.errors import InputError, shown
 
 _BUILDERS: dict[str, Callable] = {}
 _ALLOWED: dict[str, dict[str, Collection[int]]] = {}
-# By type: `needs` of `register`.
+# The argument `needs` of `register`, by op type.
 _NEEDS: dict[str, Callable[..., str]] = {}
 
 
@@ -27,8 +27,8 @@ def register(type_name: str, needs: Callable[..., str] | None = None, **allowed:
 
     Args:
         type_name: First part of the op text, lower-case letters.
-        needs: Function `needs(channels, filters, strides, **parameters)` that returns the requirement which these
-            shapes miss, or "". None if the op works on any shapes.
+        needs: Function `needs(channels, filters, strides, **parameters)` that returns the requirement that these
+            shapes violate, or "" if they are allowed. None if the op works on any shapes.
         **allowed: Allowed values of each parameter, whose name is one letter.
 
     Raises:
@@ -137,7 +137,7 @@ def types() -> list[str]:
 
 
 def examples(type_name: str) -> list[str]:
-    """Two op texts of a type, with the first and with the last value of every parameter; one if they are the same."""
+    """Op texts of a type with the first and with the last value of every parameter; one text if both are the same."""
     ends = [{letter: list(values)[end] for letter, values in _ALLOWED[type_name].items()} for end in (0, -1)]
     return list(dict.fromkeys(format_op(type_name, values) for values in ends))
 

@@ -10,12 +10,13 @@ __all__ = ["IDENTITY", "JOIN", "PASSED_ON", "ZERO", "build", "check", "examples"
            "types"]
 
 ZERO = "zero"
-# Ops that add no computation to their input: a candidate of tree cells, and the sum of a cell and its shortcut.
+# Ops that add no computation to their input: `identity` is a candidate of tree cells, and `join` is the sum of a cell
+# and its shortcut.
 IDENTITY, JOIN = "identity", "join"
 PASSED_ON = (IDENTITY, JOIN)
 
-# Normal with variance 2 / (k * k * output channels), as in the original for every convolution. A depthwise kernel is
-# [k, k, channels, 1] in Keras, so for it the same number is the fan-in.
+# Normal with variance 2 / (k * k * output channels), as for every convolution of the original code. A depthwise kernel
+# is [k, k, channels, 1] in Keras, so for it the same number is the fan-in.
 _HE_FAN_OUT = {"class_name": "VarianceScaling",
                "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"}}
 _HE_DEPTHWISE = {"class_name": "VarianceScaling",

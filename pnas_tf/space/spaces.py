@@ -126,7 +126,7 @@ def _imagenet(name: str, first_stage: int) -> Space:
 SPACES: dict[str, Space] = {
     # The original's default space: 21 choices, 2.2e17 archs.
     "proxyless_imagenet": _imagenet("proxyless_imagenet", 24),
-    # The same with 32 channels in the first stage, as in the published mobile network.
+    # The same space with 32 channels in the first stage, as in the published mobile network.
     "proxyless_mobile": _imagenet("proxyless_mobile", 32),
     # For 32x32 images: 12 choices on feature maps of 16, 8 and 4 pixels.
     "cifar_mb": mb_space(
@@ -138,6 +138,6 @@ SPACES: dict[str, Space] = {
         "quickstart", input_size=28, input_channels=1, num_classes=10,
         stem=Block("stem", ("conv_k3",), 16, strides=2), first=Block("b00", ("mb_k3_e1",), 16),
         stages=(Stage(24, 2, 1), Stage(40, 2, 2), Stage(64, 2, 1)), mix=192),
-    # The paper's tree-structured cells: 648 choices in 54 blocks. `load` makes smaller ones.
+    # The paper's tree-structured cells: 648 choices in 54 blocks. `load` makes smaller spaces.
     "cifar_tree": tree_cells.tree_space("cifar_tree", tree_cells.BLOCKS, tree_cells.FILTERS),
 }

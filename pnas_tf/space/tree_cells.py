@@ -134,5 +134,5 @@ def cell(name: str, filters: int, strides: int) -> tuple[list[Block], tuple[str,
 
 
 def convolution(name: str, filters: int, strides: int) -> tuple[list[Block], tuple[str, ...]]:
-    """The one block of a plain 3x3 convolution; a `Middle`."""
+    """The single block of a plain 3x3 convolution; a `Middle`."""
     return [Block(f"{name}/middle", ("group_k3_g1",), filters, strides, inputs=(f"{name}/in",))], (f"{name}/middle",)

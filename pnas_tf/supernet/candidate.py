@@ -1,13 +1,13 @@
-"""One candidate op of the supernet: its weights, statistics and momentum as three flat variables.
+"""One candidate op of the supernet: its weights, statistics and momentum are three flat variables.
 
 A branch of the supernet's step then reads two variables instead of fifteen, its update is one kernel, and its gradient
 is one vector. That is why a sampled path costs no more than a plain network.
 
-The op's own builder makes the layers, twice:
+The op's own builder makes the layers in two situations:
 
-1. Once with Keras (`_Recorder`), for names, shapes and initial values. Each layer is recorded as a pure function
-   (`pure_layers.py`), in order.
-2. Whenever the op runs (`_Replay`): the builder is called with a namespace that applies the recorded functions, in the
+1. Once, with Keras layers (`_Recorder`), for names, shapes and initial values. Each layer is recorded as a pure
+   function (`pure_layers.py`), in order.
+2. Whenever the op runs (`_Replay`). The builder is called with a namespace that applies the recorded functions, in the
    same order, to slices of the flat vectors.
 """
 
@@ -51,7 +51,8 @@ class Candidate(keras.layers.Layer):
         Args:
             key: Op, input shape, filters and strides.
             prefix: Prefix of the layer names, block and op: `b07_mb_k5_e6`.
-            like: Candidate of the same key, which saves building the layers. The weights are drawn independently.
+            like: Candidate of the same key, whose layers are used again instead of built. The weights are drawn
+                independently.
             **kwargs: Arguments of `keras.layers.Layer`.
         """
         super().__init__(name=prefix, **kwargs)
@@ -88,11 +89,11 @@ class Candidate(keras.layers.Layer):
                          strides=self.key.strides, shortcut=self.key.shortcut)
 
     def handles(self, stats: bool = True, momentum: bool = True) -> Handles:
-        """The variables kernel, stats and momentum as resources on this replica; None for a missing one.
+        """The variables kernel, stats and momentum as resources on this replica; None for a variable that is missing.
 
         Args:
-            stats: Whether statistics are to be updated; if not, they are left out, unless the op reads them.
-            momentum: Whether weights are to be updated.
+            stats: Whether statistics are updated; if not, they are left out, unless the op reads them.
+            momentum: Whether weights are updated.
         """
         stats = stats or any(layer.reads_stats for layer in self._pure_layers)
         variables = (self.kernel, self.stats if stats else None, self.momentum if momentum else None)
@@ -109,8 +110,8 @@ class Candidate(keras.layers.Layer):
             probe: Vector of unknown length, float32, that receives the gradient of the weights, [n]; its value is not
                 read. None if no gradient goes to the weights.
             update_stats: Whether the moving statistics move towards those of this batch.
-            handles: Variables of another candidate with the same key to run with, from its `handles`; None for this
-                candidate's own.
+            handles: Variables to run with, from `handles` of another candidate with the same key; None for this
+                candidate's own variables.
 
         Returns:
             [batch, height / strides, width / strides, filters], of x's type.
@@ -118,8 +119,8 @@ class Candidate(keras.layers.Layer):
         kernel, stats, _ = handles or self.handles()
         weights = self._layout.unpack(_read(kernel, self.kernel), probe) if self.kernel is not None else []
         replay = _Replay(self._pure_layers, weights, lambda: _read(stats, self.stats))
-        # Arguments of a TensorFlow function have no shape in its graph, without which oneDNN's pass for convolutions
-        # aborts.
+        # Arguments of a TensorFlow function have no shape in its graph, and oneDNN's pass for convolutions aborts
+        # without a shape.
         y = self._build_op(tf.ensure_shape(x, x.shape), replay)
         if update_stats and replay.observed:
             # The raw op on the handle also works inside a branch and under a distribution strategy.
@@ -136,7 +137,7 @@ class Candidate(keras.layers.Layer):
             kernel = kernel - learning_rate * (g + momentum * v)
 
         Args:
-            gradient: Gradient of the loss by the weights, float32 [n].
+            gradient: Gradient of the loss with respect to the weights, float32 [n].
             learning_rate: Learning rate, scalar.
             momentum: Decay of the velocity.
             weight_decay: Factor of the weights in the gradient.
@@ -167,15 +168,15 @@ class Candidate(keras.layers.Layer):
         return by_name
 
     def set_layer_weights(self, given: Mapping[str, Sequence[np.ndarray]]) -> bool:
-        """Takes weights and statistics by layer name; the inverse of `layer_weights`.
+        """Sets weights and statistics by layer name; the inverse of `layer_weights`.
 
         Args:
             given: Weights of each layer in the order of `layer.get_weights`, by layer name. Entries of other layers
                 are ignored.
 
         Returns:
-            Whether the op has weights and all its layers were given with these shapes. If a layer was not, nothing
-            changes.
+            Whether the op has weights and `given` has fitting shapes for all its layers. Nothing changes if a layer is
+            missing or does not fit.
         """
         weights, stats = [], []
         for layer in self._pure_layers:
@@ -219,10 +220,10 @@ class _Recorder:
 
 
 class _Replay:
-    """A namespace that applies recorded layers, in order, with weights cut from flat vectors.
+    """A namespace of layers that applies the recorded layers, in order, to weights cut from flat vectors.
 
     Attributes:
-        observed: Statistics that the layers so far have observed, float32 vectors.
+        observed: Statistics that the layers have observed so far, float32 vectors.
     """
 
     def __init__(self, pure_layers: Sequence[PureLayer], weights: Sequence[tf.Tensor],
@@ -266,7 +267,7 @@ class _Replay:
 
 
 class _Layout:
-    """Places of an op's weights in its flat vector: one after the other, each from a multiple of `ALIGNED`.
+    """Positions of an op's weights in its flat vector: one after the other, each at a multiple of `ALIGNED`.
 
     Attributes:
         used: Number of weights, without the padding.
@@ -292,7 +293,7 @@ class _Layout:
     def unpack(self, flat: tf.Tensor, probe: tf.Tensor | None) -> list[tf.Tensor]:
         """Does what `cut` does for tensors, and sends the gradient of all weights to the probe in one concatenation."""
         if probe is None:
-            # Otherwise the gradient of a branch would go on to the variables it reads, only to be thrown away.
+            # Otherwise TensorFlow would compute gradients of the variables that a branch reads, only to discard them.
             return self._slices(tf.stop_gradient(flat))
 
         @tf.custom_gradient

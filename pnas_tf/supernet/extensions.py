@@ -13,12 +13,12 @@ from pnas_tf.errors import InputError
 from pnas_tf.space import ops
 from pnas_tf.space.blocks import OpKey
 
-# Blocks that a new op is tried in: height and width, channels of the input, and filters where there are more of them.
+# Blocks in which a new op is tested: height and width, channels of the input, and filters of the wider blocks.
 _SIDE, _CHANNELS, _FILTERS = 8, 8, 16
 
 
 def load(paths: Sequence[str]) -> list[str]:
-    """Runs the files in order, and tries every op type that they register.
+    """Runs the files in order, and tests every op type that they register.
 
     Args:
         paths: Paths of Python files.
@@ -27,7 +27,7 @@ def load(paths: Sequence[str]) -> list[str]:
         Names of the new op types.
 
     Raises:
-        InputError: If a file is missing or fails, or an op does not do what a block needs.
+        InputError: If a file is missing or fails, or an op does not work in the test blocks.
     """
     before = set(ops.types())
     for number, path in enumerate(paths):
@@ -41,13 +41,13 @@ def load(paths: Sequence[str]) -> list[str]:
 
 
 def keys(op: str) -> list[OpKey]:
-    """Blocks that an op is tried in: those that it fits among blocks with and without shortcut, stride, more filters.
+    """Blocks in which an op is tested: those that it fits, of four with and without shortcut, stride and more filters.
 
     Args:
         op: Name of the op.
 
     Raises:
-        InputError: If the op fits none of them.
+        InputError: If the op fits none of the four.
     """
     input_shape, fitting = (_SIDE, _SIDE, _CHANNELS), []
     for filters, strides, shortcut in ((_CHANNELS, 1, True), (_FILTERS, 2, False), (_FILTERS, 1, False),
@@ -86,7 +86,7 @@ def _last_line_in(traceback, path):
 
 
 def _check(key):
-    """Raises InputError unless an op gives its block's shape, names its layers, and runs alike in the supernet."""
+    """Raises InputError unless an op has its block's output shape, names its layers, and runs alike in the supernet."""
     import keras
     import numpy as np
 
@@ -97,7 +97,7 @@ def _check(key):
         candidate = Candidate(key, key.op)
         misnamed = next((name for name in candidate.layer_names if not name.startswith(key.op)), None)
         if misnamed is not None:
-            raise InputError(f"Op {key}: prefix the names of its layers with `name`, got {misnamed[:60]}.")
+            raise InputError(f"Op {key}: the names of its layers must begin with `name`, got {misnamed[:60]}.")
         # Without the residual add, which belongs to the block.
         bare = OpKey(key.op, key.input, key.filters, key.strides, False)
         model = network.build_op(bare, layers=keras.layers)
@@ -112,7 +112,7 @@ def _check(key):
                          "Build every layer from `layers`, in the same order each time.") from error
     expected = (4, *(-(-side // key.strides) for side in key.input[:2]), key.filters)
     if alone.shape != expected:
-        raise InputError(f"Op {key}: gives {alone.shape[1:]}, but its block promises {expected[1:]}.")
+        raise InputError(f"Op {key}: returns shape {alone.shape[1:]}, but its block needs {expected[1:]}.")
     if not np.allclose(in_supernet, alone, atol=1e-3):
-        raise InputError(f"Op {key}: its output in the supernet differs from that of the op alone, by up to "
-                         f"{np.abs(in_supernet - alone).max():.2g}. Compute only with layers of `layers`.")
+        raise InputError(f"Op {key}: its output in the supernet differs from the output of the op alone by up "
+                         f"to {np.abs(in_supernet - alone).max():.2g}. Compute only with layers of `layers`.")

@@ -35,7 +35,8 @@ def sample_path(alpha: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tf.Tensor
     Args:
         alpha: Architecture parameters, float32 [choices, ops].
         mask: Ops that each choice has, bool [choices, ops].
-        seed: Seed of the draw, int32 [2]; the same seed gives the same path in every process and on every replica.
+        seed: Seed of the random path, int32 [2]; the same seed gives the same path in every process and on every
+            replica.
 
     Returns:
         Op indices, int32 [choices].
@@ -49,7 +50,7 @@ def sample_pairs(alpha: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, active_draw
     Args:
         alpha: Architecture parameters, float32 [choices, ops]; every choice has at least two ops.
         mask: Ops that each choice has, bool [choices, ops].
-        seed: Seed of the draw, int32 [2].
+        seed: Seed of the random pairs, int32 [2].
         active_draw: How the active op of a pair, which runs with gradients, is drawn: `even` gives both ops the same
             chance, which makes the gradient estimate two-sided (docs/method.md); `softmax` draws by the softmax of the
             pair's alphas, as the original does.
@@ -92,8 +93,8 @@ def binary_gate(gate: tf.Tensor, active: tf.Tensor, observe: Callable[[tf.Tensor
         dL/dgate[j] = sum(dL/dy * o[j])         # over all elements
         dL/dactive = dL/dy
 
-    Only the active op passes a gradient on to its input. The products of the other ops are asked for in the backward
-    pass, when dL/dy exists, so that nothing of these ops is kept in between.
+    Only the active op passes a gradient on to its input. The products of the other ops are computed in the backward
+    pass, when dL/dy exists, so that no output of these ops is kept in memory.
 
     Args:
         gate: Gates of the involved ops, float32 [k]; only their gradient matters, their value is not read.
@@ -115,7 +116,7 @@ def product(upstream: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     """Gradient of a gate, `sum(dL/dy * o)` over all elements (paper equation 3).
 
     Args:
-        upstream: Gradient of the loss by the block's output, dL/dy.
+        upstream: Gradient of the loss with respect to the block's output, dL/dy.
         output: Output of an op, o, of the same shape.
 
     Returns:
@@ -150,15 +151,15 @@ def alpha_gradient(alpha: tf.Tensor, involved: tf.Tensor, gate_gradient: tf.Tens
 
 
 def two_sided_gradient(alpha: tf.Tensor, mask: tf.Tensor, active: tf.Tensor, gate_gradient: tf.Tensor) -> tf.Tensor:
-    """Gradient of alpha from the gates of all ops, which judges each swap of two ops from both sides alike.
+    """Gradient of alpha from the gates of all ops, which weighs each swap of two ops equally from both sides.
 
         p = softmax(alpha)
         dL/dalpha[k] = 0.5 * p[k] * (dL/dgate[k] - dL/dgate[active])            # for every other op k
         dL/dalpha[active] = -sum(dL/dalpha[k] for k in ops if k != active)
 
     A variant of the paper's equation 4 that uses only comparisons with the active op. If the active op is drawn from
-    softmax(alpha), the expectation is `sum(p[i] * p[j] * D[i, j] for j in ops)`, where D[i, j] is the mean of the swap
-    of i and j as seen from i and as seen from j: see docs/method.md.
+    softmax(alpha), the expectation is `sum(p[i] * p[j] * D[i, j] for j in ops)`, where D[i, j] is the mean of the
+    gains of swapping i and j, measured once with i active and once with j active: see docs/method.md.
 
     Args:
         alpha: Architecture parameters, float32 [choices, ops].
@@ -175,7 +176,7 @@ def two_sided_gradient(alpha: tf.Tensor, mask: tf.Tensor, active: tf.Tensor, gat
 
 
 def policy_gradient(probs: tf.Tensor, paths: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
-    """REINFORCE: the gradient of alpha whose descent makes paths with an advantage likelier (paper section 3.3.1).
+    """REINFORCE: the gradient of alpha; descent makes paths with a positive advantage likelier (paper section 3.3.1).
 
         d(-log p(path))/dalpha = p - one_hot(path)
         gradient = mean(advantage * (p - one_hot(path)) for path in paths)
@@ -203,7 +204,7 @@ def rescale(new_alpha: tf.Tensor, old_alpha: tf.Tensor, pairs: tf.Tensor) -> tf.
     Args:
         new_alpha: Alphas after the optimizer's step, float32 [choices, ops].
         old_alpha: Alphas before that step, float32 [choices, ops].
-        pairs: Indices of the two ops that were updated, int32 [choices, 2].
+        pairs: Indices of the two updated ops, int32 [choices, 2].
 
     Returns:
         float32 [choices, ops], in which the exponentials of each pair have the same sum as in `old_alpha`.
@@ -218,6 +219,6 @@ def _masked(alpha, mask):
 
 
 def _gumbel_scores(alpha, mask, seed):
-    """Perturbed logits: the largest is a sample of the softmax, the two largest a pair drawn without replacement."""
+    """Perturbed logits: the largest marks a sample of the softmax, the two largest a pair without replacement."""
     uniform = tf.random.stateless_uniform(tf.shape(alpha), seed, minval=1e-20, maxval=1.0)
     return _masked(alpha - tf.math.log(-tf.math.log(uniform)), mask)

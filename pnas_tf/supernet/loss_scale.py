@@ -27,7 +27,7 @@ class LossScale(keras.layers.Layer):
         """Sets the factor.
 
         Args:
-            compute_dtype: Type that gradients are computed in, as `float16`.
+            compute_dtype: Type that gradients are computed in, such as `float16`.
             start: First factor.
             growth_steps: Number of steps without an overflow after which the factor doubles.
         """
@@ -64,7 +64,7 @@ class LossScale(keras.layers.Layer):
         tf.cond(finite, run, lambda: tf.constant(0))
 
     def unscaled(self, gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor | bool]:
-        """Divides gradients by the factor, and moves the factor on.
+        """Divides gradients by the factor, and updates the factor.
 
         Args:
             gradients: Gradients of the scaled loss; the same on every replica.

@@ -1,9 +1,9 @@
-"""A block of the supernet: its candidate ops, of which one runs, or two in an architecture step.
+"""A block of the supernet with its candidate ops. One of them runs in a weight step, several in an architecture step.
 
 `tf.switch_case` runs the branch of the sampled op alone. Gradients do not go to the candidates' variables, since
-TensorFlow would fill in zeros for every op that was not sampled. They go to a probe, a vector as long as the sampled
-op's weights, and the branch of that op applies it to its own variables. Ops that were not sampled are neither read nor
-written. A block with a single op has no branch.
+TensorFlow would fill in zeros for every op that was not sampled. Instead, they go to a probe, a vector as long as the
+sampled op's weights, and the branch of that op applies the gradient to its own variables. Ops that were not sampled are
+neither read nor written. A block with a single op has no branch.
 """
 
 import functools
@@ -38,7 +38,7 @@ class MixedOp(keras.layers.Layer):
             input_shape: Height, width and channels of the block's input.
             recompute: Whether only the block's input is kept for the backward pass, which then runs the op again. This
                 takes less memory and more time.
-            like: Block of the same `signature`, whose body this block shares; the variables are its own.
+            like: Block of the same `signature`, whose body the new block shares; it has its own variables.
             **kwargs: Arguments of `keras.layers.Layer`.
         """
         super().__init__(name=block.prefix, **kwargs)
@@ -64,7 +64,7 @@ class MixedOp(keras.layers.Layer):
             x: Input, [batch, height, width, channels].
             index: Index of the op, scalar int32; None for a block with a single op.
             probe: Probe from `new_probe` that receives the gradient of the op's weights; the op's batch norm
-                statistics are then updated, too. None for neither.
+                statistics are then updated, too. None for no gradient and no update.
 
         Returns:
             The block's output, shortcut included.
@@ -78,7 +78,7 @@ class MixedOp(keras.layers.Layer):
         Args:
             x: Input, [batch, height, width, channels].
             active: Index of the op that runs with a gradient to x, scalar int32.
-            others: Index of the op of each further gate, scalar int32. The active op may be among them; it is not run
+            others: Index of the op of each further gate, scalar int32. The active op may be among them; it does not run
                 again.
             gate: Gates, float32 [1 + others], the active op's first; they receive the gradients.
 
@@ -89,11 +89,11 @@ class MixedOp(keras.layers.Layer):
 
     def update(self, index: tf.Tensor | None, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float,
                weight_decay: float) -> None:
-        """Applies the probe's gradient to the op that ran; no other op is touched.
+        """Applies the probe's gradient to the op that ran; no other op changes.
 
         Args:
             index: Index of the op, as in `run_path`.
-            gradient: Gradient of the loss by the probe.
+            gradient: Gradient of the loss with respect to the probe.
             learning_rate: Learning rate, scalar.
             momentum: Nesterov momentum: see `Candidate.update`.
             weight_decay: Coupled weight decay: see `Candidate.update`.
@@ -101,7 +101,7 @@ class MixedOp(keras.layers.Layer):
         self.body.call("update", index, gradient, learning_rate, momentum, weight_decay, self._handles(momentum=True))
 
     def _handles(self, stats: bool = False, momentum: bool = False) -> list[Handles]:
-        """The variables that the body needs of each candidate, and no more: each one delays the first step."""
+        """The variables of each candidate that the body needs, and no others: each variable delays the first step."""
         return [candidate.handles(stats, momentum) if candidate else () for candidate in self.candidates]
 
 
@@ -184,7 +184,7 @@ class Body:
         return branches[0]() if index is None else tf.switch_case(index, branches)
 
     def _observed(self, upstream, x, active, other, own, handles):
-        """Gradient of another gate, `sum(dL/dy * o)`; if its op is the active one, `own`, which is known already."""
+        """Gradient of another gate, `sum(dL/dy * o)`; for the active op it is `own`, which is known already."""
 
         def branch(candidate, resources):
             return lambda: (tf.constant(0.0) if candidate is None else
@@ -242,8 +242,8 @@ class Body:
 
 
 def new_probe() -> tf.Tensor:
-    """The tensor by which a weight step differentiates in place of a block's weights.
+    """A probe: the tensor that stands for a block's weights when a weight step differentiates the loss.
 
-    Its length is unknown to the graph, since each candidate has another number of weights. Its value is never read.
+    Its length is unknown to the graph, since the candidates differ in the number of weights. Its value is never read.
     """
     return tf.raw_ops.PlaceholderWithDefault(input=tf.zeros([1]), shape=[None])

@@ -11,12 +11,12 @@ from pnas_tf.supernet.supernet import Supernet
 
 
 class PathScorer:
-    """Scores paths of a supernet with the weights they inherit, always on the same images.
+    """Scores paths of a supernet with their weights from the supernet, always on the same images.
 
         loss = sum(len(batch) * cross_entropy(labels, supernet(images, path)) for batch in batches) / images
 
     Accuracy is averaged in the same way. Batch norm normalises by each batch, since moving statistics of shared weights
-    fit no single path. For a network of its own, `network.evaluate.recalibrate` serves the same purpose.
+    fit no single path. For a derived network, `network.evaluate.recalibrate` serves the same purpose.
 
     Attributes:
         num_batches: Number of batches that `score` may use.
@@ -26,9 +26,9 @@ class PathScorer:
         """Keeps the images in memory.
 
         Args:
-            supernet: Supernet whose paths are scored, with the weights that it has at each call.
+            supernet: Supernet whose paths are scored. Each call of `score` uses its weights at that time.
             batches: Held-out batches (images, labels); read once.
-            class_weights: Weights of the classes in the loss, float32 [classes]; None if all count alike.
+            class_weights: Weights of the classes in the loss, float32 [classes]; None if all classes count alike.
         """
         self._set(batches)
         self._score = tf.function(

@@ -2,8 +2,8 @@
 
 A candidate op of the supernet (`candidate.py`) keeps the weights of all its layers in one flat vector. Its layers are
 therefore functions of slices of that vector, and own no variables. The table `_FUNCTIONS` at the end has a direct
-function for each layer that the shipped ops use; all other layers run by Keras' own `stateless_call`, which gives the
-same result with more nodes in the graph.
+function for each layer that the shipped ops use; all other layers run through Keras' own `stateless_call`, which gives
+the same result with more nodes in the graph.
 """
 
 import dataclasses
@@ -32,9 +32,9 @@ class PureLayer:
         run: The layer in training mode as a pure function.
         weight_shapes: Shapes of the layer's trainable variables.
         stat_shapes: Shapes of its non-trainable variables.
-        stat_rate: Share of the way that statistics move towards the observed ones: `stat += stat_rate * (observed -
+        stat_rate: Step of the statistics towards the observed values: `stat += stat_rate * (observed -
             stat)`. It is 1 if `run` computes the new statistics from the old ones.
-        draw: Function that draws initial values for another such layer; None if only building a layer can tell them.
+        draw: Function that draws initial values for another such layer; None if a layer has to be built for them.
     """
 
     name: str
@@ -54,10 +54,11 @@ def pure_layer(layer: keras.layers.Layer) -> PureLayer:
     """Describes a built layer as a pure function.
 
     Args:
-        layer: A layer that has been called once; its variables are not used by the result.
+        layer: A layer that has been called once; the result does not use its variables.
 
     Raises:
-        ValueError: If the layer is a batch norm without scale or center, or over another axis than the channels.
+        ValueError: If the layer is a batch norm without scale or center, or normalises over an axis other than the
+            channels.
     """
     run = _FUNCTIONS.get(type(layer), _stateless)(layer)
     stat_rate = 1.0 - layer.momentum if type(layer) is fast_layers.BatchNormalization else 1.0
@@ -79,7 +80,7 @@ def _drawing(layer):
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             names = [name.replace("kernel", "depthwise") for name in names]
         initializers = [getattr(layer, name, None) for name in names]
-        # Of a random initializer only the shape is kept: the values are another layer's weights, and large.
+        # Of a random initializer, only the shape is kept: its values are large, and they are the weights of this layer.
         parts.append([(initializer, variable.shape if hasattr(initializer, "seed") else np.asarray(variable))
                       for initializer, variable in zip(initializers, variables, strict=True)])
     if any(initializer is None for part in parts for initializer, _ in part):
@@ -93,7 +94,7 @@ def _drawing(layer):
 
 
 def _stateless(layer):
-    """Any Keras layer, by its own stateless call."""
+    """A function that runs any Keras layer through its own stateless call."""
     training = {"training": True} if "training" in inspect.signature(layer.call).parameters else {}
 
     def run(weights, stats, x):
@@ -171,7 +172,7 @@ def _pool(function):
     return pool
 
 
-# For each class of layers, what makes the function of a layer. All other classes go by `_stateless`.
+# For each class of layers, the function that makes the pure function of a layer. All other classes use `_stateless`.
 _FUNCTIONS: dict[type, Callable[[keras.layers.Layer], LayerFunction]] = {
     keras.layers.Conv2D: _conv,
     fast_layers.Conv2D: _conv,

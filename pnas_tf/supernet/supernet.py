@@ -1,4 +1,4 @@
-"""The supernet (paper section 3.1): all ops of all choices, the alphas, and the ways to run one path."""
+"""The supernet (paper section 3.1): all ops of all choices, the alphas, and methods that run one path."""
 
 import keras
 import numpy as np
@@ -105,7 +105,7 @@ class Supernet(keras.Model):
         Args:
             images: Images, [batch, height, width, channels].
             path: Op indices, int32 [choices].
-            probes: Probes of all blocks, from `probes()`; they receive the gradients of the weights that ran.
+            probes: Probes of all blocks, from `probes()`; they receive the gradients of the path's weights.
 
         Returns:
             Logits, float32 [batch, classes].
@@ -130,16 +130,16 @@ class Supernet(keras.Model):
                             op.run_gated(x, active[row], others[row], gate_rows[row]))
 
     def probes(self) -> list[tf.Tensor]:
-        """Probes of all blocks, by which a weight step differentiates: see `mixed_op.new_probe`."""
+        """Probes of all blocks, with respect to which a weight step differentiates: see `mixed_op.new_probe`."""
         return [new_probe() for _ in self.mixed_ops]
 
     def update(self, path: tf.Tensor, gradients: list[tf.Tensor], learning_rate: tf.Tensor, momentum: float,
                weight_decay: float) -> None:
-        """Applies the probes' gradients to the weights of a path; all other weights stay untouched.
+        """Applies the probes' gradients to the weights of a path; all other weights stay unchanged.
 
         Args:
             path: Op indices, int32 [choices], as in `run_path`.
-            gradients: Gradients of the loss by the probes.
+            gradients: Gradients of the loss with respect to the probes.
             learning_rate: Learning rate, scalar.
             momentum: Nesterov momentum: see `Candidate.update`.
             weight_decay: Coupled weight decay: see `Candidate.update`.
@@ -186,8 +186,8 @@ class Supernet(keras.Model):
 def _mixed_ops(space, recompute):
     """All blocks with their candidates; in spaces of cells, blocks that compute the same share a body.
 
-    A shared body is traced once, which spaces with many choices need. Calling it makes steps 2 to 4 % slower, a price
-    that the few blocks of a chain need not pay.
+    A shared body is traced once, which spaces with many choices need. Calling it makes steps 2 to 4 % slower, so the
+    few blocks of a chain do not share.
     """
     shapes, by_signature, mixed_ops = space.input_shapes(), {}, []
     for block in space.all_blocks:

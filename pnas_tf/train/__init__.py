@@ -1,4 +1,4 @@
-r"""Trains the network of a search, or a published one, on your data.
+r"""Trains the network of a search, or a published network, on your data.
 
     python -m pnas_tf.train --run_dir=runs/quickstart
     python -m pnas_tf.train --arch=proxyless_mobile --dataset=folder:photos --run_dir=runs/photos
@@ -11,5 +11,5 @@ Writes into --run_dir:
     model.keras  the trained network; its layers are Keras' own, so it loads without this package
     train.json   test accuracy, the loss and accuracy of each epoch, and the settings
 
-The same command resumes a training that was interrupted, after its last complete epoch.
+The same command resumes an interrupted training after its last complete epoch.
 """

@@ -1,4 +1,4 @@
-"""The command `python -m pnas_tf.train`: its flags, and what it prints."""
+"""The command `python -m pnas_tf.train`: its flags and its output."""
 
 import shlex
 import sys
@@ -18,18 +18,18 @@ from pnas_tf.train.recipe import Recipe
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    flags.DEFINE_string("run_dir", None, "Folder of the search, and of the results.")
-    flags.DEFINE_string("arch", None, "Name of a shipped arch or path of an arch.json; default: the folder's.")
-    flags.DEFINE_string("dataset", None, "Data set; default: that of the search.")
+    flags.DEFINE_string("run_dir", None, "Folder of the search, which also receives the results.")
+    flags.DEFINE_string("arch", None, "Name of a shipped arch or path of an arch.json; default: that of --run_dir.")
+    flags.DEFINE_string("dataset", None, "Data set; default: the data set of the search.")
     flags.DEFINE_string("data_dir", None, "Folder of the data set's files; default: as in the search.")
-    flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: that of the arch.", 0, 8192)
+    flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: as for the arch.", 0, 8192)
     settings.define(Recipe)
 
 
 def _main() -> None:
     f = flags.FLAGS
     if not f.run_dir:
-        raise InputError("Name the folder of a search, or one for the results: --run_dir=DIR.")
+        raise InputError("Name the folder of a search, or a folder for the results: --run_dir=DIR.")
     initial_weights.check(f.init_weights)
     folder = RunFolder(f.run_dir)
     arch = arch_lib.load(f.arch or folder.arch)

@@ -1,4 +1,4 @@
-"""Trains one network with `model.fit` (paper section 4.2), so that an interrupted training goes on where it stopped."""
+"""Trains a network with `model.fit` (paper section 4.2). An interrupted training continues where it stopped."""
 
 import json
 import time
@@ -23,13 +23,13 @@ from pnas_tf.train.state import TrainingState
 
 def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[str, Any] | None = None
         ) -> dict[str, Any]:
-    """Trains, and writes model.keras and train.json.
+    """Trains a network, and writes model.keras and train.json.
 
     Args:
         arch: Arch that fits the data.
         data: Data set, from `data.load`.
-        recipe: How to train.
-        folder: Folder of the results, and of inherited weights if the recipe starts from them.
+        recipe: Settings of the training.
+        folder: Folder for the results. It also has the inherited weights, if the recipe starts from them.
         record: Further entries of train.json, such as the command.
 
     Returns:
@@ -68,7 +68,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
 
 
 def _length(recipe: Recipe, steps: int) -> tuple[int, int]:
-    """Epochs, and steps per epoch."""
+    """Number of epochs, and steps per epoch."""
     if not recipe.max_steps:
         return recipe.epochs, steps
     steps = min(steps, recipe.max_steps)
@@ -84,10 +84,10 @@ def _compile(model: keras.Model, recipe: Recipe, steps: int, class_weights: np.n
 
 
 def _train(model: keras.Model, data: Data, recipe: Recipe, state: TrainingState, epochs: int, steps: int) -> None:
-    """The epochs that are not done yet."""
+    """Trains for the epochs that are not done yet."""
     first = state.epochs_done
     if first:
-        print(f"Going on after epoch {first} of {epochs}.")
+        print(f"Continuing after epoch {first} of {epochs}.")
         state.restore(model)
     if first < epochs:
         images = data.train.batches(recipe.batch_size, augment=True, jitter=recipe.colour_jitter, cutout=recipe.cutout,
@@ -97,15 +97,15 @@ def _train(model: keras.Model, data: Data, recipe: Recipe, state: TrainingState,
 
 
 def sgd(lr: float, steps: int, momentum: float, weight_decay: float) -> keras.optimizers.SGD:
-    """SGD of the paper's recipe: Nesterov momentum, a cosine to 0 over all steps, no decay on batch norm.
+    """SGD of the paper's recipe: Nesterov momentum, a cosine learning rate that ends at 0, no decay on batch norm.
 
         gradient += weight_decay * weight
         velocity = momentum * velocity + gradient
         weight -= lr * (gradient + momentum * velocity)
 
-    As in the authors' code, everything else decays, the classifier's bias too. Keras decays weights apart from the
-    gradient, `weight -= lr * decay * weight`, so its decay lacks the gain of 1 / (1 - momentum) that momentum gives to
-    the paper's: that factor is put back here.
+    As in the authors' code, all other weights decay, including the classifier's bias. Keras applies the decay apart
+    from the gradient, `weight -= lr * decay * weight`, so momentum does not multiply it by 1 / (1 - momentum) as in the
+    formula above. This function multiplies the decay by that factor.
     """
     warmup = min(steps // 20, 1000)
     schedule = keras.optimizers.schedules.CosineDecay(lr / 10, max(1, steps - warmup), warmup_target=lr,
@@ -126,7 +126,7 @@ def smoothed_loss(label_smoothing: float, class_weights: np.ndarray | None = Non
 
 
 def _progress(first: int, epochs: int) -> keras.callbacks.Callback:
-    """Prints a line after each epoch."""
+    """A callback that prints a line after each epoch."""
     begin = time.monotonic()
 
     def show(epoch, logs):

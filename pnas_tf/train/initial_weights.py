@@ -1,4 +1,4 @@
-"""Where the weights of a training start: from scratch, from a supernet, or from a network trained elsewhere."""
+"""The initial weights of a training: from scratch, from a supernet, or from a trained network."""
 
 import os
 from typing import Any
@@ -29,15 +29,15 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
 
     Args:
         arch: Arch that fits the data.
-        init: `scratch`; `inherited`, the supernet's weights that a search left in the folder; or a .keras file of the
-            same arch, or the folder that has it. Its classifier starts from scratch if the number of classes differs.
+        init: `scratch`; `inherited` for the supernet's weights, which a search left in the folder; or a .keras file of
+            the same arch, or its folder. The classifier starts from scratch if the number of classes differs.
         folder: Folder of the search.
         dropout: Dropout rate before the classifier.
-        drop_path: Rate of `network.build_network`.
+        drop_path: Drop path rate, as in `network.build_network`.
         precision: Keras policy of the layers.
 
     Returns:
-        Keras model, images to logits. It pads as PyTorch does if the file's network does.
+        Keras model from images to logits. It pads as PyTorch does if the network in the file does.
 
     Raises:
         InputError: If the weights are missing, damaged or of another network.
@@ -67,9 +67,11 @@ def read_model(path: str) -> Any:
     """
     import keras
 
+    from pnas_tf.network import layers  # noqa: F401  (registers the layers that a file may hold)
+
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # which exception depends on where the file is damaged; none is a defect of ours
+    except Exception as error:  # the exception depends on where the file is damaged; none is a defect of this program
         raise InputError(f"{path}: not a Keras model that can be loaded ({' '.join(str(error).split())[:150]}). "
                          "Save it again.") from None
 
@@ -89,16 +91,17 @@ def _inherit(model: Any, path: str) -> None:
 
 
 def _copy(source: Any, model: Any, path: str, head: str) -> None:
-    """Copies weights by layer name, since names tell block and op; only the head may differ in shape."""
+    """Copies weights by layer name, which contains block and op. Only the head may differ in shape."""
     given = {layer.name: layer for layer in getattr(source, "layers", ()) if layer.weights}
     needed = {layer.name: layer for layer in model.layers if layer.weights}
     different = sorted(given.keys() ^ needed.keys())
     if different:
-        raise InputError(f"{path} is of another network than {model.name}: only one of them has {different[0][:60]}. "
-                         "Name its network by --arch.")
+        raise InputError(f"{path} holds a network other than {model.name}: only one of them has {different[0][:60]}. "
+                         "Name the network of the file by --arch.")
     for name, layer in needed.items():
         there, here = ([tuple(weight.shape) for weight in each.weights] for each in (given[name], layer))
         if there == here:
             layer.set_weights(given[name].get_weights())
         elif not name.startswith(head):
-            raise InputError(f"{path}: {name} holds {there}, {model.name} needs {here}. Name its network by --arch.")
+            raise InputError(f"{path}: {name} holds {there}, {model.name} needs {here}. Name the network of the "
+                             "file by --arch.")

@@ -1,38 +1,39 @@
-"""The recipe of a training as one value: every setting with its default, bounds and meaning."""
+"""The recipe of a training as a value: every setting with its default, bounds and meaning."""
 
 import dataclasses
 
 from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
 from pnas_tf.train.initial_weights import SCRATCH
 
-# Dropout with which the authors trained each of their networks, and so every network of that space.
+# Dropout rates with which the authors trained their networks, and the defaults for networks of these spaces.
 DROPOUT = {"proxyless_gpu": 0.3, "proxyless_cpu": 0.2, "proxyless_mobile": 0.1, "proxyless_mobile_14": 0.3}
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(ImageSettings):
-    """How a network is trained; the defaults are the paper's for ImageNet (section 4.2)."""
+    """Settings of a training. The defaults are the paper's values for ImageNet (section 4.2)."""
 
-    init_weights: str = setting(SCRATCH, "Start from: scratch; inherited, the supernet's weights in --run_dir; or a "
-                                ".keras file of the same arch, or the folder that has it: its classifier is replaced "
-                                "for other classes.")
+    init_weights: str = setting(SCRATCH, "Initial weights: scratch; inherited, the supernet's weights in --run_dir; "
+                                "or a .keras file of the same arch, or its folder. The classifier is replaced if the "
+                                "number of classes differs.")
     epochs: int = setting(300, "Passes over the training images.", low=1)
     batch_size: int = setting(256, "Images per step.", low=1)
-    lr: float = setting(0.05, "Learning rate at the start; falls to 0 as a cosine.", low=0)
-    momentum: float = setting(0.9, "Momentum of SGD, Nesterov's.", low=0, high=0.999)
+    lr: float = setting(0.05, "Learning rate at the start; it falls to 0 as a cosine.", low=0)
+    momentum: float = setting(0.9, "Nesterov momentum of SGD.", low=0, high=0.999)
     weight_decay: float = setting(4e-5, "Decay of convolution and dense weights.", low=0)
     label_smoothing: float = setting(0.1, "Label smoothing of the training loss.", low=0, high=1)
     dropout: float | None = setting(
-        None, "Dropout before the classifier; default: the authors' for a network of theirs ("
+        None, "Dropout before the classifier; default: the authors' rate for their networks ("
         + ", ".join(f"{name} {rate}" for name, rate in DROPOUT.items()) + "), 0 for others.", low=0, high=0.9)
-    drop_path: float = setting(0.0, "Rate at which the last residual branch is left out, image by image; less at "
-                               "earlier ones, in proportion to depth.", low=0, high=0.9)
-    precision: str = setting("float32", "What layers compute in; weights are float32 in each.", choices=PRECISIONS)
-    colour_jitter: str = setting("normal", "How far colours change at random, for data sets of image files: normal as "
-                                 "in the search, strong as in the authors' training.",
+    drop_path: float = setting(0.0, "Rate at which the last residual branch is left out, image by image; earlier "
+                               "branches have lower rates, in proportion to depth.", low=0, high=0.9)
+    precision: str = setting("float32", "Number format of the layers' computations; weights are always float32.",
+                             choices=PRECISIONS)
+    colour_jitter: str = setting("normal", "Random changes of colour in data sets of image files: normal as in the "
+                                 "search, strong as in the authors' training.",
                                  choices=("none", "normal", "strong"))
     seed: int = setting(0, "Seed of weights and data order.", low=0, high=2**31 - 1)
-    max_steps: int = setting(0, "Limit on the steps of a trial run in all; 0: no limit.", low=0)
+    max_steps: int = setting(0, "Limit on the total number of steps, for a trial run; 0: no limit.", low=0)
 
     def __post_init__(self):
         check(self)

@@ -1,4 +1,4 @@
-"""The state of a training after each epoch, kept in its run folder, so that the same command can go on."""
+"""The state of a training after each epoch, kept in its run folder, so that the same command can continue it."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from pnas_tf.run_folder import RunFolder
 
 
 class TrainingState(keras.callbacks.Callback):
-    """Keeps weights, optimizer and history.
+    """Keeps weights, optimizer and history on the disk.
 
-    One file, state.json, says how far the training is. It is replaced when an epoch's weights are whole on the disk.
+    The file state.json records the progress. It is replaced when all weights of an epoch are on the disk.
 
     Attributes:
         epochs_done: Number of epochs that are done.
@@ -26,11 +26,11 @@ class TrainingState(keras.callbacks.Callback):
     """
 
     def __init__(self, folder: RunFolder, settings: dict[str, Any]):
-        """Takes up the state that is in the folder.
+        """Reads the state in the folder, if there is one.
 
         Args:
             folder: Folder of the run.
-            settings: Everything that decides the training, as JSON values.
+            settings: Everything that determines the result of the training, as JSON values.
 
         Raises:
             InputError: If a training with other settings was interrupted here, or its record is damaged.
@@ -49,14 +49,14 @@ class TrainingState(keras.callbacks.Callback):
             changed = [name for name, value in self._settings.items() if state["settings"].get(name) != value]
             if changed:
                 raise InputError(f"{self._folder} holds an interrupted training with other settings "
-                                 f"({', '.join(changed)}). Give the same flags to go on with it, remove the folder, or "
+                                 f"({', '.join(changed)}). Give the same flags to continue it, remove the folder, or "
                                  "use another --run_dir.")
             self.epochs_done, self.history, self._seeds = state["epochs_done"], state["history"], state["seeds"]
             self._begin -= state["seconds"]
 
     @property
     def seconds(self) -> float:
-        """Seconds that the training has taken so far, those before an interruption included."""
+        """Seconds that the training has taken so far, including the time before an interruption."""
         return time.monotonic() - self._begin
 
     def restore(self, model: keras.Model) -> None:
@@ -102,5 +102,5 @@ class TrainingState(keras.callbacks.Callback):
 
 
 def _seed_states(model: keras.Model) -> list[keras.Variable]:
-    """States of dropout's random numbers, which a file of weights leaves out."""
+    """States of dropout's random number generators, which a file of weights does not contain."""
     return [layer.seed_generator.state for layer in model.layers if hasattr(layer, "seed_generator")]

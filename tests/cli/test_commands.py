@@ -73,7 +73,7 @@ def test_full_help_explains_what_help_names():
     short, full = start("pnas_tf.search", "--help").stdout, start("pnas_tf.search", "--helpfull").stdout
     for name in ("paths", "alpha_lr", "arch_update"):
         assert f"  --{name}=" in full and f"  --{name}=" not in short and f"--{name}" in short
-    assert "How alpha learns." in full and "Rarely needed" not in full
+    assert "Update of alpha: by gradients or by REINFORCE." in full and "Rarely needed" not in full
 
 
 def test_every_flag_stands_in_one_group():

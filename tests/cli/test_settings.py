@@ -77,3 +77,16 @@ def test_what_is_wrong_is_told_before_tensorflow_loads(flag, message):
             "runpy.run_module('pnas_tf.search', run_name='__main__', alter_sys=False)")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_choices_are_those_of_the_code_that_knows_them():
+    from pnas_tf.data import broken, loading
+    from pnas_tf.search import objective, replicas
+    from pnas_tf.supernet import gates, supernet
+
+    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(SearchConfig)}
+    assert choices["latency_loss"] == objective.LATENCY_LOSSES
+    assert {*choices["reward"], "accuracy"} == set(objective.REWARDS)
+    assert choices["active_draw"] == gates.ACTIVE_DRAWS and choices["strategy"] == replicas.STRATEGIES
+    assert choices["precision"] == settings.PRECISIONS == tuple(supernet.PRECISIONS)
+    assert choices["broken_images"] == broken.POLICIES and choices["class_weights"] == loading.CLASS_WEIGHTS

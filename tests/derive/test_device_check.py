@@ -174,7 +174,7 @@ def test_without_a_comparison_times_are_as_they_are(folder, tmp_path, monkeypatc
     (tmp_path / "bare.jsonl").write_bytes((folder / "host.jsonl").read_bytes())
     monkeypatch.setattr(measure, "from_header", lambda header, path: Paced({}, [1.3]))
     timer = network_timer(latency_table.read(str(tmp_path / "bare.jsonl")), TINY)
-    assert "Compare it before: python -m latency.compare" in capsys.readouterr().out
+    assert "To correct them, first run: python -m latency.compare" in capsys.readouterr().out
     assert timer(list(ARCHS.values())[:1], run_folder.RunFolder(str(tmp_path))) == pytest.approx([6.5])
 
 

@@ -182,7 +182,7 @@ def test_several_goals_killed_and_started_again_end_alike(tmp_path, write_space)
                 break
     again = subprocess.run(command(tmp_path / "cut"), cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert "Going on after epoch" in again.stdout
+    assert "Continuing after epoch" in again.stdout
     folders = [name for name in os.listdir(tmp_path / "whole") if name.endswith("ms")]
     assert len(folders) == 2
     for name in folders:

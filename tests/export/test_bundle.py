@@ -152,7 +152,7 @@ def test_nothing_is_overwritten_or_left_half(small_run, small_data, tmp_path):
     on the size of a file, leaves everything as it was."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("precious")
-    with pytest.raises(InputError, match="is no bundle"):
+    with pytest.raises(InputError, match="is not a bundle"):
         bundle.run(run_dir=str(small_run), data=small_data, modes=["int8"], output=str(tmp_path / "mine"))
     for modes in (["int8", "float32"], ["int8"]):
         bundle.run(run_dir=str(small_run), data=small_data, modes=modes, output=str(tmp_path / "old"))

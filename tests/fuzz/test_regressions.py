@@ -116,7 +116,7 @@ def test_accuracies_of_nonsense_count_as_unknown():
     for value in (HUGE, float("nan"), [], {}):
         parsed = table({"accuracy": {latency_table.accuracy_name(QUICKSTART): {
             "within_5_percent": value, "within_10_percent": 0.5, "rmse_of_mean": 0.1}}})
-        assert "is not known" in search_command._accuracy(parsed, QUICKSTART)
+        assert "is unknown" in search_command._accuracy(parsed, QUICKSTART)
 
 
 def test_dtype_is_a_text():

@@ -216,7 +216,8 @@ BOMB = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}
     (f"{ENTRY}: {{mean: 1, count: {'9' * 400}}}", "count of"), ("new_op-input:1x1x1: {mean: 1}", "is not an op"),
     (f"{ENTRY.replace('224', '0')}: {{mean: 1}}", "line 2"),
     ("expanded_conv-input:9x9x8-output:9x9x8-expand:99-kernel:3-stride:1-idskip:0: {mean: 1}", "mb_k3_e99"),
-    ("expanded_conv-input:9x9x8-output:9x9x8-expand:9-kernel:3-stride:1-idskip:0-se:1-hs:0: {mean: 1}", "no multiple"),
+    ("expanded_conv-input:9x9x8-output:9x9x8-expand:9-kernel:3-stride:1-idskip:0-se:1-hs:0: {mean: 1}",
+     "not a multiple"),
     ("!!python/object/apply:os.system ['false']", "Not a YAML")], ids=range(17))
 def test_bad_yaml_is_one_line_and_leaves_nothing(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as caught:

@@ -33,14 +33,14 @@ def test_help_names_the_measurers_where_they_differ(defined):
     assert defined["threads"].help == "CPU threads; default: 1."
     assert defined["pause_seconds"].help == "android: Pause between two models; default: 0."
     assert defined["rounds"].help == ("host, xla: Visits of each model, spread over time; default: 6. android: Passes "
-                                      "over a batch of models, of which the best time counts; default: 1.")
+                                      "over a batch of models; the best time of a model counts; default: 1.")
 
 
 def test_flags_that_were_given_are_settings(defined):
     defined(["program", "--serial=a,b", "--runs=7", "--max_celsius=35.5"])
     given = measurer_flags.given("android", build_table.KINDS)
     assert given == {"serial": ["a", "b"], "runs": 7, "max_celsius": 35.5}
-    with pytest.raises(InputError, match="--serial means nothing to --measurer=host, which knows --runtime, --threads"):
+    with pytest.raises(InputError, match="serial is not a setting of --measurer=host, which has --runtime, --threads"):
         measurer_flags.given("host", build_table.KINDS)
 
 

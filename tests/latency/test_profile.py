@@ -169,7 +169,7 @@ def test_groups_by_hand():
     assert op_profile.by_operator(example()) == [part("DEPTHWISE_CONV_2D", "", 1.0, 1), part("CONV_2D", "", 0.75, 2),
                                                  part("QUANTIZE", "", 0.25, 1)]
     text = op_profile.table(example())
-    assert "62.5%" in text and "4 operators take 2 ms in sum, the whole network 2.1 ms, on t; m." in text
+    assert "62.5%" in text and "4 operators take 2 ms in total, the whole network 2.1 ms, on t; m." in text
 
 
 def test_long_profiles_are_cut_and_nothing_is_lost():

@@ -283,7 +283,7 @@ def test_missing_parts_are_left_out(tmp_path):
     page = page_of(tmp_path)
     assert {"architecture", "exports", "facts"} <= set(page.ids())
     assert not {"search", "probabilities", "training"} & set(page.ids())
-    assert "Not yet exported" in page.text and "run it again" not in page.text
+    assert "Not yet exported" in page.text and "repeats the search" not in page.text
 
     (tmp_path / "arch.json").unlink()
     lines = [json.dumps(line) for line in epoch_lines(SPACES["quickstart"], 1)]

@@ -88,7 +88,7 @@ def test_runs_of_other_data_share_no_chart(three_runs, tmp_path):
     (tmp_path / "good" / "run.flags").unlink()
     write(tmp_path / "uniform" / "float32.json", {"measured_ms": 9.0, "target": "pixel6", "top1": 0.5})
     page.compare(three_runs, str(tmp_path / "page.html"))
-    assert "No two of the runs have both" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "No two runs have both" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_names_tell_runs_apart(tmp_path):
@@ -130,7 +130,7 @@ def test_predicted_against_measured(tmp_path):
     assert "Not yet compared" not in html
     assert f"3 networks on {TARGET}, 90% of them within 10 %, RMSE 3.1% of the mean." in html
     svg = re.search(r'<svg [^>]*aria-label="compared".*?</svg>', html, flags=re.S)[0]
-    assert "the network found" in svg and "3 networks" in svg and "within 10 %" in svg
+    assert "delivered network" in svg and "3 networks" in svg and "within 10 %" in svg
     points = [(float(x), float(y)) for x, y in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*series-1', svg)][:3]
     (x0, y0), (x1, y1), (x2, y2) = points  # measured 0.2, 0.4, 0.6; predicted 0.21, 0.42, 0.6
     assert x1 - x0 == pytest.approx(x2 - x1, rel=1e-3) and (y0 - y1) / (y0 - y2) == pytest.approx(0.21 / 0.39, rel=1e-3)

@@ -152,7 +152,7 @@ def test_search_goes_on_when_a_killed_worker_is_started_again(files, victim):
     outs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert "Lost another worker" in outs[1 - victim]
-    assert all(re.search(r"Going on after epoch \d of 4", out) for out in outs)
+    assert all(re.search(r"Continuing after epoch \d of 4", out) for out in outs)
     undisturbed = search(files, files / "mirrored")
     assert undisturbed.wait(300) == 0
     resumed, expected = (arch.load(str(files / name / "arch.json")) for name in ("run", "mirrored"))

@@ -248,7 +248,7 @@ def test_killed_at_any_moment(moments, steps, files, tmp_path):
         kills, writes, early = kills + alive, writes + (alive and writing), early + (alive and first_epoch)
     output = finish(command(files, tmp_path / "killed", steps))
     print(f"\n{kills} kills, {writes} while a checkpoint was being written, {early} in the first epoch.")
-    assert kills >= min(20, len(moments)) and writes and early and "Going on after epoch" in output
+    assert kills >= min(20, len(moments)) and writes and early and "Continuing after epoch" in output
     assert early < kills or len(moments) < 20
     assert results(tmp_path / "killed") == expected
     left = sorted(os.listdir(tmp_path / "killed" / "checkpoints"))
@@ -268,13 +268,13 @@ def test_signals_save_and_stop(number, code, files, tmp_path):
                 break
         output = process.stdout.read()
     assert process.returncode == code, output
-    assert "The same command goes on" in output and "Traceback" not in output
+    assert "The same command continues" in output and "Traceback" not in output
     newest = sorted(os.listdir(tmp_path / "run" / "checkpoints"))[-1]
     assert newest.startswith("epoch_00001_step_")
     with start(arguments) as process, contextlib.closing(process.stdout):
-        line = next(line for line in process.stdout if line.startswith("Going on"))
+        line = next(line for line in process.stdout if line.startswith("Continuing"))
         process.kill()
-    assert line.startswith(f"Going on after epoch 1 of 4 and {int(newest[17:24])} of 100 steps")
+    assert line.startswith(f"Continuing after epoch 1 of 4 and {int(newest[17:24])} of 100 steps")
 
 
 @pytest.mark.parametrize("signals, seen", [(2, KeyboardInterrupt), (1, RuntimeError)])

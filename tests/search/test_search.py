@@ -72,8 +72,8 @@ def test_search_leaves_a_whole_run_folder(finished):
 
 
 def test_search_says_what_is_known_of_its_table(finished, files, tmp_path):
-    assert ("Warning: how well table test predicts networks of tiny is not known. Find out: python -m latency.compare "
-            f"--table={files}/table.jsonl --space=tiny --image_size=") in finished[1].stdout
+    assert ("Warning: the accuracy of table test for networks of tiny is unknown. Measure it: python -m "
+            f"latency.compare --table={files}/table.jsonl --space=tiny --image_size=") in finished[1].stdout
     lines = (files / "table.jsonl").read_text().splitlines()
     head = json.loads(lines[0]) | {"accuracy": {latency_table.accuracy_name(TINY): {
         "within_5_percent": 0.93, "within_10_percent": 1.0, "rmse_of_mean": 0.021}}}
@@ -93,7 +93,7 @@ def test_the_network_delivered_is_the_best_finalist(finished):
     assert len({json.dumps(finalist["ops"]) for finalist in finalists}) == len(finalists)
     hows = [finalist["how"] for finalist in finalists]
     assert "most probable within the limits" in hows and hows.count("arg-max") <= 1
-    assert "Taken of" in result.stdout
+    assert "Chosen from" in result.stdout
     lines = RunFolder(str(run_dir)).read_metrics()
     assert "random_accuracy_sd" in lines[0] and "multiplier_ms" in lines[-1]
 
@@ -146,7 +146,7 @@ def test_several_targets_from_one_supernet(files, tmp_path):
         network.build_network(delivered).load_weights(folder / "inherited.weights.h5")
     before = (tmp_path / "run" / "test_0.3ms" / "arch.json").read_bytes()
     again = run(command(files, tmp_path / "run", targets, "--table="))
-    assert again.returncode == 0 and "Going on after epoch 4 of 4" in again.stdout
+    assert again.returncode == 0 and "Continuing after epoch 4 of 4" in again.stdout
     assert (tmp_path / "run" / "test_0.3ms" / "arch.json").read_bytes() == before
     trained = run(command(None, tmp_path / "run" / "other_0.35ms", "--epochs=1", module="pnas_tf.train"))
     assert trained.returncode == 0, trained.stderr
@@ -160,7 +160,7 @@ def test_same_command_on_a_finished_folder_ends_at_once_with_the_same_arch(finis
     run_dir, _ = finished
     before = (run_dir / "arch.json").read_bytes()
     result = run(command(files, run_dir))
-    assert result.returncode == 0 and "Going on after epoch 4 of 4" in result.stdout
+    assert result.returncode == 0 and "Continuing after epoch 4 of 4" in result.stdout
     assert (run_dir / "arch.json").read_bytes() == before
 
 
@@ -179,9 +179,9 @@ def test_interrupted_search_goes_on_to_the_same_result(finished, files, tmp_path
                 break
         rest = process.stdout.read()
         assert process.wait(60) == 130
-    assert "The same command goes on" in rest
+    assert "The same command continues" in rest
     result = run(command(files, tmp_path / "run"))
-    assert result.returncode == 0 and "Going on after epoch" in result.stdout
+    assert result.returncode == 0 and "Continuing after epoch" in result.stdout
     assert (tmp_path / "run" / "arch.json").read_bytes() == (run_dir / "arch.json").read_bytes()
     timing = {"seconds", "step_ms"}
     first, second = ([{k: v for k, v in line.items() if k not in timing} for line in RunFolder(str(d)).read_metrics()]

@@ -89,8 +89,8 @@ BAD = {
     "SyntaxError in line": "def (",
     "ZeroDivisionError in line 2: division by zero": "x = 1\nx / 0\n",
     "The op type 'mb' is already registered": registers("mb", "return x"),
-    "but its block promises": registers("wide", "return layers.Conv2D(3, 1, strides=strides, name=f'{name}_c')(x)"),
-    "prefix the names of its layers": registers("nameless", "return layers.Conv2D(filters, 1, strides=strides)(x)"),
+    "but its block needs": registers("wide", "return layers.Conv2D(3, 1, strides=strides, name=f'{name}_c')(x)"),
+    "its layers must begin with": registers("nameless", "return layers.Conv2D(filters, 1, strides=strides)(x)"),
     "cannot be built": registers("crash", "raise KeyError('a\\nb')"),
 }
 

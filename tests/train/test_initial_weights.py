@@ -74,7 +74,7 @@ def test_a_network_gives_the_ops_it_has(tmp_path, capsys):
 
 def test_what_gives_nothing_is_refused(searched, tmp_path):
     net = supernet.Supernet(SMALL.scaled(2.0))
-    with pytest.raises(InputError, match="has no op of small with weights of the same shape"):
+    with pytest.raises(InputError, match="no op of small has weights of the same shape"):
         initial_weights.into_supernet(net, str(searched[1]))
     with pytest.raises(InputError, match="no checkpoint of a search"):
         initial_weights.into_supernet(net, str(tmp_path))

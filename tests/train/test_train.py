@@ -203,7 +203,7 @@ def test_file_of_another_network_is_refused(small_model, small_arch, tmp_path):
     small_model.save(tmp_path / "model.keras")
     path, here = str(tmp_path / "model.keras"), RunFolder(str(tmp_path))
     for ops in ({"b00": "mb_k3_e3", "b02": "mb_k3_e1"}, {"b00": "mb_k5_e6", "b02": "zero"}):
-        with pytest.raises(InputError, match="of another network than small"):
+        with pytest.raises(InputError, match="holds a network other than small"):
             initial_weights.build(arch.Arch(small_arch.space, ops), path, here)
     with pytest.raises(InputError, match="stem_conv_k3_conv holds"):
         initial_weights.build(arch.Arch(small_arch.space.for_data(16, 1, 4), small_arch.ops), path, here)
@@ -281,7 +281,7 @@ def test_interrupted_training_goes_on_to_the_same_result(trial, tmp_path):
     assert other.returncode == 1 and "an interrupted training with other settings (lr)" in other.stderr
     state = json.loads((tmp_path / "part" / "training" / "state.json").read_text())
     rest = run(*part)
-    assert rest.returncode == 0 and "Going on after epoch" in rest.stdout, rest.stderr
+    assert rest.returncode == 0 and "Continuing after epoch" in rest.stdout, rest.stderr
     resumed, expected = (json.loads((tmp_path / name / "train.json").read_text()) for name in ("part", "whole"))
     assert len(resumed["history"]["loss"]) == 5 and resumed["seconds"] > state["seconds"]
     for name, values in expected["history"].items():
@@ -317,7 +317,7 @@ def wait_for(path):
 def bad_cases(folder, small_npz):
     return {
         "another network's folder": ([f"--run_dir={folder}/run", "--arch=mobilenet_v2", f"--dataset=npz:{small_npz}"],
-                                     "is of another network (small, 16 px, 4 classes). Use another --run_dir"),
+                                     "describes another network (small, 16 px, 4 classes). Use another --run_dir"),
         "unknown start": ([f"--run_dir={folder}/new", "--init_weights=imagenet", "--arch=mobilenet_v2"],
                           "must be scratch, inherited, a .keras file or the folder of a training, got 'imagenet'"),
         "no such start": ([f"--run_dir={folder}/new", "--init_weights=no.keras", "--arch=mobilenet_v2"],

@@ -80,7 +80,7 @@ def path(tmp_path):
 def test_unplugged_in_mid_run(client, device, path, expected):
     phone = device()
     phone.fault("benchmark", AT.format(BEFORE + 14) + "touch faults/unplugged && sleep 5")
-    message = fails(client, path, "No phone is left: .*run the same command again to go on")
+    message = fails(client, path, "No phone is left: .*Run the same command again to continue")
     assert phone.serial in message and ("offline" in message or "not attached" in message)
     rows = right(path, expected)
     assert len(rows) == 8  # a batch that its anchor has confirmed
@@ -99,7 +99,7 @@ def test_unplugged_and_plugged_in_again(client, device, path, expected, capfd):
     build(client, path, wait_seconds=60.0)  # Debian's adb looks for it again after 10 seconds
     assert len(right(path, expected)) == len(expected)
     printed = capfd.readouterr().err
-    assert "its work goes back to the queue" in printed and f"{phone.serial} is back" in printed
+    assert "its models go back to the queue" in printed and f"{phone.serial} is back" in printed
 
 
 def test_unauthorised(client, device, path, expected, capfd):
@@ -158,7 +158,7 @@ def test_garbage(client, device, path, expected, output):
     """Garbage for one model: that model alone has no row."""
     phone = device()
     phone.fault("benchmark", f"case $graph in *m001*) {output}; exit;; esac")
-    message = fails(client, path, r"2 of 14 models could not be timed and have no row, the others are done\.")
+    message = fails(client, path, r"2 of 14 models could not be timed and have no row; all others are done\.")
     assert re.search(r"done\. (mb_k|conv_k|classifier)", message)
     assert len(right(path, expected)) == len(expected) - 2
 
@@ -193,7 +193,7 @@ def test_a_phone_that_turns_malicious(client, device, path, expected, capfd, com
     build(client, path)
     assert len(right(path, expected)) == len(expected)
     printed = capfd.readouterr().err
-    assert bad.serial in printed and "The work goes on without it" in printed
+    assert bad.serial in printed and "The measurement continues without this phone" in printed
     assert not set(printed) & {"\x1b", "\x07", "\0"}
 
 
@@ -211,8 +211,8 @@ def test_throttling(client, device, path, expected, capfd):
     phone.fault("benchmark", f"[ {n} -ge {BEFORE + 5} ] && [ {n} -le {BEFORE + 13} ] && us=$((us * 6 / 5))")
     build(client, path, wait_seconds=20.0)
     assert len(right(path, expected)) == len(expected)
-    assert "its anchor network takes 20% longer than at the start. Waiting for it; its work goes back to the queue" \
-        in capfd.readouterr().err
+    assert "its anchor network takes 20% longer than at the start. Waiting for the phone; its models go back to the " \
+        "queue" in capfd.readouterr().err
 
 
 @ANY_CLIENT
@@ -268,7 +268,7 @@ def test_one_of_two_drops_out(client, device, path, expected, capfd):
     build(client, path)
     assert len(right(path, expected)) == len(expected)
     printed = capfd.readouterr().err
-    assert f"{phones[0].serial} was lost" in printed and "The work goes on without it" in printed
+    assert f"{phones[0].serial} was lost" in printed and "The measurement continues without this phone" in printed
 
 
 def test_one_of_two_is_full(client, device, path, expected, capfd):
@@ -278,7 +278,7 @@ def test_one_of_two_is_full(client, device, path, expected, capfd):
     assert len(right(path, expected)) == len(expected)
     printed = capfd.readouterr().err
     assert f"{phones[0].serial}: could not push" in printed and "No space left on device" in printed
-    assert "The work goes on without it" in printed
+    assert "The measurement continues without this phone" in printed
 
 
 def test_server_restarted(client, device, path, expected, capfd):
@@ -346,7 +346,7 @@ def test_what_an_earlier_program_left_is_ended(client, device, path):
     ("INFO: Created TensorFlow Lite XNNPACK delegate for CPU.", "unknown"), ("", "unknown")])
 def test_not_in_full_on_the_delegate(client, device, path, expected, line, reason):
     device().fault("benchmark", f'case $graph in *m001*) said="{line}";; esac')
-    fails(client, path, f"not proved to run on the delegate xnnpack in full, but {reason}")
+    fails(client, path, f"the delegate xnnpack must run the whole model, but its share is {reason}")
     assert len(right(path, expected)) == len(expected) - 2
 
 
@@ -355,7 +355,7 @@ def test_a_delegate_that_was_not_asked_for_and_unknown_flags(client, device, pat
     phone = device()
     fails(client, path, "asked for no delegate, got xnnpack", delegate="none")
     phone.fault("benchmark", 'said="WARN: Unconsumed cmdline flags: --require_full_delegation=true"')
-    fails(client, path, "does not know --require_full_delegation=true: take a newer one")
+    fails(client, path, "does not know --require_full_delegation=true: use a newer version")
     assert not path.exists()
 
 
