@@ -131,6 +131,7 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
     def write(temporary: str) -> None:
         with open(temporary, "wb") as file:
             file.write(data)
+        os.chmod(temporary, 0o644)
 
     write_whole(path, write, alone=False)
 
@@ -148,7 +149,8 @@ def write_whole(path: str, write: Callable[[str], Any], *, alone: bool = True) -
         InputError: If the file cannot be written; an earlier file of this path stays.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".writing-{name[-60:]}" if alone else f".writing-{uuid.uuid4().hex}-{name[-60:]}")
+    ending = name[-60:] if name.isascii() else "file"  # a name may have 255 bytes
+    temporary = os.path.join(folder, f".writing-{ending}" if alone else f".writing-{uuid.uuid4().hex}-{ending}")
     try:
         os.makedirs(folder, exist_ok=True)
         write(temporary)

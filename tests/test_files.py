@@ -74,3 +74,9 @@ def test_a_lock_holds_between_processes(tmp_path):
                                            (float("nan"), None), (float("inf"), None), (10**400, None), (2e18, None)])
 def test_only_finite_numbers_are_numbers(value, number):
     assert files.number(value) == number
+
+
+def test_a_long_name_of_wide_letters_is_written(tmp_path):
+    path = tmp_path / ("\N{GRINNING FACE}" * 58 + ".txt")
+    files.write_text(str(path), "x")
+    assert path.read_text() == "x" and len(os.listdir(tmp_path)) == 1

@@ -14,6 +14,8 @@ TensorFlow, so that --help is quick.
 """
 
 import dataclasses
+import math
+import numbers
 import types
 import typing
 from collections.abc import Sequence
@@ -25,6 +27,9 @@ from pnas_tf.errors import InputError, shown
 
 # Keras policies that layers can compute in.
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+# Values that count as one of a field's type: those of NumPy, too.
+KINDS: dict[type, Any] = {int: numbers.Integral, float: numbers.Real, tuple: (tuple, list)}
 
 Config = TypeVar("Config")
 
@@ -104,8 +109,13 @@ def check(value: Any) -> None:
         if not about or own is None:
             continue
         low, high, choices = about["low"], about["high"], about["choices"]
+        kind = _kind(type(value), field.name)
+        if not isinstance(own, KINDS.get(kind, kind)):
+            raise InputError(f"{field.name} must be of type {kind.__name__}, got {shown(own)}.")
         if choices and own not in choices:
             raise InputError(f"{field.name} must be one of {', '.join(choices)}, got {shown(own)}.")
+        if kind is float and math.isnan(own):
+            raise InputError(f"{field.name} must be a number, got nan.")
         if (low is not None and own < low) or (high is not None and own > high):
             bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
             raise InputError(f"{field.name} must be {bounds}, got {shown(own)}.")

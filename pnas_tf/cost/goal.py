@@ -125,24 +125,30 @@ def check_reachable(space: Space, table: LatencyTable, target_ms: float) -> None
 def check_limits(space: Space, bounds: Sequence[Bound]) -> None:
     """Refuses a limit on parameters or MACs that no network keeps, before images and TensorFlow are loaded.
 
-    The counts assume the fewest channels and classes that a data set can have. An op that `shape_layers` cannot count
-    counts as 0. `goal_for` checks again when the data set is loaded.
+    Counts by shapes, for the fewest channels and classes that images can have. An op that cannot be counted by shapes
+    counts as nothing; `goal_for` then decides.
 
     Raises:
         InputError: If every network exceeds a bound.
     """
-    smallest = space.for_data(space.input_size, 1, 2)
     for name, bound in bounds:
         if name not in ("params", "macs"):
             continue
-        least = 0
-        for block in smallest.all_blocks:
-            keys = [smallest.op_key(block, op) for op in block.ops]
-            counts = [None if key.is_free else shape_layers.count(key) for key in keys]
-            least += min(getattr(count, name) if count else 0 for count in counts)
+        least = sum(min(_count(space, block, op, name) for op in block.ops) for block in space.all_blocks)
         if bound < least:
             raise InputError(f"No network of {space.name} keeps {name}<={bound:g}: they have {least:,} or more "
                              "(--limit).")
+
+
+def _count(space: Space, block: Block, op: str, name: str) -> int:
+    """Parameters or MACs of an op of ours at a block; 0 if they are not known without the images or TensorFlow."""
+    key = space.op_key(block, op)
+    if block is space.all_blocks[-1]:
+        key = dataclasses.replace(key, filters=2)
+    elif block is space.all_blocks[0]:
+        key = dataclasses.replace(key, input=(*key.input[:2], 1))
+    counts = None if key.is_free else shape_layers.count(key)
+    return getattr(counts, name) if counts else 0
 
 
 def _least_ms(space: Space, table: LatencyTable, block: Block) -> float:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pnas_tf.space import ops
+from pnas_tf.space import op_language, ops
 from pnas_tf.space.blocks import OpKey
 
 
@@ -112,11 +112,10 @@ def _strided(x: Traced, strides: int) -> tuple[int, int]:
 
 
 def count(key: OpKey) -> ShapeLayers | None:
-    """Counts an op at a block; None if the op needs a layer that `ShapeLayers` lacks."""
-    layers = ShapeLayers()
-    try:
-        ops.build(key.op, Traced((1, *key.input)), layers=layers, name="op", filters=key.filters,
-                  strides=key.strides, shortcut=key.shortcut)
-    except (AttributeError, TypeError):
+    """Counts an op at a block; None for an op of the user's, whose layers may be used in ways that are not counted."""
+    if op_language.module_of(key.op) != ops.__name__:
         return None
+    layers = ShapeLayers()
+    ops.build(key.op, Traced((1, *key.input)), layers=layers, name="op", filters=key.filters, strides=key.strides,
+              shortcut=key.shortcut)
     return layers

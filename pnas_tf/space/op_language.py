@@ -131,6 +131,15 @@ def check(op: str, where: str, channels: int, filters: int, strides: int) -> Non
                          f"{strides}.")
 
 
+def module_of(op: str) -> str:
+    """Name of the module that registered the type of an op.
+
+    Raises:
+        InputError: If the op is not in the language.
+    """
+    return _BUILDERS[parse(op)[0]].__module__
+
+
 def types() -> list[str]:
     """All registered op types, sorted."""
     return sorted(_BUILDERS)

@@ -3,10 +3,10 @@
 import pytest
 
 from pnas_tf import network
-from pnas_tf.cost import shape_layers
+from pnas_tf.cost import goal, shape_layers
 from pnas_tf.errors import InputError
 from pnas_tf.space import op_language, ops, spaces
-from pnas_tf.space.blocks import OpKey
+from pnas_tf.space.blocks import Block, OpKey, Space
 from pnas_tf.supernet import extensions
 
 
@@ -46,3 +46,29 @@ def test_an_op_with_other_layers_is_not_counted(monkeypatch):
         return layers.SeparableConv2D(filters, 3, strides=strides, padding="same", name=f"{name}_conv")(x)
 
     assert shape_layers.count(extensions.keys("odd")[0]) is None
+
+
+def test_an_op_of_the_users_is_not_counted(monkeypatch):
+    """Its layers may be used in any way: with functions of Keras between them, twice, without a scale."""
+    for name in ("_BUILDERS", "_ALLOWED", "_NEEDS"):
+        monkeypatch.setattr(op_language, name, dict(getattr(op_language, name)))
+
+    @ops.register("bare")
+    def _bare(x, layers, name, filters, strides, shortcut):
+        x = layers.Conv2D(filters, 1, strides=strides, use_bias=False, name=f"{name}_conv")(x)
+        return layers.BatchNormalization(scale=False, center=False, name=f"{name}_bn")(x)
+
+    assert shape_layers.count(extensions.keys("bare")[0]) is None
+
+
+@pytest.mark.parametrize("first", ["bn", "group_k3_g3", "max_k3", "conv_k3"])
+def test_a_space_whose_first_block_depends_on_the_images_is_not_refused(first):
+    """Only colour images fit it, and the check has not seen them yet."""
+    space = Space("rgb", input_size=8, input_channels=3, num_classes=4,
+                  stem=(Block("norm", (first,), 3, shortcut=first == "conv_k3"),),
+                  blocks=(Block("b01", ("mb_k3_e3", "mb_k5_e3"), 8),),
+                  head=(Block("classifier", ("classifier",), 4),))
+    goal.check_limits(space, [])
+    goal.check_limits(space, [("params", 1e6), ("macs", 1e9)])
+    with pytest.raises(InputError, match="keeps params<=10: they have"):
+        goal.check_limits(space, [("params", 10)])
