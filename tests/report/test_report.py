@@ -422,7 +422,7 @@ def test_finalists_multipliers_and_warnings_are_shown(tmp_path):
         *(finalist("sample", 0.3999, 1.0 + 0.01 * n) for n in range(8)), finalist("arg-max", 0.2123, 0.8777, False)]})
     page = page_of(tmp_path)
     assert "derivation" in page.ids()
-    for shown in ("Of 11 networks", "most probable within the limits", "0.396 ms", "0.212 ms", "0.8777",
+    for shown in ("Of 11 candidate networks", "most probable within the limits", "0.396 ms", "0.212 ms", "0.8777",
                   "the expected latency was +125% off the target", "Multiplier of the limit on ms",
                   "Multiplier of the limit on params"):
         assert shown in page.text, shown
