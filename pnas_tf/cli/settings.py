@@ -14,6 +14,7 @@ TensorFlow, so that --help is quick.
 """
 
 import dataclasses
+import functools
 import math
 import numbers
 import types
@@ -60,7 +61,7 @@ def define(settings: type, *, without: Sequence[str] = ()) -> None:
     """
     for field in dataclasses.fields(settings):
         if field.name not in without:
-            _define(field, _kind(settings, field.name))
+            _define(field, _kinds(settings)[field.name])
 
 
 def _define(field: dataclasses.Field, kind: Any) -> None:
@@ -109,7 +110,7 @@ def check(value: Any) -> None:
         if not about or own is None:
             continue
         low, high, choices = about["low"], about["high"], about["choices"]
-        kind = _kind(type(value), field.name)
+        kind = _kinds(type(value))[field.name]  # type: ignore[arg-type]
         if not isinstance(own, KINDS.get(kind, kind)):
             raise InputError(f"{field.name} must be of type {kind.__name__}, got {shown(own)}.")
         if choices and own not in choices:
@@ -121,12 +122,15 @@ def check(value: Any) -> None:
             raise InputError(f"{field.name} must be {bounds}, got {shown(own)}.")
 
 
-def _kind(settings: type, name: str) -> Any:
-    """The type of a field, without `| None`; `tuple` for tuples of any content."""
-    annotation = typing.get_type_hints(settings)[name]
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        annotation = next(kind for kind in typing.get_args(annotation) if kind is not type(None))
-    return typing.get_origin(annotation) or annotation
+@functools.cache  # resolving annotations takes longer than all checks of a value
+def _kinds(settings: type) -> dict[str, Any]:
+    """The types of all fields by name, without `| None`; `tuple` for tuples of any content."""
+    kinds = {}
+    for name, annotation in typing.get_type_hints(settings).items():
+        if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+            annotation = next(kind for kind in typing.get_args(annotation) if kind is not type(None))
+        kinds[name] = typing.get_origin(annotation) or annotation
+    return kinds
 
 
 @dataclasses.dataclass(frozen=True)

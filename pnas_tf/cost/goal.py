@@ -1,18 +1,17 @@
 """The goal of a search on one target: milliseconds and limits, and whether any network can reach them."""
 
 import dataclasses
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pnas_tf.cost import limits as limits_lib
 from pnas_tf.cost import prices, shape_layers, within_limits
-from pnas_tf.cost.latency_table import LatencyTable
+from pnas_tf.cost.latency_table import LatencyTable, row_ms
 from pnas_tf.cost.limits import Bound, Limit
 from pnas_tf.cost.prices import Cost
 from pnas_tf.errors import InputError
 from pnas_tf.space.arch import from_path
-from pnas_tf.space.blocks import Block, Space, uniform_probs
+from pnas_tf.space.blocks import Block, OpKey, Space, uniform_probs
 
 # Without a target, a search aims at this share of a random network's milliseconds.
 DEFAULT_TARGET = 0.75
@@ -153,17 +152,26 @@ def _count(space: Space, block: Block, op: str, name: str) -> int:
 
 def _least_ms(space: Space, table: LatencyTable, block: Block) -> float:
     """Milliseconds of the cheapest op of a block, for any image channels and number of classes."""
-    first, last = space.all_blocks[0], space.all_blocks[-1]
+    ends = (space.all_blocks[0], space.all_blocks[-1])
     costs = []
     for key in (space.op_key(block, op) for op in block.ops):
         if key.is_free:
             return 0.0
-        rows = [row.get("calibrated_ms", row["median_ms"]) for other, row in table.rows.items()
-                if other.op == key.op and other.input[:2] == key.input[:2]
-                and (block is first or other.input[2] == key.input[2])
-                and (block is last or other.filters == key.filters)
-                and (other.strides, other.shortcut, other.summed) == (key.strides, key.shortcut, key.summed)]
-        rows += [row.get("calibrated_ms", row["median_ms"]) for (name, other), row in table.choice_rows.items()
-                 if name == block.name and other.op == key.op]
-        costs.append(min(rows, default=0.0))
-    return float(np.min(costs))
+        if any(block is end for end in ends):
+            rows = list(_rows_for_any_images(table, block, key, first=block is ends[0]))
+        else:
+            rows = [row for row in [table.row(block.name, key)] if row]
+        costs.append(min(map(row_ms, rows), default=0.0))
+    return min(costs)
+
+
+def _rows_for_any_images(table: LatencyTable, block: Block, key: OpKey, *, first: bool) -> Iterator[Mapping[str, Any]]:
+    """Rows of an op in the first block for any number of channels, or in the last one for any number of classes."""
+    for other, row in table.rows.items():
+        channels = other.input[2] if first else key.input[2]
+        filters = key.filters if first else other.filters
+        if other == dataclasses.replace(key, input=(*key.input[:2], channels), filters=filters):
+            yield row
+    for (name, other), row in table.choice_rows.items():
+        if name == block.name and other.op == key.op:
+            yield row

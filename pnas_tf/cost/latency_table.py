@@ -92,7 +92,7 @@ class LatencyTable:
             raise InputError(f"Table {self.target} ({self.path}) has no row for {key}. "
                              f"Measure it: python -m latency.build_table --space=SPACE --only={key.op} "
                              f"--output={self.file}")
-        return row.get("calibrated_ms", row["median_ms"])
+        return row_ms(row)
 
     def missing(self, what: Space | Arch) -> list[tuple[Block, OpKey]]:
         """The ops of a space or of one network that the table has no row for, each with its block."""
@@ -146,6 +146,11 @@ def names() -> list[str]:
     """Names of the tables that ship with the package."""
     return sorted(entry.name[:-6] for entry in resources.files("pnas_tf").joinpath("tables").iterdir()
                   if entry.name.endswith(".jsonl"))
+
+
+def row_ms(row: Mapping[str, Any]) -> float:
+    """Milliseconds of a measurement: calibrated if it has been calibrated."""
+    return row.get("calibrated_ms", row["median_ms"])
 
 
 def row(key: OpKey, *, median_ms: float, **more: Any) -> dict[str, Any]:
