@@ -16,6 +16,8 @@ from pnas_tf.space.checks import MAX_BLOCKS, MAX_INPUTS, MAX_OPS
 
 # The ops of the paper's mobile spaces, in the order of the alphas.
 MB_OPS = tuple(f"mb_k{k}_e{e}" for k in (3, 5, 7) for e in (3, 6))
+# Fields that the JSON of a space may leave out.
+OPTIONAL = {"normalisation", "pretrained"}
 
 
 def from_json(data: Any, where: str = "space") -> Space:
@@ -29,8 +31,10 @@ def from_json(data: Any, where: str = "space") -> Space:
         InputError: If the data is not a space.
     """
     fields = {field.name for field in dataclasses.fields(Space)}
-    if not isinstance(data, dict) or set(data) != fields:
-        raise InputError(f"{where}: a space is a JSON object with exactly {', '.join(sorted(fields))}.")
+    needed = fields - OPTIONAL
+    if not isinstance(data, dict) or not needed <= set(data) <= fields:
+        raise InputError(f"{where}: a space is a JSON object with {', '.join(sorted(needed))}, and perhaps "
+                         f"{', '.join(sorted(OPTIONAL))}.")
 
     def block(entry: Any) -> Block:
         allowed = {field.name for field in dataclasses.fields(Block)}
@@ -49,6 +53,8 @@ def from_json(data: Any, where: str = "space") -> Space:
         if not isinstance(data[part], list) or len(data[part]) > MAX_BLOCKS:
             raise InputError(f"{where}: {part} is a list of at most {MAX_BLOCKS} blocks.")
         parts[part] = tuple(block(entry) for entry in data[part])
+    if isinstance(data.get("normalisation"), list):
+        parts["normalisation"] = tuple(data["normalisation"])
     try:
         return Space(**{**data, **parts})
     except InputError as error:
