@@ -117,6 +117,11 @@ class RunFolder:
         return self.file("training")
 
     @property
+    def teacher(self) -> str:
+        """The folder of the training of a search's teacher."""
+        return self.file("teacher")
+
+    @property
     def trials(self) -> str:
         """The folder of the trials of finalists."""
         return self.file("trials")

@@ -203,6 +203,11 @@ class Candidate(keras.layers.Layer):
         """Names of the op's layers, in order; the same as in the derived network."""
         return [layer.name for layer in self.layers]
 
+    def layer_shapes(self) -> dict[str, list[tuple[int, ...]]]:
+        """Shapes of the arrays that `layer_weights` returns."""
+        shapes = {layer.name: [*layer.weight_shapes, *layer.stat_shapes] for layer in self.layers}
+        return {name: each for name, each in shapes.items() if each}
+
     def layer_weights(self) -> dict[str, list[np.ndarray]]:
         """Weights and statistics by layer name, in the order that `layer.set_weights` takes them."""
         weights = iter(self.weights_of_op.values())

@@ -1,6 +1,7 @@
 """One set of weights for the ops of a block (`--share=kernels`), of which each op is a slice.
 
-A slice of a convolution's kernel is its centre and its first channels; of any other array, its first entries:
+A slice of a convolution's kernel is its centre and its first channels; of any other array, its first entries (see
+`slicing.cut`):
 
     mb_k3_e3    the 3x3 centre of the depthwise filters, the first half of the channels
     mb_k5_e3    all taps, the first half of the channels
@@ -23,24 +24,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnas_tf.network import slicing
 from pnas_tf.supernet.weights import Layout
 
 Shape = tuple[int, ...]
 # A cell: number of its array, and the bounds of the cell along each axis of the array as it is stored.
 Cell = tuple[int, tuple[tuple[int, int], ...]]
-
-
-def cut(values: np.ndarray, shape: Shape) -> np.ndarray:
-    """The slice of an array that an op with an array of this shape uses.
-
-    Args:
-        values: Array of the largest op. An array of four axes is the kernel of a convolution.
-        shape: Shape of the slice, along no axis longer than the array.
-    """
-    if len(shape) == 4:
-        offsets = [(long - short) // 2 for long, short in zip(values.shape[:2], shape[:2], strict=True)]
-        return values[offsets[0]:offsets[0] + shape[0], offsets[1]:offsets[1] + shape[1], :shape[2], :shape[3]]
-    return values[tuple(slice(size) for size in shape)]
 
 
 def can_share(shapes: Sequence[Sequence[Shape]]) -> bool:
@@ -235,6 +224,6 @@ def _painted(initial: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
     for values in zip(*initial, strict=True):
         whole = np.zeros(np.max([value.shape for value in values], axis=0), np.float32)
         for value in sorted(values, key=np.size):
-            cut(whole, value.shape)[...] = value
+            slicing.cut(whole, value.shape)[...] = value
         arrays.append(whole)
     return arrays

@@ -14,7 +14,7 @@ class Recipe(ImageSettings):
     """Settings of a training. The defaults are the paper's values for ImageNet (section 4.2)."""
 
     init_weights: str = setting(SCRATCH, "Initial weights: scratch; inherited, the supernet's weights in --run_dir; "
-                                "or a .keras file of the same arch, or its folder. The classifier is replaced if the "
+                                "imagenet, a pretrained network's, cut to this arch; or a .keras file of the same arch, or its folder. The classifier is replaced if the "
                                 "number of classes differs.")
     epochs: int = setting(300, "Passes over the training images.", low=1)
     batch_size: int = setting(256, "Images per step.", low=1)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from pnas_tf import network
-from pnas_tf.network import evaluate
+from pnas_tf.network import evaluate, slicing
 from pnas_tf.space import spaces
 from pnas_tf.supernet import shared_weights, supernet
 from tests.spaces import SMALL
@@ -37,10 +37,10 @@ def layers_of(net, block, op):
 
 def test_a_slice_is_the_centre_and_the_first_channels():
     kernel = np.arange(5 * 5 * 6).reshape(5, 5, 6, 1)
-    assert shared_weights.cut(kernel, (3, 3, 2, 1))[:, :, 0, 0].tolist() == [
+    assert slicing.cut(kernel, (3, 3, 2, 1))[:, :, 0, 0].tolist() == [
         [36, 42, 48], [66, 72, 78], [96, 102, 108]]
-    assert shared_weights.cut(np.arange(6), (2,)).tolist() == [0, 1]
-    assert shared_weights.cut(np.arange(12).reshape(1, 1, 6, 2), (1, 1, 3, 2)).ravel().tolist() == [0, 1, 2, 3, 4, 5]
+    assert slicing.cut(np.arange(6), (2,)).tolist() == [0, 1]
+    assert slicing.cut(np.arange(12).reshape(1, 1, 6, 2), (1, 1, 3, 2)).ravel().tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def assert_every_op_is_a_slice(net):
@@ -49,7 +49,7 @@ def assert_every_op_is_a_slice(net):
         for op in spaces.MB_OPS:
             for name, values in layers_of(net, block, op).items():
                 for mine, all_of_it in zip(values, whole[name], strict=True):
-                    np.testing.assert_array_equal(mine, shared_weights.cut(all_of_it, mine.shape), err_msg=f"{op}{name}")
+                    np.testing.assert_array_equal(mine, slicing.cut(all_of_it, mine.shape), err_msg=op + name)
 
 
 def test_every_op_is_a_slice_of_the_largest_before_and_after_steps(net, batch):
