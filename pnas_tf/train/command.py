@@ -55,7 +55,7 @@ def _train(arch: arch_lib.Arch, source: dict[str, Any], folder: RunFolder) -> di
                          arch.costs)
     if f.arch:
         folder.keep_arch(arch)
-    recipe = settings.read(Recipe, batch_size=min(f.batch_size, data.train.size))
+    recipe = settings.read(Recipe)
     return fit(arch, data, recipe, folder, record={
         "data": {"dataset": source.pop("spec"), **source},
         "command": shlex.join(["python", "-m", "pnas_tf.train", *sys.argv[1:]])})

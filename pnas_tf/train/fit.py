@@ -12,14 +12,16 @@ from pnas_tf import data as data_lib
 from pnas_tf import files, network
 from pnas_tf.data import Data, mixing
 from pnas_tf.network import build
+from pnas_tf.network.criterion import Teacher, check_teacher
 from pnas_tf.network.evaluate import cross_entropy
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
 from pnas_tf.train import initial_weights
 from pnas_tf.train.events import Events
 from pnas_tf.train.progress import Progress
-from pnas_tf.train.recipe import Recipe
+from pnas_tf.train.recipe import NONE, Recipe
 from pnas_tf.train.state import TrainingState
+from pnas_tf.train.student import Student
 
 
 def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[str, Any] | None = None
@@ -40,10 +42,13 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         InputError: If the initial weights or the state of an interrupted training do not fit, or a file cannot be
             written.
     """
+    recipe = recipe.settled(arch, data.train.size, folder)
     keras.utils.set_random_seed(recipe.seed)
     dropout = recipe.dropout_of(arch.space.name)
     model = initial_weights.build(arch, recipe.init_weights, folder, dropout=dropout, drop_path=recipe.drop_path,
                                   precision=recipe.precision)
+    if recipe.teacher != NONE:
+        model = _student(model, recipe, arch)
     epochs, steps = _length(recipe, data.train.steps_per_epoch(recipe.batch_size))
     _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
     facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
@@ -51,7 +56,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
           f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
     how = {"init": recipe.init_weights, "dropout": dropout, "colour_jitter": recipe.colour_jitter,
            **{name: getattr(recipe, name) for name in ("drop_path", "cutout", "precision", "ema", "mixup", "cutmix",
-                                                       "randaugment")}}
+                                                       "randaugment", "teacher", "distill", "temperature")}}
     state = TrainingState(folder, {
         "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "epochs": epochs, "steps": steps,
         **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay", "label_smoothing",
@@ -67,6 +72,12 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     files.write_text(folder.training_facts, json.dumps(facts, indent=1) + "\n")
     state.remove()
     return facts
+
+
+def _student(model: keras.Model, recipe: Recipe, arch: Arch) -> Student:
+    teacher = initial_weights.read_model(recipe.teacher)
+    check_teacher(teacher, recipe.teacher, arch.space.input_channels, arch.space.num_classes)
+    return Student(model, Teacher(teacher), recipe.distill, recipe.temperature)
 
 
 def _length(recipe: Recipe, steps: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ ENDING = ".keras"
 
 def check(init: str) -> None:
     """Raises InputError if the text is neither a known word nor a .keras file that exists."""
-    if init in (SCRATCH, INHERITED, IMAGENET):
+    if init in ("auto", SCRATCH, INHERITED, IMAGENET):
         return
     if not init.endswith(ENDING) and not os.path.isdir(init):
         raise InputError(f"--init_weights must be {SCRATCH}, {INHERITED}, {IMAGENET}, a {ENDING} file or the folder of a training, "
