@@ -33,7 +33,7 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
             the same arch, or its folder. The classifier starts from scratch if the number of classes differs.
         folder: Folder of the search.
         dropout: Dropout rate before the classifier.
-        drop_path: Drop path rate, as in `network.build_network`.
+        drop_path: Drop path rate, as in `network.assemble`.
         precision: Keras policy of the layers.
 
     Returns:
@@ -47,14 +47,14 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
 
     kind = fast_layers if precision == "float32" else fast_layers.Typed(fast_layers, precision)
     if init in (SCRATCH, INHERITED):
-        model = network.build_network(arch, dropout=dropout, drop_path=drop_path, layers=kind)
+        model = network.assemble(arch, dropout=dropout, drop_path=drop_path, layers=kind)
         if init == INHERITED:
             _inherit(model, folder.inherited_weights)
         return model
     init = _model_file(init)
     source = read_model(init)
     layers = fast_layers.PyTorchPadded(kind) if fast_layers.is_pytorch_padded(source) else kind
-    model = network.build_network(arch, dropout=dropout, drop_path=drop_path, layers=layers)
+    model = network.assemble(arch, dropout=dropout, drop_path=drop_path, layers=layers)
     _copy(source, model, init, head=f"{arch.space.head[-1].name}_")
     return model
 
