@@ -64,7 +64,7 @@ def start_from_pretrained(net: Supernet, folder: RunFolder) -> None:
         InputError: If an op is not part of the pretrained network.
     """
     name = str(net.space.pretrained)
-    full, layers = arch_lib.load(name), pretrained.load(name)
+    full, layers = arch_lib.load(name), pretrained.load(name, net.space.input_channels)
     model_file = RunFolder(folder.teacher).model
     if os.path.exists(model_file):
         model: Any = read_model(model_file)

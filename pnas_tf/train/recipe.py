@@ -6,9 +6,9 @@ import os
 from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
-from pnas_tf.train.initial_weights import IMAGENET, INHERITED, SCRATCH
+from pnas_tf.train.initial_weights import AUTO, IMAGENET, INHERITED, SCRATCH
 
-AUTO, NONE = "auto", "none"
+NONE = "none"
 
 # Dropout rates with which the authors trained their networks, and the defaults for networks of these spaces.
 DROPOUT = {"proxyless_gpu": 0.3, "proxyless_cpu": 0.2, "proxyless_mobile": 0.1, "proxyless_mobile_14": 0.3}
@@ -64,6 +64,12 @@ class Recipe(ImageSettings):
     def dropout_of(self, space_name: str) -> float:
         """The dropout rate for a network of a space."""
         return DROPOUT.get(space_name, 0.0) if self.dropout is None else self.dropout
+
+    @property
+    def sizes(self) -> tuple[int, int, float]:
+        """Epochs, images per step and learning rate of a settled recipe."""
+        assert self.epochs and self.batch_size and self.lr is not None
+        return self.epochs, self.batch_size, self.lr
 
     def settled(self, arch: Arch, images: int, folder: RunFolder) -> "Recipe":
         """The same recipe with every default that depends on the task.
