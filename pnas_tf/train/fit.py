@@ -16,7 +16,7 @@ from pnas_tf.network.criterion import Teacher, check_teacher
 from pnas_tf.network.evaluate import cross_entropy
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
-from pnas_tf.train import initial_weights
+from pnas_tf.train import initial_weights, mistakes
 from pnas_tf.train.events import Events
 from pnas_tf.train.progress import Progress
 from pnas_tf.train.recipe import NONE, Recipe
@@ -26,7 +26,7 @@ from pnas_tf.train.student import Student
 
 def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[str, Any] | None = None
         ) -> dict[str, Any]:
-    """Trains a network, and writes model.keras and train.json.
+    """Trains a network, and writes model.keras, train.json and mistakes.json.
 
     Args:
         arch: Arch that fits the data.
@@ -63,12 +63,12 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
                                                     "class_weights", "seed")}, **how})
     with data_lib.naming_broken_images():
         _train(model, data, recipe, state, folder.training_logs, epochs, steps)
-        model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
-        loss, accuracy = model.evaluate(data.test.batches(256), verbose=0)
+        score, wrong = mistakes.find(model, data.test, data.class_names)
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
-              "test_images": data.test.size, "test_loss": float(loss), "test_accuracy": float(accuracy),
+              "test_images": score.images, "test_loss": score.loss, "test_accuracy": score.accuracy,
               "history": state.history, **(record or {})}
     build.save_model(network.portable(model), folder.model)
+    files.write_text(folder.mistakes, json.dumps(wrong) + "\n")
     files.write_text(folder.training_facts, json.dumps(facts, indent=1) + "\n")
     state.remove()
     return facts
@@ -148,7 +148,7 @@ def sgd(lr: float, steps: int, momentum: float, weight_decay: float, ema: float 
 
 
 def smoothed_loss(label_smoothing: float, class_weights: np.ndarray | None = None) -> Callable:
-    """Cross-entropy with label smoothing and class weights as a Keras loss function, for labels as in `cross_entropy`."""
+    """Cross-entropy with label smoothing and class weights, as a Keras loss function; labels as for `cross_entropy`."""
 
     def loss(labels, logits):
         labels = labels if len(labels.shape) == 2 else tf.cast(labels, tf.int32)
