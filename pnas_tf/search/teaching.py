@@ -83,7 +83,7 @@ def _trained(arch: Arch, config: SearchConfig, data: Data, folder: RunFolder) ->
     if os.path.exists(folder.training_facts) and os.path.exists(folder.model):
         return folder.model
     is_pretrained = arch.space.pretrained is not None
-    recipe = Recipe(init_weights=IMAGENET if is_pretrained else SCRATCH, epochs=config.teacher_epochs or None,
+    recipe = Recipe(init_weights=IMAGENET if is_pretrained else SCRATCH, epochs=config.teacher_epochs,
                     seed=config.seed, class_weights=config.class_weights, precision=config.precision,
                     broken_images=config.broken_images)
     os.makedirs(folder.path, exist_ok=True)

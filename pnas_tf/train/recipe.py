@@ -23,11 +23,11 @@ class Recipe(ImageSettings):
                                 ".keras file of the same arch, or its folder. The classifier is replaced if the "
                                 "number of classes differs. auto: inherited after a search with a teacher, imagenet "
                                 "where the space has a pretrained network, otherwise scratch.")
-    epochs: int | None = setting(None, "Passes over the training images; default: 300 from scratch, fewer from trained "
-                                 "weights and on few images.", low=1)
-    batch_size: int | None = setting(None, "Images per step; default: 256, fewer on few images.", low=1)
-    lr: float | None = setting(None, "Learning rate at the start; it falls to 0 as a cosine. Default: 0.05 from "
-                               "scratch, 0.02 from trained weights.", low=0)
+    epochs: int = setting(0, "Passes over the training images; 0: 300 from scratch, fewer from trained weights and on "
+                          "few images.", low=0)
+    batch_size: int = setting(0, "Images per step; 0: 256, or fewer on few images.", low=0)
+    lr: float = setting(0.0, "Learning rate at the start, which falls to 0 as a cosine; 0: 0.05 from scratch, 0.02 "
+                        "from trained weights.", low=0)
     momentum: float = setting(0.9, "Nesterov momentum of SGD.", low=0, high=0.999)
     weight_decay: float = setting(4e-5, "Decay of convolution and dense weights.", low=0)
     label_smoothing: float = setting(0.1, "Label smoothing of the training loss.", low=0, high=1)
@@ -65,12 +65,6 @@ class Recipe(ImageSettings):
         """The dropout rate for a network of a space."""
         return DROPOUT.get(space_name, 0.0) if self.dropout is None else self.dropout
 
-    @property
-    def sizes(self) -> tuple[int, int, float]:
-        """Epochs, images per step and learning rate of a settled recipe."""
-        assert self.epochs and self.batch_size and self.lr is not None
-        return self.epochs, self.batch_size, self.lr
-
     def settled(self, arch: Arch, images: int, folder: RunFolder) -> "Recipe":
         """The same recipe with every default that depends on the task.
 
@@ -89,7 +83,7 @@ class Recipe(ImageSettings):
             self, init_weights=init, teacher=(teacher if taught else NONE) if self.teacher == AUTO else self.teacher,
             epochs=self.epochs or epochs_for(images, init == SCRATCH),
             batch_size=min(images, self.batch_size or batch_size_for(images)),
-            lr=(0.05 if init == SCRATCH else 0.02) if self.lr is None else self.lr)
+            lr=self.lr or (0.05 if init == SCRATCH else 0.02))
 
 
 def batch_size_for(images: int) -> int:
