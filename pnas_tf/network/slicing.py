@@ -99,7 +99,7 @@ class FullNetwork:
             if len(given) != len(needed) or any(
                     value.ndim != len(shape) or any(have < need for have, need in zip(value.shape, shape, strict=True))
                     for value, shape in zip(given, needed, strict=True)):
-                raise InputError(f"{name}: cannot be cut out of {full_prefix or 'the'} pretrained network "
+                raise InputError(f"{name}: cannot be cut out of {full_prefix or 'any block'} of the network "
                                  f"{self.arch.space.name}. Expected an op that is part of it, at its own width.")
             result[name] = [cut(value, tuple(shape)) for value, shape in zip(given, needed, strict=True)]
         return result

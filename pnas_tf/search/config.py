@@ -1,9 +1,28 @@
 """Every setting of a search, with its default, bounds and meaning. Flags and the notebook are made from these."""
 
 import dataclasses
+from typing import NamedTuple
 
 from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
 from pnas_tf.space.blocks import Space
+from pnas_tf.train.recipe import batch_size_for
+
+
+class Lengths(NamedTuple):
+    """The length and pace of a search; each field as in `SearchConfig`."""
+
+    batch_size: int
+    warmup_epochs: int
+    search_epochs: int
+    arch_every: int
+    warmup_lr: float
+    lr: float
+
+
+# The paper's search on ImageNet, and searches whose ops start as parts of a pretrained network.
+FROM_SCRATCH = Lengths(256, 40, 120, 5, 0.05, 0.025)
+PRETRAINED = Lengths(256, 3, 3, 1, 0.02, 0.01)
+PRETRAINED_FEW = Lengths(32, 12, 8, 1, 0.02, 0.01)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +79,15 @@ class SearchConfig(ImageSettings, Method):
     teacher_epochs: int = setting(0, "Epochs of the teacher's training; 0: scaled to the number of images.", low=0)
     distill: float = setting(0.5, "Weight of the teacher in the loss; the rest is the labels'.", low=0, high=1)
     temperature: float = setting(2.0, "Temperature of the teacher's logits.", low=0.1, high=100)
-    batch_size: int = setting(256, "Images per step, over all replicas.", low=1)
-    warmup_epochs: int = setting(40, "Epochs before alpha starts to learn.", low=0)
-    search_epochs: int = setting(120, "Epochs with architecture steps.", low=1)
-    arch_every: int = setting(5, "Weight steps for each architecture step.", low=1)
-    warmup_lr: float = setting(0.05, "Learning rate at the start of the warm-up.", low=0)
-    lr: float = setting(0.025, "Learning rate at the start of the search.", low=0)
+    batch_size: int = setting(0, "Images per step, over all replicas; 0: 256, or fewer on few images.", low=0)
+    warmup_epochs: int | None = setting(None, "Epochs before alpha starts to learn; default: 40, from a pretrained "
+                                        "network 3 to 12.", low=0)
+    search_epochs: int = setting(0, "Epochs with architecture steps; 0: 120, from a pretrained network 3 to 8.", low=0)
+    arch_every: int = setting(0, "Weight steps for each architecture step; 0: 5, from a pretrained network 1.", low=0)
+    warmup_lr: float = setting(0.0, "Learning rate at the start of the warm-up; 0: 0.05, from a pretrained network "
+                               "0.02.", low=0)
+    lr: float = setting(0.0, "Learning rate at the start of the search; 0: 0.025, from a pretrained network 0.01.",
+                        low=0)
     label_smoothing: float = setting(0.1, "Label smoothing of weight steps.", low=0, high=1)
     weight_decay: float = setting(4e-5, "Decay of the weights.", low=0)
     memory: str = setting("keep", "Activations for gradients: kept, or computed again (less memory, more time).",
@@ -87,6 +109,19 @@ class SearchConfig(ImageSettings, Method):
 
     def __post_init__(self):
         check(self)
+
+    def lengths(self, space: Space, images: int) -> "Lengths":
+        """The length of the search: as set or, where nothing is set, by the space and the number of images.
+
+        Args:
+            space: Space to search.
+            images: Number of training images.
+        """
+        few = images < 10_000
+        default = PRETRAINED_FEW if space.pretrained and few else PRETRAINED if space.pretrained else FROM_SCRATCH
+        return Lengths(min(images, self.batch_size or batch_size_for(images)),
+                       default.warmup_epochs if self.warmup_epochs is None else self.warmup_epochs,
+                       *(getattr(self, name) or getattr(default, name) for name in Lengths._fields[2:]))
 
     def shared_by(self, space: Space) -> str:
         """What the ops of a block share in this space: `none` or `kernels`."""

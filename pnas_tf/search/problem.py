@@ -113,9 +113,10 @@ class Problem:
             goals.append(goal_for(space, table, target_ms, request.bounds, keeps_ms=config.latency_loss != "none"))
         if len({goal.name for goal in goals}) < len(goals):
             raise InputError("--targets names a table twice with the same milliseconds.")
-        batch_size = min(config.batch_size, data.train.size)
-        plan = Schedule(data.train.steps_per_epoch(batch_size), config.warmup_epochs, config.search_epochs,
-                        config.arch_every, config.warmup_lr, config.lr)
+        lengths = config.lengths(space, data.train.size)
+        batch_size = lengths.batch_size
+        plan = Schedule(data.train.steps_per_epoch(batch_size), lengths.warmup_epochs, lengths.search_epochs,
+                        lengths.arch_every, lengths.warmup_lr, lengths.lr)
         plan = plan.squeezed(config.max_steps) if config.max_steps else plan
         return Problem(space, data, tuple(goals), tuple(table for table, _ in request.targets), plan, batch_size)
 
