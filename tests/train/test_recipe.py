@@ -150,3 +150,16 @@ def test_interrupted_training_with_everything_ends_as_the_whole_one(small_arch, 
                     for name in ("part", "whole"))
     for here, there in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(here, there, atol=1e-6)
+
+
+def test_epochs_are_lines_and_events(small_arch, small_data, tmp_path, capsys):
+    facts = fit_lib.fit(small_arch, small_data, Recipe(**QUICK), RunFolder(str(tmp_path)))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["Compiling the first step.", "epoch 1/2", "epoch 2/2"]
+    for run, name in (("train", "loss"), ("validation", "val_loss")):
+        file, = (tmp_path / "logs" / "train" / run).iterdir()
+        events = [(event.step, tf.make_ndarray(value.tensor)) for event in
+                  tf.compat.v1.train.summary_iterator(str(file)) for value in event.summary.value
+                  if value.tag == "epoch_loss"]
+        assert [step for step, _ in events] == [0, 1]
+        np.testing.assert_allclose([value for _, value in events], facts["history"][name], rtol=1e-6)
