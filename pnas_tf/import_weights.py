@@ -1,6 +1,7 @@
-"""Imports weights that were trained in PyTorch, such as the published ProxylessNAS state dicts, into Keras networks.
+"""Imports trained weights: the published ProxylessNAS state dicts of PyTorch, or Keras' own MobileNetV2.
 
     python -m pnas_tf.import_weights --source=net.npz --arch=proxyless_mobile --run_dir=runs/pretrained
+    python -m pnas_tf.import_weights --source=mobilenet_v2.weights.h5 --run_dir=runs/pretrained
 
 Writes model.keras and arch.json, which can be exported and trained further like any other network:
 
@@ -8,16 +9,24 @@ Writes model.keras and arch.json, which can be exported and trained further like
     python -m pnas_tf.train --arch=runs/pretrained/arch.json --init_weights=runs/pretrained --epochs=20 --lr=0.01 \
         --dataset=folder:photos --run_dir=runs/photos
 
-The source is a NumPy archive, because a .pth is a pickle, which may run code and is never loaded here. Make the archive
-on a machine with PyTorch:
+Weights of PyTorch come as a NumPy archive, because a .pth is a pickle, which may run code and is never loaded here.
+Make the archive on a machine with PyTorch:
 
     python -c "import numpy, torch; s = torch.load('net.pth', map_location='cpu', weights_only=True); \
 numpy.savez('net.npz', **{k: v.numpy() for k, v in s.get('state_dict', s).items()})"
 
-The network pads as PyTorch does: k // 2 on both sides, also at stride 2. Its inputs are images normalised by the mean
-and standard deviation of ImageNet, as `folder:` data sets and `--input=pixels` of export.tflite normalise them.
+Such a network pads as PyTorch does: k // 2 on both sides, also at stride 2. Its inputs are images normalised by the
+mean and standard deviation of ImageNet, as `folder:` data sets and `--input=pixels` of export.tflite normalise them.
+
+This command downloads nothing. On a machine with internet, Keras downloads the weights of MobileNetV2; a .keras or .h5
+file of `keras.applications.MobileNetV2` at alpha 1, with its classifier, is read as it is:
+
+    python -c "import keras; keras.applications.MobileNetV2().save_weights('mobilenet_v2.weights.h5')"
+
+Its images are normalised to [-1, 1]; arch.json holds that, so further training and export do the same.
 """
 
+import dataclasses
 import os
 import re
 import zipfile
@@ -27,7 +36,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from pnas_tf import files, net_config
+from pnas_tf import files, keras_mobilenet, net_config
 from pnas_tf.cli import start
 from pnas_tf.data import readers
 from pnas_tf.errors import InputError
@@ -47,16 +56,18 @@ _IGNORED = "num_batches_tracked"
 _LATER_NAME = re.compile(r"^(blocks\.\d+)\.conv\.")
 
 
-def run(arch: Arch, state: Mapping[str, np.ndarray], where: str = "state dict") -> Any:
-    """Builds a Keras network with the weights of a state dict.
+def run(arch: Arch, source: Any, where: str = "source") -> Any:
+    """Builds a Keras network with trained weights.
 
     Args:
-        arch: Network, with as many classes as the state dict.
-        state: Arrays by name, as in the original's `state_dict()`.
+        arch: Network, with as many classes as the source.
+        source: Arrays by name, as in the original's `state_dict()`; or a Keras model from
+            `keras.applications.MobileNetV2`.
         where: Start of error messages, such as the name of the file.
 
     Returns:
-        Keras model of stock layers, from normalised images to logits, with PyTorch's padding.
+        Keras model of stock layers, from normalised images to logits. It pads as PyTorch does if the source is a state
+        dict.
 
     Raises:
         InputError: If an array is missing or left over, or has another shape.
@@ -66,12 +77,14 @@ def run(arch: Arch, state: Mapping[str, np.ndarray], where: str = "state dict") 
     from pnas_tf import network
     from pnas_tf.network import layers as fast_layers
 
-    model = network.assemble(arch, layers=fast_layers.PyTorchPadded(keras.layers))
+    is_state = isinstance(source, Mapping)
+    model = network.assemble(arch, layers=fast_layers.PyTorchPadded(keras.layers) if is_state else keras.layers)
+    state = source if is_state else keras_mobilenet.state_of(source)
     # DataParallel puts "module." before every name.
     unused = {_LATER_NAME.sub(r"\1.mobile_inverted_conv.", name.removeprefix("module.")): value
             for name, value in state.items() if not name.endswith(_IGNORED)}
     advice = f"If the weights do not belong to {arch.space.name}, but to another network, name it by --arch."
-    for layer_name, names, convert in _plan(arch):
+    for layer_name, names, convert in _plan(arch) if is_state else keras_mobilenet.plan(arch):
         layer = model.get_layer(layer_name)
         values = []
         for name, weight in zip(names, layer.weights, strict=True):
@@ -182,8 +195,10 @@ def load_arch(name_or_path: str, num_classes: int) -> Arch:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("source", None, "NumPy archive (.npz) of a state dict; see above for how to make it.")
-    flags.DEFINE_string("arch", "proxyless_mobile", "Name of a shipped arch, or path of an arch.json or net.config.")
+    flags.DEFINE_string("source", None, "NumPy archive (.npz) of a state dict, or a .keras or .h5 file of Keras' "
+                                        "MobileNetV2; see above for how to make it.")
+    flags.DEFINE_string("arch", None, "Name of a shipped arch, or path of an arch.json or net.config; default: "
+                                      "mobilenet_v2 for a file of Keras, proxyless_mobile otherwise.")
     flags.DEFINE_string("run_dir", None, "Folder for model.keras and arch.json.")
 
 
@@ -191,12 +206,20 @@ def _main() -> None:
     f = flags.FLAGS
     if not f.source or not f.run_dir:
         raise InputError("Name the weights and the folder to write to: --source=WEIGHTS.npz --run_dir=DIR.")
-    state = read_state(f.source)
-    arch = load_arch(f.arch, classes_of(state, f.source))
-    start.load_tensorflow()
+    is_keras = f.source.endswith(keras_mobilenet.ENDINGS)
+    if is_keras:
+        start.load_tensorflow()
+        source = keras_mobilenet.read(f.source)
+        arch = load_arch(f.arch or keras_mobilenet.NAME, source.output_shape[-1])
+    else:
+        source = read_state(f.source)
+        arch = load_arch(f.arch or "proxyless_mobile", classes_of(source, f.source))
+        # The normalisation of an arch is that of other weights.
+        arch = dataclasses.replace(arch, space=dataclasses.replace(arch.space, normalisation=None, pretrained=None))
+        start.load_tensorflow()
     from pnas_tf.network import build
 
-    model = run(arch, state, f.source)
+    model = run(arch, source, f.source)
     model_path, arch_path = (RunFolder(f.run_dir).model, RunFolder(f.run_dir).arch)
     RunFolder(f.run_dir).keep_arch(arch)
     build.save_model(model, model_path)

@@ -15,7 +15,7 @@ EVERYTHING = (*PACKAGES, "benchmarks", "scripts")
 # Wings and modules of pnas_tf: each imports only those to its left. Two that stand together do not know each other.
 WINGS = (("errors", "terminal"), ("files", "data"), ("space",), ("network",), ("cost", "supernet"),
          ("run_folder", "cli"), ("report", "train"), ("derive",), ("search",),
-         ("net_config",), ("notebook", "doctor", "import_weights", "__main__"))
+         ("net_config", "keras_mobilenet"), ("notebook", "doctor", "import_weights", "__main__"))
 # Folders of package data have an __init__.py alone.
 DATA_FOLDERS = ("archs", "tables", "datasets", "weights")
 # Text and data: what may be imported before TensorFlow is. Expectation is the differentiable twin of a cost.
@@ -195,6 +195,7 @@ def in_build(path, name=""):
 
 READS = {"pnas_tf.space.arch": {"//pnas_tf/archs:__init__"},
          "pnas_tf.cost.latency_table": {"//pnas_tf/tables:__init__"},
+         "pnas_tf.network.pretrained": {"//pnas_tf/weights:__init__"},
          "pnas_tf.report.page": {"//pnas_tf/report/templates:__init__"}, "export.bundle": {"//export:bundle_runner"}}
 
 
