@@ -12,7 +12,7 @@ from tests.spaces import SMALL
 
 @pytest.fixture
 def full():
-    arch = Arch(SMALL, {name: "mb_k7_e6" for name in SMALL.choices})
+    arch = Arch(SMALL, dict.fromkeys(SMALL.choices, "mb_k7_e6"))
     model = network.build_network(arch)
     random = np.random.default_rng(0)
     model.set_weights([random.uniform(0.2, 1.5, weight.shape) * random.choice([-1, 1], weight.shape)
@@ -50,7 +50,7 @@ def test_the_most_important_channels_come_first(full):
 def test_a_part_has_the_centre_and_the_first_channels(full):
     arch, model = full
     source = slicing.FullNetwork(arch, weights_of(model))
-    part = Arch(SMALL, {name: "mb_k3_e3" for name in SMALL.choices})
+    part = Arch(SMALL, dict.fromkeys(SMALL.choices, "mb_k3_e3"))
     small = network.build_network(part)
     block = SMALL.choices["b03"]
     shapes = {layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in small.layers

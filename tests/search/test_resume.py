@@ -17,6 +17,7 @@ from pnas_tf import data, network
 from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import limits, prices
 from pnas_tf.errors import InputError
+from pnas_tf.network.criterion import Criterion, Teacher
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import build, checkpoints, config, schedule, searcher, stopping
 from pnas_tf.space import arch
@@ -28,7 +29,8 @@ PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, ar
 TIMING = {"seconds", "step_ms"}
 
 # Methods that keep different variables from step to step: goals, method, precision.
-METHODS = {"two goals with a limit": (2, config.Method(), "float32"),
+METHODS = {"two goals with a limit, a teacher and shared weights": (2, config.Method(), "float32"),
+           "two goals with a limit": (2, config.Method(), "float32"),
            "all paths": (1, config.Method(paths="all"), "float32"),
            "reinforce with a limit": (1, config.Method(arch_update="reinforce", reinforce_samples=2), "float32"),
            "float16": (1, config.Method(), "mixed_float16")}
@@ -57,13 +59,21 @@ class Watch(keras.callbacks.Callback):
 
 def searcher_of(method_name):
     goals, method, precision = METHODS[method_name]
-    net = supernet.Supernet(TINY, 3, precision=precision, goals=goals)
+    is_taught = "teacher" in method_name
+    net = supernet.Supernet(TINY, 3, precision=precision, goals=goals, share="kernels" if is_taught else "none")
     ms = prices.matrix(TINY, lambda _, key: 0.01 * (1 + len(key.op) + key.filters))
     params = [limits.Limit("params", prices.matrix(TINY, prices.params()), 3000)] if "limit" in method_name else []
     all_goals = [goals_lib.Goal("t", ms, 0.5 + number, params, True) for number in range(goals)]
-    model = searcher.Searcher(net, list(build.updaters(method, net, all_goals, PLAN)), PLAN, seed=3)
+    criterion = Criterion(0.1, teacher=teacher() if is_taught else None)
+    model = searcher.Searcher(net, list(build.updaters(method, net, all_goals, PLAN, criterion)), PLAN, seed=3,
+                              criterion=criterion)
     model.compile(searcher.alpha_optimizer(0.05))
     return model
+
+
+def teacher():
+    keras.utils.set_random_seed(5)
+    return Teacher(network.build_network(arch.Arch(TINY, dict.fromkeys(TINY.choices, "mb_k5_e6"))))
 
 
 def search_on(model, images, watch):
@@ -78,8 +88,9 @@ def state(model):
     return {name: np.asarray(variable).copy() for name, variable in {**own, **slots}.items()}
 
 
-@pytest.mark.parametrize("method", ["two goals with a limit", *(
-    pytest.param(name, marks=pytest.mark.slow) for name in ("reinforce with a limit", "all paths", "float16"))])
+@pytest.mark.parametrize("method", ["two goals with a limit, a teacher and shared weights", *(
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("two goals with a limit", "reinforce with a limit", "all paths", "float16"))])
 def test_every_variable_and_mean_comes_back(method, images, tmp_path):
     """The search is stopped in the middle of the warm-up and again after architecture steps."""
     whole, watch = searcher_of(method), Watch()
