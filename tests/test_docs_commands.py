@@ -244,7 +244,7 @@ def workplace(tmp_path_factory, write_space, random_state):
     (folder / "published.yaml").write_text(
         "Logits-input:7x7x1280-output:1000:\n  count: 500\n  mean: 0.3\n  var: 0.01\n")
     model = network.build_network("mobilenet_v2", num_classes=5, input_shape=(32, 32, 3))
-    network.portable(small).save(folder / "photos.keras")
+    network.portable(model).save(folder / "photos.keras")
     np.savez(folder / "net.npz", **random_state(net_config.write(import_weights.load_arch("proxyless_mobile", 5))))
     keras.applications.MobileNetV2(weights=None, classes=5).save_weights(folder / "mobilenet_v2.weights.h5")
     for path in ROOT.glob("*.flags"):
