@@ -1,7 +1,7 @@
 """Imports trained weights: the published ProxylessNAS state dicts of PyTorch, or Keras' own MobileNetV2.
 
     python -m pnas_tf.import_weights --source=net.npz --arch=proxyless_mobile --run_dir=runs/pretrained
-    python -m pnas_tf.import_weights --source=mobilenet_v2.weights.h5 --run_dir=runs/pretrained
+    python -m pnas_tf.import_weights --source=mobilenet_v2.weights.h5 --run_dir=runs/mobilenet_v2
 
 Writes model.keras and arch.json, which can be exported and trained further like any other network:
 

@@ -40,6 +40,8 @@ NOT_RUN = {
     "python -m latency.profile --model=runs/mine/int8.tflite --measurer=android": "phone",
     "bazel build -c opt --config=android_arm64": "LiteRT's source and Android's NDK",
     'python -c "import numpy, torch;': "PyTorch; tests/test_import_weights.py runs it where that is installed",
+    'python -c "import keras; keras.applications.MobileNetV2()': "downloads; tests/test_keras_mobilenet.py reads files "
+                                                                 "of random weights",
     "apt-get install": "changes the machine",
     "pip install numpy ai-edge-litert": "downloads; tests/export/test_bundle.py does it",
     "pip install tensorboard": "downloads",
@@ -241,9 +243,10 @@ def workplace(tmp_path_factory, write_space, random_state):
         write_space(small, folder / "space.json", folder / f"{name}.jsonl", target=name)
     (folder / "published.yaml").write_text(
         "Logits-input:7x7x1280-output:1000:\n  count: 500\n  mean: 0.3\n  var: 0.01\n")
-    small = network.build_network("mobilenet_v2", num_classes=5, input_shape=(32, 32, 3))
-    network.portable(small).save(folder / "photos.keras")
+    model = network.build_network("mobilenet_v2", num_classes=5, input_shape=(32, 32, 3))
+    network.portable(model).save(folder / "photos.keras")
     np.savez(folder / "net.npz", **random_state(net_config.write(import_weights.load_arch("proxyless_mobile", 5))))
+    keras.applications.MobileNetV2(weights=None, classes=5).save_weights(folder / "mobilenet_v2.weights.h5")
     for path in ROOT.glob("*.flags"):
         (folder / path.name).symlink_to(path)
     (folder / "flags").symlink_to(ROOT / "flags")
