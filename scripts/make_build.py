@@ -20,6 +20,7 @@ DATA = {"pnas_tf.archs": {"*.json"}, "pnas_tf.tables": {"*.jsonl"}, "pnas_tf.dat
 READS = {"pnas_tf.space.arch": "pnas_tf.archs", "pnas_tf.cost.latency_table": "pnas_tf.tables",
          "pnas_tf.network.pretrained": "pnas_tf.weights",
          "pnas_tf.report.page": "pnas_tf.report.templates", "export.bundle": "export.bundle_runner"}
+HELPERS = ("forked.py", "spaces.py")  # modules of the folder of tests that tests import
 EXCLUDED = {".git/**", ".venv/**", "bazel-*/**", "build/**", "dist/**", "runs/**", "**/__pycache__/**"}
 
 HEAD = '''"""{what} made by scripts/make_build.py; PyPI packages come with Python."""
@@ -173,7 +174,7 @@ def texts() -> dict[str, str]:
     tests, fixtures = (sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob(pattern))
                        for pattern in ("test_*.py", "conftest.py"))
     helpers = [path.relative_to(ROOT) for path in sorted((ROOT / "tests").glob("*.py"))
-               if path.name == "spaces.py"]
+               if path.name in HELPERS]
     test_rules = [HEAD.format(what="One target for each file of tests,", rules='"py_library", "py_test"'),
                   files_rule("package_files", set()), *(helper_rule(path, paths) for path in helpers),
                   *(fixtures_rule(path, paths) for path in fixtures),

@@ -209,11 +209,13 @@ def test_build_files_have_the_real_dependencies():
 
 def test_build_file_of_the_tests_has_the_real_dependencies():
     targets, folder, expected = build_targets(ROOT / "tests" / "BUILD"), ROOT / "tests", {}
-    for path in [*folder.rglob("test_*.py"), *folder.rglob("conftest.py"), *folder.glob("spaces.py")]:
+    helpers = {"forked.py", "spaces.py"}
+    for path in [*folder.rglob("test_*.py"), *folder.rglob("conftest.py"), *(folder / name for name in helpers)]:
         name = "_".join(path.relative_to(folder).with_suffix("").parts)
         fixtures = "_".join([*(folder / "fuzz" / "x" if path.parent.name == "fuzz" else folder / "x")
                              .relative_to(folder).parts[:-1], "conftest"])
         own = {f"//tests:{fixtures}"} if name != fixtures else {"//tests:conftest"} - {f"//tests:{name}"}
-        expected[name] = in_build(path) | (set() if path.name == "spaces.py" else own) | (
-            {"//tests:spaces"} if "tests" in {each.split(".")[0] for each in imports_of(path)} else set())
+        expected[name] = in_build(path) | (set() if path.name in helpers else own) | {
+            f"//tests:{name.removesuffix('.py')}" for name in helpers
+            if f"tests.{name.removesuffix('.py')}" in imports_of(path)}
     assert targets == expected

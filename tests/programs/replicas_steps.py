@@ -20,6 +20,7 @@ from pnas_tf.search.config import Method
 from pnas_tf.supernet import gates, supernet
 from tests.spaces import SMALL
 
+supernet.set_graph_optimiser(False)  # as in a search
 strategy_name, count, updater_name, batches = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 strategy = replicas.strategy(strategy_name, count)
 epochs = int(sys.argv[5]) if len(sys.argv) > 5 else 3

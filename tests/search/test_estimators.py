@@ -20,6 +20,7 @@ from pnas_tf.space import blocks as blocks_lib
 from pnas_tf.space.blocks import Block
 from pnas_tf.supernet import gates, supernet
 
+pytestmark = pytest.mark.usefixtures("search_graphs")
 # Nine networks: the first choice has a shortcut and zero, the second has neither.
 TINY = blocks_lib.Space(
     "tiny", input_size=6, input_channels=3, num_classes=4, stem=(Block("stem", ("conv_k3",), 8),),

@@ -13,6 +13,7 @@ from pnas_tf.search import checkpoints, config, schedule, searcher, stopping
 from pnas_tf.space import blocks, spaces
 from pnas_tf.supernet import supernet
 
+pytestmark = pytest.mark.usefixtures("search_graphs")
 TINY = spaces.mb_space("tiny", input_size=28, input_channels=1, num_classes=10,
                       stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
                       stages=(spaces.Stage(8, 1, 1),), mix=16)

@@ -12,6 +12,7 @@ from pnas_tf.supernet import supernet
 from pnas_tf.supernet.loss_scale import LossScale
 from tests.spaces import SMALL
 
+pytestmark = pytest.mark.usefixtures("search_graphs")
 PATH = np.array([0, 5, 3, 6], np.int32)
 
 

@@ -24,6 +24,7 @@ from pnas_tf.space import arch
 from pnas_tf.supernet import supernet
 from tests.spaces import TINY
 
+pytestmark = pytest.mark.usefixtures("search_graphs")
 ROOT = Path(__file__).parents[2]
 PLAN = schedule.Schedule(steps_per_epoch=4, warmup_epochs=1, search_epochs=2, arch_every=1, warmup_lr=0.05, lr=0.05)
 TIMING = {"seconds", "step_ms"}

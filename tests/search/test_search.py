@@ -18,6 +18,7 @@ from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch
+from tests import forked
 from tests.spaces import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -35,17 +36,18 @@ def files(tmp_path_factory, write_space):
 def command(files, run_dir, *more, module="pnas_tf.search"):
     flags = [f"--space={files}/space.json", f"--table={files}/table.jsonl", "--batch_size=32", "--warmup_epochs=1",
              "--search_epochs=3", "--arch_every=1", "--max_steps=24", f"--run_dir={run_dir}"]
-    return [sys.executable, "-m", module, *(flags if module == "pnas_tf.search" else [f"--run_dir={run_dir}"]), *more]
+    return [module, *(flags if module == "pnas_tf.search" else [f"--run_dir={run_dir}"]), *more]
 
 
-def run(arguments, **kwargs):
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300, **kwargs)
+def run(arguments):
+    return forked.run(arguments, cwd=ROOT, timeout=300)
 
 
 @pytest.fixture(scope="module")
 def finished(files, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("finished")
-    result = run(command(files, run_dir))
+    result = subprocess.run([sys.executable, "-m", *command(files, run_dir)], cwd=ROOT, capture_output=True, text=True,
+                            timeout=300)
     assert result.returncode == 0, result.stderr
     return run_dir, result
 
@@ -171,8 +173,8 @@ def test_interrupted_search_goes_on_to_the_same_result(finished, files, tmp_path
     def take_signals():  # a shell's background job, as CI may be, ignores SIGINT, and so would what it starts
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    with subprocess.Popen(command(files, tmp_path / "run"), cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                          preexec_fn=take_signals) as process:
+    with subprocess.Popen([sys.executable, "-m", *command(files, tmp_path / "run")], cwd=ROOT, text=True,
+                          stdout=subprocess.PIPE, preexec_fn=take_signals) as process:
         for line in process.stdout:
             if line.startswith("epoch 1/4"):  # next comes a step that is compiled first: time enough
                 process.send_signal(signal.SIGINT)
@@ -216,8 +218,7 @@ def test_a_search_that_starts_from_another(finished, files, tmp_path):
 
 
 def test_run_flags_run_again(finished, tmp_path):
-    result = run([sys.executable, "-m", "pnas_tf.search", f"--flagfile={finished[0]}/run.flags",
-                  f"--run_dir={tmp_path}/again"])
+    result = run(["pnas_tf.search", f"--flagfile={finished[0]}/run.flags", f"--run_dir={tmp_path}/again"])
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "again" / "arch.json").read_bytes() == (finished[0] / "arch.json").read_bytes()
 
@@ -312,14 +313,15 @@ def test_table_without_a_needed_row_names_it(files, tmp_path):
 def test_truncated_arch_is_one_line(finished, tmp_path):
     text = (finished[0] / "arch.json").read_text()
     (tmp_path / "arch.json").write_text(text[:200])
-    result = run([sys.executable, "-m", "pnas_tf.train", f"--arch={tmp_path}/arch.json", f"--run_dir={tmp_path}",
+    result = run(["pnas_tf.train", f"--arch={tmp_path}/arch.json", f"--run_dir={tmp_path}",
                   "--dataset=fashion_mnist_small"])
     assert result.returncode == 1 and result.stderr.count("\n") == 1 and "cut off" in result.stderr
     assert os.listdir(tmp_path) == ["arch.json"]
 
 
 def test_help_is_quick_and_names_the_flags():
-    result = run([sys.executable, "-m", "pnas_tf.search", "--help"])
+    result = subprocess.run([sys.executable, "-m", "pnas_tf.search", "--help"], cwd=ROOT, text=True,
+                            capture_output=True)
     assert "--target_ms" in result.stdout and "--flagfile=quickstart.flags" in result.stdout
     assert "tensorflow" not in result.stderr.lower()
 

@@ -15,7 +15,7 @@ from pnas_tf.search import schedule
 from pnas_tf.search.config import SearchConfig
 from pnas_tf.search.problem import Problem
 from pnas_tf.search.run import run
-from pnas_tf.space.spaces import SPACES
+from tests.spaces import TINY
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def run_dir(tmp_path_factory, write_space, small_npz):
     """The folder of a search of a few steps."""
     folder = tmp_path_factory.mktemp("board")
     data = data_lib.load(f"npz:{small_npz}", held_out_size=100)
-    space = SPACES["quickstart"].fitted_to(data)
+    space = TINY.fitted_to(data)
     write_space(space, folder / "space.json", folder / "table.jsonl")
     table = latency_table.read(str(folder / "table.jsonl"))
     config = SearchConfig(batch_size=16, bn_recalibration_batches=0)
@@ -69,4 +69,4 @@ def test_the_summary_is_text_with_the_network(run_dir, events):
     texts = events["text", "summary"]
     assert [epoch for epoch, _ in texts] == [0, 1, 2]
     text = texts[-1][1].item().decode()
-    assert "| epoch | 3 |" in text and "| phase | search |" in text and "    quickstart: " in text
+    assert "| epoch | 3 |" in text and "| phase | search |" in text and "    tiny: " in text

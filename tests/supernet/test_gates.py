@@ -8,6 +8,7 @@ import tensorflow as tf
 from pnas_tf.search import searcher
 from pnas_tf.supernet import gates
 
+pytestmark = pytest.mark.usefixtures("search_graphs")
 # One choice of four ops; the expected numbers below come from the original implementation.
 ALPHA = np.array([[0.1, -0.2, 0.3, 0.0]], np.float32)
 GATE_GRADIENT = np.array([[1.0, -2.0, 0.5, 0.0]], np.float32)

@@ -18,6 +18,7 @@ from pnas_tf.space.arch import Arch
 from pnas_tf.supernet import supernet
 from tests.spaces import SMALL
 
+pytestmark = pytest.mark.usefixtures("search_graphs")
 LR, MOMENTUM, DECAY = 0.05, 0.9, 4e-5
 
 
