@@ -36,7 +36,7 @@ from pnas_tf.errors import InputError
 SIDE = 160  # pixels of the largest pictures
 MARGIN = 0.04  # white on each side, as a share of the picture
 LEAST = 24  # a smaller picture, pixels, shows too little
-ALIKE = 3.0  # copies differ by less, grey levels on average
+ALIKE = 4.0  # copies differ by less, grey levels on average
 MOST_PIXELS = 8_000_000  # a few pictures are larger by far, and take minutes
 MOST = 200  # pictures of a class, drawn at random if there are more
 
