@@ -53,6 +53,8 @@ def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch
         InputError: If the model does not fit the data or the arch, or a mode fails its check.
     """
     keras_model.check_fits_data(model, data)
+    if arch:
+        arch.space.check_normalised(data)
     if config.input == "rgb" and data.image_shape[-1] != 1:
         raise InputError(f"--input=rgb is for networks of grey images, but the images of {data.name} have "
                          f"{data.image_shape[-1]} channels. Leave the flag out.")
@@ -203,7 +205,8 @@ def _main() -> None:
     arch = keras_model.arch_beside(model, out_dir)
     from pnas_tf import data as data_lib
 
-    data = data_lib.load(**data_arguments, image_size=model.input_shape[1])
+    data = data_lib.load(**data_arguments, image_size=model.input_shape[1],
+                         normalisation=arch.space.normalisation if arch else None)
     command = shlex.join(["python", "-m", "export.tflite", *sys.argv[1:]])
     with data_lib.naming_broken_images():
         results = run(model=model, data=data, config=config, out_dir=out_dir, arch=arch,

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 
@@ -31,6 +32,18 @@ def seconds(value: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{value:.3g} s"
+
+
+def status(text: str) -> None:
+    """Shows a line that the next output replaces. Nothing happens if stdout is a file or a pipe.
+
+    Args:
+        text: The line, cut to the width of the terminal; "" removes the line before.
+    """
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        width = shutil.get_terminal_size().columns - 1
+        sys.stdout.write(f"\r\x1b[2K{text[:width]}")
+        sys.stdout.flush()
 
 
 @contextlib.contextmanager

@@ -2,14 +2,17 @@
 
     python scripts/make_archs.py
 
-The four networks of the paper follow the authors' net.config files (han-cai/files, folder proxylessnas), and
-MobileNetV2 follows Sandler et al. 2018, table 2. Ops are indices into the candidate order of the paper's space.
+The four networks of the paper follow the authors' net.config files (han-cai/files, folder proxylessnas), MobileNetV2
+follows Sandler et al. 2018, table 2, and EfficientNet-Lite its authors' code (tensorflow/tpu,
+models/official/efficientnet/lite). Ops are indices into the candidate order of the paper's space.
 """
 
+import dataclasses
+import math
 import os
 
 from pnas_tf.space import arch, ops, spaces
-from pnas_tf.space.blocks import Block, Space
+from pnas_tf.space.blocks import Block, make_divisible
 
 FOLDER = os.path.join(os.path.dirname(__file__), "..", "pnas_tf", "archs")
 ORDER = ("mb_k3_e3", "mb_k3_e6", "mb_k5_e3", "mb_k5_e6", "mb_k7_e3", "mb_k7_e6", ops.ZERO)
@@ -25,6 +28,9 @@ PUBLISHED = {
                       (2, 6, 6, 6, 4, 6, 6, 0, 5, 6, 6, 2, 3, 6, 0, 2, 5, 5, 5, 3, 5)),
 }
 
+# Width, depth and image size of EfficientNet-Lite, by its number.
+LITE = ((1.0, 1.0, 224), (1.0, 1.1, 240), (1.1, 1.2, 260), (1.2, 1.4, 280), (1.4, 1.8, 300))
+
 
 def published(name: str) -> arch.Arch:
     """A network of the paper, by its name in `PUBLISHED`."""
@@ -38,19 +44,29 @@ def published(name: str) -> arch.Arch:
 
 
 def mobilenet_v2() -> arch.Arch:
-    """MobileNetV2 at width 1."""
-    blocks, channels = [Block("b00", ("mb_k3_e1",), 16)], 16
-    for width, count, stride in ((24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)):
-        for cell in range(count):
-            step = stride if cell == 0 else 1
-            blocks.append(Block(f"b{len(blocks):02d}", ("mb_k3_e6",), width, step, step == 1 and channels == width))
-            channels = width
-    net = Space("mobilenet_v2", 224, 3, 1000, (Block("stem", ("conv_k3",), 32, 2),), tuple(blocks),
-                (Block("mix", ("conv_k1",), 1280), Block("classifier", ("classifier",), 1000)))
-    return arch.Arch(net, {})
+    """MobileNetV2 at width 1, with the normalisation of Keras' weights."""
+    stages = ((24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
+    net = spaces.mb_space(
+        "mobilenet_v2", input_size=224, num_classes=1000, stem=Block("stem", ("conv_k3",), 32, 2),
+        first=Block("b00", ("mb_k3_e1",), 16), stages=[spaces.Stage(*stage, ops=("mb_k3_e6",)) for stage in stages],
+        mix=1280)
+    return arch.Arch(dataclasses.replace(net, normalisation=(127.5, 127.5)), {})
+
+
+def efficientnet_lite(number: int) -> arch.Arch:
+    """EfficientNet-Lite 0 to 4. The stem, the head and the depth of the first and the last stage are not scaled."""
+    width, depth, size = LITE[number]
+    stages = [spaces.Stage(make_divisible(filters * width),
+                           count if filters == spaces.LITE0[-1][0] else math.ceil(count * depth),
+                           strides, (f"mb_k{kernel}_e6",)) for filters, count, strides, kernel in spaces.LITE0]
+    net = spaces.mb_space(
+        f"efficientnet_lite{number}", input_size=size, num_classes=1000, stem=Block("stem", ("conv_k3",), 32, 2),
+        first=Block("b00", ("mb_k3_e1",), make_divisible(16 * width)), stages=stages, mix=1280)
+    pretrained = net.name if number == 0 else None
+    return arch.Arch(dataclasses.replace(net, normalisation=(127, 128), pretrained=pretrained), {})
 
 
 if __name__ == "__main__":
-    for network in (*map(published, PUBLISHED), mobilenet_v2()):
+    for network in (*map(published, PUBLISHED), mobilenet_v2(), *map(efficientnet_lite, range(len(LITE)))):
         network.save(os.path.join(FOLDER, network.space.name + ".json"))
         print(network.space.name)

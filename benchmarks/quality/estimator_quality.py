@@ -274,7 +274,8 @@ def _main() -> None:
     start.load_tensorflow()
     from pnas_tf import data as data_lib
 
-    data = data_lib.load(f.dataset, image_size=search_space.input_size, seed=f.seed, data_dir=f.data_dir)
+    data = data_lib.load(f.dataset, image_size=search_space.input_size, seed=f.seed, data_dir=f.data_dir,
+                         normalisation=search_space.normalisation)
     search_space = search_space.fitted_to(data)
     warm_up = warm_supernet.WarmUp(f.supernet, f.warmup_epochs, f.batch_size, f.lr, f.seed)
     blocks = run(search_space, data, warm_up, images=f.images,

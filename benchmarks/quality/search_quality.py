@@ -302,7 +302,8 @@ class Study(study.Study):
         """Scores networks of the space, and a pool at each target, with a warmed-up supernet's weights."""
         from pnas_tf import data
 
-        loaded = data.load(self._data["dataset"], held_out_size=HELD_OUT, seed=0, data_dir=self._data.get("data_dir"))
+        loaded = data.load(self._data["dataset"], held_out_size=HELD_OUT, seed=0, data_dir=self._data.get("data_dir"),
+                           normalisation=self.space.normalisation)
         warm_up = warm_supernet.WarmUp(self.path("warm.weights.h5"), self._settings.warmup_epochs, BATCH_SIZE, lr=0.2,
                                        seed=0)
         inherited_scores.write(self, loaded, warm_up)

@@ -81,7 +81,7 @@ def _run(search_space, batch_size, steps, rounds, arch_every, spec, folder):
     from pnas_tf.supernet import path_scorer, supernet
 
     supernet.set_graph_optimiser(False)
-    loaded = data.load(spec, image_size=search_space.input_size)
+    loaded = data.load(spec, image_size=search_space.input_size, normalisation=search_space.normalisation)
     search_space = search_space.for_data(search_space.input_size, 3, loaded.num_classes)
     net = supernet.Supernet(search_space)
     ms = prices.matrix(search_space, lambda name, key: 1.0)

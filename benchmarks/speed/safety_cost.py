@@ -39,7 +39,8 @@ def run(space: blocks.Space, out_dir: str, batch_size: int, epochs: int) -> dict
     from pnas_tf.search.config import Method
     from pnas_tf.supernet import supernet
 
-    loaded = data.load("fashion_mnist_small", image_size=space.input_size)
+    loaded = data.load("fashion_mnist_small", image_size=space.input_size,
+                       normalisation=space.normalisation)
     space = space.fitted_to(loaded)
     plan = schedule.Schedule(50, 1, epochs - 1, 1, 0.05, 0.025)
     net = supernet.Supernet(space)

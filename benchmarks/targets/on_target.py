@@ -225,8 +225,10 @@ def _main() -> None:
     start.load_tensorflow()
     from pnas_tf import data as data_lib
 
-    data = data_lib.load(f.dataset, image_size=spaces.load(f.space).input_size, data_dir=f.data_dir)
-    search_space = spaces.load(f.space).fitted_to(data)
+    search_space = spaces.load(f.space)
+    data = data_lib.load(f.dataset, image_size=search_space.input_size, data_dir=f.data_dir,
+                         normalisation=search_space.normalisation)
+    search_space = search_space.fitted_to(data)
     table.check_covers(search_space)
     arguments = [f"--flagfile={f.search_flags}", f"--space={f.space}", f"--dataset={f.dataset}",
                  f"--max_steps={f.max_steps}", *([f"--data_dir={f.data_dir}"] if f.data_dir else [])]

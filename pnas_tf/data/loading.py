@@ -85,7 +85,8 @@ def imbalance(train: Part) -> str:
 
 
 def load(spec: str, *, image_size: int | None = None, held_out_size: int | None = None, seed: int = 0,
-         data_dir: str | None = None, broken_images: str = "skip") -> Data:
+         data_dir: str | None = None, broken_images: str = "skip",
+         normalisation: tuple[float, float] | None = None) -> Data:
     """Loads a data set.
 
     Args:
@@ -96,6 +97,8 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
         seed: Seed of the split.
         data_dir: Folder with the files of `cifar10`, `fashion_mnist` and `tfds:NAME`.
         broken_images: What to do with image files that cannot be decoded, one of `broken.POLICIES`.
+        normalisation: Pixel mean and deviation of all channels, such as `Space.normalisation`; None for ImageNet's for
+            files, and those of the training images for arrays.
 
     Raises:
         InputError: If there is no such data set, or its files are missing or unusable.
@@ -117,6 +120,8 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
         height, width, channels = labelled.x_train.shape[1:]
         shape = height, width, channels
         mean, std = labelled_lib.pixel_statistics(labelled.x_train)
+    if normalisation:
+        mean, std = ((float(value),) * shape[2] for value in normalisation)
     part = FilePart if labelled.is_files else ArrayPart
     held_out = labelled_lib.held_out(labelled.y_train, held_out_size, seed, spec)
     train = np.setdiff1d(np.arange(len(labelled.y_train)), held_out)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf.data import augment as augment_lib
+from pnas_tf.data.rand_augment import RandAugment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +36,12 @@ class Change:
     Attributes:
         jitter: Largest changes of colour. Only images in files have them.
         cutout: Side of the square that is set to the mean, pixels; 0 for none.
+        randaugment: RandAugment, or None.
     """
 
     jitter: augment_lib.Jitter
     cutout: int
+    randaugment: RandAugment | None
 
 
 class Part(abc.ABC):
@@ -61,6 +64,11 @@ class Part(abc.ABC):
         self._image_size, self._mean, self._std = image_size, mean, std
 
     @property
+    def _grey(self) -> bool:
+        """Whether images have one channel."""
+        return len(self._mean) == 1
+
+    @property
     def size(self) -> int:
         """Number of images."""
         return self._members.shape[0]
@@ -74,7 +82,8 @@ class Part(abc.ABC):
         return max(1, self.size // batch_size)
 
     def batches(self, batch_size: int, *, augment: bool = False, jitter: str = "normal", cutout: int = 0,
-                seed: int | None = None, skip_steps: int = 0, share: Share = ALONE) -> tf.data.Dataset:
+                randaugment: float = 0.0, seed: int | None = None, skip_steps: int = 0,
+                share: Share = ALONE) -> tf.data.Dataset:
         """Batches of normalised images and their labels.
 
         With a seed, batches never end, every batch is full (images repeat if there are fewer than a batch), and each
@@ -86,6 +95,7 @@ class Part(abc.ABC):
             augment: Whether to change images at random; needs a seed.
             jitter: Largest changes of colour, a key of `augment.JITTERS`. Only augmented images in files have them.
             cutout: Side of the square of augmented images that is set to the mean, pixels; 0 for none.
+            randaugment: Magnitude of `RandAugment` for augmented images; 0 for none.
             seed: Seed of the order and of the changes, or None.
             skip_steps: Number of batches to skip at the start. They are not read.
             share: Replicas to serve; needs a seed if it leaves some out. Each element is then one replica's part of a
@@ -103,7 +113,8 @@ class Part(abc.ABC):
             order = self._once(batch_size) if seed is None else self._endless(batch_size, seed, skip_steps)
             if seed is None:
                 order = order.skip(skip_steps)
-            change = Change(augment_lib.JITTERS[jitter], cutout) if augment else None
+            randomly = RandAugment(randaugment, grey=self._grey) if augment and randaugment else None
+            change = Change(augment_lib.JITTERS[jitter], cutout, randomly) if augment else None
             images = self._read(self._shared(order, batch_size, share), batch_size, share, seed is not None, change)
             if seed is None:  # Keras warns if the number of batches is unknown
                 images = images.apply(tf.data.experimental.assert_cardinality(
@@ -158,6 +169,8 @@ class ArrayPart(Part):
             images = tf.gather(self._images, positions)
             if change:
                 images = augment_lib.crop_and_flip(images, seed, places, batch_size)
+            if change and change.randaugment:
+                images = change.randaugment.batch(images, seed, places, batch_size)
             images = augment_lib.normalise(images, self._mean, self._std)
             if change and change.cutout:
                 images = augment_lib.cutout(images, seed, places, batch_size, change.cutout)
@@ -181,6 +194,8 @@ class FilePart(Part):
                 crop_seed, colour_seed = tf.unstack(tf.random.split(seed, 2))
                 image = augment_lib.random_crop_of_file(contents, self._image_size, crop_seed)
                 image = augment_lib.colour_jitter(image, colour_seed, change.jitter)
+                if change.randaugment:
+                    image = change.randaugment(image, tf.random.fold_in(seed, 2))
             else:
                 image = augment_lib.central_crop_of_file(contents, self._image_size)
             image = augment_lib.normalise(image, self._mean, self._std)

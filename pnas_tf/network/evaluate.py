@@ -87,8 +87,10 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
                   class_weights: np.ndarray | None = None) -> tf.Tensor:
     """Mean cross-entropy.
 
+    The loss of a mixed label is the mean of its classes' losses, weighted by their shares.
+
     Args:
-        labels: Labels, int32 [batch].
+        labels: Labels, int32 [batch], or shares of the classes of mixed images, float32 [batch, classes].
         logits: Logits, float [batch, classes].
         label_smoothing: Share of the probability that is spread evenly over all classes.
         class_weights: Weight of an image by its label, float32 [classes]; None for weights of 1.
@@ -97,6 +99,11 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
         Scalar float32.
     """
     logits = tf.cast(logits, tf.float32)
+    if len(labels.shape) == 2:
+        shares = labels if class_weights is None else labels * class_weights
+        spread = tf.reduce_mean(shares, -1, keepdims=True)
+        target = (1.0 - label_smoothing) * shares + label_smoothing * spread
+        return -tf.reduce_mean(tf.reduce_sum(target * tf.nn.log_softmax(logits), -1))
     if label_smoothing:
         classes = logits.shape[-1]
         target = tf.one_hot(labels, classes) * (1.0 - label_smoothing) + label_smoothing / classes

@@ -112,9 +112,24 @@ class RunFolder:
         return self.file("logs")
 
     @property
+    def training_logs(self) -> str:
+        """The folder of TensorBoard's events of a training."""
+        return self.file("logs", "train")
+
+    @property
+    def mistakes(self) -> str:
+        """Test images that the trained network takes for another class."""
+        return self.file("mistakes.json")
+
+    @property
     def training(self) -> str:
         """The folder of a training in progress."""
         return self.file("training")
+
+    @property
+    def teacher(self) -> str:
+        """The folder of the training of a search's teacher."""
+        return self.file("teacher")
 
     @property
     def trials(self) -> str:
@@ -142,7 +157,8 @@ class RunFolder:
         """Every file that commands write. `flags`, which marks the folder as the folder of a run, comes last."""
         by_mode = [file for mode in MODES for file in (self.tflite(mode), self.export_facts(mode), self.profile(mode))]
         return [self.arch, self.metrics, self.finalists, self.finalist_times, self.inherited_weights, self.versions,
-                self.inputs, self.report, self.model, self.training_facts, self.bundle(zipped=True), *by_mode,
+                self.inputs, self.report, self.model, self.training_facts, self.mistakes,
+                self.bundle(zipped=True), *by_mode,
                 self.flags]
 
     @property

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from pnas_tf.cost import expectation
 from pnas_tf.cost.prices import Cost
+from pnas_tf.network.criterion import LABELS_ALONE, Criterion
 from pnas_tf.network.evaluate import accuracy_of, cross_entropy
 from pnas_tf.search import replicas
 from pnas_tf.search.config import Method
@@ -268,13 +269,13 @@ def _multiplier_logs(multipliers):
     return {f"multiplier_{loss.name}": loss.multiplier.value.read_value() for loss in multipliers}
 
 
-def observer(supernet: Supernet, paths: str = "two", class_weights: np.ndarray | None = None) -> Observe:
+def observer(supernet: Supernet, paths: str = "two", criterion: Criterion = LABELS_ALONE) -> Observe:
     """Compiles the gate gradients of an architecture step, for two ops of each choice or for all ops.
 
     Args:
         supernet: Supernet whose ops run.
         paths: `two` or `all`.
-        class_weights: Weights of the classes in the cross-entropy, float32 [classes], or None.
+        criterion: Loss of the logits.
 
     Returns:
         A function of images, labels, involved ops, int32 [choices, k], and active ops, int32 [choices]; with two paths,
@@ -282,9 +283,9 @@ def observer(supernet: Supernet, paths: str = "two", class_weights: np.ndarray |
     """
     def observe(images, labels, involved, active):
         if paths == "all":
-            return all_gate_gradients(supernet, images, labels, active, class_weights)
+            return all_gate_gradients(supernet, images, labels, active, criterion)
         others = [[pair[1]] for pair in tf.unstack(involved)]
-        rows, *rest = gate_gradients(supernet, images, labels, active, others, class_weights)
+        rows, *rest = gate_gradients(supernet, images, labels, active, others, criterion)
         return tf.stack(rows), *rest
 
     return replicas.on_all(supernet.distribute_strategy, observe)
@@ -307,9 +308,9 @@ def evaluator(supernet: Supernet) -> Evaluate:
 
 
 def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,
-                   others: list[list[tf.Tensor | int]], class_weights: np.ndarray | None = None
+                   others: list[list[tf.Tensor | int]], criterion: Criterion = LABELS_ALONE
                    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Derivatives of the cross-entropy with respect to the gates of some ops, while one path runs (paper equation 3).
+    """Derivatives of the loss with respect to the gates of some ops, while one path runs (paper equation 3).
 
         dL/dg_j = <dL/dy, o_j>
 
@@ -319,32 +320,32 @@ def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, act
         labels: Classes, int32 [batch].
         active: Active op of each choice, int32 [choices].
         others: Further ops to observe, one list for each choice.
-        class_weights: Weights of the classes in the cross-entropy, float32 [classes], or None.
+        criterion: Loss of the logits.
 
     Returns:
         The derivatives, float32 [1 + others] for each choice, the active op first; whether they are finite (in float16
-        they may overflow, and are then 0); the cross-entropy; the accuracy. All are means over replicas.
+        they may overflow, and are then 0); the loss; the accuracy. All are means over replicas.
     """
     rows = [tf.zeros([1 + len(row)]) for row in others]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(rows)
         logits = supernet.run_gated(images, active, others, rows)
-        ce = cross_entropy(labels, logits, class_weights=class_weights)
-        scaled = supernet.loss_scale.scaled(ce)
-    *rows, ce, accuracy = replicas.mean([*tape.gradient(scaled, rows), ce, accuracy_of(labels, logits)])
+        loss = criterion.loss(labels, logits, criterion.taught(images))
+        scaled = supernet.loss_scale.scaled(loss)
+    *rows, loss, accuracy = replicas.mean([*tape.gradient(scaled, rows), loss, accuracy_of(labels, logits)])
     rows, finite = supernet.loss_scale.unscaled(rows)
-    return rows, finite, ce, accuracy
+    return rows, finite, loss, accuracy
 
 
 def all_gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,
-                       class_weights: np.ndarray | None = None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+                       criterion: Criterion = LABELS_ALONE) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """The gate gradients of all ops, with the arguments and the other results of `gate_gradients`.
 
     Returns:
         The derivatives, float32 [choices, ops], 0 for ops that a choice lacks; then as `gate_gradients`.
     """
     others = [list(range(count)) for count in supernet.mask.sum(1)]
-    rows, *rest = gate_gradients(supernet, images, labels, active, others, class_weights)
+    rows, *rest = gate_gradients(supernet, images, labels, active, others, criterion)
     # The gate of the active op occurs twice: first, and again among all ops. Its first occurrence is dropped.
     rows = [tf.pad(row[1:], [[0, supernet.mask.shape[1] + 1 - row.shape[0]]]) for row in rows]
     return tf.stack(rows), *rest

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from pnas_tf.cost.goal import Goal
+from pnas_tf.network.criterion import LABELS_ALONE, Criterion
 from pnas_tf.search import arch_updaters, objective, replicas, schedule, searcher
 from pnas_tf.search.config import Method, SearchConfig
 from pnas_tf.search.schedule import Schedule
@@ -17,8 +17,7 @@ Updater = arch_updaters.GradientUpdater | arch_updaters.ReinforceUpdater
 
 
 def compiled_searcher(space: Space, goals: Sequence[Goal], plan: Schedule, config: SearchConfig, *,
-                      class_weights: np.ndarray | None = None, devices: tf.distribute.Strategy | None = None
-                      ) -> searcher.Searcher:
+                      criterion: Criterion, devices: tf.distribute.Strategy | None = None) -> searcher.Searcher:
     """A supernet with initial weights, and the model that trains it.
 
     Args:
@@ -26,22 +25,23 @@ def compiled_searcher(space: Space, goals: Sequence[Goal], plan: Schedule, confi
         goals: Goals, one alpha each.
         plan: Phases and learning rates.
         config: Settings of the search.
-        class_weights: Weights of the classes in all losses, float32 [classes], or None.
+        criterion: Loss of weight steps, from `criterion_of`; on held-out images its labels are not smoothed.
         devices: Devices from `replicas.strategy`; None for one device.
     """
     supernet.set_graph_optimiser(False)
     with (devices or replicas.strategy("none")).scope():
-        net = Supernet(space, config.seed, config.memory == "recompute", config.precision, len(goals))
-        each = list(updaters(config, net, goals, plan, class_weights))
+        net = Supernet(space, config.seed, config.memory == "recompute", config.precision, len(goals),
+                       config.shared_by(space))
+        each = list(updaters(config, net, goals, plan, criterion.without_smoothing()))
         optimizer = searcher.alpha_optimizer(alpha_lr(config, net, plan, len(goals)))
-    model = searcher.Searcher(net, each, plan, seed=config.seed, label_smoothing=config.label_smoothing,
-                              weight_decay=config.weight_decay, class_weights=class_weights)
+    model = searcher.Searcher(net, each, plan, seed=config.seed, criterion=criterion,
+                              weight_decay=config.weight_decay)
     model.compile(optimizer)
     return model
 
 
 def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedule,
-             class_weights: np.ndarray | None = None) -> Iterator[Updater]:
+             criterion: Criterion = LABELS_ALONE) -> Iterator[Updater]:
     """One updater for each goal. They share the compiled passes through the supernet.
 
     Args:
@@ -49,12 +49,11 @@ def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedul
         net: Supernet with an alpha for each goal.
         goals: Goals of the search.
         plan: Schedule, which gives the number of steps of each goal.
-        class_weights: Weights of the classes in the cross-entropy of gradients, float32 [classes]. Rewards use
-            accuracy without weights.
+        criterion: Loss of gradients. Rewards use accuracy.
     """
     arch_steps = max(1, plan.arch_steps // len(goals))
     shared = arch_updaters.evaluator(net) if method.arch_update == "reinforce" \
-        else arch_updaters.observer(net, method.paths, class_weights)
+        else arch_updaters.observer(net, method.paths, criterion)
     for goal, alpha in zip(goals, net.alphas, strict=True):
         limits = [(limit.cost, objective.Lagrangian(limit.bound, arch_steps, one_sided=True, name=limit.name))
                   for limit in goal.limits]

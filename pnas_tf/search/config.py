@@ -3,6 +3,7 @@
 import dataclasses
 
 from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
+from pnas_tf.space.blocks import Space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,15 @@ class SearchConfig(ImageSettings, Method):
         "peak_activation_bytes<=5e5; may be repeated.", repeated=True)
     init_weights: str = setting("", "Initial weights: the folder of an earlier search, or a .keras file of a trained "
                                 "or imported network; ops that it lacks start from scratch.")
+    share: str = setting("auto", "What the ops of a block share: none, or kernels (slices of one set of weights). "
+                         "auto: kernels for spaces that start from a pretrained network, none for others.",
+                         choices=("auto", "none", "kernels"))
+    teacher: str = setting("auto", "Network whose logits the supernet learns from: none; largest, the largest network "
+                           "of the space, trained first; or a .keras file. auto: largest for spaces that start from a "
+                           "pretrained network, none for others.")
+    teacher_epochs: int = setting(0, "Epochs of the teacher's training; 0: scaled to the number of images.", low=0)
+    distill: float = setting(0.5, "Weight of the teacher in the loss; the rest is the labels'.", low=0, high=1)
+    temperature: float = setting(2.0, "Temperature of the teacher's logits.", low=0.1, high=100)
     batch_size: int = setting(256, "Images per step, over all replicas.", low=1)
     warmup_epochs: int = setting(40, "Epochs before alpha starts to learn.", low=0)
     search_epochs: int = setting(120, "Epochs with architecture steps.", low=1)
@@ -77,3 +87,11 @@ class SearchConfig(ImageSettings, Method):
 
     def __post_init__(self):
         check(self)
+
+    def shared_by(self, space: Space) -> str:
+        """What the ops of a block share in this space: `none` or `kernels`."""
+        return self.share if self.share != "auto" else "kernels" if space.pretrained else "none"
+
+    def teacher_of(self, space: Space) -> str:
+        """The teacher of this space: `none`, `largest`, or the path of a .keras file."""
+        return self.teacher if self.teacher != "auto" else "largest" if space.pretrained else "none"

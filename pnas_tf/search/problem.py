@@ -69,7 +69,7 @@ class Request:
         config = self.config
         return data_lib.load(config.dataset, image_size=self.space.input_size,
                              held_out_size=config.held_out_size or None, seed=config.seed, data_dir=config.data_dir,
-                             broken_images=config.broken_images)
+                             broken_images=config.broken_images, normalisation=self.space.normalisation)
 
 
 @dataclasses.dataclass(frozen=True)

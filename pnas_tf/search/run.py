@@ -10,7 +10,7 @@ from pnas_tf import data as data_lib
 from pnas_tf.derive import deliver, device_check, trials
 from pnas_tf.derive.deliver import LastChoice, Result
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.search import build, checkpoints, initial_weights, replicas, searcher
+from pnas_tf.search import build, checkpoints, initial_weights, replicas, searcher, teaching
 from pnas_tf.search.config import SearchConfig
 from pnas_tf.search.log import SearchLog
 from pnas_tf.search.problem import Problem
@@ -44,14 +44,15 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
     """
     devices = devices or replicas.strategy("none")
     data, plan, batch_size = problem.data, problem.plan, problem.batch_size
-    weights = data_lib.class_weights(data.train, config.class_weights)
-    model = build.compiled_searcher(problem.space, problem.goals, plan, config, class_weights=weights, devices=devices)
+    criterion = teaching.criterion_of(config, problem.space, data, folder)
+    model = build.compiled_searcher(problem.space, problem.goals, plan, config, criterion=criterion, devices=devices)
     print(_summary(problem, model.supernet, devices))
     done, epoch_seconds = _restored(model, folder, config, devices)
     results = [Result(goal, folder if len(problem.goals) == 1 else folder.part(goal.name)) for goal in problem.goals]
     stop = stop or Stop()
     with data_lib.naming_broken_images():
-        scorer = PathScorer(model.supernet, data.held_out.batches(batch_size).take(VALIDATION_BATCHES), weights)
+        scorer = PathScorer(model.supernet, data.held_out.batches(batch_size).take(VALIDATION_BATCHES),
+                            criterion.without_smoothing())
         logs = done < plan.steps and replicas.is_chief(devices)
         callbacks = [StopOnNonFinite(), *([SearchLog(
             folder, results, scorer, checkpoint_minutes=config.checkpoint_minutes, stop=stop,
@@ -81,6 +82,8 @@ def _restored(model: searcher.Searcher, folder: RunFolder, config: SearchConfig,
     done, plan = int(model.step.value.numpy()), model.schedule
     if config.init_weights and not done:
         initial_weights.into_supernet(model.supernet, config.init_weights)
+    elif model.supernet.space.pretrained and not done:
+        teaching.start_from_pretrained(model.supernet, folder)
     replicas.check_agree(devices, done, f"steps done in {folder}")
     if done:
         epoch, steps = divmod(done, plan.steps_per_epoch)

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf.data.loading import Part
-from pnas_tf.network.evaluate import accuracy_of, cross_entropy
+from pnas_tf.network.criterion import SMOOTHED, Criterion
+from pnas_tf.network.evaluate import accuracy_of
 from pnas_tf.search import replicas
 from pnas_tf.search.schedule import Schedule
 from pnas_tf.supernet import gates
@@ -39,8 +40,8 @@ class Searcher(keras.Model):
 
     def __init__(self, supernet: Supernet, updaters: keras.layers.Layer | Sequence[keras.layers.Layer],
                  schedule: Schedule, *, seed: int = 0,
-                 label_smoothing: float = 0.1, momentum: float = 0.9, weight_decay: float = 4e-5,
-                 class_weights: np.ndarray | None = None):
+                 criterion: Criterion = SMOOTHED, momentum: float = 0.9,
+                 weight_decay: float = 4e-5):
         """Stores the parts, and compiles the weight step.
 
         Args:
@@ -48,16 +49,14 @@ class Searcher(keras.Model):
             updaters: Updater of the only alpha, or a sequence with one for each alpha.
             schedule: Learning rates and phases.
             seed: Seed of the sampled paths.
-            label_smoothing: Label smoothing of weight steps.
+            criterion: Loss of weight steps.
             momentum: Nesterov momentum of SGD in weight steps.
             weight_decay: Weight decay of SGD, on every weight of the sampled ops.
-            class_weights: Weights of the classes in the loss of weight steps, float32 [classes], or None.
         """
         super().__init__(name="searcher")
         self.supernet, self.schedule = supernet, schedule
         self.updaters = list(updaters) if isinstance(updaters, Sequence) else [updaters]
-        self._seed, self._label_smoothing = seed, label_smoothing
-        self._momentum, self._weight_decay, self._class_weights = momentum, weight_decay, class_weights
+        self._seed, self._criterion, self._momentum, self._weight_decay = seed, criterion, momentum, weight_decay
         self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
         self._weight_step_of_all = replicas.on_all(supernet.distribute_strategy, self._weight_step)
         self.sums: dict[str, tuple[tf.Tensor, int]] = {}
@@ -151,11 +150,11 @@ class Searcher(keras.Model):
     def _weight_step(self, images, labels, seed, goal, learning_rate):
         net = self.supernet
         path = gates.sample_path(tf.stack([alpha.value for alpha in net.alphas])[goal], net.mask, seed)
-        probes = net.probes()
+        probes, taught = net.probes(), self._criterion.taught(images)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(probes)
             logits = net.run_path(images, path, probes)
-            loss = cross_entropy(labels, logits, self._label_smoothing, self._class_weights)
+            loss = self._criterion.loss(labels, logits, taught)
             scaled = net.loss_scale.scaled(loss)
         *gradients, loss, accuracy = replicas.mean([*tape.gradient(scaled, probes), loss, accuracy_of(labels, logits)])
         net.loss_scale.descend(gradients, lambda gradients: net.update(path, gradients, learning_rate, self._momentum,

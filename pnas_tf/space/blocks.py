@@ -34,6 +34,14 @@ class ImageData(Protocol):
     def num_classes(self) -> int:
         """Number of classes."""
 
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Pixel mean by channel, by which the images are normalised."""
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Pixel deviation by channel, by which the images are normalised."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Block:
@@ -109,6 +117,9 @@ class Space:
         stem: First blocks, each with a single op.
         blocks: Blocks to search, possibly with fixed blocks among them.
         head: Last blocks; the very last holds the op `classifier`.
+        normalisation: Pixel mean and deviation of all channels; None for those of the data set. Pretrained weights
+            need those of their own training.
+        pretrained: Name of a shipped network whose weights the blocks start from, or None.
 
     Raises:
         InputError: If the parts do not make a network (on construction).
@@ -121,6 +132,8 @@ class Space:
     stem: tuple[Block, ...]
     blocks: tuple[Block, ...]
     head: tuple[Block, ...]
+    normalisation: tuple[float, float] | None = None
+    pretrained: str | None = None
 
     def __post_init__(self):
         checks.check(self)
@@ -209,7 +222,8 @@ class Space:
     def scaled(self, width_mult: float) -> "Space":
         """The space with all widths multiplied and rounded by `make_divisible`.
 
-        Widths of the head grow but never shrink, as in MobileNetV2. The classifier keeps its width.
+        Widths of the head grow but never shrink, as in MobileNetV2. The classifier keeps its width. Pretrained weights
+        fit the original widths only.
 
         Args:
             width_mult: Factor of the widths, 0.05 to 20.
@@ -231,7 +245,7 @@ class Space:
 
         head = (*(scale(block) for block in self.head[:-1]), self.head[-1])
         return dataclasses.replace(self, stem=tuple(map(scale, self.stem)),
-                                   blocks=tuple(map(scale, self.blocks)), head=head)
+                                   blocks=tuple(map(scale, self.blocks)), head=head, pretrained=None)
 
     def for_data(self, input_size: int, input_channels: int, num_classes: int) -> "Space":
         """The same space for other images and another number of classes."""
@@ -240,13 +254,29 @@ class Space:
                                    num_classes=num_classes, head=head)
 
     def fitted_to(self, data: ImageData) -> "Space":
-        """The same space for the images and classes of a data set."""
+        """The same space for the images and classes of a data set.
+
+        Raises:
+            InputError: If the images are not normalised as the space needs.
+        """
+        self.check_normalised(data)
         height, _, channels = data.image_shape
         return self.for_data(height, channels, data.num_classes)
 
+    def check_normalised(self, data: ImageData) -> None:
+        """Raises InputError if the images of a data set are normalised otherwise than the space needs."""
+        if self.normalisation and any((mean, std) != self.normalisation
+                                      for mean, std in zip(data.mean, data.std, strict=True)):
+            raise InputError(f"{self.name} needs images normalised by mean {self.normalisation[0]} and deviation "
+                             f"{self.normalisation[1]}, got {data.mean} and {data.std}. Load them by "
+                             f"data.load(..., normalisation={self.normalisation}).")
+
     def to_json(self) -> dict[str, Any]:
-        """The space as JSON values; `spaces.from_json` reads them. A block without `inputs` leaves the field out."""
+        """The space as JSON values; `spaces.from_json` reads them. Optional fields that are empty are left out."""
         data = json.loads(json.dumps(dataclasses.asdict(self)))
+        for field in ("normalisation", "pretrained"):
+            if data[field] is None:
+                del data[field]
         for block in (*data["stem"], *data["blocks"], *data["head"]):
             if not block["inputs"]:
                 del block["inputs"]

@@ -16,6 +16,8 @@ MAX_BLOCKS = 3000
 MAX_OPS = 100
 MAX_INPUTS = 16
 MAX_SIDE = 8192
+# Networks whose weights ship with the package; `network.pretrained` loads them.
+PRETRAINED = ("efficientnet_lite0",)
 
 # `b07`, or `b07/n3` for a block inside a cell.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)?", flags=re.ASCII)
@@ -33,6 +35,7 @@ def check(space: "Space") -> None:
         value = getattr(space, field)
         if not _whole(value, low, high):
             raise InputError(f"{field} must be a whole number from {low} to {high}, got {shown(value)}.")
+    _check_origin(space)
     if not space.stem or not space.head:
         raise InputError("A space needs a stem and a head.")
     if len(space.all_blocks) > MAX_BLOCKS:
@@ -64,6 +67,17 @@ def check(space: "Space") -> None:
         if block.name not in sources:
             raise InputError(f"block {block.name!r}: no later block reads its output. Name it in the inputs of a later "
                              "block, or leave it out.")
+
+
+def _check_origin(space: "Space") -> None:
+    """Checks the fields of a space that come from trained weights."""
+    pair = space.normalisation
+    if pair is not None and not (isinstance(pair, tuple) and len(pair) == 2 and _number(pair[0], -1e6, 1e6)
+                                 and _number(pair[1], 1e-6, 1e6)):
+        raise InputError("normalisation must be a pixel mean and a deviation above 0, got "
+                         + (", ".join(map(shown, pair[:3])) if isinstance(pair, tuple) else shown(pair)) + ".")
+    if space.pretrained is not None and space.pretrained not in PRETRAINED:
+        raise InputError(f"pretrained must be one of {', '.join(PRETRAINED)}, got {shown(space.pretrained)}.")
 
 
 def _check_fields(block: "Block") -> None:
@@ -101,6 +115,10 @@ def _input_of(block: "Block", where: str, shapes: dict[str, tuple[int, int]], be
             f"{side}x{side}x{channels} of {name}" for name, (side, channels) in
             zip(block.inputs[:6], input_shapes, strict=False)) + ".")
     return input_shapes[0]
+
+
+def _number(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def _whole(value: Any, low: int, high: int) -> bool:

@@ -16,6 +16,8 @@ from pnas_tf.space.checks import MAX_BLOCKS, MAX_INPUTS, MAX_OPS
 
 # The ops of the paper's mobile spaces, in the order of the alphas.
 MB_OPS = tuple(f"mb_k{k}_e{e}" for k in (3, 5, 7) for e in (3, 6))
+# Fields that the JSON of a space may leave out.
+OPTIONAL = {"normalisation", "pretrained"}
 
 
 def from_json(data: Any, where: str = "space") -> Space:
@@ -29,8 +31,10 @@ def from_json(data: Any, where: str = "space") -> Space:
         InputError: If the data is not a space.
     """
     fields = {field.name for field in dataclasses.fields(Space)}
-    if not isinstance(data, dict) or set(data) != fields:
-        raise InputError(f"{where}: a space is a JSON object with exactly {', '.join(sorted(fields))}.")
+    needed = fields - OPTIONAL
+    if not isinstance(data, dict) or not needed <= set(data) <= fields:
+        raise InputError(f"{where}: a space is a JSON object with {', '.join(sorted(needed))}, and perhaps "
+                         f"{', '.join(sorted(OPTIONAL))}.")
 
     def block(entry: Any) -> Block:
         allowed = {field.name for field in dataclasses.fields(Block)}
@@ -49,6 +53,8 @@ def from_json(data: Any, where: str = "space") -> Space:
         if not isinstance(data[part], list) or len(data[part]) > MAX_BLOCKS:
             raise InputError(f"{where}: {part} is a list of at most {MAX_BLOCKS} blocks.")
         parts[part] = tuple(block(entry) for entry in data[part])
+    if isinstance(data.get("normalisation"), list):
+        parts["normalisation"] = tuple(data["normalisation"])
     try:
         return Space(**{**data, **parts})
     except InputError as error:
@@ -78,19 +84,21 @@ class Stage(NamedTuple):
         filters: Output channels of each block.
         blocks: Number of blocks.
         strides: Stride of the first block; the others have stride 1.
+        ops: Candidate ops of each block, without `zero`. A stage with a single op is fixed.
     """
 
     filters: int
     blocks: int
     strides: int
+    ops: tuple[str, ...] = MB_OPS
 
 
 def mb_space(name: str, *, input_size: int, input_channels: int = 3, num_classes: int, stem: Block, first: Block,
              stages: Sequence[Stage], mix: int) -> Space:
-    """An MBConv space: stem, one fixed block, stages of choices, feature mix and classifier.
+    """An MBConv space: stem, one fixed block, stages, feature mix and classifier.
 
-    Every choice offers `MB_OPS`, and `zero` where the block has a shortcut: at stride 1 with equal widths (paper
-    section 3.1).
+    Every choice offers the ops of its stage, and `zero` where the block has a shortcut: at stride 1 with equal widths
+    (paper section 3.1).
 
     Args:
         name: Name of the space.
@@ -99,7 +107,7 @@ def mb_space(name: str, *, input_size: int, input_channels: int = 3, num_classes
         num_classes: Number of classes.
         stem: First block.
         first: Fixed block after the stem; the choices are named from `b01` on.
-        stages: Stages of choices.
+        stages: Stages after the first block.
         mix: Output channels of the feature mix, the 1x1 convolution before the classifier.
     """
     blocks, channels = [first], first.filters
@@ -107,7 +115,7 @@ def mb_space(name: str, *, input_size: int, input_channels: int = 3, num_classes
         for number in range(stage.blocks):
             strides = stage.strides if number == 0 else 1
             shortcut = strides == 1 and channels == stage.filters
-            candidates = MB_OPS + ((ops.ZERO,) if shortcut else ())
+            candidates = stage.ops + ((ops.ZERO,) if shortcut and len(stage.ops) > 1 else ())
             blocks.append(Block(f"b{len(blocks):02d}", candidates, stage.filters, strides, shortcut))
             channels = stage.filters
     head = (Block("mix", ("conv_k1",), mix), Block("classifier", ("classifier",), num_classes))
@@ -121,6 +129,25 @@ def _imagenet(name: str, first_stage: int) -> Space:
         stages=(Stage(first_stage, 4, 2), Stage(40, 4, 2), Stage(80, 4, 2), Stage(96, 4, 1), Stage(192, 4, 2),
                 Stage(320, 1, 1)),
         mix=1280)
+
+
+def _cut_out_of(kernel: int) -> tuple[str, ...]:
+    """MBConvs that can be cut out of a trained one of this kernel and expansion 6: smaller kernels, fewer channels."""
+    return tuple(f"mb_k{k}_e{e}" for k in range(3, kernel + 1, 2) for e in (3, 4, 6))
+
+
+# Filters, blocks, stride and kernel of EfficientNet-Lite0's stages after the first. All expand to 6 times the channels.
+LITE0 = ((24, 2, 2, 3), (40, 2, 2, 5), (80, 3, 2, 3), (112, 3, 1, 5), (192, 4, 2, 5), (320, 1, 1, 3))
+
+
+def _lite0() -> Space:
+    """EfficientNet-Lite0, with ops that can be cut out of its own, so that all of them start from its weights."""
+    space = mb_space(
+        "lite0", input_size=224, num_classes=1000,
+        stem=Block("stem", ("conv_k3",), 32, strides=2), first=Block("b00", ("mb_k3_e1",), 16),
+        stages=[Stage(filters, count, strides, _cut_out_of(kernel)) for filters, count, strides, kernel in LITE0],
+        mix=1280)
+    return dataclasses.replace(space, normalisation=(127, 128), pretrained="efficientnet_lite0")
 
 
 SPACES: dict[str, Space] = {
@@ -138,6 +165,8 @@ SPACES: dict[str, Space] = {
         "quickstart", input_size=28, input_channels=1, num_classes=10,
         stem=Block("stem", ("conv_k3",), 16, strides=2), first=Block("b00", ("mb_k3_e1",), 16),
         stages=(Stage(24, 2, 1), Stage(40, 2, 2), Stage(64, 2, 1)), mix=192),
+    # EfficientNet-Lite0 and the smaller networks in it, which start from its weights: 15 choices.
+    "lite0": _lite0(),
     # The paper's tree-structured cells: 648 choices in 54 blocks. `load` makes smaller spaces.
     "cifar_tree": tree_cells.tree_space("cifar_tree", tree_cells.BLOCKS, tree_cells.FILTERS),
 }

@@ -1,19 +1,22 @@
-"""One candidate op of the supernet: its weights, statistics and momentum are three flat variables.
+"""One candidate op of the supernet: its weights, statistics and momentum are flat variables.
 
 A branch of the supernet's step then reads two variables instead of fifteen, its update is one kernel, and its gradient
 is one vector. That is why a sampled path costs no more than a plain network.
 
 The op's own builder makes the layers in two situations:
 
-1. Once, with Keras layers (`_Recorder`), for names, shapes and initial values. Each layer is recorded as a pure
-   function (`pure_layers.py`), in order.
+1. Once, with Keras layers (`record`), for names, shapes and initial values. Each layer is recorded as a pure function
+   (`pure_layers.py`), in order.
 2. Whenever the op runs (`_Replay`). The builder is called with a namespace that applies the recorded functions, in the
    same order, to slices of the flat vectors.
+
+An op owns its weights (`weights.py`), or they are a slice of weights that ops of a block share (`shared_weights.py`).
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -22,60 +25,112 @@ import tensorflow as tf
 from pnas_tf.network import layers as fast_layers
 from pnas_tf.space import ops
 from pnas_tf.space.blocks import OpKey
-from pnas_tf.supernet.pure_layers import PureLayer, pure_layer, values_of
+from pnas_tf.supernet import weights as weights_lib
+from pnas_tf.supernet.pure_layers import LayerValues, PureLayer, pure_layer, values_of
+from pnas_tf.supernet.weights import Layout, OwnWeights, Resources, Weights
 
-# Each weight starts at a multiple of this many floats, 64 bytes: TensorFlow splits such rows without copying them.
-ALIGNED = 16
 
-# Kernel, stats and momentum of a candidate as resources; None for a variable that is missing or not needed.
-Handles = tuple[tf.Tensor | None, ...]
+class Handles(NamedTuple):
+    """Variables of a candidate as resources on one replica.
+
+    Attributes:
+        kernels: Variables that hold the weights.
+        stats: Statistics; None if the op has none, or they are not needed.
+        momenta: Velocity of each kernel; empty if weights are not updated.
+    """
+
+    kernels: Resources
+    stats: tf.Tensor | None
+    momenta: Resources
+
+
+class Recorded(NamedTuple):
+    """The layers of an op, and initial values for them.
+
+    Attributes:
+        layers: Layers as pure functions, in order.
+        initial: Initial weights and statistics of each layer.
+    """
+
+    layers: list[PureLayer]
+    initial: list[LayerValues]
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        """Initial weights of all layers, in order."""
+        return [value for weights, _ in self.initial for value in weights]
+
+
+def record(key: OpKey, prefix: str, like: "Candidate | None" = None) -> Recorded:
+    """Records the layers of an op.
+
+    Args:
+        key: Op, input shape, filters and strides.
+        prefix: Prefix of the layer names, block and op: `b07_mb_k5_e6`.
+        like: Candidate of the same key, whose layers are used again instead of built. The weights are drawn
+            independently.
+    """
+    draws = [layer.draw for layer in like.layers if layer.draw] if like else []
+    if like and len(draws) == len(like.layers):
+        return Recorded([dataclasses.replace(layer, name=prefix + layer.name.removeprefix(like.prefix))
+                         for layer in like.layers], [draw() for draw in draws])
+    recorder = _Recorder()
+    _build_op(key, prefix, keras.Input(key.input), recorder)
+    return Recorded([pure_layer(layer) for layer in recorder.layers], [values_of(layer) for layer in recorder.layers])
 
 
 class Candidate(keras.layers.Layer):
     """One op in one block.
 
-    A variable that the op does not need is None: a pool has no weights, a bare convolution has no statistics.
-
     Attributes:
         key: Op, input shape, filters and strides.
         prefix: Prefix of the layer names, block and op: `b07_mb_k5_e6`.
-        kernel: All trainable weights, float32 [n], each followed by zeros up to a multiple of `ALIGNED`.
-        stats: All moving statistics of batch norm, float32 [m].
-        momentum: The optimizer's velocity, float32 [n].
-        weights_count: Number of trainable weights.
+        layers: Layers as pure functions, in order.
+        weights_of_op: Trainable weights with the optimizer's velocity.
+        stats: All moving statistics of batch norm, float32 [m]; None if the op has none.
     """
 
-    def __init__(self, key: OpKey, prefix: str, like: "Candidate | None" = None, **kwargs):
+    def __init__(self, key: OpKey, prefix: str, recorded: Recorded | None = None, shared: Weights | None = None,
+                 **kwargs):
         """Creates the variables.
 
         Args:
             key: Op, input shape, filters and strides.
             prefix: Prefix of the layer names, block and op: `b07_mb_k5_e6`.
-            like: Candidate of the same key, whose layers are used again instead of built. The weights are drawn
-                independently.
+            recorded: Result of `record`; None to record the op here.
+            shared: Slice of shared weights; None if the op has weights of its own.
             **kwargs: Arguments of `keras.layers.Layer`.
         """
         super().__init__(name=prefix, **kwargs)
         self.key, self.prefix = key, prefix
-        draws = [layer.draw for layer in like._pure_layers if layer.draw] if like else []
-        self._pure_layers: list[PureLayer]
-        if like and len(draws) == len(like._pure_layers):
-            self._pure_layers = [dataclasses.replace(layer, name=prefix + layer.name.removeprefix(like.prefix))
-                                 for layer in like._pure_layers]
-            initial = [draw() for draw in draws]
-        else:
-            recorder = _Recorder()
-            self._build_op(keras.Input(key.input), recorder)
-            self._pure_layers = [pure_layer(layer) for layer in recorder.layers]
-            initial = [values_of(layer) for layer in recorder.layers]
-        self._layout = _Layout([shape for layer in self._pure_layers for shape in layer.weight_shapes])
-        self.weights_count = self._layout.used
-        kernel = self._layout.pack([value for weights, _ in initial for value in weights])
-        stats = _flat([value for _, layer_stats in initial for value in layer_stats])
-        self.kernel = self._flat_weight("kernel", kernel, trainable=True)
-        self.stats = self._flat_weight("stats", stats)
-        self.momentum = self._flat_weight("momentum", np.zeros_like(kernel))
+        recorded = recorded or record(key, prefix)
+        self.layers = recorded.layers
+        self.weights_of_op = shared or self._own_weights(recorded)
+        self.stats = self._flat_weight("stats", _flat([value for _, stats in recorded.initial for value in stats]))
         self.built = True
+
+    def _own_weights(self, recorded):
+        layout = Layout([shape for layer in recorded.layers for shape in layer.weight_shapes])
+        kernel = layout.pack(recorded.weights)
+        return OwnWeights(layout, self._flat_weight("kernel", kernel, trainable=True),
+                          self._flat_weight("momentum", np.zeros_like(kernel)))
+
+    @property
+    def kernel(self) -> keras.Variable | None:
+        """All weights of an op that shares none, float32 [n]; None if it has none or shares them."""
+        own = self.weights_of_op
+        return own.kernels[0] if isinstance(own, OwnWeights) and own.kernels else None
+
+    @property
+    def momentum(self) -> keras.Variable | None:
+        """The optimizer's velocity, like `kernel`."""
+        own = self.weights_of_op
+        return own.momenta[0] if isinstance(own, OwnWeights) and own.momenta else None
+
+    @property
+    def weights_count(self) -> int:
+        """Number of trainable weights that the op uses."""
+        return self.weights_of_op.count
 
     def _flat_weight(self, name, value, trainable=False):
         if not value.size:
@@ -84,20 +139,17 @@ class Candidate(keras.layers.Layer):
         return self.add_weight(name=name, shape=value.shape, initializer=lambda shape, dtype: value,
                                dtype="float32", trainable=trainable)
 
-    def _build_op(self, x, layers):
-        return ops.build(self.key.op, x, layers=layers, name=self.prefix, filters=self.key.filters,
-                         strides=self.key.strides, shortcut=self.key.shortcut)
-
     def handles(self, stats: bool = True, momentum: bool = True) -> Handles:
-        """The variables kernel, stats and momentum as resources on this replica; None for a variable that is missing.
+        """The variables as resources on this replica.
 
         Args:
             stats: Whether statistics are updated; if not, they are left out, unless the op reads them.
             momentum: Whether weights are updated.
         """
-        stats = stats or any(layer.reads_stats for layer in self._pure_layers)
-        variables = (self.kernel, self.stats if stats else None, self.momentum if momentum else None)
-        return tuple(None if variable is None else variable.value.handle for variable in variables)
+        stats = stats or any(layer.reads_stats for layer in self.layers)
+        own = self.weights_of_op
+        return Handles(_resources(own.kernels), self.stats.value.handle if stats and self.stats is not None else None,
+                       _resources(own.momenta) if momentum else ())
 
     def run(self, x: tf.Tensor, *, probe: tf.Tensor | None = None, update_stats: bool = False,
             handles: Handles | None = None) -> tf.Tensor:
@@ -116,25 +168,23 @@ class Candidate(keras.layers.Layer):
         Returns:
             [batch, height / strides, width / strides, filters], of x's type.
         """
-        kernel, stats, _ = handles or self.handles()
-        weights = self._layout.unpack(_read(kernel, self.kernel), probe) if self.kernel is not None else []
-        replay = _Replay(self._pure_layers, weights, lambda: _read(stats, self.stats))
+        kernels, stats, _ = handles or self.handles()
+        own = self.weights_of_op
+        read = [weights_lib.read(handle, kernel.shape) for handle, kernel in zip(kernels, own.kernels, strict=True)]
+        weights = own.tensors(read[0] if len(read) == 1 else tf.concat(read, 0), probe) if read else []
+        replay = _Replay(self.layers, weights, lambda: weights_lib.read(stats, self.stats.shape))
         # Arguments of a TensorFlow function have no shape in its graph, and oneDNN's pass for convolutions aborts
         # without a shape.
-        y = self._build_op(tf.ensure_shape(x, x.shape), replay)
+        y = _build_op(self.key, self.prefix, tf.ensure_shape(x, x.shape), replay)
         if update_stats and replay.observed:
             # The raw op on the handle also works inside a branch and under a distribution strategy.
-            change = self._stat_rates() * (tf.concat(replay.observed, 0) - _read(stats, self.stats))
+            change = self._stat_rates() * (tf.concat(replay.observed, 0) - weights_lib.read(stats, self.stats.shape))
             tf.raw_ops.AssignAddVariableOp(resource=stats, value=change)
         return tf.cast(y, x.dtype)  # a layer may compute in float32
 
     def update(self, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float, weight_decay: float,
                handles: Handles | None = None) -> None:
-        """Takes one step of SGD with Nesterov momentum and coupled weight decay, as `torch.optim.SGD` defines it.
-
-            g = gradient + weight_decay * kernel
-            v = momentum * v + g                    # v: the variable `momentum`
-            kernel = kernel - learning_rate * (g + momentum * v)
+        """Takes one step of SGD with Nesterov momentum and coupled weight decay: see `weights.update`.
 
         Args:
             gradient: Gradient of the loss with respect to the weights, float32 [n].
@@ -143,23 +193,26 @@ class Candidate(keras.layers.Layer):
             weight_decay: Factor of the weights in the gradient.
             handles: Variables to update, as in `run`.
         """
-        if self.kernel is None:
-            return
-        kernel, _, slot = handles or self.handles()
-        tf.raw_ops.ResourceApplyMomentum(
-            var=kernel, accum=slot, lr=learning_rate, momentum=momentum, use_nesterov=True,
-            grad=tf.ensure_shape(gradient, self.kernel.shape) + weight_decay * _read(kernel, self.kernel))
+        kernels, _, momenta = handles or self.handles()
+        sizes = [kernel.shape[0] for kernel in self.weights_of_op.kernels]
+        weights_lib.update(kernels, momenta, gradient, sizes, learning_rate=learning_rate, momentum=momentum,
+                           weight_decay=weight_decay)
 
     @property
     def layer_names(self) -> list[str]:
         """Names of the op's layers, in order; the same as in the derived network."""
-        return [layer.name for layer in self._pure_layers]
+        return [layer.name for layer in self.layers]
+
+    def layer_shapes(self) -> dict[str, list[tuple[int, ...]]]:
+        """Shapes of the arrays that `layer_weights` returns."""
+        shapes = {layer.name: [*layer.weight_shapes, *layer.stat_shapes] for layer in self.layers}
+        return {name: each for name, each in shapes.items() if each}
 
     def layer_weights(self) -> dict[str, list[np.ndarray]]:
         """Weights and statistics by layer name, in the order that `layer.set_weights` takes them."""
-        weights = iter(self._layout.cut(np.asarray(self.kernel)) if self.kernel is not None else [])
+        weights = iter(self.weights_of_op.values())
         stats, by_name = np.asarray(self.stats) if self.stats is not None else np.zeros(0), {}
-        for layer in self._pure_layers:
+        for layer in self.layers:
             values = [next(weights) for _ in layer.weight_shapes]
             *layer_stats, stats = np.split(stats, np.cumsum([math.prod(shape) for shape in layer.stat_shapes]))
             values += [part.reshape(shape) for part, shape in zip(layer_stats, layer.stat_shapes, strict=True)]
@@ -179,14 +232,13 @@ class Candidate(keras.layers.Layer):
             missing or does not fit.
         """
         weights, stats = [], []
-        for layer in self._pure_layers:
+        for layer in self.layers:
             values = [np.asarray(value) for value in given.get(layer.name, ())]
             if [value.shape for value in values] != [*layer.weight_shapes, *layer.stat_shapes]:
                 return False
             weights += values[:len(layer.weight_shapes)]
             stats += values[len(layer.weight_shapes):]
-        if self.kernel is not None:
-            self.kernel.assign(self._layout.pack(weights))
+        self.weights_of_op.assign(weights)
         if self.stats is not None:
             self.stats.assign(np.concatenate([value.ravel() for value in stats]))
         return bool(weights)
@@ -194,13 +246,17 @@ class Candidate(keras.layers.Layer):
     def _stat_rates(self) -> float | np.ndarray:
         """Rate of every statistic, or the only rate if all are equal."""
         rates = np.concatenate([np.full(_total_size(layer.stat_shapes), layer.stat_rate, np.float32)
-                                for layer in self._pure_layers if layer.stat_shapes])
+                                for layer in self.layers if layer.stat_shapes])
         return float(rates[0]) if np.all(rates == rates[0]) else rates
 
 
-def _read(handle: tf.Tensor, like: keras.Variable) -> tf.Tensor:
-    """The current value of a resource, also inside a branch, with the shape of the variable `like`."""
-    return tf.ensure_shape(tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32), like.shape)
+def _resources(variables: Sequence[keras.Variable]) -> Resources:
+    return tuple(variable.value.handle for variable in variables)
+
+
+def _build_op(key: OpKey, prefix: str, x, layers):
+    return ops.build(key.op, x, layers=layers, name=prefix, filters=key.filters, strides=key.strides,
+                     shortcut=key.shortcut)
 
 
 class _Recorder:
@@ -264,62 +320,6 @@ class _Replay:
             cuts.append(tf.reshape(flat[:math.prod(shape)], shape))
             flat = flat[math.prod(shape):]
         return cuts
-
-
-class _Layout:
-    """Positions of an op's weights in its flat vector: one after the other, each at a multiple of `ALIGNED`.
-
-    Attributes:
-        used: Number of weights, without the padding.
-    """
-
-    def __init__(self, shapes: Sequence[tuple[int, ...]]):
-        self._shapes = list(shapes)
-        self._sizes = [math.prod(shape) for shape in shapes]
-        self._rows = [-(-size // ALIGNED) for size in self._sizes]
-        self.used = sum(self._sizes)
-
-    def pack(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        """Puts values, given in the order of the shapes, into one vector."""
-        padded = [np.pad(np.ravel(value), (0, -np.size(value) % ALIGNED)) for value in values]
-        return np.concatenate([np.zeros(0), *padded]).astype(np.float32)
-
-    def cut(self, flat: np.ndarray) -> list[np.ndarray]:
-        """Cuts a vector into values, in the order of the shapes."""
-        parts = np.split(flat, np.cumsum(self._rows)[:-1] * ALIGNED)
-        return [part[:size].reshape(shape)
-                for part, size, shape in zip(parts, self._sizes, self._shapes, strict=True)]
-
-    def unpack(self, flat: tf.Tensor, probe: tf.Tensor | None) -> list[tf.Tensor]:
-        """Does what `cut` does for tensors, and sends the gradient of all weights to the probe in one concatenation."""
-        if probe is None:
-            # Otherwise TensorFlow would compute gradients of the variables that a branch reads, only to discard them.
-            return self._slices(tf.stop_gradient(flat))
-
-        @tf.custom_gradient
-        def route(probe):
-            def gradient(*upstream):
-                parts = []
-                for value, size in zip(upstream, self._sizes, strict=True):
-                    parts += [tf.reshape(value, [-1]), *self._zeros(-size % ALIGNED)]
-                return tf.concat(parts, 0)
-
-            return self._slices(flat), gradient
-
-        return route(probe)
-
-    def _slices(self, flat):
-        slices = []
-        for part, size, shape in zip(tf.split(tf.reshape(flat, [-1, ALIGNED]), self._rows), self._sizes, self._shapes,
-                                     strict=True):
-            if size % ALIGNED:
-                part = tf.reshape(part, [-1])[:size]
-            slices.append(part if part.shape == shape else tf.reshape(part, shape))
-        return slices
-
-    @staticmethod
-    def _zeros(count):
-        return [tf.zeros([count])] if count else []
 
 
 def _total_size(shapes: Sequence[tuple[int, ...]]) -> int:

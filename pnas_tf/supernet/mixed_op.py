@@ -7,7 +7,7 @@ neither read nor written. A block with a single op has no branch.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,8 +16,8 @@ import tensorflow as tf
 from pnas_tf.network import layers as fast_layers
 from pnas_tf.space import ops
 from pnas_tf.space.blocks import Block, OpKey
-from pnas_tf.supernet import gates
-from pnas_tf.supernet.candidate import Candidate, Handles
+from pnas_tf.supernet import gates, shared_weights
+from pnas_tf.supernet.candidate import Candidate, Handles, Recorded, record
 
 
 class MixedOp(keras.layers.Layer):
@@ -26,11 +26,12 @@ class MixedOp(keras.layers.Layer):
     Attributes:
         block: Block of the space.
         candidates: Candidates in the order of the block's ops, None for `zero`.
+        shared: Weights that several of its candidates share; none if every candidate has weights of its own.
         body: Functions that run and update the block's ops; blocks of one signature may share them.
     """
 
     def __init__(self, block: Block, input_shape: tuple[int, int, int], recompute: bool = False,
-                 like: "MixedOp | None" = None, **kwargs):
+                 share: bool = False, like: "MixedOp | None" = None, **kwargs):
         """Creates the candidates.
 
         Args:
@@ -38,16 +39,22 @@ class MixedOp(keras.layers.Layer):
             input_shape: Height, width and channels of the block's input.
             recompute: Whether only the block's input is kept for the backward pass, which then runs the op again. This
                 takes less memory and more time.
+            share: Whether ops of one type are slices of one set of weights: see `shared_weights`.
             like: Block of the same `signature`, whose body the new block shares; it has its own variables.
             **kwargs: Arguments of `keras.layers.Layer`.
         """
         super().__init__(name=block.prefix, **kwargs)
         self.block = block
         models: Sequence[Candidate | None] = like.candidates if like else [None] * len(block.ops)
+        keys = {op: OpKey(op, input_shape, block.filters, block.strides, block.shortcut)
+                for op in block.ops if op != ops.ZERO}
+        recorded = {op: record(keys[op], block.layer_name(op), model)
+                    for op, model in zip(block.ops, models, strict=True) if op != ops.ZERO}
+        self.shared = list(_shared(block, recorded)) if share else []
+        slices = {op: each for shared in self.shared for op, each in shared.slices.items()}
         self.candidates: list[Candidate | None] = [
             None if op == ops.ZERO else
-            Candidate(OpKey(op, input_shape, block.filters, block.strides, block.shortcut), block.layer_name(op), model)
-            for op, model in zip(block.ops, models, strict=True)]
+            Candidate(keys[op], block.layer_name(op), recorded[op], slices.get(op)) for op in block.ops]
         self.body: Body = like.body if like else Body(block, input_shape, self.candidates, recompute)
         self.body.users += 1
         self.built = True
@@ -102,7 +109,20 @@ class MixedOp(keras.layers.Layer):
 
     def _handles(self, stats: bool = False, momentum: bool = False) -> list[Handles]:
         """The variables of each candidate that the body needs, and no others: each variable delays the first step."""
-        return [candidate.handles(stats, momentum) if candidate else () for candidate in self.candidates]
+        return [candidate.handles(stats, momentum) if candidate else Handles((), None, ())
+                for candidate in self.candidates]
+
+
+def _shared(block: Block, recorded: dict[str, Recorded]) -> Iterator[shared_weights.SharedWeights]:
+    """One set of weights for each group of ops that have the same type and the same layers."""
+    groups: dict[tuple, dict[str, Recorded]] = {}
+    for op, each in recorded.items():
+        names = tuple(layer.name.removeprefix(block.layer_name(op)) for layer in each.layers)
+        groups.setdefault((ops.parse(op)[0], names), {})[op] = each
+    for number, group in enumerate(groups.values()):
+        initial = {op: each.weights for op, each in group.items()}
+        if shared_weights.can_share([[value.shape for value in values] for values in initial.values()]):
+            yield shared_weights.SharedWeights(f"{block.prefix}_shared_{number}", initial)
 
 
 class Body:

@@ -6,14 +6,15 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf.network.evaluate import Batch, Score, loss_and_accuracy, mean_score
+from pnas_tf.network.criterion import LABELS_ALONE, Criterion
+from pnas_tf.network.evaluate import Batch, Score, accuracy_of, mean_score
 from pnas_tf.supernet.supernet import Supernet
 
 
 class PathScorer:
     """Scores paths of a supernet with their weights from the supernet, always on the same images.
 
-        loss = sum(len(batch) * cross_entropy(labels, supernet(images, path)) for batch in batches) / images
+        loss = sum(len(batch) * criterion.loss(labels, supernet(images, path)) for batch in batches) / images
 
     Accuracy is averaged in the same way. Batch norm normalises by each batch, since moving statistics of shared weights
     fit no single path. For a derived network, `network.evaluate.recalibrate` serves the same purpose.
@@ -22,17 +23,19 @@ class PathScorer:
         num_batches: Number of batches that `score` may use.
     """
 
-    def __init__(self, supernet: Supernet, batches: Iterable[Batch], class_weights: np.ndarray | None = None):
+    def __init__(self, supernet: Supernet, batches: Iterable[Batch], criterion: Criterion = LABELS_ALONE):
         """Keeps the images in memory.
 
         Args:
             supernet: Supernet whose paths are scored. Each call of `score` uses its weights at that time.
             batches: Held-out batches (images, labels); read once.
-            class_weights: Weights of the classes in the loss, float32 [classes]; None if all classes count alike.
+            criterion: Loss of the logits. A teacher sees each batch once.
         """
+        self._criterion = criterion
+        self._taught = tf.function(criterion.taught, autograph=False, reduce_retracing=True)
         self._set(batches)
         self._score = tf.function(
-            lambda images, labels, path: loss_and_accuracy(labels, supernet(images, path), class_weights),
+            lambda images, labels, taught, path: self._loss_and_accuracy(labels, supernet(images, path), taught),
             autograph=False, reduce_retracing=True)
 
     def on(self, batches: Iterable[Batch]) -> "PathScorer":
@@ -46,7 +49,7 @@ class PathScorer:
         return other
 
     def _set(self, batches):
-        self._batches = list(batches)
+        self._batches = [(images, labels, self._taught(images)) for images, labels in batches]
         self.num_batches = len(self._batches)
 
     def score(self, path: np.ndarray, batches: int | None = None, first: int = 0) -> Score:
@@ -58,5 +61,7 @@ class PathScorer:
             first: Number of batches to skip; fewer than `num_batches`.
         """
         path = tf.constant(path, tf.int32)
-        return mean_score((self._score(images, labels, path), labels.shape[0])
-                          for images, labels in self._batches[first:batches])
+        return mean_score((self._score(*batch, path), batch[1].shape[0]) for batch in self._batches[first:batches])
+
+    def _loss_and_accuracy(self, labels, logits, taught):
+        return tf.stack([self._criterion.loss(labels, logits, taught), accuracy_of(labels, logits)])

@@ -39,7 +39,7 @@ class Supernet(keras.Model):
     """
 
     def __init__(self, space: Space, seed: int = 0, recompute: bool = False, precision: str = "float32", goals: int = 1,
-                 **kwargs):
+                 share: str = "none", **kwargs):
         """Creates all weights.
 
         Args:
@@ -50,6 +50,8 @@ class Supernet(keras.Model):
             precision: Type that ops compute in, one of `PRECISIONS`. Weights, statistics, gates, alphas and losses
                 are always float32.
             goals: Number of goals, each with an alpha of its own.
+            share: What the ops of a block share: `none`, or `kernels` for slices of one set of weights, see
+                `shared_weights`.
             **kwargs: Arguments of `keras.Model`.
         """
         super().__init__(name=f"supernet_{space.name}", **kwargs)
@@ -57,7 +59,7 @@ class Supernet(keras.Model):
         self.space = space
         self._precision = PRECISIONS[precision]
         self.loss_scale = LossScale(self._precision)
-        self.mixed_ops = _mixed_ops(space, recompute)
+        self.mixed_ops = _mixed_ops(space, recompute, share == "kernels")
         self.mask = blocks.op_mask(space)
         start = 1e-3 * np.random.default_rng(seed).standard_normal(self.mask.shape) * self.mask
         self.alphas = [self.add_weight(name="alpha", shape=self.mask.shape, dtype="float32", trainable=False,
@@ -170,8 +172,10 @@ class Supernet(keras.Model):
 
     def count_weights(self) -> int:
         """Number of trainable weights of all ops, without alphas and statistics."""
-        return sum(candidate.weights_count
-                   for mixed_op in self.mixed_ops for candidate in mixed_op.candidates if candidate)
+        shared = [cells for mixed_op in self.mixed_ops for cells in mixed_op.shared]
+        own = [candidate for mixed_op in self.mixed_ops for candidate in mixed_op.candidates
+               if candidate and candidate.kernel is not None]
+        return sum(each.weights_count for each in (*shared, *own))
 
     def _thread(self, images, run):
         mixed_ops = iter(self.mixed_ops)
@@ -183,7 +187,7 @@ class Supernet(keras.Model):
         return tf.cast(self.space.thread(tf.cast(images, self._precision), run_block), tf.float32)
 
 
-def _mixed_ops(space, recompute):
+def _mixed_ops(space, recompute, share):
     """All blocks with their candidates; in spaces of cells, blocks that compute the same share a body.
 
     A shared body is traced once, which spaces with many choices need. Calling it makes steps 2 to 4 % slower, so the
@@ -192,7 +196,7 @@ def _mixed_ops(space, recompute):
     shapes, by_signature, mixed_ops = space.input_shapes(), {}, []
     for block in space.all_blocks:
         signature = MixedOp.signature(block, shapes[block.name])
-        mixed_ops.append(MixedOp(block, shapes[block.name], recompute, like=by_signature.get(signature)))
+        mixed_ops.append(MixedOp(block, shapes[block.name], recompute, share, like=by_signature.get(signature)))
         if not space.is_chain:
             by_signature.setdefault(signature, mixed_ops[-1])
     return mixed_ops

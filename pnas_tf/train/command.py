@@ -47,7 +47,8 @@ def _train(arch: arch_lib.Arch, source: dict[str, Any], folder: RunFolder) -> di
     from pnas_tf.train.fit import fit
 
     f = flags.FLAGS
-    data = data_lib.load(**source, image_size=f.image_size or arch.space.input_size, broken_images=f.broken_images)
+    data = data_lib.load(**source, image_size=f.image_size or arch.space.input_size, broken_images=f.broken_images,
+                         normalisation=arch.space.normalisation)
     if f.class_weights == "none" and (message := data_lib.imbalance(data.train)):
         print(message)
     arch = arch_lib.Arch(arch.space.fitted_to(data), arch.ops,

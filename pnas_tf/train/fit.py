@@ -1,7 +1,6 @@
 """Trains a network with `model.fit` (paper section 4.2). An interrupted training continues where it stopped."""
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf import data as data_lib
-from pnas_tf import files, network, terminal
-from pnas_tf.data import Data
+from pnas_tf import files, network
+from pnas_tf.data import Data, mixing
 from pnas_tf.network import build
 from pnas_tf.network.evaluate import cross_entropy
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
 from pnas_tf.train import initial_weights
+from pnas_tf.train.events import Events
+from pnas_tf.train.progress import Progress
 from pnas_tf.train.recipe import Recipe
 from pnas_tf.train.state import TrainingState
 
@@ -49,13 +50,14 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     print(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
           f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
     how = {"init": recipe.init_weights, "dropout": dropout, "colour_jitter": recipe.colour_jitter,
-           "drop_path": recipe.drop_path, "cutout": recipe.cutout, "precision": recipe.precision}
+           **{name: getattr(recipe, name) for name in ("drop_path", "cutout", "precision", "ema", "mixup", "cutmix",
+                                                       "randaugment")}}
     state = TrainingState(folder, {
         "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "epochs": epochs, "steps": steps,
         **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay", "label_smoothing",
                                                     "class_weights", "seed")}, **how})
     with data_lib.naming_broken_images():
-        _train(model, data, recipe, state, epochs, steps)
+        _train(model, data, recipe, state, folder.training_logs, epochs, steps)
         model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
         loss, accuracy = model.evaluate(data.test.batches(256), verbose=0)
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
@@ -76,27 +78,42 @@ def _length(recipe: Recipe, steps: int) -> tuple[int, int]:
 
 
 def _compile(model: keras.Model, recipe: Recipe, steps: int, class_weights: np.ndarray | None) -> None:
-    optimizer = sgd(recipe.lr, steps, recipe.momentum, recipe.weight_decay)
+    optimizer = sgd(recipe.lr, steps, recipe.momentum, recipe.weight_decay, recipe.ema)
     if recipe.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(optimizer=optimizer, loss=smoothed_loss(recipe.label_smoothing, class_weights),
                   metrics=["accuracy"], jit_compile=False)
 
 
-def _train(model: keras.Model, data: Data, recipe: Recipe, state: TrainingState, epochs: int, steps: int) -> None:
+def _train(model: keras.Model, data: Data, recipe: Recipe, state: TrainingState, logs: str, epochs: int, steps: int
+           ) -> None:
     """Trains for the epochs that are not done yet."""
     first = state.epochs_done
     if first:
         print(f"Continuing after epoch {first} of {epochs}.")
         state.restore(model)
     if first < epochs:
-        images = data.train.batches(recipe.batch_size, augment=True, jitter=recipe.colour_jitter, cutout=recipe.cutout,
-                                    seed=recipe.seed, skip_steps=first * steps)
+        images, held_out = _batches(data, recipe, first * steps)
+        averages = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []  # validates the averages
         model.fit(images, steps_per_epoch=steps, epochs=epochs, initial_epoch=first, verbose=0, shuffle=False,
-                  validation_data=data.held_out.batches(256), callbacks=[_progress(first, epochs), state])
+                  validation_data=held_out,
+                  callbacks=[Progress(first, epochs, steps), *averages, Events(logs, fresh=not first), state])
+    model.optimizer.finalize_variable_values(model.trainable_variables)  # with recipe.ema, they become the averages
 
 
-def sgd(lr: float, steps: int, momentum: float, weight_decay: float) -> keras.optimizers.SGD:
+def _batches(data: Data, recipe: Recipe, skip_steps: int) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """Batches of training and of held-out images; both have labels int32 [batch], or shares of classes if mixed."""
+    images = data.train.batches(recipe.batch_size, augment=True, jitter=recipe.colour_jitter, cutout=recipe.cutout,
+                                randaugment=recipe.randaugment, seed=recipe.seed, skip_steps=skip_steps)
+    held_out = data.held_out.batches(256)
+    if not (recipe.mixup or recipe.cutmix):
+        return images, held_out
+    images = mixing.mixed(images, data.num_classes, mixup=recipe.mixup, cutmix=recipe.cutmix, seed=recipe.seed,
+                          skip_steps=skip_steps)
+    return images, held_out.map(lambda images, labels: (images, tf.one_hot(labels, data.num_classes)))
+
+
+def sgd(lr: float, steps: int, momentum: float, weight_decay: float, ema: float = 0.0) -> keras.optimizers.SGD:
     """SGD of the paper's recipe: Nesterov momentum, a cosine learning rate that ends at 0, no decay on batch norm.
 
         gradient += weight_decay * weight
@@ -106,33 +123,24 @@ def sgd(lr: float, steps: int, momentum: float, weight_decay: float) -> keras.op
     As in the authors' code, all other weights decay, including the classifier's bias. Keras applies the decay apart
     from the gradient, `weight -= lr * decay * weight`, so momentum does not multiply it by 1 / (1 - momentum) as in the
     formula above. This function multiplies the decay by that factor.
+
+    With `ema`, the optimizer also keeps an average of the weights: average = ema * average + (1 - ema) * weight.
     """
     warmup = min(steps // 20, 1000)
     schedule = keras.optimizers.schedules.CosineDecay(lr / 10, max(1, steps - warmup), warmup_target=lr,
                                                       warmup_steps=max(1, warmup))
     optimizer = keras.optimizers.SGD(schedule, momentum=momentum, nesterov=True,
-                                     weight_decay=weight_decay / (1 - momentum) or None)
+                                     weight_decay=weight_decay / (1 - momentum) or None,
+                                     use_ema=ema > 0, ema_momentum=ema)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta"])
     return optimizer
 
 
 def smoothed_loss(label_smoothing: float, class_weights: np.ndarray | None = None) -> Callable:
-    """Cross-entropy of logits with integer labels, label smoothing and class weights, as a Keras loss function."""
+    """Cross-entropy with label smoothing and class weights as a Keras loss function, for labels as in `cross_entropy`."""
 
     def loss(labels, logits):
-        return cross_entropy(tf.cast(labels, tf.int32), logits, label_smoothing, class_weights)
+        labels = labels if len(labels.shape) == 2 else tf.cast(labels, tf.int32)
+        return cross_entropy(labels, logits, label_smoothing, class_weights)
 
     return loss
-
-
-def _progress(first: int, epochs: int) -> keras.callbacks.Callback:
-    """A callback that prints a line after each epoch."""
-    begin = time.monotonic()
-
-    def show(epoch, logs):
-        left = (time.monotonic() - begin) / (epoch + 1 - first) * (epochs - epoch - 1)
-        print(f"epoch {epoch + 1}/{epochs}, loss {logs['loss']:.3f} acc {logs['accuracy']:.3f}, held-out loss "
-              f"{logs['val_loss']:.3f} acc {logs['val_accuracy']:.3f}, {terminal.seconds(round(left))} left",
-              flush=True)
-
-    return keras.callbacks.LambdaCallback(on_epoch_end=show)

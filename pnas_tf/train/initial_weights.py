@@ -5,18 +5,19 @@ from typing import Any
 
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
+from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 
-SCRATCH, INHERITED = "scratch", "inherited"
+SCRATCH, INHERITED, IMAGENET = "scratch", "inherited", "imagenet"
 ENDING = ".keras"
 
 
 def check(init: str) -> None:
     """Raises InputError if the text is neither a known word nor a .keras file that exists."""
-    if init in (SCRATCH, INHERITED):
+    if init in (SCRATCH, INHERITED, IMAGENET):
         return
     if not init.endswith(ENDING) and not os.path.isdir(init):
-        raise InputError(f"--init_weights must be {SCRATCH}, {INHERITED}, a {ENDING} file or the folder of a training, "
+        raise InputError(f"--init_weights must be {SCRATCH}, {INHERITED}, {IMAGENET}, a {ENDING} file or the folder of a training, "
                          f"got {init[:100]!r}.")
     if not os.path.isfile(_model_file(init)):
         raise InputError(f"{_model_file(init)[:300]}: no such file. Train a network, or import one: "
@@ -29,8 +30,8 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
 
     Args:
         arch: Arch that fits the data.
-        init: `scratch`; `inherited` for the supernet's weights, which a search left in the folder; or a .keras file of
-            the same arch, or its folder. The classifier starts from scratch if the number of classes differs.
+        init: `scratch`; `inherited` for the supernet's weights, which a search left in the folder; `imagenet` for the
+            pretrained network that the arch's space starts from; or a .keras file of the same arch, or its folder. The classifier starts from scratch if the number of classes differs.
         folder: Folder of the search.
         dropout: Dropout rate before the classifier.
         drop_path: Drop path rate, as in `network.build_network`.
@@ -46,10 +47,12 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
     from pnas_tf.network import layers as fast_layers
 
     kind = fast_layers if precision == "float32" else fast_layers.Typed(fast_layers, precision)
-    if init in (SCRATCH, INHERITED):
+    if init in (SCRATCH, INHERITED, IMAGENET):
         model = network.build_network(arch, dropout=dropout, drop_path=drop_path, layers=kind)
         if init == INHERITED:
             _inherit(model, folder.inherited_weights)
+        if init == IMAGENET:
+            _cut_out(model, arch)
         return model
     init = _model_file(init)
     source = read_model(init)
@@ -88,6 +91,22 @@ def _inherit(model: Any, path: str) -> None:
     except (ValueError, OSError, KeyError):
         raise InputError(f"{path} does not fit this arch (was arch.json edited?). Use "
                          "--init_weights=scratch.") from None
+
+
+def _cut_out(model: Any, arch: Arch) -> None:
+    """Gives each layer its part of the pretrained network that the arch's space starts from."""
+    from pnas_tf.network import pretrained, slicing
+
+    name = arch.space.pretrained
+    if not name:
+        raise InputError(f"{arch.space.name} has no shipped weights, so --init_weights={IMAGENET} is not possible. "
+                         f"Networks with such weights: {', '.join(pretrained.names())}.")
+    full = slicing.FullNetwork(arch_lib.load(name), pretrained.load(name))
+    shapes = {layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in model.layers if layer.weights}
+    for block, op in arch.blocks():
+        own = {layer: each for layer, each in shapes.items() if layer.startswith(f"{block.layer_name(op)}_")}
+        for layer, values in full.layers_of(block, op, own).items():
+            model.get_layer(layer).set_weights(values)
 
 
 def _copy(source: Any, model: Any, path: str, head: str) -> None:

@@ -14,7 +14,7 @@ class Recipe(ImageSettings):
     """Settings of a training. The defaults are the paper's values for ImageNet (section 4.2)."""
 
     init_weights: str = setting(SCRATCH, "Initial weights: scratch; inherited, the supernet's weights in --run_dir; "
-                                "or a .keras file of the same arch, or its folder. The classifier is replaced if the "
+                                "imagenet, a pretrained network's, cut to this arch; or a .keras file of the same arch, or its folder. The classifier is replaced if the "
                                 "number of classes differs.")
     epochs: int = setting(300, "Passes over the training images.", low=1)
     batch_size: int = setting(256, "Images per step.", low=1)
@@ -32,6 +32,16 @@ class Recipe(ImageSettings):
     colour_jitter: str = setting("normal", "Random changes of colour in data sets of image files: normal as in the "
                                  "search, strong as in the authors' training.",
                                  choices=("none", "normal", "strong"))
+    ema: float = setting(0.0, "Decay of the moving average of the weights that is validated and saved; 0: the weights "
+                         "themselves. The average covers about 1 / (1 - ema) steps: a training needs many times as "
+                         "many.", low=0, high=0.99999)
+    mixup: float = setting(0.0, "Mixup: alpha of the Beta distribution that weights an image against another of its "
+                           "batch, 0.2 for instance; 0: none.", low=0, high=100)
+    cutmix: float = setting(0.0, "Cutmix: alpha of the Beta distribution of the share of an image that another of its "
+                            "batch covers, 1 for instance; 0: none. With mixup, either changes half of the batches.",
+                            low=0, high=100)
+    randaugment: float = setting(0.0, "RandAugment: magnitude of two random changes of each image, from 0 (none) to 1.",
+                                 low=0, high=1)
     seed: int = setting(0, "Seed of weights and data order.", low=0, high=2**31 - 1)
     max_steps: int = setting(0, "Limit on the total number of steps, for a trial run; 0: no limit.", low=0)
 

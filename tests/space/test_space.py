@@ -15,13 +15,32 @@ from pnas_tf.space import blocks as blocks_lib
 PUBLISHED = {  # parameters, multiply-accumulates at 224x224
     "proxyless_mobile": (4_080_512, 320_427_584), "proxyless_mobile_14": (6_857_568, 580_883_408),
     "proxyless_cpu": (4_361_648, 439_243_864), "proxyless_gpu": (7_119_848, 465_260_160),
-    "mobilenet_v2": (3_504_872, 300_774_272)}
+    "mobilenet_v2": (3_504_872, 300_774_272),
+    # Counted on the PyTorch package efficientnet-lite-pytorch 0.1.0 by hooks on its convolutions and dense layer, at
+    # the image size of each network. (The authors give 407M for Lite0, counted in another way.)
+    "efficientnet_lite0": (4_652_008, 385_187_552), "efficientnet_lite1": (5_416_680, 600_185_232),
+    "efficientnet_lite2": (6_092_072, 859_736_272), "efficientnet_lite3": (8_197_096, 1_383_321_872),
+    "efficientnet_lite4": (13_006_568, 2_553_034_336)}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks(name):
     model = network.build_network(name)
     assert (network.count_params(model), network.count_macs(model)) == PUBLISHED[name]
+
+
+def test_lite0_space_holds_the_network_that_its_ops_are_cut_out_of():
+    lite0, full = spaces.SPACES["lite0"], arch.load("efficientnet_lite0")
+    fixed = {block.name: block.ops[0] for block in full.space.blocks[1:]}
+    assert arch.Arch(lite0, fixed).fingerprint() == full.fingerprint()
+    for block in lite0.choices.values():
+        k = int(fixed[block.name][4])
+        assert block.ops == tuple(f"mb_k{kernel}_e{e}" for kernel in (3, 5) if kernel <= k for e in (3, 4, 6)) + (
+            ("zero",) if block.shortcut else ())
+    assert len(lite0.choices) == 15 and sum(block.shortcut for block in lite0.choices.values()) == 9
+    assert (lite0.normalisation, lite0.pretrained) == (full.space.normalisation, full.space.pretrained) == (
+        (127, 128), "efficientnet_lite0")
+    assert arch.load("efficientnet_lite1").space.pretrained is None
 
 
 def test_imagenet_space_is_the_original_one():
@@ -70,7 +89,8 @@ def test_spaces_round_trip_and_adapt_to_data(name):
     other = each.for_data(48, 1, 3)
     assert other.input_shapes()["stem"] == (48, 48, 1)
     assert other.head[-1].filters == 3
-    assert each.fitted_to(types.SimpleNamespace(image_shape=(48, 48, 1), num_classes=3)) == other
+    grey = types.SimpleNamespace(image_shape=(48, 48, 1), num_classes=3, mean=(127,), std=(128,))
+    assert each.fitted_to(grey) == other
 
 
 @pytest.mark.parametrize("change", [

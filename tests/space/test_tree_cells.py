@@ -75,7 +75,7 @@ def test_pyramid_net_without_cells_has_the_parameters_of_its_formula():
 def test_a_candidate_like_another_is_as_one_built_alone(op):
     key = OpKey(op, (8, 8, 32), 32, 1, False)
     alone = candidate.Candidate(key, "b01")
-    like = candidate.Candidate(key, "b02", alone)
+    like = candidate.Candidate(key, "b02", candidate.record(key, "b02", alone))
     weights, drawn = alone.layer_weights(), like.layer_weights()
     assert [name.replace("b01", "b02") for name in weights] == list(drawn)
     for mine, theirs in zip(weights.values(), drawn.values(), strict=True):

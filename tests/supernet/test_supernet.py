@@ -10,6 +10,7 @@ import tensorflow as tf
 from pnas_tf import network
 from pnas_tf.cost import expectation, prices
 from pnas_tf.network import evaluate
+from pnas_tf.network.criterion import Criterion
 from pnas_tf.search import arch_updaters, objective, schedule, searcher
 from pnas_tf.search.config import Method
 from pnas_tf.space import spaces
@@ -48,7 +49,7 @@ def plan():
 def make_searcher(net, **kwargs):
     updater = arch_updaters.GradientUpdater(net, prices.matrix(SMALL, lambda name, key: 1.0), objective.no_latency(),
                                             Method(**kwargs))
-    model = searcher.Searcher(net, updater, plan(), seed=11, label_smoothing=0.0, momentum=MOMENTUM,
+    model = searcher.Searcher(net, updater, plan(), seed=11, criterion=Criterion(), momentum=MOMENTUM,
                               weight_decay=DECAY)
     model.compile(searcher.alpha_optimizer(0.01))
     return model

@@ -1,0 +1,115 @@
+"""The loss of a network: cross-entropy with the labels and, if there is a teacher, with what the teacher says."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnas_tf.errors import InputError
+from pnas_tf.network.evaluate import cross_entropy
+
+
+class Teacher:
+    """A trained network whose logits a smaller network learns from (Hinton et al. 2015). It is never trained here."""
+
+    def __init__(self, model: keras.Model):
+        """
+        Args:
+            model: Model from normalised images to logits [batch, classes].
+        """
+        self._model = model
+
+    def logits(self, images: tf.Tensor) -> tf.Tensor:
+        """Logits in inference mode, float32 [batch, classes].
+
+        Args:
+            images: Normalised images [batch, height, width, channels]; resized if the model takes another size.
+        """
+        size = self._model.input_shape[1:3]
+        if tuple(images.shape[1:3]) != tuple(size):
+            images = tf.image.resize(images, size)
+        return tf.cast(self._model(images, training=False), tf.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Criterion:
+    """Loss of logits.
+
+        loss = (1 - distill) * cross_entropy(labels, logits) + distill * distillation(teacher's logits, logits)
+
+    Attributes:
+        label_smoothing: Share of the probability that is spread evenly over all classes.
+        class_weights: Weight of an image by its label, float32 [classes]; None for weights of 1.
+        teacher: Network to learn from; None for labels alone.
+        distill: Weight of the teacher's part.
+        temperature: Temperature of the teacher's part.
+    """
+
+    label_smoothing: float = 0.0
+    class_weights: np.ndarray | None = None
+    teacher: Teacher | None = None
+    distill: float = 0.5
+    temperature: float = 2.0
+
+    def taught(self, images: tf.Tensor) -> tf.Tensor | None:
+        """The teacher's logits, float32 [batch, classes]; None without a teacher."""
+        return self.teacher.logits(images) if self.teacher else None
+
+    def loss(self, labels: tf.Tensor, logits: tf.Tensor, taught: tf.Tensor | None) -> tf.Tensor:
+        """Mean loss, scalar float32.
+
+        Args:
+            labels: Labels, int32 [batch].
+            logits: Logits, float [batch, classes].
+            taught: Result of `taught` for the same images.
+        """
+        loss = cross_entropy(labels, logits, self.label_smoothing, self.class_weights)
+        if taught is None:
+            return loss
+        return (1.0 - self.distill) * loss + self.distill * distillation(taught, logits, self.temperature)
+
+    def without_smoothing(self) -> "Criterion":
+        """The criterion of held-out images, on which labels are not smoothed."""
+        return dataclasses.replace(self, label_smoothing=0.0)
+
+
+LABELS_ALONE = Criterion()
+SMOOTHED = Criterion(label_smoothing=0.1)
+
+
+def distillation(taught: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
+    """Divergence of a network from its teacher, at a temperature (Hinton et al. 2015, section 2).
+
+        p, q = softmax(taught / temperature), softmax(logits / temperature)
+        temperature ** 2 * mean(sum(p * log(p / q)))
+
+    Args:
+        taught: Teacher's logits, float32 [batch, classes].
+        logits: Network's logits, float [batch, classes].
+        temperature: Temperature; above 1, small probabilities count more.
+
+    Returns:
+        Scalar float32, 0 if both say the same.
+    """
+    taught, logits = taught / temperature, tf.cast(logits, tf.float32) / temperature
+    p = tf.nn.softmax(taught)
+    divergence = tf.reduce_sum(p * (tf.nn.log_softmax(taught) - tf.nn.log_softmax(logits)), axis=-1)
+    return temperature**2 * tf.reduce_mean(divergence)
+
+
+def check_teacher(model: Any, source: str, channels: int, classes: int) -> None:
+    """Raises InputError unless a model can teach a network.
+
+    Args:
+        model: Keras model.
+        source: Path of its file, for the message.
+        channels: Channels of the images.
+        classes: Number of classes.
+    """
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:] or shape[3] != channels \
+            or model.output_shape != (None, classes):
+        raise InputError(f"{source}: a teacher takes images of {channels} channels and returns logits of {classes} "
+                         f"classes, got {shape} to {getattr(model, 'output_shape', None)}. Train it on this data set.")

@@ -1,0 +1,98 @@
+"""The teacher of a search, and weights for its supernet from the network that the space starts from."""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+
+from pnas_tf import data as data_lib
+from pnas_tf import terminal
+from pnas_tf.cost import prices, within_limits
+from pnas_tf.data import Data
+from pnas_tf.network import pretrained, slicing
+from pnas_tf.network.criterion import Criterion, Teacher, check_teacher
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.search.config import SearchConfig
+from pnas_tf.space import arch as arch_lib
+from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import Space
+from pnas_tf.supernet import supernet
+from pnas_tf.supernet.supernet import Supernet
+from pnas_tf.train.fit import fit
+from pnas_tf.train.initial_weights import IMAGENET, SCRATCH, read_model
+from pnas_tf.train.recipe import Recipe
+
+
+def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFolder) -> Criterion:
+    """The loss of a search, with its teacher. Trains the teacher first, unless the folder has it.
+
+    Args:
+        config: Settings of the search.
+        space: Space, fitted to the data.
+        data: Images.
+        folder: Folder of the search; the teacher is trained in a folder of its own inside.
+
+    Raises:
+        InputError: If the teacher's file is missing, damaged, or does not fit the data.
+    """
+    weights, source = data_lib.class_weights(data.train, config.class_weights), config.teacher_of(space)
+    criterion = Criterion(config.label_smoothing, weights, None, config.distill, config.temperature)
+    if source == "none":
+        return criterion
+    if source == "largest":
+        source = _trained(largest(space), config, data, RunFolder(folder.teacher))
+    model = read_model(source)
+    check_teacher(model, source, space.input_channels, space.num_classes)
+    return dataclasses.replace(criterion, teacher=Teacher(model))
+
+
+def largest(space: Space) -> Arch:
+    """The network of a space with the most MACs."""
+    path = within_limits.most_of(prices.matrix(space, prices.macs()), [])
+    return arch_lib.from_path(space, np.asarray(path))
+
+
+def start_from_pretrained(net: Supernet, folder: RunFolder) -> None:
+    """Gives every op of a supernet its slice of the network that the space starts from.
+
+    Args:
+        net: Supernet of a space with `pretrained`.
+        folder: Folder of the search. If the full network was trained there as the teacher, its weights count.
+
+    Raises:
+        InputError: If an op is not part of the pretrained network.
+    """
+    name = str(net.space.pretrained)
+    full, layers = arch_lib.load(name), pretrained.load(name)
+    model_file = RunFolder(folder.teacher).model
+    if os.path.exists(model_file):
+        model: Any = read_model(model_file)
+        layers = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    source = slicing.FullNetwork(full, layers)
+    for mixed_op in net.mixed_ops:
+        for op, candidate in zip(mixed_op.block.ops, mixed_op.candidates, strict=True):
+            if candidate:
+                candidate.set_layer_weights(source.layers_of(mixed_op.block, op, candidate.layer_shapes()))
+    print(f"Every op starts as a part of {name}"
+          + (", as trained on these images." if os.path.exists(model_file) else ", with its ImageNet weights."))
+
+
+def _trained(arch: Arch, config: SearchConfig, data: Data, folder: RunFolder) -> str:
+    """Trains the teacher if the folder does not hold it; returns the path of its file."""
+    if os.path.exists(folder.training_facts) and os.path.exists(folder.model):
+        return folder.model
+    is_pretrained = arch.space.pretrained is not None
+    recipe = Recipe(init_weights=IMAGENET if is_pretrained else SCRATCH, seed=config.seed,
+                    class_weights=config.class_weights, precision=config.precision,
+                    **({"epochs": config.teacher_epochs} if config.teacher_epochs else {}))
+    recipe = recipe.scaled_to(data.train.size, config.teacher_epochs)
+    os.makedirs(folder.path, exist_ok=True)
+    arch.save(folder.arch)
+    print("First the teacher: the largest network of the space.", flush=True)
+    supernet.set_graph_optimiser(True)
+    facts = fit(arch, data, recipe, folder)
+    supernet.set_graph_optimiser(False)
+    print(f"The teacher's test accuracy is {facts['test_accuracy']:.2%}; trained in "
+          f"{terminal.seconds(round(facts['seconds']))}.", flush=True)
+    return folder.model

@@ -1,0 +1,152 @@
+"""Settings of the recipe beyond the paper's: averaged weights, mixed images, RandAugment; against NumPy."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnas_tf import data
+from pnas_tf.data import mixing
+from pnas_tf.data.rand_augment import RandAugment
+from pnas_tf.network.evaluate import cross_entropy
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.train import fit as fit_lib
+from pnas_tf.train.recipe import Recipe
+from pnas_tf.train.state import TrainingState
+
+QUICK = {"epochs": 2, "batch_size": 64, "lr": 0.1, "max_steps": 14}
+EVERYTHING = {"ema": 0.8, "mixup": 0.4, "cutmix": 1.0, "randaugment": 0.4, "dropout": 0.1, "class_weights": "balanced"}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_loss_of_a_mixed_label_is_the_mean_of_its_losses(smoothing, weighted):
+    rng = np.random.default_rng(0)
+    logits, pair = rng.normal(size=(8, 5)).astype(np.float32), rng.integers(0, 5, (2, 8)).astype(np.int32)
+    share, weights = rng.random(8).astype(np.float32), rng.uniform(0.2, 3, 5).astype(np.float32)
+    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    losses = [-(1 - smoothing) * log_probs[np.arange(8), labels] - smoothing * log_probs.mean(1) for labels in pair]
+    if weighted:
+        losses = [loss * weights[labels] for loss, labels in zip(losses, pair, strict=True)]
+    mixed = share[:, None] * np.eye(5)[pair[0]] + (1 - share[:, None]) * np.eye(5)[pair[1]]
+    loss = fit_lib.smoothed_loss(smoothing, weights if weighted else None)
+    np.testing.assert_allclose(loss(tf.constant(mixed, tf.float32), logits),
+                               np.mean(share * losses[0] + (1 - share) * losses[1]), rtol=1e-5)
+    np.testing.assert_allclose(loss(pair[0], logits), np.mean(losses[0]), rtol=1e-5)
+    np.testing.assert_allclose(cross_entropy(tf.one_hot(pair[0], 5), logits), cross_entropy(pair[0], logits), rtol=1e-5)
+
+
+@pytest.mark.parametrize("mix", [mixing.mix_up, mixing.cut_mix])
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_labels_are_mixed_as_the_pixels_are(mix, alpha):
+    """The pixels of an image are its label, so that their mean is the mixed label."""
+    labels = np.eye(6, dtype=np.float32)[np.random.default_rng(0).integers(0, 6, 500)]
+    images = np.broadcast_to(labels[:, None, None], (500, 12, 10, 6)).astype(np.float32)
+    mixed, shares = mix(tf.constant(images), tf.constant(labels), tf.constant([1, 2]), alpha)
+    np.testing.assert_allclose(mixed.numpy().mean((1, 2)), shares, atol=1e-5)
+    np.testing.assert_allclose(np.sum(shares, 1), 1, atol=1e-6)
+    assert len(np.unique(np.round(shares, 3))) > 20  # each image has a share of its own
+    if mix is mixing.cut_mix:
+        assert set(np.unique(mixed)) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
+def test_beta_has_the_moments_of_its_definition(alpha):
+    draws = mixing.beta(tf.constant(20_000), tf.constant([1, 2]), alpha).numpy()
+    assert 0 <= draws.min() < draws.max() <= 1
+    assert draws.mean() == pytest.approx(0.5, abs=0.01)
+    assert draws.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
+
+
+def test_mixed_batches_depend_on_the_step_alone(small_data):
+    def batches(skip):
+        plain = small_data.train.batches(32, augment=True, randaugment=0.5, seed=5, skip_steps=skip)
+        return mixing.mixed(plain, 4, mixup=0.4, cutmix=1.0, seed=5, skip_steps=skip)
+
+    steps = list(batches(0).take(12))
+    for later, again in zip(steps[4:], batches(4).take(8), strict=True):
+        np.testing.assert_array_equal(later[0], again[0])
+        np.testing.assert_array_equal(later[1], again[1])
+    plain = small_data.train.batches(32, augment=True, seed=5)
+    assert mixing.mixed(plain, 4, mixup=0, cutmix=0, seed=5) is plain
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_randaugment_changes_each_image_by_its_own_seed(grey):
+    rng = np.random.default_rng(0)
+    image = np.repeat(rng.integers(0, 256, (1, 24, 20, 1 if grey else 3)).astype(np.uint8), 60, 0)
+    strong = RandAugment(1.0, grey=grey)
+    batch = strong.batch(tf.constant(image), tf.constant([1, 2]), tf.range(60), 60).numpy()
+    assert batch.dtype == np.float32 and batch.shape == image.shape and batch.min() >= 0 and batch.max() <= 255
+    assert len(np.unique(batch.reshape(60, -1), axis=0)) > 50
+    part = strong.batch(tf.constant(image[:20]), tf.constant([1, 2]), tf.range(30, 50), 60)
+    np.testing.assert_array_equal(part, batch[30:50])  # whatever other images are present
+    weak = RandAugment(0.01, grey=grey).batch(tf.constant(image), tf.constant([1, 2]), tf.range(60), 60)
+    assert np.median(np.abs(weak - image).mean((1, 2, 3))) < 0.5 * np.median(np.abs(batch - image).mean((1, 2, 3)))
+
+
+def test_randaugment_of_files_goes_on_at_any_step(tmp_path):
+    rng = np.random.default_rng(0)
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(10):
+            keras.utils.save_img(tmp_path / label / f"{number}.png", rng.integers(0, 256, (40, 40, 3)), scale=False)
+    part = data.load(f"folder:{tmp_path}", image_size=32).train
+    plain, first, again = (list(part.batches(8, augment=True, randaugment=strength, seed=3, skip_steps=skip).take(3))
+                           for strength, skip in ((0.0, 0), (0.5, 0), (0.5, 2)))
+    np.testing.assert_array_equal(first[2][0], again[0][0])
+    np.testing.assert_array_equal(first[0][1], plain[0][1])
+    assert np.any(first[0][0] != plain[0][0])
+
+
+class Weights(keras.callbacks.Callback):
+    """Remembers the weights after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps.append([variable.numpy() for variable in self.model.trainable_variables])
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_ema_is_the_average_of_the_weights(small_arch, small_data, tmp_path, precision):
+    keras.utils.set_random_seed(0)
+    model = fit_lib.initial_weights.build(small_arch, "scratch", RunFolder(str(tmp_path)), precision=precision)
+    fit_lib._compile(model, Recipe(ema=0.7, lr=0.05, precision=precision), 10, None)
+    weights = Weights()
+    history = model.fit(small_data.train.batches(32, seed=0), steps_per_epoch=5, epochs=2, verbose=0,
+                        validation_data=small_data.held_out.batches(64),
+                        callbacks=[weights, keras.callbacks.SwapEMAWeights()]).history
+    averages = weights.steps[0]
+    for step in weights.steps[1:]:
+        averages = [0.7 * average + 0.3 * weight for average, weight in zip(averages, step, strict=True)]
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        np.testing.assert_allclose(variable, average, atol=1e-5)
+    loss, _ = model.evaluate(small_data.held_out.batches(64), verbose=0)
+    assert loss == pytest.approx(history["val_loss"][-1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_interrupted_training_with_everything_ends_as_the_whole_one(small_arch, small_data, tmp_path, monkeypatch):
+    recipe = Recipe(**{**QUICK, "epochs": 3, "max_steps": 21}, **EVERYTHING)
+    whole = fit_lib.fit(small_arch, small_data, recipe, RunFolder(str(tmp_path / "whole")))
+    real = TrainingState.on_epoch_end
+
+    def stop_after_an_epoch(self, epoch, logs=None):
+        real(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    for _ in range(3):  # the third time, all epochs are done, but nothing of the results is written
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(TrainingState, "on_epoch_end", stop_after_an_epoch)
+            fit_lib.fit(small_arch, small_data, recipe, RunFolder(str(tmp_path / "part")))
+    part = fit_lib.fit(small_arch, small_data, recipe, RunFolder(str(tmp_path / "part")))
+    for name, values in whole["history"].items():
+        np.testing.assert_allclose(part["history"][name], values, rtol=1e-5, err_msg=name)
+    assert part["test_loss"] == pytest.approx(whole["test_loss"], rel=1e-5)
+    mine, theirs = (keras.models.load_model(tmp_path / name / "model.keras").get_weights()
+                    for name in ("part", "whole"))
+    for here, there in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(here, there, atol=1e-6)
