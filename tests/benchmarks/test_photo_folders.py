@@ -45,8 +45,8 @@ def test_class_of_a_picture_is_the_beginning_of_its_path():
 def test_copies_are_left_out_and_the_draw_is_the_same_again(tmp_path):
     def pictures():
         for number in range(12):
-            yield "ab"[number % 2], blob((20 * number, 0, 0), size=(30 + 2 * number, 40))
-        yield "b", blob((0, 0, 0), size=(60, 80), page=(300, 300))  # a copy of the first, twice as large
+            yield "ab"[number % 2], blob((20 * number, 0, 0), size=(50 + 5 * number, 100))
+        yield "b", blob((0, 0, 0), size=(100, 200), page=(300, 300))  # a copy of the first, twice as large
 
     assert photo_folders.write(pictures(), str(tmp_path / "all")) == {"a": 6, "b": 6}
     for folder in ("one", "two"):
