@@ -72,8 +72,8 @@ def twin(model: Any, arch: Arch) -> Any:
 
     padded = fast_layers.is_pytorch_padded(model)
     layers = _Layers(fast_layers.PyTorchPadded(tf_keras.layers) if padded else tf_keras.layers)
-    copy = network.build_network(arch, num_classes=model.output_shape[1], input_size=model.input_shape[1],
-                                 layers=layers, model_class=tf_keras.Model)
+    arch = arch.for_data(model.input_shape[1], arch.space.input_channels, model.output_shape[1])
+    copy = network.assemble(arch, layers=layers, model_class=tf_keras.Model)
     weights = {layer.name: layer.get_weights() for layer in model.layers}
     for layer in copy.layers:
         if layer.name.endswith(_Layers.SUFFIX):

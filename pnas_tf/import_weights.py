@@ -66,7 +66,7 @@ def run(arch: Arch, state: Mapping[str, np.ndarray], where: str = "state dict") 
     from pnas_tf import network
     from pnas_tf.network import layers as fast_layers
 
-    model = network.build_network(arch, layers=fast_layers.PyTorchPadded(keras.layers))
+    model = network.assemble(arch, layers=fast_layers.PyTorchPadded(keras.layers))
     # DataParallel puts "module." before every name.
     unused = {_LATER_NAME.sub(r"\1.mobile_inverted_conv.", name.removeprefix("module.")): value
             for name, value in state.items() if not name.endswith(_IGNORED)}
@@ -178,8 +178,7 @@ def load_arch(name_or_path: str, num_classes: int) -> Arch:
         arch = net_config.read(data, where=name_or_path)
     else:
         arch = arch_lib.load(name_or_path)
-    space = arch.space.for_data(arch.space.input_size, arch.space.input_channels, num_classes)
-    return Arch(space, arch.ops, arch.costs)
+    return arch.for_data(arch.space.input_size, arch.space.input_channels, num_classes)
 
 
 def _define_flags() -> None:

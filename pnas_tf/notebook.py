@@ -21,6 +21,7 @@ from pnas_tf.cost.goal import Goal
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.data import Data
 from pnas_tf.derive import deliver, finalists
+from pnas_tf.network.criterion import Criterion
 from pnas_tf.search import build, searcher
 from pnas_tf.search.config import SearchConfig
 from pnas_tf.search.problem import Problem, Request
@@ -65,7 +66,8 @@ class Search:
         print(self.goal.summary())
         self.searcher = build.compiled_searcher(
             self.space, self.problem.goals, self.problem.plan, self.config,
-            class_weights=data_lib.class_weights(self.data.train, self.config.class_weights))
+            criterion=Criterion(self.config.label_smoothing,
+                                data_lib.class_weights(self.data.train, self.config.class_weights)))
 
     @property
     def space(self) -> Space:

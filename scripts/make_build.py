@@ -14,9 +14,11 @@ PROGRAMS = ("benchmarks", "scripts")
 HEAVY = {"tensorflow", "keras", "tf_keras"}
 # Patterns of the data files of packages, relative to the package.
 DATA = {"pnas_tf.archs": {"*.json"}, "pnas_tf.tables": {"*.jsonl"}, "pnas_tf.datasets": {"fashion_mnist_small.*"},
+        "pnas_tf.weights": {"efficientnet_lite0.*"},
         "pnas_tf.report.templates": {"*.html"}}
 # Packages and modules whose files a module reads without importing them.
 READS = {"pnas_tf.space.arch": "pnas_tf.archs", "pnas_tf.cost.latency_table": "pnas_tf.tables",
+         "pnas_tf.network.pretrained": "pnas_tf.weights",
          "pnas_tf.report.page": "pnas_tf.report.templates", "export.bundle": "export.bundle_runner"}
 EXCLUDED = {".git/**", ".venv/**", "bazel-*/**", "build/**", "dist/**", "runs/**", "**/__pycache__/**"}
 

@@ -241,7 +241,8 @@ def workplace(tmp_path_factory, write_space, random_state):
         write_space(small, folder / "space.json", folder / f"{name}.jsonl", target=name)
     (folder / "published.yaml").write_text(
         "Logits-input:7x7x1280-output:1000:\n  count: 500\n  mean: 0.3\n  var: 0.01\n")
-    network.portable(network.build_network("mobilenet_v2", num_classes=5, input_size=32)).save(folder / "photos.keras")
+    small = network.build_network("mobilenet_v2", num_classes=5, input_shape=(32, 32, 3))
+    network.portable(small).save(folder / "photos.keras")
     np.savez(folder / "net.npz", **random_state(net_config.write(import_weights.load_arch("proxyless_mobile", 5))))
     for path in ROOT.glob("*.flags"):
         (folder / path.name).symlink_to(path)

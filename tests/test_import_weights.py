@@ -89,7 +89,7 @@ def test_same_padding_would_be_another_network(small_arch, random_state):
 
     config = net_config.write(small_arch)
     state = random_state(config)
-    same = network.build_network(small_arch, layers=keras.layers)
+    same = network.assemble(small_arch, layers=keras.layers)
     same.set_weights(import_weights.run(small_arch, state).get_weights())
     with pytest.raises(AssertionError):
         assert_agrees(same, config, state)

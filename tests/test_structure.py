@@ -17,7 +17,7 @@ WINGS = (("errors", "terminal"), ("files", "data"), ("space",), ("network",), ("
          ("run_folder", "cli"), ("report", "train"), ("derive",), ("search",),
          ("net_config",), ("notebook", "doctor", "import_weights", "__main__"))
 # Folders of package data have an __init__.py alone.
-DATA_FOLDERS = ("archs", "tables", "datasets")
+DATA_FOLDERS = ("archs", "tables", "datasets", "weights")
 # Text and data: what may be imported before TensorFlow is. Expectation is the differentiable twin of a cost.
 LIGHT = ("errors", "terminal", "files", "space", "cost", "run_folder", "cli")
 HEAVY_MODULES = ("pnas_tf.cost.expectation",)

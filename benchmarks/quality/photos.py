@@ -44,7 +44,8 @@ RIVALS = ("cnn", "lite0", *CUTS, "scratch", *SEARCHES)
 LITE0 = "efficientnet_lite0"
 
 SIZE, SCRATCH_SIZE = 96, 64  # height and width of the images
-FINE_TUNE = ("--init_weights=imagenet", "--epochs=40", "--batch_size=32", "--lr=0.01")
+# The recipe itself is that of pnas_tf.train for pretrained weights, which the networks of the search have, too.
+FINE_TUNE = ("--init_weights=imagenet",)
 DISTIL = ("--distill=0.5", "--temperature=2")
 # The README's commands.
 SCRATCH_SEARCH = ("--flagfile=quickstart.flags", "--space=cifar_mb", f"--image_size={SCRATCH_SIZE}", "--batch_size=32")

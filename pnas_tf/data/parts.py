@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -73,9 +73,13 @@ class Part(abc.ABC):
         """Number of images."""
         return self._members.shape[0]
 
+    def labels(self) -> np.ndarray:
+        """Labels in the order of a single pass of `batches`, int32 [images]."""
+        return np.asarray(self._labels)[np.asarray(self._members)]
+
     def class_counts(self) -> np.ndarray:
         """Number of images of each class, int64 [classes], up to the largest label that occurs."""
-        return np.bincount(np.asarray(self._labels)[np.asarray(self._members)])
+        return np.bincount(self.labels())
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Number of full batches in one pass over the images, at least 1."""
@@ -152,6 +156,31 @@ class Part(abc.ABC):
 
         return order.flat_map(parts)
 
+    def thumbnails(self, places: np.ndarray, side: int) -> list[bytes]:
+        """Small pictures of some images, as the network sees them.
+
+        Args:
+            places: Places of the images in a single pass of `batches`, integers [count].
+            side: Largest height and width in pixels. Images are never enlarged.
+
+        Returns:
+            PNG files.
+        """
+        side, pictures = min(side, self._image_size), []
+        with tf.device("CPU"):
+            for image in self._views(np.asarray(self._members)[places]):
+                small = tf.image.resize(image, [side, side], antialias=True)
+                pictures.append(tf.io.encode_png(tf.cast(tf.clip_by_value(tf.round(small), 0, 255), tf.uint8)).numpy())
+        return pictures
+
+    @abc.abstractmethod
+    def paths(self, places: np.ndarray) -> list[str | None]:
+        """Paths of the files of some images; None for images in memory. Argument as for `thumbnails`."""
+
+    @abc.abstractmethod
+    def _views(self, positions: np.ndarray) -> Iterable[tf.Tensor]:
+        """Pixels 0..255 of images without random changes, [image_size, image_size, channels] each."""
+
     @abc.abstractmethod
     def _read(self, order: tf.data.Dataset, batch_size: int, share: Share, endless: bool,
               change: Change | None) -> tf.data.Dataset:
@@ -163,6 +192,12 @@ class Part(abc.ABC):
 
 class ArrayPart(Part):
     """Images in memory, uint8 [images, height, width, channels], changed one batch at a time."""
+
+    def paths(self, places):
+        return [None] * len(places)
+
+    def _views(self, positions):
+        return tf.gather(self._images, positions)
 
     def _read(self, order, batch_size, share, endless, change):
         def read(positions, seed, places):
@@ -181,6 +216,15 @@ class ArrayPart(Part):
 
 class FilePart(Part):
     """Images in files, paths as bytes [images], read and changed one at a time."""
+
+    def paths(self, places):
+        files = tf.gather(self._images, np.asarray(self._members)[places]).numpy()
+        return [path.decode("utf-8", "backslashreplace") for path in files]
+
+    def _views(self, positions):
+        for path in tf.gather(self._images, positions):
+            contents = augment_lib.checked_image(tf.io.read_file(path), path)
+            yield augment_lib.central_crop_of_file(contents, self._image_size)
 
     def _read(self, order, batch_size, share, endless, change):
         def one_by_one(positions, seed, places):

@@ -3,12 +3,14 @@
     model = network.build_network("proxyless_mobile", num_classes=10)
     network.portable(model).save("model.keras")     # loads without this package
 
+    features = network.build_network("efficientnet_lite0", weights="imagenet", include_top=False)
+
 `build.py` also builds models of single ops and saves models; `layers.py` has the namespaces of layers to build from;
-`evaluate.py` has loss, accuracy and the recalibration of batch norm.
+`pretrained.py` has the shipped weights; `evaluate.py` has loss, accuracy and the recalibration of batch norm.
 """
 
-from pnas_tf.network.build import build_network, build_op, portable
+from pnas_tf.network.build import assemble, build_network, build_op, portable
 from pnas_tf.network.counts import count_macs, count_params, count_size_bytes, peak_activation_bytes
 
-__all__ = ["build_network", "build_op", "count_macs", "count_params", "count_size_bytes", "peak_activation_bytes",
-           "portable"]
+__all__ = ["assemble", "build_network", "build_op", "count_macs", "count_params", "count_size_bytes",
+           "peak_activation_bytes", "portable"]

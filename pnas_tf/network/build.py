@@ -8,49 +8,83 @@ from typing import Any
 import keras
 
 from pnas_tf import files
+from pnas_tf.errors import InputError, shown
 from pnas_tf.network import layers as fast_layers
+from pnas_tf.network import pretrained
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space import ops
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import OpKey
 
 
-def build_network(arch: Arch | str, *, num_classes: int | None = None, input_size: int | None = None,
-                  dropout: float = 0.0, drop_path: float = 0.0, batch_size: int | None = None,
-                  layers: Any = fast_layers, model_class: Any = keras.Model) -> keras.Model:
+def build_network(arch: Arch | str, *, weights: str | None = None, include_top: bool = True,
+                  input_shape: tuple[int, int, int] | None = None, num_classes: int | None = None,
+                  dropout: float = 0.0, drop_path: float = 0.0) -> keras.Model:
     """Builds a plain Keras model of an arch: no gates, no skipped blocks, float32 logits.
+
+    Args:
+        arch: An arch, the name of a shipped arch, or the path of an arch.json.
+        weights: `imagenet` for trained weights that ship with the package, None for random ones. A classifier of
+            another number of classes than ImageNet's 1000 is random. Images must be normalised by
+            `arch.space.normalisation`.
+        include_top: Whether the network ends in the classifier. Without it, the output is the last feature map.
+        input_shape: Height, width and channels of the images; None for the arch's own.
+        num_classes: Number of classes; None for the arch's own.
+        dropout: Dropout rate before the classifier.
+        drop_path: Drop path rate, as in `assemble`.
+
+    Returns:
+        Model from float32 [batch, height, width, channels] to float32 logits [batch, classes], or to the feature map
+        float32 [batch, height / 32, width / 32, filters] of a network that halves its images five times.
+
+    Raises:
+        InputError: If the arch cannot be loaded, images are not square, or there are no such weights.
+    """
+    if isinstance(arch, str):
+        arch = arch_lib.load(arch)
+    if weights not in (None, pretrained.IMAGENET):
+        raise InputError(f"weights must be {pretrained.IMAGENET} or None, got {shown(weights)}.")
+    if weights and not arch.space.pretrained:
+        raise InputError(f"No weights of {arch.space.name} ship with this package. Networks that have them: "
+                         f"{', '.join(pretrained.names())}.")
+    size = arch.space.input_size
+    height, width, channels = input_shape or (size, size, arch.space.input_channels)
+    if height != width:
+        raise InputError(f"Images must be square, got input_shape {tuple(input_shape or ())}.")
+    arch = arch.for_data(height, channels, num_classes or arch.space.num_classes)
+    model = assemble(arch, include_top=include_top, dropout=dropout, drop_path=drop_path)
+    if weights and arch.space.pretrained:
+        pretrained.into(model, arch.space.pretrained)
+    return model
+
+
+def assemble(arch: Arch, *, include_top: bool = True, dropout: float = 0.0, drop_path: float = 0.0,
+             layers: Any = fast_layers, model_class: Any = keras.Model) -> Any:
+    """Builds a network with random weights from any namespace of layers.
 
     Layer names begin with block and op, such as `b07_mb_k5_e6_project`, and stay the same in the `.tflite`.
 
     Args:
-        arch: An arch, the name of a shipped arch, or the path of an arch.json.
-        num_classes: Number of classes; None for the arch's own.
-        input_size: Height and width of the images; None for the arch's own.
+        arch: Arch, at the size and with the classes of the network.
+        include_top: Whether the network ends in the classifier.
         dropout: Dropout rate before the classifier.
         drop_path: Rate at which training leaves out the last residual branch, image by image (Huang et al. 2016).
             Branch `i` of `n` is left out at the rate `drop_path * i / n`.
-        batch_size: Fixed batch size of the input; None for any.
         layers: Namespace of layers to construct from.
         model_class: Class of the model: `tf_keras.Model` for `layers=tf_keras.layers`.
 
     Returns:
-        Model from float32 [batch, height, width, channels] to float32 logits [batch, classes].
-
-    Raises:
-        InputError: If the arch cannot be loaded.
+        Model from float32 [batch, height, width, channels] to float32 logits [batch, classes] or the last feature map.
     """
-    if isinstance(arch, str):
-        arch = arch_lib.load(arch)
-    space = arch.space.for_data(input_size or arch.space.input_size, arch.space.input_channels,
-                                num_classes or arch.space.num_classes)
-    arch = Arch(space, arch.ops, arch.costs)
-    inputs = layers.Input((space.input_size, space.input_size, space.input_channels), batch_size=batch_size,
-                          name="image")
+    space = arch.space
+    inputs = layers.Input((space.input_size, space.input_size, space.input_channels), name="image")
     rates = _drop_path_rates(arch, drop_path)
 
     def run(block, values):
-        op = arch.op_of(block)
-        if block is space.head[-1] and dropout:
+        op, is_top = arch.op_of(block), block is space.head[-1]
+        if is_top and not include_top:
+            op = ops.IDENTITY
+        elif is_top and dropout:
             # Dropping whole channels before the average pool is the same as dropping features after it.
             values = [layers.SpatialDropout2D(dropout, name="dropout")(value) for value in values]
         return _apply(space.op_key(block, op), values, layers, block.layer_name(op), rates.get(block.name, 0.0))

@@ -79,9 +79,6 @@ class FullNetwork:
                   ) -> dict[str, list[np.ndarray]]:
         """Weights of an op, cut out of the full op of the block of this name.
 
-        Grey images give a first convolution of one channel: it gets the sum over colours, which treats a grey image as
-        a colour image with three equal channels.
-
         Args:
             block: Block of the op.
             op: Op text.
@@ -99,8 +96,6 @@ class FullNetwork:
             given = self._layers.get(full_prefix + name.removeprefix(prefix), [])
             if op == "classifier" and [value.shape for value in given] != [tuple(shape) for shape in needed]:
                 return {}
-            if given and given[0].ndim == 4 and given[0].shape[2] == 3 and needed[0][2] == 1:
-                given = [given[0].sum(axis=2, keepdims=True), *given[1:]]
             if len(given) != len(needed) or any(
                     value.ndim != len(shape) or any(have < need for have, need in zip(value.shape, shape, strict=True))
                     for value, shape in zip(given, needed, strict=True)):

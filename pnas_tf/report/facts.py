@@ -8,7 +8,8 @@ from typing import Any
 from pnas_tf import files
 from pnas_tf.errors import InputError, printable
 from pnas_tf.files import number
-from pnas_tf.report import early_warnings, op_profile
+from pnas_tf.report import early_warnings, mistakes, op_profile
+from pnas_tf.report.mistakes import Mistakes
 from pnas_tf.run_folder import RunFolder, versions
 from pnas_tf.run_folder.folder import MODES
 from pnas_tf.space import arch as arch_lib
@@ -52,6 +53,7 @@ class Facts:
         profiles: Contents of each <mode>.profile.json, by mode.
         starts: Versions at each start of the search, from versions.json, or [].
         compared: Contents of compare.json, or None.
+        mistakes: Contents of mistakes.json, or None.
     """
 
     run_dir: str
@@ -64,6 +66,7 @@ class Facts:
     profiles: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     starts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     compared: Compared | None = None
+    mistakes: Mistakes | None = None
 
     def cost(self, name: str) -> float | None:
         """A number of the arch's costs by name, or None."""
@@ -153,7 +156,8 @@ def collect(run_dir: str) -> Facts:
         profiles={mode: op_profile.read(folder.profile(mode)) for mode in MODES
                   if os.path.exists(folder.profile(mode))},
         starts=versions.read(run_dir),
-        compared=_read_compared(folder.comparison) if os.path.exists(folder.comparison) else None)
+        compared=_read_compared(folder.comparison) if os.path.exists(folder.comparison) else None,
+        mistakes=mistakes.read(folder.mistakes) if os.path.exists(folder.mistakes) else None)
 
 
 def parts(run_dir: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from pnas_tf import __version__, files, terminal
 from pnas_tf.errors import InputError
 from pnas_tf.files import number
-from pnas_tf.report import comparison, drawing, heat_maps, op_profile, plots, summary
+from pnas_tf.report import comparison, drawing, heat_maps, mistakes, op_profile, plots, summary
 from pnas_tf.report import facts as run_facts
 from pnas_tf.report.facts import Facts, text
 from pnas_tf.run_folder import RunFolder, versions
@@ -90,7 +90,9 @@ def render(facts: Facts) -> str:
         compared_chart=_compared_chart(facts), compare_command=_compare_command(facts),
         profile_charts=[plots.Chart(f"{mode}.tflite", op_profile.chart(profile, f"profile-{mode}"),
                                     op_profile.note(profile)) for mode, profile in facts.profiles.items()],
-        train_charts=plots.train_charts(facts.train.get("history")), run_dir=shlex.quote(facts.run_dir),
+        train_charts=plots.train_charts(facts.train.get("history")),
+        confusion=mistakes.confusion_chart(facts.mistakes) if facts.mistakes else None,
+        run_dir=shlex.quote(facts.run_dir),
         command=f"python -m pnas_tf.search --flagfile={shlex.quote(RunFolder(facts.run_dir).flags)}")
 
 

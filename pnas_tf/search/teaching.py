@@ -64,7 +64,7 @@ def start_from_pretrained(net: Supernet, folder: RunFolder) -> None:
         InputError: If an op is not part of the pretrained network.
     """
     name = str(net.space.pretrained)
-    full, layers = arch_lib.load(name), pretrained.load(name)
+    full, layers = arch_lib.load(name), pretrained.load(name, net.space.input_channels)
     model_file = RunFolder(folder.teacher).model
     if os.path.exists(model_file):
         model: Any = read_model(model_file)
@@ -83,10 +83,9 @@ def _trained(arch: Arch, config: SearchConfig, data: Data, folder: RunFolder) ->
     if os.path.exists(folder.training_facts) and os.path.exists(folder.model):
         return folder.model
     is_pretrained = arch.space.pretrained is not None
-    recipe = Recipe(init_weights=IMAGENET if is_pretrained else SCRATCH, seed=config.seed,
-                    class_weights=config.class_weights, precision=config.precision,
-                    **({"epochs": config.teacher_epochs} if config.teacher_epochs else {}))
-    recipe = recipe.scaled_to(data.train.size, config.teacher_epochs)
+    recipe = Recipe(init_weights=IMAGENET if is_pretrained else SCRATCH, epochs=config.teacher_epochs,
+                    seed=config.seed, class_weights=config.class_weights, precision=config.precision,
+                    broken_images=config.broken_images)
     os.makedirs(folder.path, exist_ok=True)
     arch.save(folder.arch)
     print("First the teacher: the largest network of the space.", flush=True)

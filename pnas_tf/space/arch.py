@@ -67,6 +67,10 @@ class Arch:
         positions = [] if self.space.is_chain else list(self.ops.items())
         return hashlib.sha256(repr(([str(key) for _, key in self.op_keys()], positions)).encode()).hexdigest()[:16]
 
+    def for_data(self, input_size: int, input_channels: int, num_classes: int) -> "Arch":
+        """The same arch for other images and another number of classes."""
+        return dataclasses.replace(self, space=self.space.for_data(input_size, input_channels, num_classes))
+
     def with_costs(self, **costs: Any) -> "Arch":
         """The same arch with these costs added or replaced."""
         return dataclasses.replace(self, costs={**self.costs, **costs})

@@ -6,7 +6,7 @@ from typing import Any
 
 from absl import flags
 
-from pnas_tf import terminal, train
+from pnas_tf import files, terminal, train
 from pnas_tf.cli import settings, start
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder, claim
@@ -38,8 +38,16 @@ def _main() -> None:
     with claim.locked(f.run_dir):
         facts = _train(arch, source, folder)
     print(f"\nTest accuracy {100 * facts['test_accuracy']:.2f} % on {facts['test_images']:,} images, trained in "
-          f"{terminal.seconds(round(facts['seconds']))}.\nModel: {folder.model}\n"
+          f"{terminal.seconds(round(facts['seconds']))}.\n{_worst(folder)}Model: {folder.model}\n"
           f"Next:  python -m export.tflite --run_dir={f.run_dir}")
+
+
+def _worst(folder: RunFolder) -> str:
+    """A line about the mistakes of the network; "" if it makes none."""
+    from pnas_tf.train import mistakes
+
+    line = mistakes.summary(files.read_json(folder.mistakes))
+    return line and line + "\n"
 
 
 def _train(arch: arch_lib.Arch, source: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
@@ -55,7 +63,7 @@ def _train(arch: arch_lib.Arch, source: dict[str, Any], folder: RunFolder) -> di
                          arch.costs)
     if f.arch:
         folder.keep_arch(arch)
-    recipe = settings.read(Recipe, batch_size=min(f.batch_size, data.train.size))
+    recipe = settings.read(Recipe)
     return fit(arch, data, recipe, folder, record={
         "data": {"dataset": source.pop("spec"), **source},
         "command": shlex.join(["python", "-m", "pnas_tf.train", *sys.argv[1:]])})

@@ -12,19 +12,21 @@ from pnas_tf import data as data_lib
 from pnas_tf import files, network
 from pnas_tf.data import Data, mixing
 from pnas_tf.network import build
+from pnas_tf.network.criterion import Teacher, check_teacher
 from pnas_tf.network.evaluate import cross_entropy
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
-from pnas_tf.train import initial_weights
+from pnas_tf.train import initial_weights, mistakes
 from pnas_tf.train.events import Events
 from pnas_tf.train.progress import Progress
-from pnas_tf.train.recipe import Recipe
+from pnas_tf.train.recipe import NONE, Recipe
 from pnas_tf.train.state import TrainingState
+from pnas_tf.train.student import Student
 
 
 def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[str, Any] | None = None
         ) -> dict[str, Any]:
-    """Trains a network, and writes model.keras and train.json.
+    """Trains a network, and writes model.keras, train.json and mistakes.json.
 
     Args:
         arch: Arch that fits the data.
@@ -40,10 +42,13 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         InputError: If the initial weights or the state of an interrupted training do not fit, or a file cannot be
             written.
     """
+    recipe = recipe.settled(arch, data.train.size, folder)
     keras.utils.set_random_seed(recipe.seed)
     dropout = recipe.dropout_of(arch.space.name)
     model = initial_weights.build(arch, recipe.init_weights, folder, dropout=dropout, drop_path=recipe.drop_path,
                                   precision=recipe.precision)
+    if recipe.teacher != NONE:
+        model = _student(model, recipe, arch)
     epochs, steps = _length(recipe, data.train.steps_per_epoch(recipe.batch_size))
     _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
     facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
@@ -51,22 +56,28 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
           f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
     how = {"init": recipe.init_weights, "dropout": dropout, "colour_jitter": recipe.colour_jitter,
            **{name: getattr(recipe, name) for name in ("drop_path", "cutout", "precision", "ema", "mixup", "cutmix",
-                                                       "randaugment")}}
+                                                       "randaugment", "teacher", "distill", "temperature")}}
     state = TrainingState(folder, {
         "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "epochs": epochs, "steps": steps,
         **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay", "label_smoothing",
                                                     "class_weights", "seed")}, **how})
     with data_lib.naming_broken_images():
         _train(model, data, recipe, state, folder.training_logs, epochs, steps)
-        model.compile(loss=smoothed_loss(0.0), metrics=["accuracy"])
-        loss, accuracy = model.evaluate(data.test.batches(256), verbose=0)
+        score, wrong = mistakes.find(model, data.test, data.class_names)
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
-              "test_images": data.test.size, "test_loss": float(loss), "test_accuracy": float(accuracy),
+              "test_images": score.images, "test_loss": score.loss, "test_accuracy": score.accuracy,
               "history": state.history, **(record or {})}
     build.save_model(network.portable(model), folder.model)
+    files.write_text(folder.mistakes, json.dumps(wrong) + "\n")
     files.write_text(folder.training_facts, json.dumps(facts, indent=1) + "\n")
     state.remove()
     return facts
+
+
+def _student(model: keras.Model, recipe: Recipe, arch: Arch) -> Student:
+    teacher = initial_weights.read_model(recipe.teacher)
+    check_teacher(teacher, recipe.teacher, arch.space.input_channels, arch.space.num_classes)
+    return Student(model, Teacher(teacher), recipe.distill, recipe.temperature)
 
 
 def _length(recipe: Recipe, steps: int) -> tuple[int, int]:
@@ -137,7 +148,7 @@ def sgd(lr: float, steps: int, momentum: float, weight_decay: float, ema: float 
 
 
 def smoothed_loss(label_smoothing: float, class_weights: np.ndarray | None = None) -> Callable:
-    """Cross-entropy with label smoothing and class weights as a Keras loss function, for labels as in `cross_entropy`."""
+    """Cross-entropy with label smoothing and class weights, as a Keras loss function; labels as for `cross_entropy`."""
 
     def loss(labels, logits):
         labels = labels if len(labels.shape) == 2 else tf.cast(labels, tf.int32)

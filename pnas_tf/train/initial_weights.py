@@ -8,17 +8,17 @@ from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 
-SCRATCH, INHERITED, IMAGENET = "scratch", "inherited", "imagenet"
+AUTO, SCRATCH, INHERITED, IMAGENET = "auto", "scratch", "inherited", "imagenet"
 ENDING = ".keras"
 
 
 def check(init: str) -> None:
     """Raises InputError if the text is neither a known word nor a .keras file that exists."""
-    if init in (SCRATCH, INHERITED, IMAGENET):
+    if init in (AUTO, SCRATCH, INHERITED, IMAGENET):
         return
     if not init.endswith(ENDING) and not os.path.isdir(init):
-        raise InputError(f"--init_weights must be {SCRATCH}, {INHERITED}, {IMAGENET}, a {ENDING} file or the folder of a training, "
-                         f"got {init[:100]!r}.")
+        raise InputError(f"--init_weights must be {SCRATCH}, {INHERITED}, {IMAGENET}, a {ENDING} file or the folder "
+                         f"of a training, got {init[:100]!r}.")
     if not os.path.isfile(_model_file(init)):
         raise InputError(f"{_model_file(init)[:300]}: no such file. Train a network, or import one: "
                          "python -m pnas_tf.import_weights.")
@@ -31,10 +31,11 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
     Args:
         arch: Arch that fits the data.
         init: `scratch`; `inherited` for the supernet's weights, which a search left in the folder; `imagenet` for the
-            pretrained network that the arch's space starts from; or a .keras file of the same arch, or its folder. The classifier starts from scratch if the number of classes differs.
+            pretrained network that the arch's space starts from; or a .keras file of the same arch, or its folder. The
+            classifier starts from scratch if the number of classes differs.
         folder: Folder of the search.
         dropout: Dropout rate before the classifier.
-        drop_path: Drop path rate, as in `network.build_network`.
+        drop_path: Drop path rate, as in `network.assemble`.
         precision: Keras policy of the layers.
 
     Returns:
@@ -48,7 +49,7 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
 
     kind = fast_layers if precision == "float32" else fast_layers.Typed(fast_layers, precision)
     if init in (SCRATCH, INHERITED, IMAGENET):
-        model = network.build_network(arch, dropout=dropout, drop_path=drop_path, layers=kind)
+        model = network.assemble(arch, dropout=dropout, drop_path=drop_path, layers=kind)
         if init == INHERITED:
             _inherit(model, folder.inherited_weights)
         if init == IMAGENET:
@@ -57,7 +58,7 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
     init = _model_file(init)
     source = read_model(init)
     layers = fast_layers.PyTorchPadded(kind) if fast_layers.is_pytorch_padded(source) else kind
-    model = network.build_network(arch, dropout=dropout, drop_path=drop_path, layers=layers)
+    model = network.assemble(arch, dropout=dropout, drop_path=drop_path, layers=layers)
     _copy(source, model, init, head=f"{arch.space.head[-1].name}_")
     return model
 
@@ -101,7 +102,7 @@ def _cut_out(model: Any, arch: Arch) -> None:
     if not name:
         raise InputError(f"{arch.space.name} has no shipped weights, so --init_weights={IMAGENET} is not possible. "
                          f"Networks with such weights: {', '.join(pretrained.names())}.")
-    full = slicing.FullNetwork(arch_lib.load(name), pretrained.load(name))
+    full = slicing.FullNetwork(arch_lib.load(name), pretrained.load(name, arch.space.input_channels))
     shapes = {layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in model.layers if layer.weights}
     for block, op in arch.blocks():
         own = {layer: each for layer, each in shapes.items() if layer.startswith(f"{block.layer_name(op)}_")}

@@ -43,8 +43,9 @@ class Progress(keras.callbacks.Callback):
             self._epoch_begin = now
         if now - self._shown >= INTERVAL_SECONDS:
             self._shown = now
-            left = (now - self._epoch_begin) / max(1, batch) * (self._steps - done)
-            terminal.status(f"{self._where}, step {done}/{self._steps}, {terminal.seconds(round(left))} left in it")
+            left = (now - self._epoch_begin) / batch * (self._steps - done) if batch else None
+            note = f", {terminal.seconds(round(left))} left in it" if left is not None else ""
+            terminal.status(f"{self._where}, step {done}/{self._steps}{note}")
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Shows on a terminal that the held-out images are next."""

@@ -1,9 +1,14 @@
 """The recipe of a training as a value: every setting with its default, bounds and meaning."""
 
 import dataclasses
+import os
 
 from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
-from pnas_tf.train.initial_weights import SCRATCH
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.space.arch import Arch
+from pnas_tf.train.initial_weights import AUTO, IMAGENET, INHERITED, SCRATCH
+
+NONE = "none"
 
 # Dropout rates with which the authors trained their networks, and the defaults for networks of these spaces.
 DROPOUT = {"proxyless_gpu": 0.3, "proxyless_cpu": 0.2, "proxyless_mobile": 0.1, "proxyless_mobile_14": 0.3}
@@ -11,14 +16,18 @@ DROPOUT = {"proxyless_gpu": 0.3, "proxyless_cpu": 0.2, "proxyless_mobile": 0.1, 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(ImageSettings):
-    """Settings of a training. The defaults are the paper's values for ImageNet (section 4.2)."""
+    """Settings of a training. From scratch on many images, the defaults are the paper's for ImageNet (section 4.2)."""
 
-    init_weights: str = setting(SCRATCH, "Initial weights: scratch; inherited, the supernet's weights in --run_dir; "
-                                "imagenet, a pretrained network's, cut to this arch; or a .keras file of the same arch, or its folder. The classifier is replaced if the "
-                                "number of classes differs.")
-    epochs: int = setting(300, "Passes over the training images.", low=1)
-    batch_size: int = setting(256, "Images per step.", low=1)
-    lr: float = setting(0.05, "Learning rate at the start; it falls to 0 as a cosine.", low=0)
+    init_weights: str = setting(AUTO, "Initial weights: scratch; inherited, the supernet's weights in --run_dir; "
+                                "imagenet, the parts that this arch uses of the pretrained network of its space; or a "
+                                ".keras file of the same arch, or its folder. The classifier is replaced if the "
+                                "number of classes differs. auto: inherited after a search with a teacher, imagenet "
+                                "where the space has a pretrained network, otherwise scratch.")
+    epochs: int = setting(0, "Passes over the training images; 0: 300 from scratch, fewer from trained weights and on "
+                          "few images.", low=0)
+    batch_size: int = setting(0, "Images per step; 0: 256, or fewer on few images.", low=0)
+    lr: float = setting(0.0, "Learning rate at the start, which falls to 0 as a cosine; 0: 0.05 from scratch, 0.02 "
+                        "from trained weights.", low=0)
     momentum: float = setting(0.9, "Nesterov momentum of SGD.", low=0, high=0.999)
     weight_decay: float = setting(4e-5, "Decay of convolution and dense weights.", low=0)
     label_smoothing: float = setting(0.1, "Label smoothing of the training loss.", low=0, high=1)
@@ -32,6 +41,10 @@ class Recipe(ImageSettings):
     colour_jitter: str = setting("normal", "Random changes of colour in data sets of image files: normal as in the "
                                  "search, strong as in the authors' training.",
                                  choices=("none", "normal", "strong"))
+    teacher: str = setting(AUTO, "Network to learn from: none, or a .keras file; auto: the teacher of the search, if "
+                           "it had one.")
+    distill: float = setting(0.5, "Weight of the teacher in the loss; the rest is the labels'.", low=0, high=1)
+    temperature: float = setting(2.0, "Temperature of the teacher's logits.", low=0.1, high=100)
     ema: float = setting(0.0, "Decay of the moving average of the weights that is validated and saved; 0: the weights "
                          "themselves. The average covers about 1 / (1 - ema) steps: a training needs many times as "
                          "many.", low=0, high=0.99999)
@@ -51,3 +64,35 @@ class Recipe(ImageSettings):
     def dropout_of(self, space_name: str) -> float:
         """The dropout rate for a network of a space."""
         return DROPOUT.get(space_name, 0.0) if self.dropout is None else self.dropout
+
+    def settled(self, arch: Arch, images: int, folder: RunFolder) -> "Recipe":
+        """The same recipe with every default that depends on the task.
+
+        Args:
+            arch: Network to train.
+            images: Number of training images.
+            folder: Run folder; the search that made it may have left weights and a teacher.
+        """
+        teacher = RunFolder(folder.teacher).model
+        taught = os.path.exists(teacher)
+        init = self.init_weights
+        if init == AUTO:
+            init = (INHERITED if taught and os.path.exists(folder.inherited_weights)
+                    else IMAGENET if arch.space.pretrained else SCRATCH)
+        return dataclasses.replace(
+            self, init_weights=init, teacher=(teacher if taught else NONE) if self.teacher == AUTO else self.teacher,
+            epochs=self.epochs or epochs_for(images, init == SCRATCH),
+            batch_size=min(images, self.batch_size or batch_size_for(images)),
+            lr=self.lr or (0.05 if init == SCRATCH else 0.02))
+
+
+def batch_size_for(images: int) -> int:
+    """Images per step for so many training images: about 16 steps an epoch, 32 to 256 images."""
+    return next((size for size in (32, 64, 128) if images < 16 * 2 * size), 256)
+
+
+def epochs_for(images: int, from_scratch: bool) -> int:
+    """Epochs for so many training images: the paper's 300 from scratch, and no more than a few hours on few images."""
+    if from_scratch:
+        return 300 if images >= 10_000 else 100
+    return 8 if images >= 10_000 else 16

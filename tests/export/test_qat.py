@@ -22,7 +22,7 @@ def test_twin_is_the_same_network(small_model, small_arch):
 
 
 def test_twin_of_a_network_padded_as_in_pytorch(small_arch):
-    model = network.build_network(small_arch, layers=fast_layers.PyTorchPadded(build.fast_layers))
+    model = network.assemble(small_arch, layers=fast_layers.PyTorchPadded(build.fast_layers))
     images = np.random.default_rng(0).standard_normal((8, 16, 16, 3)).astype(np.float32)
     np.testing.assert_allclose(qat.twin(model, small_arch)(images), model(images), atol=1e-5)
 

@@ -20,7 +20,7 @@ ARCH = arch.Arch(QUICK, {"b01": "mb_k3_e3", "b02": "zero", "b03": "mb_k5_e3", "b
 @pytest.fixture
 def pair():
     keras.utils.set_random_seed(0)  # or what other tests drew decides how close two computations come
-    fast, stock = network.build_network(ARCH), network.build_network(ARCH, layers=keras.layers)
+    fast, stock = network.build_network(ARCH), network.assemble(ARCH, layers=keras.layers)
     rng = np.random.default_rng(0)
     weights = [w + 0.1 * rng.uniform(size=w.shape) for w in fast.get_weights()]
     fast.set_weights(weights)
@@ -88,6 +88,6 @@ def test_dropout_before_the_pool_is_dropout_of_features():
 
 
 def test_network_for_other_classes_and_sizes():
-    model = network.build_network("mobilenet_v2", num_classes=5, input_size=64)
+    model = network.build_network("mobilenet_v2", num_classes=5, input_shape=(64, 64, 3))
     assert model.input_shape == (None, 64, 64, 3)
     assert model.output_shape == (None, 5)

@@ -168,7 +168,7 @@ def test_rows_of_sums_keep_their_number_of_inputs():
 
 def test_derived_network_equals_the_supernet_path(tree_arch, stir):
     net = stir(supernet.Supernet(SMALL, seed=1), seed=2, scale=0.1)
-    model = network.build_network(tree_arch, layers=keras.layers)
+    model = network.assemble(tree_arch, layers=keras.layers)
     net.copy_weights_to(model, tree_arch)
     images = np.random.default_rng(3).normal(size=(8, 8, 8, 3)).astype(np.float32)
     run = tf.function(lambda path: net(images, path), autograph=False)
@@ -226,7 +226,7 @@ def test_drop_path_leaves_out_residual_branches_in_training_alone(tree_arch):
     assert np.all(dropped.min((1, 2, 3)) == dropped.max((1, 2, 3))) and 0.5 < np.mean(dropped[:, 0, 0, 0] == 0) < 0.7
     np.testing.assert_array_equal(layer(x, training=False), x)
     chain = arch_lib.load("mobilenet_v2")
-    names = [layer.name for layer in network.build_network(chain, drop_path=0.2, input_size=32).layers]
+    names = [layer.name for layer in network.build_network(chain, drop_path=0.2, input_shape=(32, 32, 3)).layers]
     assert sum(name.endswith("_drop_path") for name in names) == sum(block.shortcut for block, _ in chain.blocks())
 
 

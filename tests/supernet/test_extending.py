@@ -145,7 +145,7 @@ def test_other_ops_can_be_trained_for_int8():
                    for block, op in zip(small.blocks, ("mb_k3_e1", "mbse_k3_e3", "fused_k3_e3"), strict=True))
     network_arch = arch.from_path(dataclasses.replace(small, blocks=blocks), [0, 0, 0])
     keras.utils.set_random_seed(0)
-    model = network.build_network(network_arch, layers=keras.layers)
+    model = network.assemble(network_arch, layers=keras.layers)
     for layer in model.layers:  # an op that starts as zero has nothing to quantise
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.gamma.assign(np.ones(layer.gamma.shape))
