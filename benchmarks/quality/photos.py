@@ -182,7 +182,7 @@ class Benchmark:
 
     def table(self, space: str, image_size: int, num_classes: int) -> str:
         """Path of the latency table of a space, which is built if it is missing."""
-        path = self.path(f"{space}_{num_classes}.jsonl")
+        path = self.path(f"{space}_{image_size}.jsonl")  # tables of other classes differ in one row
         self.step(f"table_{space}_{num_classes}", "latency.build_table", [
             f"--space={space}", f"--image_size={image_size}", f"--num_classes={num_classes}", f"--output={path}"])
         return path
