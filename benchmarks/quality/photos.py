@@ -1,0 +1,266 @@
+"""Do pretrained weights and a search pay on a small folder of photos? All rivals see the same images.
+
+    python -m benchmarks.quality.photo_folders --output=photos
+    python -m benchmarks.quality.photos --photos=photos --output=runs/photos --list
+    python -m benchmarks.quality.photos --photos=photos --output=runs/photos
+
+The rivals, each trained on each folder with each seed:
+
+- `cnn`: a plain CNN, as many Keras users write it first
+- `lite0`: EfficientNet-Lite0, fine-tuned from its ImageNet weights
+- `width_S`, `depth_S`, `resolution_S`: Lite0 cut by hand to S % of its milliseconds, fine-tuned from its weights with
+  `lite0` as their teacher
+- `scratch`: a network of the README's search, trained from scratch
+- `search_S`: a network of the search from pretrained weights for S % of Lite0's milliseconds
+
+Each command runs once: the benchmark can be stopped and started again at any time. steps.jsonl has a line for each
+command that ended, results.jsonl one for each rival, results.md the means, and trade_off.svg the plot. The time of
+a command that was stopped and continued counts from where it continued.
+
+The first step builds latency tables and times Lite0's cuts: leave the machine idle for these minutes.
+"""
+
+import itertools
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from benchmarks import steps
+from benchmarks.quality import photo_cuts, photo_results
+from pnas_tf import files
+from pnas_tf.cli import start
+from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.space import arch as arch_lib
+from pnas_tf.space.arch import Arch
+
+SHARES = (25, 50, 75)  # per cent of Lite0's milliseconds
+CUTS = tuple(f"{rule}_{share}" for share in SHARES for rule in photo_cuts.RULES)
+SEARCHES = tuple(f"search_{share}" for share in SHARES)
+RIVALS = ("cnn", "lite0", *CUTS, "scratch", *SEARCHES)
+LITE0 = "efficientnet_lite0"
+
+SIZE, SCRATCH_SIZE = 96, 64  # height and width of the images
+# The recipe itself is that of pnas_tf.train for pretrained weights, which the networks of the search have, too.
+FINE_TUNE = ("--init_weights=imagenet",)
+DISTIL = ("--distill=0.5", "--temperature=2")
+# The README's commands.
+SCRATCH_SEARCH = ("--flagfile=quickstart.flags", "--space=cifar_mb", f"--image_size={SCRATCH_SIZE}", "--batch_size=32")
+SCRATCH_TRAIN = ("--epochs=30", "--batch_size=32")
+SEARCH = ("--space=lite0", f"--image_size={SIZE}")
+# Many short visits of all cuts in turns, since the machine changes its pace.
+VISITS = {"rounds": 30, "runs": 3}
+
+
+class Benchmark:
+    """The files of the benchmark, and its commands."""
+
+    def __init__(self, output: str, photos: str, launcher: Sequence[str] = (),
+                 more: Mapping[str, Sequence[str]] | None = None):
+        """
+        Args:
+            output: Folder of the benchmark.
+            photos: Folder of the folders of pictures.
+            launcher: Command that goes before each process, such as nice.
+            more: Flags to add to the commands, by module, for a trial run.
+        """
+        self.output, self._photos, self._launcher, self._more = output, photos, tuple(launcher), more or {}
+        self.log = os.path.join(output, "results.jsonl")
+        self._steps = os.path.join(output, "steps.jsonl")
+
+    def path(self, *names: str) -> str:
+        """Path of a file or folder of the benchmark."""
+        return os.path.join(self.output, *names)
+
+    def step(self, name: str, module: str, arguments: Sequence[str]) -> float:
+        """Runs a command, unless it has ended before.
+
+        Args:
+            name: Name of the step.
+            module: Module of the command.
+            arguments: Flags of the command.
+
+        Returns:
+            CPU seconds that it took.
+
+        Raises:
+            InputError: If the command fails.
+        """
+        ended = {line["step"]: line["cpu_seconds"] for line in read(self._steps)}
+        if name not in ended:
+            print(f"{name}: python -m {module}", flush=True)
+            used = steps.command(module, [*arguments, *self._more.get(module, ())], self.path("logs", f"{name}.log"),
+                                 launcher=self._launcher)
+            files.append_line(self._steps, {"step": name, **used})
+            ended[name] = used["cpu_seconds"]
+        return ended[name]
+
+    def missing(self, folders: Sequence[str], seeds: Sequence[int], rivals: Sequence[str]
+                ) -> list[tuple[str, int, str]]:
+        """Folder, seed and rival of the results that are not in the log yet, in the order in which they are made.
+
+        Lite0 comes before its cuts, which need it as their teacher.
+        """
+        done = {(line["folder"], line["seed"], line["rival"]) for line in read(self.log)}
+        ordered = [rival for rival in RIVALS if rival in rivals]
+        return [key for key in itertools.product(folders, seeds, ordered) if key not in done]
+
+    def run(self, folder: str, seed: int, rival: str) -> dict[str, Any]:
+        """Makes one result and appends it to the log.
+
+        Args:
+            folder: Name of the folder of pictures.
+            seed: Seed of the split, and of the rival's training.
+            rival: One of `RIVALS`.
+
+        Returns:
+            folder, seed, rival, test_accuracy, cpu_seconds (of search and training, and of the teacher), params, macs
+            and ms.
+
+        Raises:
+            InputError: If a command fails.
+        """
+        name = f"{folder}_{rival}_{seed}"
+        run_dir = self.path("networks", name)
+        data = [f"--dataset={self._spec(folder)}", f"--seed={seed}"]
+        kind, _, share = rival.partition("_")
+        if kind in photo_cuts.RULES:
+            cpu_seconds = self._cut(name, kind, int(share), data, self.path("networks", f"{folder}_lite0_{seed}"))
+        elif kind in ("scratch", "search"):
+            cpu_seconds = self._searched(name, folder, int(share or 0), data)
+        elif kind == "cnn":
+            cpu_seconds = self.step(name, "benchmarks.quality.plain_cnn", [*data, f"--image_size={SIZE}",
+                                                                           f"--run_dir={run_dir}"])
+        else:
+            cpu_seconds = self.step(name, "pnas_tf.train", [*data, *FINE_TUNE, f"--arch={LITE0}",
+                                                            f"--image_size={SIZE}", f"--run_dir={run_dir}"])
+        self.step(f"{name}_export", "export.tflite", [f"--run_dir={run_dir}", "--mode=float32"])
+        facts = files.read_json(RunFolder(run_dir).training_facts)
+        ms = files.read_json(os.path.join(run_dir, "float32.json"))["measured_ms"]
+        result = {"folder": folder, "seed": seed, "rival": rival, "test_accuracy": facts["test_accuracy"],
+                  "cpu_seconds": round(cpu_seconds, 1), "params": facts["params"], "macs": facts["macs"], "ms": ms}
+        files.append_line(self.log, result)
+        return result
+
+    def _spec(self, folder: str) -> str:
+        return f"folder:{os.path.join(self._photos, folder)}"
+
+    def _num_classes(self, folder: str) -> int:
+        root = os.path.join(self._photos, folder)
+        parts = next(os.walk(root))[1]
+        return len(next(os.walk(os.path.join(root, "train")))[1] if "train" in parts else parts)
+
+    def _cut(self, name: str, rule: str, share: int, data: Sequence[str], teacher_dir: str) -> float:
+        """Fine-tunes a cut of Lite0; the CPU seconds include those of the teacher, for which images are enlarged."""
+        teacher, run_dir = RunFolder(teacher_dir).model, self.path("networks", name)
+        if not os.path.exists(teacher):
+            raise InputError(f"{name} learns from the fine-tuned Lite0, which is missing: expected {teacher}. Add "
+                             "lite0 to --rivals.")
+        arch = self.cut(rule, share)
+        arch_path = f"{run_dir}.arch.json"
+        arch.save(arch_path)
+        return self.step(os.path.basename(teacher_dir), "pnas_tf.train", []) + self.step(
+            name, "pnas_tf.train", [*data, *FINE_TUNE, f"--teacher={teacher}", *DISTIL, f"--arch={arch_path}",
+                                    f"--image_size={arch.space.input_size}", f"--run_dir={run_dir}"])
+
+    def _searched(self, name: str, folder: str, share: int, data: Sequence[str]) -> float:
+        """Searches and trains: from scratch, or from pretrained weights if there is a share."""
+        run_dir = f"--run_dir={self.path('networks', name)}"
+        num_classes = self._num_classes(folder)
+        if share:
+            table, target_ms = self.table("lite0", SIZE, num_classes), self.lite0_ms(num_classes) * share / 100
+            search = [*SEARCH, f"--table={table}", f"--target_ms={steps.rounded_up(target_ms)}"]
+            recipe: Sequence[str] = ()
+        else:
+            search = [*SCRATCH_SEARCH, f"--table={self.table('cifar_mb', SCRATCH_SIZE, num_classes)}"]
+            recipe = SCRATCH_TRAIN
+        return (self.step(f"{name}_search", "pnas_tf.search", [*search, *data, run_dir])
+                + self.step(name, "pnas_tf.train", [*recipe, data[-1], run_dir]))
+
+    def table(self, space: str, image_size: int, num_classes: int) -> str:
+        """Path of the latency table of a space, which is built if it is missing."""
+        path = self.path(f"{space}_{image_size}.jsonl")  # tables of other classes differ in one row
+        self.step(f"table_{space}_{num_classes}", "latency.build_table", [
+            f"--space={space}", f"--image_size={image_size}", f"--num_classes={num_classes}", f"--output={path}"])
+        return path
+
+    def lite0_ms(self, num_classes: int) -> float:
+        """Milliseconds of Lite0 by the latency table."""
+        from pnas_tf.cost import latency_table, prices
+
+        return prices.of_arch(lite0(num_classes), prices.milliseconds(
+            latency_table.read(self.table("lite0", SIZE, num_classes))))
+
+    def cut(self, rule: str, share: int, num_classes: int = 10) -> Arch:
+        """Lite0 cut by a rule to a share of its milliseconds: the slowest network of the ladder that keeps it.
+
+        All networks of all ladders are timed once, for one number of classes, in turns.
+
+        Args:
+            rule: One of `photo_cuts.RULES`.
+            share: Per cent of Lite0's milliseconds.
+            num_classes: Number of classes of the timed networks.
+        """
+        from export import timing
+        from latency import measure, timed_networks
+        from pnas_tf.cost import latency_table
+
+        full = lite0(num_classes)
+        ladders = {each: photo_cuts.ladder(full, each) for each in photo_cuts.RULES}
+        archs = {arch.fingerprint(): arch for each in ladders.values() for arch in each}
+        path = self.table("lite0", SIZE, num_classes)
+        header = {**latency_table.read(path).header, **VISITS, "together": len(archs), "statistic": timing.STATISTIC}
+        timed = timed_networks.measured(self.path("cuts.jsonl"), measure.from_header(header, path),
+                                        [(arch, 1) for arch in archs.values()])
+        ms = {name: timed[timed_networks.digest(arch), 1] for name, arch in archs.items()}
+        return photo_cuts.slowest_within(ladders[rule], ms, ms[ladders[rule][0].fingerprint()] * share / 100)
+
+
+def lite0(num_classes: int) -> Arch:
+    """EfficientNet-Lite0 for the benchmark's images."""
+    full = arch_lib.load(LITE0)
+    return Arch(full.space.for_data(SIZE, 3, num_classes), full.ops)
+
+
+def read(path: str) -> list[dict[str, Any]]:
+    """Lines of a log; none if there is no file yet. A last line that was cut off is left out."""
+    if not os.path.exists(path):
+        return []
+    with open(path, "r+b") as file:
+        files.drop_half_line(file)
+    return files.read_lines(path)
+
+
+def _main() -> None:
+    f = flags.FLAGS
+    folders = f.folders or sorted(name for name in next(os.walk(f.photos))[1]
+                                  if os.path.exists(os.path.join(f.photos, name, "SOURCE.json")))
+    if unknown := set(f.rivals) - set(RIVALS):
+        raise InputError(f"--rivals must be of {', '.join(RIVALS)}; got {', '.join(sorted(unknown))}.")
+    trial = {"benchmarks.quality.plain_cnn": [f"--epochs={f.epochs}"], "pnas_tf.train": [f"--epochs={f.epochs}"],
+             "pnas_tf.search": [f"--max_steps={10 * f.epochs}"]} if f.epochs else {}
+    benchmark = Benchmark(f.output, f.photos, shlex.split(f.launcher), trial)
+    missing = benchmark.missing(folders, list(map(int, f.seeds)), f.rivals)
+    if f.list:
+        print("\n".join(f"{folder} seed {seed}: {rival}" for folder, seed, rival in missing) or "Nothing is missing.")
+        return
+    for number, (folder, seed, rival) in enumerate(missing, start=1):
+        result = benchmark.run(folder, seed, rival)
+        print(f"{number} of {len(missing)}: {folder}, seed {seed}, {rival}: {result['test_accuracy']:.2%}, "
+              f"{result['ms']:.3f} ms, {result['cpu_seconds']:.0f} s", flush=True)
+    print(photo_results.write(f.output, read(benchmark.log)))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("photos", None, "Folder of the folders of pictures.", required=True)
+    flags.DEFINE_string("output", None, "Folder of the benchmark.", required=True)
+    flags.DEFINE_list("folders", [], "Folders of pictures; default: all that photo_folders has made.")
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of splits and trainings.")
+    flags.DEFINE_list("rivals", list(RIVALS), "Rivals to train.")
+    flags.DEFINE_string("launcher", "", "Command that goes before each process, such as nice.")
+    flags.DEFINE_integer("epochs", 0, "Epochs of each training, for a trial run; 0: as is right.", 0)
+    flags.DEFINE_bool("list", False, "Prints what is missing, and trains nothing.")
+    start.start(_main)

@@ -1,0 +1,110 @@
+"""The benchmark on small folders: its log, the cuts of Lite0 by hand, and its statistics by hand and by SciPy."""
+
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from benchmarks.quality import photo_cuts, photo_results, photos
+from pnas_tf.errors import InputError
+
+
+def row(folder, seed, rival, accuracy, ms=1.0):
+    return {"folder": folder, "seed": seed, "rival": rival, "test_accuracy": accuracy, "cpu_seconds": 10.0,
+            "params": 1000, "macs": 2000, "ms": ms}
+
+
+ROWS = [row("a", 0, "lite0", 0.9), row("a", 1, "lite0", 0.8), row("a", 2, "lite0", 0.7), row("a", 0, "width_50", 0.85),
+        row("a", 1, "width_50", 0.78), row("a", 2, "width_50", 0.7), row("b", 0, "lite0", 0.5),
+        row("b", 1, "lite0", 0.6), row("b", 0, "width_50", 0.52), row("b", 1, "width_50", 0.6)]
+
+
+@pytest.fixture
+def folder_of_pictures(tmp_path):
+    """Two classes of 20 pictures."""
+    rng = np.random.default_rng(0)
+    for name, colour in (("dark", 40), ("light", 200)):
+        (tmp_path / "photos/small" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.integers(colour - 30, colour + 30, [24, 24, 3], np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"photos/small/{name}/{number}.png")
+    return str(tmp_path / "photos")
+
+
+def test_difference_to_lite0_is_that_of_pairs():
+    rows = [each for each in ROWS if each["folder"] == "a"]
+    difference, error = photo_results.gain(rows, "width_50")
+    test = stats.ttest_rel([0.85, 0.78, 0.7], [0.9, 0.8, 0.7])
+    assert difference / error == pytest.approx(test.statistic)
+    # By hand: the mean of -7/3 % and 1 %; the errors are 1.453 % and 1 %.
+    assert photo_results.gain(ROWS, "width_50") == (pytest.approx((-7 / 3 + 1) / 200), pytest.approx(
+        math.hypot(np.std([5, 2, 0], ddof=1) / math.sqrt(3), 1) / 200))
+    assert all(map(math.isnan, photo_results.gain(ROWS, "cnn")))
+
+
+def test_results_are_a_table_for_each_folder_and_a_plot(tmp_path):
+    text = photo_results.write(str(tmp_path), ROWS)
+    assert "| Lite0, narrower, 50 % of the ms | 3 | 77.67 | -2.33 | 1.45 | 1.000 | 1,000 | 2,000 | 10 |" in text
+    assert text.count("| Lite0, fine-tuned |") == 3  # two folders and their mean
+    drawn = (tmp_path / "trade_off.svg").read_text()
+    assert "<svg" in drawn and "<!-- a -->" in drawn and "<!-- b -->" in drawn
+    assert photo_results.write(str(tmp_path), []) == "There are no results yet."
+
+
+def test_log_tells_what_is_missing_even_after_a_line_was_cut_off(tmp_path):
+    benchmark = photos.Benchmark(str(tmp_path), "photos")
+    assert benchmark.missing(["a"], [0, 1], ["width_25", "lite0"]) == [
+        ("a", 0, "lite0"), ("a", 0, "width_25"), ("a", 1, "lite0"), ("a", 1, "width_25")]
+    (tmp_path / "results.jsonl").write_text(json.dumps(row("a", 0, "lite0", 0.5)) + '\n{"folder": "a", "se')
+    assert benchmark.missing(["a"], [0, 1], ["width_25", "lite0"])[0] == ("a", 0, "width_25")
+
+
+@pytest.mark.slow
+def test_cnn_is_trained_exported_and_logged_once(tmp_path, folder_of_pictures):
+    benchmark = photos.Benchmark(str(tmp_path / "out"), folder_of_pictures,
+                                 more={"benchmarks.quality.plain_cnn": ["--epochs=1", "--image_size=32"]})
+    result = benchmark.run("small", 0, "cnn")
+    assert result["ms"] > 0 and result["cpu_seconds"] > 0 and 0 <= result["test_accuracy"] <= 1
+    assert photos.read(benchmark.log) == [result]
+    assert benchmark.missing(["small"], [0], ["cnn"]) == []
+    model = os.path.getmtime(tmp_path / "out/networks/small_cnn_0/model.keras")
+    benchmark.run("small", 0, "cnn")
+    assert os.path.getmtime(tmp_path / "out/networks/small_cnn_0/model.keras") == model
+
+
+def test_command_that_fails_is_not_logged(tmp_path):
+    benchmark = photos.Benchmark(str(tmp_path), str(tmp_path))
+    with pytest.raises(InputError, match=r"benchmarks\.nothing failed"):
+        benchmark.step("none", "benchmarks.nothing", [])
+    assert photos.read(benchmark.log) == [] and photos.read(str(tmp_path / "steps.jsonl")) == []
+    with pytest.raises(InputError, match="lite0 to --rivals"):
+        benchmark.run("none", 0, "width_25")
+
+
+def test_cuts_are_parts_of_lite0_that_become_smaller():
+    full = photos.lite0(5)
+    ops = {block.name: full.op_of(block) for block in full.space.blocks}
+    for rule in photo_cuts.RULES:
+        archs = photo_cuts.ladder(full, rule)
+        assert archs[0].fingerprint() == full.fingerprint()
+        assert len({arch.fingerprint() for arch in archs}) == len(archs)
+        for arch in archs:
+            for block in arch.space.blocks:
+                assert arch.op_of(block)[:6] == ops[block.name][:6]  # the kernel is Lite0's
+        assert archs[-1].space.input_size == photo_cuts.LEAST_SIZE
+    narrow = next(arch for arch in photo_cuts.ladder(full, "width")[::-1] if arch.space.input_size == photos.SIZE)
+    assert {op[-3:] for op in (narrow.op_of(block) for block in narrow.space.blocks[1:])} == {"_e2"}
+    shallow = next(arch for arch in photo_cuts.ladder(full, "depth")[::-1] if arch.space.input_size == photos.SIZE)
+    # One block for each stage of table 1 of the EfficientNet paper.
+    assert [block.filters for block in shallow.space.blocks] == [16, 24, 40, 80, 112, 192, 320]
+
+
+def test_slowest_cut_that_keeps_the_limit_is_chosen():
+    archs = photo_cuts.ladder(photos.lite0(5), "resolution")
+    ms = {arch.fingerprint(): 10.0 - number for number, arch in enumerate(archs)}
+    assert photo_cuts.slowest_within(archs, ms, 7.5) is archs[3]
+    assert photo_cuts.slowest_within(archs, ms, -99) is archs[-1]
