@@ -22,7 +22,7 @@ from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.data import Data
 from pnas_tf.derive import deliver, finalists
 from pnas_tf.network.criterion import Criterion
-from pnas_tf.search import build, searcher
+from pnas_tf.search import build, searcher, teaching
 from pnas_tf.search.config import SearchConfig
 from pnas_tf.search.problem import Problem, Request
 from pnas_tf.search.stopping import StopOnNonFinite
@@ -68,6 +68,8 @@ class Search:
             self.space, self.problem.goals, self.problem.plan, self.config,
             criterion=Criterion(self.config.label_smoothing,
                                 data_lib.class_weights(self.data.train, self.config.class_weights)))
+        if self.space.pretrained:
+            teaching.start_from_pretrained(self.searcher.supernet)
 
     @property
     def space(self) -> Space:

@@ -132,6 +132,15 @@ class RunFolder:
         return self.file("teacher")
 
     @property
+    def teacher_model(self) -> str:
+        """The teacher of the search, in this folder or in that of the run that it is a part of; "" if there is none."""
+        for folder in (self, RunFolder(os.path.dirname(os.path.abspath(self.path)))):
+            path = RunFolder(folder.teacher).model
+            if os.path.exists(path):
+                return path
+        return ""
+
+    @property
     def trials(self) -> str:
         """The folder of the trials of finalists."""
         return self.file("trials")
@@ -164,7 +173,7 @@ class RunFolder:
     @property
     def written_folders(self) -> list[str]:
         """Every folder that commands write."""
-        return [self.checkpoints, self.logs, self.training, self.bundle(), self.trials]
+        return [self.checkpoints, self.logs, self.training, self.bundle(), self.trials, self.teacher]
 
     def check_there(self) -> None:
         """Raises InputError if the folder of a running search is gone, so that no part of it is made again."""

@@ -83,7 +83,7 @@ def _restored(model: searcher.Searcher, folder: RunFolder, config: SearchConfig,
     if config.init_weights and not done:
         initial_weights.into_supernet(model.supernet, config.init_weights)
     elif model.supernet.space.pretrained and not done:
-        teaching.start_from_pretrained(model.supernet, folder)
+        teaching.start_from_pretrained(model.supernet, RunFolder(folder.teacher).model)
     replicas.check_agree(devices, done, f"steps done in {folder}")
     if done:
         epoch, steps = divmod(done, plan.steps_per_epoch)

@@ -53,21 +53,22 @@ def largest(space: Space) -> Arch:
     return arch_lib.from_path(space, np.asarray(path))
 
 
-def start_from_pretrained(net: Supernet, folder: RunFolder) -> None:
+def start_from_pretrained(net: Supernet, full_network: str = "") -> None:
     """Gives every op of a supernet its slice of the network that the space starts from.
 
     Args:
         net: Supernet of a space with `pretrained`.
-        folder: Folder of the search. If the full network was trained there as the teacher, its weights count.
+        full_network: File of the full network after its training on the same images; its ImageNet weights are used if
+            there is no such file.
 
     Raises:
         InputError: If an op is not part of the pretrained network.
     """
     name = str(net.space.pretrained)
     full, layers = arch_lib.load(name), pretrained.load(name, net.space.input_channels)
-    model_file = RunFolder(folder.teacher).model
-    if os.path.exists(model_file):
-        model: Any = read_model(model_file)
+    is_trained = os.path.exists(full_network)
+    if is_trained:
+        model: Any = read_model(full_network)
         layers = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
     source = slicing.FullNetwork(full, layers)
     for mixed_op in net.mixed_ops:
@@ -75,7 +76,7 @@ def start_from_pretrained(net: Supernet, folder: RunFolder) -> None:
             if candidate:
                 candidate.set_layer_weights(source.layers_of(mixed_op.block, op, candidate.layer_shapes()))
     print(f"Every op starts as a part of {name}"
-          + (", as trained on these images." if os.path.exists(model_file) else ", with its ImageNet weights."))
+          + (", as trained on these images." if is_trained else ", with its ImageNet weights."))
 
 
 def _trained(arch: Arch, config: SearchConfig, data: Data, folder: RunFolder) -> str:

@@ -73,14 +73,13 @@ class Recipe(ImageSettings):
             images: Number of training images.
             folder: Run folder; the search that made it may have left weights and a teacher.
         """
-        teacher = RunFolder(folder.teacher).model
-        taught = os.path.exists(teacher)
+        teacher = folder.teacher_model
         init = self.init_weights
         if init == AUTO:
-            init = (INHERITED if taught and os.path.exists(folder.inherited_weights)
+            init = (INHERITED if teacher and os.path.exists(folder.inherited_weights)
                     else IMAGENET if arch.space.pretrained else SCRATCH)
         return dataclasses.replace(
-            self, init_weights=init, teacher=(teacher if taught else NONE) if self.teacher == AUTO else self.teacher,
+            self, init_weights=init, teacher=(teacher or NONE) if self.teacher == AUTO else self.teacher,
             epochs=self.epochs or epochs_for(images, init == SCRATCH),
             batch_size=min(images, self.batch_size or batch_size_for(images)),
             lr=self.lr or (0.05 if init == SCRATCH else 0.02))

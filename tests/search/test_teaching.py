@@ -1,0 +1,142 @@
+"""Searches with a teacher: from a pretrained network, and from scratch with the largest network of the space."""
+
+import dataclasses
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from pnas_tf import data as data_lib
+from pnas_tf import network
+from pnas_tf.errors import InputError
+from pnas_tf.network import pretrained
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.search import teaching
+from pnas_tf.search.config import FROM_SCRATCH, PRETRAINED_FEW, SearchConfig
+from pnas_tf.space import spaces
+from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import Space
+from pnas_tf.supernet import supernet
+from pnas_tf.train import initial_weights
+from pnas_tf.train.recipe import Recipe
+from tests import forked
+from tests.spaces import TINY
+
+LITE0 = spaces.SPACES["lite0"]
+# The first blocks of lite0 on small images: quick to build.
+SHORT = Space("short", 32, 3, 1000, LITE0.stem, LITE0.blocks[:5], (LITE0.head[-1],), LITE0.normalisation,
+              LITE0.pretrained).for_data(32, 3, 3)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Three classes of colour images that differ in their brightest channel, 20 of each, as files."""
+    random, folder = np.random.default_rng(0), tmp_path_factory.mktemp("photos")
+    for channel, name in enumerate("abc"):
+        os.makedirs(folder / name)
+        for number in range(20):
+            image = random.integers(0, 120, (32, 32, 3), dtype=np.uint8)
+            image[..., channel] += 100
+            keras.utils.save_img(folder / name / f"{number}.png", image, scale=False)
+    return str(folder)
+
+
+def test_every_op_starts_as_its_part_of_the_pretrained_network():
+    net = supernet.Supernet(SHORT, share="kernels")
+    teaching.start_from_pretrained(net)
+    whole = Arch(SHORT, {"b01": "mb_k3_e6", "b02": "mb_k3_e6", "b03": "mb_k5_e6", "b04": "mb_k5_e6"})
+    model, mine = network.build_network(whole), pretrained.load("efficientnet_lite0")
+    net.copy_weights_to(model, whole)
+    # Channels are sorted, so the network computes the same as the original's first blocks, and has the same weights.
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    original = network.build_network(whole)
+    for layer in original.layers:
+        if layer.weights and not layer.name.startswith("classifier"):
+            layer.set_weights(mine[layer.name])
+    end = "b04_mb_k5_e6_add"
+    outputs = [keras.Model(each.inputs, each.get_layer(end).output)(images) for each in (model, original)]
+    np.testing.assert_allclose(*outputs, rtol=1e-3, atol=1e-3)
+    filters, theirs = (sorted(kernel[:, :, channel].tobytes() for channel in range(240)) for kernel in (
+        model.get_layer("b04_mb_k5_e6_depthwise").get_weights()[0], mine["b04_mb_k5_e6_depthwise"][0]))
+    assert filters == theirs
+
+
+def test_a_smaller_network_starts_from_imagenet(tmp_path):
+    arch = Arch(SHORT, {"b01": "mb_k3_e3", "b02": "zero", "b03": "mb_k3_e4", "b04": "mb_k5_e3"})
+    model = initial_weights.build(arch, initial_weights.IMAGENET, RunFolder(str(tmp_path)))
+    theirs = pretrained.load("efficientnet_lite0")["b03_mb_k5_e6_depthwise"][0]
+    kernel = model.get_layer("b03_mb_k3_e4_depthwise").get_weights()[0]
+    centres = {theirs[1:4, 1:4, channel].tobytes() for channel in range(theirs.shape[2])}
+    assert kernel.shape == (3, 3, 96, 1)
+    assert {kernel[:, :, channel].tobytes() for channel in range(96)} < centres
+    with pytest.raises(InputError, match="tiny has no shipped weights"):
+        initial_weights.build(Arch(TINY, {"b01": "zero", "b02": "zero"}), "imagenet", RunFolder(str(tmp_path)))
+
+
+def test_defaults_depend_on_the_task(tmp_path):
+    config, folder = SearchConfig(), RunFolder(str(tmp_path))
+    assert config.lengths(TINY, 50_000) == FROM_SCRATCH
+    assert config.lengths(LITE0, 500) == PRETRAINED_FEW
+    assert SearchConfig(warmup_epochs=0, lr=0.3).lengths(LITE0, 500) == PRETRAINED_FEW._replace(warmup_epochs=0, lr=0.3)
+    assert config.lengths(TINY, 20).batch_size == 20
+    assert (config.shared_by(LITE0), config.shared_by(TINY)) == ("kernels", "none")
+    assert (config.teacher_of(LITE0), config.teacher_of(TINY)) == ("largest", "none")
+    tiny = Arch(TINY, {"b01": "zero", "b02": "zero"})
+    settled = Recipe().settled(tiny, 1_000_000, folder)
+    assert (settled.epochs, settled.batch_size, settled.lr) == (300, 256, 0.05)  # the paper's, on ImageNet
+    assert (settled.init_weights, settled.teacher) == ("scratch", "none")
+    short = Arch(SHORT, {"b01": "mb_k3_e3", "b02": "zero", "b03": "mb_k3_e4", "b04": "zero"})
+    few = Recipe().settled(short, 490, folder)
+    assert (few.epochs, few.batch_size, few.init_weights) == (16, 32, "imagenet")
+    for part in ("teacher", "goal"):
+        os.makedirs(tmp_path / part)
+    (tmp_path / "teacher" / "model.keras").touch()
+    (tmp_path / "goal" / "inherited.weights.h5").touch()
+    after = Recipe().settled(tiny, 490, RunFolder(str(tmp_path / "goal")))
+    assert (after.init_weights, after.teacher) == ("inherited", str(tmp_path / "teacher" / "model.keras"))
+
+
+def test_from_photos_to_a_network(photos, write_space, tmp_path):
+    """A search from a pretrained network, its training with the teacher, and the same command again."""
+    run = tmp_path / "run"
+    write_space(SHORT, tmp_path / "short.json", tmp_path / "table.jsonl")
+    command = ["pnas_tf.search", f"--space={tmp_path / 'short.json'}", f"--table={tmp_path / 'table.jsonl'}",
+               f"--dataset=folder:{photos}", "--image_size=32", "--teacher_epochs=1", "--warmup_epochs=1",
+               "--search_epochs=1", f"--run_dir={run}"]
+    done = forked.run(command)
+    assert done.returncode == 0, done.stderr
+    assert "First the teacher" in done.stdout and "as trained on these images" in done.stdout
+    assert json.loads((run / "teacher" / "train.json").read_text())["init"] == "imagenet"
+    trained = forked.run(["pnas_tf.train", f"--run_dir={run}", "--epochs=1"])
+    assert trained.returncode == 0, trained.stderr
+    facts = json.loads((run / "train.json").read_text())
+    assert facts["init"] == "inherited" and facts["teacher"].endswith("teacher/model.keras")
+    again = forked.run(command)
+    assert again.returncode == 0 and "First the teacher" not in again.stdout
+
+
+def test_a_teacher_of_another_task_is_refused(tmp_path):
+    data = data_lib.load("fashion_mnist_small")
+    inputs = keras.Input((28, 28, 1))
+    path = str(tmp_path / "teacher.keras")
+    keras.Model(inputs, keras.layers.Dense(7)(keras.layers.Flatten()(inputs))).save(path)
+    config = SearchConfig(teacher=path)
+    with pytest.raises(InputError, match="returns logits of 10 classes, got"):
+        teaching.criterion_of(config, TINY, data, RunFolder(str(tmp_path)))
+    with pytest.raises(InputError, match="not a Keras model"):
+        teaching.criterion_of(dataclasses.replace(config, teacher=str(tmp_path / "none.keras")), TINY, data,
+                              RunFolder(str(tmp_path)))
+
+
+def test_the_largest_network_teaches_a_search_from_scratch(tmp_path):
+    data = data_lib.load("fashion_mnist_small")
+    config = SearchConfig(teacher="largest", teacher_epochs=1, distill=0.3)
+    criterion = teaching.criterion_of(config, TINY, data, RunFolder(str(tmp_path)))
+    facts = json.loads((tmp_path / "teacher" / "train.json").read_text())
+    assert facts["init"] == "scratch" and criterion.distill == 0.3
+    model = keras.models.load_model(tmp_path / "teacher" / "model.keras", compile=False)
+    images = next(iter(data.held_out.batches(8)))[0]
+    np.testing.assert_array_equal(criterion.taught(images), model(images, training=False))
+    assert [block for block, op in teaching.largest(TINY).ops.items() if op != "mb_k7_e6"] == []
