@@ -104,7 +104,7 @@ def _deliver(net: Supernet, number: int, result: Result, scorer: PathScorer, dat
     candidates = finalists.scored(net, candidates, scorer)
     if choice.trials:
         candidates = choice.trials(candidates, folder)
-    finalists.save(folder.finalists, goal, candidates)
+    finalists.save(folder.finalists, goal, candidates, scorer.labels)
     arch = delivered_arch(candidates[0], goal, probs)
     print(_summary(goal, candidates))
     model = network.build_network(arch)

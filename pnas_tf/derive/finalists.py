@@ -143,8 +143,15 @@ def _least_share(limits: Sequence[Limit]) -> float:
     return within_limits.USED_SHARE * limits[0].cost.of_path(largest) / limits[0].bound
 
 
-def save(path: str, goal: Goal, finalists: Sequence[Finalist]) -> None:
-    """Writes finalists.json: every finalist with its scores, best first."""
+def save(path: str, goal: Goal, finalists: Sequence[Finalist], labels: np.ndarray) -> None:
+    """Writes finalists.json: every finalist with its scores, best first, and the size of what they were scored on.
+
+    Args:
+        path: Path of the file.
+        goal: Goal of the finalists.
+        finalists: Finalists, best first.
+        labels: Labels of all held-out images that `scored` used, int [images].
+    """
     def entry(finalist: Finalist) -> dict[str, Any]:
         fields = {field.name: getattr(finalist, field.name) for field in dataclasses.fields(finalist)}
         fields["first_loss"] = fields.pop("first_look").loss
@@ -153,4 +160,5 @@ def save(path: str, goal: Goal, finalists: Sequence[Finalist]) -> None:
 
     files.write_text(path, json.dumps({
         "format": FORMAT, "target": goal.target, "limits": {limit.name: limit.bound for limit in goal.all_limits},
+        "held_out_images": len(labels), "largest_class_share": float(np.bincount(labels).max() / len(labels)),
         "finalists": [entry(finalist) for finalist in finalists]}, indent=1) + "\n")

@@ -9,27 +9,33 @@ from collections.abc import Sequence
 from typing import Any
 
 from pnas_tf.files import number
+from pnas_tf.report import small_data
+from pnas_tf.report.small_data import HeldOut
 from pnas_tf.run_folder import folder as run_folder
 
 # Shares of the largest possible entropy.
 HIGH_ENTROPY, LOW_ENTROPY = 0.85, 0.3
 # Relative difference between expected latency and target.
 OFF_TARGET = 0.05
-# Standard deviation of accuracy over random paths, below which a supernet hardly ranks networks.
+# Standard deviation of accuracy over random paths, below which a supernet hardly ranks networks. The standard error of
+# an accuracy is added to it.
 HARDLY_RANKS = 0.01
 
 
 def find(epochs: Sequence[dict[str, Any]], target_ms: float | None = None,
-         finalists: Sequence[dict[str, Any]] = ()) -> list[str]:
+         finalists: Sequence[dict[str, Any]] = (), held_out: HeldOut | None = None) -> list[str]:
     """Finds the signs; each is a short text.
 
     Args:
         epochs: Lines of metrics.jsonl, in order.
         target_ms: Milliseconds that the search aimed at, if latency was part of the loss.
         finalists: Entries of finalists.json.
+        held_out: Images that the finalists were scored on, if that is recorded.
     """
     search = [epoch for epoch in epochs if epoch.get("phase") == "search"]
-    signs = [_entropy(search), _zero(search), _off_target(search, target_ms), _ranking(epochs), _no_better(finalists)]
+    signs = [_entropy(search), _zero(search), _off_target(search, target_ms), _ranking(epochs), _no_better(finalists),
+             small_data.no_better_than_largest_class(finalists, held_out),
+             small_data.chosen_by_chance(finalists, held_out)]
     return [sign for sign in signs if sign]
 
 
@@ -83,12 +89,21 @@ def _off_target(search, target_ms):
 
 
 def _ranking(epochs):
-    spread = next((epoch["random_accuracy_sd"] for epoch in epochs
-                   if number(epoch.get("random_accuracy_sd")) is not None), None)
-    if spread is None or spread >= HARDLY_RANKS:
+    epoch = next((epoch for epoch in epochs if number(epoch.get("random_accuracy_sd")) is not None), {})
+    spread, chance = epoch.get("random_accuracy_sd"), _chance(epoch)
+    if spread is None or spread >= math.hypot(HARDLY_RANKS, chance):
         return None
+    by_chance = f"; chance alone gives about {100 * chance:.2f}" if chance else ""
     return (f"After the warm-up, random networks differed by {100 * spread:.2f} points in held-out accuracy (standard "
-            "deviation): the supernet hardly ranks them. Lengthen the warm-up (--warmup_epochs).")
+            f"deviation{by_chance}): the supernet hardly ranks them. Lengthen the warm-up (--warmup_epochs).")
+
+
+def _chance(epoch):
+    """Standard error of the accuracy of random paths; 0 in logs that do not tell the number of images."""
+    images, mean = number(epoch.get("random_accuracy_images")), number(epoch.get("random_accuracy_mean"))
+    if images is None or mean is None or images < 1 or not 0 <= mean <= 1:
+        return 0.0
+    return small_data.standard_error([mean], images)
 
 
 def _no_better(finalists):

@@ -8,8 +8,9 @@ from typing import Any
 from pnas_tf import files
 from pnas_tf.errors import InputError, printable
 from pnas_tf.files import number
-from pnas_tf.report import early_warnings, mistakes, op_profile
+from pnas_tf.report import early_warnings, mistakes, op_profile, small_data
 from pnas_tf.report.mistakes import Mistakes
+from pnas_tf.report.small_data import HeldOut
 from pnas_tf.run_folder import RunFolder, versions
 from pnas_tf.run_folder.folder import MODES
 from pnas_tf.space import arch as arch_lib
@@ -50,6 +51,7 @@ class Facts:
         exports: Contents of each <mode>.json, with its mode.
         flags: Flags of the search by name, or {}.
         finalists: Finalists of the search, best first, as they stand in finalists.json, or [].
+        held_out: Images that the finalists were scored on, or None.
         profiles: Contents of each <mode>.profile.json, by mode.
         starts: Versions at each start of the search, from versions.json, or [].
         compared: Contents of compare.json, or None.
@@ -63,6 +65,7 @@ class Facts:
     exports: list[dict[str, Any]]
     flags: dict[str, str]
     finalists: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    held_out: HeldOut | None = None
     profiles: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     starts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     compared: Compared | None = None
@@ -146,13 +149,15 @@ def collect(run_dir: str) -> Facts:
         raise InputError(f"{run_dir}: nothing to report, neither arch.json nor an epoch in metrics.jsonl. "
                          "Search first: python -m pnas_tf.search --flagfile=quickstart.flags "
                          f"--run_dir={shlex.quote(run_dir)}")
+    finalists = _read_object(folder.finalists) if os.path.exists(folder.finalists) else {}
     return Facts(
         run_dir, arch, epochs,
         train=_read_object(folder.training_facts) if os.path.exists(folder.training_facts) else {},
         exports=[{**_read_object(folder.export_facts(mode)), "mode": mode} for mode in MODES
                  if os.path.exists(folder.export_facts(mode))],
         flags=folder.read_flags() if os.path.exists(folder.flags) else {},
-        finalists=_read_finalists(folder.finalists) if os.path.exists(folder.finalists) else [],
+        finalists=_finalists(finalists),
+        held_out=small_data.held_out(finalists),
         profiles={mode: op_profile.read(folder.profile(mode)) for mode in MODES
                   if os.path.exists(folder.profile(mode))},
         starts=versions.read(run_dir),
@@ -178,11 +183,11 @@ def parts(run_dir: str) -> list[str]:
 
 def warnings(facts: Facts) -> list[str]:
     """Signs that the search has not worked, each a short text."""
-    return early_warnings.find(facts.epochs, facts.target_ms, facts.finalists)
+    return early_warnings.find(facts.epochs, facts.target_ms, facts.finalists, facts.held_out)
 
 
-def _read_finalists(path: str) -> list[dict[str, Any]]:
-    finalists = _read_object(path).get("finalists")
+def _finalists(data: dict[str, Any]) -> list[dict[str, Any]]:
+    finalists = data.get("finalists")
     return [finalist for finalist in finalists if isinstance(finalist, dict)] if isinstance(finalists, list) else []
 
 

@@ -100,7 +100,7 @@ class SearchLog(keras.callbacks.Callback):
                   "steps": schedule.steps_per_epoch, "seconds": round(seconds, 3),
                   "step_ms": round(1e3 * seconds / schedule.steps_per_epoch, 3)}
         if epoch == schedule.warmup_epochs - 1:
-            common["random_accuracy_sd"] = self._spread_of_random_paths()
+            common |= self._accuracy_of_random_paths()
         for number, (result, lines) in enumerate(zip(self._results, self._lines, strict=True)):
             facts, arch = self._derived(result, number)
             lines.append({**common, **_of_goal(logs or {}, number), **facts})
@@ -137,10 +137,13 @@ class SearchLog(keras.callbacks.Callback):
                                               table_ms=table_ms)
         return {**facts, "probs": named_probs(supernet, probs)}, arch
 
-    def _spread_of_random_paths(self) -> float:
-        """Standard deviation of held-out accuracy over random networks; if small, the supernet hardly ranks them."""
+    def _accuracy_of_random_paths(self) -> dict[str, float]:
+        """Held-out accuracy over random networks; if its deviation is small, the supernet hardly ranks them."""
         counts, rng = self.model.supernet.mask.sum(1), np.random.default_rng(0)
-        return float(np.std([self._scorer.score(rng.integers(counts)).accuracy for _ in range(RANDOM_PATHS)], ddof=1))
+        scores = [self._scorer.score(rng.integers(counts)) for _ in range(RANDOM_PATHS)]
+        accuracies = [score.accuracy for score in scores]
+        return {"random_accuracy_sd": float(np.std(accuracies, ddof=1)),
+                "random_accuracy_mean": float(np.mean(accuracies)), "random_accuracy_images": scores[0].images}
 
     def _left(self) -> str:
         """The time that is left, in words."""

@@ -52,6 +52,11 @@ class PathScorer:
         self._batches = [(images, labels, self._taught(images)) for images, labels in batches]
         self.num_batches = len(self._batches)
 
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of all images that `score` may use, int32 [images]."""
+        return np.concatenate([labels for _, labels, _ in self._batches])
+
     def score(self, path: np.ndarray, batches: int | None = None, first: int = 0) -> Score:
         """Mean loss and accuracy of a path.
 

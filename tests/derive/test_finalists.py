@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -160,6 +161,19 @@ def test_without_a_limit_any_network_may_be_taken(net, scorer):
     ranked = finalists.find(net, probs, Goal("t", costs(net, 0), 1.0, keeps_ms=False), scorer, samples=1000)
     assert ranked[0].eligible and max(finalist.costs["ms"] for finalist in ranked) > 1.0
     assert ranked[0].first_loss == min(finalist.first_loss for finalist in ranked)
+
+
+def test_the_file_records_the_images_that_finalists_were_scored_on(net, tmp_path):
+    """Of 8 labels in two batches, 5 are 3: a share of 0.625."""
+    images = tf.zeros((4, 8, 8, 1))
+    several = path_scorer.PathScorer(net, [(images, tf.constant(labels)) for labels in ([3, 3, 0, 1], [3, 2, 3, 3])])
+    probs = np.where(net.mask, 1 / net.mask.sum(1, keepdims=True), 0).astype(np.float32)
+    goal = Goal("t", costs(net, 0), 1.6)
+    ranked = finalists.find(net, probs, goal, several, samples=2)
+    finalists.save(str(tmp_path / "finalists.json"), goal, ranked, several.labels)
+    facts = json.loads((tmp_path / "finalists.json").read_text())
+    assert (facts["held_out_images"], facts["largest_class_share"]) == (8, 0.625)
+    assert [entry["ops"] for entry in facts["finalists"]] == [finalist.arch.ops for finalist in ranked]
 
 
 @pytest.mark.slow

@@ -28,7 +28,8 @@ EPOCHS = [{"kind": "search", "epoch": epoch, "phase": phase, "seconds": 1.5, "st
            "held_out_accuracy": 0.4, "multiplier_ms": 0.1,
            "probs": {"b01": {"mb_k3_e3": 0.25, "mb_k5_e6": 0.5, "zero": 0.25}}}
           for epoch, phase in enumerate(("warmup", "search", "search"))]
-FINALISTS = {"format": "pnas_tf.finalists/1", "target": "t", "limits": {"ms": 0.2}, "finalists": [
+FINALISTS = {"format": "pnas_tf.finalists/1", "target": "t", "limits": {"ms": 0.2}, "held_out_images": 100,
+             "largest_class_share": 0.25, "finalists": [
     {"how": how, "log_prob": -1.0, "costs": {"ms": 0.2}, "eligible": True, "loss": 2.0, "accuracy": 0.4, "ops": {}}
     for how in ("most probable within the limits", "sample")]}
 TRAIN = {"params": 70000, "macs": 10**6, "epochs": 2, "dataset": "npz:x", "seed": 0, "init": "scratch", "seconds": 3.0,

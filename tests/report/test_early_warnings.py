@@ -2,7 +2,7 @@
 
 import pytest
 
-from pnas_tf.report import early_warnings
+from pnas_tf.report import early_warnings, small_data
 
 
 def line(epoch, phase="search", certain=0.6, zero=0.2, loss=1.0, ms=1.0, **more):
@@ -64,3 +64,53 @@ def test_latency_is_not_judged_where_it_was_free():
                                    [line(0), {"phase": "search", "probs": None}]])
 def test_damaged_lines_are_no_sign_and_no_failure(lines):
     assert early_warnings.find(lines, 1.0, [{}, {"how": 3}, {"how": "sample", "loss": "x"}]) == []
+
+
+@pytest.mark.parametrize(("accuracy", "told"), [(0.59, True), (0.60, True), (0.61, False), (0.2, True)])
+def test_a_network_that_may_know_only_the_largest_class_is_told(accuracy, told):
+    """With a share of 0.5 and 100 images, two standard errors are 2 * sqrt(0.25 / 100) = 0.1."""
+    signs = early_warnings.find([], None, [{"accuracy": accuracy}], small_data.HeldOut(100, 0.5))
+    assert len(signs) == told and all("always naming the largest class (50.0%)" in sign for sign in signs)
+
+
+def scored(*accuracies, **more):
+    return [{"accuracy": accuracy, "eligible": True, **more} for accuracy in accuracies]
+
+
+@pytest.mark.parametrize(("entries", "images", "told"), [
+    (scored(0.8, 0.76, 0.75), 100, True),  # sqrt((0.16 + 0.1875) / 100) = 0.0589 > 0.05
+    (scored(0.8, 0.76, 0.75), 200, False),  # sqrt((0.16 + 0.1875) / 200) = 0.0417 < 0.05
+    ([*scored(0.8, 0.76), {"accuracy": 0.2, "eligible": False}, {"eligible": True}], 100, True),
+    (scored(0.8, 0.76, trial_accuracy=0.9), 100, False),
+    (scored(0.8), 100, False),
+])
+def test_a_choice_by_chance_is_told(entries, images, told):
+    signs = early_warnings.find([], None, entries, small_data.HeldOut(images, 0.1))
+    assert len(signs) == told and all(f"too few held-out images ({images})" in sign for sign in signs)
+    assert early_warnings.find([], None, entries) == []
+
+
+@pytest.mark.parametrize(("sd", "images", "told"), [
+    (0.05, 100, True),  # sqrt(0.01**2 + 0.25 / 100) = 0.05099
+    (0.052, 100, False),
+    (0.0121, 5000, True),  # sqrt(0.01**2 + 0.25 / 5000) = 0.01225
+    (0.0124, 5000, False),
+    (0.0101, None, False),  # older logs
+    (0.0099, None, True),
+])
+def test_the_spread_of_random_networks_has_to_exceed_chance(sd, images, told):
+    facts = {} if images is None else {"random_accuracy_images": images, "random_accuracy_mean": 0.5}
+    signs = early_warnings.find([line(0, "warmup", random_accuracy_sd=sd, **facts)])
+    assert len(signs) == told and all("hardly ranks them" in sign for sign in signs)
+
+
+@pytest.mark.parametrize("data", [{}, {"held_out_images": 100}, {"held_out_images": 0, "largest_class_share": 0.5},
+                                  {"held_out_images": True, "largest_class_share": 0.5},
+                                  {"held_out_images": 10, "largest_class_share": 1.5}])
+def test_older_and_damaged_files_tell_nothing_about_held_out_images(data):
+    assert small_data.held_out(data) is None
+
+
+def test_held_out_images_are_read():
+    data = {"held_out_images": 40, "largest_class_share": 0.25}
+    assert small_data.held_out(data) == small_data.HeldOut(40, 0.25)

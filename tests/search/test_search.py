@@ -98,6 +98,8 @@ def test_the_network_delivered_is_the_best_finalist(finished):
     assert "Chosen from" in result.stdout
     lines = RunFolder(str(run_dir)).read_metrics()
     assert "random_accuracy_sd" in lines[0] and "multiplier_ms" in lines[-1]
+    assert 0 <= lines[0]["random_accuracy_mean"] <= 1 and lines[0]["random_accuracy_images"] >= 1
+    assert facts["held_out_images"] >= 1 and 0 < facts["largest_class_share"] <= 1
 
 
 def test_trials_choose_by_what_networks_learn_alone(files, tmp_path):
