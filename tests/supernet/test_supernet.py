@@ -69,7 +69,8 @@ def test_published_weight_count_of_the_imagenet_space():
     assert supernet.Supernet(spaces.SPACES["proxyless_imagenet"]).count_weights() == 16_034_168
 
 
-@pytest.mark.parametrize("path", [[0, 1, 2, 3], [5, 6, 4, 6], [2, 0, 1, 5]])
+@pytest.mark.parametrize("path", [
+    [5, 6, 4, 6], *(pytest.param(path, marks=pytest.mark.slow) for path in ([0, 1, 2, 3], [2, 0, 1, 5]))])
 def test_weight_step_equals_that_of_a_plain_keras_network(net, batch, path):
     arch = net.arch(np.array(path))
     model = network.assemble(arch, layers=keras.layers)
@@ -147,7 +148,8 @@ def gate_gradients(net, batch, active, others):
     return compute(tf.constant(active))
 
 
-@pytest.mark.parametrize("pairs", [[[0, 1], [6, 2], [3, 5], [1, 6]], [[4, 2], [3, 6], [0, 1], [6, 0]]])
+@pytest.mark.parametrize("pairs", [
+    [[0, 1], [6, 2], [3, 5], [1, 6]], pytest.param([[4, 2], [3, 6], [0, 1], [6, 0]], marks=pytest.mark.slow)])
 def test_two_path_gate_gradients_equal_brute_force(net, batch, pairs):
     pairs = np.array(pairs, np.int32)
     loss, gradients = gate_gradients(net, batch, pairs[:, 0], [[tf.constant(pair[1])] for pair in pairs])
