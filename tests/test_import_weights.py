@@ -15,6 +15,7 @@ import pytest
 from pnas_tf import import_weights, net_config
 from pnas_tf.errors import InputError
 from pnas_tf.space import arch
+from tests import forked
 
 ROOT = Path(__file__).parent.parent
 
@@ -108,9 +109,8 @@ def test_names_of_data_parallel_and_of_once_for_all(small_arch, random_state):
 
 # The commands.
 
-def run(module, *arguments, **more):
-    return subprocess.run([sys.executable, "-m", module, *map(str, arguments)], cwd=ROOT, capture_output=True,
-                          text=True, timeout=600, check=False, **more)
+def run(module, *arguments):
+    return forked.run([module, *arguments], cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +121,9 @@ def imported(small_arch, random_state, tmp_path_factory):
     state = random_state(config)
     np.savez(folder / "net.npz", **state)
     (folder / "net.config").write_text(json.dumps(config))
-    result = run("pnas_tf.import_weights", f"--source={folder}/net.npz", f"--arch={folder}/net.config",
-                 f"--run_dir={folder}")
+    result = subprocess.run(
+        [sys.executable, "-m", "pnas_tf.import_weights", f"--source={folder}/net.npz", f"--arch={folder}/net.config",
+         f"--run_dir={folder}"], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stderr
     return folder, config, state
 

@@ -16,6 +16,7 @@ import pytest
 from export import bundle, facts, interpreter, tflite
 from export.settings import ExportConfig
 from pnas_tf.errors import InputError
+from tests import forked
 
 RECORDED = Path(__file__).parents[1] / "adb_device" / "recorded_benchmark.sh"
 
@@ -171,8 +172,7 @@ def test_entry_point(small_run, tmp_path):
     """The command works as a user calls it, and so does the next command that it prints."""
     shutil.copytree(small_run, tmp_path / "run")
     for options, output in (["--zip"], "bundle.zip"), ([], "bundle"):
-        done = subprocess.run([sys.executable, "-m", "export.bundle", f"--run_dir={tmp_path}/run", *options], text=True,
-                              capture_output=True, check=False)
+        done = forked.run(["export.bundle", f"--run_dir={tmp_path}/run", *options])
         assert done.returncode == 0 and f"Bundle: {tmp_path}/run/{output}\n" in done.stdout, done.stderr
     next_command = done.stdout.splitlines()[-1].removeprefix("Next: python ")
     assert run_program(sys.executable, Path(next_command).parent).returncode == 0
@@ -181,8 +181,7 @@ def test_entry_point(small_run, tmp_path):
 @pytest.mark.parametrize("arguments", [(), ("--run_dir=/nonexistent",), ("--run_dir=/nonexistent", "--mode=int4"),
                                        ("--run_dir=/nonexistent", "--zip", "--output=b")])
 def test_bad_flags_are_one_line(arguments):
-    done = subprocess.run([sys.executable, "-m", "export.bundle", *arguments], capture_output=True, text=True,
-                          check=False)
+    done = forked.run(["export.bundle", *arguments])
     assert done.returncode == 1 and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
 
 

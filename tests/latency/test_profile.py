@@ -16,6 +16,7 @@ from latency import profile, split_model
 from pnas_tf.errors import InputError
 from pnas_tf.report import op_profile
 from pnas_tf.report import page as page_lib
+from tests import forked
 
 HERE = Path(__file__).parents[1]
 RECORDED = HERE / "adb_device" / "recorded_benchmark.sh"
@@ -208,6 +209,5 @@ def test_what_is_no_profile_is_one_line(tmp_path, content):
     ("--model={run}/int8.tflite", "--measurer=android")])
 def test_bad_flags_are_one_line(small_run, arguments):
     given = [argument.format(run=small_run) for argument in arguments]
-    done = subprocess.run([sys.executable, "-m", "latency.profile", *given],
-                          capture_output=True, text=True, check=False)
+    done = forked.run(["latency.profile", *given])
     assert done.returncode == 1 and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
