@@ -339,13 +339,12 @@ def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, act
 
 def all_gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,
                        criterion: Criterion = LABELS_ALONE) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The gate gradients of all ops, with the arguments and the other results of `gate_gradients`.
+    """The gate gradients of all ops, the active op's once, with arguments and other results of `gate_gradients`.
 
     Returns:
         The derivatives, float32 [choices, ops], 0 for ops that a choice lacks; then as `gate_gradients`.
     """
     others = [list(range(count)) for count in supernet.mask.sum(1)]
     rows, *rest = gate_gradients(supernet, images, labels, active, others, criterion)
-    # The gate of the active op occurs twice: first, and again among all ops. Its first occurrence is dropped.
     rows = [tf.pad(row[1:], [[0, supernet.mask.shape[1] + 1 - row.shape[0]]]) for row in rows]
     return tf.stack(rows), *rest

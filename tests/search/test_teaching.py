@@ -98,6 +98,7 @@ def test_defaults_depend_on_the_task(tmp_path):
     assert (after.init_weights, after.teacher) == ("inherited", str(tmp_path / "teacher" / "model.keras"))
 
 
+@pytest.mark.slow
 def test_from_photos_to_a_network(photos, write_space, tmp_path):
     """A search from a pretrained network, its training with the teacher, and the same command again."""
     run = tmp_path / "run"
