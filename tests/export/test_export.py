@@ -18,6 +18,7 @@ from pnas_tf import network
 from pnas_tf.data.parts import ArrayPart
 from pnas_tf.errors import InputError
 from pnas_tf.space.arch import Arch
+from tests import forked
 
 SIDE = 16
 
@@ -200,8 +201,7 @@ def test_bad_settings_are_refused(changes):
 
 
 def export(*arguments):
-    return subprocess.run([sys.executable, "-m", "export.tflite", *arguments], capture_output=True, text=True,
-                          check=False)
+    return forked.run(["export.tflite", *arguments])
 
 
 def test_slower_int8_file_is_reported_with_the_command_that_explains_it():

@@ -16,6 +16,7 @@ from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.space.blocks import OpKey
 from pnas_tf.space.spaces import from_json
+from tests import forked
 
 TINY = {"name": "tiny", "input_size": 8, "input_channels": 3, "num_classes": 3,
         "stem": [{"name": "stem", "ops": ["conv_k3"], "filters": 8, "strides": 2}],
@@ -248,8 +249,10 @@ def test_xla_and_the_entry_points(tmp_path):
     """In a process of its own: the number of threads is set before TensorFlow starts."""
     (tmp_path / "s.json").write_text(json.dumps(TINY))
     path = tmp_path / "t.jsonl"
-    done = entry("build_table", f"--space={tmp_path}/s.json", "--measurer=xla", "--batch_size=2", "--rounds=1",
-                 "--runs=2", "--only=mb_k3_e3", "--image_size=8", "--num_classes=10", f"--output={path}")
+    done = subprocess.run(
+        [sys.executable, "-m", "latency.build_table", f"--space={tmp_path}/s.json", "--measurer=xla", "--batch_size=2",
+         "--rounds=1", "--runs=2", "--only=mb_k3_e3", "--image_size=8", "--num_classes=10", f"--output={path}"],
+        capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Rows:   1" in done.stdout
     assert done.stdout.endswith(f"Next:   python -m pnas_tf.search --space={tmp_path}/s.json --image_size=8 "
@@ -265,14 +268,10 @@ def test_xla_and_the_entry_points(tmp_path):
     ("build_table", "--output=t.jsonl", "--measurer=xla", "--delegate=xnnpack"), ("compare",),
     ("compare", "--table=/nonexistent")])
 def test_bad_flags_are_one_line(arguments):
-    done = entry(*arguments)
+    name, *rest = arguments
+    done = forked.run([f"latency.{name}", *rest])
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
-
-
-def entry(name, *arguments):
-    return subprocess.run([sys.executable, "-m", f"latency.{name}", *arguments], capture_output=True, text=True,
-                          check=False)
 
 
 @pytest.mark.parametrize("together, built_first", [(1, 2), (3, 3)])

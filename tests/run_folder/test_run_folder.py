@@ -17,6 +17,7 @@ from pnas_tf.report import page as page_lib
 from pnas_tf.run_folder import RunFolder, claim, versions
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space import arch
+from tests import forked
 from tests.spaces import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -163,18 +164,20 @@ def files(tmp_path_factory, write_space):
 
 
 def command(files, run_dir, steps=24):
-    return [sys.executable, "-m", "pnas_tf.search", f"--space={files}/space.json", f"--table={files}/table.jsonl",
+    return ["pnas_tf.search", f"--space={files}/space.json", f"--table={files}/table.jsonl",
             "--batch_size=32", "--warmup_epochs=1", "--search_epochs=3", "--arch_every=1", f"--max_steps={steps}",
             f"--run_dir={run_dir}"]
 
 
 def run(arguments):
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300,
+                          check=False)
 
 
 @contextlib.contextmanager
 def started(arguments):
-    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as process:
         try:
             yield process
         finally:
@@ -186,7 +189,7 @@ def test_the_second_process_is_refused(files, tmp_path):
         end = time.monotonic() + 120
         while not (tmp_path / "run" / "versions.json").exists() and time.monotonic() < end:
             time.sleep(0.05)
-        second = run(command(files, tmp_path / "run", 4000))
+        second = forked.run(command(files, tmp_path / "run", 4000), cwd=ROOT, timeout=300)
         assert second.returncode == 1 and second.stderr.count("\n") == 1
         assert f"in use by another process (process {first.pid} on" in second.stderr
         assert first.poll() is None
@@ -219,7 +222,7 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_stops_the_search_and_loses_nothing(files, tmp_path, small_disk):
-    whole = run(command(files, tmp_path / "whole"))
+    whole = forked.run(command(files, tmp_path / "whole"), cwd=ROOT, timeout=300)
     assert whole.returncode == 0, whole.stderr
     sizes = {file: -(-file.stat().st_size // 4096) * 4096 for file in (tmp_path / "whole").rglob("*") if file.is_file()}
     checkpoint_bytes = max(size for file, size in sizes.items() if file.parent.name == "checkpoints")
@@ -232,7 +235,7 @@ def test_a_full_disk_stops_the_search_and_loses_nothing(files, tmp_path, small_d
     assert len(errors) == 1 and "cannot be written" in errors[0] and "Free some space" in errors[0]
     assert len(list((disk / "run" / "checkpoints").iterdir())) == 2
     small_disk("remount,size=64m")
-    again = run(command(files, disk / "run"))
+    again = forked.run(command(files, disk / "run"), cwd=ROOT, timeout=300)
     assert again.returncode == 0 and "Continuing after epoch" in again.stdout, again.stderr
     assert (disk / "run" / "arch.json").read_bytes() == (tmp_path / "whole" / "arch.json").read_bytes()
     assert not [name for name in os.listdir(disk / "run") if name.startswith(".writing")]

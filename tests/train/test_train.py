@@ -22,6 +22,7 @@ from pnas_tf.space import arch
 from pnas_tf.train import fit as fit_lib
 from pnas_tf.train import initial_weights
 from pnas_tf.train import recipe as recipe_lib
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -216,8 +217,7 @@ def test_file_of_another_network_is_refused(small_model, small_arch, tmp_path):
 # The command.
 
 def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "pnas_tf.train", *map(str, arguments)], cwd=ROOT,
-                          capture_output=True, text=True, timeout=600, check=False)
+    return forked.run(["pnas_tf.train", *arguments], cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,8 @@ def trial(small_arch, small_npz, tmp_path_factory):
     small_arch.save(str(folder / "small.json"))
     command = ["--flagfile=flags/train.flags", f"--arch={folder}/small.json", f"--dataset=npz:{small_npz}",
                f"--run_dir={folder}/run", "--batch_size=64", "--max_steps=15"]
-    return folder, command, run(*command)
+    return folder, command, subprocess.run([sys.executable, "-m", "pnas_tf.train", *command], cwd=ROOT,
+                                           capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_trial_run_of_the_recipe(trial, small_npz):
