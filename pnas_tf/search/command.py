@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -16,7 +17,7 @@ from pnas_tf.cost import latency_table
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.report import facts as run_facts
 from pnas_tf.run_folder import RunFolder, claim, versions
-from pnas_tf.search.config import SearchConfig
+from pnas_tf.search.config import TEACHERS, SearchConfig
 from pnas_tf.search.problem import Problem, Request
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
@@ -88,7 +89,8 @@ def _searched(problem: Problem, config: SearchConfig, run_dir: str, devices: "tf
     chief = replicas.is_chief(devices)
     timers = [make_timer(table, problem.space) for table in problem.tables] if make_timer and chief else []
     with (stopping.signals() as stop,
-          claim.claimed(run_dir, start.as_text(), _inputs(problem), overwrite=flags.FLAGS.overwrite, alone=chief)):
+          claim.claimed(run_dir, start.as_text(), _inputs(problem, config), overwrite=flags.FLAGS.overwrite,
+                        alone=chief)):
         try:
             if chief:
                 versions.note(run_dir)
@@ -108,13 +110,14 @@ def _stopped(stop: "Stop", run_dir: str) -> None:
         sys.exit(128 + signal.SIGTERM)
 
 
-def _inputs(problem: Problem) -> Mapping[str, str]:
+def _inputs(problem: Problem, config: SearchConfig) -> Mapping[str, str]:
     """Digests of the files that flags name, as far as the result depends on them."""
     def digest(content: bytes) -> str:
         return hashlib.sha256(content).hexdigest()[:16]
 
     data = problem.data
-    return {"space": digest(json.dumps(problem.space.to_json(), sort_keys=True).encode()),
+    teacher = {} if config.teacher in TEACHERS else {"teacher": digest(Path(config.teacher).read_bytes())}
+    return {**teacher, "space": digest(json.dumps(problem.space.to_json(), sort_keys=True).encode()),
             "training images": str(data.train.size), "held-out images": str(data.held_out.size),
             **{f"milliseconds on {goal.target}": digest(goal.ms.matrix.tobytes() + str(goal.ms.fixed).encode())
                for goal in problem.goals}}

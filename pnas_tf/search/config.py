@@ -7,6 +7,9 @@ from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
 from pnas_tf.space.blocks import Space
 from pnas_tf.train.recipe import batch_size_for
 
+# Words for the teacher of a search; anything else is the path of a file.
+TEACHERS = ("auto", "none", "largest")
+
 
 class Lengths(NamedTuple):
     """The length and pace of a search; each field as in `SearchConfig`."""

@@ -9,10 +9,11 @@ from pnas_tf.cost import limits as limits_lib
 from pnas_tf.cost.goal import Goal, check_limits, check_reachable, goal_for
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
-from pnas_tf.search.config import SearchConfig
+from pnas_tf.search.config import TEACHERS, SearchConfig
 from pnas_tf.search.schedule import Schedule
 from pnas_tf.space import spaces
 from pnas_tf.space.blocks import Space
+from pnas_tf.train.recipe import check_teacher
 
 if TYPE_CHECKING:
     from pnas_tf.data import Data
@@ -50,6 +51,7 @@ class Request:
             InputError: If a space, a table or a limit is wrong, or no network reaches a target.
         """
         space = (space or spaces.load(config.space)).scaled(config.width_mult)
+        check_teacher(config.teacher, TEACHERS)
         if config.image_size:
             space = dataclasses.replace(space, input_size=config.image_size)
         targets = [_target(text) for text in config.targets] or [

@@ -10,6 +10,7 @@ from pnas_tf import data as data_lib
 from pnas_tf import terminal
 from pnas_tf.cost import prices, within_limits
 from pnas_tf.data import Data
+from pnas_tf.errors import InputError
 from pnas_tf.network import pretrained, slicing
 from pnas_tf.network.criterion import Criterion, Teacher, check_teacher
 from pnas_tf.run_folder import RunFolder
@@ -41,6 +42,9 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
     if source == "none":
         return criterion
     if source == "largest":
+        if config.strategy == "multi_worker":
+            raise InputError("Several machines cannot train a teacher: train it on one with python -m pnas_tf.train, "
+                             "and name its file by --teacher.")
         source = _trained(largest(space), config, data, RunFolder(folder.teacher))
     model = read_model(source)
     check_teacher(model, source, space.input_channels, space.num_classes)

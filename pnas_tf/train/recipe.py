@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
+from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
-from pnas_tf.train.initial_weights import AUTO, IMAGENET, INHERITED, SCRATCH
+from pnas_tf.train.initial_weights import AUTO, ENDING, IMAGENET, INHERITED, SCRATCH
 
 NONE = "none"
 
@@ -83,6 +85,12 @@ class Recipe(ImageSettings):
             epochs=self.epochs or epochs_for(images, init == SCRATCH),
             batch_size=min(images, self.batch_size or batch_size_for(images)),
             lr=self.lr or (0.05 if init == SCRATCH else 0.02))
+
+
+def check_teacher(teacher: str, words: Sequence[str]) -> None:
+    """Raises InputError if a --teacher is neither one of some words nor a .keras file that exists."""
+    if teacher not in words and not (teacher.endswith(ENDING) and os.path.isfile(teacher)):
+        raise InputError(f"--teacher must be {', '.join(words)} or a {ENDING} file that exists, got {teacher[:200]!r}.")
 
 
 def batch_size_for(images: int) -> int:

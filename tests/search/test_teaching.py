@@ -15,6 +15,7 @@ from pnas_tf.network import pretrained
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import teaching
 from pnas_tf.search.config import FROM_SCRATCH, PRETRAINED_FEW, SearchConfig
+from pnas_tf.search.problem import Request
 from pnas_tf.space import spaces
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
@@ -141,3 +142,14 @@ def test_the_largest_network_teaches_a_search_from_scratch(tmp_path):
     images = next(iter(data.held_out.batches(8)))[0]
     np.testing.assert_array_equal(criterion.taught(images), model(images, training=False))
     assert [block for block, op in teaching.largest(TINY).ops.items() if op != "mb_k7_e6"] == []
+
+
+def test_a_teacher_that_is_missing_is_told_before_the_images_are_read():
+    with pytest.raises(InputError, match=r"--teacher must be auto, none, largest or a \.keras file that exists, got"):
+        Request.of(SearchConfig(space="quickstart", table="x86_xnnpack1_float32", teacher="none.keras"))
+
+
+def test_several_machines_do_not_train_a_teacher(tmp_path):
+    config = SearchConfig(teacher="largest", strategy="multi_worker")
+    with pytest.raises(InputError, match="train it on one with"):
+        teaching.criterion_of(config, TINY, data_lib.load("fashion_mnist_small"), RunFolder(str(tmp_path)))
