@@ -288,9 +288,14 @@ def _main() -> None:
                   + ", ".join(f"{label} {count}" for label, count in facts["pictures"].items()))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point."""
     flags.DEFINE_string("output", None, "Folder that receives the folders.", required=True)
     flags.DEFINE_list("name", [], f"Folders to make, of {', '.join(NAMES)}; default: all that can be made.")
     flags.DEFINE_string("cache", None, "Folder that keeps Debian's packages; default: packages in --output.")
     flags.DEFINE_string("cifar10_dir", None, "Folder of CIFAR-10, for cifar10_50.")
     start.start(_main)
+
+
+if __name__ == "__main__":
+    main()

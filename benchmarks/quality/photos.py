@@ -254,7 +254,8 @@ def _main() -> None:
     print(photo_results.write(f.output, read(benchmark.log)))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point."""
     flags.DEFINE_string("photos", None, "Folder of the folders of pictures.", required=True)
     flags.DEFINE_string("output", None, "Folder of the benchmark.", required=True)
     flags.DEFINE_list("folders", [], "Folders of pictures; default: all that photo_folders has made.")
@@ -264,3 +265,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("epochs", 0, "Epochs of each training, for a trial run; 0: as is right.", 0)
     flags.DEFINE_bool("list", False, "Prints what is missing, and trains nothing.")
     start.start(_main)
+
+
+if __name__ == "__main__":
+    main()

@@ -36,8 +36,8 @@ def define_flags() -> None:
     """Defines the flags of the command, and of other commands that search."""
     settings.define(SearchConfig)
     flags.DEFINE_string("run_dir", None, "Folder of the results.")
-    flags.DEFINE_bool("overwrite", False, "If --run_dir holds a run with other flags, removes its files instead of "
-                      "refusing. A run with the same flags is resumed, with or without --overwrite.")
+    flags.DEFINE_bool("overwrite", False, "Removes a run with other flags from --run_dir instead of refusing. A run "
+                      "with the same flags is resumed.")
 
 
 def by_flags(make_timer: MakeTimer | None = None) -> None:

@@ -74,23 +74,19 @@ class SearchConfig(ImageSettings, Method):
     init_weights: str = setting("", "Initial weights: the folder of an earlier search, or a .keras file of a trained "
                                 "or imported network; ops that it lacks start from scratch.")
     share: str = setting("auto", "What the ops of a block share: none, or kernels (slices of one set of weights). "
-                         "auto: kernels for spaces that start from a pretrained network, none for others.",
+                         "auto: kernels if the space has a pretrained network.",
                          choices=("auto", "none", "kernels"))
-    teacher: str = setting("auto", "Network whose logits the supernet learns from: none; largest, the largest network "
-                           "of the space, trained first; or a .keras file. auto: largest for spaces that start from a "
-                           "pretrained network, none for others.")
+    teacher: str = setting("auto", "Network to learn from: none; largest, that of the space, trained first; or a "
+                           ".keras file. auto: largest if the space has a pretrained network.")
     teacher_epochs: int = setting(0, "Epochs of the teacher's training; 0: scaled to the number of images.", low=0)
     distill: float = setting(0.5, "Weight of the teacher in the loss; the rest is the labels'.", low=0, high=1)
     temperature: float = setting(2.0, "Temperature of the teacher's logits.", low=0.1, high=100)
     batch_size: int = setting(0, "Images per step, over all replicas; 0: 256, or fewer on few images.", low=0)
-    warmup_epochs: int | None = setting(None, "Epochs before alpha starts to learn; default: 40, from a pretrained "
-                                        "network 3 to 12.", low=0)
-    search_epochs: int = setting(0, "Epochs with architecture steps; 0: 120, from a pretrained network 3 to 8.", low=0)
-    arch_every: int = setting(0, "Weight steps for each architecture step; 0: 5, from a pretrained network 1.", low=0)
-    warmup_lr: float = setting(0.0, "Learning rate at the start of the warm-up; 0: 0.05, from a pretrained network "
-                               "0.02.", low=0)
-    lr: float = setting(0.0, "Learning rate at the start of the search; 0: 0.025, from a pretrained network 0.01.",
-                        low=0)
+    warmup_epochs: int | None = setting(None, "Epochs before alpha learns; default: 40, if pretrained 3 to 12.", low=0)
+    search_epochs: int = setting(0, "Epochs with architecture steps; 0: 120, if pretrained 3 to 8.", low=0)
+    arch_every: int = setting(0, "Weight steps for each architecture step; 0: 5, if pretrained 1.", low=0)
+    warmup_lr: float = setting(0.0, "Learning rate of the warm-up; 0: 0.05, if pretrained 0.02.", low=0)
+    lr: float = setting(0.0, "Learning rate of the search; 0: 0.025, if pretrained 0.01.", low=0)
     label_smoothing: float = setting(0.1, "Label smoothing of weight steps.", low=0, high=1)
     weight_decay: float = setting(4e-5, "Decay of the weights.", low=0)
     memory: str = setting("keep", "Activations for gradients: kept, or computed again (less memory, more time).",
@@ -102,10 +98,10 @@ class SearchConfig(ImageSettings, Method):
     replicas: int = setting(0, "mirrored: number of devices; 0: every GPU.", low=0, high=64)
     bn_recalibration_batches: int = setting(20, "Training batches that set the batch norm statistics of the "
                                             "delivered network; 0: statistics of the search.", low=0)
-    trials: int = setting(0, "Number of finalists that are trained from scratch for a few epochs before one is "
-                          "delivered; 0: none, the lowest loss with the supernet's weights decides.", low=0, high=64)
+    trials: int = setting(0, "Finalists that are trained from scratch for a few epochs before one is delivered; "
+                          "0: none.", low=0, high=64)
     trial_epochs: int = setting(5, "Epochs of each trial.", low=1)
-    max_steps: int = setting(0, "Limit on the weight steps of the whole search, for a trial run; 0: no limit.", low=0)
+    max_steps: int = setting(0, "Limit on all weight steps, for a trial run; 0: no limit.", low=0)
     seed: int = setting(0, "Seed of initial weights, data order and sampled paths.", low=0, high=2**31 - 1)
     checkpoint_minutes: float = setting(10.0, "Largest number of minutes between checkpoints; 0: only at the end of "
                                         "epochs.", low=0)

@@ -29,7 +29,7 @@ def test_defaults_keep_their_bounds(config):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"batch_size": 0}, "batch_size must be at least 1, got 0"), ({"label_smoothing": 1.5}, "from 0 to 1, got 1.5"),
+    ({"batch_size": -1}, "batch_size must be at least 0, got -1"), ({"label_smoothing": 1.5}, "from 0 to 1, got 1.5"),
     ({"paths": "three"}, "paths must be one of two, all, got 'three'"), ({"width_mult": 0.01}, "from 0.05 to 20"),
     ({"batch_size": "64"}, "batch_size must be of type int, got '64'"),
     ({"target_ms": float("nan")}, "target_ms must be a number, got nan"),

@@ -196,7 +196,7 @@ def test_interrupted_search_goes_on_to_the_same_result(finished, files, tmp_path
 def test_other_flags_in_a_used_folder_are_refused(finished, files):
     result = run(command(files, finished[0], "--lr=0.9"))
     assert result.returncode == 1
-    assert "other flags: --lr=0.025 then, 0.9 now" in result.stderr
+    assert "other flags: --lr=0.0 then, 0.9 now" in result.stderr
 
 
 def test_a_table_that_was_measured_again_is_refused_in_a_used_folder(finished, files):
@@ -290,7 +290,7 @@ BAD = {
     "uneven shares": (["--strategy=mirrored", "--replicas=3"], "multiple of 3"),
     "logarithm of little": (["--latency_loss=mul_log", "--target_ms=0.3"], "add_linear"),
     "stray argument": (["stray"], "stray"),
-    "out of bounds": (["--batch_size=0"], "batch_size"),
+    "out of bounds": (["--batch_size=-1"], "batch_size"),
 }
 
 

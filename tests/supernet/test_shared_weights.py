@@ -78,7 +78,7 @@ def size_of(key):
 @pytest.mark.parametrize("path", [[0, 1, 2, 3], [5, 6, 4, 6]])
 def test_weight_step_equals_that_of_a_plain_keras_network(net, batch, path):
     arch = net.arch(np.array(path))
-    model = network.build_network(arch, layers=keras.layers)
+    model = network.assemble(arch, layers=keras.layers)
     net.copy_weights_to(model, arch)
     step = tf.function(lambda: weight_step(net, batch, tf.constant(path)), autograph=False)
     velocity = [np.zeros(v.shape) for v in model.trainable_variables]
@@ -91,7 +91,7 @@ def test_weight_step_equals_that_of_a_plain_keras_network(net, batch, path):
             velocity[number] = MOMENTUM * velocity[number] + gradient
             variable.assign(variable.numpy() - LR * (gradient + MOMENTUM * velocity[number]))
         assert float(step()) == pytest.approx(float(loss), abs=1e-5)
-    twin = network.build_network(arch, layers=keras.layers)
+    twin = network.assemble(arch, layers=keras.layers)
     net.copy_weights_to(twin, arch)
     for mine, plain in zip(twin.trainable_variables, model.trainable_variables, strict=True):
         np.testing.assert_allclose(mine.numpy(), plain.numpy(), atol=2e-5, err_msg=plain.path)
