@@ -105,6 +105,7 @@ def run_cells(folder, *, changed=()):
     return names
 
 
+@pytest.mark.slow
 def test_quickstart_notebook_on_few_images(tmp_path, table, small_npz):
     """Every cell runs, with few images and a small space, within seconds."""
     (tmp_path / "space.json").write_text(json.dumps(TINY.to_json()))

@@ -195,6 +195,7 @@ def test_the_second_process_is_refused(files, tmp_path):
         assert first.poll() is None
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_deleted_ends_the_search(files, tmp_path):
     with started(command(files, tmp_path / "run", 400)) as process:
         next(line for line in process.stdout if line.startswith("epoch 1/4"))

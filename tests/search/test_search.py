@@ -102,6 +102,7 @@ def test_the_network_delivered_is_the_best_finalist(finished):
     assert facts["held_out_images"] >= 1 and 0 < facts["largest_class_share"] <= 1
 
 
+@pytest.mark.slow
 def test_trials_choose_by_what_networks_learn_alone(files, tmp_path):
     """Each entrant is trained on its own. The same command again trains nothing and makes the same choice."""
     run_dir, more = tmp_path / "run", ("--trials=2", "--trial_epochs=1", "--latency_loss=none", "--max_steps=4")

@@ -51,6 +51,7 @@ def test_fit_with_callbacks_and_a_file_to_go_on_from(model, small_data, tmp_path
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_fit_under_xla_trains_the_same(small_arch, small_data):
     """Keras compiles with XLA by default if there is a GPU."""
     losses = []
@@ -64,7 +65,7 @@ def test_fit_under_xla_trains_the_same(small_arch, small_data):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", [pytest.param("mixed_float16", marks=pytest.mark.slow), "mixed_bfloat16"])
 def test_mixed_precision(small_arch, small_data, tmp_path, policy):
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(policy)
@@ -133,6 +134,7 @@ print(json.dumps([train(1, True), train(2, True), train(2, False)]))
 """
 
 
+@pytest.mark.slow
 def test_mirrored_scope(small_arch, tmp_path):
     """Two replicas on this CPU train as a single one does if batch norm is fixed, and also learn if it is not."""
     small_arch.save(str(tmp_path / "arch.json"))
