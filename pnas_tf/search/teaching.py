@@ -12,7 +12,7 @@ from pnas_tf.cost import prices, within_limits
 from pnas_tf.data import Data
 from pnas_tf.errors import InputError
 from pnas_tf.network import pretrained, slicing
-from pnas_tf.network.criterion import Criterion, Teacher, check_teacher
+from pnas_tf.network.criterion import Criterion
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search.config import SearchConfig
 from pnas_tf.space import arch as arch_lib
@@ -22,7 +22,8 @@ from pnas_tf.supernet import supernet
 from pnas_tf.supernet.supernet import Supernet
 from pnas_tf.train.fit import fit
 from pnas_tf.train.initial_weights import IMAGENET, SCRATCH, read_model
-from pnas_tf.train.recipe import Recipe
+from pnas_tf.train.recipe import NONE, Recipe
+from pnas_tf.train.student import read_teacher
 
 
 def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFolder) -> Criterion:
@@ -46,9 +47,7 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
             raise InputError("Several machines cannot train a teacher: train it on one with python -m pnas_tf.train, "
                              "and name its file by --teacher.")
         source = _trained(largest(space), config, data, RunFolder(folder.teacher))
-    model = read_model(source)
-    check_teacher(model, source, space.input_channels, space.num_classes)
-    return dataclasses.replace(criterion, teacher=Teacher(model))
+    return dataclasses.replace(criterion, teacher=read_teacher(source, space))
 
 
 def largest(space: Space) -> Arch:
@@ -88,7 +87,8 @@ def _trained(arch: Arch, config: SearchConfig, data: Data, folder: RunFolder) ->
     if os.path.exists(folder.training_facts) and os.path.exists(folder.model):
         return folder.model
     is_pretrained = arch.space.pretrained is not None
-    recipe = Recipe(init_weights=IMAGENET if is_pretrained else SCRATCH, epochs=config.teacher_epochs,
+    # It has no teacher: after a crash, its own finished file may lie where a run keeps its teacher.
+    recipe = Recipe(init_weights=IMAGENET if is_pretrained else SCRATCH, epochs=config.teacher_epochs, teacher=NONE,
                     seed=config.seed, class_weights=config.class_weights, precision=config.precision,
                     broken_images=config.broken_images)
     os.makedirs(folder.path, exist_ok=True)

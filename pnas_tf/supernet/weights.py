@@ -101,7 +101,6 @@ class Layout:
 
     Attributes:
         used: Number of values, without the padding.
-        size: Length of the vector.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, ...]]):
@@ -113,7 +112,6 @@ class Layout:
         self._sizes = [math.prod(shape) for shape in shapes]
         self._rows = [-(-size // ALIGNED) for size in self._sizes]
         self.used = sum(self._sizes)
-        self.size = sum(self._rows) * ALIGNED
 
     def pack(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """Puts values, given in the order of the shapes, into one vector."""

@@ -12,7 +12,6 @@ from pnas_tf import data as data_lib
 from pnas_tf import files, network
 from pnas_tf.data import Data, mixing
 from pnas_tf.network import build
-from pnas_tf.network.criterion import Teacher, check_teacher
 from pnas_tf.network.evaluate import cross_entropy
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
@@ -21,7 +20,7 @@ from pnas_tf.train.events import Events
 from pnas_tf.train.progress import Progress
 from pnas_tf.train.recipe import NONE, Recipe
 from pnas_tf.train.state import TrainingState
-from pnas_tf.train.student import Student
+from pnas_tf.train.student import Student, read_teacher
 
 
 def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[str, Any] | None = None
@@ -48,7 +47,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     model = initial_weights.build(arch, recipe.init_weights, folder, dropout=dropout, drop_path=recipe.drop_path,
                                   precision=recipe.precision)
     if recipe.teacher != NONE:
-        model = _student(model, recipe, arch)
+        model = Student(model, read_teacher(recipe.teacher, arch.space), recipe.distill, recipe.temperature)
     epochs, steps = _length(recipe, data.train.steps_per_epoch(recipe.batch_size))
     _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
     facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
@@ -72,12 +71,6 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     files.write_text(folder.training_facts, json.dumps(facts, indent=1) + "\n")
     state.remove()
     return facts
-
-
-def _student(model: keras.Model, recipe: Recipe, arch: Arch) -> Student:
-    teacher = initial_weights.read_model(recipe.teacher)
-    check_teacher(teacher, recipe.teacher, arch.space.input_channels, arch.space.num_classes)
-    return Student(model, Teacher(teacher), recipe.distill, recipe.temperature)
 
 
 def _length(recipe: Recipe, steps: int) -> tuple[int, int]:

@@ -2,7 +2,20 @@
 
 import keras
 
-from pnas_tf.network.criterion import Teacher, distillation
+from pnas_tf.network.criterion import Teacher, check_teacher, distillation
+from pnas_tf.space.blocks import Space
+from pnas_tf.train.initial_weights import read_model
+
+
+def read_teacher(path: str, space: Space) -> Teacher:
+    """The teacher in a .keras file, for networks of a space.
+
+    Raises:
+        InputError: If the file is missing, damaged, or its network does not fit the space's images and classes.
+    """
+    model = read_model(path)
+    check_teacher(model, path, space.input_channels, space.num_classes)
+    return Teacher(model)
 
 
 class Student(keras.Model):
