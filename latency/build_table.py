@@ -137,6 +137,8 @@ def _define_flags() -> None:
                       "host: TFLite on this machine; xla: TensorFlow with XLA; android: TFLite on phones.")
     measurer_flags.define(KINDS)
     flags.DEFINE_list("only", [], "Ops that restrict the table, with commas between: mb_k3_e3,mb_k5_e6.")
+    flags.DEFINE_list("smaller_images", [], "Further sizes of the images, smaller ones, for spaces with a pretrained "
+                      "network: 80,64,48. The search takes the size that suits its target.")
     flags.DEFINE_string("target_name", None, "Name of the target; default: host_xnnpack1_float32 and the like.")
     flags.DEFINE_string("output", None, "The table, a .jsonl file.")
 
@@ -146,19 +148,29 @@ def _main() -> None:
     if not f.output:
         raise InputError("Name the file of the table: --output=TABLE.jsonl.")
     space = space_flags.space_of(f)
-    settings = measurer_flags.given(f.measurer, KINDS)
+    settings, sides = measurer_flags.given(f.measurer, KINDS), [space.input_size, *_sizes(f.smaller_images)]
     start.load_tensorflow()
-    table = run(space=space, output=f.output, measurer=f.measurer, only=f.only, target_name=f.target_name,
-                settings=settings)
+    for side in sides:
+        table = run(space=dataclasses.replace(space, input_size=side), output=f.output, measurer=f.measurer,
+                    only=f.only, target_name=f.target_name, settings=settings)
     print(f"\nTarget: {table.target} ({table.header['device']}, {table.header['runtime']})\n"
           f"Rows:   {len(table.rows)}\nTable:  {f.output}\n"
           f"Next:   {_next(f)}")
 
 
+def _sizes(texts: Sequence[str]) -> list[int]:
+    """Sizes of images given as texts."""
+    sizes = [int(text) if text.isdecimal() and len(text) < 5 else 0 for text in texts]
+    if not all(sizes):
+        raise InputError(f"--smaller_images reads whole numbers of pixels with commas between, got "
+                         f"{','.join(texts)[:80]!r}.")
+    return sizes
+
+
 def _next(f: flags.FlagValues) -> str:
     """The command of a search that can use the table: the same space and the same kind of images."""
-    arguments = [f"--{name}={f[name].value}" for name in ("space", "width_mult", "image_size")
-            if name == "space" or f[name].present]
+    names = ["space", "width_mult", *([] if f.smaller_images else ["image_size"])]
+    arguments = [f"--{name}={f[name].value}" for name in names if name == "space" or f[name].present]
     if any(f[name].present for name in ("image_size", "image_channels", "num_classes")):
         arguments.append("--dataset=DATA")
     return shlex.join(["python", "-m", "pnas_tf.search", *arguments, f"--table={f.output}", "--run_dir=DIR"])

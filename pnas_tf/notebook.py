@@ -8,7 +8,6 @@ The search lives in memory. For a search that survives the program, can be resum
 `python -m pnas_tf.search`. docs/quickstart.ipynb leads from a latency table to a `.tflite`.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +58,7 @@ class Search:
         if isinstance(images, str):
             settings["dataset"] = images
         else:
-            space = dataclasses.replace(space, input_size=images.image_shape[0])
+            settings["image_size"] = images.image_shape[0]
         self.config = SearchConfig(space=space.name, table=table.path, limit=limit, **settings)
         request = Request.of(self.config, space, table)
         self.problem = Problem.of(request, request.load_data() if isinstance(images, str) else images)

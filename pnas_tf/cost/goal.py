@@ -115,7 +115,7 @@ def check_reachable(space: Space, table: LatencyTable, target_ms: float) -> None
     Raises:
         InputError: If every network takes longer.
     """
-    least = sum(_least_ms(space, table, block) for block in space.all_blocks)
+    least = sum(least_ms(space, table, block) for block in space.all_blocks)
     if target_ms < least * (1 - 1e-6):
         raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}: ask for {least:.4g} "
                          "ms or more (--target_ms).")
@@ -150,15 +150,15 @@ def _count(space: Space, block: Block, op: str, name: str) -> int:
     return getattr(counts, name) if counts else 0
 
 
-def _least_ms(space: Space, table: LatencyTable, block: Block) -> float:
+def least_ms(space: Space, table: LatencyTable, block: Block) -> float:
     """Milliseconds of the cheapest op of a block, for any image channels and number of classes."""
-    ends = (space.all_blocks[0], space.all_blocks[-1])
+    ends = (space.all_blocks[0].name, space.all_blocks[-1].name)
     costs = []
     for key in (space.op_key(block, op) for op in block.ops):
         if key.is_free:
             return 0.0
-        if any(block is end for end in ends):
-            rows = list(_rows_for_any_images(table, block, key, first=block is ends[0]))
+        if block.name in ends:
+            rows = list(_rows_for_any_images(table, block, key, first=block.name == ends[0]))
         else:
             rows = [row for row in [table.row(block.name, key)] if row]
         costs.append(min(map(row_ms, rows), default=0.0))

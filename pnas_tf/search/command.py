@@ -71,6 +71,9 @@ def _problem(request: Request) -> Problem:
     if request.config.class_weights == "none" and (message := data_lib.imbalance(data.train)):
         print(message)
     problem = Problem.of(request, data)
+    if problem.largest_size > problem.space.input_size:
+        print(f"Images of {problem.space.input_size} x {problem.space.input_size} pixels suit the target; the table "
+              f"also has larger ones, up to {problem.largest_size}. --image_size chooses others.")
     for table, goal in zip(problem.tables, problem.goals, strict=True):
         _warn_classifier(table, problem.space)
         print(_accuracy(table, problem.space))

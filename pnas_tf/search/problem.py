@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pnas_tf.cost import latency_table
+from pnas_tf.cost import image_size, latency_table
 from pnas_tf.cost import limits as limits_lib
 from pnas_tf.cost.goal import Goal, check_limits, check_reachable, goal_for
 from pnas_tf.cost.latency_table import LatencyTable
@@ -31,12 +31,14 @@ class Request:
         space: Space at the size of the images, not yet fitted to their channels and classes.
         targets: Tables and milliseconds.
         bounds: Further limits.
+        largest_size: Largest image size at which the tables price the space; a teacher sees images of this size.
     """
 
     config: SearchConfig
     space: Space
     targets: Targets
     bounds: tuple[limits_lib.Bound, ...]
+    largest_size: int
 
     @staticmethod
     def of(config: SearchConfig, space: Space | None = None, table: LatencyTable | None = None) -> "Request":
@@ -52,26 +54,36 @@ class Request:
         """
         space = (space or spaces.load(config.space)).scaled(config.width_mult)
         check_teacher(config.teacher, TEACHERS)
-        if config.image_size:
-            space = dataclasses.replace(space, input_size=config.image_size)
         targets = [_target(text) for text in config.targets] or [
             (table or _table(config.table, config.space), config.target_ms)]
+        size, largest = _image_sizes(config, space, targets)
+        space = dataclasses.replace(space, input_size=size)
         bounds = tuple(limits_lib.parse(text) for text in config.limit)
         check_limits(space, bounds)
         if config.latency_loss != "none":
             for each, target_ms in targets:
                 if target_ms:
                     check_reachable(space, each, target_ms)
-        return Request(config, space, targets, bounds)
+        return Request(config, space, targets, bounds, largest)
 
     def load_data(self) -> "Data":
         """The images that the config names, at the size of the space."""
-        from pnas_tf import data as data_lib
+        return load_data(self.config, self.space, self.space.input_size)
 
-        config = self.config
-        return data_lib.load(config.dataset, image_size=self.space.input_size,
-                             held_out_size=config.held_out_size or None, seed=config.seed, data_dir=config.data_dir,
-                             broken_images=config.broken_images, normalisation=self.space.normalisation)
+
+def load_data(config: SearchConfig, space: Space, image_size: int) -> "Data":
+    """The images that a config names.
+
+    Args:
+        config: Settings of the search.
+        space: Space, which may have a normalisation of its own.
+        image_size: Height and width.
+    """
+    from pnas_tf import data as data_lib
+
+    return data_lib.load(config.dataset, image_size=image_size, held_out_size=config.held_out_size or None,
+                         seed=config.seed, data_dir=config.data_dir, broken_images=config.broken_images,
+                         normalisation=space.normalisation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +97,7 @@ class Problem:
         tables: Latency table of each goal.
         plan: Phases and learning rates.
         batch_size: Images per step; at most the number of training images.
+        largest_size: Image size of a teacher that the search trains; 0 for that of the search.
     """
 
     space: Space
@@ -93,6 +106,7 @@ class Problem:
     tables: tuple[LatencyTable, ...]
     plan: Schedule
     batch_size: int
+    largest_size: int = 0
 
     @staticmethod
     def of(request: Request, data: "Data") -> "Problem":
@@ -120,7 +134,18 @@ class Problem:
         plan = Schedule(data.train.steps_per_epoch(batch_size), lengths.warmup_epochs, lengths.search_epochs,
                         lengths.arch_every, lengths.warmup_lr, lengths.lr)
         plan = plan.squeezed(config.max_steps) if config.max_steps else plan
-        return Problem(space, data, tuple(goals), tuple(table for table, _ in request.targets), plan, batch_size)
+        return Problem(space, data, tuple(goals), tuple(table for table, _ in request.targets), plan, batch_size,
+                       request.largest_size)
+
+
+def _image_sizes(config: SearchConfig, space: Space, targets: Targets) -> tuple[int, int]:
+    """Size of the images of the search, and the largest size that its teacher may see."""
+    known = image_size.sizes(space, targets[0][0]) if space.pretrained else []
+    if config.image_size:
+        return config.image_size, config.image_size
+    if not known:
+        return space.input_size, space.input_size
+    return (image_size.suited(space, *targets[0]) if len(targets) == 1 else known[0]), known[0]
 
 
 def _target(text: str) -> tuple[LatencyTable, float]:

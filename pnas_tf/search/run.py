@@ -44,7 +44,7 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
     """
     devices = devices or replicas.strategy("none")
     data, plan, batch_size = problem.data, problem.plan, problem.batch_size
-    criterion = teaching.criterion_of(config, problem.space, data, folder)
+    criterion = teaching.criterion_of(config, problem.space, data, folder, problem.largest_size)
     model = build.compiled_searcher(problem.space, problem.goals, plan, config, criterion=criterion, devices=devices)
     print(_summary(problem, model.supernet, devices))
     done, epoch_seconds = _restored(model, folder, config, devices)

@@ -15,6 +15,7 @@ from pnas_tf.network import pretrained, slicing
 from pnas_tf.network.criterion import Criterion
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search.config import SearchConfig
+from pnas_tf.search.problem import load_data
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
@@ -26,7 +27,7 @@ from pnas_tf.train.recipe import NONE, Recipe
 from pnas_tf.train.student import read_teacher
 
 
-def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFolder) -> Criterion:
+def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFolder, largest_size: int = 0) -> Criterion:
     """The loss of a search, with its teacher. Trains the teacher first, unless the folder has it.
 
     Args:
@@ -34,6 +35,7 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
         space: Space, fitted to the data.
         data: Images.
         folder: Folder of the search; the teacher is trained in a folder of its own inside.
+        largest_size: Size of the images that the teacher is trained on; 0 for the size of the search's.
 
     Raises:
         InputError: If the teacher's file is missing, damaged, or does not fit the data.
@@ -46,6 +48,9 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
         if config.strategy == "multi_worker":
             raise InputError("Several machines cannot train a teacher: train it on one with python -m pnas_tf.train, "
                              "and name its file by --teacher.")
+        if largest_size and largest_size != space.input_size:
+            data = load_data(config, space, largest_size)
+            space = dataclasses.replace(space, input_size=largest_size)
         source = _trained(largest(space), config, data, RunFolder(folder.teacher))
     return dataclasses.replace(criterion, teacher=read_teacher(source, space))
 

@@ -12,6 +12,7 @@ from pnas_tf import data as data_lib
 from pnas_tf import files, network
 from pnas_tf.data import Data, mixing
 from pnas_tf.network import build
+from pnas_tf.network.criterion import Teacher
 from pnas_tf.network.evaluate import cross_entropy
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
@@ -20,7 +21,7 @@ from pnas_tf.train.events import Events
 from pnas_tf.train.progress import Progress
 from pnas_tf.train.recipe import NONE, Recipe
 from pnas_tf.train.state import TrainingState
-from pnas_tf.train.student import Student, read_teacher
+from pnas_tf.train.student import Student, kept_steps, lessons, read_teacher
 
 
 def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[str, Any] | None = None
@@ -46,8 +47,9 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     dropout = recipe.dropout_of(arch.space.name)
     model = initial_weights.build(arch, recipe.init_weights, folder, dropout=dropout, drop_path=recipe.drop_path,
                                   precision=recipe.precision)
-    if recipe.teacher != NONE:
-        model = Student(model, read_teacher(recipe.teacher, arch.space), recipe.distill, recipe.temperature)
+    teacher = None if recipe.teacher == NONE else read_teacher(recipe.teacher, arch.space)
+    if teacher:
+        model = Student(model, teacher, recipe.distill, recipe.temperature)
     epochs, steps = _length(recipe, data.train.steps_per_epoch(recipe.batch_size))
     _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
     facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
@@ -61,7 +63,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay", "label_smoothing",
                                                     "class_weights", "seed")}, **how})
     with data_lib.naming_broken_images():
-        _train(model, data, recipe, state, folder.training_logs, epochs, steps)
+        _train(model, data, recipe, state, folder.training_logs, epochs, steps, teacher)
         score, wrong = mistakes.find(model, data.test, data.class_names)
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
               "test_images": score.images, "test_loss": score.loss, "test_accuracy": score.accuracy,
@@ -89,15 +91,15 @@ def _compile(model: keras.Model, recipe: Recipe, steps: int, class_weights: np.n
                   metrics=["accuracy"], jit_compile=False)
 
 
-def _train(model: keras.Model, data: Data, recipe: Recipe, state: TrainingState, logs: str, epochs: int, steps: int
-           ) -> None:
+def _train(model: keras.Model, data: Data, recipe: Recipe, state: TrainingState, logs: str, epochs: int, steps: int,
+           teacher: Teacher | None) -> None:
     """Trains for the epochs that are not done yet."""
     first = state.epochs_done
     if first:
         print(f"Continuing after epoch {first} of {epochs}.")
         state.restore(model)
     if first < epochs:
-        images, held_out = _batches(data, recipe, first * steps)
+        images, held_out = _batches(data, recipe, first * steps, teacher)
         averages = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []  # validates the averages
         model.fit(images, steps_per_epoch=steps, epochs=epochs, initial_epoch=first, verbose=0, shuffle=False,
                   validation_data=held_out,
@@ -105,16 +107,23 @@ def _train(model: keras.Model, data: Data, recipe: Recipe, state: TrainingState,
     model.optimizer.finalize_variable_values(model.trainable_variables)  # with recipe.ema, they become the averages
 
 
-def _batches(data: Data, recipe: Recipe, skip_steps: int) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """Batches of training and of held-out images; both have labels int32 [batch], or shares of classes if mixed."""
+def _batches(data: Data, recipe: Recipe, done: int, teacher: Teacher | None) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """Batches of training images after the steps that are done, and of held-out images.
+
+    Both have labels int32 [batch], or shares of classes if images are mixed. Training labels may come with the
+    teacher's logits.
+    """
+    steps = data.train.steps_per_epoch(recipe.batch_size)
+    kept = kept_steps(data.image_shape, recipe.batch_size, steps) if teacher else 0
+    skip_steps = 0 if kept else done
     images = data.train.batches(recipe.batch_size, augment=True, jitter=recipe.colour_jitter, cutout=recipe.cutout,
                                 randaugment=recipe.randaugment, seed=recipe.seed, skip_steps=skip_steps)
     held_out = data.held_out.batches(256)
-    if not (recipe.mixup or recipe.cutmix):
-        return images, held_out
-    images = mixing.mixed(images, data.num_classes, mixup=recipe.mixup, cutmix=recipe.cutmix, seed=recipe.seed,
-                          skip_steps=skip_steps)
-    return images, held_out.map(lambda images, labels: (images, tf.one_hot(labels, data.num_classes)))
+    if recipe.mixup or recipe.cutmix:
+        images = mixing.mixed(images, data.num_classes, mixup=recipe.mixup, cutmix=recipe.cutmix, seed=recipe.seed,
+                              skip_steps=skip_steps)
+        held_out = held_out.map(lambda images, labels: (images, tf.one_hot(labels, data.num_classes)))
+    return (lessons(images, teacher, kept, done) if kept and teacher else images), held_out
 
 
 def sgd(lr: float, steps: int, momentum: float, weight_decay: float, ema: float = 0.0) -> keras.optimizers.SGD:

@@ -80,9 +80,10 @@ class Recipe(ImageSettings):
         if init == AUTO:
             init = (INHERITED if teacher and os.path.exists(folder.inherited_weights)
                     else IMAGENET if arch.space.pretrained else SCRATCH)
+        teacher = (teacher or NONE) if self.teacher == AUTO else self.teacher
         return dataclasses.replace(
-            self, init_weights=init, teacher=(teacher or NONE) if self.teacher == AUTO else self.teacher,
-            epochs=self.epochs or epochs_for(images, init == SCRATCH),
+            self, init_weights=init, teacher=teacher,
+            epochs=self.epochs or epochs_for(images, init == SCRATCH, teacher != NONE),
             batch_size=min(images, self.batch_size or batch_size_for(images)),
             lr=self.lr or (0.05 if init == SCRATCH else 0.02))
 
@@ -98,8 +99,13 @@ def batch_size_for(images: int) -> int:
     return next((size for size in (32, 64, 128) if images < 16 * 2 * size), 256)
 
 
-def epochs_for(images: int, from_scratch: bool) -> int:
-    """Epochs for so many training images: the paper's 300 from scratch, and no more than a few hours on few images."""
+def epochs_for(images: int, from_scratch: bool, taught: bool = False) -> int:
+    """Epochs for so many training images: the paper's 300 from scratch, and no more than a few hours on few images.
+
+    On few images, a teacher has more to say than the labels, and a student goes on learning three times as long.
+    """
     if from_scratch:
         return 300 if images >= 10_000 else 100
+    if taught and images < 10_000:
+        return max(16, min(48, 40_000 // images))
     return 8 if images >= 10_000 else 16

@@ -1,6 +1,10 @@
-"""A network that also learns from a teacher when `fit` trains it."""
+"""A network that also learns from a teacher when `fit` trains it, and the images with what the teacher says of them."""
+
+import math
+from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 
 from pnas_tf.network.criterion import Teacher, check_teacher, distillation
 from pnas_tf.space.blocks import Space
@@ -18,10 +22,51 @@ def read_teacher(path: str, space: Space) -> Teacher:
     return Teacher(model)
 
 
+# The images of so many epochs are kept with the teacher's logits, if they fit into so many bytes. Then they repeat.
+KEPT_EPOCHS = 12
+KEPT_BYTES = 2**30
+
+
+def kept_steps(image_shape: Sequence[int], batch_size: int, steps_per_epoch: int) -> int:
+    """Number of batches that are kept in memory, those of `KEPT_EPOCHS`; 0 if they do not fit or there is a GPU.
+
+    On a CPU, a teacher and the reading of images take longer than a step of a small network. A GPU asks the teacher in
+    each step.
+
+    Args:
+        image_shape: Height, width and channels.
+        batch_size: Images per batch.
+        steps_per_epoch: Batches per epoch.
+    """
+    steps = KEPT_EPOCHS * steps_per_epoch
+    fits = 2 * math.prod(image_shape) * batch_size * steps <= KEPT_BYTES  # 2 bytes of a float16
+    return steps if fits and not tf.config.list_physical_devices("GPU") else 0
+
+
+def lessons(batches: tf.data.Dataset, teacher: Teacher, kept: int, skip_steps: int) -> tf.data.Dataset:
+    """Training batches with the teacher's logits; the first ones are kept and repeat.
+
+    Args:
+        batches: Endless batches of images and labels, from step 0.
+        teacher: Teacher.
+        kept: Number of batches to keep; images are kept as float16.
+        skip_steps: Number of steps that are done.
+
+    Returns:
+        Data set of (images, (labels, teacher's logits float32 [batch, classes])) from step `skip_steps` on.
+    """
+    def ask(images, labels):
+        return tf.cast(images, tf.float16), (labels, teacher.logits(images))
+
+    asked = batches.take(kept).map(ask).cache().repeat().skip(skip_steps % kept)
+    return asked.map(lambda images, said: (tf.cast(images, tf.float32), said)).prefetch(tf.data.AUTOTUNE)
+
+
 class Student(keras.Model):
     """A Keras model whose training loss has a teacher's part: see `criterion.Criterion`.
 
-    It shares its layers with the network that it is made from. Validation does not ask the teacher.
+    It shares its layers with the network that it is made from. Labels may come with the teacher's logits, from
+    `lessons`; otherwise each training step asks the teacher. Validation does not ask it.
     """
 
     def __init__(self, model: keras.Model, teacher: Teacher, distill: float, temperature: float):
@@ -39,8 +84,13 @@ class Student(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The compiled loss and, in training, the teacher's part."""
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        labels, said = y if isinstance(y, tuple) else (y, None)
+        loss = super().compute_loss(x, labels, y_pred, sample_weight, training)
         if not training:
             return loss
-        said = distillation(self._taught(x), y_pred, self._temperature)
+        said = distillation(self._taught(x) if said is None else said, y_pred, self._temperature)
         return (1.0 - self._distill) * loss + self._distill * said
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """The compiled metrics, by the labels alone."""
+        return super().compute_metrics(x, y[0] if isinstance(y, tuple) else y, y_pred, sample_weight)

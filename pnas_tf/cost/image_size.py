@@ -1,0 +1,55 @@
+"""The image size of a search around a pretrained network: smaller images for targets far below its milliseconds.
+
+Fewer pixels leave a network's weights as they are. Cutting a network far down at full size loses more accuracy than
+cutting it less at a smaller size: docs/results.md, "From a pretrained network", has the measurements.
+"""
+
+import dataclasses
+
+from pnas_tf.cost.goal import least_ms
+from pnas_tf.cost.latency_table import LatencyTable
+from pnas_tf.space import arch as arch_lib
+from pnas_tf.space.blocks import Space
+
+# Images are the largest at which the target is at least this share of the whole network's milliseconds.
+LEAST_SHARE = 0.5
+
+
+def sizes(space: Space, table: LatencyTable) -> list[int]:
+    """The image sizes at which a table prices a space, largest first.
+
+    Args:
+        space: Space, not yet fitted to the channels and classes of the images.
+        table: Latency table. Rows of the first and of the last block count for any number of channels and classes.
+    """
+    ends = (space.all_blocks[0], space.all_blocks[-1])
+    sides = {key.input[0] for key in table.rows if key.op in ends[0].ops}
+    fitted = {side: dataclasses.replace(space, input_size=side) for side in sides if side > 0}
+    return sorted((side for side, at_size in fitted.items()
+                   if all(block in ends for block, _ in table.missing(at_size))), reverse=True)
+
+
+def suited(space: Space, table: LatencyTable, target_ms: float) -> int:
+    """The largest image size at which a target is `LEAST_SHARE` or more of the whole pretrained network's milliseconds.
+
+    Args:
+        space: Space with `pretrained`.
+        table: Latency table.
+        target_ms: Milliseconds; 0 for the largest size.
+
+    Returns:
+        A size of `sizes`; the smallest one if the target is too low for all, the space's own if the table has none.
+    """
+    known = sizes(space, table)
+    for side in known:
+        if not target_ms or target_ms >= LEAST_SHARE * whole_ms(dataclasses.replace(space, input_size=side), table):
+            return side
+    return known[-1] if known else space.input_size
+
+
+def whole_ms(space: Space, table: LatencyTable) -> float:
+    """Milliseconds of the pretrained network of a space, at the size of the space's images."""
+    whole = arch_lib.load(str(space.pretrained))
+    ops = {block.name: whole.op_of(block) for block in whole.space.all_blocks}
+    return sum(least_ms(space, table, dataclasses.replace(block, ops=(ops.get(block.name, block.ops[0]),)))
+               for block in space.all_blocks)

@@ -1,0 +1,59 @@
+"""The images of a training with what the teacher says of them."""
+
+import itertools
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnas_tf.network.criterion import Teacher
+from pnas_tf.train import student
+from pnas_tf.train.student import Student, kept_steps, lessons
+
+
+def batches(count):
+    """Endless batches, each with its number in all pixels and labels."""
+    numbers = tf.data.Dataset.counter().map(lambda number: (tf.fill([2, 4, 4, 1], tf.cast(number, tf.float32) / 8),
+                                                            tf.fill([2], tf.cast(number, tf.int32))))
+    return numbers.take(count) if count else numbers
+
+
+def dense(seed):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((4, 4, 1))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs)))
+
+
+def test_lessons_repeat_with_the_teachers_logits():
+    """The first five batches repeat, and a training that stopped after seven steps goes on with the eighth."""
+    model = dense(0)
+    for done in (0, 7):
+        for step, (images, (labels, said)) in enumerate(itertools.islice(
+                lessons(batches(0), Teacher(model), 5, done), 12), start=done):
+            assert images.dtype == tf.float32
+            np.testing.assert_array_equal(images, np.full((2, 4, 4, 1), step % 5 / 8, np.float32))
+            np.testing.assert_array_equal(labels, [step % 5] * 2)
+            np.testing.assert_allclose(said, model(images), atol=1e-5)
+
+
+def test_a_student_learns_the_same_from_lessons_as_from_the_teacher():
+    teacher, results = dense(1), []
+    for taught in (False, True):
+        learner = Student(dense(2), Teacher(teacher), 0.7, 2.0)
+        learner.compile(optimizer=keras.optimizers.SGD(0.5), metrics=["accuracy"],
+                        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        images = batches(4).map(lambda images, labels: (images, labels % 3))
+        data = lessons(images, Teacher(teacher), 4, 0) if taught else images.repeat()
+        history = learner.fit(data, steps_per_epoch=4, epochs=2, verbose=0, validation_data=images).history
+        results.append((history, learner.get_weights()))
+    for name, values in results[0][0].items():
+        np.testing.assert_allclose(results[1][0][name], values, rtol=1e-5, err_msg=name)
+    for one, other in zip(results[0][1], results[1][1], strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+
+
+def test_what_does_not_fit_is_not_kept(monkeypatch):
+    assert kept_steps((8, 8, 3), 32, 10) == 120
+    monkeypatch.setattr(student, "KEPT_BYTES", 2 * 8 * 8 * 3 * 32 * 120)
+    assert kept_steps((8, 8, 3), 32, 10) == 120
+    assert kept_steps((8, 8, 3), 32, 11) == 0
