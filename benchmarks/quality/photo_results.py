@@ -88,14 +88,15 @@ def table(rows: Rows) -> str:
     Args:
         rows: Lines of results.jsonl.
     """
-    lines = ["| network | runs | test accuracy, % | to Lite0, points | standard error | measured ms | parameters "
-             "| MACs | CPU s |", "| --- " * 9 + "|"]
+    lines = ["| network | runs | test accuracy, % | to Lite0, points | standard error | measured ms | of Lite0's, % "
+             "| parameters | MACs | CPU s |", "| --- " * 10 + "|"]
     for rival in sorted({row["rival"] for row in rows}, key=_place):
-        accuracy, ms, params, macs, seconds = (means(rows, rival, field).mean() for field in (
-            "test_accuracy", "ms", "params", "macs", "cpu_seconds"))
+        accuracy, ms, lite0_ms, params, macs, seconds = (means(rows, rival, field).mean() for field in (
+            "test_accuracy", "ms", "lite0_ms", "params", "macs", "cpu_seconds"))
         difference, error = gain(rows, rival) if rival != BASE else (math.nan, math.nan)
         lines.append(f"| {label(rival)} | {sum(row['rival'] == rival for row in rows)} | {100 * accuracy:.2f} | "
-                     f"{_points(difference, '+')} | {_points(error)} | {ms:.3f} | {params:,.0f} | {macs:,.0f} | "
+                     f"{_points(difference, '+')} | {_points(error)} | {ms:.3f} | "
+                     f"{100 * ms / lite0_ms:.0f} | {params:,.0f} | {macs:,.0f} | "
                      f"{seconds:,.0f} |")
     return "\n".join(lines)
 

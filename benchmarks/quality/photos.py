@@ -40,7 +40,7 @@ from pnas_tf.space.arch import Arch
 SHARES = (25, 50, 75)  # per cent of Lite0's milliseconds
 CUTS = tuple(f"{rule}_{share}" for share in SHARES for rule in photo_cuts.RULES)
 SEARCHES = tuple(f"search_{share}" for share in SHARES)
-RIVALS = ("cnn", "lite0", *CUTS, "scratch", *SEARCHES)
+RIVALS = ("lite0", "cnn", *CUTS, "scratch", *SEARCHES)
 LITE0 = "efficientnet_lite0"
 
 SIZE, SCRATCH_SIZE = 96, 64  # height and width of the images
@@ -50,7 +50,8 @@ DISTIL = ("--distill=0.5", "--temperature=2")
 # The README's commands.
 SCRATCH_SEARCH = ("--flagfile=quickstart.flags", "--space=cifar_mb", f"--image_size={SCRATCH_SIZE}", "--batch_size=32")
 SCRATCH_TRAIN = ("--epochs=30", "--batch_size=32")
-SEARCH = ("--space=lite0", f"--image_size={SIZE}")
+SEARCH = ("--space=lite0",)
+SMALLER = "80,64"  # images that the search may take instead
 # Many short visits of all cuts in turns, since the machine changes its pace.
 VISITS = {"rounds": 30, "runs": 3}
 
@@ -102,7 +103,7 @@ class Benchmark:
                 ) -> list[tuple[str, int, str]]:
         """Folder, seed and rival of the results that are not in the log yet, in the order in which they are made.
 
-        Lite0 comes before its cuts, which need it as their teacher.
+        Lite0 comes first: its cuts need it as their teacher, and all networks are timed beside it.
         """
         done = {(line["folder"], line["seed"], line["rival"]) for line in read(self.log)}
         ordered = [rival for rival in RIVALS if rival in rivals]
@@ -117,8 +118,8 @@ class Benchmark:
             rival: One of `RIVALS`.
 
         Returns:
-            folder, seed, rival, test_accuracy, cpu_seconds (of search and training, and of the teacher), params, macs
-            and ms.
+            folder, seed, rival, test_accuracy, cpu_seconds (of search and training, and of the teacher), params, macs,
+            and ms and lite0_ms, measured in turns.
 
         Raises:
             InputError: If a command fails.
@@ -139,9 +140,11 @@ class Benchmark:
                                                             f"--image_size={SIZE}", f"--run_dir={run_dir}"])
         self.step(f"{name}_export", "export.tflite", [f"--run_dir={run_dir}", "--mode=float32"])
         facts = files.read_json(RunFolder(run_dir).training_facts)
-        ms = files.read_json(os.path.join(run_dir, "float32.json"))["measured_ms"]
+        ms, lite0_ms = in_turns(RunFolder(run_dir).tflite("float32"), RunFolder(
+            self.path("networks", f"{folder}_lite0_{seed}")).tflite("float32"))
         result = {"folder": folder, "seed": seed, "rival": rival, "test_accuracy": facts["test_accuracy"],
-                  "cpu_seconds": round(cpu_seconds, 1), "params": facts["params"], "macs": facts["macs"], "ms": ms}
+                  "cpu_seconds": round(cpu_seconds, 1), "params": facts["params"], "macs": facts["macs"], "ms": ms,
+                  "lite0_ms": lite0_ms}
         files.append_line(self.log, result)
         return result
 
@@ -184,7 +187,8 @@ class Benchmark:
         """Path of the latency table of a space, which is built if it is missing."""
         path = self.path(f"{space}_{image_size}.jsonl")  # tables of other classes differ in one row
         self.step(f"table_{space}_{num_classes}", "latency.build_table", [
-            f"--space={space}", f"--image_size={image_size}", f"--num_classes={num_classes}", f"--output={path}"])
+            f"--space={space}", f"--image_size={image_size}", f"--num_classes={num_classes}", f"--output={path}",
+            *([f"--smaller_images={SMALLER}"] if space == "lite0" else [])])
         return path
 
     def lite0_ms(self, num_classes: int) -> float:
@@ -223,6 +227,27 @@ def lite0(num_classes: int) -> Arch:
     """EfficientNet-Lite0 for the benchmark's images."""
     full = arch_lib.load(LITE0)
     return Arch(full.space.for_data(SIZE, 3, num_classes), full.ops)
+
+
+def in_turns(path: str, lite0_path: str) -> tuple[float, float]:
+    """Milliseconds of an exported network and of Lite0, visited in turns: the machine changes its pace.
+
+    Args:
+        path: Path of the network's .tflite.
+        lite0_path: Path of Lite0's .tflite.
+
+    Raises:
+        InputError: If a file is missing.
+    """
+    from export import interpreter, timing
+
+    for each in (path, lite0_path):
+        if not os.path.exists(each):
+            raise InputError(f"{each}: no such file. All networks are timed beside Lite0: add lite0 to --rivals.")
+    invoke = {each: interpreter.subject(interpreter.make_interpreter(each))[0] for each in (path, lite0_path)}
+    times = {each: timing.summarise(samples)["median_ms"] for each, samples in timing.spread_out(
+        list(invoke), VISITS["rounds"], lambda each: timing.timed_ms(invoke[each], VISITS["runs"]))}
+    return times[path], times[lite0_path]
 
 
 def read(path: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.blocks import Space
 
 # Images are the largest at which the target is at least this share of the whole network's milliseconds.
-LEAST_SHARE = 0.5
+LEAST_SHARE = 0.45
 
 
 def sizes(space: Space, table: LatencyTable) -> list[int]:
@@ -38,11 +38,14 @@ def suited(space: Space, table: LatencyTable, target_ms: float) -> int:
         target_ms: Milliseconds; 0 for the largest size.
 
     Returns:
-        A size of `sizes`; the smallest one if the target is too low for all, the space's own if the table has none.
+        A size of `sizes`, at which some network reaches the target; the smallest one if the target is too low for all,
+        the space's own if the table has none.
     """
     known = sizes(space, table)
     for side in known:
-        if not target_ms or target_ms >= LEAST_SHARE * whole_ms(dataclasses.replace(space, input_size=side), table):
+        at_size = dataclasses.replace(space, input_size=side)
+        least = sum(least_ms(at_size, table, block) for block in space.all_blocks)
+        if not target_ms or target_ms >= max(least, LEAST_SHARE * whole_ms(at_size, table)):
             return side
     return known[-1] if known else space.input_size
 

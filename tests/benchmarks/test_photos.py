@@ -15,7 +15,7 @@ from pnas_tf.errors import InputError
 
 def row(folder, seed, rival, accuracy, ms=1.0):
     return {"folder": folder, "seed": seed, "rival": rival, "test_accuracy": accuracy, "cpu_seconds": 10.0,
-            "params": 1000, "macs": 2000, "ms": ms}
+            "params": 1000, "macs": 2000, "ms": ms, "lite0_ms": 2.0}
 
 
 ROWS = [row("a", 0, "lite0", 0.9), row("a", 1, "lite0", 0.8), row("a", 2, "lite0", 0.7), row("a", 0, "width_50", 0.85),
@@ -48,7 +48,7 @@ def test_difference_to_lite0_is_that_of_pairs():
 
 def test_results_are_a_table_for_each_folder_and_a_plot(tmp_path):
     text = photo_results.write(str(tmp_path), ROWS)
-    assert "| Lite0, narrower, 50 % of the ms | 3 | 77.67 | -2.33 | 1.45 | 1.000 | 1,000 | 2,000 | 10 |" in text
+    assert "| Lite0, narrower, 50 % of the ms | 3 | 77.67 | -2.33 | 1.45 | 1.000 | 50 | 1,000 | 2,000 | 10 |" in text
     assert text.count("| Lite0, fine-tuned |") == 3  # two folders and their mean
     drawn = (tmp_path / "trade_off.svg").read_text()
     assert "<svg" in drawn and "<!-- a -->" in drawn and "<!-- b -->" in drawn
@@ -66,10 +66,16 @@ def test_log_tells_what_is_missing_even_after_a_line_was_cut_off(tmp_path):
 @pytest.mark.slow
 def test_cnn_is_trained_exported_and_logged_once(tmp_path, folder_of_pictures):
     benchmark = photos.Benchmark(str(tmp_path / "out"), folder_of_pictures,
-                                 more={"benchmarks.quality.plain_cnn": ["--epochs=1", "--image_size=32"]})
+                                 more={"benchmarks.quality.plain_cnn": ["--epochs=1", "--image_size=32"],
+                                       "pnas_tf.train": ["--epochs=1"]})
+    with pytest.raises(InputError, match="add lite0 to --rivals"):
+        benchmark.run("small", 0, "cnn")
+    whole = benchmark.run("small", 0, "lite0")
+    assert whole["ms"] == pytest.approx(whole["lite0_ms"], rel=0.3)
     result = benchmark.run("small", 0, "cnn")
     assert result["ms"] > 0 and result["cpu_seconds"] > 0 and 0 <= result["test_accuracy"] <= 1
-    assert photos.read(benchmark.log) == [result]
+    assert result["ms"] < result["lite0_ms"]
+    assert photos.read(benchmark.log) == [whole, result]
     assert benchmark.missing(["small"], [0], ["cnn"]) == []
     model = os.path.getmtime(tmp_path / "out/networks/small_cnn_0/model.keras")
     benchmark.run("small", 0, "cnn")
