@@ -1,6 +1,7 @@
-"""The state of a training after each epoch, kept in its run folder, so that the same command can continue it."""
+"""The state of a training, kept in its run folder, so that the same command can continue it."""
 
 import json
+import math
 import os
 import shutil
 import time
@@ -15,14 +16,19 @@ from pnas_tf.network import build
 from pnas_tf.run_folder import RunFolder
 
 
+# Weights of some hundred layers take half a second to write, as long as an epoch of some hundred images.
+SAVE_SECONDS = 15.0
+
+
 class TrainingState(keras.callbacks.Callback):
     """Keeps weights, optimizer and history on the disk.
 
-    The file state.json records the progress. It is replaced when all weights of an epoch are on the disk.
+    The file state.json records the progress. It is replaced when all weights of an epoch are on the disk. Epochs that
+    end less than `SAVE_SECONDS` after the last that was kept are not kept, but for the last of all.
 
     Attributes:
-        epochs_done: Number of epochs that are done.
-        history: Logs of those epochs, by name.
+        epochs_done: Number of epochs whose state is on the disk.
+        history: Logs of all epochs, by name.
     """
 
     def __init__(self, folder: RunFolder, settings: dict[str, Any]):
@@ -38,7 +44,7 @@ class TrainingState(keras.callbacks.Callback):
         super().__init__()
         self._folder, self._settings = folder.training, json.loads(json.dumps(settings))
         self.epochs_done, self.history, self._seeds = 0, {}, []
-        self._begin = time.monotonic()
+        self._begin, self._saved = time.monotonic(), -math.inf
         path = self._state_file
         if os.path.exists(path):
             state = files.read_json(path)
@@ -77,17 +83,22 @@ class TrainingState(keras.callbacks.Callback):
                                  ) from None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes the state."""
+        """Writes the state if it is due."""
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
-        weights, previous_weights = self._weights(epoch + 1), self._weights(epoch)
+        is_last = epoch + 1 == self.params.get("epochs")
+        if is_last or time.monotonic() - self._saved >= SAVE_SECONDS:
+            self._save(epoch + 1)
+
+    def _save(self, epochs_done: int) -> None:
+        weights, previous_weights = self._weights(epochs_done), self._weights(self.epochs_done)
         build.save_weights(self.model, weights)
         files.write_text(self._state_file, json.dumps(
-            {"epochs_done": epoch + 1, "seconds": self.seconds, "history": self.history, "settings": self._settings,
+            {"epochs_done": epochs_done, "seconds": self.seconds, "history": self.history, "settings": self._settings,
              "seeds": [np.asarray(variable).tolist() for variable in _seed_states(self.model)]}) + "\n")
         if os.path.exists(previous_weights):
             os.unlink(previous_weights)
-        self.epochs_done = epoch + 1
+        self.epochs_done, self._saved = epochs_done, time.monotonic()
 
     def remove(self) -> None:
         """Removes the state, once the results are written."""
