@@ -131,7 +131,8 @@ class Benchmark:
         if kind in photo_cuts.RULES:
             cpu_seconds = self._cut(name, kind, int(share), data, self.path("networks", f"{folder}_lite0_{seed}"))
         elif kind in ("scratch", "search"):
-            cpu_seconds = self._searched(name, folder, int(share or 0), data)
+            cpu_seconds = self._searched(name, folder, int(share or 0), data,
+                                         self.path("networks", f"{folder}_lite0_{seed}"))
         elif kind == "cnn":
             cpu_seconds = self.step(name, "benchmarks.quality.plain_cnn", [*data, f"--image_size={SIZE}",
                                                                            f"--run_dir={run_dir}"])
@@ -169,18 +170,24 @@ class Benchmark:
             name, "pnas_tf.train", [*data, *FINE_TUNE, f"--teacher={teacher}", *DISTIL, f"--arch={arch_path}",
                                     f"--image_size={arch.space.input_size}", f"--run_dir={run_dir}"])
 
-    def _searched(self, name: str, folder: str, share: int, data: Sequence[str]) -> float:
-        """Searches and trains: from scratch, or from pretrained weights if there is a share."""
+    def _searched(self, name: str, folder: str, share: int, data: Sequence[str], teacher_dir: str) -> float:
+        """Searches and trains: from scratch or, if there is a share, from pretrained weights.
+
+        Such a search would fine-tune the whole network as its teacher. Here it takes the one that is trained already,
+        whose CPU seconds count.
+        """
         run_dir = f"--run_dir={self.path('networks', name)}"
         num_classes = self._num_classes(folder)
         if share:
             table, target_ms = self.table("lite0", SIZE, num_classes), self.lite0_ms(num_classes) * share / 100
-            search = [*SEARCH, f"--table={table}", f"--target_ms={steps.rounded_up(target_ms)}"]
+            search = [*SEARCH, f"--table={table}", f"--target_ms={steps.rounded_up(target_ms)}",
+                      f"--teacher={RunFolder(teacher_dir).model}"]
             recipe: Sequence[str] = ()
+            teacher_seconds = self.step(os.path.basename(teacher_dir), "pnas_tf.train", [])
         else:
             search = [*SCRATCH_SEARCH, f"--table={self.table('cifar_mb', SCRATCH_SIZE, num_classes)}"]
-            recipe = SCRATCH_TRAIN
-        return (self.step(f"{name}_search", "pnas_tf.search", [*search, *data, run_dir])
+            recipe, teacher_seconds = SCRATCH_TRAIN, 0.0
+        return (teacher_seconds + self.step(f"{name}_search", "pnas_tf.search", [*search, *data, run_dir])
                 + self.step(name, "pnas_tf.train", [*recipe, data[-1], run_dir]))
 
     def table(self, space: str, image_size: int, num_classes: int) -> str:

@@ -2,12 +2,13 @@
 
 import dataclasses
 import os
+import shutil
 from typing import Any
 
 import numpy as np
 
 from pnas_tf import data as data_lib
-from pnas_tf import terminal
+from pnas_tf import files, terminal
 from pnas_tf.cost import prices, within_limits
 from pnas_tf.data import Data
 from pnas_tf.errors import InputError
@@ -52,7 +53,12 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
             data = load_data(config, space, largest_size)
             space = dataclasses.replace(space, input_size=largest_size)
         source = _trained(largest(space), config, data, RunFolder(folder.teacher))
-    return dataclasses.replace(criterion, teacher=read_teacher(source, space))
+    teacher = read_teacher(source, space)
+    kept = RunFolder(folder.teacher).model
+    if not os.path.exists(kept):  # a file of the user's, which the training of the found network needs, too
+        os.makedirs(folder.teacher, exist_ok=True)
+        files.write_whole(kept, lambda path: shutil.copyfile(source, path))
+    return dataclasses.replace(criterion, teacher=teacher)
 
 
 def largest(space: Space) -> Arch:
@@ -66,25 +72,37 @@ def start_from_pretrained(net: Supernet, full_network: str = "") -> None:
 
     Args:
         net: Supernet of a space with `pretrained`.
-        full_network: File of the full network after its training on the same images; its ImageNet weights are used if
-            there is no such file.
+        full_network: File of the teacher, which may be the full network after its training on the same images. Its
+            ImageNet weights are used if there is no such file, or the teacher is another network.
 
     Raises:
         InputError: If an op is not part of the pretrained network.
     """
     name = str(net.space.pretrained)
-    full, layers = arch_lib.load(name), pretrained.load(name, net.space.input_channels)
-    is_trained = os.path.exists(full_network)
-    if is_trained:
-        model: Any = read_model(full_network)
-        layers = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    full = arch_lib.load(name)
+    layers: slicing.Layers = pretrained.load(name, net.space.input_channels)
+    trained = _layers_in(full_network, layers, net.space, full) if os.path.exists(full_network) else {}
+    layers = trained or layers
     source = slicing.FullNetwork(full, layers)
     for mixed_op in net.mixed_ops:
         for op, candidate in zip(mixed_op.block.ops, mixed_op.candidates, strict=True):
             if candidate:
                 candidate.set_layer_weights(source.layers_of(mixed_op.block, op, candidate.layer_shapes()))
     print(f"Every op starts as a part of {name}"
-          + (", as trained on these images." if is_trained else ", with its ImageNet weights."))
+          + (", as trained on these images." if trained else ", with its ImageNet weights."))
+
+
+def _layers_in(path: str, expected: slicing.Layers, space: Space, full: Arch) -> slicing.Layers:
+    """Weights by layer name in the file of a full network; empty if it is another network. The head may differ."""
+    model: Any = read_model(path)
+    layers = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    names, head = {block.name for block in space.all_blocks}, full.space.head[-1].name
+    prefixes = tuple(f"{block.layer_name(op)}_" for block, op in full.blocks() if block.name in names - {head})
+
+    def shapes(of: slicing.Layers) -> dict[str, list[tuple[int, ...]]]:
+        return {name: [value.shape for value in values] for name, values in of.items() if name.startswith(prefixes)}
+
+    return layers if shapes(layers) == shapes(expected) else {}
 
 
 def _trained(arch: Arch, config: SearchConfig, data: Data, folder: RunFolder) -> str:

@@ -15,7 +15,6 @@ from pnas_tf.errors import InputError
 from pnas_tf.network import build
 from pnas_tf.run_folder import RunFolder
 
-
 # Weights of some hundred layers take half a second to write, as long as an epoch of some hundred images.
 SAVE_SECONDS = 15.0
 

@@ -97,6 +97,8 @@ def test_defaults_depend_on_the_task(tmp_path):
     (tmp_path / "goal" / "inherited.weights.h5").touch()
     after = Recipe().settled(tiny, 490, RunFolder(str(tmp_path / "goal")))
     assert (after.init_weights, after.teacher) == ("inherited", str(tmp_path / "teacher" / "model.keras"))
+    assert [Recipe().settled(tiny, images, RunFolder(str(tmp_path / "goal"))).epochs
+            for images in (490, 1600, 9000, 10_000)] == [48, 25, 16, 8]
 
 
 @pytest.mark.slow
@@ -117,6 +119,33 @@ def test_from_photos_to_a_network(photos, write_space, tmp_path):
     assert facts["init"] == "inherited" and facts["teacher"].endswith("teacher/model.keras")
     again = forked.run(command)
     assert again.returncode == 0 and "First the teacher" not in again.stdout
+
+
+def test_ops_start_from_a_teacher_that_is_the_whole_network(tmp_path, capsys):
+    """A file of the user's may hold it. Any other network only teaches."""
+    whole = Arch(SHORT, {"b01": "mb_k3_e6", "b02": "mb_k3_e6", "b03": "mb_k5_e6", "b04": "mb_k5_e6"})
+    model, path = network.build_network(whole), str(tmp_path / "teacher.keras")
+    model.save(path)
+    net = supernet.Supernet(SHORT, share="kernels")
+    teaching.start_from_pretrained(net, path)
+    copy = network.build_network(whole)
+    net.copy_weights_to(copy, whole)
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(copy(images), model(images), rtol=1e-3, atol=1e-4)
+    network.build_network(Arch(SHORT, {**whole.ops, "b02": "zero"})).save(path)
+    teaching.start_from_pretrained(net, path)
+    said = capsys.readouterr().out
+    assert said.index("as trained on these images") < said.index("with its ImageNet weights")
+
+
+def test_a_teacher_in_a_file_becomes_a_part_of_the_run(tmp_path):
+    data, folder = data_lib.load("fashion_mnist_small"), RunFolder(str(tmp_path / "run"))
+    teacher = network.build_network(Arch(TINY, dict.fromkeys(TINY.choices, "zero")))
+    teacher.save(str(tmp_path / "mine.keras"))
+    for _ in range(2):  # the second time, the search goes on
+        teaching.criterion_of(SearchConfig(teacher=str(tmp_path / "mine.keras")), TINY, data, folder)
+    with open(folder.teacher_model, "rb") as kept, open(tmp_path / "mine.keras", "rb") as given:
+        assert kept.read() == given.read()
 
 
 def test_a_teacher_of_another_task_is_refused(tmp_path):
