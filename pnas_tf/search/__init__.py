@@ -1,8 +1,8 @@
 r"""Searches for the best network for your data within a number of milliseconds on your device.
 
     python -m pnas_tf.search --flagfile=quickstart.flags --run_dir=runs/quickstart
-    python -m pnas_tf.search --space=lite0 --dataset=folder:photos --image_size=96 --table=host.jsonl \
-        --target_ms=2 --run_dir=runs/photos       # from a pretrained network
+    python -m pnas_tf.search --space=lite0 --dataset=folder:photos --table=host.jsonl --target_ms=1.2 \
+        --run_dir=runs/photos                     # from a pretrained network
 
 Writes into --run_dir: arch.json (the network), finalists.json (the networks it was chosen from), inherited.weights.h5
 (its weights from the supernet), metrics.jsonl and logs/ (the course of the search, one line per epoch and for
