@@ -39,7 +39,8 @@ def kept_steps(image_shape: Sequence[int], batch_size: int, steps_per_epoch: int
         steps_per_epoch: Batches per epoch.
     """
     steps = KEPT_EPOCHS * steps_per_epoch
-    fits = 2 * math.prod(image_shape) * batch_size * steps <= KEPT_BYTES  # 2 bytes of a float16
+    # A bfloat16 has two bytes and the range of a float32, which a space's normalisation may need.
+    fits = 2 * math.prod(image_shape) * batch_size * steps <= KEPT_BYTES
     return steps if fits and not tf.config.list_physical_devices("GPU") else 0
 
 
@@ -49,14 +50,14 @@ def lessons(batches: tf.data.Dataset, teacher: Teacher, kept: int, skip_steps: i
     Args:
         batches: Endless batches of images and labels, from step 0.
         teacher: Teacher.
-        kept: Number of batches to keep; images are kept as float16.
+        kept: Number of batches to keep; images are kept as bfloat16.
         skip_steps: Number of steps that are done.
 
     Returns:
         Data set of (images, (labels, teacher's logits float32 [batch, classes])) from step `skip_steps` on.
     """
     def ask(images, labels):
-        return tf.cast(images, tf.float16), (labels, teacher.logits(images))
+        return tf.cast(images, tf.bfloat16), (labels, teacher.logits(images))
 
     asked = batches.take(kept).map(ask).cache().repeat().skip(skip_steps % kept)
     return asked.map(lambda images, said: (tf.cast(images, tf.float32), said)).prefetch(tf.data.AUTOTUNE)

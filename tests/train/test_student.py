@@ -52,6 +52,15 @@ def test_a_student_learns_the_same_from_lessons_as_from_the_teacher():
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
 
+def test_pixels_of_any_normalisation_are_kept():
+    """Normalised pixels may be as large or as small as a space's deviation makes them: 1e-6 to 1e6."""
+    pixels = np.array([-1e6, -3.1e-5, 0.0, 2e-6, 255.0, 2.5e8], np.float32)
+    images = np.broadcast_to(pixels[:, None, None, None], (6, 4, 4, 1)).astype(np.float32)
+    data = tf.data.Dataset.from_tensors((images, np.zeros(6, np.int32))).repeat()
+    kept, _ = next(iter(lessons(data, Teacher(dense(0)), 1, 0)))
+    np.testing.assert_allclose(kept, images, rtol=2**-8)
+
+
 def test_what_does_not_fit_is_not_kept(monkeypatch):
     assert kept_steps((8, 8, 3), 32, 10) == 120
     monkeypatch.setattr(student, "KEPT_BYTES", 2 * 8 * 8 * 3 * 32 * 120)
