@@ -153,9 +153,17 @@ class RunFolder:
         """Facts about an exported network."""
         return self.file(f"{mode}.json")
 
+    def model_card(self, mode: str) -> str:
+        """Description of an exported network for people."""
+        return self.file(f"{mode}.md")
+
     def profile(self, mode: str) -> str:
         """Milliseconds of an exported network, op by op."""
         return self.file(f"{mode}.profile.json")
+
+    def profile_picture(self, mode: str) -> str:
+        """Picture of `profile`."""
+        return self.file(f"{mode}.profile.svg")
 
     def bundle(self, *, zipped: bool = False) -> str:
         """The bundle for an app team, a folder or one file."""
@@ -164,10 +172,11 @@ class RunFolder:
     @property
     def written_files(self) -> list[str]:
         """Every file that commands write. `flags`, which marks the folder as the folder of a run, comes last."""
-        by_mode = [file for mode in MODES for file in (self.tflite(mode), self.export_facts(mode), self.profile(mode))]
+        by_mode = [file(mode) for mode in MODES for file in (
+            self.tflite, self.export_facts, self.model_card, self.profile, self.profile_picture)]
         return [self.arch, self.metrics, self.finalists, self.finalist_times, self.inherited_weights, self.versions,
                 self.inputs, self.report, self.model, self.training_facts, self.mistakes,
-                self.bundle(zipped=True), *by_mode,
+                self.comparison, self.bundle(zipped=True), *by_mode,
                 self.flags]
 
     @property

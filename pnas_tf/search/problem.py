@@ -13,7 +13,7 @@ from pnas_tf.search.config import TEACHERS, SearchConfig
 from pnas_tf.search.schedule import Schedule
 from pnas_tf.space import spaces
 from pnas_tf.space.blocks import Space
-from pnas_tf.train.recipe import check_teacher
+from pnas_tf.train.recipe import check_teacher_flag
 
 if TYPE_CHECKING:
     from pnas_tf.data import Data
@@ -53,7 +53,7 @@ class Request:
             InputError: If a space, a table or a limit is wrong, or no network reaches a target.
         """
         space = (space or spaces.load(config.space)).scaled(config.width_mult)
-        check_teacher(config.teacher, TEACHERS)
+        check_teacher_flag(config.teacher, TEACHERS)
         targets = [_target(text) for text in config.targets] or [
             (table or _table(config.table, config.space), config.target_ms)]
         size, largest = _image_sizes(config, space, targets)

@@ -32,7 +32,7 @@ def _main() -> None:
     if not f.run_dir:
         raise InputError("Name the folder of a search, or a folder for the results: --run_dir=DIR.")
     initial_weights.check(f.init_weights)
-    recipe_lib.check_teacher(f.teacher, (recipe_lib.AUTO, recipe_lib.NONE))
+    recipe_lib.check_teacher_flag(f.teacher, (recipe_lib.AUTO, recipe_lib.NONE))
     folder = RunFolder(f.run_dir)
     arch = arch_lib.load(f.arch or folder.arch)
     source = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed)

@@ -88,7 +88,7 @@ class Recipe(ImageSettings):
             lr=self.lr or (0.05 if init == SCRATCH else 0.02))
 
 
-def check_teacher(teacher: str, words: Sequence[str]) -> None:
+def check_teacher_flag(teacher: str, words: Sequence[str]) -> None:
     """Raises InputError if a --teacher is neither one of some words nor a .keras file that exists."""
     if teacher not in words and not (teacher.endswith(ENDING) and os.path.isfile(teacher)):
         raise InputError(f"--teacher must be {', '.join(words)} or a {ENDING} file that exists, got {teacher[:200]!r}.")

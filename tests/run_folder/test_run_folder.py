@@ -64,7 +64,7 @@ def used(tmp_path):
     part = Path(RunFolder(str(tmp_path)).part("phone_5ms"))
     for folder in (tmp_path, part):
         for name in (*map(os.path.basename, RunFolder(folder).written_files), "int8.tflite", "dynamic.json",
-                     "float32.profile.json"):
+                     "int8.md", "float32.profile.json", "float32.profile.svg", "compare.json"):
             if name != "run.flags":
                 (folder / name).write_text("{}")
         for name in map(os.path.basename, RunFolder(folder).written_folders):
