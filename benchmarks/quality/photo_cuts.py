@@ -1,7 +1,8 @@
 """EfficientNet-Lite0 made faster by hand: by width, by depth, or by smaller images.
 
-Each rule is a ladder of networks, from Lite0 down. A rule whose own means are used up goes on with smaller images, so
-that every number of milliseconds can be kept. All networks are parts of Lite0 and start from its weights.
+Each rule is a ladder of networks, from Lite0 down, for each of some image sizes, from the largest down. The first
+ladder that can keep the milliseconds gives its slowest network that does. All networks are parts of Lite0 and start
+from its weights.
 """
 
 import dataclasses
@@ -13,11 +14,13 @@ from pnas_tf.space.blocks import Block, Space
 
 RULES = ("width", "depth", "resolution")
 LEAST_EXPANSION = 2  # an MBConv of expansion 1 has no expanded channels to choose from
+# Image sizes of width and depth, and of resolution, which has no other means.
+SIZES = (96, 64, 32)
 SIZE_STEP, LEAST_SIZE = 8, 24
 
 
-def ladder(full: Arch, rule: str) -> list[Arch]:
-    """Networks from the full one down, each smaller than the one before.
+def ladders(full: Arch, rule: str) -> list[list[Arch]]:
+    """Networks from the full one down, each smaller than the one before, for each image size.
 
     Args:
         full: EfficientNet-Lite0 for the images and classes of the data set.
@@ -26,10 +29,9 @@ def ladder(full: Arch, rule: str) -> list[Arch]:
     blocks = tuple(dataclasses.replace(block, ops=(full.op_of(block),)) for block in full.space.blocks)
     start = dataclasses.replace(full.space, blocks=blocks)
     steps = {"width": _narrower, "depth": _shallower, "resolution": lambda space: [space]}[rule](start)
-    last = steps[-1]
-    sizes = range(last.input_size - SIZE_STEP, LEAST_SIZE - 1, -SIZE_STEP)
-    return [Arch(space, {}) for space in (*steps, *(last.for_data(size, last.input_channels, last.num_classes)
-                                                    for size in sizes))]
+    sizes = range(start.input_size, LEAST_SIZE - 1, -SIZE_STEP) if rule == "resolution" else SIZES
+    return [[Arch(space.for_data(size, space.input_channels, space.num_classes), {}) for space in steps]
+            for size in sizes]
 
 
 def _narrower(space: Space) -> list[Space]:
@@ -64,15 +66,16 @@ def _shallower(space: Space) -> list[Space]:
         steps.append(dataclasses.replace(space, blocks=tuple(block for block in blocks if block is not gone)))
 
 
-def slowest_within(archs: Sequence[Arch], ms: Mapping[str, float], limit_ms: float) -> Arch:
-    """The slowest network that keeps a limit, or the fastest one if none does.
+def slowest_within(ladders: Sequence[Sequence[Arch]], ms: Mapping[str, float], limit_ms: float) -> Arch:
+    """The slowest network that keeps a limit, of the first ladder that has one; if none has, the fastest network.
 
     Args:
-        archs: Networks.
+        ladders: Networks, from the largest image size down.
         ms: Their milliseconds by fingerprint.
         limit_ms: Limit in milliseconds.
     """
-    within = [arch for arch in archs if ms[arch.fingerprint()] <= limit_ms]
-    if within:
-        return max(within, key=lambda arch: ms[arch.fingerprint()])
-    return min(archs, key=lambda arch: ms[arch.fingerprint()])
+    for archs in ladders:
+        within = [arch for arch in archs if ms[arch.fingerprint()] <= limit_ms]
+        if within:
+            return max(within, key=lambda arch: ms[arch.fingerprint()])
+    return min((arch for archs in ladders for arch in archs), key=lambda arch: ms[arch.fingerprint()])

@@ -206,7 +206,7 @@ class Benchmark:
             latency_table.read(self.table("lite0", SIZE, num_classes))))
 
     def cut(self, rule: str, share: int, num_classes: int = 10) -> Arch:
-        """Lite0 cut by a rule to a share of its milliseconds: the slowest network of the ladder that keeps it.
+        """Lite0 cut by a rule to a share of its milliseconds: see `photo_cuts.slowest_within`.
 
         All networks of all ladders are timed once, for one number of classes, in turns.
 
@@ -220,14 +220,14 @@ class Benchmark:
         from pnas_tf.cost import latency_table
 
         full = lite0(num_classes)
-        ladders = {each: photo_cuts.ladder(full, each) for each in photo_cuts.RULES}
-        archs = {arch.fingerprint(): arch for each in ladders.values() for arch in each}
+        ladders = {each: photo_cuts.ladders(full, each) for each in photo_cuts.RULES}
+        archs = {arch.fingerprint(): arch for each in ladders.values() for archs in each for arch in archs}
         path = self.table("lite0", SIZE, num_classes)
         header = {**latency_table.read(path).header, **VISITS, "together": len(archs), "statistic": timing.STATISTIC}
         timed = timed_networks.measured(self.path("cuts.jsonl"), measure.from_header(header, path),
                                         [(arch, 1) for arch in archs.values()])
         ms = {name: timed[timed_networks.digest(arch), 1] for name, arch in archs.items()}
-        return photo_cuts.slowest_within(ladders[rule], ms, ms[ladders[rule][0].fingerprint()] * share / 100)
+        return photo_cuts.slowest_within(ladders[rule], ms, ms[ladders[rule][0][0].fingerprint()] * share / 100)
 
 
 def lite0(num_classes: int) -> Arch:

@@ -95,22 +95,25 @@ def test_cuts_are_parts_of_lite0_that_become_smaller():
     full = photos.lite0(5)
     ops = {block.name: full.op_of(block) for block in full.space.blocks}
     for rule in photo_cuts.RULES:
-        archs = photo_cuts.ladder(full, rule)
+        ladders = photo_cuts.ladders(full, rule)
+        archs = [arch for each in ladders for arch in each]
         assert archs[0].fingerprint() == full.fingerprint()
         assert len({arch.fingerprint() for arch in archs}) == len(archs)
         for arch in archs:
             for block in arch.space.blocks:
                 assert arch.op_of(block)[:6] == ops[block.name][:6]  # the kernel is Lite0's
-        assert archs[-1].space.input_size == photo_cuts.LEAST_SIZE
-    narrow = next(arch for arch in photo_cuts.ladder(full, "width")[::-1] if arch.space.input_size == photos.SIZE)
+        sizes = [{arch.space.input_size for arch in each} for each in ladders]
+        assert sizes == ([{size} for size in range(96, 23, -8)] if rule == "resolution" else
+                         [{96}, {64}, {32}])
+    narrow, shallow = (photo_cuts.ladders(full, rule)[0][-1] for rule in ("width", "depth"))
     assert {op[-3:] for op in (narrow.op_of(block) for block in narrow.space.blocks[1:])} == {"_e2"}
-    shallow = next(arch for arch in photo_cuts.ladder(full, "depth")[::-1] if arch.space.input_size == photos.SIZE)
     # One block for each stage of table 1 of the EfficientNet paper.
     assert [block.filters for block in shallow.space.blocks] == [16, 24, 40, 80, 112, 192, 320]
 
 
 def test_slowest_cut_that_keeps_the_limit_is_chosen():
-    archs = photo_cuts.ladder(photos.lite0(5), "resolution")
-    ms = {arch.fingerprint(): 10.0 - number for number, arch in enumerate(archs)}
-    assert photo_cuts.slowest_within(archs, ms, 7.5) is archs[3]
-    assert photo_cuts.slowest_within(archs, ms, -99) is archs[-1]
+    ladders = photo_cuts.ladders(photos.lite0(5), "depth")[:2]
+    ms = {arch.fingerprint(): 30.0 - 10 * row - place for row, archs in enumerate(ladders)
+          for place, arch in enumerate(archs)}  # 30 to 21 for large images, 20 to 11 for small ones
+    for limit_ms, row, place in ((24.5, 0, 6), (21, 0, 9), (20.5, 1, 0), (11, 1, 9), (1, 1, 9)):
+        assert photo_cuts.slowest_within(ladders, ms, limit_ms) is ladders[row][place]
