@@ -63,7 +63,8 @@ class Cost:
     retraces: int
 
 
-def measure(search_space: blocks.Space, kind: str, batch_size: int, paths: int, repeats: int, seed: int) -> Cost:
+def measure(search_space: blocks.Space, kind: str, batch_size: int, paths: int, repeats: int, seed: int,
+            share: str = "none") -> Cost:
     """Times one kind of step against training steps of plain networks.
 
     Args:
@@ -73,6 +74,7 @@ def measure(search_space: blocks.Space, kind: str, batch_size: int, paths: int, 
         paths: Number of different paths. Each needs a plain network of its own.
         repeats: Number of pairs per path. The first is not counted.
         seed: Seed of paths, images and weights.
+        share: What the ops of a block share, see `Supernet`.
     """
     import numpy as np
     import tensorflow as tf
@@ -87,7 +89,7 @@ def measure(search_space: blocks.Space, kind: str, batch_size: int, paths: int, 
     sampled = [np.array([rng.integers(count) for count in counts], np.int32) for _ in range(paths)]
 
     supernet.set_graph_optimiser(False)
-    net = supernet.Supernet(search_space, seed, recompute=kind.endswith("_recompute"))
+    net = supernet.Supernet(search_space, seed, recompute=kind.endswith("_recompute"), share=share)
     # Counted by hand: a variable that keeps the host's array that it was made from is unknown to the allocator.
     rest_mb = sum(4 * math.prod(weight.shape) for weight in net.weights) / 2**20
     step = _steps()[kind](net, images, labels)
@@ -291,6 +293,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("paths", 4, "Number of different paths.", 1)
     flags.DEFINE_integer("repeats", 9, "Number of pairs per path; the first is not counted.", 2)
     flags.DEFINE_integer("seed", 0, "Seed of everything random.")
+    flags.DEFINE_enum("share", "none", ("none", "kernels"), "What the ops of a block share.")
     flags.DEFINE_string("output", None, "JSON file for the figures.")
     flags.DEFINE_bool("in_process", False,
                       "Measures the first kind in this process and prints JSON; the command itself uses this.")
@@ -302,14 +305,15 @@ def _main() -> None:
     chosen = chosen.for_data(f.image_size, chosen.input_channels, chosen.num_classes)
     if f.in_process:
         start.load_tensorflow()
-        print(json.dumps(dataclasses.asdict(measure(chosen, f.kinds[0], f.batch_size, f.paths, f.repeats, f.seed))))
+        print(json.dumps(dataclasses.asdict(measure(chosen, f.kinds[0], f.batch_size, f.paths, f.repeats, f.seed,
+                                                    f.share))))
         return
     costs = []
     for kind in f.kinds:
         print(f"Measuring {kind} ...", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "benchmarks.speed.supernet_cost", "--in_process", f"--kinds={kind}",
                    *(f"--{name}={getattr(f, name)}" for name in ("space", "image_size", "batch_size", "paths",
-                                                                  "repeats", "seed"))]
+                                                                  "repeats", "seed", "share"))]
         result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ)
         costs.append(Cost(**json.loads(result.stdout.splitlines()[-1])))
     print(f"{chosen.name}, {f.image_size} px, batch {f.batch_size}, {os.cpu_count()} cores")

@@ -11,6 +11,12 @@ SMALL = {"name": "small", "input_size": 32, "input_channels": 3, "num_classes": 
          "head": [{"name": "classifier", "ops": ["classifier"], "filters": 3}]}
 
 
+def test_shared_weights_take_less_at_rest():
+    own, shared = (supernet_cost.measure(spaces.from_json(SMALL), "weight", batch_size=16, paths=1, repeats=3, seed=0,
+                                         share=share) for share in ("none", "kernels"))
+    assert shared.rest_mb < own.rest_mb and shared.retraces == 0
+
+
 @pytest.mark.parametrize("kind", ["weighted_sum", "two", *(
     pytest.param(kind, marks=pytest.mark.slow) for kind in supernet_cost.KINDS if kind not in ("weighted_sum", "two"))])
 def test_each_kind_of_step_runs(kind):

@@ -260,8 +260,8 @@ def test_run_and_export_find_the_data_set_of_the_training(trial, small_npz):
 def test_interrupted_training_goes_on_to_the_same_result(trial, tmp_path):
     folder, command, _ = trial
     # More epochs than the trial has, so that it can be stopped in the middle; dropout, whose state has to go on, too.
-    longer = [*command, "--max_steps=35", f"--teacher={folder}/run/model.keras", "--dropout=0.2", "--cutout=6", "--drop_path=0.2", "--ema=0.8",
-              "--mixup=0.2", "--cutmix=1", "--randaugment=0.3"]
+    longer = [*command, f"--teacher={folder}/run/model.keras", "--max_steps=35", "--dropout=0.2", "--cutout=6",
+              "--drop_path=0.2", "--ema=0.8", "--mixup=0.2", "--cutmix=1", "--randaugment=0.3"]
     whole = run(*longer, f"--run_dir={tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
     assert not (tmp_path / "whole" / "training").exists()
