@@ -94,8 +94,11 @@ def _ranking(epochs):
     if spread is None or spread >= math.hypot(HARDLY_RANKS, chance):
         return None
     by_chance = f"; chance alone gives about {100 * chance:.2f}" if chance else ""
+    # A longer warm-up cannot help where differences of the size that counts are lost in chance.
+    advice = ("More held-out images (--held_out_size) would tell more" if chance > HARDLY_RANKS
+              else "Lengthen the warm-up (--warmup_epochs)")
     return (f"After the warm-up, random networks differed by {100 * spread:.2f} points in held-out accuracy (standard "
-            f"deviation{by_chance}): the supernet hardly ranks them. Lengthen the warm-up (--warmup_epochs).")
+            f"deviation{by_chance}): the supernet hardly ranks them. {advice}.")
 
 
 def _chance(epoch):
