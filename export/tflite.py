@@ -170,7 +170,7 @@ def _summary(results, out_dir, data_flags):
     lines.append(f"Checked on {first['checked_images']:,} test images of {first['dataset']}; timed on "
                  f"{first['device']}, {first['runtime']}, {first['delegate']}, {first['threads']} thread(s).")
     lines += _slower(results, out_dir)
-    lines.append("Next: " + shlex.join(["python", "-m", "export.bundle", f"--run_dir={out_dir}", *data_flags]))
+    lines.append("Next: " + start.next_command("export.bundle", f"--run_dir={out_dir}", *data_flags))
     return "\n".join(lines)
 
 

@@ -10,7 +10,6 @@ To continue a stopped measurement, run the same command again: rows in the file 
 import dataclasses
 import json
 import os
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -173,7 +172,7 @@ def _next(f: flags.FlagValues) -> str:
     arguments = [f"--{name}={f[name].value}" for name in names if name == "space" or f[name].present]
     if any(f[name].present for name in ("image_size", "image_channels", "num_classes")):
         arguments.append("--dataset=DATA")
-    return shlex.join(["python", "-m", "pnas_tf.search", *arguments, f"--table={f.output}", "--run_dir=DIR"])
+    return start.next_command("pnas_tf.search", *arguments, f"--table={f.output}", "--run_dir=DIR")
 
 
 def main() -> None:

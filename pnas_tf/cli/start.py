@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Callable
 
@@ -90,6 +91,18 @@ def load_tensorflow() -> None:
         import tensorflow as tf
     if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0":
         tf.get_logger().setLevel("ERROR")
+
+
+def next_command(module: str, *arguments: str) -> str:
+    """A command for the user to paste; it loads the same files of the user's (--import) as the running one.
+
+    Args:
+        module: Module of the command.
+        arguments: Its arguments.
+    """
+    paths = flags.FLAGS["import"].value if "import" in flags.FLAGS else ()
+    own = [f"--import={path}" for path in paths]
+    return shlex.join(["python", "-m", module, *own, *arguments])
 
 
 def as_text() -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -135,7 +134,7 @@ def _summary(arch: Arch, folder: RunFolder) -> str:
         f"\n{arch.draw()}\n\nResult: {costs['params']:,} parameters, {costs['macs']:,} MACs, "
         f"{costs['table_ms']:.3g} ms according to the table of {costs['target']}{measured} ({target}).",
         *(f"Warning: {text}" for text in run_facts.warnings(facts)),
-        f"Results: {folder.arch}", f"Next:    python -m pnas_tf.train --run_dir={shlex.quote(folder.path)}"])
+        f"Results: {folder.arch}", f"Next:    {start.next_command('pnas_tf.train', f'--run_dir={folder.path}')}"])
 
 
 def _accuracy(table: LatencyTable, space: Space) -> str:

@@ -41,7 +41,7 @@ def _main() -> None:
         facts = _train(arch, source, folder)
     print(f"\nTest accuracy {100 * facts['test_accuracy']:.2f} % on {facts['test_images']:,} images, trained in "
           f"{terminal.seconds(round(facts['seconds']))}.\n{_worst(folder)}Model: {folder.model}\n"
-          f"Next:  python -m export.tflite --run_dir={f.run_dir}")
+          f"Next:  {start.next_command('export.tflite', f'--run_dir={f.run_dir}')}")
 
 
 def _worst(folder: RunFolder) -> str:

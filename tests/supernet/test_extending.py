@@ -63,6 +63,8 @@ def test_commands_of_the_document(my_ops, tmp_path):
         module, *flags = command.split()[2:]
         result = run(module, *flags, *shorter.get(module.split(".")[1], []), cwd=tmp_path)
         assert result.returncode == 0, f"{command}: {result.stderr}"
+        following = re.search(r"^Next: +(python -m .*)$", result.stdout, re.MULTILINE)
+        assert not following or " --import=my_ops.py " in following[1]
     made = {path.name for path in (tmp_path / "runs" / "mixed").iterdir()}
     assert {"arch.json", "model.keras", "float32.tflite", "int8.tflite", "report.html"} <= made
     assert "--import=my_ops.py" in (tmp_path / "runs" / "mixed" / "run.flags").read_text()
