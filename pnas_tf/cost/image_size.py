@@ -1,7 +1,7 @@
 """The image size of a search around a pretrained network: smaller images for targets far below its milliseconds.
 
-Fewer pixels leave a network's weights as they are. Cutting a network far down at full size loses more accuracy than
-cutting it less at a smaller size: docs/results.md, "From a pretrained network", has the measurements.
+A pretrained network loses least if whole blocks are left out. Where no block is left to leave out, smaller images lose
+less than narrower blocks do: benchmarks/NOTES.md, "From a pretrained network", has the measurements.
 """
 
 import dataclasses
