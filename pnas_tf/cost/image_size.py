@@ -13,6 +13,8 @@ from pnas_tf.space.blocks import Space
 
 # Images are the largest at which the target is at least this share of the whole network's milliseconds.
 LEAST_SHARE = 0.45
+# Largest size that images are resized to, and number of sizes that are looked at: a table may come from anywhere.
+LARGEST, MOST = 8192, 50
 
 
 def sizes(space: Space, table: LatencyTable) -> list[int]:
@@ -22,11 +24,11 @@ def sizes(space: Space, table: LatencyTable) -> list[int]:
         space: Space, not yet fitted to the channels and classes of the images.
         table: Latency table. Rows of the first and of the last block count for any number of channels and classes.
     """
-    ends = (space.all_blocks[0], space.all_blocks[-1])
-    sides = {key.input[0] for key in table.rows if key.op in ends[0].ops}
-    fitted = {side: dataclasses.replace(space, input_size=side) for side in sides if side > 0}
-    return sorted((side for side, at_size in fitted.items()
-                   if all(block in ends for block, _ in table.missing(at_size))), reverse=True)
+    ends = (space.all_blocks[0].name, space.all_blocks[-1].name)
+    sides = {key.input[0] for key in table.rows if key.op in space.all_blocks[0].ops and 0 < key.input[0] <= LARGEST}
+    return [side for side in sorted(sides, reverse=True)[:MOST]
+            if all(block.name in ends or table.row(block.name, key)
+                   for block, key in dataclasses.replace(space, input_size=side).op_keys())]
 
 
 def suited(space: Space, table: LatencyTable, target_ms: float) -> int:

@@ -54,6 +54,17 @@ def test_a_size_with_a_missing_row_is_not_known(table_file, tmp_path):
     assert image_size.sizes(SPACE, latency_table.read(str(path))) == [96, 32]
 
 
+def test_a_table_of_absurd_sizes_is_soon_read(table_file, tmp_path):
+    """A hundred thousand sizes, most of them larger than any image."""
+    stem = next(iter(SPACE.for_data(96, 3, 7).op_keys()))[1]
+    rows = [latency_table.row(dataclasses.replace(stem, input=(side, side, 3)), median_ms=1.0)
+            for side in (*range(66, 94), *range(10_000, 110_000))]
+    path = tmp_path / "absurd.jsonl"
+    path.write_text(table_file.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
+    table = latency_table.read(str(path))
+    assert image_size.sizes(SPACE, table) == list(SIZES)
+
+
 def test_a_search_takes_the_size_unless_told(table_file):
     ms = image_size.LEAST_SHARE * whole_ms(latency_table.read(str(table_file)), 64)
     config = SearchConfig(space="lite0", table=str(table_file), target_ms=1.01 * ms)
