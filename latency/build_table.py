@@ -147,7 +147,7 @@ def _main() -> None:
     if not f.output:
         raise InputError("Name the file of the table: --output=TABLE.jsonl.")
     space = space_flags.space_of(f)
-    settings, sides = measurer_flags.given(f.measurer, KINDS), [space.input_size, *_sizes(f.smaller_images)]
+    settings, sides = measurer_flags.given(f.measurer, KINDS), [space.input_size, *_sizes(f.smaller_images, space)]
     start.load_tensorflow()
     for side in sides:
         table = run(space=dataclasses.replace(space, input_size=side), output=f.output, measurer=f.measurer,
@@ -157,12 +157,15 @@ def _main() -> None:
           f"Next:   {_next(f)}")
 
 
-def _sizes(texts: Sequence[str]) -> list[int]:
-    """Sizes of images given as texts."""
+def _sizes(texts: Sequence[str], space: Space) -> list[int]:
+    """Smaller sizes of a space's images, given as texts."""
+    if texts and not space.pretrained:
+        raise InputError(f"--smaller_images is for spaces with a pretrained network; {space.name} has none. Build one "
+                         "table for each --image_size.")
     sizes = [int(text) if text.isdecimal() and len(text) < 5 else 0 for text in texts]
-    if not all(sizes):
-        raise InputError(f"--smaller_images reads whole numbers of pixels with commas between, got "
-                         f"{','.join(texts)[:80]!r}.")
+    if not all(0 < size < space.input_size for size in sizes):
+        raise InputError(f"--smaller_images reads numbers of pixels below --image_size ({space.input_size}) with "
+                         f"commas between, got {','.join(texts)[:80]!r}.")
     return sizes
 
 

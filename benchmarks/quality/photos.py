@@ -105,7 +105,7 @@ class Benchmark:
 
         Lite0 comes first: its cuts need it as their teacher, and all networks are timed beside it.
         """
-        done = {(line["folder"], line["seed"], line["rival"]) for line in read(self.log)}
+        done = {(line["folder"], line["seed"], line["rival"]) for line in results(self.log)}
         ordered = [rival for rival in RIVALS if rival in rivals]
         return [key for key in itertools.product(folders, seeds, ordered) if key not in done]
 
@@ -176,6 +176,9 @@ class Benchmark:
         Such a search would fine-tune the whole network as its teacher. Here it takes the one that is trained already,
         whose CPU seconds count.
         """
+        if share and not os.path.exists(RunFolder(teacher_dir).model):
+            raise InputError(f"{name} learns from the fine-tuned Lite0, which is missing: expected "
+                             f"{RunFolder(teacher_dir).model}. Add lite0 to --rivals.")
         run_dir = f"--run_dir={self.path('networks', name)}"
         num_classes = self._num_classes(folder)
         if share:
@@ -193,9 +196,10 @@ class Benchmark:
     def table(self, space: str, image_size: int, num_classes: int) -> str:
         """Path of the latency table of a space, which is built if it is missing."""
         path = self.path(f"{space}_{image_size}.jsonl")  # tables of other classes differ in one row
-        self.step(f"table_{space}_{num_classes}", "latency.build_table", [
+        smaller = [f"--smaller_images={SMALLER}"] if space == "lite0" else []
+        self.step(f"table_{space}_{num_classes}{'_sizes' if smaller else ''}", "latency.build_table", [
             f"--space={space}", f"--image_size={image_size}", f"--num_classes={num_classes}", f"--output={path}",
-            *([f"--smaller_images={SMALLER}"] if space == "lite0" else [])])
+            *smaller])
         return path
 
     def lite0_ms(self, num_classes: int) -> float:
@@ -257,6 +261,11 @@ def in_turns(path: str, lite0_path: str) -> tuple[float, float]:
     return times[path], times[lite0_path]
 
 
+def results(path: str) -> list[dict[str, Any]]:
+    """Results in a log, without those that were not timed beside Lite0, as older versions wrote them."""
+    return [line for line in read(path) if "lite0_ms" in line]
+
+
 def read(path: str) -> list[dict[str, Any]]:
     """Lines of a log; none if there is no file yet. A last line that was cut off is left out."""
     if not os.path.exists(path):
@@ -283,7 +292,7 @@ def _main() -> None:
         result = benchmark.run(folder, seed, rival)
         print(f"{number} of {len(missing)}: {folder}, seed {seed}, {rival}: {result['test_accuracy']:.2%}, "
               f"{result['ms']:.3f} ms, {result['cpu_seconds']:.0f} s", flush=True)
-    print(photo_results.write(f.output, read(benchmark.log)))
+    print(photo_results.write(f.output, results(benchmark.log)))
 
 
 def main() -> None:

@@ -13,8 +13,7 @@ from pnas_tf.space.blocks import Space
 
 # Images are the largest at which the target is at least this share of the whole network's milliseconds.
 LEAST_SHARE = 0.45
-# Largest size that images are resized to, and number of sizes that are looked at: a table may come from anywhere.
-LARGEST, MOST = 8192, 50
+LARGEST = 8192  # height and width that images may have
 
 
 def sizes(space: Space, table: LatencyTable) -> list[int]:
@@ -24,11 +23,15 @@ def sizes(space: Space, table: LatencyTable) -> list[int]:
         space: Space, not yet fitted to the channels and classes of the images.
         table: Latency table. Rows of the first and of the last block count for any number of channels and classes.
     """
-    ends = (space.all_blocks[0].name, space.all_blocks[-1].name)
-    sides = {key.input[0] for key in table.rows if key.op in space.all_blocks[0].ops and 0 < key.input[0] <= LARGEST}
-    return [side for side in sorted(sides, reverse=True)[:MOST]
-            if all(block.name in ends or table.row(block.name, key)
-                   for block, key in dataclasses.replace(space, input_size=side).op_keys())]
+    stem, ends = space.all_blocks[0], (space.all_blocks[0].name, space.all_blocks[-1].name)
+
+    def is_priced(at_size: Space) -> bool:
+        return least_ms(at_size, table, stem) > 0 and all(
+            block.name in ends or table.row(block.name, key) for block, key in at_size.op_keys())
+
+    sides = {key.input[0] for key in table.rows if key.op in stem.ops and key.input[0] == key.input[1]}
+    return [side for side in sorted(sides, reverse=True)
+            if 0 < side <= LARGEST and is_priced(dataclasses.replace(space, input_size=side))]
 
 
 def suited(space: Space, table: LatencyTable, target_ms: float) -> int:

@@ -140,7 +140,8 @@ class Problem:
 
 def _image_sizes(config: SearchConfig, space: Space, targets: Targets) -> tuple[int, int]:
     """Size of the images of the search, and the largest size that its teacher may see."""
-    known = image_size.sizes(space, targets[0][0]) if space.pretrained else []
+    by_table = [image_size.sizes(space, table) for table, _ in targets] if space.pretrained else [[]]
+    known = [side for side in by_table[0] if all(side in sides for sides in by_table)]
     if config.image_size:
         return config.image_size, config.image_size
     if not known:

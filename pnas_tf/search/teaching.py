@@ -49,7 +49,7 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
         if config.strategy == "multi_worker":
             raise InputError("Several machines cannot train a teacher: train it on one with python -m pnas_tf.train, "
                              "and name its file by --teacher.")
-        if largest_size and largest_size != space.input_size:
+        if largest_size and largest_size != space.input_size and not _is_trained(RunFolder(folder.teacher)):
             data = load_data(config, space, largest_size)
             space = dataclasses.replace(space, input_size=largest_size)
         source = _trained(largest(space), config, data, RunFolder(folder.teacher))
@@ -57,7 +57,8 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
     kept = RunFolder(folder.teacher).model
     if not os.path.exists(kept):  # a file of the user's, which the training of the found network needs, too
         os.makedirs(folder.teacher, exist_ok=True)
-        files.write_whole(kept, lambda path: shutil.copyfile(source, path))
+        # Several workers of one search may write it at a time.
+        files.write_whole(kept, lambda path: shutil.copyfile(source, path), alone=False)
     return dataclasses.replace(criterion, teacher=teacher)
 
 
@@ -105,9 +106,13 @@ def _layers_in(path: str, expected: slicing.Layers, space: Space, full: Arch) ->
     return layers if shapes(layers) == shapes(expected) else {}
 
 
+def _is_trained(folder: RunFolder) -> bool:
+    return os.path.exists(folder.training_facts) and os.path.exists(folder.model)
+
+
 def _trained(arch: Arch, config: SearchConfig, data: Data, folder: RunFolder) -> str:
     """Trains the teacher if the folder does not hold it; returns the path of its file."""
-    if os.path.exists(folder.training_facts) and os.path.exists(folder.model):
+    if _is_trained(folder):
         return folder.model
     is_pretrained = arch.space.pretrained is not None
     # It has no teacher: after a crash, its own finished file may lie where a run keeps its teacher.

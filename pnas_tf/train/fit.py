@@ -1,5 +1,6 @@
 """Trains a network with `model.fit` (paper section 4.2). An interrupted training continues where it stopped."""
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,9 @@ from pnas_tf.train.progress import Progress
 from pnas_tf.train.recipe import NONE, Recipe
 from pnas_tf.train.state import TrainingState
 from pnas_tf.train.student import Student, kept_steps, lessons, read_teacher
+
+# Function from the number of steps done to the batches of training and of held-out images.
+Batches = Callable[[int], tuple[tf.data.Dataset, tf.data.Dataset]]
 
 
 def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[str, Any] | None = None
@@ -58,12 +62,16 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     how = {"init": recipe.init_weights, "dropout": dropout, "colour_jitter": recipe.colour_jitter,
            **{name: getattr(recipe, name) for name in ("drop_path", "cutout", "precision", "ema", "mixup", "cutmix",
                                                        "randaugment", "teacher", "distill", "temperature")}}
+    kept = kept_steps(data.image_shape, recipe.batch_size, data.train.steps_per_epoch(recipe.batch_size)) \
+        if teacher else 0
     state = TrainingState(folder, {
         "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "epochs": epochs, "steps": steps,
+        "kept": kept,
         **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay", "label_smoothing",
                                                     "class_weights", "seed")}, **how})
     with data_lib.naming_broken_images():
-        _train(model, data, recipe, state, folder.training_logs, epochs, steps, teacher)
+        images = functools.partial(_batches, data, recipe, teacher, kept)
+        _train(model, images, recipe, state, folder.training_logs, epochs, steps)
         score, wrong = mistakes.find(model, data.test, data.class_names)
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
               "test_images": score.images, "test_loss": score.loss, "test_accuracy": score.accuracy,
@@ -91,15 +99,15 @@ def _compile(model: keras.Model, recipe: Recipe, steps: int, class_weights: np.n
                   metrics=["accuracy"], jit_compile=False)
 
 
-def _train(model: keras.Model, data: Data, recipe: Recipe, state: TrainingState, logs: str, epochs: int, steps: int,
-           teacher: Teacher | None) -> None:
-    """Trains for the epochs that are not done yet."""
+def _train(model: keras.Model, batches: Batches, recipe: Recipe, state: TrainingState, logs: str, epochs: int,
+           steps: int) -> None:
+    """Trains for the epochs that are not done yet, on the batches after the steps that are done."""
     first = state.epochs_done
     if first:
         print(f"Continuing after epoch {first} of {epochs}.")
         state.restore(model)
     if first < epochs:
-        images, held_out = _batches(data, recipe, first * steps, teacher)
+        images, held_out = batches(first * steps)
         averages = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []  # validates the averages
         model.fit(images, steps_per_epoch=steps, epochs=epochs, initial_epoch=first, verbose=0, shuffle=False,
                   validation_data=held_out,
@@ -107,14 +115,13 @@ def _train(model: keras.Model, data: Data, recipe: Recipe, state: TrainingState,
     model.optimizer.finalize_variable_values(model.trainable_variables)  # with recipe.ema, they become the averages
 
 
-def _batches(data: Data, recipe: Recipe, done: int, teacher: Teacher | None) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+def _batches(data: Data, recipe: Recipe, teacher: Teacher | None, kept: int, done: int
+             ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
     """Batches of training images after the steps that are done, and of held-out images.
 
     Both have labels int32 [batch], or shares of classes if images are mixed. Training labels may come with the
     teacher's logits.
     """
-    steps = data.train.steps_per_epoch(recipe.batch_size)
-    kept = kept_steps(data.image_shape, recipe.batch_size, steps) if teacher else 0
     skip_steps = 0 if kept else done
     images = data.train.batches(recipe.batch_size, augment=True, jitter=recipe.colour_jitter, cutout=recipe.cutout,
                                 randaugment=recipe.randaugment, seed=recipe.seed, skip_steps=skip_steps)

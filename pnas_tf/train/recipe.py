@@ -23,8 +23,8 @@ class Recipe(ImageSettings):
     init_weights: str = setting(AUTO, "Initial weights: scratch; inherited, the supernet's weights in --run_dir; "
                                 "imagenet, the parts that this arch uses of the pretrained network of its space; or a "
                                 ".keras file of the same arch, or its folder. The classifier is replaced if the "
-                                "number of classes differs. auto: inherited after a search with a teacher, imagenet "
-                                "where the space has a pretrained network, otherwise scratch.")
+                                "number of classes differs. auto: scratch or, where the space has a pretrained "
+                                "network, inherited after a search with a teacher and imagenet otherwise.")
     epochs: int = setting(0, "Passes over the training images; 0: 300 from scratch, fewer from trained weights and on "
                           "few images.", low=0)
     batch_size: int = setting(0, "Images per step; 0: 256, or fewer on few images.", low=0)
@@ -78,8 +78,9 @@ class Recipe(ImageSettings):
         teacher = folder.teacher_model
         init = self.init_weights
         if init == AUTO:
-            init = (INHERITED if teacher and os.path.exists(folder.inherited_weights)
-                    else IMAGENET if arch.space.pretrained else SCRATCH)
+            # Weights of a supernet that started from scratch are no better a start than scratch (paper section 4.2).
+            init = (SCRATCH if not arch.space.pretrained else
+                    INHERITED if teacher and os.path.exists(folder.inherited_weights) else IMAGENET)
         teacher = (teacher or NONE) if self.teacher == AUTO else self.teacher
         return dataclasses.replace(
             self, init_weights=init, teacher=teacher,

@@ -59,6 +59,7 @@ def test_a_table_of_absurd_sizes_is_soon_read(table_file, tmp_path):
     stem = next(iter(SPACE.for_data(96, 3, 7).op_keys()))[1]
     rows = [latency_table.row(dataclasses.replace(stem, input=(side, side, 3)), median_ms=1.0)
             for side in (*range(66, 94), *range(10_000, 110_000))]
+    rows.append(latency_table.row(dataclasses.replace(stem, input=(95, 95, 3), filters=16), median_ms=1.0))
     path = tmp_path / "absurd.jsonl"
     path.write_text(table_file.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
     table = latency_table.read(str(path))

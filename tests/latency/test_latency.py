@@ -245,18 +245,22 @@ def test_space_is_fitted_to_the_data(tmp_path):
     assert [block.filters for block in space.all_blocks] == [16, 16, 16, 5]
 
 
+def test_smaller_images_are_sizes_of_a_pretrained_network():
+    space = space_flags.load_space("lite0", image_size=96)
+    assert build_table._sizes(["80", "64"], space) == [80, 64] and build_table._sizes([], space) == []
+
+
 def test_xla_and_the_entry_points(tmp_path):
     """In a process of its own: the number of threads is set before TensorFlow starts."""
     (tmp_path / "s.json").write_text(json.dumps(TINY))
     path = tmp_path / "t.jsonl"
     done = subprocess.run(
         [sys.executable, "-m", "latency.build_table", f"--space={tmp_path}/s.json", "--measurer=xla", "--batch_size=2",
-         "--rounds=1", "--runs=2", "--only=mb_k3_e3", "--image_size=8", "--smaller_images=6", "--num_classes=10",
-         f"--output={path}"],
+         "--rounds=1", "--runs=2", "--only=mb_k3_e3", "--image_size=8", "--num_classes=10", f"--output={path}"],
         capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Rows:   2" in done.stdout
-    assert done.stdout.endswith(f"Next:   python -m pnas_tf.search --space={tmp_path}/s.json "
+    assert "Rows:   1" in done.stdout
+    assert done.stdout.endswith(f"Next:   python -m pnas_tf.search --space={tmp_path}/s.json --image_size=8 "
                                 f"--dataset=DATA --table={path} --run_dir=DIR\n")
     table = latency_table.read(str(path))
     assert table.target in ("xla_cpu_b2_float32", "xla_gpu_b2_float32") and table.rows[KEY]["median_ms"] > 0
@@ -266,7 +270,9 @@ def test_xla_and_the_entry_points(tmp_path):
 @pytest.mark.parametrize("arguments", [
     ("build_table",), ("build_table", "--output=t.jsonl", "--space=nowhere"),
     ("build_table", "--output=t.jsonl", "--batch_size=2"),
-    ("build_table", "--output=t.jsonl", "--smaller_images=64,small"),
+    ("build_table", "--output=t.jsonl", "--smaller_images=64"),
+    ("build_table", "--output=t.jsonl", "--space=lite0", "--image_size=96", "--smaller_images=64,small"),
+    ("build_table", "--output=t.jsonl", "--space=lite0", "--image_size=96", "--smaller_images=96"),
     ("build_table", "--output=t.jsonl", "--measurer=xla", "--delegate=xnnpack"), ("compare",),
     ("compare", "--table=/nonexistent")])
 def test_bad_flags_are_one_line(arguments):

@@ -96,8 +96,11 @@ def test_defaults_depend_on_the_task(tmp_path):
     (tmp_path / "teacher" / "model.keras").touch()
     (tmp_path / "goal" / "inherited.weights.h5").touch()
     after = Recipe().settled(tiny, 490, RunFolder(str(tmp_path / "goal")))
+    # A supernet that started from scratch is no start for the found network.
+    assert (after.init_weights, after.teacher) == ("scratch", str(tmp_path / "teacher" / "model.keras"))
+    after = Recipe().settled(short, 490, RunFolder(str(tmp_path / "goal")))
     assert (after.init_weights, after.teacher) == ("inherited", str(tmp_path / "teacher" / "model.keras"))
-    assert [Recipe().settled(tiny, images, RunFolder(str(tmp_path / "goal"))).epochs
+    assert [Recipe().settled(short, images, RunFolder(str(tmp_path / "goal"))).epochs
             for images in (490, 1600, 9000, 10_000)] == [48, 25, 16, 8]
 
 
