@@ -11,8 +11,8 @@ from absl import flags
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Files": ("run_dir", "compare", "model", "source", "format", "arch", "init_weights", "teacher", "output", "zip",
               "examples", "overwrite", "json", "plot", "times"),
-    "Data": ("dataset", "data_dir", "image_size", "image_channels", "num_classes", "broken_images", "class_weights",
-             "held_out_size", "colour_jitter", "cutout"),
+    "Data": ("dataset", "data_dir", "image_size", "smaller_images", "image_channels", "num_classes", "broken_images",
+             "class_weights", "held_out_size", "colour_jitter", "cutout"),
     "Search space": ("space", "width_mult", "only", "import"),
     "Device and limits": ("table", "target_ms", "targets", "limit", "measurer", "target_name", "device",
                           "benchmark_binary", "serial", "runtime", "delegate", "threads", "dtype", "networks",
