@@ -125,14 +125,13 @@ class Benchmark:
             InputError: If a command fails.
         """
         name = f"{folder}_{rival}_{seed}"
-        run_dir = self.path("networks", name)
+        run_dir, whole = self.path("networks", name), RunFolder(self.path("networks", f"{folder}_lite0_{seed}"))
         data = [f"--dataset={self._spec(folder)}", f"--seed={seed}"]
         kind, _, share = rival.partition("_")
         if kind in photo_cuts.RULES:
-            cpu_seconds = self._cut(name, kind, int(share), data, self.path("networks", f"{folder}_lite0_{seed}"))
+            cpu_seconds = self._cut(name, kind, int(share), data, whole)
         elif kind in ("scratch", "search"):
-            cpu_seconds = self._searched(name, folder, int(share or 0), data,
-                                         self.path("networks", f"{folder}_lite0_{seed}"))
+            cpu_seconds = self._searched(name, folder, int(share or 0), data, whole)
         elif kind == "cnn":
             cpu_seconds = self.step(name, "benchmarks.quality.plain_cnn", [*data, f"--image_size={SIZE}",
                                                                            f"--run_dir={run_dir}"])
@@ -141,8 +140,7 @@ class Benchmark:
                                                             f"--image_size={SIZE}", f"--run_dir={run_dir}"])
         self.step(f"{name}_export", "export.tflite", [f"--run_dir={run_dir}", "--mode=float32"])
         facts = files.read_json(RunFolder(run_dir).training_facts)
-        ms, lite0_ms = in_turns(RunFolder(run_dir).tflite("float32"), RunFolder(
-            self.path("networks", f"{folder}_lite0_{seed}")).tflite("float32"))
+        ms, lite0_ms = in_turns(RunFolder(run_dir).tflite("float32"), whole.tflite("float32"))
         result = {"folder": folder, "seed": seed, "rival": rival, "test_accuracy": facts["test_accuracy"],
                   "cpu_seconds": round(cpu_seconds, 1), "params": facts["params"], "macs": facts["macs"], "ms": ms,
                   "lite0_ms": lite0_ms}
@@ -157,36 +155,37 @@ class Benchmark:
         parts = next(os.walk(root))[1]
         return len(next(os.walk(os.path.join(root, "train")))[1] if "train" in parts else parts)
 
-    def _cut(self, name: str, rule: str, share: int, data: Sequence[str], teacher_dir: str) -> float:
+    def _cut(self, name: str, rule: str, share: int, data: Sequence[str], whole: RunFolder) -> float:
         """Fine-tunes a cut of Lite0; the CPU seconds include those of the teacher, for which images are enlarged."""
-        teacher, run_dir = RunFolder(teacher_dir).model, self.path("networks", name)
-        if not os.path.exists(teacher):
-            raise InputError(f"{name} learns from the fine-tuned Lite0, which is missing: expected {teacher}. Add "
-                             "lite0 to --rivals.")
+        run_dir, (teacher, teacher_seconds) = self.path("networks", name), self._teacher(name, whole)
         arch = self.cut(rule, share)
         arch_path = f"{run_dir}.arch.json"
         arch.save(arch_path)
-        return self.step(os.path.basename(teacher_dir), "pnas_tf.train", []) + self.step(
+        return teacher_seconds + self.step(
             name, "pnas_tf.train", [*data, *FINE_TUNE, f"--teacher={teacher}", *DISTIL, f"--arch={arch_path}",
                                     f"--image_size={arch.space.input_size}", f"--run_dir={run_dir}"])
 
-    def _searched(self, name: str, folder: str, share: int, data: Sequence[str], teacher_dir: str) -> float:
+    def _teacher(self, name: str, whole: RunFolder) -> tuple[str, float]:
+        """File of the fine-tuned Lite0, from which the network of this name learns, and CPU seconds that it took."""
+        if not os.path.exists(whole.model):
+            raise InputError(f"{name} learns from the fine-tuned Lite0, which is missing: expected {whole.model}. Add "
+                             "lite0 to --rivals.")
+        return whole.model, self.step(os.path.basename(whole.path), "pnas_tf.train", [])
+
+    def _searched(self, name: str, folder: str, share: int, data: Sequence[str], whole: RunFolder) -> float:
         """Searches and trains: from scratch or, if there is a share, from pretrained weights.
 
         Such a search would fine-tune the whole network as its teacher. Here it takes the one that is trained already,
         whose CPU seconds count.
         """
-        if share and not os.path.exists(RunFolder(teacher_dir).model):
-            raise InputError(f"{name} learns from the fine-tuned Lite0, which is missing: expected "
-                             f"{RunFolder(teacher_dir).model}. Add lite0 to --rivals.")
         run_dir = f"--run_dir={self.path('networks', name)}"
         num_classes = self._num_classes(folder)
         if share:
+            teacher, teacher_seconds = self._teacher(name, whole)
             table, target_ms = self.table("lite0", SIZE, num_classes), self.lite0_ms(num_classes) * share / 100
             search = [*SEARCH, f"--table={table}", f"--target_ms={steps.rounded_up(target_ms)}",
-                      f"--teacher={RunFolder(teacher_dir).model}"]
+                      f"--teacher={teacher}"]
             recipe: Sequence[str] = ()
-            teacher_seconds = self.step(os.path.basename(teacher_dir), "pnas_tf.train", [])
         else:
             search = [*SCRATCH_SEARCH, f"--table={self.table('cifar_mb', SCRATCH_SIZE, num_classes)}"]
             recipe, teacher_seconds = SCRATCH_TRAIN, 0.0
