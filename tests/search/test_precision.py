@@ -40,7 +40,8 @@ def gradients(precision, recompute=False):
 
 @pytest.mark.parametrize("recompute", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision, tolerance", [
-    pytest.param("mixed_bfloat16", 0.4, marks=pytest.mark.slow), ("mixed_float16", 0.15)])
+    pytest.param("mixed_bfloat16", 0.4, marks=pytest.mark.slow),
+    pytest.param("mixed_float16", 0.15, marks=pytest.mark.slow)])
 def test_half_precision_is_close_to_float32(precision, tolerance, recompute):
     _, logits, exact = gradients("float32")
     net, half_logits, half = gradients(precision, recompute)

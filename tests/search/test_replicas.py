@@ -61,6 +61,7 @@ def test_two_replicas_search_as_one_does(updater):
     assert np.ptp(single["alpha"]) > 0.02  # the alphas have moved
 
 
+@pytest.mark.slow
 def test_two_replicas_apply_the_mean_of_their_gradients():
     by_hand, two = result(steps("none", 1, "by_hand", "plain")), result(steps("mirrored", 2, "two", "plain", 1))
     np.testing.assert_allclose(by_hand["losses"]["train_loss"], two["losses"]["train_loss"], rtol=1e-5)

@@ -82,32 +82,48 @@ def search_on(model, images, watch):
                 [watch])
 
 
-def state(model):
+def variables(model):
     own = {f"weight {number}": variable for number, variable in enumerate(model.weights)}
     slots = {f"optimizer {number}, {slot}": variable for number, optimizer in enumerate(model.optimizers)
              for slot, variable in enumerate(optimizer.variables)}
-    return {name: np.asarray(variable).copy() for name, variable in {**own, **slots}.items()}
+    return {**own, **slots}
+
+
+def state(model):
+    return {name: np.asarray(variable).copy() for name, variable in variables(model).items()}
+
+
+def scramble(model, values=None):
+    """Gives every variable the given values, or values that no search has."""
+    for name, variable in variables(model).items():
+        variable.assign(np.asarray(variable) + 7 if values is None else values[name])
+    model.sums.clear()
 
 
 @pytest.mark.parametrize("method", ["two goals with a limit, a teacher and shared weights", *(
     pytest.param(name, marks=pytest.mark.slow)
     for name in ("two goals with a limit", "reinforce with a limit", "all paths", "float16"))])
 def test_every_variable_and_mean_comes_back(method, images, tmp_path):
-    """The search is stopped in the middle of the warm-up and again after architecture steps."""
-    whole, watch = searcher_of(method), Watch()
-    search_on(whole, images, watch)
-    epochs = {}
+    """The search is stopped in the middle of the warm-up and again after architecture steps.
+
+    One compiled searcher plays all of them; its variables are scrambled in between, as a new process has others.
+    """
+    model, watch = searcher_of(method), Watch()
+    start = state(model)
+    search_on(model, images, watch)
+    expected, epochs = state(model), {}
     for number, at in enumerate((2, 7)):
-        model = searcher_of(method)
+        scramble(model, None if number else start)
         assert checkpoints.restore(model, RunFolder(str(tmp_path))) == (12.5 if number else 0.0)
         stopped = Watch(RunFolder(str(tmp_path)), at)
         with pytest.raises(KeyboardInterrupt):
             search_on(model, images, stopped)
         epochs |= stopped.epochs
-    model, last = searcher_of(method), Watch()
+    last = Watch()
+    scramble(model)
     checkpoints.restore(model, RunFolder(str(tmp_path)))
     search_on(model, images, last)
-    expected, resumed = state(whole), state(model)
+    resumed = state(model)
     assert expected.keys() == resumed.keys() and len(expected) > 20
     for name, value in expected.items():
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
@@ -247,7 +263,7 @@ def kill_at(moment, process, run_dir, steps_per_epoch, dice):
 
 
 @pytest.mark.parametrize("moments, steps", [
-    (["write", "step"], 120),
+    pytest.param(["write", "step"], 120, marks=pytest.mark.slow),
     pytest.param(["step", "write", "any", "write", "step"] * 4 + ["step"], 240, marks=pytest.mark.slow)],
     ids=["quick", "long"])
 def test_killed_at_any_moment(moments, steps, files, tmp_path):
