@@ -19,7 +19,9 @@ from pnas_tf.cost import latency_table
 from pnas_tf.cost.goal import Goal
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.data import Data
-from pnas_tf.derive import deliver, finalists
+from pnas_tf.derive import deliver, front
+from pnas_tf.derive.pool import Pool
+from pnas_tf.derive.scores import Scores
 from pnas_tf.network.criterion import Criterion
 from pnas_tf.search import build, searcher, teaching
 from pnas_tf.search.config import SearchConfig
@@ -105,11 +107,13 @@ class Search:
         return self.searcher.history
 
     def arch(self) -> Arch:
-        """The network with the lowest held-out loss among the most probable networks within all limits."""
+        """The network that the search delivers: the best within all limits, or a quicker one that is as good."""
         net, size = self.searcher.supernet, self.problem.batch_size
         probs = net.probs().numpy()
         scorer = PathScorer(net, self.data.held_out.batches(size).take(deliver.batches(self.data.image_shape, size)))
-        best = finalists.find(net, probs, self.goal, scorer, seed=self.config.seed)[0]
+        pool = Pool(self.goal, probs, Scores(net.space, scorer))
+        front.explore(pool, front.budgets(self.goal, self.config.front), self.config.seed)
+        best = front.ordered(pool, pool.finalists(self.goal), self.config.use_all_ms)[0]
         model = network.build_network(best.arch)
         return deliver.delivered_arch(best, self.goal, probs).with_costs(
             params=network.count_params(model), macs=network.count_macs(model))

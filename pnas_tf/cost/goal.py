@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pnas_tf.cost import limits as limits_lib
 from pnas_tf.cost import prices, shape_layers, within_limits
 from pnas_tf.cost.latency_table import LatencyTable, row_ms
@@ -11,10 +13,13 @@ from pnas_tf.cost.limits import Bound, Limit
 from pnas_tf.cost.prices import Cost
 from pnas_tf.errors import InputError
 from pnas_tf.space.arch import from_path
-from pnas_tf.space.blocks import Block, OpKey, Space, uniform_probs
+from pnas_tf.space.blocks import Block, OpKey, Space
 
-# Without a target, a search aims at this share of a random network's milliseconds.
+# Without a target, a search aims at this share of the milliseconds of the slowest network without slow ops.
 DEFAULT_TARGET = 0.75
+# An op is slow if it takes this many times the milliseconds of another op at its place, and does less for them by as
+# much: in MACs for each millisecond.
+SLOW = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Goal:
         limits: Further limits.
         keeps_ms: Whether `target_ms` is a limit, too.
         range_ms: Milliseconds of the quickest network that keeps the further limits, and of the slowest network.
+        knee_ms: Milliseconds of the slowest network without slow ops (see `quick_ops`), if that is known. Above it,
+            networks get slower ops rather than larger ones.
     """
 
     target: str
@@ -36,6 +43,7 @@ class Goal:
     limits: tuple[Limit, ...] = ()
     keeps_ms: bool = True
     range_ms: tuple[float, float] | None = None
+    knee_ms: float | None = None
 
     @property
     def limit_ms(self) -> float | None:
@@ -53,11 +61,18 @@ class Goal:
         return goal_name(self.target, self.target_ms)
 
     def summary(self) -> str:
-        """One line that describes the goal and the milliseconds of the quickest and of the slowest network."""
+        """One line that describes the goal, the range of milliseconds and the knee in it, or a warning beside it."""
         aim = f"target {self.target_ms:.3g} ms" if self.keeps_ms else "latency is free"
         span = f"{self.range_ms[0]:.3g} to {self.range_ms[1]:.3g} ms, " if self.range_ms else ""
-        return (f"{self.target}: {span}{aim}"
+        knee = self.knee_ms if self.knee_ms and self.range_ms and self.knee_ms < 0.99 * self.range_ms[1] else None
+        span += f"{knee:.3g} without slow ops, " if knee else ""
+        line = (f"{self.target}: {span}{aim}"
                 + "".join(f", {limit.name} at most {limit.bound:g}" for limit in self.limits) + ".")
+        if knee and self.keeps_ms and self.target_ms > knee * 1.001:
+            line += (f"\nWarning: only networks with slow ops take more than {knee:.3g} ms: ops with {SLOW:g} times "
+                     "the milliseconds of others for the same work. A target up to there is better spent "
+                     "(--target_ms).")
+        return line
 
 
 def goal_name(target: str, target_ms: float) -> str:
@@ -86,19 +101,37 @@ def goal_for(space: Space, table: LatencyTable, target_ms: float, bounds: Sequen
         raise InputError(f"No network of {space.name} keeps {' and '.join(f'{n}<={b:g}' for n, b in bounds)} "
                          "together, although each can be kept alone. Raise one of them (--limit).")
     low, high = prices.of_arch(from_path(space, quickest), prices.milliseconds(table)), ms.range[1]
-    target_ms = target_ms or max(low, DEFAULT_TARGET * _random_ms(space, ms))
+    quick = quick_ops(ms, prices.matrix(space, prices.macs()))
+    knee = ms.fixed + float(np.where(quick, ms.matrix, -np.inf).max(1).sum())
+    target_ms = target_ms or max(low, DEFAULT_TARGET * knee)
     if keeps_ms and target_ms < low:
         raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}"
                          f"{' and keeps the other limits' if bounds else ''}: ask for {low:.4g} to {high:.4g} ms "
                          "(--target_ms).")
-    return Goal(table.target, ms, target_ms, limits, keeps_ms, (low, high))
+    return Goal(table.target, ms, target_ms, limits, keeps_ms, (low, high), knee)
 
 
-def _random_ms(space: Space, ms: Cost) -> float:
-    """Expected milliseconds of a network whose ops are drawn evenly, in float32 as the search computes it."""
-    from pnas_tf.cost import expectation
+def quick_ops(ms: Cost, macs: Cost) -> np.ndarray:
+    """The ops that a person would build a network of: all but those that are slow for what they do.
 
-    return float(expectation.expected(ms, uniform_probs(space).astype("float32")))
+    Op i is slow if another op j at the same place has
+
+        ms_i >= 2 * ms_j   and   ms_i / ms_j >= 2 * macs_i / macs_j
+
+    as a kernel of 7x7 has that the device's library does not make fast.
+
+    Args:
+        ms: Milliseconds of each op.
+        macs: Multiply-accumulates of each op.
+
+    Returns:
+        bool [choices, ops]; every choice has at least one such op.
+    """
+    slower = ms.matrix[:, :, None] >= SLOW * ms.matrix[:, None, :]
+    wasteful = ms.matrix[:, :, None] * macs.matrix[:, None, :] >= SLOW * ms.matrix[:, None, :] * macs.matrix[:, :, None]
+    working = (macs.matrix > 0) & ms.mask
+    slow = np.any(slower & wasteful & working[:, :, None] & working[:, None, :], axis=2)
+    return ms.mask & ~slow
 
 
 def check_reachable(space: Space, table: LatencyTable, target_ms: float) -> None:

@@ -1,9 +1,9 @@
 """The end of a search: from the probabilities of each goal to its network, with the weights that it inherits."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +11,11 @@ from pnas_tf import network
 from pnas_tf.cost import expectation
 from pnas_tf.cost.goal import Goal
 from pnas_tf.data import Data
-from pnas_tf.derive import device_check, finalists
+from pnas_tf.derive import device_check, finalists, suggestions
+from pnas_tf.derive import front as front_lib
 from pnas_tf.derive.finalists import Finalist
+from pnas_tf.derive.pool import Pool
+from pnas_tf.derive.scores import Scores
 from pnas_tf.network import build, evaluate
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder.folder import ARG_MAX
@@ -23,6 +26,9 @@ from pnas_tf.supernet.supernet import Supernet
 # Number of held-out images on which finalists are compared, largest size of their float32 pixels in bytes, and
 # smallest number of batches.
 IMAGES, IMAGE_BYTES, LEAST_BATCHES = 5000, 2**29, 10
+
+# Networks sampled for each target that finalists are timed for.
+TIMED_SAMPLES = 64
 
 # Function that trains finalists, in a goal's folder, and returns them in a better order; see `trials.run`.
 Try = Callable[[Sequence[Finalist], RunFolder], list[Finalist]]
@@ -49,14 +55,18 @@ class LastChoice:
         batch_size: Images per step.
         bn_recalibration_batches: Training batches that set a network's batch norm statistics; 0 keeps the statistics
             of the search.
+        budgets: Budgets of the front up to the target.
         seed: Seed of the sampled finalists.
+        use_all_ms: Whether the delivered network uses all the milliseconds that it may use.
         timers: Timer of each goal's device; empty if the tables decide.
         trials: Function that trains finalists and returns them in a better order; None for no trials.
     """
 
     batch_size: int
     bn_recalibration_batches: int = 20
+    budgets: int = 8
     seed: int = 0
+    use_all_ms: bool = False
     timers: Sequence[device_check.Timer] = ()
     trials: Try | None = None
 
@@ -90,26 +100,52 @@ def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: 
     """
     size = choice.batch_size
     scorer = scorer.on(data.held_out.batches(size).take(batches(data.image_shape, size)))
-    return [_deliver(net, number, result, scorer, data, choice) for number, result in enumerate(results)]
+    scores = Scores(net.space, scorer)
+    return [_deliver(net, number, result, scores, data, choice) for number, result in enumerate(results)]
 
 
-def _deliver(net: Supernet, number: int, result: Result, scorer: PathScorer, data: Data, choice: LastChoice) -> Arch:
+def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: Data, choice: LastChoice) -> Arch:
     goal, folder, probs = result.goal, result.folder, net.probs(number).numpy()
     print("Comparing finalists on held-out images.", flush=True)
-    suggest = functools.partial(finalists.suggested, net, probs, scorer=scorer, seed=choice.seed)
-    if choice.timers and goal.keeps_ms:
-        candidates = device_check.run(suggest, goal, choice.timers[number], folder)
-    else:
-        candidates = suggest(goal)
-    candidates = finalists.scored(net, candidates, scorer)
+    pool, bounds = Pool(goal, probs, scores), front_lib.budgets(goal, choice.budgets)
+    front_lib.explore(pool, bounds, choice.seed)
+    candidates = _candidates(pool, folder, choice.timers[number] if choice.timers and goal.keeps_ms else None, choice)
     if choice.trials:
         candidates = choice.trials(candidates, folder)
-    finalists.save(folder.finalists, goal, candidates, scorer.labels)
-    arch = delivered_arch(candidates[0], goal, probs)
+    finalists.save(folder.finalists, goal, candidates, scores.labels)
+    chosen, front = candidates[0], front_lib.picks(pool, bounds, candidates[0])
+    print(front_lib.table(front, chosen, goal))
     print(_summary(goal, candidates))
+    for pick in front:
+        _write(net, pick.finalist, goal, probs, folder.front_part(pick.ms))
+    front_lib.save(folder.front, goal, front, chosen)
+    return _write(net, chosen, goal, probs, folder, lambda model: print(_recalibrated(model, data, choice)))
+
+
+def _candidates(pool: Pool, folder: RunFolder, timer: device_check.Timer | None, choice: LastChoice) -> list[Finalist]:
+    """All networks of the pool, the one to deliver first; those that keep the limits are eligible."""
+    def using_all(goal: Goal) -> list[Finalist]:
+        return pool.finalists(goal, suggestions.least_share(goal.all_limits))
+
+    if timer is None:
+        found = using_all(pool.goal) if choice.use_all_ms else pool.finalists(pool.goal)
+        return front_lib.ordered(pool, found, choice.use_all_ms)
+
+    def suggest(aim: Goal) -> list[Finalist]:
+        pool.suggest(aim, TIMED_SAMPLES, choice.seed)
+        pool.add_best_sums([aim.target_ms])
+        return using_all(aim)
+
+    return front_lib.ordered(pool, device_check.run(suggest, pool.goal, timer, folder), use_all_ms=True)
+
+
+def _write(net: Supernet, finalist: Finalist, goal: Goal, probs: np.ndarray, folder: RunFolder,
+           finish: Callable[[Any], None] = lambda model: None) -> Arch:
+    """Writes a network's arch.json and inherited weights, after a last change of the weights."""
+    arch = delivered_arch(finalist, goal, probs)
     model = network.build_network(arch)
     net.copy_weights_to(model, arch)
-    print(_recalibrated(model, data, choice))
+    finish(model)
     build.save_weights(model, folder.inherited_weights)
     arch = arch.with_costs(params=network.count_params(model), macs=network.count_macs(model))
     arch.save(folder.arch)
@@ -150,6 +186,5 @@ def _summary(goal: Goal, candidates: Sequence[Finalist]) -> str:
              f"{measured}, held-out loss {best.loss:.4f} with inherited weights"
              + (f", accuracy {best.trial_accuracy:.2%} after its trial." if best.trial_accuracy is not None else ".")]
     if arg_max is not best:
-        lines.append(f"The most probable op of each choice would take {arg_max.costs['ms']:.3g} ms, held-out loss "
-                     f"{arg_max.loss:.4f}.")
+        lines.append(f"The most probable op of each choice would take {arg_max.costs['ms']:.3g} ms.")
     return "\n".join(lines)

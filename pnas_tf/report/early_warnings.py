@@ -17,6 +17,8 @@ from pnas_tf.run_folder import folder as run_folder
 HIGH_ENTROPY, LOW_ENTROPY = 0.85, 0.3
 # Relative difference between expected latency and target.
 OFF_TARGET = 0.05
+# Smallest share of the target that networks use which are compared with the most probable one.
+NEAR_TARGET = 0.9
 # Standard deviation of accuracy over random paths, below which a supernet hardly ranks networks. The standard error of
 # an accuracy is added to it.
 HARDLY_RANKS = 0.01
@@ -33,7 +35,8 @@ def find(epochs: Sequence[dict[str, Any]], target_ms: float | None = None,
         held_out: Images that the finalists were scored on, if that is recorded.
     """
     search = [epoch for epoch in epochs if epoch.get("phase") == "search"]
-    signs = [_entropy(search), _zero(search), _off_target(search, target_ms), _ranking(epochs), _no_better(finalists),
+    signs = [_entropy(search), _zero(search), _off_target(search, target_ms), _ranking(epochs),
+             _no_better(finalists, target_ms),
              small_data.no_better_than_largest_class(finalists, held_out),
              small_data.chosen_by_chance(finalists, held_out)]
     return [sign for sign in signs if sign]
@@ -109,12 +112,17 @@ def _chance(epoch):
     return small_data.standard_error([mean], images)
 
 
-def _no_better(finalists):
-    def loss(entry):
-        return number(entry.get("first_loss", entry.get("loss")))  # on the images that all networks were scored on
+def _no_better(finalists, target_ms):
+    def loss(entry):  # older runs have no expected loss, and scored all networks on the same images
+        return number(entry.get("expected_loss", entry.get("first_loss", entry.get("loss"))))
+
+    def near_target(entry):
+        ms = number(entry["costs"].get("ms")) if isinstance(entry.get("costs"), dict) else None
+        return not target_ms or ms is None or ms >= NEAR_TARGET * target_ms
 
     losses = {how: [loss(entry) for entry in finalists if isinstance(entry, dict) and entry.get("how") == how
-                    and loss(entry) is not None] for how in (run_folder.MOST_PROBABLE, run_folder.SAMPLE)}
+                    and loss(entry) is not None and near_target(entry)]
+              for how in (run_folder.MOST_PROBABLE, run_folder.SAMPLE)}
     probable, samples = losses.values()
     if not probable or len(samples) < 10 or probable[0] < statistics.fmean(samples):
         return None

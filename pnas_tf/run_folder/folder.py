@@ -14,6 +14,16 @@ MODES = ("float32", "float16", "dynamic", "int8", "int8_qat")
 # How a network of finalists.json was found.
 ARG_MAX, MOST_PROBABLE, MOST_MACS, SAMPLE = "arg-max", "most probable within the limits", \
     "most MACs within the limits", "sample"
+FEWEST_SKIPS, BEST_SUM = "fewest skips, then most MACs", "best sum of op effects"
+# Folder of the networks of the front.
+FRONT = "front"
+# Largest number of folders between a part of a run and the run: the goal's, FRONT, and that of a network of the front.
+PART_DEPTH = 3
+
+
+def front_name(ms: float) -> str:
+    """Name of the folder of a network of the front."""
+    return f"{ms:.4g}ms"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +60,15 @@ class RunFolder:
     def finalists(self) -> str:
         """The candidates from which the delivered network was chosen."""
         return self.file("finalists.json")
+
+    @property
+    def front(self) -> str:
+        """The best network at each of several budgets."""
+        return self.file("front.json")
+
+    def front_part(self, ms: float) -> "RunFolder":
+        """The folder of a network of the front: a run folder of its own."""
+        return self.part(os.path.join(FRONT, front_name(ms)))
 
     @property
     def finalist_times(self) -> str:
@@ -134,10 +153,12 @@ class RunFolder:
     @property
     def teacher_model(self) -> str:
         """The teacher of the search, in this folder or in that of the run that it is a part of; "" if there is none."""
-        for folder in (self, RunFolder(os.path.dirname(os.path.abspath(self.path)))):
-            path = RunFolder(folder.teacher).model
+        folder = os.path.abspath(self.path)
+        for _ in range(1 + PART_DEPTH):
+            path = RunFolder(RunFolder(folder).teacher).model
             if os.path.exists(path):
                 return path
+            folder = os.path.dirname(folder)
         return ""
 
     @property
@@ -174,15 +195,16 @@ class RunFolder:
         """Every file that commands write. `flags`, which marks the folder as the folder of a run, comes last."""
         by_mode = [file(mode) for mode in MODES for file in (
             self.tflite, self.export_facts, self.model_card, self.profile, self.profile_picture)]
-        return [self.arch, self.metrics, self.finalists, self.finalist_times, self.inherited_weights, self.versions,
-                self.inputs, self.report, self.model, self.training_facts, self.mistakes,
+        return [self.arch, self.metrics, self.finalists, self.front, self.finalist_times, self.inherited_weights,
+                self.versions, self.inputs, self.report, self.model, self.training_facts, self.mistakes,
                 self.comparison, self.bundle(zipped=True), *by_mode,
                 self.flags]
 
     @property
     def written_folders(self) -> list[str]:
         """Every folder that commands write."""
-        return [self.checkpoints, self.logs, self.training, self.bundle(), self.trials, self.teacher]
+        return [self.checkpoints, self.logs, self.training, self.bundle(), self.trials, self.teacher,
+                self.file(FRONT)]
 
     def check_there(self) -> None:
         """Raises InputError if the folder of a running search is gone, so that no part of it is made again."""

@@ -64,8 +64,8 @@ class SearchConfig(ImageSettings, Method):
     held_out_size: int = setting(0, "Training images held out for alpha; 0: depends on the size of the data set.",
                                  low=0)
     table: str | None = setting(None, "Latency table: a file, or the name of a shipped table.")
-    target_ms: float = setting(0.0, "Target in milliseconds, never exceeded; 0: 0.75 times those of a random network.",
-                               low=0)
+    target_ms: float = setting(0.0, "Target in milliseconds, never exceeded; 0: 0.75 times those of the slowest "
+                               "network without slow ops.", low=0)
     targets: tuple[str, ...] = setting(
         (), "Several targets at once, in place of --table and --target_ms: TABLE:MS,TABLE:MS,... One supernet is "
         "trained, and each target gets a network.")
@@ -99,6 +99,10 @@ class SearchConfig(ImageSettings, Method):
     replicas: int = setting(0, "mirrored: number of devices; 0: every GPU.", low=0, high=64)
     bn_recalibration_batches: int = setting(20, "Training batches that set the batch norm statistics of the "
                                             "delivered network; 0: statistics of the search.", low=0)
+    front: int = setting(8, "Budgets from the quickest network to the target, each of which gets its best network; "
+                         "1: the target alone.", low=1, high=64)
+    use_all_ms: bool = setting(False, "Delivers the best network within the target even if a quicker one is as good "
+                               "within the error.")
     trials: int = setting(0, "Finalists that are trained from scratch for a few epochs before one is delivered; "
                           "0: none.", low=0, high=64)
     trial_epochs: int = setting(5, "Epochs of each trial.", low=1)

@@ -63,7 +63,8 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
         if not replicas.is_chief(devices):
             return []
         return deliver.deliver(model.supernet, results, scorer, data, LastChoice(
-            batch_size, config.bn_recalibration_batches, config.seed, timers, _trials(problem, config)))
+            batch_size, config.bn_recalibration_batches, config.front, config.seed, config.use_all_ms, timers,
+            _trials(problem, config)))
 
 
 def _trials(problem: Problem, config: SearchConfig) -> deliver.Try | None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from importlib import resources
 from typing import Any
 
+import numpy as np
+
 from pnas_tf import files
 from pnas_tf.errors import InputError, shown
 from pnas_tf.files import write_text
@@ -57,6 +59,11 @@ class Arch:
         """Pairs of a block and its table row. The network's estimate is the sum of these rows."""
         pairs = [(block, self.space.op_key(block, self.op_of(block))) for block in self.space.all_blocks]
         return [(block, key) for block, key in pairs if not key.is_free]
+
+    @property
+    def path(self) -> np.ndarray:
+        """The index of the op of each choice, int32 [choices]; the inverse of `from_path`."""
+        return np.array([block.ops.index(self.ops[name]) for name, block in self.space.choices.items()], np.int32)
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that are equal for equal networks, whatever names the space and its blocks have.

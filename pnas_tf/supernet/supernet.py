@@ -156,7 +156,7 @@ class Supernet(keras.Model):
 
     def path(self, arch: Arch) -> np.ndarray:
         """The op indices of an arch of this space, int32 [choices]."""
-        return np.array([block.ops.index(arch.ops[name]) for name, block in self.space.choices.items()], np.int32)
+        return arch.path
 
     def copy_weights_to(self, model: keras.Model, arch: Arch) -> None:
         """Gives a derived network the weights and statistics that its ops have in the supernet.

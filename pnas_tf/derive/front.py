@@ -1,0 +1,169 @@
+"""The front of a search: the best network at each of several budgets, and the choice of the one to deliver.
+
+The networks come from the probabilities, from rules that need no search, and from sums of the effects of ops: once some
+networks are scored, the network of the best sum at a budget is a small integer program. All are judged by these sums.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from pnas_tf import files
+from pnas_tf.cost.goal import Goal
+from pnas_tf.derive.finalists import Finalist
+from pnas_tf.derive.pool import Pool
+from pnas_tf.run_folder.folder import front_name
+from pnas_tf.run_folder.front_file import FORMAT
+
+# A budget above the target, as a multiple of it: what a little more would buy.
+ABOVE = 1.1
+# Candidates that are scored on all held-out images.
+LOOKS = 3
+# Networks that are sampled for each op of each choice, at least and at most in all, and rounds of best sums.
+SAMPLES_FOR_OP, LEAST_SAMPLES, MOST_SAMPLES, ROUNDS = 4, 96, 512, 3
+
+
+def budgets(goal: Goal, count: int) -> list[float]:
+    """Budgets of a front in milliseconds, ascending: from the quickest network to the target, and one above it.
+
+    Without a target, they go to the slowest network.
+
+    Args:
+        goal: Goal with its target.
+        count: Number of budgets up to the target.
+    """
+    low, high = goal.range_ms or goal.ms.range
+    top = min(goal.target_ms, high) if goal.keeps_ms else high
+    if count < 2 or low >= top:
+        return [top]
+    above = [min(ABOVE * top, high)] if goal.keeps_ms and high > 1.01 * top else []
+    return [*np.geomspace(low, top, count).tolist(), *above]
+
+
+def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
+    """Fills a pool: suggestions at each budget, then in rounds the networks of the best sums of effects so far.
+
+    Args:
+        pool: Pool, which may hold networks already.
+        bounds: Budgets in milliseconds, ascending.
+        seed: Seed of the samples.
+    """
+    ops = int(pool.goal.ms.mask.sum())
+    samples = min(MOST_SAMPLES, max(LEAST_SAMPLES, SAMPLES_FOR_OP * ops))
+    pool.add_arg_max()
+    below = None
+    for bound in bounds:
+        goal = dataclasses.replace(pool.goal, target_ms=bound, keeps_ms=True)
+        pool.suggest(goal, samples // len(bounds), seed, below / bound if below else None)
+        below = bound
+    for _ in range(ROUNDS):
+        pool.add_best_sums(bounds)
+
+
+def ordered(pool: Pool, candidates: Sequence[Finalist], use_all_ms: bool) -> list[Finalist]:
+    """Candidates with the one to deliver first: the quickest that the best does not beat by more than the error.
+
+    The error is the standard error of the difference between the two expected losses.
+
+    Args:
+        pool: Pool of the candidates.
+        candidates: Candidates with their expected losses, of which those that are eligible may be delivered.
+        use_all_ms: Whether the best is delivered whatever it costs.
+
+    Returns:
+        First the one to deliver, then the others that are eligible, then the rest, each by expected loss. The first
+        few were scored on all held-out images.
+    """
+    known = sorted(candidates, key=lambda each: (not each.eligible, each.rank_loss))
+    best = known[0]
+    equal = [best] if use_all_ms else [each for each in known if each.eligible
+                                       and each.rank_loss - best.rank_loss <= pool.error(each, best)]
+    chosen = min(equal, key=lambda each: each.costs["ms"], default=best)
+    known = [chosen, *(each for each in known if each is not chosen)]
+    return [*map(pool.look_closely, known[:LOOKS]), *known[LOOKS:]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pick:
+    """A network of a front.
+
+    Attributes:
+        finalist: The network.
+        gain: Accuracy that the best network within the target is expected to have above it, -1 to 1.
+        gain_error: Standard error of `gain`.
+    """
+
+    finalist: Finalist
+    gain: float
+    gain_error: float
+
+    @property
+    def ms(self) -> float:
+        """Milliseconds by the table."""
+        return self.finalist.costs["ms"]
+
+
+def picks(pool: Pool, bounds: Sequence[float], chosen: Finalist) -> list[Pick]:
+    """The delivered network and the best network at each budget, by milliseconds; each network counts once.
+
+    Args:
+        pool: Pool after `explore`.
+        bounds: Budgets in milliseconds.
+        chosen: Network that is delivered.
+    """
+    top = pool.best(pool.goal.limit_ms or math.inf) or chosen
+    best = [each for each in (pool.best(bound) for bound in bounds) if each]
+    networks = [pool.look_closely(each) for each in {each.arch.fingerprint(): each
+                                                     for each in (*best, top, chosen)}.values()]
+    slope = _accuracy_for_loss(networks)
+    return sorted((Pick(each, slope * (each.rank_loss - top.rank_loss), slope * pool.error(each, top))
+                   for each in networks), key=lambda pick: pick.ms)
+
+
+def save(path: str, goal: Goal, front: Sequence[Pick], chosen: Finalist) -> None:
+    """Writes front.json.
+
+    Args:
+        path: Path of the file.
+        goal: Goal of the front.
+        front: Result of `picks`.
+        chosen: Network that is delivered.
+    """
+    entries = [{"ms": pick.ms, "folder": front_name(pick.ms), "how": pick.finalist.how, "costs": pick.finalist.costs,
+                "expected_loss": pick.finalist.expected_loss, "gain": pick.gain, "gain_error": pick.gain_error,
+                "held_out_accuracy": pick.finalist.accuracy, "delivered": _same(pick.finalist, chosen),
+                "ops": pick.finalist.arch.ops} for pick in front]
+    files.write_text(path, json.dumps({"format": FORMAT, "target": goal.target, "target_ms": goal.limit_ms,
+                                       "networks": entries}, indent=1) + "\n")
+
+
+def table(front: Sequence[Pick], chosen: Finalist, goal: Goal) -> str:
+    """The front as lines of text, and what more milliseconds than those of the delivered network would gain."""
+    lines = ["The best network at each budget, beside the best within the target:"]
+    for pick in front:
+        above = goal.limit_ms and pick.ms > goal.limit_ms * (1 + 1e-9)
+        mark = "delivered" if _same(pick.finalist, chosen) else "above the target" if above else ""
+        lines.append(f"{pick.ms:10.3g} ms  {-100 * pick.gain:+5.1f} +- {100 * pick.gain_error:.1f} points  "
+                     f"{mark}".rstrip())
+    delivered = next(pick for pick in front if _same(pick.finalist, chosen))
+    best = min((pick for pick in front if not goal.limit_ms or pick.ms <= goal.limit_ms * (1 + 1e-9)),
+               key=lambda pick: pick.gain)
+    if best.ms > delivered.ms:
+        lines.append(f"{best.ms - delivered.ms:.2g} ms more would gain {100 * delivered.gain:.1f} +- "
+                     f"{100 * delivered.gain_error:.1f} points (--use_all_ms).")
+    return "\n".join(lines)
+
+
+def _same(one: Finalist, other: Finalist) -> bool:
+    return one.arch.fingerprint() == other.arch.fingerprint()
+
+
+def _accuracy_for_loss(looked_at: Sequence[Finalist]) -> float:
+    """Accuracy lost for each nat of loss, from networks that have both; at least 0."""
+    losses, accuracies = (np.array([getattr(each, name) for each in looked_at]) for name in ("loss", "accuracy"))
+    if len(looked_at) < 2 or np.ptp(losses) == 0:
+        return 0.0
+    return max(0.0, -float(np.polyfit(losses, accuracies, 1)[0]))

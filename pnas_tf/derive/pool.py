@@ -1,0 +1,123 @@
+"""The networks of one goal that a search compares: each scored on few images, and all judged by the effects of ops."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from pnas_tf.cost import within_limits
+from pnas_tf.cost.goal import Goal
+from pnas_tf.cost.limits import Limit
+from pnas_tf.cost.prices import Cost
+from pnas_tf.derive import suggestions
+from pnas_tf.derive.finalists import Finalist
+from pnas_tf.derive.scores import Scores
+from pnas_tf.run_folder.folder import ARG_MAX, BEST_SUM
+from pnas_tf.space.arch import from_path
+from pnas_tf.space.blocks import uniform_probs
+
+
+class Pool:
+    """Networks of one goal with the losses that their ops make them expect.
+
+    Attributes:
+        goal: Goal of the networks.
+        scores: Scores of the supernet's networks.
+    """
+
+    def __init__(self, goal: Goal, probs: np.ndarray, scores: Scores):
+        """Starts without networks.
+
+        Args:
+            goal: Goal of the networks.
+            probs: Probabilities at the end of the search, float [choices, ops].
+            scores: Scores of the supernet's networks, which all goals share.
+        """
+        self.goal, self.scores, self._probs = goal, scores, probs
+        self._found: dict[bytes, Finalist] = {}
+
+    def add(self, how: str, path: np.ndarray) -> None:
+        """Takes a first look at a network, unless it is in the pool.
+
+        Args:
+            how: Origin of the network, one of the names in `run_folder.folder`.
+            path: Op indices, int [choices].
+        """
+        path, goal = np.asarray(path, np.int32), self.goal
+        if path.tobytes() not in self._found:
+            costs = {"ms": goal.ms.of_path(path), **{limit.name: limit.cost.of_path(path) for limit in goal.limits}}
+            log_prob = float(np.sum(np.log(np.maximum(self._probs[np.arange(len(path)), path], 1e-30))))
+            self._found[path.tobytes()] = Finalist(how, from_path(self.scores.space, path), log_prob, costs, False,
+                                                   self.scores.first_look(path))
+
+    def suggest(self, goal: Goal, samples: int, seed: int, least: float | None = None) -> None:
+        """Adds what the probabilities, and the rules that need no search, suggest within the limits of a goal.
+
+        Half of the samples come from the probabilities, half from all networks: both show effects of ops.
+
+        Args:
+            goal: Goal whose limits count: the pool's, perhaps at other milliseconds.
+            samples: Number of samples.
+            seed: Seed of the samples.
+            least: Share of the first limit that the networks use at least; None for nearly all that they can use.
+        """
+        least = suggestions.least_share(goal.all_limits) if least is None else least
+        even = uniform_probs(self.scores.space).astype(np.float32)
+        for probs in (self._probs, 0.5 * (self._probs + even)):
+            for how, path in suggestions.within(self.scores.space, probs, goal.all_limits, least, samples // 2, seed):
+                self.add(how, path)
+
+    def add_arg_max(self) -> None:
+        """Adds the most probable op of each choice, whether it keeps the limits or not."""
+        self.add(ARG_MAX, np.argmax(self._probs, axis=1))
+
+    def add_best_sums(self, bounds: Sequence[float]) -> None:
+        """Adds the network of the best sum of effects at each budget.
+
+        Args:
+            bounds: Budgets in milliseconds.
+        """
+        gain = Cost(-self.scores.effects.matrix(), 0.0, self.goal.ms.mask)
+        for bound in bounds:
+            path = within_limits.most_of(gain, self._limits(bound))
+            if path is not None:
+                self.add(BEST_SUM, path)
+
+    def networks(self) -> list[Finalist]:
+        """All networks with their expected losses, those of least loss first; none is eligible."""
+        networks = list(self._found.values())
+        losses = self.scores.effects.loss(self._paths(networks))
+        return sorted((dataclasses.replace(each, expected_loss=float(loss)) for each, loss in
+                       zip(networks, losses, strict=True)), key=lambda each: each.rank_loss)
+
+    def finalists(self, goal: Goal, least: float = 0.0) -> list[Finalist]:
+        """All networks, those of least expected loss first; those that keep the limits are eligible.
+
+        Args:
+            goal: Goal whose limits count.
+            least: Share of the first limit that a network uses at least.
+        """
+        networks = self.networks()
+        kept = within_limits.keeps(self._paths(networks), goal.all_limits, least)
+        return [dataclasses.replace(each, eligible=bool(keeps)) for each, keeps in zip(networks, kept, strict=True)]
+
+    def best(self, bound: float) -> Finalist | None:
+        """The network of least expected loss that keeps a budget in milliseconds and all other limits."""
+        networks = self.networks()
+        kept = within_limits.keeps(self._paths(networks), self._limits(bound), 0.0)
+        return next((each for each, keeps in zip(networks, kept, strict=True) if keeps), None)
+
+    def look_closely(self, finalist: Finalist) -> Finalist:
+        """The network with its loss and accuracy on all held-out images."""
+        score = self.scores.close_look(finalist.arch.path)
+        return dataclasses.replace(finalist, loss=score.loss, accuracy=score.accuracy)
+
+    def error(self, finalist: Finalist, other: Finalist) -> float:
+        """Standard error of the difference between the expected losses of two networks."""
+        return self.scores.effects.error(finalist.arch.path, other.arch.path)
+
+    def _paths(self, networks: Sequence[Finalist]) -> np.ndarray:
+        return np.stack([each.arch.path for each in networks])
+
+    def _limits(self, bound: float) -> tuple[Limit, ...]:
+        return Limit("ms", self.goal.ms, bound), *self.goal.limits

@@ -1,0 +1,59 @@
+"""Scores of networks with weights from a supernet, and the effects of ops that explain them."""
+
+import numpy as np
+
+from pnas_tf.derive.op_effects import OpEffects
+from pnas_tf.network.evaluate import Score
+from pnas_tf.space.blocks import Space
+from pnas_tf.supernet.path_scorer import PathScorer
+
+# Batches of a set of images, on which a network is first scored, and largest number of sets.
+SET_BATCHES, SETS = 3, 8
+
+
+class Scores:
+    """Scores of the networks of one supernet, which all goals share. No network is scored twice.
+
+    The networks take turns at the sets of held-out images.
+
+    Attributes:
+        space: Space of the networks.
+        labels: Labels of all held-out images, int32 [images].
+    """
+
+    def __init__(self, space: Space, scorer: PathScorer):
+        """Starts without networks.
+
+        Args:
+            space: Space of the networks.
+            scorer: Scorer of the supernet on held-out images.
+        """
+        self.space, self.labels = space, scorer.labels
+        self._scorer, self._sets = scorer, min(SETS, max(1, scorer.num_batches // SET_BATCHES))
+        self._first: dict[bytes, tuple[int, Score]] = {}
+        self._whole: dict[bytes, Score] = {}
+        self._effects: OpEffects | None = None
+
+    def first_look(self, path: np.ndarray) -> Score:
+        """Score on one set of images, int32 [choices]."""
+        if path.tobytes() not in self._first:
+            turn = len(self._first) % self._sets
+            score = self._scorer.score(path, SET_BATCHES * (turn + 1), SET_BATCHES * turn)
+            self._first[path.tobytes()] = turn, score
+            self._effects = None
+        return self._first[path.tobytes()][1]
+
+    def close_look(self, path: np.ndarray) -> Score:
+        """Score on all held-out images, int32 [choices]."""
+        if path.tobytes() not in self._whole:
+            self._whole[path.tobytes()] = self._scorer.score(path)
+        return self._whole[path.tobytes()]
+
+    @property
+    def effects(self) -> OpEffects:
+        """Effects of ops on the losses of all networks so far."""
+        if self._effects is None:
+            turns, scores = zip(*self._first.values(), strict=True)
+            paths = np.stack([np.frombuffer(path, np.int32) for path in self._first])
+            self._effects = OpEffects.fit(self.space, paths, [score.loss for score in scores], turns)
+        return self._effects

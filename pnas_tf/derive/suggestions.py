@@ -1,0 +1,63 @@
+"""Networks worth scoring: those that the probabilities suggest, and those that need no search."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pnas_tf.cost import prices, within_limits
+from pnas_tf.cost.limits import Limit
+from pnas_tf.cost.prices import Cost
+from pnas_tf.run_folder.folder import FEWEST_SKIPS, MOST_MACS, MOST_PROBABLE, SAMPLE
+from pnas_tf.space import ops
+from pnas_tf.space.blocks import Space
+
+# Origin of a network, one of the names in `run_folder.folder`, and the network's op indices, int32 [choices].
+Suggestion = tuple[str, np.ndarray]
+
+
+def within(space: Space, probs: np.ndarray, limits: Sequence[Limit], least: float, samples: int, seed: int
+           ) -> list[Suggestion]:
+    """Different networks that keep every limit and use most of the first.
+
+    Two of them need no search, which therefore has to beat them: the network of most MACs, and that of most MACs among
+    those that skip fewest blocks.
+
+    Args:
+        space: Space of the networks.
+        probs: Probabilities, float [choices, ops].
+        limits: Limits to keep.
+        least: Share of the first limit's bound that a network uses at least.
+        samples: Largest number of networks sampled from the probabilities.
+        seed: Seed of the samples.
+    """
+    suggested: list[tuple[str, np.ndarray | None]] = [
+        (MOST_PROBABLE, within_limits.most_probable(probs, limits, least))]
+    if limits:
+        macs = prices.matrix(space, prices.macs())
+        suggested += [(MOST_MACS, within_limits.most_of(macs, limits, least)),
+                      (FEWEST_SKIPS, within_limits.most_of(_unskipped(space, macs), limits, least))]
+    suggested += [(SAMPLE, path) for path in within_limits.samples(probs, limits, least, samples, seed)]
+    different: dict[bytes, Suggestion] = {}
+    for how, path in suggested:
+        if path is not None:
+            path = np.asarray(path, np.int32)
+            different.setdefault(path.tobytes(), (how, path))
+    return list(different.values())
+
+
+def least_share(limits: Sequence[Limit]) -> float:
+    """Smallest share of the first limit that networks use which use all they can.
+
+    It is slightly less than the largest share that any network uses.
+    """
+    largest = within_limits.most_of(limits[0].cost, limits) if limits else None
+    if largest is None:
+        return 0.0
+    return within_limits.USED_SHARE * limits[0].cost.of_path(largest) / limits[0].bound
+
+
+def _unskipped(space: Space, macs: Cost) -> Cost:
+    """MACs, and for each block that is not skipped more than all MACs together."""
+    skips = np.array([[op == ops.ZERO for op in block.ops] + [False] * (macs.mask.shape[1] - len(block.ops))
+                      for block in space.choices.values()])
+    return Cost(macs.matrix + np.where(macs.mask & ~skips, 2 * macs.range[1], 0), macs.fixed, macs.mask)

@@ -1,0 +1,95 @@
+"""front.json: the best network at each of several budgets."""
+
+import dataclasses
+import os
+import re
+
+from pnas_tf import files
+from pnas_tf.errors import InputError, shown
+from pnas_tf.files import number
+from pnas_tf.run_folder.folder import FRONT, RunFolder
+
+FORMAT = "pnas_tf.front/1"
+# Relative difference by which milliseconds differ from what was printed.
+ROUNDED = 0.005
+_FOLDER = re.compile(r"[0-9.e+-]{1,20}ms")
+
+
+@dataclasses.dataclass(frozen=True)
+class FrontNetwork:
+    """A network of a front.
+
+    Attributes:
+        ms: Milliseconds by the table.
+        folder: Name of its folder.
+        how: Origin of the network, or None.
+        gain: Accuracy that the best network within the target is expected to have above it, -1 to 1.
+        gain_error: Standard error of `gain`.
+        delivered: Whether the search delivered it.
+        costs: Costs by name.
+    """
+
+    ms: float
+    folder: str
+    how: str | None
+    gain: float
+    gain_error: float
+    delivered: bool
+    costs: dict[str, float]
+
+
+def read(path: str) -> list[FrontNetwork]:
+    """Reads the networks of a front, by milliseconds; entries that make no sense are left out.
+
+    Args:
+        path: Path of front.json, untrusted.
+
+    Raises:
+        InputError: If the file cannot be read or is not a front.
+    """
+    data = files.read_json(path)
+    entries = data.get("networks") if isinstance(data, dict) and data.get("format") == FORMAT else None
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: not a front as pnas_tf.search writes it. Search again.")
+    return sorted((network for network in map(_network, entries) if network), key=lambda network: network.ms)
+
+
+def picked(folder: RunFolder, text: str) -> RunFolder:
+    """The folder of the largest network of a front within some milliseconds.
+
+    Args:
+        folder: Folder of a search.
+        text: Milliseconds, such as `3.2ms` or `3.2`; as printed, so they may be rounded.
+
+    Raises:
+        InputError: If there is no front, the text is no time, or every network takes longer.
+    """
+    try:
+        ms = float(text.strip().removesuffix("ms"))
+    except ValueError:
+        ms = -1.0
+    if not 0 < ms < 1e7:
+        raise InputError(f"--pick must be milliseconds such as 3.2ms, got {shown(text)}.")
+    if not os.path.exists(folder.front):
+        raise InputError(f"{folder.front} is missing: --pick needs the folder of a finished search.")
+    networks = read(folder.front)
+    within = [network for network in networks if network.ms <= ms * (1 + ROUNDED)]
+    if not within:
+        there = ", ".join(f"{network.ms:.3g}" for network in networks)
+        raise InputError(f"No network of the front takes {ms:g} ms or less. There are networks of {there} ms (--pick).")
+    return RunFolder(folder.file(FRONT, within[-1].folder))
+
+
+def _network(entry) -> FrontNetwork | None:
+    if not isinstance(entry, dict):
+        return None
+    ms, gain, error = (number(entry.get(name)) for name in ("ms", "gain", "gain_error"))
+    name, costs = entry.get("folder"), entry.get("costs")
+    if ms is None or ms <= 0 or gain is None or error is None or not isinstance(name, str) \
+            or not _FOLDER.fullmatch(name):
+        return None
+    how = entry.get("how")
+    numbers = {str(key): value for key, each in costs.items() if (value := number(each)) is not None} \
+        if isinstance(costs, dict) else {}
+    return FrontNetwork(ms, name, how if isinstance(how, str) else None, gain, error, entry.get("delivered") is True,
+                        numbers)

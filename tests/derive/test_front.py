@@ -1,0 +1,143 @@
+"""The front of a pool whose losses are known: against all networks of a small space."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from pnas_tf.cost import prices
+from pnas_tf.cost.goal import Goal
+from pnas_tf.cost.limits import Limit
+from pnas_tf.derive import front
+from pnas_tf.derive.pool import Pool
+from pnas_tf.derive.scores import SET_BATCHES, Scores
+from pnas_tf.network.evaluate import Score
+from pnas_tf.run_folder import folder as run_folder
+from pnas_tf.run_folder import front_file
+from pnas_tf.space import blocks
+from tests.derive.test_op_effects import EVERY, SPACE
+
+MASK = blocks.op_mask(SPACE)
+EVEN = np.where(MASK, 1 / MASK.sum(1, keepdims=True), 0).astype(np.float32)
+
+
+class Truth:
+    """A scorer whose losses are planted: a sum of effects, a difficulty for each batch, and noise of each network."""
+
+    def __init__(self, seed, noise=0.0):
+        rng = np.random.default_rng(seed)
+        self.effects = rng.uniform(0, 0.2, MASK.shape)
+        self._noise = dict(zip(map(bytes, EVERY.astype(np.int32)), rng.normal(0, noise, len(EVERY)), strict=True))
+        self.num_batches, self.labels, self.asked = 2 * SET_BATCHES, np.arange(12) % 4, []
+
+    def of(self, path):
+        return float(self.effects[np.arange(6), path].sum())
+
+    def score(self, path, batches=None, first=0):
+        self.asked.append((tuple(path), first))
+        difficulty = {0: 0.0, SET_BATCHES: 0.3}[first]
+        loss = float(np.exp(self.of(path) + difficulty + self._noise[np.asarray(path, np.int32).tobytes()]))
+        return Score(loss, 0.9 - 0.2 * loss, 12)
+
+
+def cost(seed):
+    rng = np.random.default_rng(seed)
+    return prices.Cost((rng.uniform(0.1, 1, MASK.shape) * MASK).astype(np.float32), 0.5, MASK)
+
+
+def goal_of(ms, target_ms, *limits):
+    """A goal with the range of milliseconds of all networks that keep the limits."""
+    costs = ms.of_paths(EVERY[np.all([limit.cost.of_paths(EVERY) <= limit.bound for limit in limits], axis=0)]
+                        if limits else EVERY)
+    return Goal("phone", ms, target_ms, limits, range_ms=(float(costs.min()) * (1 + 1e-6), float(costs.max())))
+
+
+def explored(truth, goal, count=4):
+    pool = Pool(goal, EVEN, Scores(SPACE, truth))
+    bounds = front.budgets(goal, count)
+    front.explore(pool, bounds, seed=0)
+    return pool, bounds
+
+
+def best_of_all(truth, ms, bound, other=None, other_bound=np.inf):
+    fitting = [path for path in EVERY if ms.of_path(path) <= bound * (1 + 1e-9)
+               and (other is None or other.of_path(path) <= other_bound)]
+    return tuple(min(fitting, key=truth.of))
+
+
+def test_budgets_by_hand():
+    goal = Goal("t", cost(0), 4.0, range_ms=(1.0, 8.0))
+    assert front.budgets(goal, 3) == pytest.approx([1, 2, 4, 4.4])
+    assert front.budgets(dataclasses.replace(goal, keeps_ms=False), 4) == pytest.approx([1, 2, 4, 8])
+    assert front.budgets(goal, 1) == [4.0] and front.budgets(dataclasses.replace(goal, target_ms=1.0), 8) == [1.0]
+    assert front.budgets(dataclasses.replace(goal, target_ms=9.0), 2) == pytest.approx([1, 8])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_of_all_networks_at_each_budget(seed):
+    """The pool holds a part of the networks, and still finds the best at every budget."""
+    truth, ms, params = Truth(seed), cost(seed), cost(10 + seed)
+    goal = goal_of(ms, 3.0, Limit("params", params, 3.4))
+    pool, bounds = explored(truth, goal)
+    assert len(pool.networks()) < len(EVERY)
+    for bound in bounds:
+        found = pool.best(bound)
+        assert tuple(found.arch.path) == best_of_all(truth, ms, bound, params, 3.4)
+        assert found.expected_loss == pytest.approx(np.exp(truth.of(found.arch.path) + 0.15), rel=0.02)
+    finalists = pool.finalists(goal)
+    assert [each.eligible for each in finalists] == [
+        each.costs["ms"] <= 3.0 * (1 + 1e-9) and each.costs["params"] <= 3.4 for each in finalists]
+    hows = {each.how for each in finalists}
+    assert {run_folder.MOST_MACS, run_folder.MOST_PROBABLE, run_folder.ARG_MAX} <= hows
+    assert len(truth.asked) == len({path for path, _ in truth.asked})  # no network was scored twice
+
+
+def test_goals_share_scores():
+    truth = Truth(0)
+    scores = Scores(SPACE, truth)
+    for target_ms in (3.0, 2.5):
+        goal = goal_of(cost(0), target_ms)
+        front.explore(Pool(goal, EVEN, scores), front.budgets(goal, 3), seed=0)
+    assert len(truth.asked) == len({path for path, _ in truth.asked})
+    assert {first for _, first in truth.asked} == {0, SET_BATCHES}
+
+
+def test_a_quicker_network_that_is_as_good_is_delivered():
+    """Effects that no network can tell from 0 are not worth milliseconds; large ones are."""
+    truth = Truth(3, noise=0.05)
+    truth.effects[:, :] = (0.004, 0.0, 0.5)  # zero is bad, the two others are nearly equal
+    ms = prices.Cost(np.where(MASK, np.array([0.2, 0.6, 0.0], np.float32), 0).astype(np.float32), 0.5, MASK)
+    pool, _ = explored(truth, goal_of(ms, 4.2))
+    finalists = pool.finalists(pool.goal)
+    chosen, best = front.ordered(pool, finalists, False)[0], front.ordered(pool, finalists, True)[0]
+    assert best.rank_loss == min(each.rank_loss for each in finalists if each.eligible)
+    assert chosen.costs["ms"] < best.costs["ms"] and "zero" not in chosen.arch.ops.values()
+    assert chosen.rank_loss - best.rank_loss <= pool.error(chosen, best)
+    quicker = [each for each in finalists if each.costs["ms"] < chosen.costs["ms"]]
+    assert quicker and all(each.rank_loss - best.rank_loss > pool.error(each, best) for each in quicker)
+    assert chosen.loss is not None and best.loss is not None
+
+
+def test_the_file_and_the_text_say_what_more_milliseconds_gain(tmp_path):
+    truth, ms = Truth(1, noise=0.1), cost(1)
+    goal = goal_of(ms, 2.6)
+    pool, bounds = explored(truth, goal)
+    ranked = front.ordered(pool, pool.finalists(goal), False)
+    picks = front.picks(pool, bounds, ranked[0])
+    assert [pick.ms for pick in picks] == sorted(pick.ms for pick in picks) and max(pick.ms for pick in picks) > 2.6
+    within = [pick for pick in picks if pick.ms <= 2.6]
+    assert min(pick.gain for pick in within) == 0 and all(pick.gain_error >= 0 for pick in picks)
+    best = min(within, key=lambda pick: pick.gain)
+    for pick in picks:  # by hand: accuracy is 0.9 - 0.2 * loss
+        assert pick.gain == pytest.approx(0.2 * (pick.finalist.rank_loss - best.finalist.rank_loss), rel=0.05, abs=1e-9)
+    front.save(str(tmp_path / "front.json"), goal, picks, ranked[0])
+    assert json.loads((tmp_path / "front.json").read_text())["target"] == "phone"
+    networks = front_file.read(str(tmp_path / "front.json"))
+    assert [network.ms for network in networks] == [pick.ms for pick in picks]
+    delivered = [network for network in networks if network.delivered]
+    assert len(delivered) == 1 and delivered[0].ms == ranked[0].costs["ms"]
+    text = front.table(picks, ranked[0], goal)
+    assert text.count("delivered") == 1 and "above the target" in text
+    assert ("would gain" in text) == (best.ms > delivered[0].ms)
+    assert all(len(line) <= 80 for line in text.splitlines())
