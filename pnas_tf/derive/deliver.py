@@ -16,6 +16,7 @@ from pnas_tf.derive import front as front_lib
 from pnas_tf.derive.finalists import Finalist
 from pnas_tf.derive.pool import Pool
 from pnas_tf.derive.scores import Scores
+from pnas_tf.derive.trials import Prepare
 from pnas_tf.network import build, evaluate
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder.folder import ARG_MAX
@@ -31,7 +32,7 @@ IMAGES, IMAGE_BYTES, LEAST_BATCHES = 5000, 2**29, 10
 TIMED_SAMPLES = 64
 
 # Function that trains finalists, in a goal's folder, and returns them in a better order; see `trials.run`.
-Try = Callable[[Sequence[Finalist], RunFolder], list[Finalist]]
+Try = Callable[[Sequence[Finalist], RunFolder, Prepare], list[Finalist]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,14 +112,14 @@ def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: D
     front_lib.explore(pool, bounds, choice.seed)
     candidates = _candidates(pool, folder, choice.timers[number] if choice.timers and goal.keeps_ms else None, choice)
     if choice.trials:
-        candidates = choice.trials(candidates, folder)
+        candidates = choice.trials(candidates, folder,
+                                   lambda finalist, trial: _write(net, finalist, goal, probs, trial))
     finalists.save(folder.finalists, goal, candidates, scores.labels)
     chosen, front = candidates[0], front_lib.picks(pool, bounds, candidates[0])
     print(front_lib.table(front, chosen, goal))
     print(_summary(goal, candidates))
-    for pick in front:
-        _write(net, pick.finalist, goal, probs, folder.front_part(pick.ms))
-    front_lib.save(folder.front, goal, front, chosen)
+    archs = [_write(net, pick.finalist, goal, probs, folder.front_part(pick.ms)) for pick in front]
+    front_lib.save(folder.front, goal, front, chosen, archs)
     return _write(net, chosen, goal, probs, folder, lambda model: print(_recalibrated(model, data, choice)))
 
 

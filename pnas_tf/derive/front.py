@@ -17,6 +17,7 @@ from pnas_tf.derive.finalists import Finalist
 from pnas_tf.derive.pool import Pool
 from pnas_tf.run_folder.folder import front_name
 from pnas_tf.run_folder.front_file import FORMAT
+from pnas_tf.space.arch import Arch
 
 # A budget above the target, as a multiple of it: what a little more would buy.
 ABOVE = 1.1
@@ -123,7 +124,7 @@ def picks(pool: Pool, bounds: Sequence[float], chosen: Finalist) -> list[Pick]:
                    for each in networks), key=lambda pick: pick.ms)
 
 
-def save(path: str, goal: Goal, front: Sequence[Pick], chosen: Finalist) -> None:
+def save(path: str, goal: Goal, front: Sequence[Pick], chosen: Finalist, archs: Sequence[Arch]) -> None:
     """Writes front.json.
 
     Args:
@@ -131,11 +132,13 @@ def save(path: str, goal: Goal, front: Sequence[Pick], chosen: Finalist) -> None
         goal: Goal of the front.
         front: Result of `picks`.
         chosen: Network that is delivered.
+        archs: Arch of each network, with its parameters and MACs.
     """
-    entries = [{"ms": pick.ms, "folder": front_name(pick.ms), "how": pick.finalist.how, "costs": pick.finalist.costs,
+    entries = [{"ms": pick.ms, "folder": front_name(pick.ms), "how": pick.finalist.how,
+                "costs": {**pick.finalist.costs, **{name: arch.costs[name] for name in ("params", "macs")}},
                 "expected_loss": pick.finalist.expected_loss, "gain": pick.gain, "gain_error": pick.gain_error,
                 "held_out_accuracy": pick.finalist.accuracy, "delivered": _same(pick.finalist, chosen),
-                "ops": pick.finalist.arch.ops} for pick in front]
+                "ops": arch.ops} for pick, arch in zip(front, archs, strict=True)]
     files.write_text(path, json.dumps({"format": FORMAT, "target": goal.target, "target_ms": goal.limit_ms,
                                        "networks": entries}, indent=1) + "\n")
 

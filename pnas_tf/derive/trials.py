@@ -7,30 +7,41 @@ in it, and it favours the networks that it has trained most (docs/results.md, "D
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pnas_tf import files
 from pnas_tf.data import Data
 from pnas_tf.derive.finalists import Finalist
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.run_folder.folder import MOST_MACS
+from pnas_tf.run_folder.folder import FEWEST_SKIPS, MOST_MACS
 from pnas_tf.supernet import supernet
 from pnas_tf.train.fit import fit
 from pnas_tf.train.recipe import Recipe
 
+# Function that writes arch.json and the inherited weights of a finalist into a run folder.
+Prepare = Callable[[Finalist, RunFolder], object]
+# Origins of networks that need no search.
+PLAIN = (MOST_MACS, FEWEST_SKIPS)
+# Deviation of accuracy between trainings that differ in the seed alone, after a few epochs (docs/results.md); and
+# largest probability that a network which is no better than a plain one is delivered in its place.
+SEED_DEVIATION, BY_CHANCE = 0.01, 0.1
 
-def run(finalists: Sequence[Finalist], folder: RunFolder, data: Data, recipe: Recipe, count: int) -> list[Finalist]:
+
+def run(finalists: Sequence[Finalist], folder: RunFolder, prepare: Prepare, *, data: Data, recipe: Recipe, count: int
+        ) -> list[Finalist]:
     """Trains some of the finalists; the finalist of highest held-out accuracy then comes first.
 
-    The network with most MACs within the limits needs no search, so another finalist has to beat it by more than the
-    standard error of a difference. Networks that have been trained in the folder before are not trained again.
+    Networks that need no search have to be beaten by more than chance: see `ranked`. Networks that have been trained
+    in the folder before are not trained again.
 
     Args:
         finalists: Finalists from `finalists.find`.
         folder: Folder of the goal's results; it has a run folder for each trial.
+        prepare: Function that writes arch.json and the inherited weights of a finalist into a run folder.
         data: Data set; its test images are not used.
-        recipe: Recipe of each training; all have the same seed.
+        recipe: Recipe of each training, as the user will train; all have the same seed.
         count: Number of trials, see `entrants`.
 
     Returns:
@@ -46,7 +57,7 @@ def run(finalists: Sequence[Finalist], folder: RunFolder, data: Data, recipe: Re
         if facts is None:
             print(f"Trial {number + 1} of {len(chosen)}: {finalist.how}, {recipe.epochs} epochs.", flush=True)
             os.makedirs(trial, exist_ok=True)
-            finalist.arch.save(trial.arch)
+            prepare(finalist, trial)
             facts = fit(finalist.arch, without_test, recipe, trial)
         trained.append(dataclasses.replace(finalist, trial_accuracy=facts["test_accuracy"]))
     supernet.set_graph_optimiser(False)
@@ -55,21 +66,27 @@ def run(finalists: Sequence[Finalist], folder: RunFolder, data: Data, recipe: Re
 
 
 def ranked(trained: Sequence[Finalist], images: int) -> list[Finalist]:
-    """Finalists by accuracy. The network of most MACs comes first unless the best is more accurate beyond chance.
+    """Finalists by accuracy. A network that needs no search comes first unless the best is better beyond chance.
 
-        standard error = sqrt(sum over both networks of accuracy * (1 - accuracy) / images)
+        error = sqrt(sum over both networks of (accuracy * (1 - accuracy) / images + seed deviation^2))
+
+    The best of several challengers that are equal to it would pass it by z errors in 10 % of all cases at most, with
+    the z of the normal distribution for 10 % divided by the number of challengers.
 
     Args:
         trained: Finalists with their trial_accuracy.
         images: Number of images that the accuracy was measured on.
     """
     ordered = sorted(trained, key=lambda finalist: -_accuracy(finalist))
-    best, largest = ordered[0], next((finalist for finalist in ordered if finalist.how == MOST_MACS), None)
-    if largest:
-        variances = (_accuracy(finalist) * (1 - _accuracy(finalist)) / images for finalist in (best, largest))
-        if _accuracy(best) - _accuracy(largest) <= math.sqrt(sum(variances)):
-            ordered.remove(largest)
-            ordered.insert(0, largest)
+    best, plain = ordered[0], next((finalist for finalist in ordered if finalist.how in PLAIN), None)
+    if plain and best is not plain:
+        challengers = sum(finalist.how not in PLAIN for finalist in ordered)
+        variances = (_accuracy(finalist) * (1 - _accuracy(finalist)) / images + SEED_DEVIATION**2
+                     for finalist in (best, plain))
+        z = statistics.NormalDist().inv_cdf(1 - BY_CHANCE / challengers)
+        if _accuracy(best) - _accuracy(plain) <= z * math.sqrt(sum(variances)):
+            ordered.remove(plain)
+            ordered.insert(0, plain)
     return ordered
 
 

@@ -11,8 +11,9 @@ from pnas_tf.files import number
 from pnas_tf.report import early_warnings, mistakes, op_profile, small_data
 from pnas_tf.report.mistakes import Mistakes
 from pnas_tf.report.small_data import HeldOut
-from pnas_tf.run_folder import RunFolder, versions
+from pnas_tf.run_folder import RunFolder, front_file, versions
 from pnas_tf.run_folder.folder import MODES
+from pnas_tf.run_folder.front_file import FrontNetwork
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 
@@ -56,6 +57,7 @@ class Facts:
         starts: Versions at each start of the search, from versions.json, or [].
         compared: Contents of compare.json, or None.
         mistakes: Contents of mistakes.json, or None.
+        front: Networks of front.json by milliseconds, or [].
     """
 
     run_dir: str
@@ -70,6 +72,7 @@ class Facts:
     starts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     compared: Compared | None = None
     mistakes: Mistakes | None = None
+    front: list[FrontNetwork] = dataclasses.field(default_factory=list)
 
     def cost(self, name: str) -> float | None:
         """A number of the arch's costs by name, or None."""
@@ -162,7 +165,8 @@ def collect(run_dir: str) -> Facts:
                   if os.path.exists(folder.profile(mode))},
         starts=versions.read(run_dir),
         compared=_read_compared(folder.comparison) if os.path.exists(folder.comparison) else None,
-        mistakes=mistakes.read(folder.mistakes) if os.path.exists(folder.mistakes) else None)
+        mistakes=mistakes.read(folder.mistakes) if os.path.exists(folder.mistakes) else None,
+        front=front_file.read(folder.front) if os.path.exists(folder.front) else [])
 
 
 def parts(run_dir: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from pnas_tf import __version__, files, terminal
 from pnas_tf.errors import InputError
 from pnas_tf.files import number
-from pnas_tf.report import comparison, drawing, heat_maps, mistakes, op_profile, plots, summary
+from pnas_tf.report import comparison, drawing, front_chart, heat_maps, mistakes, op_profile, plots, summary
 from pnas_tf.report import facts as run_facts
 from pnas_tf.report.facts import Facts, text
 from pnas_tf.run_folder import RunFolder, versions
@@ -81,6 +81,7 @@ def render(facts: Facts) -> str:
     return _template("report.html").render(
         title=facts.title, facts=facts, cards=summary.cards(facts), rows=_fact_rows(facts),
         stages=stages, boxes=boxes, summary=drawing.counts(boxes), kernels=drawing.kernels(boxes),
+        front=front_chart.chart(facts.front, facts.target_ms), front_rows=front_chart.rows(facts.front),
         maps=maps, ops=facts.arch.ops if facts.arch else {},
         final={heat_map.choice: dict(heat_map.final) for heat_map in maps.all},
         heat_map_span=[epochs[0]["epoch"], epochs[-1]["epoch"]] if epochs else [],
@@ -140,7 +141,8 @@ def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:
         costs = costs if isinstance(costs, dict) else {}
         if place <= 5 or finalist.get("how") != SAMPLE or {"trial_accuracy", "measured_ms"} & finalist.keys():
             rows.append({"place": place, "how": text(finalist.get("how")), "ms": number(costs.get("ms")),
-                         "loss": number(finalist.get("loss")), "accuracy": number(finalist.get("accuracy")),
+                         "loss": number(finalist.get("loss")), "expected": number(finalist.get("expected_loss")),
+                         "accuracy": number(finalist.get("accuracy")),
                          "measured": number(finalist.get("measured_ms")),
                          "trial": number(finalist.get("trial_accuracy")), "eligible": finalist.get("eligible") is True})
     return rows

@@ -26,7 +26,8 @@ class FrontNetwork:
         gain: Accuracy that the best network within the target is expected to have above it, -1 to 1.
         gain_error: Standard error of `gain`.
         delivered: Whether the search delivered it.
-        costs: Costs by name.
+        costs: Costs by name: ms, params, macs and those of further limits.
+        ops: Op of each choice.
     """
 
     ms: float
@@ -36,6 +37,7 @@ class FrontNetwork:
     gain_error: float
     delivered: bool
     costs: dict[str, float]
+    ops: dict[str, str]
 
 
 def read(path: str) -> list[FrontNetwork]:
@@ -89,7 +91,9 @@ def _network(entry) -> FrontNetwork | None:
             or not _FOLDER.fullmatch(name):
         return None
     how = entry.get("how")
+    ops = entry.get("ops")
+    texts = {str(key): each for key, each in ops.items() if isinstance(each, str)} if isinstance(ops, dict) else {}
     numbers = {str(key): value for key, each in costs.items() if (value := number(each)) is not None} \
         if isinstance(costs, dict) else {}
     return FrontNetwork(ms, name, how if isinstance(how, str) else None, gain, error, entry.get("delivered") is True,
-                        numbers)
+                        numbers, texts)

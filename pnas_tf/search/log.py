@@ -151,17 +151,18 @@ class SearchLog(keras.callbacks.Callback):
         return "time left not yet known" if seconds is None else f"{terminal.seconds(round(seconds))} left"
 
     def _progress(self) -> str:
-        """One line about the last epoch."""
+        """One line about the last epoch, of at most 80 columns."""
         schedule, line = self.model.schedule, self._lines[0][-1]
-        parts = [f"epoch {line['epoch'] + 1}/{schedule.epochs} {line['phase']:<6}", f"{line['step_ms']:.0f} ms/step",
-                 f"train loss {line['train_loss']:.3f} acc {line['train_accuracy']:.3f}"]
+        parts = [f"epoch {line['epoch'] + 1}/{schedule.epochs} {line['phase']}: loss {line['train_loss']:.3g}"]
         if "held_out_loss" in line:
-            parts.append(f"held-out loss {line['held_out_loss']:.3f} acc {line['held_out_accuracy']:.3f}")
-        for result, lines in zip(self._results, self._lines, strict=True):
-            device = f"{result.goal.target}: " if len(self._results) > 1 else ""
-            target = f" (target {result.goal.limit_ms:.3g})" if result.goal.limit_ms else ""
-            parts.append(f"{device}expected {lines[-1]['expected_ms']:.3g} ms{target}, "
-                         f"entropy {lines[-1]['entropy']:.2f}")
+            parts.append(f"held-out {line['held_out_loss']:.3g}")
+        limits = [result.goal.limit_ms for result in self._results]
+        expected = [lines[-1]["expected_ms"] for lines in self._lines]
+        if len(expected) == 1 or None in limits:
+            parts.append(f"{expected[0]:.3g}" + (f" of {limits[0]:.3g} ms" if limits[0] else " ms"))
+        else:
+            off = [ms / limit - 1 for ms, limit in zip(expected, limits, strict=True)]
+            parts.append(f"{min(off):+.0%} to {max(off):+.0%} off {len(off)} targets")
         return ("\r" if sys.stderr.isatty() else "") + ", ".join([*parts, self._left()])
 
 

@@ -1,6 +1,7 @@
 """The task of a search: the space fitted to the data, the goals and the schedule."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from pnas_tf.cost import limits as limits_lib
 from pnas_tf.cost.goal import Goal, check_limits, check_reachable, goal_for
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
 from pnas_tf.search.config import TEACHERS, SearchConfig
 from pnas_tf.search.schedule import Schedule
 from pnas_tf.space import spaces
@@ -54,6 +56,7 @@ class Request:
         """
         space = (space or spaces.load(config.space)).scaled(config.width_mult)
         check_teacher_flag(config.teacher, TEACHERS)
+        _check_split(config)
         targets = [_target(text) for text in config.targets] or [
             (table or _table(config.table, config.space), config.target_ms)]
         size, largest = _image_sizes(config, space, targets)
@@ -136,6 +139,26 @@ class Problem:
         plan = plan.squeezed(config.max_steps) if config.max_steps else plan
         return Problem(space, data, tuple(goals), tuple(table for table, _ in request.targets), plan, batch_size,
                        request.largest_size)
+
+
+def _check_split(config: SearchConfig) -> None:
+    """Refuses to start from a run that was trained on images which are held out now: it knows them.
+
+    Raises:
+        InputError: If --init_weights names a run on the same data set with another split.
+    """
+    folder = RunFolder(config.init_weights if os.path.isdir(config.init_weights)
+                       else os.path.dirname(config.init_weights))
+    if not config.init_weights or not os.path.exists(folder.flags):
+        return
+    used = folder.read_flags()
+    if used.get("dataset") != config.dataset:
+        return
+    for name in ("seed", "held_out_size"):
+        there, here = used.get(name, "0"), str(getattr(config, name))
+        if there != here:
+            raise InputError(f"{config.init_weights}: was trained on images that are held out now, since its split is "
+                             f"another (--{name}={there[:20]}, here {here}). Give --{name}={there[:20]}.")
 
 
 def _image_sizes(config: SearchConfig, space: Space, targets: Targets) -> tuple[int, int]:

@@ -71,8 +71,8 @@ def _trials(problem: Problem, config: SearchConfig) -> deliver.Try | None:
     """Function that trains finalists; None if the config has no trials."""
     if not config.trials:
         return None
-    recipe = Recipe(epochs=config.trial_epochs, batch_size=problem.batch_size, dropout=0.0, seed=config.seed,
-                    class_weights=config.class_weights, precision=config.precision)
+    recipe = Recipe(epochs=config.trial_epochs, seed=config.seed + 1, class_weights=config.class_weights,
+                    precision=config.precision)  # else as pnas_tf.train, whose default seed is another
     return functools.partial(trials.run, data=problem.data, recipe=recipe, count=config.trials)
 
 

@@ -9,7 +9,7 @@ from absl import flags
 from pnas_tf import files, terminal, train
 from pnas_tf.cli import settings, start
 from pnas_tf.errors import InputError
-from pnas_tf.run_folder import RunFolder, claim
+from pnas_tf.run_folder import RunFolder, claim, front_file
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.train import initial_weights
@@ -20,6 +20,8 @@ from pnas_tf.train.recipe import Recipe
 def define_flags() -> None:
     """Defines the flags of the command."""
     flags.DEFINE_string("run_dir", None, "Folder of the search, which also receives the results.")
+    flags.DEFINE_string("pick", None, "Another network of the search's front: the largest within these milliseconds, "
+                        "such as 3.2ms. Its results go into its own folder within --run_dir.")
     flags.DEFINE_string("arch", None, "Name of a shipped arch or path of an arch.json; default: that of --run_dir.")
     flags.DEFINE_string("dataset", None, "Data set; default: the data set of the search.")
     flags.DEFINE_string("data_dir", None, "Folder of the data set's files; default: as in the search.")
@@ -33,15 +35,15 @@ def _main() -> None:
         raise InputError("Name the folder of a search, or a folder for the results: --run_dir=DIR.")
     initial_weights.check(f.init_weights)
     recipe_lib.check_teacher_flag(f.teacher, (recipe_lib.AUTO, recipe_lib.NONE))
-    folder = RunFolder(f.run_dir)
+    folder = front_file.picked(RunFolder(f.run_dir), f.pick) if f.pick else RunFolder(f.run_dir)
     arch = arch_lib.load(f.arch or folder.arch)
-    source = run_folder.data_arguments(f.run_dir, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed)
+    source = run_folder.data_arguments(folder.path, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed)
     start.load_tensorflow()
-    with claim.locked(f.run_dir):
+    with claim.locked(folder.path):
         facts = _train(arch, source, folder)
     print(f"\nTest accuracy {100 * facts['test_accuracy']:.2f} % on {facts['test_images']:,} images, trained in "
           f"{terminal.seconds(round(facts['seconds']))}.\n{_worst(folder)}Model: {folder.model}\n"
-          f"Next:  {start.next_command('export.tflite', f'--run_dir={f.run_dir}')}")
+          f"Next:  {start.next_command('export.tflite', f'--run_dir={folder}')}")
 
 
 def _worst(folder: RunFolder) -> str:

@@ -73,9 +73,9 @@ def test_a_trial_of_most_macs_comes_right_after_that_of_least_loss():
 
 
 @pytest.mark.parametrize("accuracies, images, first", [
-    ((0.72, 0.71), 5000, 0),  # sqrt((0.72 * 0.28 + 0.70 * 0.30) / 5000) = 0.0091, and 0.02 is more
-    ((0.705, 0.71), 5000, 2),  # 0.01 above 0.70; sqrt((0.71 * 0.29 + 0.70 * 0.30) / 5000) = 0.0091: more, too
-    ((0.705, 0.709), 5000, 1), ((0.72, 0.71), 900, 1), ((0.69, 0.60), 5000, 1)])
+    ((0.73, 0.71), 5000, 0),  # 1.645 * sqrt((0.73 * 0.27 + 0.70 * 0.30) / 5000 + 2 * 0.01**2) = 0.0276 < 0.03
+    ((0.705, 0.728), 5000, 2),  # 0.0276 < 0.028
+    ((0.705, 0.727), 5000, 1), ((0.73, 0.71), 900, 1), ((0.69, 0.60), 5000, 1)])
 def test_what_needs_no_search_has_to_be_beaten_by_more_than_chance(accuracies, images, first):
     """By hand: the network of most MACs has 70 % after its trial; two samples are compared with it."""
     hows = (run_folder.SAMPLE, run_folder.MOST_MACS, run_folder.SAMPLE)

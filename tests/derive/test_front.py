@@ -131,10 +131,13 @@ def test_the_file_and_the_text_say_what_more_milliseconds_gain(tmp_path):
     best = min(within, key=lambda pick: pick.gain)
     for pick in picks:  # by hand: accuracy is 0.9 - 0.2 * loss
         assert pick.gain == pytest.approx(0.2 * (pick.finalist.rank_loss - best.finalist.rank_loss), rel=0.05, abs=1e-9)
-    front.save(str(tmp_path / "front.json"), goal, picks, ranked[0])
+    archs = [pick.finalist.arch.with_costs(params=1000, macs=2000) for pick in picks]
+    front.save(str(tmp_path / "front.json"), goal, picks, ranked[0], archs)
     assert json.loads((tmp_path / "front.json").read_text())["target"] == "phone"
     networks = front_file.read(str(tmp_path / "front.json"))
     assert [network.ms for network in networks] == [pick.ms for pick in picks]
+    assert [network.ops for network in networks] == [pick.finalist.arch.ops for pick in picks]
+    assert all(network.costs["params"] == 1000 for network in networks)
     delivered = [network for network in networks if network.delivered]
     assert len(delivered) == 1 and delivered[0].ms == ranked[0].costs["ms"]
     text = front.table(picks, ranked[0], goal)

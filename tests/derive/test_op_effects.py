@@ -42,7 +42,7 @@ def test_planted_effects_are_found_whatever_the_images():
 
 def test_noise_that_single_losses_have_is_taken_off():
     """With noise as large as the effects, the sums are nearer to the truth than the losses themselves."""
-    paths, losses, images, truth, _ = planted(1, 0.1, 150)
+    paths, losses, _, truth, _ = planted(1, 0.1, 150)
     fitted = OpEffects.fit(SPACE, paths, losses, np.zeros(len(paths), int))
     own = truth[[int(np.flatnonzero((path == EVERY).all(1))[0]) for path in paths]]
     assert 0.05 < fitted.noise < 0.5
