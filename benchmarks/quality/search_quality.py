@@ -41,7 +41,8 @@ TARGET_OPS = ("mb_k5_e3", "mb_k5_e6")
 # Seeds of each search, and number of random networks at each target.
 SEEDS, RANDOM = 3, 8
 BATCH_SIZE, HELD_OUT = 96, 5000
-SEARCH = (f"--batch_size={BATCH_SIZE}", "--warmup_lr=0.2", "--lr=0.08", "--arch_every=1", f"--held_out_size={HELD_OUT}")
+SEARCH = (f"--batch_size={BATCH_SIZE}", "--warmup_lr=0.2", "--lr=0.08", "--arch_every=1", f"--held_out_size={HELD_OUT}",
+          "--use_all_ms")
 TRAIN = (f"--batch_size={BATCH_SIZE}", "--lr=0.1", "--weight_decay=1e-4")
 TRIALS, TRIAL_EPOCHS = 6, 2
 # A longer search is for one target and begins with the weights of the search for both targets.
@@ -204,7 +205,7 @@ class Study(study.Study):
     def _least_loss(self, folder):
         finalists = files.read_json(self.folder(folder).finalists)["finalists"]
         best = min((finalist for finalist in finalists if finalist["eligible"] and "loss" in finalist),
-                   key=lambda finalist: finalist["loss"])
+                   key=lambda finalist: finalist.get("expected_loss", finalist["loss"]))
         return arch_lib.Arch(self.space, best["ops"])
 
     def search_seconds(self) -> float | None:

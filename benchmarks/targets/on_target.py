@@ -231,7 +231,7 @@ def _main() -> None:
     search_space = search_space.fitted_to(data)
     table.check_covers(search_space)
     arguments = [f"--flagfile={f.search_flags}", f"--space={f.space}", f"--dataset={f.dataset}",
-                 f"--max_steps={f.max_steps}", *([f"--data_dir={f.data_dir}"] if f.data_dir else [])]
+                 f"--max_steps={f.max_steps}", "--use_all_ms", *([f"--data_dir={f.data_dir}"] if f.data_dir else [])]
     settings = Settings(**{field.name: f[field.name].value for field in dataclasses.fields(Settings)})
     result = run(search_space, table, f.out_dir, arguments, settings)
     if result is None:

@@ -211,7 +211,7 @@ def _main() -> None:
     reference, tables = study_networks.uniform(search_space, f.uniform), read_tables(f.out_dir, search_space)
     targets_ms = targets(tables, reference)
     data_flags = [f"--dataset={f.dataset}", *([f"--data_dir={f.data_dir}"] if f.data_dir else [])]
-    search_flags = [f"--flagfile={f.search_flags}", f"--space={f.space}", *data_flags]
+    search_flags = [f"--flagfile={f.search_flags}", f"--space={f.space}", "--use_all_ms", *data_flags]
     run_dir = os.path.join(f.out_dir, "search")
     if "search" in f.steps:
         search(f.out_dir, targets_ms, [*search_flags, f"--max_steps={f.search_steps}"], run_dir)

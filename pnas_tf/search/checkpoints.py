@@ -21,6 +21,7 @@ from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import stopping
 from pnas_tf.search.searcher import Searcher
+from pnas_tf.supernet.supernet import Supernet
 
 # Number of checkpoints that are kept.
 KEPT = 2
@@ -102,6 +103,28 @@ def read_weights(folder: RunFolder) -> dict[str, np.ndarray]:
         except UNREADABLE:
             continue
     raise InputError(f"{folder}: no checkpoint of a search that can be read.")
+
+
+def into_supernet(net: Supernet, folder: RunFolder) -> None:
+    """Gives a supernet all variables that the supernet of a search has in the newest checkpoint.
+
+    Args:
+        net: Supernet with the space, the goals and the sharing of the search.
+        folder: Folder of the search.
+
+    Raises:
+        InputError: If the checkpoint cannot be read or is of another supernet.
+    """
+    try:
+        with np.load(_files(folder)[-1], allow_pickle=False) as archive:
+            paths = {variable.path for variable in net.weights}
+            names = [name for name in archive.files if name.partition(" ")[2] in paths]
+            for name, variable in zip(names, net.weights, strict=True):
+                if name.partition(" ")[2] != variable.path:
+                    raise ValueError(name)
+                variable.assign(archive[name])
+    except (IndexError, *UNREADABLE) as error:
+        raise InputError(f"{folder}: no checkpoint of this supernet ({' '.join(str(error).split())[:120]}).") from None
 
 
 def _load(searcher: Searcher, path: str) -> float:
