@@ -12,6 +12,7 @@ from pnas_tf.files import number
 from pnas_tf.report import small_data
 from pnas_tf.report.small_data import HeldOut
 from pnas_tf.run_folder import folder as run_folder
+from pnas_tf.run_folder.front_file import FrontNetwork
 
 # Shares of the largest possible entropy.
 HIGH_ENTROPY, LOW_ENTROPY = 0.85, 0.3
@@ -25,7 +26,8 @@ HARDLY_RANKS = 0.01
 
 
 def find(epochs: Sequence[dict[str, Any]], target_ms: float | None = None,
-         finalists: Sequence[dict[str, Any]] = (), held_out: HeldOut | None = None) -> list[str]:
+         finalists: Sequence[dict[str, Any]] = (), held_out: HeldOut | None = None,
+         front: Sequence[FrontNetwork] = ()) -> list[str]:
     """Finds the signs; each is a short text.
 
     Args:
@@ -33,12 +35,13 @@ def find(epochs: Sequence[dict[str, Any]], target_ms: float | None = None,
         target_ms: Milliseconds that the search aimed at, if latency was part of the loss.
         finalists: Entries of finalists.json.
         held_out: Images that the finalists were scored on, if that is recorded.
+        front: Networks of front.json.
     """
     search = [epoch for epoch in epochs if epoch.get("phase") == "search"]
     signs = [_entropy(search), _zero(search), _off_target(search, target_ms), _ranking(epochs),
              _no_better(finalists, target_ms),
              small_data.no_better_than_largest_class(finalists, held_out),
-             small_data.chosen_by_chance(finalists, held_out)]
+             small_data.chosen_by_chance(front, target_ms, held_out)]
     return [sign for sign in signs if sign]
 
 

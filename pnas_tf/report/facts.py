@@ -187,7 +187,7 @@ def parts(run_dir: str) -> list[str]:
 
 def warnings(facts: Facts) -> list[str]:
     """Signs that the search has not worked, each a short text."""
-    return early_warnings.find(facts.epochs, facts.target_ms, facts.finalists, facts.held_out)
+    return early_warnings.find(facts.epochs, facts.target_ms, facts.finalists, facts.held_out, facts.front)
 
 
 def _finalists(data: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pnas_tf.files import number
+from pnas_tf.run_folder.front_file import FrontNetwork
+
+# Standard errors within which a difference may be chance.
+ERRORS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,25 +69,22 @@ def no_better_than_largest_class(finalists: Sequence[dict[str, Any]], images: He
             "learned too little to compare networks. Use more images or a longer warm-up (--warmup_epochs).")
 
 
-def chosen_by_chance(finalists: Sequence[dict[str, Any]], images: HeldOut | None) -> str | None:
-    """Sign that finalists differ less than chance alone makes them differ. Trials choose in another way: no sign then.
+def chosen_by_chance(front: Sequence[FrontNetwork], target_ms: float | None, images: HeldOut | None) -> str | None:
+    """Sign that not even the quickest network of the front is worse beyond chance than the best within the target.
 
     Args:
-        finalists: Entries of finalists.json, the delivered network first.
-        images: Images that they were scored on, or None.
+        front: Networks of front.json, or none.
+        target_ms: Milliseconds that the search aimed at, or None.
+        images: Images that the networks were scored on, or None.
     """
-    if images is None or not finalists or "trial_accuracy" in finalists[0]:
+    within = [network for network in front if target_ms is None or network.ms <= target_ms * (1 + 1e-6)]
+    worst = max(within, key=lambda network: network.gain, default=None)
+    if images is None or worst is None or len(within) < 2 or worst.gain > ERRORS * worst.gain_error:
         return None
-    accuracies = [accuracy for finalist in finalists if finalist.get("eligible") is True
-                  and (accuracy := _share(finalist.get("accuracy"))) is not None]
-    if len(accuracies) < 2:
-        return None
-    ends = [min(accuracies), max(accuracies)]
-    if ends[1] - ends[0] >= standard_error(ends, images.images):
-        return None
-    return (f"There are too few held-out images ({images.images:,}) to tell the best {len(accuracies)} networks apart: "
-            "the choice between them is chance. Use more images, hold out more of them (--held_out_size; up to 5,000 "
-            "are compared), compare by trainings (--trials), or take the cheapest of them or that with most MACs.")
+    return (f"Networks of {within[0].ms:.3g} to {within[-1].ms:.3g} ms differ by {100 * worst.gain:.1f} +- "
+            f"{100 * worst.gain_error:.1f} points: there are too few held-out images ({images.images:,}) to tell them "
+            "apart. Use more images, hold out more of them (--held_out_size; up to 5,000 are compared), or compare by "
+            "trainings (--trials).")
 
 
 def _share(value: Any) -> float | None:

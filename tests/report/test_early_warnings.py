@@ -3,6 +3,7 @@
 import pytest
 
 from pnas_tf.report import early_warnings, small_data
+from pnas_tf.run_folder import front_file
 
 
 def line(epoch, phase="search", certain=0.6, zero=0.2, loss=1.0, ms=1.0, **more):
@@ -73,21 +74,20 @@ def test_a_network_that_may_know_only_the_largest_class_is_told(accuracy, told):
     assert len(signs) == told and all("always naming the largest class (50.0%)" in sign for sign in signs)
 
 
-def scored(*accuracies, **more):
-    return [{"accuracy": accuracy, "eligible": True, **more} for accuracy in accuracies]
+def network(ms, gain, gain_error):
+    return front_file.FrontNetwork(ms, f"{ms:g}ms", None, gain, gain_error, False, {}, {})
 
 
-@pytest.mark.parametrize(("entries", "images", "told"), [
-    (scored(0.8, 0.76, 0.75), 100, True),  # sqrt((0.16 + 0.1875) / 100) = 0.0589 > 0.05
-    (scored(0.8, 0.76, 0.75), 200, False),  # sqrt((0.16 + 0.1875) / 200) = 0.0417 < 0.05
-    ([*scored(0.8, 0.76), {"accuracy": 0.2, "eligible": False}, {"eligible": True}], 100, True),
-    (scored(0.8, 0.76, trial_accuracy=0.9), 100, False),
-    (scored(0.8), 100, False),
-])
-def test_a_choice_by_chance_is_told(entries, images, told):
-    signs = early_warnings.find([], None, entries, small_data.HeldOut(images, 0.1))
-    assert len(signs) == told and all(f"too few held-out images ({images})" in sign for sign in signs)
-    assert early_warnings.find([], None, entries) == []
+@pytest.mark.parametrize(("front", "told"), [
+    ([network(1.0, 0.05, 0.03), network(2.0, 0.0, 0.0)], True),  # 0.05 < 2 * 0.03
+    ([network(1.0, 0.05, 0.02), network(2.0, 0.0, 0.0)], False),
+    ([network(1.0, 0.05, 0.03), network(2.0, 0.06, 0.02), network(3.0, 0.0, 0.0)], False),  # the worst decides
+    ([network(1.0, 0.05, 0.03), network(2.0, 0.0, 0.0), network(9.0, 0.5, 0.01)], True),  # above the target
+    ([network(2.0, 0.0, 0.0)], False), ([], False)])
+def test_a_choice_by_chance_is_told(front, told):
+    signs = early_warnings.find([], 4.0, [], small_data.HeldOut(100, 0.1), front)
+    assert len(signs) == told and all("too few held-out images (100)" in sign for sign in signs)
+    assert early_warnings.find([], 4.0, [], None, front) == []
 
 
 @pytest.mark.parametrize(("sd", "images", "told"), [
