@@ -145,7 +145,7 @@ def save(path: str, goal: Goal, front: Sequence[Pick], chosen: Finalist, archs: 
 
 def table(front: Sequence[Pick], chosen: Finalist, goal: Goal) -> str:
     """The front as lines of text, and what more milliseconds than those of the delivered network would gain."""
-    lines = ["The best network at each budget, beside the best within the target:"]
+    lines = [f"The best network at each budget, beside the best{' within the target' if goal.limit_ms else ' of all'}:"]
     for pick in front:
         above = goal.limit_ms and pick.ms > goal.limit_ms * (1 + 1e-9)
         mark = "delivered" if _same(pick.finalist, chosen) else "above the target" if above else ""

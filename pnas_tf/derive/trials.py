@@ -91,9 +91,9 @@ def ranked(trained: Sequence[Finalist], images: int) -> list[Finalist]:
 
 
 def entrants(finalists: Sequence[Finalist], count: int) -> list[Finalist]:
-    """The finalists to train: the eligible finalist of lowest loss, that of most MACs, and the best of each other kind.
+    """The finalists to train: the first that is eligible, those that need no search, and the first of each other kind.
 
-    Further eligible finalists follow by loss. Of equal networks, only the first counts.
+    Further eligible finalists follow in their order. Of equal networks, only the first counts.
     """
     networks: dict[str, Finalist] = {}
     for finalist in finalists:
@@ -101,11 +101,17 @@ def entrants(finalists: Sequence[Finalist], count: int) -> list[Finalist]:
             networks.setdefault(finalist.arch.fingerprint(), finalist)
     eligible = list(networks.values())
     kinds: dict[str, Finalist] = {}
-    for finalist in (*eligible[:1], *(other for other in eligible if other.how == MOST_MACS), *eligible):
+    # Of the networks that need no search there is one at each budget: the one at the target counts.
+    plain = [max((other for other in eligible if other.how == how), key=_ms, default=None) for how in PLAIN]
+    for finalist in (*eligible[:1], *filter(None, plain), *(other for other in eligible if other.how not in PLAIN)):
         kinds.setdefault(finalist.how, finalist)
     chosen = list(kinds.values())[:count]
     chosen += [finalist for finalist in eligible if finalist not in chosen][:count - len(chosen)]
     return chosen
+
+
+def _ms(finalist: Finalist) -> float:
+    return finalist.costs.get("ms", 0.0)
 
 
 def _accuracy(finalist: Finalist) -> float:

@@ -130,7 +130,7 @@ def files(tmp_path, write_space):
 
 def search(files, run_dir, config=None):
     flags = [f"--space={files}/space.json", f"--table={files}/table.jsonl", "--batch_size=32", "--warmup_epochs=1",
-             "--search_epochs=3", "--arch_every=1", "--max_steps=400", f"--run_dir={run_dir}"]
+             "--search_epochs=3", "--arch_every=1", "--front=2", "--max_steps=400", f"--run_dir={run_dir}"]
     arguments = ["-m", "pnas_tf.search", *flags]
     return start([*arguments, "--strategy=multi_worker"], TF_CONFIG=config) if config else \
         start([*arguments, "--strategy=mirrored", "--replicas=2"])

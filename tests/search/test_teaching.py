@@ -111,7 +111,7 @@ def test_from_photos_to_a_network(photos, write_space, tmp_path):
     write_space(SHORT, tmp_path / "short.json", tmp_path / "table.jsonl")
     command = ["pnas_tf.search", f"--space={tmp_path / 'short.json'}", f"--table={tmp_path / 'table.jsonl'}",
                f"--dataset=folder:{photos}", "--image_size=32", "--teacher_epochs=1", "--warmup_epochs=1",
-               "--search_epochs=1", f"--run_dir={run}"]
+               "--search_epochs=1", "--front=2", f"--run_dir={run}"]
     done = forked.run(command)
     assert done.returncode == 0, done.stderr
     assert "First the teacher" in done.stdout and "as trained on these images" in done.stdout
