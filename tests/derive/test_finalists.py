@@ -122,7 +122,8 @@ def test_several_goals_killed_and_started_again_end_alike(tmp_path, write_space)
     def command(run_dir):
         return [sys.executable, "-m", "pnas_tf.search", f"--space={tmp_path}/space.json", "--batch_size=32",
                 f"--targets={tmp_path}/first.jsonl:0.5,{tmp_path}/second.jsonl:0.6", "--limit=params<=15000",
-                "--warmup_epochs=1", "--search_epochs=3", "--arch_every=1", "--front=2", "--max_steps=24", f"--run_dir={run_dir}"]
+                "--warmup_epochs=1", "--search_epochs=3", "--arch_every=1", "--front=2",
+                "--max_steps=24", f"--run_dir={run_dir}"]
 
     whole = subprocess.run(command(tmp_path / "whole"), cwd=ROOT, capture_output=True, text=True, check=False)
     assert whole.returncode == 0, whole.stderr

@@ -165,7 +165,8 @@ def files(tmp_path_factory, write_space):
 
 def command(files, run_dir, steps=24):
     return ["pnas_tf.search", f"--space={files}/space.json", f"--table={files}/table.jsonl",
-            "--batch_size=32", "--warmup_epochs=1", "--search_epochs=3", "--arch_every=1", "--front=2", f"--max_steps={steps}",
+            "--batch_size=32", "--warmup_epochs=1", "--search_epochs=3", "--arch_every=1", "--front=2",
+            f"--max_steps={steps}",
             f"--run_dir={run_dir}"]
 
 

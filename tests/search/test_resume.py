@@ -198,7 +198,8 @@ def files(tmp_path_factory, write_space):
 
 def command(files, run_dir, steps):
     return [sys.executable, "-m", "pnas_tf.search", f"--space={files}/space.json", f"--table={files}/table.jsonl",
-            "--batch_size=32", "--warmup_epochs=1", "--search_epochs=3", "--arch_every=1", "--front=2", f"--max_steps={steps}",
+            "--batch_size=32", "--warmup_epochs=1", "--search_epochs=3", "--arch_every=1", "--front=2",
+            f"--max_steps={steps}",
             "--checkpoint_minutes=0.001", f"--run_dir={run_dir}"]
 
 
