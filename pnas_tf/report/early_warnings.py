@@ -88,7 +88,7 @@ def _off_target(search, target_ms):
     if not target_ms or not last:
         return None
     off = statistics.fmean(last) / target_ms - 1
-    if abs(off) <= OFF_TARGET:
+    if off <= OFF_TARGET:  # below the target, the multiplier rests
         return None
     return (f"In the last quarter of the search, the expected latency was {off:+.0%} off the target. The delivered "
             "network still keeps the target. With more architecture steps, the probabilities would reach it, too.")

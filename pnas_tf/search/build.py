@@ -62,7 +62,8 @@ def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedul
             yield arch_updaters.ReinforceUpdater(net, goal.ms, reward, method.reinforce_samples, limits=limits,
                                                  alpha=alpha, evaluate=shared)
         else:
-            loss = objective.latency_loss(method.latency_loss, goal.target_ms, arch_steps, method.latency_strength)
+            loss = objective.latency_loss(method.latency_loss, goal.target_ms, arch_steps, method.latency_strength,
+                                          one_sided=not method.use_all_ms)
             yield arch_updaters.GradientUpdater(net, goal.ms, loss, method, limits=limits, alpha=alpha, observe=shared)
 
 

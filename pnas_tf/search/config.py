@@ -45,6 +45,8 @@ class Method:
     reward: str = setting("abs", "Reward that reinforce maximises.", choices=("paper", "mnas", "abs"))
     reinforce_samples: int = setting(10, "Networks sampled for an update of reinforce.", low=1)
     alpha_lr: float = setting(0.0, "Learning rate of alpha; 0: scaled to the number of steps.", low=0)
+    use_all_ms: bool = setting(False, "Aims at the target from below, too, and delivers the best network within it "
+                               "even if a quicker one is as good.")
 
     def __post_init__(self):
         check(self)
@@ -101,8 +103,6 @@ class SearchConfig(ImageSettings, Method):
                                             "delivered network; 0: statistics of the search.", low=0)
     front: int = setting(8, "Budgets from the quickest network to the target, each of which gets its best network; "
                          "1: the target alone.", low=1, high=64)
-    use_all_ms: bool = setting(False, "Delivers the best network within the target even if a quicker one is as good "
-                               "within the error.")
     trials: int = setting(0, "Finalists that are trained from scratch for a few epochs before one is delivered; "
                           "0: none.", low=0, high=64)
     trial_epochs: int = setting(5, "Epochs of each trial.", low=1)

@@ -75,7 +75,8 @@ class Lagrangian(keras.layers.Layer):
         return strength
 
 
-def latency_loss(name: str, target_ms: float, arch_steps: int, strength: float = 0.1) -> LatencyLoss:
+def latency_loss(name: str, target_ms: float, arch_steps: int, strength: float = 0.1, one_sided: bool = False
+                 ) -> LatencyLoss:
     """The loss with one of the names in `LATENCY_LOSSES`.
 
     Args:
@@ -83,6 +84,7 @@ def latency_loss(name: str, target_ms: float, arch_steps: int, strength: float =
         target_ms: Requested milliseconds.
         arch_steps: Architecture steps of the whole search, for lagrangian.
         strength: Weight of the latency term, for add_linear.
+        one_sided: Whether latencies below the target are as good as the target, for lagrangian.
 
     Raises:
         InputError: If the loss cannot work with the target.
@@ -92,7 +94,7 @@ def latency_loss(name: str, target_ms: float, arch_steps: int, strength: float =
     if not target_ms > 0:
         raise InputError(f"The latency loss {name} needs a target: --target_ms above 0, got {target_ms}.")
     if name == "lagrangian":
-        return Lagrangian(target_ms, arch_steps, name="ms")
+        return Lagrangian(target_ms, arch_steps, one_sided=one_sided, name="ms")
     return add_linear(target_ms, strength) if name == "add_linear" else mul_log(target_ms)
 
 

@@ -32,7 +32,6 @@ SIGNS = {
     "settled after a third": [line(n, certain=0.99, zero=0.005, loss=2 - 0.1 * n) for n in range(9)],
     "Skipped blocks became 3.5 times": [line(n, zero=0.2 + 0.0625 * n) for n in range(9)],
     "+20% off the target": [line(n, ms=1.2, loss=2 - 0.1 * n) for n in range(9)],
-    "-10% off the target": [line(n, ms=0.9, loss=2 - 0.1 * n) for n in range(9)],
     "differed by 0.40 points": [line(0, "warmup", random_accuracy_sd=0.004), line(1)],
 }
 
