@@ -114,8 +114,10 @@ def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: D
     if choice.trials:
         candidates = choice.trials(candidates, folder,
                                    lambda finalist, trial: _write(net, finalist, goal, probs, trial))
+    chosen = pool.look_closely(candidates[0])
+    candidates = [chosen, *candidates[1:]]
     finalists.save(folder.finalists, goal, candidates, scores.labels)
-    chosen, front = candidates[0], front_lib.picks(pool, bounds, candidates[0])
+    front = front_lib.picks(pool, bounds, chosen)
     print(front_lib.table(front, chosen, goal))
     print(_summary(goal, candidates))
     archs = [_write(net, pick.finalist, goal, probs, folder.front_part(pick.ms)) for pick in front]

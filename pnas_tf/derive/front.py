@@ -24,7 +24,7 @@ ABOVE = 1.1
 # Candidates that are scored on all held-out images.
 LOOKS = 3
 # Networks that are sampled for each op of each choice, at least and at most in all, and rounds of best sums.
-SAMPLES_FOR_OP, LEAST_SAMPLES, MOST_SAMPLES, ROUNDS = 4, 96, 512, 3
+SAMPLES_FOR_OP, LEAST_SAMPLES, MOST_SAMPLES, ROUNDS = 4, 96, 256, 3
 
 
 def budgets(goal: Goal, count: int) -> list[float]:
@@ -117,8 +117,9 @@ def picks(pool: Pool, bounds: Sequence[float], chosen: Finalist) -> list[Pick]:
     """
     top = pool.best(pool.goal.limit_ms or math.inf) or chosen
     best = [each for each in (pool.best(bound) for bound in bounds) if each]
-    networks = [pool.look_closely(each) for each in {each.arch.fingerprint(): each
-                                                     for each in (*best, top, chosen)}.values()]
+    # Each network has a folder named by its milliseconds; of two with the same name, the later of these counts.
+    named = {front_name(each.costs["ms"]): each for each in (*best, top, chosen)}
+    networks = [pool.look_closely(each) for each in named.values()]
     slope = _accuracy_for_loss(networks)
     return sorted((Pick(each, slope * (each.rank_loss - top.rank_loss), slope * pool.error(each, top))
                    for each in networks), key=lambda pick: pick.ms)

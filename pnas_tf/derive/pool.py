@@ -53,7 +53,7 @@ class Pool:
     def suggest(self, goal: Goal, samples: int, seed: int, least: float | None = None) -> None:
         """Adds what the probabilities, and the rules that need no search, suggest within the limits of a goal.
 
-        Half of the samples come from the probabilities, half from all networks: both show effects of ops.
+        Half of the samples come from the probabilities, the other half from their mean with even ones.
 
         Args:
             goal: Goal whose limits count: the pool's, perhaps at other milliseconds.
@@ -61,11 +61,13 @@ class Pool:
             seed: Seed of the samples.
             least: Share of the first limit that the networks use at least; None for nearly all that they can use.
         """
-        least = suggestions.least_share(goal.all_limits) if least is None else least
+        limits = goal.all_limits
+        least = suggestions.least_share(limits) if least is None else least
         even = uniform_probs(self.scores.space).astype(np.float32)
-        for probs in (self._probs, 0.5 * (self._probs + even)):
-            for how, path in suggestions.within(self.scores.space, probs, goal.all_limits, least, samples // 2, seed):
-                self.add(how, path)
+        for how, path in (*suggestions.by_rule(self.scores.space, self._probs, limits, least),
+                          *suggestions.samples((self._probs, 0.5 * (self._probs + even)), limits, least, samples,
+                                               seed)):
+            self.add(how, path)
 
     def add_arg_max(self) -> None:
         """Adds the most probable op of each choice, whether it keeps the limits or not."""

@@ -1,8 +1,11 @@
 """Scores of networks with weights from a supernet, and the effects of ops that explain them."""
 
+import math
+
 import numpy as np
 
 from pnas_tf.derive.op_effects import OpEffects
+from pnas_tf.errors import InputError
 from pnas_tf.network.evaluate import Score
 from pnas_tf.space.blocks import Space
 from pnas_tf.supernet.path_scorer import PathScorer
@@ -51,9 +54,18 @@ class Scores:
 
     @property
     def effects(self) -> OpEffects:
-        """Effects of ops on the losses of all networks so far."""
+        """Effects of ops on the losses of all networks so far.
+
+        Raises:
+            InputError: If no loss is finite.
+        """
         if self._effects is None:
-            turns, scores = zip(*self._first.values(), strict=True)
-            paths = np.stack([np.frombuffer(path, np.int32) for path in self._first])
-            self._effects = OpEffects.fit(self.space, paths, [score.loss for score in scores], turns)
+            # A loss that overflowed in float16 says nothing about ops.
+            known = [(np.frombuffer(path, np.int32), score.loss, turn) for path, (turn, score) in self._first.items()
+                     if math.isfinite(score.loss)]
+            if not known:
+                raise InputError("The held-out loss of every network is infinite or no number. Lower --lr and "
+                                 "--warmup_lr, or use --precision=float32.")
+            paths, losses, turns = zip(*known, strict=True)
+            self._effects = OpEffects.fit(self.space, np.stack(paths), losses, turns)
         return self._effects

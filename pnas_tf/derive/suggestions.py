@@ -15,34 +15,37 @@ from pnas_tf.space.blocks import Space
 Suggestion = tuple[str, np.ndarray]
 
 
-def within(space: Space, probs: np.ndarray, limits: Sequence[Limit], least: float, samples: int, seed: int
-           ) -> list[Suggestion]:
-    """Different networks that keep every limit and use most of the first.
+def by_rule(space: Space, probs: np.ndarray, limits: Sequence[Limit], least: float) -> list[Suggestion]:
+    """The most probable network within the limits, and two that need no search, which therefore has to beat them.
 
-    Two of them need no search, which therefore has to beat them: the network of most MACs, and that of most MACs among
-    those that skip fewest blocks.
+    These two are the network of most MACs, and that of most MACs among those that skip fewest blocks.
 
     Args:
         space: Space of the networks.
         probs: Probabilities, float [choices, ops].
+        limits: Limits to keep; at least one.
+        least: Share of the first limit's bound that a network uses at least.
+    """
+    macs = prices.matrix(space, prices.macs())
+    suggested = ((MOST_PROBABLE, within_limits.most_probable(probs, limits, least)),
+                 (MOST_MACS, within_limits.most_of(macs, limits, least)),
+                 (FEWEST_SKIPS, within_limits.most_of(_unskipped(space, macs), limits, least)))
+    return [(how, path) for how, path in suggested if path is not None]
+
+
+def samples(probs: Sequence[np.ndarray], limits: Sequence[Limit], least: float, count: int, seed: int
+            ) -> list[Suggestion]:
+    """Different networks drawn from probabilities, as many from each: see `within_limits.samples`.
+
+    Args:
+        probs: Probabilities to draw from, each float [choices, ops].
         limits: Limits to keep.
         least: Share of the first limit's bound that a network uses at least.
-        samples: Largest number of networks sampled from the probabilities.
+        count: Largest number of networks in all.
         seed: Seed of the samples.
     """
-    suggested: list[tuple[str, np.ndarray | None]] = [
-        (MOST_PROBABLE, within_limits.most_probable(probs, limits, least))]
-    if limits:
-        macs = prices.matrix(space, prices.macs())
-        suggested += [(MOST_MACS, within_limits.most_of(macs, limits, least)),
-                      (FEWEST_SKIPS, within_limits.most_of(_unskipped(space, macs), limits, least))]
-    suggested += [(SAMPLE, path) for path in within_limits.samples(probs, limits, least, samples, seed)]
-    different: dict[bytes, Suggestion] = {}
-    for how, path in suggested:
-        if path is not None:
-            path = np.asarray(path, np.int32)
-            different.setdefault(path.tobytes(), (how, path))
-    return list(different.values())
+    return [(SAMPLE, path) for each in probs
+            for path in within_limits.samples(each, limits, least, max(1, count // len(probs)), seed)]
 
 
 def least_share(limits: Sequence[Limit]) -> float:
