@@ -39,9 +39,9 @@ class OpEffects:
         difficulty: Mean logarithm of the loss of each set of images, float64 [sets].
         mean: Posterior mean of all effects, float64 [features].
         noise: Deviation of the noise.
-        seen: Features of the networks that were fitted, float64 [networks, features].
+        seen: Features of the networks that were fitted, perhaps compressed, float64 [rows, features].
         prior: Prior variance of each feature as a multiple of that of the noise, float64 [features].
-        precision: Inverse of the covariance of the fitted networks, likewise, float64 [networks, networks].
+        precision: Inverse of the covariance of these rows, likewise, float64 [rows, rows].
     """
 
     space: Space
@@ -63,21 +63,24 @@ class OpEffects:
             images: Index of the set of images that each network was scored on, from 0, [networks].
         """
         sets = (np.asarray(images)[:, None] == np.arange(max(images) + 1)[None]).astype(np.float64)
-        seen, y = features(space, paths), np.log(np.maximum(losses, 1e-12))
-        level, kinds = y.mean(), len(_op_names(space))
+        logs = np.log(np.maximum(losses, 1e-12))
+        level, kinds = logs.mean(), len(_op_names(space))
+        x, y, rest = _compressed(np.concatenate([sets, features(space, paths)], axis=1), logs - level)
+        sets, seen = x[:, :sets.shape[1]], x[:, sets.shape[1]:]
         grams = [part @ part.T for part in (sets, seen[:, :kinds], seen[:, kinds:])]
 
         def covariance(kind, own):
             return np.eye(len(y)) + sum(deviation**2 * gram for deviation, gram in zip((FREE, kind, own), grams,
                                                                                        strict=True))
 
-        kind, own = max(itertools.product(DEVIATIONS, DEVIATIONS),
-                        key=lambda deviations: _evidence(covariance(*deviations), y - level))
+        kind, own = max(itertools.product(DEVIATIONS, DEVIATIONS), key=lambda deviations: _evidence(
+            covariance(*deviations), y, rest, len(logs)))
         precision = np.linalg.inv(covariance(kind, own))
-        residual = precision @ (y - level)
+        residual = precision @ y
         prior = np.square(np.concatenate([np.full(kinds, kind), np.full(seen.shape[1] - kinds, own)]))
-        return OpEffects(space, level + FREE**2 * sets.T @ residual, prior * (seen.T @ residual),
-                         math.sqrt(max(float((y - level) @ residual) / len(y), 1e-12)), seen, prior, precision)
+        variance = max((float(y @ residual) + rest) / len(logs), 1e-12)
+        return OpEffects(space, level + FREE**2 * sets.T @ residual, prior * (seen.T @ residual), math.sqrt(variance),
+                         seen, prior, precision)
 
     def loss(self, paths: np.ndarray) -> np.ndarray:
         """Expected losses of networks on images of mean difficulty, int [networks, choices] -> float64 [networks]."""
@@ -122,12 +125,33 @@ def _op_names(space: Space) -> list[str]:
     return sorted({op for block in space.choices.values() for op in block.ops})
 
 
-def _evidence(covariance: np.ndarray, y: np.ndarray) -> float:
+def _compressed(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Fewer rows with the same likelihood, if there are more networks than features.
+
+        x = q r;  y = q z + what is orthogonal to all features, which is noise
+
+    Args:
+        x: Features, float64 [networks, features].
+        y: Observations, float64 [networks].
+
+    Returns:
+        r, z, and the sum of squares of the rest.
+    """
+    if len(x) <= x.shape[1]:
+        return x, y, 0.0
+    q, r = np.linalg.qr(x)
+    z = q.T @ y
+    return r, z, max(0.0, float(y @ y - z @ z))
+
+
+def _evidence(covariance: np.ndarray, y: np.ndarray, rest: float, count: int) -> float:
     """Logarithm of the marginal likelihood at the best variance of the noise, up to a constant.
 
     Args:
         covariance: Covariance of y as a multiple of the variance of the noise.
-        y: Observations around their mean.
+        y: Observations around their mean, perhaps compressed.
+        rest: Sum of squares that compression took off.
+        count: Number of observations before compression.
     """
-    variance = max(float(y @ np.linalg.solve(covariance, y)) / len(y), 1e-12)
-    return -0.5 * (len(y) * math.log(variance) + float(np.linalg.slogdet(covariance)[1]))
+    variance = max((float(y @ np.linalg.solve(covariance, y)) + rest) / count, 1e-12)
+    return -0.5 * (count * math.log(variance) + float(np.linalg.slogdet(covariance)[1]))
