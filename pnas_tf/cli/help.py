@@ -9,8 +9,8 @@ from absl import flags
 # A flag has the same meaning in every command. Flags without a group come under OTHER. --help lists RARE flags by name
 # only, and --helpfull explains them.
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Files": ("run_dir", "compare", "model", "source", "format", "arch", "init_weights", "teacher", "output", "zip",
-              "examples", "overwrite", "json", "plot", "times"),
+    "Files": ("run_dir", "pick", "compare", "model", "source", "format", "arch", "init_weights", "teacher", "output",
+              "zip", "examples", "overwrite", "json", "plot", "times"),
     "Data": ("dataset", "data_dir", "image_size", "smaller_images", "image_channels", "num_classes", "broken_images",
              "class_weights", "held_out_size", "colour_jitter", "cutout"),
     "Search space": ("space", "width_mult", "only", "import"),
@@ -26,7 +26,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 OTHER = "Other"
 RARE = frozenset((
     "active_draw", "alpha_lr", "arch_every", "arch_update", "bn_recalibration_batches", "checkpoint_minutes",
-    "expected_latency", "share", "teacher_epochs", "distill", "temperature", "ema", "mixup", "cutmix",
+    "expected_latency", "front", "use_all_ms", "share", "teacher_epochs", "distill", "temperature", "ema", "mixup", "cutmix",
     "randaugment", "latency_loss", "latency_strength", "paths", "reinforce_samples", "reward", "allow_drop",
     "calibration_images", "check_images", "qat_batch_size", "qat_epochs", "qat_lr", "verbose", "adb", "binary_sha256",
     "cooldown_seconds", "cpu_mask", "max_celsius", "max_drift", "min_seconds", "pause_seconds", "rounds", "runs",

@@ -45,8 +45,7 @@ class Method:
     reward: str = setting("abs", "Reward that reinforce maximises.", choices=("paper", "mnas", "abs"))
     reinforce_samples: int = setting(10, "Networks sampled for an update of reinforce.", low=1)
     alpha_lr: float = setting(0.0, "Learning rate of alpha; 0: scaled to the number of steps.", low=0)
-    use_all_ms: bool = setting(False, "Aims at the target from below, too, and delivers the best network within it "
-                               "even if a quicker one is as good.")
+    use_all_ms: bool = setting(False, "Delivers the best network even if a quicker one is as good.")
 
     def __post_init__(self):
         check(self)
@@ -101,8 +100,7 @@ class SearchConfig(ImageSettings, Method):
     replicas: int = setting(0, "mirrored: number of devices; 0: every GPU.", low=0, high=64)
     bn_recalibration_batches: int = setting(20, "Training batches that set the batch norm statistics of the "
                                             "delivered network; 0: statistics of the search.", low=0)
-    front: int = setting(8, "Budgets from the quickest network to the target, each of which gets its best network; "
-                         "1: the target alone.", low=1, high=64)
+    front: int = setting(8, "Budgets up to the target that get a network each.", low=1, high=64)
     trials: int = setting(0, "Finalists that are trained from scratch for a few epochs before one is delivered; "
                           "0: none.", low=0, high=64)
     trial_epochs: int = setting(5, "Epochs of each trial.", low=1)

@@ -20,8 +20,8 @@ from pnas_tf.train.recipe import Recipe
 def define_flags() -> None:
     """Defines the flags of the command."""
     flags.DEFINE_string("run_dir", None, "Folder of the search, which also receives the results.")
-    flags.DEFINE_string("pick", None, "Another network of the search's front: the largest within these milliseconds, "
-                        "such as 3.2ms. Its results go into its own folder within --run_dir.")
+    flags.DEFINE_string("pick", None, "Another network of the search's front: the largest within these milliseconds "
+                        "(3.2ms).")
     flags.DEFINE_string("arch", None, "Name of a shipped arch or path of an arch.json; default: that of --run_dir.")
     flags.DEFINE_string("dataset", None, "Data set; default: the data set of the search.")
     flags.DEFINE_string("data_dir", None, "Folder of the data set's files; default: as in the search.")
