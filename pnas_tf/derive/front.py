@@ -21,10 +21,12 @@ from pnas_tf.space.arch import Arch
 
 # A budget above the target, as a multiple of it: what a little more would buy.
 ABOVE = 1.1
-# Candidates that are scored on all held-out images.
-LOOKS = 3
-# Networks that are sampled for each op of each choice, at least and at most in all, and rounds of best sums.
-SAMPLES_FOR_OP, LEAST_SAMPLES, MOST_SAMPLES, ROUNDS = 4, 96, 256, 3
+# Networks that are scored on all held-out images: within the target, and at each other budget.
+LOOKS, BUDGET_LOOKS = 16, 3
+# Random networks for each op of each choice, at least and at most in all.
+RANDOM_FOR_OP, LEAST_RANDOM, MOST_RANDOM = 8, 96, 256
+# Networks sampled from the probabilities at each budget, and rounds of best sums.
+SAMPLES, ROUNDS = 12, 3
 
 
 def budgets(goal: Goal, count: int) -> list[float]:
@@ -45,23 +47,29 @@ def budgets(goal: Goal, count: int) -> list[float]:
 
 
 def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
-    """Fills a pool: suggestions at each budget, then in rounds the networks of the best sums of effects so far.
+    """Fills a pool: random networks, suggestions at each budget, then in rounds those of the best sums of effects.
+
+    The best at each budget are then scored on all held-out images.
 
     Args:
         pool: Pool, which may hold networks already.
         bounds: Budgets in milliseconds, ascending.
         seed: Seed of the samples.
     """
-    ops = int(pool.goal.ms.mask.sum())
-    samples = min(MOST_SAMPLES, max(LEAST_SAMPLES, SAMPLES_FOR_OP * ops))
+    pool.add_random(min(MOST_RANDOM, max(LEAST_RANDOM, RANDOM_FOR_OP * int(pool.goal.ms.mask.sum()))))
     pool.add_arg_max()
     below = None
     for bound in bounds:
         goal = dataclasses.replace(pool.goal, target_ms=bound, keeps_ms=True)
-        pool.suggest(goal, samples // len(bounds), seed, below / bound if below else None)
+        pool.suggest(goal, SAMPLES, seed, below / bound if below else None)
         below = bound
     for _ in range(ROUNDS):
         pool.add_best_sums(bounds)
+    target = pool.goal.limit_ms or math.inf
+    for bound in bounds:
+        best = [each for each in pool.networks() if pool.keeps(each, bound)]
+        for finalist in best[:LOOKS if bound == min(max(bounds), target) else BUDGET_LOOKS]:
+            pool.look_closely(finalist)
 
 
 def ordered(pool: Pool, candidates: Sequence[Finalist], use_all_ms: bool) -> list[Finalist]:
@@ -75,16 +83,14 @@ def ordered(pool: Pool, candidates: Sequence[Finalist], use_all_ms: bool) -> lis
         use_all_ms: Whether the best is delivered whatever it costs.
 
     Returns:
-        First the one to deliver, then the others that are eligible, then the rest, each by expected loss. The first
-        few were scored on all held-out images.
+        First the one to deliver, then the others that are eligible, then the rest, each by expected loss.
     """
     known = sorted(candidates, key=lambda each: (not each.eligible, each.rank_loss))
     best = known[0]
     equal = [best] if use_all_ms else [each for each in known if each.eligible
                                        and each.rank_loss - best.rank_loss <= pool.error(each, best)]
     chosen = min(equal, key=lambda each: each.costs["ms"], default=best)
-    known = [chosen, *(each for each in known if each is not chosen)]
-    return [*map(pool.look_closely, known[:LOOKS]), *known[LOOKS:]]
+    return [pool.with_scores(each) for each in (chosen, *(each for each in known if each is not chosen))]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,12 @@ from pnas_tf.cost.prices import Cost
 from pnas_tf.derive import suggestions
 from pnas_tf.derive.finalists import Finalist
 from pnas_tf.derive.scores import Scores
-from pnas_tf.run_folder.folder import ARG_MAX, BEST_SUM
+from pnas_tf.run_folder.folder import ARG_MAX, BEST_SUM, RANDOM, SAMPLE
 from pnas_tf.space.arch import from_path
-from pnas_tf.space.blocks import uniform_probs
+
+# Share of what a network's own loss has beyond the sum of effects that counts: most of it is gone after a training of
+# its own, and some is not (benchmarks/NOTES.md).
+OWN = 0.25
 
 
 class Pool:
@@ -50,10 +53,20 @@ class Pool:
             self._found[path.tobytes()] = Finalist(how, from_path(self.scores.space, path), log_prob, costs, False,
                                                    self.scores.first_look(path))
 
+    def add_random(self, count: int) -> None:
+        """Adds networks drawn evenly from the whole space; they show the effects of all ops.
+
+        Networks near the front alone would show less: there, effects of ops hide behind each other.
+
+        Args:
+            count: Number of draws, the same for every goal of the supernet.
+        """
+        rng, counts = np.random.default_rng(0), self.goal.ms.mask.sum(1)
+        for path in rng.integers(counts, size=(count, len(counts))):
+            self.add(RANDOM, path)
+
     def suggest(self, goal: Goal, samples: int, seed: int, least: float | None = None) -> None:
         """Adds what the probabilities, and the rules that need no search, suggest within the limits of a goal.
-
-        Half of the samples come from the probabilities, the other half from their mean with even ones.
 
         Args:
             goal: Goal whose limits count: the pool's, perhaps at other milliseconds.
@@ -63,11 +76,10 @@ class Pool:
         """
         limits = goal.all_limits
         least = suggestions.least_share(limits) if least is None else least
-        even = uniform_probs(self.scores.space).astype(np.float32)
-        for how, path in (*suggestions.by_rule(self.scores.space, self._probs, limits, least),
-                          *suggestions.samples((self._probs, 0.5 * (self._probs + even)), limits, least, samples,
-                                               seed)):
+        for how, path in suggestions.by_rule(self.scores.space, self._probs, limits, least):
             self.add(how, path)
+        for path in within_limits.samples(self._probs, limits, least, samples, seed):
+            self.add(SAMPLE, path)
 
     def add_arg_max(self) -> None:
         """Adds the most probable op of each choice, whether it keeps the limits or not."""
@@ -86,11 +98,23 @@ class Pool:
                 self.add(BEST_SUM, path)
 
     def networks(self) -> list[Finalist]:
-        """All networks with their expected losses, those of least loss first; none is eligible."""
+        """All networks with their expected losses, those of least loss first; none is eligible.
+
+        A network that was scored on all held-out images counts by a quarter with its own loss:
+
+            log expected = log sum + 0.25 * (log own - log sum - mean over these networks of (log own - log sum))
+        """
         networks = list(self._found.values())
-        losses = self.scores.effects.loss(self._paths(networks))
-        return sorted((dataclasses.replace(each, expected_loss=float(loss)) for each, loss in
-                       zip(networks, losses, strict=True)), key=lambda each: each.rank_loss)
+        paths = self._paths(networks)
+        expected = np.log(self.scores.effects.loss(paths))
+        own = [self.scores.whole(path) for path in paths]
+        looked_at = np.array([score is not None and np.isfinite(score.loss) for score in own])
+        if looked_at.any():
+            beyond = np.log([score.loss for score, close in zip(own, looked_at, strict=True) if score and close]) \
+                - expected[looked_at]
+            expected[looked_at] += OWN * (beyond - beyond.mean())
+        return sorted((dataclasses.replace(each, expected_loss=float(np.exp(loss)))
+                       for each, loss in zip(networks, expected, strict=True)), key=lambda each: each.rank_loss)
 
     def finalists(self, goal: Goal, least: float = 0.0) -> list[Finalist]:
         """All networks, those of least expected loss first; those that keep the limits are eligible.
@@ -105,14 +129,21 @@ class Pool:
 
     def best(self, bound: float) -> Finalist | None:
         """The network of least expected loss that keeps a budget in milliseconds and all other limits."""
-        networks = self.networks()
-        kept = within_limits.keeps(self._paths(networks), self._limits(bound), 0.0)
-        return next((each for each, keeps in zip(networks, kept, strict=True) if keeps), None)
+        return next((each for each in self.networks() if self.keeps(each, bound)), None)
+
+    def keeps(self, finalist: Finalist, bound: float) -> bool:
+        """Whether a network keeps a budget in milliseconds and all other limits."""
+        return bool(within_limits.keeps(finalist.arch.path[None], self._limits(bound), 0.0)[0])
 
     def look_closely(self, finalist: Finalist) -> Finalist:
         """The network with its loss and accuracy on all held-out images."""
-        score = self.scores.close_look(finalist.arch.path)
-        return dataclasses.replace(finalist, loss=score.loss, accuracy=score.accuracy)
+        self.scores.close_look(finalist.arch.path)
+        return self.with_scores(finalist)
+
+    def with_scores(self, finalist: Finalist) -> Finalist:
+        """The network with its loss and accuracy on all held-out images, if they are known."""
+        score = self.scores.whole(finalist.arch.path)
+        return dataclasses.replace(finalist, loss=score.loss, accuracy=score.accuracy) if score else finalist
 
     def error(self, finalist: Finalist, other: Finalist) -> float:
         """Standard error of the difference between the expected losses of two networks."""

@@ -52,6 +52,10 @@ class Scores:
             self._whole[path.tobytes()] = self._scorer.score(path)
         return self._whole[path.tobytes()]
 
+    def whole(self, path: np.ndarray) -> Score | None:
+        """Score on all held-out images if `close_look` has taken it, int32 [choices]."""
+        return self._whole.get(path.tobytes())
+
     @property
     def effects(self) -> OpEffects:
         """Effects of ops on the losses of all networks so far.

@@ -7,7 +7,7 @@ import numpy as np
 from pnas_tf.cost import prices, within_limits
 from pnas_tf.cost.limits import Limit
 from pnas_tf.cost.prices import Cost
-from pnas_tf.run_folder.folder import FEWEST_SKIPS, MOST_MACS, MOST_PROBABLE, SAMPLE
+from pnas_tf.run_folder.folder import FEWEST_SKIPS, MOST_MACS, MOST_PROBABLE
 from pnas_tf.space import ops
 from pnas_tf.space.blocks import Space
 
@@ -31,21 +31,6 @@ def by_rule(space: Space, probs: np.ndarray, limits: Sequence[Limit], least: flo
                  (MOST_MACS, within_limits.most_of(macs, limits, least)),
                  (FEWEST_SKIPS, within_limits.most_of(_unskipped(space, macs), limits, least)))
     return [(how, path) for how, path in suggested if path is not None]
-
-
-def samples(probs: Sequence[np.ndarray], limits: Sequence[Limit], least: float, count: int, seed: int
-            ) -> list[Suggestion]:
-    """Different networks drawn from probabilities, as many from each: see `within_limits.samples`.
-
-    Args:
-        probs: Probabilities to draw from, each float [choices, ops].
-        limits: Limits to keep.
-        least: Share of the first limit's bound that a network uses at least.
-        count: Largest number of networks in all.
-        seed: Seed of the samples.
-    """
-    return [(SAMPLE, path) for each in probs
-            for path in within_limits.samples(each, limits, least, max(1, count // len(probs)), seed)]
 
 
 def least_share(limits: Sequence[Limit]) -> float:

@@ -14,7 +14,7 @@ MODES = ("float32", "float16", "dynamic", "int8", "int8_qat")
 # How a network of finalists.json was found.
 ARG_MAX, MOST_PROBABLE, MOST_MACS, SAMPLE = "arg-max", "most probable within the limits", \
     "most MACs within the limits", "sample"
-FEWEST_SKIPS, BEST_SUM = "fewest skips, then most MACs", "best sum of op effects"
+FEWEST_SKIPS, BEST_SUM, RANDOM = "fewest skips, then most MACs", "best sum of op effects", "random"
 # Folder of the networks of the front.
 FRONT = "front"
 # Largest number of folders between a part of a run and the run: the goal's, FRONT, and that of a network of the front.
