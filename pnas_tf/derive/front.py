@@ -22,7 +22,7 @@ from pnas_tf.space.arch import Arch
 # A budget above the target, as a multiple of it: what a little more would buy.
 ABOVE = 1.1
 # Networks that are scored on all held-out images: within the target, and at each other budget.
-LOOKS, BUDGET_LOOKS = 16, 3
+LOOKS, BUDGET_LOOKS = 8, 1
 # Random networks for each op of each choice, at least and at most in all.
 RANDOM_FOR_OP, LEAST_RANDOM, MOST_RANDOM = 8, 96, 256
 # Networks sampled from the probabilities at each budget, and rounds of best sums.
