@@ -47,7 +47,7 @@ def budgets(goal: Goal, count: int) -> list[float]:
 
 
 def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
-    """Fills a pool: random networks, suggestions at each budget, then in rounds those of the best sums of effects.
+    """Fills a pool: suggestions at each budget, random networks, then in rounds those of the best sums of effects.
 
     The best at each budget are then scored on all held-out images.
 
@@ -56,13 +56,13 @@ def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
         bounds: Budgets in milliseconds, ascending.
         seed: Seed of the samples.
     """
-    pool.add_random(min(MOST_RANDOM, max(LEAST_RANDOM, RANDOM_FOR_OP * int(pool.goal.ms.mask.sum()))))
     pool.add_arg_max()
     below = None
     for bound in bounds:
         goal = dataclasses.replace(pool.goal, target_ms=bound, keeps_ms=True)
         pool.suggest(goal, SAMPLES, seed, below / bound if below else None)
         below = bound
+    pool.add_random(min(MOST_RANDOM, max(LEAST_RANDOM, RANDOM_FOR_OP * int(pool.goal.ms.mask.sum()))))
     for _ in range(ROUNDS):
         pool.add_best_sums(bounds)
     target = pool.goal.limit_ms or math.inf
