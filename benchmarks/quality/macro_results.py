@@ -21,11 +21,6 @@ WAYS = ("found", "delivered", "most probable within the limits", "arg-max", "lea
 Rows = Sequence[dict[str, Any]]
 
 
-def read(path: str) -> list[dict[str, Any]]:
-    """Lines of results.jsonl; none if there is no file."""
-    return list(files.read_lines(path)) if os.path.exists(path) else []
-
-
 def ranking(truth: Truth, paths: np.ndarray, losses: np.ndarray) -> dict[str, float]:
     """Kendall's tau between losses and published accuracies.
 

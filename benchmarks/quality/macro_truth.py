@@ -50,6 +50,10 @@ class Truth:
         """Index of the network with these op indices, int [choices]."""
         return int(np.flatnonzero((self.paths == np.asarray(path)).all(axis=1))[0])
 
+    def within(self, cost: Cost, bound: float) -> np.ndarray:
+        """Indices of the networks whose cost is within a bound."""
+        return np.flatnonzero(cost.of_paths(self.paths) <= bound * (1 + 1e-9))
+
     def regret(self, path: np.ndarray, cost: Cost, bound: float) -> float:
         """Points of accuracy that the best network within a bound has above this one; negative if this one is above it.
 
@@ -58,12 +62,12 @@ class Truth:
             cost: Cost of each op.
             bound: Largest cost.
         """
-        within = cost.of_paths(self.paths) <= bound * (1 + 1e-9)
+        within = self.within(cost, bound)
         return float(self.accuracy[within].max() - self.accuracy[self.of(path)])
 
     def rank(self, path: np.ndarray, cost: Cost, bound: float) -> float:
         """Share of the networks within a bound that are more accurate than this one, 0 to 1."""
-        within = cost.of_paths(self.paths) <= bound * (1 + 1e-9)
+        within = self.within(cost, bound)
         return float(np.mean(self.accuracy[within] > self.accuracy[self.of(path)]))
 
 
@@ -112,7 +116,7 @@ def most_macs(truth: Truth, cost: Cost, bound: float, fewest_skips: bool = False
     Returns:
         Op indices, int32 [choices].
     """
-    within = np.flatnonzero(cost.of_paths(truth.paths) <= bound * (1 + 1e-9))
+    within = truth.within(cost, bound)
     skips = np.zeros(len(within))
     if fewest_skips and of_space is not None:
         skips = np.sum([truth.paths[within, row] == block.ops.index(ops.ZERO)
@@ -131,7 +135,7 @@ def best_of_random(truth: Truth, cost: Cost, bound: float, count: int, by: np.nd
         by: What the best has most of, float [networks]: the accuracy of one training, or minus an inherited loss.
         seed: Seed of the draws.
     """
-    within = np.flatnonzero(cost.of_paths(truth.paths) <= bound * (1 + 1e-9))
+    within = truth.within(cost, bound)
     drawn = np.random.default_rng(seed).choice(within, (DRAWS, count))
     chosen = drawn[np.arange(DRAWS), np.argmax(by[drawn], axis=1)]
     return float(truth.accuracy[within].max() - truth.accuracy[chosen].mean())

@@ -38,9 +38,11 @@ TARGETS = 8
 QUANTILES = (0.1, 0.95)
 # Exponents of MACs in made-up tables; the number is also the seed of the prices.
 MADE_UP = {11: 0.0, 12: 0.5, 13: 1.0, 14: 0.0, 15: 1.0}
-SEARCH = ("--share=kernels", "--batch_size=96", "--warmup_epochs=9", "--search_epochs=3", "--arch_every=1",
+BATCH_SIZE = 96
+SEARCH = ("--share=kernels", f"--batch_size={BATCH_SIZE}", "--warmup_epochs=9", "--search_epochs=3", "--arch_every=1",
           "--warmup_lr=0.2", "--lr=0.05", "--held_out_size=5000")
-BATCH_SIZE, HELD_OUT = 96, 5000
+# Random networks whose inherited losses are scored one by one.
+INHERITED = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,7 @@ def made_up(of_space, truth: macro_truth.Truth) -> Iterator[Table]:
         drawn = rng.lognormal(0, 0.5, macs.matrix.shape)
         matrix = np.where(macs.matrix > 0, (macs.matrix / 1e6) ** exponent * drawn, 0)
         cost = prices.Cost(matrix.astype(np.float32), (macs.fixed / 1e6) ** exponent, macs.mask)
-        yield Table(f"made_up_{seed}", cost, Table.of("", cost, truth).targets)
+        yield Table.of(f"made_up_{seed}", cost, truth)
 
 
 class Benchmark:
@@ -138,9 +140,10 @@ class Benchmark:
 
     def judge(self, seed: int, table: Table, folder: RunFolder) -> None:
         """Appends the choices of a search, and other choices on its supernet, to the log, unless they are there."""
-        if not any(row["seed"] == seed for row in macro_results.read(self.log)):
-            for row in self._choices(seed, table, folder):
-                files.append_line(self.log, row)
+        rows = files.read_lines(self.log)
+        if not any(row["seed"] == seed for row in rows):
+            rows += self._choices(seed, table, folder)  # all of a seed at once, or none of it
+            files.write_text(self.log, "".join(json.dumps(row) + "\n" for row in rows))
 
     def _space_file(self) -> str:
         return os.path.join(os.path.dirname(macro_truth.__file__), f"{HALF}.json")
@@ -220,10 +223,6 @@ class Benchmark:
                                                              self.truth.trainings[:, 0], seed)} for count in (4, 16)]
 
 
-# Random networks whose inherited losses are scored one by one.
-INHERITED = 1000
-
-
 def _goal(table: Table, target_ms: float) -> Goal:
     return Goal(table.name, table.ms, target_ms, range_ms=table.ms.range)
 
@@ -242,7 +241,7 @@ def _main() -> None:
         folder = benchmark.search(seed, table)
         print(f"Seed {seed}: other choices on the same supernet.", flush=True)
         benchmark.judge(seed, table, folder)
-        print(macro_results.write(f.output, macro_results.read(benchmark.log), benchmark.truth, table.ms), flush=True)
+        print(macro_results.write(f.output, files.read_lines(benchmark.log), benchmark.truth, table.ms), flush=True)
 
 
 def main() -> None:

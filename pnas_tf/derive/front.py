@@ -67,8 +67,7 @@ def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
         pool.add_best_sums(bounds)
     target = pool.goal.limit_ms or math.inf
     for bound in bounds:
-        best = [each for each in pool.networks() if pool.keeps(each, bound)]
-        for finalist in best[:LOOKS if bound == min(max(bounds), target) else BUDGET_LOOKS]:
+        for finalist in pool.within(bound)[:LOOKS if bound == min(max(bounds), target) else BUDGET_LOOKS]:
             pool.look_closely(finalist)
 
 

@@ -129,11 +129,13 @@ class Pool:
 
     def best(self, bound: float) -> Finalist | None:
         """The network of least expected loss that keeps a budget in milliseconds and all other limits."""
-        return next((each for each in self.networks() if self.keeps(each, bound)), None)
+        return next(iter(self.within(bound)), None)
 
-    def keeps(self, finalist: Finalist, bound: float) -> bool:
-        """Whether a network keeps a budget in milliseconds and all other limits."""
-        return bool(within_limits.keeps(finalist.arch.path[None], self._limits(bound), 0.0)[0])
+    def within(self, bound: float) -> list[Finalist]:
+        """The networks that keep a budget in milliseconds and all other limits, those of least expected loss first."""
+        networks = self.networks()
+        kept = within_limits.keeps(self._paths(networks), self._limits(bound), 0.0)
+        return [each for each, keeps in zip(networks, kept, strict=True) if keeps]
 
     def look_closely(self, finalist: Finalist) -> Finalist:
         """The network with its loss and accuracy on all held-out images."""

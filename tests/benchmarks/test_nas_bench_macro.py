@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality import macro_results, macro_truth, nas_bench_macro
+from pnas_tf import files
 from pnas_tf.cost import prices
 from pnas_tf.errors import InputError
 from pnas_tf.space import blocks
@@ -83,7 +84,7 @@ def test_a_whole_run_is_resumed_where_it_stopped(truth_file, tmp_path, small_npz
     assert len(table.targets) == 8 and list(table.targets) == sorted(table.targets)
     for _ in range(2):
         benchmark.judge(0, table, benchmark.search(0, table))
-    rows = macro_results.read(benchmark.log)
+    rows = files.read_lines(benchmark.log)
     choices = [row for row in rows if "path" in row]
     assert len({(row["table"], row["target_ms"], row["way"]) for row in choices}) == len(choices)
     assert {row["table"] for row in choices} == {table.name, *(f"made_up_{seed}" for seed in nas_bench_macro.MADE_UP)}

@@ -36,13 +36,6 @@ def net(stir):
     return stir(supernet.Supernet(TINY, seed=1), seed=2, scale=0.3)
 
 
-@pytest.fixture(scope="module")
-def scorer(net):
-    rng = np.random.default_rng(3)
-    return path_scorer.PathScorer(net, [(tf.constant(rng.normal(size=(16, 8, 8, 1)), tf.float32),
-                                      tf.constant(rng.integers(0, 4, 16), tf.int32))])
-
-
 def costs(net, seed):
     rng = np.random.default_rng(seed)
     return prices.Cost((rng.uniform(0.1, 1, net.mask.shape) * net.mask).astype(np.float32), 0.5, net.mask)
