@@ -4,7 +4,11 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def ms(value: float) -> str:
@@ -44,6 +48,21 @@ def status(text: str) -> None:
         width = shutil.get_terminal_size().columns - 1
         sys.stdout.write(f"\r\x1b[2K{text[:width]}")
         sys.stdout.flush()
+
+
+def countdown(items: Sequence[T], what: str) -> Iterator[T]:
+    """Yields items; on a terminal, a line says how many are done, and how long the others will take.
+
+    Args:
+        items: Items that take about the same time each.
+        what: What is done with them, such as "scoring random networks".
+    """
+    begin = time.monotonic()
+    for done, item in enumerate(items):
+        left = f", {seconds(round((time.monotonic() - begin) / done * (len(items) - done)))} left" if done else ""
+        status(f"{what}, {done + 1}/{len(items)}{left}")
+        yield item
+    status("")
 
 
 @contextlib.contextmanager

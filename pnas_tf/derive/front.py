@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pnas_tf import files
+from pnas_tf import files, terminal
 from pnas_tf.cost.goal import Goal
 from pnas_tf.derive.finalists import Finalist
 from pnas_tf.derive.pool import Pool
@@ -58,7 +58,7 @@ def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
     """
     pool.add_arg_max()
     below = None
-    for bound in bounds:
+    for bound in terminal.countdown(bounds, "Scoring suggested networks, budget"):
         goal = dataclasses.replace(pool.goal, target_ms=bound, keeps_ms=True)
         pool.suggest(goal, SAMPLES, seed, below / bound if below else None)
         below = bound
@@ -66,7 +66,7 @@ def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
     for _ in range(ROUNDS):
         pool.add_best_sums(bounds)
     target = pool.goal.limit_ms or math.inf
-    for bound in bounds:
+    for bound in terminal.countdown(bounds, "Scoring the best networks on all held-out images, budget"):
         for finalist in pool.within(bound)[:LOOKS if bound == min(max(bounds), target) else BUDGET_LOOKS]:
             pool.look_closely(finalist)
 

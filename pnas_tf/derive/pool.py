@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pnas_tf import terminal
 from pnas_tf.cost import within_limits
 from pnas_tf.cost.goal import Goal
 from pnas_tf.cost.limits import Limit
@@ -62,7 +63,8 @@ class Pool:
             count: Number of draws, the same for every goal of the supernet.
         """
         rng, counts = np.random.default_rng(0), self.goal.ms.mask.sum(1)
-        for path in rng.integers(counts, size=(count, len(counts))):
+        for path in terminal.countdown(list(rng.integers(counts, size=(count, len(counts)))),
+                                       "Scoring random networks"):
             self.add(RANDOM, path)
 
     def suggest(self, goal: Goal, samples: int, seed: int, least: float | None = None) -> None:
