@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import stat
 import uuid
 from collections.abc import Callable
@@ -11,26 +12,41 @@ from typing import Any, TextIO
 
 from pnas_tf.errors import InputError
 
+# An escape in JSON that stands for half of a surrogate pair; both halves together are fine.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
-def read_text(path: str, max_bytes: int = 500_000_000, way_out: str = "Is this the folder of a search?") -> str:
-    """The contents of a text file.
+
+def read_bytes(path: str, max_bytes: int = 500_000_000, way_out: str = "Is this the folder of a search?") -> bytes:
+    """The contents of a regular file.
 
     Args:
-        path: File to read.
+        path: File to read. Pipes and devices are refused: they may never end.
         max_bytes: Size above which the file is refused.
         way_out: Advice at the end of the error about a file that cannot be read.
 
     Raises:
-        InputError: If the file is too large or cannot be read as text.
+        InputError: If the file is missing, too large or not regular, or cannot be read.
     """
     try:
-        if os.path.getsize(path) > max_bytes:
-            raise InputError(f"{path}: larger than {max_bytes} bytes; this is not one of our files.")
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:  # a path with a null character is a ValueError, too
+        # Opening a pipe without O_NONBLOCK waits for its writer.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_size <= max_bytes:
+                return file.read(max_bytes)
+    except (OSError, ValueError) as error:  # a path with a null character is a ValueError
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}). {way_out}".rstrip()
+                         ) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: not a regular file. Give the path of a file.")
+    raise InputError(f"{path}: larger than {max_bytes} bytes; this is not one of our files.")
+
+
+def read_text(path: str, max_bytes: int = 500_000_000, way_out: str = "Is this the folder of a search?") -> str:
+    """The contents of a text file, in UTF-8; arguments and errors as `read_bytes`."""
+    content = read_bytes(path, max_bytes, way_out)
+    try:
+        return content.decode("utf-8").replace("\r\n", "\n")
+    except ValueError as error:
         raise InputError(f"{path}: cannot be read ({error}). {way_out}") from None
 
 
@@ -38,25 +54,16 @@ def read_json(path: str, max_bytes: int = 10_000_000) -> Any:
     """Parses an untrusted JSON file.
 
     Args:
-        path: File to read. Pipes and devices are refused: they may never end.
+        path: File to read.
         max_bytes: Size above which the file is refused. Parsed JSON can take 25 times as much memory.
 
     Raises:
-        InputError: If the file is missing, too large, cut off or not JSON.
+        InputError: If the file is missing, too large, not regular, cut off or not JSON.
     """
+    content = read_bytes(path, max_bytes, way_out="")
     try:
-        status = os.stat(path)
-        if stat.S_ISREG(status.st_mode) and status.st_size > max_bytes:
-            raise InputError(f"{path}: larger than {max_bytes} bytes; this is not one of our files.")
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise InputError(f"{path}: not a regular file. Give the path of a file.")
-        with open(path, encoding="utf-8") as file:
-            return json.loads(file.read(max_bytes))
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (ValueError, RecursionError) as error:  # a path with a null character is a ValueError, too
+        return _parsed(content)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); it may be cut off. Write it again.") from None
 
 
@@ -72,26 +79,28 @@ def read_lines(path: str, max_bytes: int = 500_000_000, way_out: str = "Remove t
         One value for each line, without blank lines and without an incomplete last line; empty if there is no file.
 
     Raises:
-        InputError: If the file is too large or cannot be read, or a line other than the last is not JSON.
+        InputError: If the file is too large, not regular or cannot be read, or a line other than the last is not JSON.
     """
     if not os.path.exists(path):
         return []
-    try:
-        if os.path.getsize(path) > max_bytes:
-            raise InputError(f"{path}: larger than {max_bytes} bytes; this is not one of our files.")
-        with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    values = []
+    lines, values = read_bytes(path, max_bytes).split(b"\n"), []
     for number, line in enumerate(lines, start=1):
         try:
             if line.strip():
-                values.append(json.loads(line))
+                values.append(_parsed(line))
         except (ValueError, RecursionError):
             if number < len(lines):
                 raise InputError(f"{path}, line {number}: not valid JSON. {way_out}") from None
     return values
+
+
+def _parsed(content: bytes) -> Any:
+    """The value of JSON in UTF-8. Raises ValueError for half a surrogate pair, which no text file can hold."""
+    text = content.decode("utf-8")
+    value = json.loads(text)
+    if _SURROGATE.search(text):
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
 
 
 def append_line(path: str, entry: Any) -> None:

@@ -80,3 +80,26 @@ def test_a_long_name_of_wide_letters_is_written(tmp_path):
     path = tmp_path / ("\N{GRINNING FACE}" * 58 + ".txt")
     files.write_text(str(path), "x")
     assert path.read_text() == "x" and len(os.listdir(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("read", [files.read_text, files.read_json, files.read_lines])
+def test_pipes_and_devices_are_refused_and_not_waited_for(tmp_path, read):
+    pipe, device = tmp_path / "pipe", tmp_path / "device"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for path in (pipe, device):
+        with pytest.raises(InputError, match="not a regular file"):
+            read(str(path))
+
+
+def test_half_a_surrogate_pair_is_not_json(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(r'{"a": "\ud83d\ude00"}')
+    assert files.read_json(str(path)) == {"a": "\N{GRINNING FACE}"}
+    for content in (rb'{"a": "\ud83d"}', rb'{"\uDE00": 1}', b'{"a": "\xed\xa0\xbd"}'):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="not valid JSON"):
+            files.read_json(str(path))
+        path.write_bytes(content + b"\n{}\n")
+        with pytest.raises(InputError, match="line 1: not valid JSON"):
+            files.read_lines(str(path))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, printable
 from pnas_tf.files import number
 from pnas_tf.space import ops
 
@@ -97,11 +97,11 @@ def search_charts(epochs: Sequence[dict[str, Any]], target_ms: float | None) -> 
                                                  level=("target", target_ms) if target_ms else None),
               "According to the latency table: the mean over networks drawn from the probabilities, and the single "
               "most probable network."),
-        *(Chart(f"Multiplier of the limit on {limit}, nats",
-                line_chart(f"multiplier-{limit}", [line(f"multiplier_{limit}", limit)], shaded=shaded),
+        *(Chart(f"Multiplier of the limit on {printable(limit, 40)}, nats",
+                line_chart(f"multiplier-{place}", [line(f"multiplier_{limit}", limit)], shaded=shaded),
                 "Weight of 100 % above the limit in the loss of an architecture step. A negative multiplier pulls the "
                 "cost up, towards the limit.")
-          for limit in limits),
+          for place, limit in enumerate(limits)),
         Chart("Entropy of the choices, nats", line_chart("entropy", [line("entropy", "entropy")], shaded=shaded,
                                                          from_zero=True),
               "Mean over the choices. It falls as the search decides; at 0 every choice is certain."),
@@ -313,8 +313,13 @@ def inline(figure, name: str) -> str:
 
     Args:
         figure: The matplotlib figure, drawn with `STYLE`.
-        name: Prefix of the ids in the element.
+        name: Prefix of the ids in the element; never from a file, since it stands in the markup as it is.
+
+    Raises:
+        ValueError: If the name has other characters than letters, digits, `_` and `-`.
     """
+    if not re.fullmatch(r"[a-zA-Z0-9_-]+", name):
+        raise ValueError(f"{name!r} cannot begin ids")
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()

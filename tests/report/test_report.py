@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pnas_tf import terminal
-from pnas_tf.errors import InputError
+from pnas_tf.errors import InputError, printable
 from pnas_tf.report import drawing, facts, heat_maps, plots, summary
 from pnas_tf.report import page as page_lib
 from pnas_tf.run_folder import RunFolder
@@ -105,6 +105,26 @@ def run_folder(folder, space_name="quickstart", epochs=8, **costs):
     write(folder / "int8.json", {"mode": "int8", "size_bytes": 104000, "top1": 0.869, "agreement": 0.993})
     (folder / "run.flags").write_text("--dataset=fashion_mnist_small\n--space=quickstart\n--seed=7\n--noresume\n")
     return arch
+
+
+def whole_run_folder(folder):
+    """Writes a run folder of which a report shows everything that it can show."""
+    arch = run_folder(folder)
+    write_metrics(folder, [{**line, "multiplier_ms": 0.01} for line in epoch_lines(SPACES["quickstart"], 4)])
+    write(folder / "finalists.json", {"format": "pnas_tf.finalists/1", "finalists": [finalist("sample", 0.399, 0.9)]})
+    write(folder / "front.json", {"format": "pnas_tf.front/1", "target": TARGET, "target_ms": 0.4, "networks": [
+        {"ms": ms, "folder": f"{ms}ms", "how": "sample", "costs": {"ms": ms, "params": 1e4}, "expected_loss": 1.0,
+         "gain": 0.4 - ms, "gain_error": 0.01, "held_out_accuracy": 0.5, "delivered": ms == 0.4, "ops": arch.ops}
+        for ms in (0.3, 0.4)]})
+    write(folder / "mistakes.json", {
+        "classes": [{"name": name, "accuracy": 0.5, "images": 10} for name in ("cat", "dog")],
+        "confusion": [[0, 1, 5], [1, 0, 5]],
+        "mistaken": [{"label": 0, "prediction": 1, "probability": 0.9, "path": "cat/1.png", "thumbnail": None}]})
+    write(folder / "compare.json", {"target": TARGET, "networks": [{"predicted_ms": 1.0, "measured_ms": 1.1}] * 3,
+                                    "figures": {"within_10_percent": 1.0, "rmse_of_mean": 0.1}})
+    write(folder / "float32.profile.json", {
+        "format": "pnas_tf.profile/1", "network_ms": 0.4, "method": "benchmark", "target": TARGET,
+        "operators": [{"operator": "CONV_2D", "block": "b01", "op": "mb_k3_e3", "ms": 0.2}] * 2})
 
 
 def page_of(folder):
@@ -253,6 +273,56 @@ def test_hostile_text_is_escaped(tmp_path):
     arch["space"]["name"] = HOSTILE
     write(tmp_path / "arch.json", arch)
     assert HOSTILE in page_of(tmp_path).text
+
+
+@pytest.mark.parametrize("name", [HOSTILE, r"\1\g<9>[", "$x_1$", "\u202e\x00\x1b[2J", "-->", "]]>"])
+def test_names_of_limits_cannot_become_markup(tmp_path, name):
+    run_folder(tmp_path)
+    write_metrics(tmp_path, [{**line, f"multiplier_{name}": 0.01} for line in epoch_lines(SPACES["quickstart"], 4)])
+    page = page_of(tmp_path)
+    assert f"Multiplier of the limit on {printable(name, 40)}, nats" in page.text
+
+
+def strings(value, path=()):
+    """Path of every string in JSON: keys of a dict come as (..., key, None), values as (..., key)."""
+    if isinstance(value, str):
+        yield path
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if isinstance(value, dict):
+            yield *path, key, None
+        yield from strings(inner, (*path, key))
+
+
+def replaced(value, path, new):
+    """A copy of JSON with the string at a path from `strings` replaced."""
+    if not path:
+        return new
+    first, *rest = path
+    if isinstance(value, dict):
+        return {new if rest == [None] and key == first else key:
+                replaced(inner, rest, new) if key == first and rest != [None] else inner
+                for key, inner in value.items()}
+    return [replaced(inner, rest, new) if index == first else inner for index, inner in enumerate(value)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["metrics.jsonl", "arch.json", "train.json", "float32.json", "finalists.json",
+                                  "front.json", "mistakes.json", "compare.json", "float32.profile.json"])
+def test_no_string_of_any_file_becomes_markup(tmp_path, file):
+    """Every string of a file in turn is markup: the page holds it as text, or the file is refused in a line."""
+    whole_run_folder(tmp_path)
+    content = (tmp_path / file).read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in content.splitlines()] if file.endswith("l") else [json.loads(content)]
+    elements = {tag for tag, _ in page_of(tmp_path).elements}
+    for path in plots.thin(list(strings(lines[0])), 40):
+        new = [replaced(line, path, HOSTILE) for line in lines]
+        write_metrics(tmp_path, new) if file.endswith("l") else write(tmp_path / file, new[0])
+        try:
+            page = page_of(tmp_path)
+        except InputError as error:
+            assert "\n" not in str(error)
+        else:
+            assert {tag for tag, _ in page.elements} <= elements, path
 
 
 def test_values_that_are_not_finite_numbers_are_left_out(tmp_path):
