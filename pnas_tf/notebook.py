@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from pnas_tf import data as data_lib
 from pnas_tf import network
 from pnas_tf.cost import latency_table
 from pnas_tf.cost.goal import Goal
 from pnas_tf.cost.latency_table import LatencyTable
-from pnas_tf.data import Data
+from pnas_tf.data import Data, arrays
 from pnas_tf.derive import deliver, front
 from pnas_tf.derive.pool import Pool
 from pnas_tf.derive.scores import Scores
@@ -42,13 +43,15 @@ class Search:
         searcher: The Keras model that `fit` trains; its `supernet` holds probabilities and weights.
     """
 
-    def __init__(self, search_space: Space | str, table: LatencyTable | str, images: Data | str, **settings: Any):
+    def __init__(self, search_space: Space | str, table: LatencyTable | str,
+                 images: Data | str | arrays.Images | tuple[arrays.Images, arrays.Images], **settings: Any):
         """Builds the supernet.
 
         Args:
             search_space: A space, the name of one, or the path of a JSON file.
             table: Latency table of the device, the path of its file, or the name of a shipped table.
-            images: Data set, or its spec for `data.load`.
+            images: Data set, or its spec for `data.load`; or images in memory: arrays (x, y), a finite
+                `tf.data.Dataset`, or a pair of either for training and test, as for `data.from_arrays`.
             **settings: Fields of `SearchConfig`, such as target_ms=0.2, limit=["params<=3e6"] or batch_size=64.
 
         Raises:
@@ -59,11 +62,17 @@ class Search:
         limit = tuple(settings.pop("limit", ()))
         if isinstance(images, str):
             settings["dataset"] = images
-        else:
+        elif isinstance(images, Data):
             settings["image_size"] = images.image_shape[0]
+        else:
+            settings["dataset"] = arrays.NAME
         self.config = SearchConfig(space=space.name, table=table.path, limit=limit, **settings)
         request = Request.of(self.config, space, table)
-        self.problem = Problem.of(request, request.load_data() if isinstance(images, str) else images)
+        if isinstance(images, str):
+            images = request.load_data()
+        elif not isinstance(images, Data):
+            images = _in_memory(images, self.config, request.space)
+        self.problem = Problem.of(request, images)
         print(self.goal.summary())
         self.searcher = build.compiled_searcher(
             self.space, self.problem.goals, self.problem.plan, self.config,
@@ -100,7 +109,7 @@ class Search:
             InputError: If a loss is not finite, or an image is broken.
         """
         problem, config = self.problem, self.config
-        with data_lib.naming_broken_images():
+        with data_lib.naming_broken_images(self.data):
             self.searcher.go_on(lambda step: searcher.alternating_batches(
                 self.data.train, self.data.held_out, problem.plan, problem.batch_size, config.seed, step,
                 cutout=config.cutout), [StopOnNonFinite(), *callbacks])
@@ -123,3 +132,12 @@ class Search:
         model = network.build_network(arch)
         self.searcher.supernet.copy_weights_to(model, arch)
         return model
+
+
+def _in_memory(images: Any, config: SearchConfig, space: Space) -> Data:
+    """The data set of images in memory, at the size of the space."""
+    is_pair = isinstance(images, tuple | list) and len(images) == 2 and all(
+        isinstance(part, tf.data.Dataset | tuple | list) for part in images)
+    train, test = images if is_pair else (images, None)
+    return data_lib.from_arrays(train, test, image_size=space.input_size, held_out_size=config.held_out_size or None,
+                                seed=config.seed, normalisation=space.normalisation)

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pnas_tf import data, network
 from pnas_tf.cost import latency_table
@@ -62,6 +63,18 @@ def test_space_and_table_to_network(table, small_data, tmp_path):
     images, _ = next(iter(small_data.test.batches(8)))
     batch = inherited(images, training=True)
     np.testing.assert_allclose(batch, search.searcher.supernet(images, search.searcher.supernet.path(arch)), atol=1e-4)
+
+
+def test_arrays_and_tf_data_are_searched_like_their_file(table, small_data, small_npz):
+    arrays = np.load(small_npz)
+    train, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
+    pairs = tf.data.Dataset.from_tensor_slices
+    data_of_search = small_search(table, (train, pairs(test).batch(32))).data
+    assert (data_of_search.mean, data_of_search.image_shape) == (small_data.mean, small_data.image_shape)
+    for part in ("train", "held_out", "test"):
+        batches = [next(iter(getattr(each, part).batches(500)))[0] for each in (data_of_search, small_data)]
+        np.testing.assert_array_equal(*batches)
+    assert small_search(table, train).data.test.size == round(len(train[1]) / 5)
 
 
 def test_a_callback_stops_a_search_and_fit_goes_on(table, small_data):

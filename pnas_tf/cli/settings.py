@@ -137,7 +137,7 @@ def _kinds(settings: type) -> dict[str, Any]:
 class ImageSettings:
     """Settings of images that search and training share: broken files, small classes, cutout."""
 
-    broken_images: str = setting("skip", "Image files that cannot be decoded: left out and counted, or an error.",
+    broken_images: str = setting("skip", "Image files that cannot be read: left out and named, or an error.",
                                  choices=("skip", "refuse"))
     class_weights: str = setting("none", "Weight of an image in the loss: none gives every image 1; balanced gives "
                                  "every class the same total.", choices=("none", "balanced"))

@@ -13,6 +13,8 @@ A spec is the name of a data set, followed by an argument if it takes one:
     folder:PATH            image files of your own, one folder for each class
     tfds:NAME              a data set that TensorFlow Datasets has prepared on this machine
 
+`from_arrays((x, y))` makes one of images that a program holds in memory, as arrays or as a `tf.data.Dataset`.
+
 Arrays stay in memory and are augmented by random crop and flip. Images in a folder stay files and are augmented as is
 usual for ImageNet: random resized crop, flip, colour jitter. Nothing is downloaded, and no pickle is loaded.
 
@@ -23,9 +25,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pnas_tf.data.loading import CLASS_WEIGHTS, Data, class_weights, imbalance, load, naming_broken_images
+    from pnas_tf.data.loading import (
+        CLASS_WEIGHTS,
+        Data,
+        class_weights,
+        from_arrays,
+        imbalance,
+        load,
+        naming_broken_images,
+    )
 
-__all__ = ["CLASS_WEIGHTS", "Data", "class_weights", "imbalance", "load", "naming_broken_images"]
+__all__ = ["CLASS_WEIGHTS", "Data", "class_weights", "from_arrays", "imbalance", "load", "naming_broken_images"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pnas_tf.data import augment
+from pnas_tf.data import decoding
 from pnas_tf.errors import InputError
 
 TEST_SHARE = 0.2  # share of the images that become the test part, if a data set has none
@@ -207,5 +207,5 @@ def _same_size(x_train: np.ndarray, x_test: np.ndarray, image_size: int | None,
         raise InputError(f"{spec}: images must be square and of one size, got {x_train.shape[1:3]} and "
                          f"{x_test.shape[1:3]}. Resize them: --image_size=N.")
     side = image_size or x_train.shape[1]
-    train, test = (x if x.shape[1:3] == (side, side) else augment.resize_all(x, side) for x in (x_train, x_test))
+    train, test = (x if x.shape[1:3] == (side, side) else decoding.resize_all(x, side) for x in (x_train, x_test))
     return train, test

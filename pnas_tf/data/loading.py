@@ -4,14 +4,16 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf.data import broken
+from pnas_tf.data import arrays, inspection, pictures
 from pnas_tf.data import labelled as labelled_lib
-from pnas_tf.data.parts import ArrayPart, FilePart, Part
+from pnas_tf.data.labelled import Labelled
+from pnas_tf.data.parts import ArrayPart, FilePart, Files, Part
+from pnas_tf.data.pictures import Rendering
 from pnas_tf.data.sources import ARGUMENTS, DATASETS, FILE_IMAGE_SIZE, Request, specs
 from pnas_tf.errors import InputError
 
@@ -38,6 +40,7 @@ class Data:
         train: Images that train weights.
         held_out: Images split off the training images; they train the architecture.
         test: Images for the final score. No choice depends on them.
+        rendering: Background and white of image files; None for arrays.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Data:
     train: Part
     held_out: Part
     test: Part
+    rendering: Rendering | None = None
 
     @property
     def num_classes(self) -> int:
@@ -85,7 +89,7 @@ def imbalance(train: Part) -> str:
 
 
 def load(spec: str, *, image_size: int | None = None, held_out_size: int | None = None, seed: int = 0,
-         data_dir: str | None = None, broken_images: str = "skip",
+         data_dir: str | None = None, broken_images: str = "skip", background: str = "white",
          normalisation: tuple[float, float] | None = None) -> Data:
     """Loads a data set.
 
@@ -96,7 +100,8 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
             whichever is larger. Classes keep their shares; a class of two or more images gives at least one.
         seed: Seed of the split.
         data_dir: Folder with the files of `cifar10`, `fashion_mnist` and `tfds:NAME`.
-        broken_images: What to do with image files that cannot be decoded, one of `broken.POLICIES`.
+        broken_images: What to do with image files that cannot be read, one of `inspection.POLICIES`.
+        background: Colour behind transparent parts of image files, such as `white` or `#ff8000`.
         normalisation: Pixel mean and deviation of all channels, such as `Space.normalisation`; None for ImageNet's for
             files, and those of the training images for arrays.
 
@@ -106,52 +111,108 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
     name, _, argument = spec.partition(":")
     if name not in DATASETS or bool(argument) != (name in ARGUMENTS):
         raise InputError(f"Unknown data set {spec[:100]!r}. Known: {', '.join(specs())}.")
+    _check_image_size(image_size)
+    behind = pictures.colour(background)
+    data_dir = os.path.expanduser(data_dir) if data_dir else None
+    labelled = DATASETS[name](Request(argument, image_size, seed, data_dir, behind))
+    readings = None
+    if labelled.is_files:
+        labelled, readings = inspection.inspected(labelled, broken_images, behind, spec)
+    labelled = labelled_lib.checked(labelled, spec, image_size)
+    held_out = labelled_lib.held_out(labelled.y_train, held_out_size, seed, spec)
+    return _data(labelled, held_out, spec, image_size or FILE_IMAGE_SIZE, normalisation, readings)
+
+
+def from_arrays(train: arrays.Images, test: arrays.Images | None = None, *, image_size: int | None = None,
+                held_out_size: int | None = None, seed: int = 0, class_names: Sequence[str] = (),
+                normalisation: tuple[float, float] | None = None) -> Data:
+    """Makes a data set of images in memory.
+
+        data = from_arrays((x, y))
+        data = from_arrays(keras.utils.image_dataset_from_directory("photos"))
+
+    Args:
+        train: Training images: arrays (images, labels), or a finite `tf.data.Dataset` of them, in batches or not.
+            Images have pixels from 0 to 255 and shape [images, height, width] or [images, height, width, 1 or 3];
+            fractions are rounded. Labels are integers [images] or [images, 1], or one-hot [images, classes].
+        test: Test images, likewise; None for a fifth of the training images.
+        image_size: Height and width to resize images to; None for no resizing.
+        held_out_size: Number of training images to hold out, as for `load`.
+        seed: Seed of the splits.
+        class_names: Name of each class, by label; those of a `tf.data.Dataset` of Keras are found by themselves.
+        normalisation: Pixel mean and deviation of all channels; None for those of the training images.
+
+    Raises:
+        InputError: If images and labels do not make a data set for classification.
+    """
+    _check_image_size(image_size)
+    labelled = labelled_lib.checked(arrays.labelled(train, test, class_names, seed), arrays.NAME, image_size)
+    held_out = labelled_lib.held_out(labelled.y_train, held_out_size, seed, arrays.NAME)
+    return _data(labelled, held_out, arrays.NAME, 0, normalisation)
+
+
+def _check_image_size(image_size: int | None) -> None:
     if image_size is not None and not 1 <= image_size <= MAX_IMAGE_SIZE:
         raise InputError(f"image_size must be from 1 to {MAX_IMAGE_SIZE}, got {image_size}.")
-    data_dir = os.path.expanduser(data_dir) if data_dir else None
-    labelled = DATASETS[name](Request(argument, image_size, seed, data_dir))
-    if labelled.is_files:
-        labelled = broken.without_broken(labelled, broken_images, spec)
-    labelled = labelled_lib.checked(labelled, spec, image_size)
-    if labelled.is_files:
-        side = image_size or FILE_IMAGE_SIZE
-        shape, mean, std = (side, side, 3), IMAGENET_MEAN, IMAGENET_STD
-    else:
-        height, width, channels = labelled.x_train.shape[1:]
-        shape = height, width, channels
-        mean, std = labelled_lib.pixel_statistics(labelled.x_train)
+
+
+def _data(labelled: Labelled, held_out: np.ndarray, spec: str, file_size: int,
+          normalisation: tuple[float, float] | None, readings: inspection.Readings | None = None) -> Data:
+    """The three parts of a data set.
+
+    Args:
+        labelled: Checked images and labels.
+        held_out: Positions of the training images to hold out, integers.
+        spec: Name of the data set.
+        file_size: Height and width of images in files.
+        normalisation: As for `load`.
+        readings: How to read the files; None for arrays.
+    """
+    height, width, channels = (file_size, file_size, 3) if readings else labelled.x_train.shape[1:]
     if normalisation:
-        mean, std = ((float(value),) * shape[2] for value in normalisation)
-    part = FilePart if labelled.is_files else ArrayPart
-    held_out = labelled_lib.held_out(labelled.y_train, held_out_size, seed, spec)
-    train = np.setdiff1d(np.arange(len(labelled.y_train)), held_out)
+        mean, std = ((float(value),) * channels for value in normalisation)
+    else:
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if readings else labelled_lib.pixel_statistics(labelled.x_train)
     with tf.device("CPU"):
         # Converted once, so that the training and the held-out part share one copy.
         x_train, x_test = tf.convert_to_tensor(labelled.x_train), tf.convert_to_tensor(labelled.x_test)
+        if readings:
+            x_train = Files(x_train, tf.convert_to_tensor(readings.train), readings.rendering)
+            x_test = Files(x_test, tf.convert_to_tensor(readings.test), readings.rendering)
+    part = FilePart if readings else ArrayPart
 
     def make(images, labels, members):
-        return part(images, labels, members, shape[0], mean, std)
+        return part(images, labels, members, height, mean, std)
 
-    return Data(spec, shape, tuple(labelled.class_names), mean, std,
+    train = np.setdiff1d(np.arange(len(labelled.y_train)), held_out)
+    return Data(spec, (height, width, channels), tuple(labelled.class_names), mean, std,
                 train=make(x_train, labelled.y_train, train), held_out=make(x_train, labelled.y_train, held_out),
-                test=make(x_test, labelled.y_test, np.arange(len(labelled.y_test))))
+                test=make(x_test, labelled.y_test, np.arange(len(labelled.y_test))),
+                rendering=readings.rendering if readings else None)
 
 
 @contextlib.contextmanager
-def naming_broken_images() -> Iterator[None]:
+def naming_broken_images(data: Data | None = None) -> Iterator[None]:
     """Turns TensorFlow's error about an image that cannot be decoded into one line. Other errors pass unchanged.
 
+    Args:
+        data: Data set, whose files are searched for the broken one where TensorFlow does not name it.
+
     Raises:
-        InputError: If an image cannot be decoded; its message names the file if TensorFlow does.
+        InputError: If an image cannot be decoded.
     """
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
         text = " ".join(str(error).split())
-        named = re.search(r"\[((?:Not a JPEG|More than)[^]]*:)\] ?\[(?:b?['\"])?([^]'\"]*)", text)
-        if named:
+        if named := re.search(r"Unreadable: \[([^]]*)\] ([^{]*?)(?= Traceback| \[\[|\s*$)", text):
+            raise InputError(f"{named[1]}: {named[2]}. Remove it, or save it again.") from None
+        if named := re.search(r"\[((?:Not a JPEG|More than)[^]]*:)\] ?\[(?:b?['\"])?([^]'\"]*)", text):
             raise InputError(f"{named[2]}: {named[1].rstrip(':')}.") from None
-        if re.search(r"jpe?g|png|bmp|gif|image", text, flags=re.IGNORECASE):
+        if re.search(r"jpe?g|png|image", text, flags=re.IGNORECASE):
+            for part in (data.train, data.held_out, data.test) if data else ():
+                if unreadable := part.first_unreadable():
+                    raise InputError(f"{unreadable[0]}: {unreadable[1]}. Remove it, or save it again.") from None
             reason = text.partition("[[")[0].strip()[:200]
             raise InputError(f"An image of the data set is broken: {reason}. Remove such files, or save them again."
                              ) from None

@@ -8,6 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf.data import augment as augment_lib
+from pnas_tf.data import decoding, inspection
+from pnas_tf.data.decoding import ImageFile
+from pnas_tf.data.pictures import Rendering
 from pnas_tf.data.rand_augment import RandAugment
 
 
@@ -173,6 +176,10 @@ class Part(abc.ABC):
                 pictures.append(tf.io.encode_png(tf.cast(tf.clip_by_value(tf.round(small), 0, 255), tf.uint8)).numpy())
         return pictures
 
+    def first_unreadable(self) -> tuple[str, str] | None:
+        """Path of a file of this part that cannot be decoded, and the reason; None if there is none."""
+        return None
+
     @abc.abstractmethod
     def paths(self, places: np.ndarray) -> list[str | None]:
         """Paths of the files of some images; None for images in memory. Argument as for `thumbnails`."""
@@ -214,17 +221,44 @@ class ArrayPart(Part):
         return order.map(read, tf.data.AUTOTUNE, deterministic=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Image files, and how to read them.
+
+    Attributes:
+        paths: Paths, bytes [images].
+        readings: Way to read each file, as in `pictures.Header`, int32 [images].
+        rendering: Background, and white of 16-bit images.
+    """
+
+    paths: tf.Tensor
+    readings: tf.Tensor
+    rendering: Rendering
+
+    def __getitem__(self, position: tf.Tensor) -> ImageFile:
+        """A file, read; `position` is a scalar."""
+        path = tf.gather(self.paths, position)
+        return ImageFile(tf.io.read_file(path), path, tf.gather(self.readings, position), self.rendering)
+
+
 class FilePart(Part):
-    """Images in files, paths as bytes [images], read and changed one at a time."""
+    """Images in `Files`, read and changed one at a time."""
+
+    def __init__(self, images, labels, members, image_size, mean, std):
+        super().__init__(images.paths, labels, members, image_size, mean, std)
+        self._files = images
+
+    def first_unreadable(self):
+        return inspection.first_unreadable(list(tf.gather(self._files.paths, self._members).numpy()),
+                                           tf.gather(self._files.readings, self._members).numpy())
 
     def paths(self, places):
         files = tf.gather(self._images, np.asarray(self._members)[places]).numpy()
         return [path.decode("utf-8", "backslashreplace") for path in files]
 
     def _views(self, positions):
-        for path in tf.gather(self._images, positions):
-            contents = augment_lib.checked_image(tf.io.read_file(path), path)
-            yield augment_lib.central_crop_of_file(contents, self._image_size)
+        for position in positions:
+            yield decoding.central_crop(self._files[position], self._image_size)
 
     def _read(self, order, batch_size, share, endless, change):
         def one_by_one(positions, seed, places):
@@ -232,16 +266,15 @@ class FilePart(Part):
             return tf.data.Dataset.from_tensor_slices((positions, seeds))
 
         def read(position, seed):
-            path = tf.gather(self._images, position)
-            contents = augment_lib.checked_image(tf.io.read_file(path), path)
+            file = self._files[position]
             if change:
                 crop_seed, colour_seed = tf.unstack(tf.random.split(seed, 2))
-                image = augment_lib.random_crop_of_file(contents, self._image_size, crop_seed)
+                image = decoding.random_crop(file, self._image_size, crop_seed)
                 image = augment_lib.colour_jitter(image, colour_seed, change.jitter)
                 if change.randaugment:
                     image = change.randaugment(image, tf.random.fold_in(seed, 2))
             else:
-                image = augment_lib.central_crop_of_file(contents, self._image_size)
+                image = decoding.central_crop(file, self._image_size)
             image = augment_lib.normalise(image, self._mean, self._std)
             if change and change.cutout:
                 image = augment_lib.cutout(image[None], seed, [0], 1, change.cutout)[0]

@@ -1,4 +1,4 @@
-"""Reads untrusted files of data sets into arrays and lists, with NumPy alone and never a pickle.
+"""Reads untrusted files of data sets into arrays, with NumPy alone and never a pickle.
 
 Each reader returns what the file holds, or raises an InputError of one line. `labelled.py` then checks, for all data
 sets alike, whether images and labels fit together.
@@ -17,13 +17,10 @@ from typing import IO
 
 import numpy as np
 
-from pnas_tf.errors import InputError, printable
+from pnas_tf.errors import InputError
 
 # Folder where Debian's package dataset-fashion-mnist puts its files.
 FASHION_MNIST_DIR = "/usr/share/datasets/fashion-mnist"
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-# Endings of images that TensorFlow cannot decode.
-OTHER_ENDINGS = (".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2")
 CIFAR_RECORD_BYTES = 1 + 32 * 32 * 3
 # Limits of an array's size in memory: a file of a few kB can claim any size, or unpack to it.
 MAX_IDX_BYTES, MAX_NPZ_BYTES = 1_000_000_000, 8_000_000_000
@@ -175,64 +172,6 @@ def cut(data: np.ndarray, offsets: np.ndarray, name: str) -> list[bytes]:
         raise InputError(f"{name}: the offsets do not cut the JPEG bytes into images. Write the archive again.")
     whole = data.tobytes()
     return [whole[begin:end] for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
-
-
-def subfolders(path: str) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden folders and __MACOSX.
-
-    Raises:
-        InputError: If there is no such folder.
-    """
-    try:
-        with os.scandir(path) as entries:
-            return sorted(entry.name for entry in entries
-                          if entry.is_dir() and not entry.name.startswith((".", "__")))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read as a folder ({error.strerror}). Expected one folder of images for "
-                         "each class in it.") from None
-
-
-def list_class_folders(path: str, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Lists the images in the folders of all classes. Prints the number of images that TensorFlow cannot decode.
-
-    Args:
-        path: Folder that holds the class folders.
-        class_names: Names of the class folders, by label.
-
-    Returns:
-        Paths, bytes [images], and labels, int32 [images], sorted by class and then by name.
-
-    Raises:
-        InputError: If there are other folders, or a class folder has no images.
-    """
-    unknown = sorted(set(subfolders(path)) - set(class_names))
-    if unknown:
-        raise InputError(f"{path}: the folder {unknown[0]!r} is not one of the {len(class_names)} training classes "
-                         f"({', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}). Rename or move it.")
-    paths, labels, others = [], [], []
-    for label, class_name in enumerate(class_names):
-        folder = os.path.join(path, class_name)
-        files = _file_names(folder)
-        names = [name for name in files if name.lower().endswith(IMAGE_ENDINGS)]
-        others += [name for name in files if name.lower().endswith(OTHER_ENDINGS)]
-        if not names:
-            raise InputError(f"{folder}: no images. Expected files that end in {', '.join(IMAGE_ENDINGS)}.")
-        paths += [os.fsencode(os.path.join(folder, file_name)) for file_name in names]
-        labels += [label] * len(names)
-    if others:
-        kinds = sorted({os.path.splitext(name)[1].lower() for name in others})
-        print(f"Left out: {len(others):,} files of {printable(path)} that end in {', '.join(kinds)}. Save them as JPEG "
-              "or PNG to use them.")
-    return np.array(paths), np.array(labels, np.int32)
-
-
-def _file_names(folder: str) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            # "._x.jpg" is macOS metadata, not an image. A pipe or a device might never end.
-            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read as a folder ({error.strerror}). Every class needs one.") from None
 
 
 def _one_line(error: Exception) -> str:

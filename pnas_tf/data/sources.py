@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf.data import augment, readers
+from pnas_tf.data import decoding, folders, readers
 from pnas_tf.data import labelled as labelled_lib
 from pnas_tf.data.labelled import Labelled
 from pnas_tf.errors import InputError
@@ -37,12 +37,14 @@ class Request:
         image_size: Height and width that images will be resized to, or None.
         seed: Seed of random splits and orders.
         data_dir: Folder with the user's data, or None.
+        background: Colour behind transparent parts of encoded images.
     """
 
     argument: str
     image_size: int | None
     seed: int
     data_dir: str | None
+    background: tuple[int, int, int] = (255, 255, 255)
 
 
 def specs() -> list[str]:
@@ -97,7 +99,7 @@ def _jpeg_archive(path: str, class_names: Sequence[str]) -> Labelled:
     for part in ("train", "test"):
         files = readers.cut(arrays[f"{part}_jpeg"], arrays[f"{part}_offsets"], f"{path}: {part}")
         try:
-            images[part] = augment.decode_all(files)
+            images[part] = decoding.decode_all(files)
         except tf.errors.InvalidArgumentError:
             raise InputError(f"{path}: {part}_jpeg must hold JPEG images of one size and nothing else. Write the "
                              "archive again.") from None
@@ -113,23 +115,12 @@ def _npz(request: Request) -> Labelled:
 
 def _folder(request: Request) -> Labelled:
     """Image files with one folder for each class, in PATH/train and PATH/test (or PATH/val), or in PATH alone."""
-    path = os.path.expanduser(request.argument)
-    parts = readers.subfolders(path)
-    # A folder `train` without folders in it is a class of that name.
-    has_train = "train" in parts and bool(readers.subfolders(os.path.join(path, "train")))
-    root = os.path.join(path, "train") if has_train else path
-    test = next((part for part in ("test", "val", "validation") if has_train and part in parts), None)
-    class_names = readers.subfolders(root)
-    if len(class_names) < 2:
-        raise InputError(f"{root}: expected at least two folders of images, one for each class; got "
-                         f"{', '.join(class_names) or 'none'}.")
-    x, y = readers.list_class_folders(root, class_names)
+    train, test, class_names = folders.listed(os.path.expanduser(request.argument))
     if test is None:
-        return labelled_lib.split_off_test(x, y, class_names, request.seed)
-    x_test, y_test = readers.list_class_folders(os.path.join(path, test), class_names)
+        return labelled_lib.split_off_test(train.paths, train.labels, class_names, request.seed)
     # Shuffled, because batches of a single class distort batch norm where it uses the statistics of the batch.
-    order = np.random.default_rng(request.seed).permutation(len(y_test))
-    return Labelled(x, y, x_test[order], y_test[order], class_names)
+    order = np.random.default_rng(request.seed).permutation(len(test.labels))
+    return Labelled(train.paths, train.labels, test.paths[order], test.labels[order], class_names)
 
 
 def _tfds(request: Request) -> Labelled:
@@ -169,7 +160,8 @@ def _read_tfds(tfds: Any, builder: Any, request: Request, where: str) -> Labelle
     def example(entry):
         image = entry["image"]
         if is_encoded:
-            image = tf.cast(tf.round(augment.central_crop_of_file(image, image_size)), tf.uint8)
+            view = decoding.central_crop(decoding.of_contents(image, request.background), image_size)
+            image = tf.cast(tf.round(view), tf.uint8)
         return image, entry["label"]
 
     def read(split):

@@ -265,7 +265,7 @@ class RunFolder:
 
 
 def data_arguments(run_dir: str | None, *, dataset: str | None = None, data_dir: str | None = None, seed: int = 0,
-                   trained: bool = False) -> dict[str, Any]:
+                   background: str | None = None, trained: bool = False) -> dict[str, Any]:
     """Arguments of `data.load`, apart from the image size, that give the data set of a run with the same split.
 
     Args:
@@ -273,13 +273,15 @@ def data_arguments(run_dir: str | None, *, dataset: str | None = None, data_dir:
         dataset: Another data set, in place of the run's.
         data_dir: Folder of the data set's files, in place of the run's.
         seed: Seed of the split of `dataset`.
+        background: Colour behind transparent parts of image files, in place of the run's.
         trained: Whether to take the data that model.keras was trained on, if they differ from the search's.
 
     Raises:
         InputError: If neither the run nor the caller names a data set, or the run's record is damaged.
     """
     if dataset:
-        return {"spec": dataset, "data_dir": data_dir, "seed": seed, "held_out_size": None}
+        return {"spec": dataset, "data_dir": data_dir, "seed": seed, "held_out_size": None,
+                "background": background or "white"}
     if not run_dir:
         raise InputError("A model alone does not say which images belong to it: give --dataset too.")
     folder = RunFolder(run_dir)
@@ -295,7 +297,8 @@ def data_arguments(run_dir: str | None, *, dataset: str | None = None, data_dir:
     if not isinstance(spec, str) or not spec:
         raise InputError(f"{where} names no data set: give --dataset.")
     return {"spec": spec, "data_dir": data_dir or used.get("data_dir"), "seed": numbers["seed"],
-            "held_out_size": numbers["held_out_size"] or None}
+            "held_out_size": numbers["held_out_size"] or None,
+            "background": background or str(used.get("background") or "white")}
 
 
 def _trained_data(path: str) -> dict[str, Any] | None:

@@ -120,6 +120,7 @@ def _inputs(problem: Problem, config: SearchConfig) -> Mapping[str, str]:
     data = problem.data
     teacher = {} if config.teacher in TEACHERS else {"teacher": digest(Path(config.teacher).read_bytes())}
     return {**teacher, "space": digest(json.dumps(problem.space.to_json(), sort_keys=True).encode()),
+            **({"white of 16-bit images": str(data.rendering.white)} if data.rendering else {}),
             "training images": str(data.train.size), "held-out images": str(data.held_out.size),
             **{f"milliseconds on {goal.target}": digest(goal.ms.matrix.tobytes() + str(goal.ms.fixed).encode())
                for goal in problem.goals}}

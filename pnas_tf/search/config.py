@@ -60,6 +60,7 @@ class SearchConfig(ImageSettings, Method):
     dataset: str = setting("fashion_mnist_small",
                            "fashion_mnist_small, fashion_mnist, cifar10, npz:PATH, folder:PATH or tfds:NAME.")
     data_dir: str | None = setting(None, "Folder of the data set's files.")
+    background: str = setting("white", "Colour behind transparent parts of image files, such as white or #ff8000.")
     image_size: int = setting(0, "Height and width of the images; 0: the space's own or, with a pretrained network, "
                               "the size in the table that suits the target.", low=0, high=8192)
     held_out_size: int = setting(0, "Training images held out for alpha; 0: depends on the size of the data set.",

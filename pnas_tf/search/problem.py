@@ -86,7 +86,7 @@ def load_data(config: SearchConfig, space: Space, image_size: int) -> "Data":
 
     return data_lib.load(config.dataset, image_size=image_size, held_out_size=config.held_out_size or None,
                          seed=config.seed, data_dir=config.data_dir, broken_images=config.broken_images,
-                         normalisation=space.normalisation)
+                         background=config.background, normalisation=space.normalisation)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,7 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
     done, epoch_seconds = _restored(model, folder, config, devices)
     results = [Result(goal, folder if len(problem.goals) == 1 else folder.part(goal.name)) for goal in problem.goals]
     stop = stop or Stop()
-    with data_lib.naming_broken_images():
+    with data_lib.naming_broken_images(data):
         scorer = PathScorer(model.supernet, data.held_out.batches(batch_size).take(VALIDATION_BATCHES),
                             criterion.without_smoothing())
         logs = done < plan.steps and replicas.is_chief(devices)

@@ -25,6 +25,8 @@ def define_flags() -> None:
     flags.DEFINE_string("arch", None, "Name of a shipped arch or path of an arch.json; default: that of --run_dir.")
     flags.DEFINE_string("dataset", None, "Data set; default: the data set of the search.")
     flags.DEFINE_string("data_dir", None, "Folder of the data set's files; default: as in the search.")
+    flags.DEFINE_string("background", None, "Colour behind transparent parts of image files; default: as in the search "
+                        "or, without one, white.")
     flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: as for the arch.", 0, 8192)
     settings.define(Recipe)
 
@@ -37,7 +39,8 @@ def _main() -> None:
     recipe_lib.check_teacher_flag(f.teacher, (recipe_lib.AUTO, recipe_lib.NONE))
     folder = front_file.picked(RunFolder(f.run_dir), f.pick) if f.pick else RunFolder(f.run_dir)
     arch = arch_lib.load(f.arch or folder.arch)
-    source = run_folder.data_arguments(folder.path, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed)
+    source = run_folder.data_arguments(folder.path, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed,
+                                       background=f.background)
     start.load_tensorflow()
     with claim.locked(folder.path):
         facts = _train(arch, source, folder)

@@ -1,5 +1,6 @@
 """Trains a network with `model.fit` (paper section 4.2). An interrupted training continues where it stopped."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable
@@ -66,10 +67,10 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         if teacher else 0
     state = TrainingState(folder, {
         "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "epochs": epochs, "steps": steps,
-        "kept": kept,
+        "kept": kept, "rendering": dataclasses.asdict(data.rendering) if data.rendering else None,
         **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay", "label_smoothing",
                                                     "class_weights", "seed")}, **how})
-    with data_lib.naming_broken_images():
+    with data_lib.naming_broken_images(data):
         images = functools.partial(_batches, data, recipe, teacher, kept)
         _train(model, images, recipe, state, folder.training_logs, epochs, steps)
         score, wrong = mistakes.find(model, data.test, data.class_names)

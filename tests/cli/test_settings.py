@@ -84,7 +84,7 @@ def test_what_is_wrong_is_told_before_tensorflow_loads(flag, message):
 
 
 def test_choices_are_those_of_the_code_that_knows_them():
-    from pnas_tf.data import broken, loading
+    from pnas_tf.data import inspection, loading
     from pnas_tf.search import objective, replicas
     from pnas_tf.supernet import gates, supernet
 
@@ -93,4 +93,4 @@ def test_choices_are_those_of_the_code_that_knows_them():
     assert {*choices["reward"], "accuracy"} == set(objective.REWARDS)
     assert choices["active_draw"] == gates.ACTIVE_DRAWS and choices["strategy"] == replicas.STRATEGIES
     assert choices["precision"] == settings.PRECISIONS == tuple(supernet.PRECISIONS)
-    assert choices["broken_images"] == broken.POLICIES and choices["class_weights"] == loading.CLASS_WEIGHTS
+    assert choices["broken_images"] == inspection.POLICIES and choices["class_weights"] == loading.CLASS_WEIGHTS

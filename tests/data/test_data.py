@@ -6,7 +6,6 @@ import io
 import itertools
 import os
 import pickle
-import re
 from importlib import resources
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from pnas_tf import data
-from pnas_tf.data import augment, labelled, sources
+from pnas_tf.data import augment, decoding, labelled, sources
 from pnas_tf.data.readers import FASHION_MNIST_DIR
 from pnas_tf.errors import InputError
 from pnas_tf.network import evaluate
@@ -186,7 +185,7 @@ def test_a_broken_file_is_named_and_a_skipped_one_not_read(toy_folder):
     for name in os.listdir(root):
         with open(os.path.join(root, name), "wb") as file:
             file.write(b"gone")
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Not a JPEG, PNG, BMP or GIF.*red/\w\.\w+"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"red/\w\.\w+"):
         take(part, 12, 1, seed=1)
     blue_after_red = next(step for step in range(1, 12) if labels[step] == 0 and 1 in labels[:step])
     assert take(part, 1, 1, seed=1, skip_steps=blue_after_red)[0][1] == [0]
@@ -268,7 +267,7 @@ def test_central_crop_is_the_usual_evaluation_view():
     for kind, options in (("PNG", {}), ("JPEG", {"quality": 100, "subsampling": 0})):
         file = io.BytesIO()
         PIL.Image.fromarray(photo).save(file, kind, **options)
-        view = augment.central_crop_of_file(tf.constant(file.getvalue()), 56).numpy()
+        view = decoding.central_crop(decoding.of_contents(tf.constant(file.getvalue())), 56).numpy()
         resized = PIL.Image.fromarray(photo).resize((85, 64), PIL.Image.Resampling.BILINEAR)  # 64 = 56 * 256 / 224
         usual = np.asarray(resized.crop((14, 4, 70, 60)), np.float32)
         assert view.shape == usual.shape and np.abs(view - usual).mean() < 2.0
@@ -279,7 +278,8 @@ def test_random_crop_stays_within_the_papers_areas():
     file = io.BytesIO()
     PIL.Image.fromarray(np.stack([y * 2, x * 2, 0 * x], -1).astype(np.uint8)).save(file, "PNG")
     areas, ratios = [], []
-    crop = tf.function(lambda seed: augment.random_crop_of_file(tf.constant(file.getvalue()), 32, seed))
+    crop = tf.function(lambda seed: decoding.random_crop(
+        decoding.of_contents(tf.constant(file.getvalue())), 32, seed))
     for step in range(150):
         view = crop(tf.constant([0, step], tf.int64)).numpy()
         # Rows and columns of the crop, read off the ramp (which half a pixel at both ends does not show).
@@ -313,18 +313,30 @@ def test_folder_of_many_kinds_of_files(toy_folder):
         for batch in part.batches(3):
             for image, label in zip(pixels(toy, batch), batch[1].numpy(), strict=True):
                 seen[int(label)].append(tuple(np.round(image.mean(axis=(0, 1)), -1).astype(int)))
-    for label, colour in ((0, (10, 40, 210)), (1, (200, 30, 10))):
-        assert sorted(seen[label]) == sorted([(80, 80, 80)] * 4 + [colour] * 6)
+    # Two files of each class are half transparent: they show white.
+    for label, colour, lighter in ((0, (10, 40, 210), (130, 150, 230)), (1, (200, 30, 10), (230, 140, 130))):
+        assert sorted(seen[label]) == sorted([(80, 80, 80)] * 3 + [(170, 170, 170), lighter] + [colour] * 5)
 
 
-def test_images_of_kinds_that_are_not_read_are_counted(toy_folder, capsys):
-    for name in ("red/phone.HEIC", "red/web.webp", "blue/web.webp", "red/Thumbs.db"):
+def test_what_is_not_read_is_counted_and_named(toy_folder, capsys):
+    for name in ("red/scan.psd", "red/film.mp4", "blue/scan.psd", "red/Thumbs.db", "lost.jpg"):
         with open(os.path.join(toy_folder, name), "wb") as file:
             file.write(b"RIFF")
     toy = data.load(f"folder:{toy_folder}", image_size=8)
     assert toy.train.size + toy.held_out.size + toy.test.size == 20
-    line, = capsys.readouterr().out.splitlines()
-    assert line.startswith("Left out: 3 files of ") and "that end in .heic, .webp. Save them as JPEG or PNG" in line
+    stray, others = capsys.readouterr().out.splitlines()
+    assert stray.startswith("Left out: 1 image files of ") and stray.endswith("in no class folder (lost.jpg).")
+    assert others.startswith("Left out: 5 files of ") and "(1 .mp4, 2 .psd, 2 .txt)" in others
+
+
+def test_images_in_folders_inside_a_class_belong_to_it(toy_folder, capsys):
+    write_image(f"{toy_folder}/red/more/k.jpe", (200, 30, 10))
+    write_image(f"{toy_folder}/red/more/yet/l.jfif", (200, 30, 10), format="JPEG")
+    os.symlink(toy_folder, f"{toy_folder}/red/more/loop")
+    toy = data.load(f"folder:{toy_folder}", image_size=8)
+    # The link leads to the images of both classes, among them those of this folder, which are read once.
+    assert toy.train.size + toy.held_out.size + toy.test.size == 20 + 2 + 10
+    assert f"12 images of {toy_folder} are in folders inside the class folders" in capsys.readouterr().out
 
 
 def test_broken_files_are_left_out_and_named_or_refused(toy_folder, capfd):
@@ -344,13 +356,13 @@ def test_broken_files_are_left_out_and_named_or_refused(toy_folder, capfd):
         assert sum(len(labels) for _, labels in part.batches(4)) == part.size  # each is decoded
     output, noise = capfd.readouterr()
     assert noise == ""
-    assert output.count("\n") == 1 and output.startswith("Left out: 4 of 26 image files, which cannot be decoded (")
-    assert re.search(r"\(red/\w+\.\w+, red/\w+\.\w+, red/\w+\.\w+, \.\.\.\)\.$", output.strip())
-    assert "4 of 26 image files cannot be decoded" in error_of(f"folder:{toy_folder}", broken_images="refuse")
+    assert output.splitlines()[1:] == ["Left out: 4 of 26 image files: cut off or damaged (red/cut.jpg, red/cut.png); "
+                                       "not an image (red/empty.jpg, red/page.png)."]
+    assert "4 of 26 image files cannot be read" in error_of(f"folder:{toy_folder}", broken_images="refuse")
     for name in os.listdir(red):
         with open(f"{red}/{name}", "wb") as file:
             file.write(b"gone")
-    assert "no image that can be decoded is left in the train part of class 'red'" in error_of(f"folder:{toy_folder}")
+    assert "no image that can be read is left in the train part of class 'red'" in error_of(f"folder:{toy_folder}")
 
 
 def test_balanced_class_weights(tmp_path):
@@ -390,6 +402,20 @@ def test_folder_with_train_and_val(tmp_path):
     assert (toy.train.size, toy.held_out.size, toy.test.size) == (6, 2, 4)
     os.rename(tmp_path / "val" / "dog", tmp_path / "val" / "wolf")
     assert "'wolf'" in error_of(f"folder:{tmp_path}")
+
+
+def test_other_parts_beside_train_are_read_or_named(tmp_path, capsys):
+    for part, count in (("train", 4), ("valid", 2), ("extra", 1)):
+        for folder in ("cat", "dog"):
+            for number in range(count):
+                write_image(str(tmp_path / part / folder / f"{number}.png"), (100, 0, 0))
+    assert data.load(f"folder:{tmp_path}", held_out_size=2).test.size == 4
+    assert f"Left out: 2 images of {tmp_path}/extra. " in capsys.readouterr().out
+    os.rename(tmp_path / "extra", tmp_path / "test")
+    assert data.load(f"folder:{tmp_path}", held_out_size=2).test.size == 2
+    assert f"Left out: 4 images of {tmp_path}/valid. " in capsys.readouterr().out
+    os.rename(tmp_path / "train", tmp_path / "training")
+    assert "look like parts of a data set" in error_of(f"folder:{tmp_path}")
 
 
 def test_cifar10_binary_and_arrays_and_jpeg(tmp_path):

@@ -360,8 +360,9 @@ def test_help_is_quick_and_names_the_flags():
 
 
 @pytest.mark.parametrize("content, expected", [
-    (b"no image at all", "1 of 13 image files cannot be decoded (a/broken.jpg)"),
-    (b"\xff\xd8\xff\xe0 damaged where only decoding can tell \xff\xd9", "An image of the data set is broken")])
+    (b"no image at all", "1 of 13 image files cannot be read: not an image (a/broken.jpg)"),
+    (b"\xff\xd8\xff\xe0 damaged where only decoding can tell \xff\xd9",
+     "1 of 13 image files cannot be read: cut off or damaged (a/broken.jpg)")])
 def test_broken_image_is_one_line(files, tmp_path, content, expected):
     for label in ("a", "b"):
         (tmp_path / "photos" / label).mkdir(parents=True)
