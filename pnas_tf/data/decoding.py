@@ -35,12 +35,14 @@ class ImageFile:
         path: Path for error messages, scalar string.
         reading: Way to read it, as in `pictures.Header`, scalar int32.
         rendering: Background and white.
+        ways: Values that `reading` may have. The graph has no ops for the others, which keeps ordinary files fast.
     """
 
     contents: tf.Tensor
     path: tf.Tensor
     reading: tf.Tensor
     rendering: Rendering = dataclasses.field(default_factory=Rendering)
+    ways: frozenset[int] = frozenset(range(9))
 
 
 def of_contents(contents: tf.Tensor, background: tuple[int, int, int] = (255, 255, 255)) -> ImageFile:
@@ -156,6 +158,10 @@ def _part(file: ImageFile, window: Callable) -> tf.Tensor:
         image = _by_pillow(file)
         return _cut(image, window(tf.shape(image)))
 
+    if file.ways == {BY_PILLOW}:
+        return by_pillow()
+    if BY_PILLOW not in file.ways:
+        return _by_tensorflow(file, window)
     part = tf.cond(file.reading == BY_PILLOW, by_pillow, lambda: _by_tensorflow(file, window))
     return tf.ensure_shape(part, [None, None, 3])
 
@@ -173,8 +179,9 @@ def _by_pillow(file: ImageFile) -> tf.Tensor:
 
 def _by_tensorflow(file: ImageFile, window: Callable) -> tf.Tensor:
     """Decodes a part of a JPEG or PNG file, and turns it as EXIF's orientation says."""
+    if file.ways <= {BY_PILLOW, UPRIGHT}:
+        return _lying(file, window)
     flips_rows, flips_columns, swaps = tf.unstack(tf.gather(_TURNS, file.reading))
-    contents = _checked(file)
 
     def in_file(shape):
         """The window in the image as it lies in the file, whose shape is given."""
@@ -183,21 +190,28 @@ def _by_tensorflow(file: ImageFile, window: Callable) -> tf.Tensor:
         return tf.stack([tf.where(flips_rows, shape[0] - top - height, top),
                          tf.where(flips_columns, shape[1] - left - width, left), height, width])
 
-    def jpeg():
-        return tf.io.decode_and_crop_jpeg(contents, in_file(tf.io.extract_jpeg_shape(contents)), channels=3,
-                                          dct_method=DCT_METHOD)
-
-    def png():
-        image = _on_background(tf.io.decode_png(contents), file.rendering.background)
-        return _cut(image, in_file(tf.shape(image)))
-
     def turned(part):
         part = tf.cond(flips_rows, lambda: part[::-1], lambda: part)
         part = tf.cond(flips_columns, lambda: part[:, ::-1], lambda: part)
         return tf.cond(swaps, lambda: tf.transpose(part, [1, 0, 2]), lambda: part)
 
-    part = tf.cond(tf.io.is_jpeg(contents), jpeg, png)
+    part = _lying(file, in_file)
     return tf.cond(file.reading == UPRIGHT, lambda: part, lambda: turned(part))
+
+
+def _lying(file: ImageFile, window: Callable) -> tf.Tensor:
+    """Decodes a part of a JPEG or PNG file as it lies in the file."""
+    contents = _checked(file)
+
+    def jpeg():
+        return tf.io.decode_and_crop_jpeg(contents, window(tf.io.extract_jpeg_shape(contents)), channels=3,
+                                          dct_method=DCT_METHOD)
+
+    def png():
+        image = tf.io.decode_png(contents)
+        return _on_background(_cut(image, window(tf.shape(image))), file.rendering.background)
+
+    return tf.ensure_shape(tf.cond(tf.io.is_jpeg(contents), jpeg, png), [None, None, 3])
 
 
 def _as_bytes(text: bytes | np.ndarray) -> bytes:
@@ -213,14 +227,17 @@ def _cut(image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
 def _on_background(image: tf.Tensor, background: Sequence[int]) -> tf.Tensor:
     """An image of 1 to 4 channels on a background, uint8 [height, width, 3]."""
     channels = tf.shape(image)[-1]
-    colours = tf.gather(image, tf.where(channels >= 3, [0, 1, 2], [0, 0, 0]), axis=-1)
 
-    def composite():
+    def others():
+        colours = tf.gather(image, tf.where(channels >= 3, [0, 1, 2], [0, 0, 0]), axis=-1)
+        return tf.cond(channels == 1, lambda: colours, lambda: composite(colours))
+
+    def composite(colours):
         alpha = tf.cast(image[..., -1:], tf.int32)
         mixed = tf.cast(colours, tf.int32) * alpha + tf.constant(background) * (255 - alpha)
         return tf.cast((mixed + 127) // 255, tf.uint8)
 
-    return tf.ensure_shape(tf.cond(channels % 2 == 0, composite, lambda: colours), [None, None, 3])
+    return tf.ensure_shape(tf.cond(channels == 3, lambda: image, others), [None, None, 3])
 
 
 def _checked(file: ImageFile) -> tf.Tensor:

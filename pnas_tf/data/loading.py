@@ -177,8 +177,8 @@ def _data(labelled: Labelled, held_out: np.ndarray, spec: str, file_size: int,
         # Converted once, so that the training and the held-out part share one copy.
         x_train, x_test = tf.convert_to_tensor(labelled.x_train), tf.convert_to_tensor(labelled.x_test)
         if readings:
-            x_train = Files(x_train, tf.convert_to_tensor(readings.train), readings.rendering)
-            x_test = Files(x_test, tf.convert_to_tensor(readings.test), readings.rendering)
+            x_train, x_test = (Files(paths, tf.convert_to_tensor(ways), readings.rendering, frozenset(ways.tolist()))
+                               for paths, ways in ((x_train, readings.train), (x_test, readings.test)))
     part = FilePart if readings else ArrayPart
 
     def make(images, labels, members):

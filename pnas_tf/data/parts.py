@@ -229,16 +229,19 @@ class Files:
         paths: Paths, bytes [images].
         readings: Way to read each file, as in `pictures.Header`, int32 [images].
         rendering: Background, and white of 16-bit images.
+        ways: Values that occur in `readings`.
     """
 
     paths: tf.Tensor
     readings: tf.Tensor
     rendering: Rendering
+    ways: frozenset[int]
 
     def __getitem__(self, position: tf.Tensor) -> ImageFile:
         """A file, read; `position` is a scalar."""
         path = tf.gather(self.paths, position)
-        return ImageFile(tf.io.read_file(path), path, tf.gather(self.readings, position), self.rendering)
+        return ImageFile(tf.io.read_file(path), path, tf.gather(self.readings, position), self.rendering,
+                         self.ways)
 
 
 class FilePart(Part):
