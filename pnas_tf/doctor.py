@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from pnas_tf import __version__
+from pnas_tf import __version__, adb_path
 from pnas_tf.cli import start
 from pnas_tf.data.readers import FASHION_MNIST_DIR
 from pnas_tf.errors import printable
@@ -32,7 +32,7 @@ OPTIONAL = {"tf_keras": "--mode=int8_qat (pip install tf_keras tensorflow-model-
             "tensorflow-model-optimization": "--mode=int8_qat (pip install tf_keras tensorflow-model-optimization)",
             "tensorboard": "the search's curves while it runs (pip install tensorboard)",
             "tensorflow-datasets": "--dataset=tfds:NAME (pip install tensorflow-datasets)",
-            "adbutils": "a copy of adb from PyPI (pip install adbutils)"}
+            "adbutils": "phones without an adb on the PATH: it contains one (pip install adbutils)"}
 INTERPRETERS = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 BENCHMARKS = ("benchmark_model", "android_aarch64_benchmark_model")
 
@@ -58,7 +58,7 @@ def run(adb: str | None = None) -> list[Finding]:
     """Examines everything, in parallel.
 
     Args:
-        adb: Path of adb; None for the adb on the PATH.
+        adb: Path of adb; None for the adb on the PATH, else that of the package adbutils.
 
     Returns:
         Findings in the order in which they are shown.
@@ -126,12 +126,12 @@ def phones(adb: str | None = None) -> list[Finding]:
     """Examines adb, the devices that it sees, and the program that times models on them.
 
     Args:
-        adb: Path of adb; None for the adb on the PATH.
+        adb: Path of adb; None for the adb on the PATH, else that of the package adbutils.
     """
-    adb = shutil.which(adb or "adb")
+    adb = adb_path.find(adb)
     if adb is None:
         findings = [Finding("Phones", "adb", False, "would enable --measurer=android, latency tables of phones: "
-                            "apt-get install adb")]
+                            "pip install adbutils, or apt-get install adb")]
     else:
         findings = _devices(adb)
     paths = [path for name in BENCHMARKS for path in [shutil.which(name), *glob.glob(name)] if path]
@@ -143,17 +143,18 @@ def phones(adb: str | None = None) -> list[Finding]:
 
 def _devices(adb: str) -> list[Finding]:
     """Asks adb for the devices that are attached."""
-    result = subprocess.run([adb, "devices", "-l"], capture_output=True, text=True, errors="replace", timeout=20,
-                            stdin=subprocess.DEVNULL)
+    result, described = (subprocess.run([adb, "devices", *option], capture_output=True, text=True, errors="replace",
+                                        timeout=20, stdin=subprocess.DEVNULL) for option in ((), ("-l",)))
     findings = [Finding("Phones", "adb", result.returncode == 0, adb if result.returncode == 0
                         else f"{adb} fails: {printable(result.stderr, 150)}")]
-    # Besides devices, adb prints a heading, and lines with asterisks about its server.
-    devices = [words for line in result.stdout.splitlines() if len(words := line.split(maxsplit=2)) > 1
-               and not line.startswith(("List of devices", "*"))]
-    for words in devices[:20]:
-        serial, state = printable(words[0], 40), printable(words[1], 40)
-        findings.append(Finding("Phones", serial, state == "device", {
-            "device": printable(words[2], 100) if len(words) > 2 else "attached",
+    # A tab stands before the state; only serial numbers of Wi-Fi devices have blanks. Other lines are about the server.
+    devices = [words for line in result.stdout.splitlines() if all(words := line.partition("\t"))]
+    lines = described.stdout.splitlines()
+    for serial, _, state in devices[:20]:
+        state = printable(state.split()[0] if state.split() else state, 40)
+        shown = next((line.removeprefix(serial).split(maxsplit=1) for line in lines if line.startswith(serial)), [])
+        findings.append(Finding("Phones", printable(serial, 60), state == "device", {
+            "device": printable(shown[1], 100) if len(shown) > 1 else "attached",
             "unauthorized": "allow USB debugging on its screen, then models can be timed on it",
             "offline": "plug it in again, then models can be timed on it"}.get(state, state)))
     if not devices:
@@ -204,7 +205,7 @@ def data_sets() -> list[Finding]:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("adb", None, "Path of adb; default: the adb on the PATH.")
+    flags.DEFINE_string("adb", None, "Path of adb; default: the adb on the PATH, else that of the package adbutils.")
 
 
 def _main() -> None:

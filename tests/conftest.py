@@ -118,7 +118,8 @@ class Device:
         for name in faults:
             self.fault(name)
         shutil.copytree(ADB_DEVICE / "bin", root / "system" / "bin")
-        self.write("props", "".join(f"{name}={value}\n" for name, value in {**PROPERTIES, **properties}.items()))
+        properties = {**PROPERTIES, "ro.serialno": f"serial of {root.name}", **properties}
+        self.write("props", "".join(f"{name}={value}\n" for name, value in properties.items()))
         self.write("model", "test_device")
         self.write("dumpsys_battery", BATTERY)
         self.write("dumpsys_thermalservice", THERMAL)

@@ -4,21 +4,24 @@ A device's output is never trusted: it is bounded in size and time. A command co
 so, because some versions of adb exit with 0 when a device is lost (Debian's 29.0.6).
 """
 
+import contextlib
 import dataclasses
 import os
 import re
 import secrets
 import selectors
-import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
 
 from latency.phones.benchmark_output import clean, excerpt
+from pnas_tf import adb_path
 from pnas_tf.errors import InputError
 
 MAX_OUTPUT_BYTES = 1_000_000
+# Seconds that a command gets to end by itself when its input has ended. Before Android 7, it does not see that end.
+CLOSING_S = 3.0
 
 # Advice that makes a device usable, by the state that `adb devices` shows.
 WAY_OUT = {
@@ -29,8 +32,9 @@ WAY_OUT = {
     "not attached": "plug it in and switch on USB debugging in its developer options; adb devices should show it",
 }
 
-# Serial numbers of USB, TCP (host:port) and Wi-Fi (mDNS) devices: no blanks, no leading dash.
-_SERIAL = re.compile(r"[A-Za-z0-9_\[][\w.:%\[\]()-]{0,199}")
+# Serial numbers of USB, TCP (host:port) and Wi-Fi (mDNS) devices: no leading dash. A name that mDNS has given twice has
+# blanks: `adb-X (2)._adb-tls-connect._tcp`.
+_SERIAL = re.compile(r"[A-Za-z0-9_\[][\w.:%\[\]() -]{0,199}")
 
 
 class DeviceError(InputError):
@@ -73,23 +77,24 @@ def devices(path: str) -> dict[str, str]:
     code, text = _run([path, "devices"], timeout_s=30)
     if code or "List of devices attached" not in text:
         raise InputError(f"{path} devices: expected a list of devices, got: {excerpt(text)}. Try: adb kill-server")
-    rows = [line.split() for line in text.partition("List of devices attached")[2].splitlines()]
-    return {row[0]: row[1] for row in rows if len(row) > 1 and _SERIAL.fullmatch(row[0])}
+    rows = [line.split("\t", 1) for line in text.partition("List of devices attached")[2].splitlines()]
+    return {row[0]: row[1].split()[0] for row in rows if len(row) > 1 and row[1].strip() and _SERIAL.fullmatch(row[0])}
 
 
 def find(path: str | None) -> str:
     """Path of the adb binary.
 
     Args:
-        path: Path or name that the user gave; None for the adb on the PATH.
+        path: Path or name that the user gave; None for the adb on the PATH, or else that of the package adbutils.
 
     Raises:
         InputError: If there is no such program.
     """
-    program = shutil.which(path or "adb")
+    program = adb_path.find(path)
     if not program:
-        raise InputError(f"No adb at {path or 'any place on the PATH'}. Install it (Debian: apt-get install adb; else "
-                         "https://developer.android.com/tools/releases/platform-tools), or name it by --adb=PATH.")
+        raise InputError(f"No adb at {path or 'any place on the PATH'}. Install it (pip install adbutils; Debian: "
+                         "apt-get install adb; else https://developer.android.com/tools/releases/platform-tools), or "
+                         "name it by --adb=PATH.")
     return program
 
 
@@ -141,12 +146,47 @@ class Adb:
         # stderr goes into stdout: the order of lines is kept, and devices before Android 7 send no stderr of their own.
         code, text = self._run("shell", f"echo {mark}; ( {command}\n) 2>&1; code=$?; echo; echo {mark} $code",
                                timeout_s=timeout_s)
-        match = re.search(rf"^{mark}\r?\n(.*)^{mark} (\d{{1,3}})\r?$", text, flags=re.M | re.S)
-        if not match:
+        # Not one pattern for both marks: on the text of a malicious device it would take quadratic time.
+        output, _, end = text.partition(mark)[2].rpartition(f"\n{mark} ")
+        ended = re.match(r"(\d{1,3})\r?(?:\n|$)", end)
+        if not ended:
             state = devices(self._path).get(self.serial)
             raise DeviceError(f"{self.serial} was lost in the middle of a command: it is {state_text(state)} "
                               f"(adb ended with {code}: {excerpt(text, 120)})")
-        return Result(int(match[2]), match[1])
+        return Result(int(ended[1]), output.lstrip("\r").removeprefix("\n"))
+
+    def hold(self, command: str, timeout_s: float) -> "Held":
+        """Starts a command in the device's shell that runs until its input ends.
+
+        Its input ends when this program closes it or ends, even by SIGKILL, and when the connection is lost.
+
+        Args:
+            command: Command line that prints a line once it is ready. The caller has to quote every part that is not
+                constant.
+            timeout_s: Seconds until it has to be ready.
+
+        Raises:
+            DeviceError: If the command ends before it is ready, or takes too long.
+        """
+        mark = secrets.token_hex(8)
+        process = subprocess.Popen([self._path, "-s", self.serial, "shell", f"echo; echo {mark}; {command}"],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   start_new_session=True)
+        held = Held(process)
+        try:
+            output = _read(process, time.monotonic() + timeout_s, self._stopped, f"{mark}\r?\n.*\n".encode())
+        except (TimeoutError, OverflowError):
+            held.close()
+            raise CommandError(f"{self.serial}: a command did not start in {timeout_s:g} s") from None
+        except BaseException:
+            held.close()
+            raise
+        held.said = clean(output.decode("utf-8", "replace").rpartition(mark)[2], 300)
+        if not held.said:
+            held.close()
+            raise DeviceError(f"{self.serial} was lost in the middle of a command: it is "
+                              f"{state_text(devices(self._path).get(self.serial))}")
+        return held
 
     def push(self, files: Sequence[str], target: str, timeout_s: float) -> None:
         """Copies files to the device.
@@ -184,6 +224,33 @@ class Adb:
         return _run([self._path, "-s", self.serial, *arguments], timeout_s=timeout_s, stopped=self._stopped)
 
 
+class Held:
+    """A command on a device that runs until it is closed, or its connection is lost.
+
+    Attributes:
+        said: Line that the command printed when it was ready.
+    """
+
+    def __init__(self, process: subprocess.Popen):
+        """Takes the process of adb, whose standard input is a pipe."""
+        self._process, self.said = process, ""
+
+    def is_alive(self) -> bool:
+        """Whether the command still runs, as far as adb knows."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """Ends the input of the command, which then ends, and waits for that; ends adb if it takes too long."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            if self._process.stdin:
+                self._process.stdin.close()
+            self._process.wait(CLOSING_S)
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+
 def state_text(state: str | None) -> str:
     """A state of `devices` in words, with advice."""
     state = state or "not attached"
@@ -214,7 +281,8 @@ def _words(command):
     return " ".join(clean(word, 60) for word in command[1:4])
 
 
-def _read(process, deadline, stopped):
+def _read(process, deadline, stopped, until=None):
+    """Output of a process, to its end or to the first match of the pattern `until`."""
     output = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
@@ -228,6 +296,8 @@ def _read(process, deadline, stopped):
                     return output
                 if len(output) > MAX_OUTPUT_BYTES:
                     raise OverflowError
+                if until and re.search(until, output):
+                    return output
             elif process.poll() is not None:  # a server that adb started may hold the pipe open
                 return output
     raise TimeoutError

@@ -11,15 +11,11 @@ from typing import Any, ClassVar
 from export import convert
 from latency.phones import adb, queue, worker
 from latency.phones.benchmark_output import Benchmark, OpTime
-from latency.phones.phone import BenchmarkError, Facts, Phone, cpu_mask, sha256
-from latency.phones.settings import PACE, PhoneSettings
+from latency.phones.facts import Facts, cpu_mask
+from latency.phones.phone import BenchmarkError, Phone, sha256
+from latency.phones.settings import BINARIES, PACE, PhoneSettings
 from pnas_tf.errors import InputError
 from pnas_tf.space.blocks import OpKey
-
-BINARIES = ("https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/release/lite/tools/nightly/latest/"
-            "android_aarch64_benchmark_model (android_arm_benchmark_model for 32-bit phones), or build it from "
-            "https://github.com/google-ai-edge/LiteRT: bazel build -c opt --config=android_arm64 "
-            "//tflite/tools/benchmark:benchmark_model")
 
 # A model that every phone can run. It shows that the tool works before the first measurement of a table.
 SMALLEST = OpKey("conv_k1", (1, 1, 8), 8, 1, False)
@@ -75,12 +71,14 @@ class Android:
             return
         phones, *_ = self._ready
         anchor = self._converted(between or next(iter(builds.values())))
-        workers = [worker.Worker(phone, self._prepare_again, self._settings, self._stopped) for phone in phones]
+        workers = [worker.Worker(phone, self._begin, self._settings, self._stopped) for phone in phones]
         models = {name: functools.partial(self._converted, build) for name, build in builds.items()}
         try:
             yield from queue.measure(workers, models, anchor, self._stopped, self._settings.max_drift)
         finally:
             self._stopped.clear()
+            for phone in phones:
+                phone.end()
 
     def profile(self, content: bytes) -> tuple[Benchmark, list[OpTime]]:
         """Times a `.tflite` as a whole, and then each of its operators, on the first phone.
@@ -93,15 +91,18 @@ class Android:
         """
         phones, *_ = self._ready
         try:
+            self._begin(phones[0])
             with worker.temporary_files({"profiled.tflite": content}) as paths:
                 phones[0].push(paths)
             return phones[0].time("profiled.tflite"), phones[0].profile("profiled.tflite")
         except (BenchmarkError, adb.DeviceError) as error:
             raise InputError(f"{phones[0].serial}: {error}.") from None
+        finally:
+            phones[0].end()
 
     @functools.cached_property
     def _ready(self) -> tuple[list[Phone], Facts, str, str | None]:
-        """Phones with the benchmark on them, their common facts, the mask of the cores, and the runtime's version."""
+        """Phones that can time models, their common facts, the mask of the cores, and the runtime's version."""
         attached = self._attached()
         if len({_kind(facts) for facts in attached.values()}) > 1:
             listed = ", ".join(f"{phone.serial} ({facts.device}, {facts.android})" for phone, facts in attached.items())
@@ -115,11 +116,13 @@ class Android:
         model = self._converted(self._smallest)
         for phone in attached:
             try:
-                phone.prepare(self._binary, self._digest, mask)
+                phone.begin(self._binary, self._digest, mask)
                 version = self._runtime_version(phone, model)
                 phones.append(phone)
             except adb.DeviceError as error:
                 problems.append(str(error))
+            finally:
+                phone.end()
         if not phones:
             raise InputError(f"No phone can be used: {'; '.join(problems)}.")
         for problem in problems:
@@ -127,7 +130,7 @@ class Android:
         return phones, kind, mask, version
 
     def _attached(self) -> dict[Phone, Facts]:
-        """The phones that can be reached, with their facts.
+        """The phones that can be reached, with their facts. A phone that adb lists twice is used once.
 
         Raises:
             InputError: If there is no phone, or a phone that was named cannot be reached.
@@ -150,7 +153,7 @@ class Android:
             raise InputError(f"No phone is attached: {adb.WAY_OUT['not attached']}.")
         for problem in problems:
             worker.say(f"{problem}. The measurement continues without this phone.")
-        return attached
+        return _each_once(attached)
 
     def _runtime_version(self, phone: Phone, model: bytes) -> str | None:
         """Version of the tool's runtime, from a first run, which also shows that the tool works with these settings."""
@@ -161,14 +164,14 @@ class Android:
         except BenchmarkError as error:
             raise adb.DeviceError(f"{phone.serial}: {error}") from None
 
-    def _prepare_again(self, phone: Phone) -> None:
-        """Connects a phone that was lost and puts the benchmark on it."""
+    def _begin(self, phone: Phone) -> None:
+        """Connects a phone if it was lost, and begins a session on it."""
         _, kind, mask, _ = self._ready
         phone.connect()
         facts = phone.facts()
         if _kind(facts) != _kind(kind):
             raise adb.DeviceError(f"{phone.serial} is another phone now: {facts.device}, {facts.android}")
-        phone.prepare(self._binary, self._digest, mask)
+        phone.begin(self._binary, self._digest, mask)
 
     def _converted(self, build):
         return convert.to_time(build(), self._settings.dtype)
@@ -192,6 +195,16 @@ def _binary(path: str | None, digest: str) -> tuple[str | None, str]:
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise InputError(f"binary_sha256 must be 64 hexadecimal digits, got {digest[:80]!r}.")
     return None, digest
+
+
+def _each_once(attached: Mapping[Phone, Facts]) -> dict[Phone, Facts]:
+    """The phones without those that adb lists again, by USB and by Wi-Fi or by two addresses; USB is kept."""
+    first: dict[Any, Phone] = {}
+    for phone in sorted(attached, key=lambda phone: ":" in phone.serial or phone.serial.endswith("._tcp")):
+        kept = first.setdefault(attached[phone].identity or phone, phone)
+        if kept is not phone:
+            worker.say(f"{kept.serial} and {phone.serial} are one phone, which is used as {kept.serial}.")
+    return {phone: facts for phone, facts in attached.items() if phone in first.values()}
 
 
 def _kind(facts: Facts) -> tuple:

@@ -1,6 +1,5 @@
-"""One phone that times models with `benchmark_model`: its facts, its state, and single measurements."""
+"""One phone that times models with `benchmark_model`, one at a time."""
 
-import dataclasses
 import hashlib
 import os
 import re
@@ -8,116 +7,23 @@ import shlex
 from collections.abc import Sequence
 
 from latency.phones import adb, benchmark_output
+from latency.phones import facts as phone_facts
 from latency.phones.adb import CommandError, DeviceError
 from latency.phones.benchmark_output import Benchmark, OpTime, clean, excerpt
+from latency.phones.facts import Facts, State
+from latency.phones.session import FOLDER, Session
+from latency.phones.settings import BINARIES
 
-# The folder that an Android shell may write to and run programs from.
-FOLDER = "/data/local/tmp/pnas_tf"
-MODELS = FOLDER + "/models"
 # Seconds for commands that do not measure.
 SHORT_S, PUSH_S = 30.0, 600.0
+# Advice about a tool that is too old.
+NEWER = f"take a newer one, published at {BINARIES}"
 # The status that `dumpsys thermalservice` calls moderate. From here on, Android slows the phone down.
 THROTTLING = 2
-
-_PROPERTIES = ("ro.product.manufacturer", "ro.product.model", "ro.soc.manufacturer", "ro.soc.model",
-               "ro.board.platform", "ro.build.version.release", "ro.build.version.sdk", "ro.build.id",
-               "ro.product.cpu.abi")
-_READ_FACTS = (f"for p in {' '.join(_PROPERTIES)}; do echo $p=$(getprop $p); done; "
-               "for c in /sys/devices/system/cpu/cpu[0-9]*; do [ -f $c/cpufreq/cpuinfo_max_freq ] && "
-               "echo ${c##*/}=$(cat $c/cpufreq/cpuinfo_max_freq) $(cat $c/cpufreq/scaling_governor); done; true")
-_READ_STATE = "dumpsys battery; dumpsys thermalservice; true"
 
 
 class BenchmarkError(Exception):
     """The tool gave no usable measurement; the message says why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """Facts about a phone that do not change.
-
-    Attributes:
-        device: Maker and model.
-        soc: Maker and model of the system on a chip.
-        android: Version, API level and build.
-        abi: Name of the instruction set, `arm64-v8a`.
-        cores: Highest frequency in kHz and frequency governor by number of the core.
-    """
-
-    device: str
-    soc: str
-    android: str
-    abi: str
-    cores: dict[int, tuple[int, str]]
-
-    def clusters(self) -> str:
-        """Cores by highest frequency: `4 x 1803 MHz, 2 x 2802 MHz`."""
-        frequencies = [khz for khz, _ in self.cores.values()]
-        return ", ".join(f"{frequencies.count(khz)} x {khz // 1000} MHz" for khz in sorted(set(frequencies)))
-
-
-@dataclasses.dataclass(frozen=True)
-class State:
-    """Charge and heat of a phone at one time; None for values that the phone does not report.
-
-    Attributes:
-        battery_percent: Charge of the battery.
-        battery_celsius: Temperature of the battery.
-        thermal_status: Android's thermal status, 0 (cool) to 6. From `THROTTLING` on, Android slows the phone down.
-    """
-
-    battery_percent: int | None
-    battery_celsius: float | None
-    thermal_status: int | None
-
-
-def read_facts(text: str) -> Facts:
-    """Facts from the name=value lines that `_READ_FACTS` prints on a phone."""
-    values = dict(re.findall(r"^([\w.]+)=(.*?)\r?$", text, flags=re.M))
-    properties = {name: clean(values.get(name, ""), 60) for name in _PROPERTIES}
-
-    def join(*names):
-        return " ".join(filter(None, (properties[name] for name in names))) or "unknown"
-
-    cores = re.findall(r"^cpu(\d{1,3})=(\d{1,9})(?: (\w{1,40}))?\r?$", text, flags=re.M)
-    return Facts(
-        device=join("ro.product.manufacturer", "ro.product.model"),
-        soc=join("ro.soc.manufacturer", "ro.soc.model") if properties["ro.soc.model"] else join("ro.board.platform"),
-        android=f"{join('ro.build.version.release')} (API {join('ro.build.version.sdk')}, {join('ro.build.id')})",
-        abi=join("ro.product.cpu.abi"),
-        cores={int(core): (int(khz), governor) for core, khz, governor in cores if int(core) < 64})
-
-
-def read_state(text: str) -> State:
-    """State from the output of `dumpsys battery` and `dumpsys thermalservice`."""
-    def number(pattern):
-        match = re.search(pattern, text, flags=re.M)
-        return int(match[1]) if match else None
-
-    level, scale, tenths = (number(rf"^\s*{name}: (-?\d{{1,6}})\s*$") for name in ("level", "scale", "temperature"))
-    return State(battery_percent=None if level is None else round(100 * level / (scale or 100)),
-                 battery_celsius=None if tenths is None else tenths / 10,
-                 thermal_status=number(r"^\s*Thermal Status: (\d)\s*$"))
-
-
-def cpu_mask(cores: dict[int, int], threads: int) -> str:
-    """Mask of the fastest cores, taken cluster by cluster until each thread has a core: `c0` is cores 6 and 7.
-
-    Threads that move between fast and slow cores cannot be timed. The numbers of the fast cores differ from phone to
-    phone (TensorFlow Lite's own advice: 0c for Pixel 1, f0 for Pixel 2).
-
-    Args:
-        cores: Highest frequency in kHz by number of the core.
-        threads: Number of threads of the benchmark.
-
-    Returns:
-        Hexadecimal mask, as taskset takes it; `all` if the cores are unknown.
-    """
-    chosen: list[int] = []
-    for frequency in sorted(set(cores.values()), reverse=True):
-        if len(chosen) < threads:
-            chosen += [core for core, khz in cores.items() if khz == frequency]
-    return f"{sum(1 << core for core in chosen):x}" if chosen else "all"
 
 
 def sha256(path: str) -> str:
@@ -140,9 +46,9 @@ class Phone:
         """
         self._device, self._delegate, self._options, self._timeout_s = device, delegate, tuple(options), timeout_s
         self._binary = self._taskset = ""
-        # A hash in place of the serial number, because tables are shared.
-        self.name = hashlib.sha256(device.serial.encode()).hexdigest()[:8]
-        self.serial = device.serial
+        self._session: Session | None = None
+        self._digests: dict[str, str] = {}  # of the models that were pushed, by file name
+        self.serial, self.name = device.serial, _short_hash(device.serial)
 
     def connect(self) -> None:
         """Connects the phone if necessary. If it cannot be used now, raises DeviceError, which says what to do."""
@@ -150,14 +56,17 @@ class Phone:
 
     def facts(self) -> Facts:
         """Reads the facts from the phone."""
-        return read_facts(self._device.shell(_READ_FACTS, SHORT_S).output)
+        facts = phone_facts.read_facts(self._device.shell(phone_facts.READ_FACTS, SHORT_S).output)
+        if facts.identity:
+            self.name = _short_hash(facts.identity[0])
+        return facts
 
     def state(self) -> State:
         """Reads the state from the phone."""
-        return read_state(self._device.shell(_READ_STATE, SHORT_S).output)
+        return phone_facts.read_state(self._device.shell(phone_facts.READ_STATE, SHORT_S).output)
 
-    def prepare(self, binary: str | None, digest: str, mask: str) -> None:
-        """Pushes the benchmark unless the phone has it, and ends a benchmark that an earlier program left running.
+    def begin(self, binary: str | None, digest: str, mask: str) -> None:
+        """Begins a session: takes the phone, and pushes the benchmark unless the phone has it.
 
         Args:
             binary: Path of benchmark_model for the phone; None if the phone has it already.
@@ -165,12 +74,16 @@ class Phone:
             mask: Hexadecimal mask of the cores to run on, or `all`.
 
         Raises:
-            DeviceError: If the benchmark is not on the phone afterwards.
+            InUseError: If another program has the phone.
+            DeviceError: If the benchmark is not on the phone afterwards, or cannot be run on these cores.
         """
+        self.end()
+        self._session = Session(self._device)
         self._binary = f"{FOLDER}/benchmark_model-{digest[:16]}"
         self._taskset = "" if mask == "all" else f"taskset {mask} "
-        self._end_leftover()
-        self._device.shell(f"rm -rf {MODELS}; mkdir -p {MODELS}", SHORT_S)
+        if self._taskset and (result := self._device.shell(f"{self._taskset}true", SHORT_S)).code:
+            raise DeviceError(f"{self.serial}: `taskset {mask}` does not work: {excerpt(result.output, 150)}. Name "
+                              "other cores by --cpu_mask; --cpu_mask=all runs on any cores, and times vary more")
         if not self._has(digest, os.path.getsize(binary) if binary else None):
             if not binary:
                 raise DeviceError(f"{self.serial} has no {self._binary}: name the file by --benchmark_binary")
@@ -178,6 +91,12 @@ class Phone:
             self._device.shell(f"chmod 755 {self._binary}", SHORT_S)
             if not self._has(digest, os.path.getsize(binary)):
                 raise DeviceError(f"{self.serial}: {binary} is not the same after it was pushed")
+
+    def end(self) -> None:
+        """Ends the session, if there is one: the models are removed, and other programs may use the phone."""
+        session, self._session, self._digests = self._session, None, {}
+        if session:
+            session.close()
 
     def _has(self, digest, size_bytes):
         """Whether the phone has the benchmark.
@@ -187,9 +106,8 @@ class Phone:
         arrived = self._device.sizes([self._binary]).get(self._binary)
         if arrived is None or size_bytes not in (None, arrived):
             return False
-        output = self._device.shell(f"sha256sum {self._binary}", SHORT_S).output
-        shown = re.search(r"\b[0-9a-f]{64}\b", output)
-        return shown[0] == digest if shown else size_bytes is not None
+        shown = _digest(self._device.shell(f"sha256sum {self._binary}", SHORT_S).output)
+        return shown == digest if shown else size_bytes is not None
 
     def push(self, files: Sequence[str]) -> None:
         """Copies models to the phone and removes earlier models.
@@ -200,8 +118,10 @@ class Phone:
         Raises:
             DeviceError: If the phone has no room or is lost.
         """
-        self._device.shell(f"rm -f {MODELS}/*; mkdir -p {MODELS}", SHORT_S)
-        self._device.push(files, MODELS + "/", PUSH_S)
+        folder = self._folder()
+        self._device.shell(f"rm -f {folder}/*", SHORT_S)
+        self._digests = {os.path.basename(file): sha256(file) for file in files}
+        self._device.push(files, folder + "/", PUSH_S)
 
     def time(self, file_name: str) -> Benchmark:
         """Times a model that was pushed, in one run of the tool.
@@ -236,20 +156,35 @@ class Phone:
             raise BenchmarkError(str(error)) from None
 
     def _run(self, file_name, *options):
-        """Runs the tool on a model and returns its output."""
-        run = shlex.join([self._binary, f"--graph={MODELS}/{file_name}", *self._options, *options])
+        """Runs the tool on a model and returns its output.
+
+        The model is the one that was pushed: its digest comes first. Old phones have no sha256sum; there, only sizes
+        were compared.
+        """
+        folder = self._folder()
+        graph = f"{folder}/{file_name}"
+        run = shlex.join([self._binary, f"--graph={graph}", *self._options, *options])
         # exec keeps the shell's process number. It is written to a file, so that the process can be ended.
-        command = "sh -c " + shlex.quote(f"echo $$ > {FOLDER}/pid; exec {self._taskset}{run}")
+        command = f"sha256sum {graph}; sh -c " + shlex.quote(f"echo $$ > {folder}/pid; exec {self._taskset}{run}")
         try:
             result = self._device.shell(command, self._timeout_s)
         except CommandError as error:
-            self._end_leftover()
+            self._end_benchmark()
             raise BenchmarkError(str(error)) from None
+        shown, _, output = result.output.partition("\n")
+        if _digest(shown) not in (None, self._digests[file_name]):
+            raise DeviceError(f"{self.serial}: {file_name} on the phone is not the model that was pushed")
         if result.code:
             hints = {126: " (is it for another processor?)", 127: " (is something missing on the phone?)"}
             raise BenchmarkError(f"benchmark_model ended with {result.code}{hints.get(result.code, '')}: "
-                                 f"{excerpt(result.output)}")
-        return result.output
+                                 f"{excerpt(output)}{_way_out(output)}")
+        return output
+
+    def _folder(self):
+        """The session's folder. Raises DeviceError if the session has ended, as it does when a connection is lost."""
+        if not self._session or not self._session.is_alive():
+            raise DeviceError(f"{self.serial} was lost: its session has ended")
+        return self._session.folder
 
     def _timing(self, output):
         try:
@@ -263,15 +198,36 @@ class Phone:
         """Raises BenchmarkError unless the tool measured as requested."""
         if benchmark.unknown_flags:
             unknown = clean(benchmark.unknown_flags)
-            raise BenchmarkError(f"this benchmark_model does not know {unknown}: use a newer version")
-        share = benchmark.delegates.get(self._delegate)
+            raise BenchmarkError(f"this benchmark_model does not know {unknown}: {NEWER}")
+        share = benchmark.delegates.get(self._delegate, "unknown")
         if self._delegate == "none" and benchmark.delegates:
             raise BenchmarkError(f"asked for no delegate, got {', '.join(map(clean, benchmark.delegates))}")
         if self._delegate != "none" and share != "full":
             raise BenchmarkError(f"the delegate {self._delegate} must run the whole model, but its share is "
-                                 f"{share or 'unknown'}: {excerpt(output)}")
+                                 f"{share}: {excerpt(output)}"
+                                 + (f". An old tool does not tell it: {NEWER}" if share == "unknown" else ""))
 
-    def _end_leftover(self):
-        """Ends a benchmark that hangs or that a killed program has left running."""
-        self._device.shell(f"p=$(cat {FOLDER}/pid 2>/dev/null) && grep -q benchmark_model /proc/$p/cmdline && "
-                           f"kill -9 $p; rm -f {FOLDER}/pid", SHORT_S)
+    def _end_benchmark(self):
+        """Ends a benchmark that hangs."""
+        self._device.shell(f"p=$(cat {self._folder()}/pid) && grep -q benchmark_model /proc/$p/cmdline && kill -9 $p",
+                           SHORT_S)
+
+
+def _short_hash(serial: str) -> str:
+    """A hash in place of a serial number, because tables are shared."""
+    return hashlib.sha256(serial.encode()).hexdigest()[:8]
+
+
+def _digest(line: str) -> str | None:
+    """The digest in a line of sha256sum; None if there is none."""
+    match = re.match(r"\s{0,9}([0-9a-f]{64})\b", line)
+    return match[1] if match else None
+
+
+def _way_out(output: str) -> str:
+    """Advice after an error of the tool, if its text shows the reason."""
+    if "taskset" in output:
+        return ". Name other cores by --cpu_mask; --cpu_mask=all runs on any cores"
+    if "Didn't find op for builtin opcode" in output or "old TFLite binary" in output:
+        return f". The tool is older than the model: {NEWER}"
+    return ""

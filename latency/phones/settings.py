@@ -11,6 +11,10 @@ from export import convert
 from pnas_tf.cli.settings import check, setting
 from pnas_tf.errors import InputError, shown
 
+# Where benchmark_model is published.
+BINARIES = ("https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/release/lite/tools/nightly/latest/"
+            "android_aarch64_benchmark_model (android_arm_benchmark_model for 32-bit phones)")
+
 # benchmark_model's flags for each delegate. If a delegate runs only a part of a model, that is an error and not a time.
 DELEGATES = {
     "none": ("--use_xnnpack=false",),
@@ -31,7 +35,7 @@ class PhoneSettings:
     benchmark_binary: str | None = setting(None, "Path of TFLite's benchmark_model for Android.")
     serial: Sequence[str] = setting((), "Serial numbers of the phones, with commas between; default: the environment "
                                     "variable ANDROID_SERIAL, else all attached phones.")
-    adb: str | None = setting(None, "Path of adb; default: the adb on the PATH.")
+    adb: str | None = setting(None, "Path of adb; default: the adb on the PATH, else that of the package adbutils.")
     binary_sha256: str = setting("", "SHA-256 of a benchmark_model that is on the phones already; replaces "
                                  "--benchmark_binary.")
     threads: int = setting(1, "CPU threads.", low=1, high=256)
@@ -39,8 +43,8 @@ class PhoneSettings:
                             "built-in kernels, whose profile names the layers.", choices=tuple(DELEGATES))
     dtype: str = setting("float32", "Number format; float16 allows a GPU to compute in float16.",
                          choices=tuple(convert.MODES))
-    cpu_mask: str = setting("auto", "Cores to run on: a hexadecimal mask as taskset takes it, all, or auto for the "
-                            "fastest cores.")
+    cpu_mask: str = setting("auto", "Cores to run on: a hexadecimal mask (f0, F0 or 0xf0 for cores 4 to 7), all, or "
+                            "auto for the fastest cores.")
     rounds: int = setting(1, "Passes over a batch of models; the best time of a model counts.", low=1, high=1000)
     runs: int = setting(50, "Smallest number of timed runs of a model in a round.", low=1, high=10_000)
     min_seconds: float = setting(1.0, "Smallest total time of the timed runs of a model.", low=0, high=3600)
@@ -57,8 +61,11 @@ class PhoneSettings:
 
     def __post_init__(self):
         check(self)
-        if not re.fullmatch(r"auto|all|[0-9a-f]{1,16}", self.cpu_mask):
-            raise InputError(f"cpu_mask must be auto, all, or hexadecimal like f0, got {shown(self.cpu_mask)}.")
+        mask = self.cpu_mask.lower().removeprefix("0x")  # as taskset and the headers of tables have it
+        if not re.fullmatch(r"auto|all|(?!0+$)[0-9a-f]{1,16}", mask):
+            raise InputError("cpu_mask must be auto, all, or hexadecimal like f0 with at least one core, got "
+                             f"{shown(self.cpu_mask)}.")
+        object.__setattr__(self, "cpu_mask", mask)
 
     def benchmark_flags(self) -> list[str]:
         """The flags of benchmark_model that time a model as these settings say."""

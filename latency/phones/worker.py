@@ -13,7 +13,9 @@ from typing import Any
 
 from latency.phones.adb import DeviceError, Stopped
 from latency.phones.benchmark_output import Benchmark
-from latency.phones.phone import THROTTLING, BenchmarkError, Phone, State
+from latency.phones.facts import State
+from latency.phones.phone import THROTTLING, BenchmarkError, Phone
+from latency.phones.session import InUseError
 from latency.phones.settings import PhoneSettings
 from pnas_tf.errors import printable
 
@@ -24,6 +26,10 @@ START_TRIES = 4
 # The tool counts whole microseconds. Below this median, one microsecond is more than 5 %, and the mean is finer.
 CLEAR_MEDIAN_MS = 0.02
 ANCHOR = "anchor.tflite"
+
+
+class TooHotError(DeviceError):
+    """The phone has to cool down; it can be used later."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +53,8 @@ class Worker:
         """Stores the arguments; the phone is not touched yet.
 
         Args:
-            phone: Phone to work with, with the benchmark on it.
-            prepare: Function that connects a lost phone and makes it ready again, or raises DeviceError.
+            phone: Phone to work with.
+            prepare: Function that connects the phone and begins a session on it, or raises DeviceError.
             settings: Rounds, pauses, waiting times and limits.
             stopped: Event that makes all waiting raise `Stopped`.
         """
@@ -64,13 +70,17 @@ class Worker:
             Milliseconds of the anchor network.
 
         Raises:
-            DeviceError: If the phone is lost, too hot, or never repeats a time.
+            DeviceError: If the phone is lost or never repeats a time, or is too hot or in use for too long.
         """
-        try:
+        def take():
+            self._prepare(self.phone)
             self._check_cool()
-        except DeviceError as error:
+
+        try:
+            take()
+        except (InUseError, TooHotError) as error:
             say(f"{error}. Waiting for the phone.")
-            self._until_done(self._check_cool)
+            self._until_done(take)
         self._push({ANCHOR: anchor})
         times_ms = [self._anchor_ms()]
         for _ in range(START_TRIES):
@@ -171,10 +181,10 @@ class Worker:
     def _check_cool(self) -> State:
         state = self.phone.state()
         if (state.battery_celsius or 0) > self._settings.max_celsius:
-            raise DeviceError(f"{self.phone.serial} is too hot: {state.battery_celsius} degrees Celsius, limit "
+            raise TooHotError(f"{self.phone.serial} is too hot: {state.battery_celsius} degrees Celsius, limit "
                               f"{self._settings.max_celsius:g} (--max_celsius)")
         if (state.thermal_status or 0) >= THROTTLING:
-            raise DeviceError(f"{self.phone.serial} is too hot: thermal status {state.thermal_status}, Android slows "
+            raise TooHotError(f"{self.phone.serial} is too hot: thermal status {state.thermal_status}, Android slows "
                               "it down")
         return state
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import strategies as st
 
 from latency import measure, published
-from latency.phones import adb, android, benchmark_output, phone
+from latency.phones import adb, android, benchmark_output
+from latency.phones import facts as phone
 from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.search import command as search_command

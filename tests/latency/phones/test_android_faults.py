@@ -319,25 +319,6 @@ def check_ended(client, phone, path, expected, tmp_path, number, code):
 
 
 @ANY_CLIENT
-def test_what_an_earlier_program_left_is_ended(client, device, path):
-    phone = device()
-    folder = phone.root / "data/local/tmp/pnas_tf"
-    folder.mkdir(parents=True)
-    script = folder / "benchmark_model-old"
-    script.write_text("sleep 600\n")
-    left = [subprocess.Popen(["/bin/sh", str(script)], start_new_session=True), subprocess.Popen(["sleep", "600"])]
-    try:
-        for process, name in zip(left, ("benchmark_model", "another"), strict=True):
-            (folder / "pid").write_text(f"{process.pid}\n")
-            Android(PhoneSettings(adb=client.path, benchmark_binary=RECORDED)).facts()
-            assert (process.poll() == -signal.SIGKILL) == (name == "benchmark_model")
-    finally:
-        for process in left:
-            process.kill()
-            process.wait()
-
-
-@ANY_CLIENT
 @pytest.mark.parametrize(("line", "reason"), [
     ("INFO: Explicitly applied XNNPACK delegate, and the model graph will be partially executed by the delegate w/ 2 "
      "delegate kernels.", "part"),
@@ -355,7 +336,7 @@ def test_a_delegate_that_was_not_asked_for_and_unknown_flags(client, device, pat
     phone = device()
     fails(client, path, "asked for no delegate, got xnnpack", delegate="none")
     phone.fault("benchmark", 'said="WARN: Unconsumed cmdline flags: --require_full_delegation=true"')
-    fails(client, path, "does not know --require_full_delegation=true: use a newer version")
+    fails(client, path, "does not know --require_full_delegation=true: take a newer one")
     assert not path.exists()
 
 
@@ -375,7 +356,7 @@ def test_flags_of_delegates(client, device, path, delegate, dtype, flags):
     builtin = "builtin" if delegate == "none" else delegate
     assert measurer.facts()["target"] == f"pixel2_{builtin}2_{dtype}"
     assert {*flags, "--num_threads=2", "--run_delay=0.01"} <= set(phone.read("runs.log")[0].split())
-    assert phone.read("taskset.log") == ["0c"]
+    assert set(phone.read("taskset.log")) == {"0c"}
 
 
 @ANY_CLIENT
@@ -387,7 +368,7 @@ def test_names_reach_no_shell(client, device, path, tmp_path):
     binary.chmod(0o755)
     head = Android(PhoneSettings(adb=client.path, benchmark_binary=str(binary))).facts()
     assert head["device"] == "Google $(touch pwned) `touch pwned`; 'touch' ?[2J pwned"
-    for serial in ("-x; touch pwned", "$(touch pwned)", "a b", "", "x" * 300):
+    for serial in ("-x; touch pwned", "$(touch pwned)", "a\tb", " a", "", "x" * 300):
         with pytest.raises(InputError, match="is no serial number"):
             Android(PhoneSettings(adb=client.path, benchmark_binary=str(binary), serial=[serial, phone.serial])).facts()
     assert not list(tmp_path.rglob("*pwned")) and not Path("pwned").exists()

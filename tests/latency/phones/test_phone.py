@@ -2,7 +2,7 @@
 
 import pytest
 
-from latency.phones import phone
+from latency.phones import facts as phone
 
 PIXEL_1 = {0: 1593600, 1: 1593600, 2: 2150400, 3: 2150400}
 PIXEL_2 = {**dict.fromkeys(range(4), 1900800), **dict.fromkeys(range(4, 8), 2457600)}
