@@ -71,6 +71,8 @@ def twin(model: Any, arch: Arch) -> Any:
     from pnas_tf.network import layers as fast_layers
 
     padded = fast_layers.is_pytorch_padded(model)
+    tf_keras.backend.set_image_data_format("channels_last")  # it reads the same file as Keras
+    tf_keras.backend.set_floatx("float32")
     layers = _Layers(fast_layers.PyTorchPadded(tf_keras.layers) if padded else tf_keras.layers)
     arch = arch.for_data(model.input_shape[1], arch.space.input_channels, model.output_shape[1])
     copy = network.assemble(arch, layers=layers, model_class=tf_keras.Model)

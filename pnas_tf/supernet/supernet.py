@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnas_tf.network import keras_settings
 from pnas_tf.space import blocks
 from pnas_tf.space.arch import Arch, from_path
 from pnas_tf.space.blocks import Space
@@ -53,7 +54,11 @@ class Supernet(keras.Model):
             share: What the ops of a block share: `none`, or `kernels` for slices of one set of weights, see
                 `shared_weights`.
             **kwargs: Arguments of `keras.Model`.
+
+        Raises:
+            InputError: If Keras has settings of another project.
         """
+        keras_settings.check()
         super().__init__(name=f"supernet_{space.name}", **kwargs)
         keras.utils.set_random_seed(seed)
         self.space = space
