@@ -199,7 +199,7 @@ def _main() -> None:
         raise InputError("Name the file to read and the file to write: --source=FILE --output=FILE.")
     data = files.read_json(f.source) if os.path.exists(f.source) else None
     if is_net_config(data):
-        name = os.path.splitext(os.path.basename(f.source))[0][:100]
+        name = checks.name_like(os.path.splitext(os.path.basename(f.source))[0])
         arch = read(data, name=name, input_size=f.image_size or None, where=f.source)
         arch.save(f.output)
     else:

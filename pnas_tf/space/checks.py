@@ -19,6 +19,8 @@ MAX_SIDE = 8192
 # Networks whose weights ship with the package; `network.pretrained` loads them.
 PRETRAINED = ("efficientnet_lite0",)
 
+# Names that are names of Keras models and scopes of TensorFlow, too.
+_SPACE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", flags=re.ASCII)
 # `b07`, or `b07/n3` for a block inside a cell.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)?", flags=re.ASCII)
 
@@ -29,8 +31,10 @@ def check(space: "Space") -> None:
     Raises:
         InputError: If its blocks do not make a network.
     """
-    if not isinstance(space.name, str) or not 0 < len(space.name) <= 100 or not space.name.isprintable():
-        raise InputError(f"A space needs a name of at most 100 printable characters, got {shown(space.name)}.")
+    if not isinstance(space.name, str) or not _SPACE_NAME.fullmatch(space.name):
+        raise InputError("A space needs a name of at most 100 letters (A to Z, a to z), digits, points, dashes and "
+                         "underscores that begins with a letter or digit, because TensorFlow takes no others, got "
+                         f"{shown(space.name)}.")
     for field, low, high in (("input_size", 1, MAX_SIDE), ("input_channels", 1, 1024), ("num_classes", 2, 1_000_000)):
         value = getattr(space, field)
         if not _whole(value, low, high):
@@ -67,6 +71,11 @@ def check(space: "Space") -> None:
         if block.name not in sources:
             raise InputError(f"block {block.name!r}: no later block reads its output. Name it in the inputs of a later "
                              "block, or leave it out.")
+
+
+def name_like(text: str) -> str:
+    """A name for a space that resembles a text, such as the name of a file: other characters become underscores."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text[:100]).lstrip("_.-") or "network"
 
 
 def _check_origin(space: "Space") -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pnas_tf import network
 from pnas_tf.errors import InputError
-from pnas_tf.space import arch, ops, spaces
+from pnas_tf.space import arch, checks, ops, spaces
 from pnas_tf.space import blocks as blocks_lib
 
 PUBLISHED = {  # parameters, multiply-accumulates at 224x224
@@ -99,6 +99,26 @@ def test_spaces_round_trip_and_adapt_to_data(name):
 def test_impossible_spaces_are_refused(change):
     with pytest.raises(InputError):
         dataclasses.replace(spaces.SPACES["quickstart"], **change)
+
+
+@pytest.mark.parametrize("name", ["my space", "größe", "a/b", "_x", "-x", ".x", "a:b", "a+b", "a\n", "x" * 101, 1,
+                                  None])
+def test_names_that_tensorflow_takes_for_no_scope_are_refused_where_read(name):
+    """Once accepted, they would end in a traceback of Keras or TensorFlow when the network is built."""
+    quickstart = spaces.SPACES["quickstart"]
+    for read, data in ((spaces.from_json, {**quickstart.to_json(), "name": name}),
+                       (arch.from_json, {**(good := random_arch("quickstart").to_json()),
+                                         "space": {**good["space"], "name": name}})):
+        with pytest.raises(InputError, match="A space needs a name of at most 100 letters"):
+            read(data)
+
+
+@pytest.mark.parametrize("text, name", [
+    ("net", "net"), ("my net", "my_net"), ("größe/3", "gr__e_3"), ("_.x", "x"), ("", "network"), ("é", "network"),
+    ("x" * 200, "x" * 100)])
+def test_names_like_the_names_of_files(text, name):
+    assert checks.name_like(text) == name
+    dataclasses.replace(spaces.SPACES["quickstart"], name=name)
 
 
 @pytest.mark.parametrize("change, message", [
