@@ -98,6 +98,7 @@ def check(mode, entry, expected, runtime):
 
 def main():
     """Checks the models on the examples, or classifies one image."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # labels may be in any script
     with open(os.path.join(HERE, "bundle.json"), encoding="utf-8") as file:
         bundle = json.load(file)
     with open(os.path.join(HERE, "labels.txt"), encoding="utf-8") as file:

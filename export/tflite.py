@@ -147,15 +147,24 @@ def _write(mode, content, facts, out_dir):
         for ending, data in files:
             files_lib.write_bytes(os.path.join(out_dir, mode + ending), data)
     except InputError:
-        _remove(mode, out_dir)
+        with contextlib.suppress(InputError):
+            _remove(mode, out_dir)
         raise
 
 
 def _remove(mode, out_dir):
-    """Removes the files of an earlier export, which would otherwise be taken for files of this export."""
-    for ending in ENDINGS:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(out_dir, mode + ending))
+    """Removes the files of an earlier export, which would otherwise be taken for files of this export.
+
+    Raises:
+        InputError: If one of them cannot be removed.
+    """
+    for path in (os.path.join(out_dir, mode + ending) for ending in ENDINGS):
+        try:
+            os.unlink(path)
+        except OSError as error:
+            if os.path.lexists(path):
+                raise InputError(f"{path} of an earlier export cannot be removed ({error.strerror}). Make the folder "
+                                 "writable and run the same command again.") from None
 
 
 def _summary(results, out_dir, data_flags):

@@ -79,14 +79,12 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
     overhead = {"the overhead of a call": measure.op_build(measure.OVERHEAD_KEY)}
     ((_, overhead_times),) = device.measure(overhead, between)
     overhead_ms = overhead_times["median_ms"]
-    with latency_table.open_to_add(output) as file:
+    with latency_table.open_to_add(output) as add:
         builds = {key: measure.op_build(key) for key in missing}
         for key, times in tqdm(device.measure(builds, between), total=len(keys), initial=len(keys) - len(missing),
                                desc=table.target, unit="op"):
             subtracted_ms = 0.0 if key.op == CALLED_ONCE else overhead_ms
-            row = latency_table.row(key, **less_overhead(times, subtracted_ms), overhead_ms=subtracted_ms)
-            file.write(json.dumps(row) + "\n")
-            file.flush()
+            add(latency_table.row(key, **less_overhead(times, subtracted_ms), overhead_ms=subtracted_ms))
     return latency_table.read(output)
 
 

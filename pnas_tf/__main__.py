@@ -6,6 +6,8 @@
 import ast
 import importlib.util
 
+from pnas_tf.cli import output
+
 COMMANDS = ("pnas_tf.doctor", "latency.build_table", "latency.compare", "latency.import_table", "pnas_tf.search",
             "latency.search", "pnas_tf.train", "export.tflite", "export.bundle", "latency.profile", "pnas_tf.report",
             "pnas_tf.import_weights", "pnas_tf.net_config")
@@ -29,6 +31,7 @@ def first_line(module: str) -> str:
 
 def main() -> None:
     """Prints the list of commands."""
+    output.guard()
     print("ProxylessNAS for Keras and TFLite: the best network for your data on your device.\n")
     for module in COMMANDS:
         print(f"  python -m {module:<22} {first_line(module)}")

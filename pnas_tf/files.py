@@ -8,7 +8,7 @@ import re
 import stat
 import uuid
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import IO, Any
 
 from pnas_tf.errors import InputError
 
@@ -175,7 +175,7 @@ def write_whole(path: str, write: Callable[[str], Any], *, alone: bool = True) -
             os.unlink(temporary)
 
 
-def lock(file: TextIO) -> bool:
+def lock(file: IO[Any]) -> bool:
     """Locks a file against other processes that call this function, until it is closed or this process ends.
 
     Args:

@@ -1,6 +1,5 @@
 """Shared by all entry points: parsing of flags, one-line errors about wrong input, and the text of all flags."""
 
-import contextlib
 import functools
 import os
 import shlex
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from absl import app, flags
 
 from pnas_tf.cli import help as command_help
+from pnas_tf.cli import output
 from pnas_tf.errors import InputError, printable
 from pnas_tf.terminal import quiet
 
@@ -18,7 +18,8 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
           ) -> None:
     """Parses the flags and runs an entry point. An InputError becomes one line on stderr and exit code 1.
 
-    TensorFlow's C++ part logs nothing unless --verbosity=1 or the environment (TF_CPP_MIN_LOG_LEVEL=0) asks for it.
+    Output that cannot be written is dropped, see `output`. TensorFlow's C++ part logs nothing unless --verbosity=1 or
+    the environment (TF_CPP_MIN_LOG_LEVEL=0) asks for it.
 
     Args:
         run: Function that does the work of the command, called after the flags are parsed.
@@ -26,6 +27,7 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
             InputError if the command cannot use them.
         manual: Text that --help prints above the flags; the docstring of the module of `run` if empty.
     """
+    output.guard()
     flags.DEFINE_multi_string("import", [], "Your Python file that registers ops or spaces; may be repeated.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -49,8 +51,7 @@ def _parse(manual, argv):
     """Parses the flags. Exits after it prints the requested help, or one line about a mistake in the flags."""
     names = {argument.lstrip("-") for argument in argv[1:] if argument.startswith("-")}
     if names & {"help", "h", "?", "helpshort", "helpfull"}:
-        with contextlib.suppress(BrokenPipeError):
-            print(command_help.render(manual, _own_flags(), full="helpfull" in names), flush=True)
+        print(command_help.render(manual, _own_flags(), full="helpfull" in names))
         sys.exit(0)
     try:
         positional = flags.FLAGS(argv)
@@ -85,10 +86,21 @@ def _import(paths, check_imported):
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow and Keras, and silences the lines that TensorFlow prints while it loads and later."""
+    """Imports TensorFlow and Keras, and silences the lines that TensorFlow prints while it loads and later.
+
+    Raises:
+        InputError: If Keras has settings of another project that cannot be replaced.
+    """
     with quiet():
-        import keras  # noqa: F401
-        import tensorflow as tf
+        try:
+            import keras  # noqa: F401
+            import tensorflow as tf
+        except (AssertionError, AttributeError, OSError, TypeError, ValueError) as error:  # both read Keras' file
+            raise InputError("TensorFlow cannot be imported with this file of Keras' settings: "
+                             f"{os.environ.get('KERAS_HOME', '~/.keras')}/keras.json ({type(error).__name__} {error}). "
+                             "Correct or remove it.") from None
+        from pnas_tf.network import keras_settings
+    keras_settings.pin()
     if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0":
         tf.get_logger().setLevel("ERROR")
 

@@ -7,13 +7,14 @@ whole networks, and leaves the measured times unchanged.
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
-from typing import Any, TextIO
+from typing import Any
 
 from pnas_tf import files
 from pnas_tf.errors import InputError, shown
@@ -200,21 +201,35 @@ def annotate(path: str, *, calibrated_ms: Mapping[OpKey, float], accuracy: Mappi
 
 
 @contextlib.contextmanager
-def open_to_add(path: str) -> Iterator[TextIO]:
+def open_to_add(path: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Opens a table's file to add rows at its end; other processes that call this function are refused meanwhile.
+
+    Yields:
+        Function that adds a row, whole or not at all. It raises InputError if the row cannot be written.
 
     Raises:
         InputError: If another process is adding to the table, or the file cannot be written.
     """
     try:
-        file = open(path, "r+", encoding="utf-8")  # noqa: SIM115
+        file = open(path, "r+b", buffering=0)  # noqa: SIM115
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another file.") from None
+
+    def add(row: Mapping[str, Any]) -> None:
+        line, end = json.dumps(row).encode() + b"\n", file.seek(0, os.SEEK_END)
+        try:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            raise InputError(f"{path}: a row cannot be written ({error.strerror}). The rows before it are kept: free "
+                             "some space and run the same command again to continue.") from None
+
     with file:
         if not files.lock(file):
             raise InputError(f"{path}: another program is adding to this table. Wait for it, or stop it.")
-        file.seek(0, os.SEEK_END)
-        yield file
+        yield add
 
 
 def header(target: str, **facts: Any) -> dict[str, Any]:

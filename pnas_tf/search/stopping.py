@@ -58,8 +58,9 @@ class Stop:
         if not (first and self._waits):
             self._interrupted = True
             raise KeyboardInterrupt
-        # A handler may interrupt a print, which must not be entered twice.
-        os.write(2, b"\nStopping after this step. Press Ctrl-C again to stop now, without saving.\n")
+        # A handler may interrupt a print, which must not be entered twice. Nobody may be there to read it.
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nStopping after this step. Press Ctrl-C again to stop now, without saving.\n")
 
 
 @contextlib.contextmanager

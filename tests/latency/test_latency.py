@@ -4,6 +4,7 @@ import functools
 import importlib.metadata
 import itertools
 import json
+import resource
 import subprocess
 import sys
 
@@ -61,6 +62,26 @@ def test_resumed_table_is_whole_and_keeps_its_rows(built, tmp_path, cut):
     assert path.read_bytes().startswith(whole) and len(whole) < len(path.read_bytes())
     table = latency_table.read(str(path))
     assert not table.missing(SPACE) and len(table.rows) == 3
+
+
+@pytest.mark.parametrize("room", [0, 1, 50])
+def test_full_disk_keeps_the_rows_and_no_part_of_another(built, tmp_path, room):
+    """A limit on the size of files acts as a disk that has room for so many bytes."""
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b"".join(built.splitlines(keepends=True)[:2]))
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
+    try:
+        with (pytest.raises(InputError, match=r"a row cannot be written .*same command again to continue"),
+              latency_table.open_to_add(str(path)) as add):
+            add(json.loads(built.splitlines()[2]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    with latency_table.open_to_add(str(path)) as add:
+        add(json.loads(built.splitlines()[2]))
+    assert path.read_bytes() == b"".join(built.splitlines(keepends=True)[:3])
 
 
 def test_finished_table_stays_as_it_is(built, tmp_path):
