@@ -6,6 +6,7 @@
 import ast
 import importlib.util
 
+from pnas_tf import siblings
 from pnas_tf.cli import output
 
 COMMANDS = ("pnas_tf.doctor", "latency.build_table", "latency.compare", "latency.import_table", "pnas_tf.search",
@@ -14,17 +15,21 @@ COMMANDS = ("pnas_tf.doctor", "latency.build_table", "latency.compare", "latency
 
 
 def first_line(module: str) -> str:
-    """First line of a command's docstring, read without importing it; "not installed" if there is no such module.
+    """First line of a command's docstring, read without importing it.
 
     Args:
         module: Name of the module, such as `pnas_tf.search`.
+
+    Returns:
+        The line; "not installed", or what is in the way, if there is no such module.
     """
     try:
         spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
+    except ImportError:
         spec = None
     if spec is None or spec.origin is None:
-        return "not installed"
+        path = next(filter(None, map(siblings.in_the_way, siblings.NAMES)), None)
+        return f"not found: {path} is in its way" if path else "not installed"
     with open(spec.origin, encoding="utf-8") as file:
         return (ast.get_docstring(ast.parse(file.read())) or "").partition("\n")[0]
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from pnas_tf import __version__, adb_path
+from pnas_tf import __version__, adb_path, siblings
 from pnas_tf.cli import start
 from pnas_tf.data.readers import FASHION_MNIST_DIR
 from pnas_tf.errors import printable
@@ -98,6 +98,9 @@ def packages() -> list[Finding]:
     required = [Finding("Packages", name, bool(version(name)), version(name) or
                         f"missing; needed for {use}: pip install -r requirements.txt")
                 for name, use in PACKAGES.items()]
+    required += [Finding("Packages", name, False, printable(
+        f"{path} is in the way of our package: rename it, or work in another folder", 300))
+        for name in siblings.NAMES if (path := siblings.in_the_way(name))]
     return required + [Finding("Packages", name, bool(version(name)), version(name) or f"would enable {use}")
                        for name, use in OPTIONAL.items()]
 
