@@ -192,6 +192,23 @@ def device(client, tmp_path, converted_once):
         device.close()
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that mounts a small disk with the given options, and mounts it again with others."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mount(options):
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)], capture_output=True,
+                              check=False)
+        if done.returncode:
+            pytest.skip("mounting a disk to fill needs root")
+        return disk
+
+    yield mount
+    subprocess.run(["umount", str(disk)], capture_output=True, check=False)
+
+
 SMALL_SIDE = 16
 SMALL_NAMES = ("top half", "bottom half", "middle columns", "äußere Spalten 外列")
 

@@ -13,6 +13,8 @@ from pnas_tf.errors import InputError, printable
 
 # Longer lines are cut. The tool prints no such lines, and no pattern then has to search megabytes.
 MAX_LINE = 2000
+# Characters that an error message is looked for in, at the beginning and at the end of an output.
+MAX_EXCERPTED = 20_000
 
 _NUMBER = r"[-+]?\d[\d.]{0,30}(?:[eE][-+]?\d{1,3})?"
 _COUNT = re.compile(r"(?:^|\s)(count=\d.*)")
@@ -152,6 +154,8 @@ def excerpt(text: str, limit: int = 300) -> str:
         text: Output of the tool or of adb.
         limit: Largest number of characters.
     """
+    if len(text) > MAX_EXCERPTED:
+        text = text[:MAX_EXCERPTED // 2] + "\n" + text[-MAX_EXCERPTED // 2:]
     lines = [clean(line, limit) for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\b(?:ERROR|FATAL|error|denied|not found|No such)\b", line)]
     return clean(" | ".join((errors or lines)[-3:]), limit) or "nothing"

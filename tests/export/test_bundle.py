@@ -168,6 +168,22 @@ def test_nothing_is_overwritten_or_left_half(small_run, small_data, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["mine", "old"] and sorted(os.listdir(tmp_path / "old")) == before
 
 
+@pytest.mark.parametrize("earlier", [True, False], ids=["with an earlier export", "empty"])
+def test_export_into_a_read_only_folder_is_one_line(small_run, small_disk, earlier):
+    disk = small_disk("size=1m")
+    if earlier:
+        (disk / "float32.tflite").write_bytes(b"earlier")
+    small_disk("remount,ro")
+    facts = json.loads((small_run / "float32.json").read_text())
+    with pytest.raises(InputError, match=r"float32.tflite: cannot be written \(Read-only file system\)"):
+        tflite._write("float32", b"new", facts, str(disk))
+    if earlier:
+        with pytest.raises(InputError, match=r"of an earlier export cannot be removed \(Read-only file system\)"):
+            tflite._remove("float32", str(disk))
+    else:
+        tflite._remove("float32", str(disk))
+
+
 def test_entry_point(small_run, tmp_path):
     """The command works as a user calls it, and so does the next command that it prints."""
     shutil.copytree(small_run, tmp_path / "run")

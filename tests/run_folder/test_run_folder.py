@@ -206,23 +206,6 @@ def test_a_folder_that_is_deleted_ends_the_search(files, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A function that mounts a small disk with the given options, and mounts it again with others."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-
-    def mount(options):
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)], capture_output=True,
-                              check=False)
-        if done.returncode:
-            pytest.skip("mounting a disk to fill needs root")
-        return disk
-
-    yield mount
-    subprocess.run(["umount", str(disk)], capture_output=True, check=False)
-
-
 def test_a_full_disk_stops_the_search_and_loses_nothing(files, tmp_path, small_disk):
     whole = forked.run(command(files, tmp_path / "whole"), cwd=ROOT, timeout=300)
     assert whole.returncode == 0, whole.stderr
