@@ -62,6 +62,21 @@ def to_time(model: Any, mode: str) -> bytes:
                             inputs=len(shapes))
 
 
+def randomise(model: Any, seed: int = 0) -> Any:
+    """Gives a model random weights and returns it. A new model has zeros, which a converter may fold away.
+
+    Args:
+        model: Keras model; it is changed.
+        seed: Seed of the weights.
+    """
+    rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        values = rng.standard_normal(variable.shape, np.float32) * 0.1
+        # Scales and variances: positive, and far from 0.
+        variable.assign(np.abs(values) + 0.5 if variable.path.endswith(("gamma", "moving_variance")) else values)
+    return model
+
+
 def convert_function(function: Callable[[Any], Any], input_shape: tuple[int, ...], mode: str,
                      calibration: Iterable[np.ndarray] | None = None, *, int8_io: str = "int8",
                      verbose: bool = False, inputs: int = 1) -> bytes:

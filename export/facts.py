@@ -1,4 +1,4 @@
-"""Facts of an exported network for its <mode>.json: network, file, graph, time, origin and versions."""
+"""Facts of an exported network for its <mode>.json: network, file, graph, origin and versions."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import Any
 
-from export import convert, graph, interpreter, timing
+from export import convert, graph, interpreter
 from pnas_tf import files
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
@@ -15,8 +15,6 @@ from pnas_tf.space.arch import Arch
 FORMAT = "pnas_tf.export/1"
 QAT = "int8_qat"
 MODES = (*convert.MODES, QAT)
-# Number of visits of a model that is timed, and of timed runs per visit.
-ROUNDS, RUNS = 6, 10
 # Packages that an export depends on.
 PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert", "tf-keras", "tensorflow-model-optimization")
 
@@ -63,25 +61,6 @@ def of_graph(content: bytes) -> dict[str, Any]:
                       "scale": float(scale), "zero_point": int(zero_point)}
     return {"operators": {op: contents.ops.count(op) for op in sorted(set(contents.ops))},
             "peak_activation_bytes": graph.peak_activation_bytes(contents), **ends}
-
-
-def measured(runner: Any, *, threads: int, delegate: str, dtype: str) -> dict[str, Any]:
-    """Times an interpreter on this machine.
-
-    Args:
-        runner: Interpreter from `interpreter.make_interpreter`.
-        threads: CPU threads of the interpreter.
-        delegate: Delegate of the interpreter.
-        dtype: Mode of the model, for the name of the target.
-
-    Returns:
-        measured_ms, the median that `timing.STATISTIC` describes; other statistics; and the machine and its settings.
-    """
-    invoke, _ = interpreter.subject(runner)
-    times = timing.summarise([timing.timed_ms(invoke, RUNS) for _ in range(ROUNDS)])
-    return {"measured_ms": times.pop("median_ms"), **times, "statistic": timing.STATISTIC,
-            "target": interpreter.target_name(threads=threads, delegate=delegate, dtype=dtype),
-            "runtime": interpreter.runtime_name(), "threads": threads, "delegate": delegate, **timing.machine_facts()}
 
 
 def of_run(run_dir: str | None, command: str) -> dict[str, Any]:

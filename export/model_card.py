@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pnas_tf.run_folder import measured
+
 # Texts for model card and metadata, by mode.
 QUANTISATION = {
     "float32": "None: weights and activations are float32.",
@@ -41,12 +43,18 @@ def _rows(facts):
             ("Largest difference of a logit", f"{facts['max_difference']:.3g}"),
             ("Predicted latency", predicted),
             ("Measured latency", f"{facts['measured_ms']:.4g} ms on {facts['target']} ({_cell(facts['device'])}, "
-                                 f"{facts['runtime']})"),
+                                 f"{facts['runtime']}){_doubt(facts)}"),
             ("Size", f"{facts['size_bytes']:,} bytes"),
             ("Parameters, multiply-adds", f"{facts['params']:,} and {facts['macs']:,}"),
             ("Activation memory, at least", f"{facts['peak_activation_bytes']:,} bytes"),
             ("Data set", f"{_cell(facts['dataset'])}, {len(facts['labels'])} classes"),
             ("Author, licence", f"{_cell(facts['author'])}, {_cell(facts['license'])}")]
+
+
+def _doubt(facts):
+    """Words about a time that cannot be trusted."""
+    time = measured.of_export(facts)
+    return f"; not to be trusted: {time.doubt}" if time and time.doubt else ""
 
 
 def _ends(facts):

@@ -39,6 +39,8 @@ class ExportConfig:
     threads: int = setting(1, "CPU threads for the timing.", low=1, high=256)
     delegate: str = setting("xnnpack", "Kernels for the timing: XNNPACK's, or the runtime's built-in kernels (none).",
                             choices=interpreter.DELEGATES)
+    timing_seconds: float = setting(60.0, "Largest number of seconds for which files are timed again while repeats "
+                                    "disagree, as they do on a busy machine.", low=0, high=3600)
     seed: int = setting(0, "Seed of the random images.", low=0, high=2**31 - 1)
     verbose: bool = setting(False, "Show the output of the converter and of the training libraries.")
 

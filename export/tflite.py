@@ -18,14 +18,16 @@ from typing import Any
 
 from absl import flags
 
-from export import agreement, convert, inputs, interpreter, keras_model, metadata, model_card, qat
+from export import agreement, convert, inputs, interpreter, keras_model, metadata, model_card, qat, timed_files
+from export import anchor as anchor_lib
 from export import facts as facts_lib
+from export.anchor import Anchor
 from export.settings import ExportConfig
 from pnas_tf import __version__, terminal
 from pnas_tf import files as files_lib
 from pnas_tf.cli import settings, start
 from pnas_tf.errors import InputError
-from pnas_tf.run_folder import RunFolder, versions
+from pnas_tf.run_folder import RunFolder, measured, versions
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space.arch import Arch
 
@@ -35,7 +37,7 @@ SLOWER = 1.2
 
 
 def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch | None = None,
-        origin: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        origin: dict[str, Any] | None = None, anchor: Anchor | None = None) -> list[dict[str, Any]]:
     """Exports a model in each mode of the settings.
 
     Args:
@@ -45,6 +47,7 @@ def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch
         out_dir: Folder of the results.
         arch: Architecture of the model; int8_qat needs it.
         origin: Origin of the model from `facts.of_run`.
+        anchor: Network to time beside the files, which shows the pace of the machine; None for none.
 
     Returns:
         The facts of each mode, as its .json holds them.
@@ -61,25 +64,59 @@ def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch
     samples = _draw(data.test, config.check_images, data, config)
     keras_logits = model.predict(samples.normalised, batch_size=inputs.BATCH, verbose=0)
     shared = _shared_facts(model, arch, data, config, origin or {"commands": {}, "seeds": {}})
-    results, begin, total = [], time.monotonic(), len(config.mode)
+    exports, failure, begin = {}, None, time.monotonic()
     for number, mode in enumerate(config.mode):
-        seconds = (time.monotonic() - begin) / number * (total - number) if number else 0
-        print(f"{mode}, {number + 1} of {total}: converting, checking on {len(samples.labels):,} images, timing"
-              + (f"; {terminal.seconds(round(seconds))} left." if number else "."), flush=True)
-        content = _convert(mode, model, data, arch, config)
-        graph = facts_lib.of_graph(content)
-        content = metadata.add(content, _info(mode, shared, graph))
-        runner = interpreter.make_interpreter(content, threads=config.threads, delegate=config.delegate)
-        facts = {"mode": mode, **facts_lib.of_file(content), **graph,
-                 **agreement.compare(interpreter.run(runner, samples.inputs), keras_logits, samples.labels)}
-        facts["problem"] = agreement.problem(mode, facts)
-        if facts["problem"] and not config.allow_drop:
+        _announce(number, config.mode, len(samples.labels), time.monotonic() - begin)
+        try:
+            content, graph = _described(mode, model, data, arch, config, shared)
+            exports[mode] = content, {"mode": mode, **facts_lib.of_file(content), **graph,
+                                      **_checked(mode, content, samples, keras_logits, config)}
+        except InputError as error:  # the modes before are timed and written before it is raised
             _remove(mode, out_dir)
-            raise InputError(f"{mode}.tflite is not written: {facts['problem']}, or accept the file with --allow_drop.")
-        facts |= {**facts_lib.measured(runner, threads=config.threads, delegate=config.delegate, dtype=mode), **shared}
-        _write(mode, content, facts, out_dir)
-        results.append(facts)
+            failure = error
+            break
+    times = _timed({mode: content for mode, (content, _) in exports.items()}, config, anchor)
+    results = []
+    for mode, (content, facts) in exports.items():
+        results.append({**facts, **times[mode], **shared})
+        _write(mode, content, results[-1], out_dir)
+    if failure:
+        raise failure
     return results
+
+
+def _announce(number, modes, images, seconds):
+    """Prints the step that begins, and the time left, of which the seconds so far give an idea."""
+    left = f"; {terminal.seconds(round(seconds / number * (len(modes) - number)))} left." if number else "."
+    print(f"{modes[number]}, {number + 1} of {len(modes)}: converting, checking on {images:,} images{left}", flush=True)
+
+
+def _described(mode, model, data, arch, config, shared):
+    """The model in one mode: contents of a `.tflite` with its metadata, and facts about its graph."""
+    content = _convert(mode, model, data, arch, config)
+    graph = facts_lib.of_graph(content)
+    return metadata.add(content, _info(mode, shared, graph)), graph
+
+
+def _checked(mode, content, samples, keras_logits, config):
+    """Facts about the agreement of a file with Keras; raises InputError if it disagrees."""
+    runner = interpreter.make_interpreter(content, threads=config.threads, delegate=config.delegate)
+    facts = agreement.compare(interpreter.run(runner, samples.inputs), keras_logits, samples.labels)
+    problem = agreement.problem(mode, facts)
+    if problem and not config.allow_drop:
+        raise InputError(f"{mode}.tflite is not written: {problem}, or accept the file with --allow_drop.")
+    return {**facts, "problem": problem}
+
+
+def _timed(contents, config, anchor):
+    """Facts about the times of files by mode."""
+    if not contents:
+        return {}
+    print(f"Timing {', '.join(contents)} in turns.", flush=True)
+    return timed_files.measured(
+        contents, threads=config.threads, delegate=config.delegate, patience_seconds=config.timing_seconds,
+        anchor=anchor, waiting=lambda: print("This machine is busy, so they are timed again, for up to "
+                                             f"{terminal.seconds(config.timing_seconds)}.", flush=True))
 
 
 def _draw(part, count, data, config):
@@ -178,9 +215,15 @@ def _summary(results, out_dir, data_flags):
     first = results[0]
     lines.append(f"Checked on {first['checked_images']:,} test images of {first['dataset']}; timed on "
                  f"{first['device']}, {first['runtime']}, {first['delegate']}, {first['threads']} thread(s).")
-    lines += _slower(results, out_dir)
+    lines += [*_doubts(results), *_slower(results, out_dir)]
     lines.append("Next: " + start.next_command("export.bundle", f"--run_dir={out_dir}", *data_flags))
     return "\n".join(lines)
+
+
+def _doubts(results):
+    """A line about times that cannot be trusted; none if all can."""
+    doubts = [f"{facts['mode']}: {time.doubt}" for facts in results if (time := measured.of_export(facts)).doubt]
+    return [f"Times not to be trusted: {'. '.join(doubts)}. Export again when the machine is idle."] if doubts else []
 
 
 def _slower(results, out_dir):
@@ -219,7 +262,8 @@ def _main() -> None:
     command = shlex.join(["python", "-m", "export.tflite", *sys.argv[1:]])
     with data_lib.naming_broken_images():
         results = run(model=model, data=data, config=config, out_dir=out_dir, arch=arch,
-                      origin=facts_lib.of_run(f.run_dir, command))
+                      origin=facts_lib.of_run(f.run_dir, command),
+                      anchor=anchor_lib.of_run(f.run_dir, arch, threads=config.threads, delegate=config.delegate))
     data_flags = {"dataset": f.dataset, "data_dir": f.data_dir}
     print(_summary(results, out_dir, [f"--{name}={value}" for name, value in data_flags.items() if value]))
 

@@ -22,7 +22,7 @@ from absl import flags
 from latency import calibrate, measure, space_flags, timed_networks
 from pnas_tf import files
 from pnas_tf.cli import start
-from pnas_tf.cost import latency_table, prices
+from pnas_tf.cost import latency_table, network_times, prices
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 from pnas_tf.report import plots
@@ -61,7 +61,7 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
     measured = timed_networks.measured(times, device, runs)
 
     def ms(arch, number=1):
-        return measured[timed_networks.digest(arch), number]
+        return measured[network_times.digest(arch), number]
 
     calibrated = _calibrated(table, others, [ms(arch) for arch in others]) if others else {}
 
@@ -174,7 +174,7 @@ def random_networks(space: Space, networks: int, others: int, seed: int,
     """
     def distinct(count, its_seed, taken):
         # More networks than needed, because in small spaces many are drawn twice.
-        drawn = {timed_networks.digest(arch): arch for arch in draw(space, 4 * count + 20, its_seed)}
+        drawn = {network_times.digest(arch): arch for arch in draw(space, 4 * count + 20, its_seed)}
         return {name: arch for name, arch in drawn.items() if name not in taken}
 
     judged = dict(list(distinct(networks, seed, ()).items())[:networks])
@@ -254,7 +254,7 @@ def _main() -> None:
     start.load_tensorflow()
     stem = table.path.removesuffix(".jsonl")
     result = run(table=table, archs=archs, others=others,
-                 times=f.times or (timed_networks.beside(table.path) if is_file else None),
+                 times=f.times or (network_times.beside(table.path) if is_file else None),
                  settings={name: f[name].value for name in ("rounds", "runs", "together") if f[name].value})
     print(_show(result))
     if space and is_file:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from export import convert
 from latency.host import Host
 from latency.phones.android import Android
 from latency.xla import Xla
@@ -178,25 +179,10 @@ def random_archs(space: Space, count: int, seed: int = 0) -> list[Arch]:
 def _randomised_op(key):
     from pnas_tf import network
 
-    return randomise(network.build_op(key))
+    return convert.randomise(network.build_op(key))
 
 
 def _randomised_network(arch):
     from pnas_tf import network
 
-    return randomise(network.build_network(arch))
-
-
-def randomise(model: Any, seed: int = 0) -> Any:
-    """Gives a model random weights and returns it. A new model has zeros, which a converter may fold away.
-
-    Args:
-        model: Keras model; it is changed.
-        seed: Seed of the weights.
-    """
-    rng = np.random.default_rng(seed)
-    for variable in model.variables:
-        values = rng.standard_normal(variable.shape, np.float32) * 0.1
-        # Scales and variances: positive, and far from 0.
-        variable.assign(np.abs(values) + 0.5 if variable.path.endswith(("gamma", "moving_variance")) else values)
-    return model
+    return convert.randomise(network.build_network(arch))

@@ -15,7 +15,7 @@ import numpy as np
 
 from latency import measure, timed_networks
 from pnas_tf.cli import start
-from pnas_tf.cost import prices
+from pnas_tf.cost import network_times, prices
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import command as search_command
@@ -47,7 +47,7 @@ def network_timer(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch]
     Raises:
         InputError: If the device is not attached, or is not the device of the table.
     """
-    networks = timed_networks.compared(table.path, space)
+    networks = network_times.compared(table.path, space)
     header = {**table.header, **networks.settings}
     measure.from_header(header, table.path)  # raises now rather than after a long search
     if not networks.ms:
@@ -60,8 +60,8 @@ def network_timer(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch]
 def _times(table, header, compared, archs, run_folder):
     """Milliseconds of networks at the pace of the comparison."""
     middle = math.log(np.median([prices.of_arch(arch, table.ms) for arch in archs]))
-    names = {timed_networks.digest(arch) for arch in archs}
-    others = [(arch, ms) for arch, ms in compared if timed_networks.digest(arch) not in names]
+    names = {network_times.digest(arch) for arch in archs}
+    others = [(arch, ms) for arch, ms in compared if network_times.digest(arch) not in names]
     anchors = sorted(others, key=lambda anchor: abs(math.log(anchor[1]) - middle))[:ANCHORS]
     together = [*archs, *(arch for arch, _ in anchors)]
     device = measure.from_header({**header, "together": len(together)}, table.path)

@@ -319,7 +319,7 @@ def grey_run(grey_data, grey_arch, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("grey_run")
     config = ExportConfig(mode=facts.MODES, input="rgb", int8_io="uint8", qat_batch_size=32, author="A. Person",
-                          license="Apache-2.0")
+                          license="Apache-2.0", timing_seconds=0)
     tflite.run(model=trained(grey_arch, grey_data), data=grey_data, config=config, out_dir=str(folder), arch=grey_arch)
     return folder
 
@@ -337,7 +337,7 @@ def small_run(small_model, small_data, small_arch, small_npz, tmp_path_factory):
     small_arch.save(str(folder / "arch.json"))
     (folder / "train.json").write_text(json.dumps({"data": {"dataset": f"npz:{small_npz}", "seed": 0}}))
     config = ExportConfig(mode=facts.MODES, int8_io="uint8", qat_batch_size=32, author="A. Person",
-                          license="Apache-2.0")
+                          license="Apache-2.0", timing_seconds=0)
     tflite.run(model=small_model, data=small_data, config=config, out_dir=str(folder), arch=small_arch)
     return folder
 

@@ -110,7 +110,7 @@ SQUEEZED = {
     "python -m pnas_tf.search --flagfile=mobile.flags": "--max_steps=2 --batch_size=4",
     "python -m pnas_tf.train": "--max_steps=8",
     "python -m pnas_tf.train --flagfile=flags/train.flags": "--max_steps=2 --batch_size=4",
-    "python -m export.tflite": "--allow_drop --check_images=64 --qat_epochs=1",
+    "python -m export.tflite": "--allow_drop --check_images=64 --qat_epochs=1 --timing_seconds=0",
     "python -m benchmarks.speed.depthwise_gradient": "--runs=1",
     "python -m benchmarks.speed.epoch_share": "--space=cifar_mb --image_size=32 --batch_size=4 --steps=2 --rounds=1",
     "python -m benchmarks.speed.supernet_cost":

@@ -145,7 +145,7 @@ def test_imported_file_loads_without_this_package_and_computes_the_same(imported
 def test_imported_network_exports(imported, small_npz, tmp_path):
     folder, config, state = imported
     result = run("export.tflite", f"--model={folder}/model.keras", f"--dataset=npz:{small_npz}", "--mode=float32",
-                 "--input=normalised", "--check_images=50")
+                 "--input=normalised", "--check_images=50", "--timing_seconds=0")
     assert result.returncode == 0, result.stderr
     from export import interpreter
 

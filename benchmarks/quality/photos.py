@@ -220,7 +220,7 @@ class Benchmark:
         """
         from export import timing
         from latency import measure, timed_networks
-        from pnas_tf.cost import latency_table
+        from pnas_tf.cost import latency_table, network_times
 
         full = lite0(num_classes)
         ladders = {each: photo_cuts.ladders(full, each) for each in photo_cuts.RULES}
@@ -229,7 +229,7 @@ class Benchmark:
         header = {**latency_table.read(path).header, **VISITS, "together": len(archs), "statistic": timing.STATISTIC}
         timed = timed_networks.measured(self.path("cuts.jsonl"), measure.from_header(header, path),
                                         [(arch, 1) for arch in archs.values()])
-        ms = {name: timed[timed_networks.digest(arch), 1] for name, arch in archs.items()}
+        ms = {name: timed[network_times.digest(arch), 1] for name, arch in archs.items()}
         return photo_cuts.slowest_within(ladders[rule], ms, ms[ladders[rule][0][0].fingerprint()] * share / 100)
 
 

@@ -143,12 +143,13 @@ class Study(study.Study):
         """
         from export import timing
         from latency import measure, timed_networks
+        from pnas_tf.cost import network_times
 
         header = {**self.table().header, **VISITS, "together": len(archs), "statistic": timing.STATISTIC}
         device = measure.from_header(header, self.table_path)
         passes = [(arch, number) for number in (1, 2) for arch in archs.values()]
         ms = timed_networks.measured(self.path(file), device, passes)
-        return {name: float(np.mean([ms[timed_networks.digest(arch), number] for number in (1, 2)]))
+        return {name: float(np.mean([ms[network_times.digest(arch), number] for number in (1, 2)]))
                 for name, arch in archs.items()}
 
     def searches(self) -> dict[str, list[str]]:

@@ -26,20 +26,20 @@ def run(name: str, num_classes: int, threads: int, out_dir: str | None) -> list[
         For each mode: mode, size_bytes, peak_activation_bytes, and the median milliseconds with XNNPACK (xnnpack_ms)
         and with TFLite's built-in kernels (none_ms).
     """
-    from export import convert, facts, graph, interpreter
+    from export import convert, graph, interpreter, timed_files
     from pnas_tf import files, network
 
-    model, rows = network.build_network(name, num_classes=num_classes), []
-    for mode in convert.MODES:
-        content = convert.to_time(model, mode)
-        if out_dir:
+    model = network.build_network(name, num_classes=num_classes)
+    contents = {mode: convert.to_time(model, mode) for mode in convert.MODES}
+    if out_dir:
+        for mode, content in contents.items():
             files.write_bytes(os.path.join(out_dir, f"{mode}.tflite"), content)
-        times = {f"{delegate}_ms": facts.measured(
-            interpreter.make_interpreter(content, threads=threads, delegate=delegate), threads=threads,
-            delegate=delegate, dtype=mode)["measured_ms"] for delegate in interpreter.DELEGATES}
-        rows.append({"mode": mode, "size_bytes": len(content), **times,
-                     "peak_activation_bytes": graph.peak_activation_bytes(graph.describe(content))})
-    return rows
+    times = {delegate: timed_files.measured(contents, threads=threads, delegate=delegate, patience_seconds=60)
+             for delegate in interpreter.DELEGATES}
+    return [{"mode": mode, "size_bytes": len(content),
+             **{f"{delegate}_ms": times[delegate][mode]["measured_ms"] for delegate in times},
+             "peak_activation_bytes": graph.peak_activation_bytes(graph.describe(content))}
+            for mode, content in contents.items()]
 
 
 def main() -> None:

@@ -135,6 +135,7 @@ def time_all(archs: Mapping[str, Arch], tables: Mapping[str, LatencyTable], out_
         Milliseconds by network and device.
     """
     from latency import measure, timed_networks
+    from pnas_tf.cost import network_times
 
     ms: dict[str, dict[str, float]] = {network: {} for network in archs}
     # XLA first: its number of threads has to be set before TensorFlow computes anything.
@@ -143,7 +144,7 @@ def time_all(archs: Mapping[str, Arch], tables: Mapping[str, LatencyTable], out_
                                         measure.from_header(tables[device].header, tables[device].path),
                                         [(arch, number) for number in (1, 2) for arch in archs.values()])
         for network, arch in archs.items():
-            ms[network][device] = min(timed[timed_networks.digest(arch), number] for number in (1, 2))
+            ms[network][device] = min(timed[network_times.digest(arch), number] for number in (1, 2))
     return ms
 
 

@@ -49,11 +49,11 @@ def anchors(table: LatencyTable, search_space: blocks.Space) -> list[Anchor]:
     Raises:
         InputError: If the table was not compared with networks of the space.
     """
-    from latency import timed_networks
+    from pnas_tf.cost import network_times
 
-    timed = timed_networks.compared(table.path, search_space)
+    timed = network_times.compared(table.path, search_space)
     if not timed.judged:
-        raise InputError(f"{timed_networks.beside(table.path)} holds no networks of {search_space.name}, so the error "
+        raise InputError(f"{network_times.beside(table.path)} holds no networks of {search_space.name}, so the error "
                          f"of the table is unknown. Compare it first: python -m latency.compare "
                          f"--space={search_space.name} --table={table.path} --networks=30 --calibrate=100")
     return list(timed.ms[:timed.judged][:ANCHORS])
@@ -82,11 +82,12 @@ def time_all(run_dirs: Sequence[str], judged: Sequence[Anchor], table: LatencyTa
     Raises:
         InputError: If the table is not of this machine's TFLite, or the file holds windows of other networks.
     """
-    from latency import measure, timed_networks
+    from latency import measure
+    from pnas_tf.cost import network_times
 
     builds = {run_dir: functools.partial(_inherited, run_dir) for run_dir in run_dirs}
     builds |= {f"anchor {number}": measure.network_build(arch) for number, (arch, _) in enumerate(judged)}
-    settings = timed_networks.compared(table.path, judged[0][0].space).settings
+    settings = network_times.compared(table.path, judged[0][0].space).settings
     device = _host(table, settings)
     windows = [line["ms"] for line in files.read_lines(path)]
     if any(window.keys() != builds.keys() for window in windows):

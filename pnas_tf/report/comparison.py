@@ -11,6 +11,7 @@ from pnas_tf.files import number
 from pnas_tf.report import drawing, plots, summary
 from pnas_tf.report.facts import Facts, text
 from pnas_tf.report.plots import Chart, Line, Point
+from pnas_tf.run_folder import measured as measured_lib
 
 MAX_RUNS = 30
 # Largest number of lines in a chart, one for each colour.
@@ -82,7 +83,7 @@ def rows(compared: Sequence[Run]) -> list[tuple[str, list[str | None]]]:
         ("Test accuracy", texts(terminal.percent, lambda facts: facts.train.get("test_accuracy"))),
         ("Target device", [run.facts.target for run in compared]),
         ("Predicted", texts(terminal.ms, lambda facts: facts.cost("table_ms"))),
-        ("Measured", texts(terminal.ms, lambda facts: (facts.measured or {}).get("measured_ms"))),
+        ("Measured", [_time(run.facts.measured or {}) for run in compared]),
         ("Measured on", [text((run.facts.measured or {}).get("target")) for run in compared]),
         ("Latency target", texts(terminal.ms, lambda facts: facts.target_ms)),
         ("Kept", [summary.target_kept(run.facts).note or None for run in compared]),
@@ -100,8 +101,15 @@ def rows(compared: Sequence[Run]) -> list[tuple[str, list[str | None]]]:
 
 def _export(export: dict[str, Any]) -> str | None:
     values = [(export.get("size_bytes"), lambda value: terminal.big(value, "B")),
-              (export.get("top1"), terminal.percent), (export.get("measured_ms"), terminal.ms)]
-    return ", ".join(show(value) for value, show in values if number(value) is not None) or None
+              (export.get("top1"), terminal.percent)]
+    texts = [show(value) for value, show in values if number(value) is not None]
+    return ", ".join([*texts, *filter(None, [_time(export)])]) or None
+
+
+def _time(export: dict[str, Any]) -> str | None:
+    """Milliseconds of an export, and the doubt about them; None if there are none."""
+    time = measured_lib.of_export(export)
+    return str(time) if time else None
 
 
 def differing_flags(compared: Sequence[Run]) -> list[tuple[str, list[str | None]]]:

@@ -11,9 +11,10 @@ from pnas_tf.files import number
 from pnas_tf.report import early_warnings, mistakes, op_profile, small_data
 from pnas_tf.report.mistakes import Mistakes
 from pnas_tf.report.small_data import HeldOut
-from pnas_tf.run_folder import RunFolder, front_file, versions
+from pnas_tf.run_folder import RunFolder, front_file, measured, versions
 from pnas_tf.run_folder.folder import MODES
 from pnas_tf.run_folder.front_file import FrontNetwork
+from pnas_tf.run_folder.measured import Measured
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 
@@ -121,6 +122,11 @@ class Facts:
         if export is None or not self.target or export.get("target") != self.target:
             return None
         return number(export["measured_ms"])
+
+    @property
+    def time_on_target(self) -> Measured | None:
+        """The time of the timed export; None if it was not timed on the search's target."""
+        return None if self.measured_on_target is None else measured.of_export(self.measured or {})
 
     @property
     def seconds_searched(self) -> float | None:

@@ -13,7 +13,7 @@ from pnas_tf.files import number
 from pnas_tf.report import comparison, drawing, front_chart, heat_maps, mistakes, op_profile, plots, summary
 from pnas_tf.report import facts as run_facts
 from pnas_tf.report.facts import Facts, text
-from pnas_tf.run_folder import RunFolder, versions
+from pnas_tf.run_folder import RunFolder, measured, versions
 from pnas_tf.run_folder.folder import SAMPLE
 
 # Packages whose versions a report names.
@@ -66,7 +66,8 @@ def _template(name: str):
 
     environment = jinja2.Environment(loader=jinja2.PackageLoader("pnas_tf.report"), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(ms=terminal.ms, percent=terminal.percent, big=terminal.big, number=number, text=text)
+    environment.filters.update(ms=terminal.ms, percent=terminal.percent, big=terminal.big, number=number, text=text,
+                               measured=measured.of_export)
     environment.globals.update(kernel_colors=plots.KERNEL_COLORS, plain_color=plots.PLAIN_COLOR,
                                kernel_of=plots.kernel_of)
     return environment.get_template(name)

@@ -9,7 +9,7 @@ from pnas_tf.errors import printable
 from pnas_tf.files import number
 from pnas_tf.report import drawing
 from pnas_tf.report.facts import Facts, text
-from pnas_tf.run_folder import RunFolder
+from pnas_tf.run_folder import RunFolder, measured
 from pnas_tf.run_folder.folder import MODES
 
 
@@ -55,18 +55,22 @@ def _measured(facts: Facts) -> Card:
     export, predicted = facts.measured, facts.cost("table_ms")
     if export is None:
         return Card("Measured", "not yet measured", "export the network", "open")
-    ms = number(export["measured_ms"])
+    time = measured.of_export(export)
+    ms = time.ms if time else None
     note = f"{export['mode']}.tflite on {text(export.get('target')) or 'a target not named'}"
     if predicted and ms and export.get("target") == facts.target:
         note += f"; prediction {abs(predicted / ms - 1) * 100:.0f} % {'above' if predicted >= ms else 'below'}"
-    return Card("Measured", "not a number" if ms is None else terminal.ms(ms), note)
+    doubt = time.doubt if time else ""
+    return Card("Measured", "not a number" if ms is None else terminal.ms(ms), f"{note}; {doubt}" if doubt else note,
+                "open" if doubt else "")
 
 
 def target_kept(facts: Facts) -> Card:
     """The card that shows whether the latency target is kept.
 
     The milliseconds come from the export that was timed on the target; if there is none, from the search's own
-    measurement on the target; if there is none either, from the table.
+    measurement on the target; if there is none either, from the table. If they come from a machine whose times cannot
+    be trusted, and the target lies within their spread, it is open whether it is kept.
     """
     target_ms, measured_ms = facts.target_ms, facts.measured_on_target or facts.cost("measured_ms")
     label = "Latency target"
@@ -76,20 +80,26 @@ def target_kept(facts: Facts) -> Card:
     if ms is None:
         return Card(label, terminal.ms(target_ms), "not known yet whether kept", "open")
     source = "as predicted" if measured_ms is None else "as measured"
-    if ms <= target_ms:
-        return Card(label, terminal.ms(target_ms), f"kept, {source}", "good")
-    return Card(label, terminal.ms(target_ms), f"missed by {(ms / target_ms - 1) * 100:.1f} %, {source}", "bad")
+    kept, time = ms <= target_ms, facts.time_on_target
+    doubt = f"; {time.doubt}" if time and time.doubt else ""
+    if time and doubt and (time.may_miss(target_ms) if kept else time.may_keep(target_ms)):
+        return Card(label, terminal.ms(target_ms), f"open whether kept, {terminal.ms(ms)} {source}{doubt}", "open")
+    if kept:
+        return Card(label, terminal.ms(target_ms), f"kept, {source}{doubt}", "good")
+    return Card(label, terminal.ms(target_ms), f"missed by {(ms / target_ms - 1) * 100:.1f} %, {source}{doubt}",
+                "bad")
 
 
 def summary(facts: Facts) -> str:
     """The result in a few lines to paste anywhere; numbers that are not known yet are left out."""
-    measured, target, folder = facts.measured or {}, target_kept(facts), RunFolder(facts.run_dir)
-    where = text(measured.get("target"))
+    export, target, folder = facts.measured or {}, target_kept(facts), RunFolder(facts.run_dir)
+    time, where = measured.of_export(export), text(export.get("target"))
+    doubt = f"; {time.doubt}" if time and time.doubt else ""
     numbers = [("Test accuracy", facts.train.get("test_accuracy"), terminal.percent),
                ("Parameters", facts.size("params"), lambda value: f"{value:,.0f}"),
                ("MACs", facts.size("macs"), lambda value: f"{value:,.0f}"),
                ("Predicted", facts.cost("table_ms"), lambda value: f"{terminal.ms(value)} on {facts.target}"),
-               ("Measured", measured.get("measured_ms"), lambda value: f"{terminal.ms(value)} on {where}"),
+               ("Measured", export.get("measured_ms"), lambda value: f"{terminal.ms(value)} on {where}{doubt}"),
                ("Target", facts.target_ms, lambda value: f"{terminal.ms(value)}, {target.note}")]
     lines = [f"{name + ':':<15}{show(value)}" for name, value, show in numbers if number(value) is not None]
     lines += [f"{name:<15}{printable(line, 200)}"

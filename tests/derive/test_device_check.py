@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from latency import build_table, compare, measure, timed_networks
+from latency import build_table, compare, measure
 from latency.search import network_timer
 from pnas_tf.cost import goal as goals_lib
-from pnas_tf.cost import latency_table
+from pnas_tf.cost import latency_table, network_times
 from pnas_tf.derive import device_check, finalists
 from pnas_tf.errors import InputError
 from pnas_tf.network import evaluate
@@ -130,14 +130,14 @@ def test_what_a_comparison_has_left(folder):
     """Three networks were judged, in two passes each, and two others timed; none of another width."""
     path = str(folder / "host.jsonl")
     lines = [json.loads(line) for line in (folder / "host.networks.jsonl").read_text().splitlines()[1:]]
-    networks = timed_networks.compared(path, TINY)
+    networks = network_times.compared(path, TINY)
     assert networks.settings == {"rounds": 2, "runs": 3} and networks.judged == 3 and len(networks.ms) == 5
     for network, ms in networks.ms:
         assert ms == next(line["median_ms"] for line in lines if line["ops"] == network.ops)
     twice = [line["ops"] for line in lines if line["pass"] == 2]
     assert all(network.ops in twice for network, _ in networks.ms[:3])
-    assert timed_networks.compared(path, TINY.scaled(2.0)).ms == []
-    assert timed_networks.compared(str(folder / "other.jsonl"), TINY) == timed_networks.ComparedNetworks({}, (), 0)
+    assert network_times.compared(path, TINY.scaled(2.0)).ms == []
+    assert network_times.compared(str(folder / "other.jsonl"), TINY) == network_times.ComparedNetworks({}, (), 0)
 
 
 class Paced:
@@ -158,10 +158,10 @@ class Paced:
 def test_times_are_at_the_pace_of_the_comparison(folder, tmp_path, monkeypatch):
     """The device is 30 % slower in the first call and 20 % faster in the second: 5 ms stay 5 ms in both."""
     table = latency_table.read(str(folder / "host.jsonl"))
-    then = {timed_networks.digest(one): ms for one, ms in timed_networks.compared(table.path, TINY).ms}
+    then = {network_times.digest(one): ms for one, ms in network_times.compared(table.path, TINY).ms}
     device = Paced(then, [1.3, 0.8])
     monkeypatch.setattr(measure, "from_header", lambda header, path: device)
-    new = {timed_networks.digest(one): one for one in ARCHS.values()}
+    new = {network_times.digest(one): one for one in ARCHS.values()}
     first, second, third = [one for name, one in new.items() if name not in then][:3]
     timer = network_timer(table, TINY)
     folder_of_times = run_folder.RunFolder(str(tmp_path))

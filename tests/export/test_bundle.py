@@ -98,7 +98,7 @@ def test_expected_logits_are_those_of_the_interpreter(packed):
 
 def test_runner_normalises_and_fills_the_last_batch(small_model, small_data, tmp_path):
     """An int8 network takes three normalised images at once; the number of examples, 8, is no multiple of 3."""
-    config = ExportConfig(mode=("int8",), input="normalised", batch_size=3, check_images=99)
+    config = ExportConfig(mode=("int8",), timing_seconds=0, input="normalised", batch_size=3, check_images=99)
     tflite.run(model=small_model, data=small_data, config=config, out_dir=str(tmp_path))
     bundle.run(run_dir=str(tmp_path), data=small_data, modes=["int8"], output=str(tmp_path / "b"))
     done = run_program(sys.executable, tmp_path / "b")

@@ -120,7 +120,7 @@ def test_failed_check_leaves_nothing_behind(model, data, tmp_path):
                                                           data.mean, data.std))
     for name in ("int8.tflite", "int8.json"):
         (tmp_path / name).write_text("from an earlier export")
-    config = ExportConfig(mode=("int8",), input="normalised")
+    config = ExportConfig(mode=("int8",), timing_seconds=0, input="normalised")
     with pytest.raises(InputError, match=r"int8\.tflite is not written") as caught:
         tflite.run(model=model, data=dark_data, config=config, out_dir=str(tmp_path))
     assert "\n" not in str(caught.value)
@@ -145,7 +145,7 @@ def test_full_disk_is_one_line_and_leaves_nothing(model, small_npz, tmp_path):
     """The disk is simulated by the system's limit on the size of a file, too small for the .tflite."""
     model.save(tmp_path / "model.keras")
     command = [sys.executable, "-m", "export.tflite", f"--model={tmp_path}/model.keras", f"--dataset=npz:{small_npz}",
-               "--mode=float32", "--check_images=50"]
+               "--mode=float32", "--check_images=50", "--timing_seconds=0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=lambda: resource.setrlimit(
         resource.RLIMIT_FSIZE, (20_000, 20_000)))
     assert done.returncode == 1

@@ -145,7 +145,7 @@ def test_exported_files_describe_themselves(small_run, mode):
 
 
 def test_normalised_input_says_how(small_model, small_data, tmp_path):
-    config = ExportConfig(mode=("float32",), input="normalised", check_images=50)
+    config = ExportConfig(mode=("float32",), timing_seconds=0, input="normalised", check_images=50)
     tflite.run(model=small_model, data=small_data, config=config, out_dir=str(tmp_path))
     data = metadata_of((tmp_path / "float32.tflite").read_bytes())
     options = Table(data, struct.unpack_from("<I", data)[0]).tables(3)[0].tables(2)[0].tables(4)[0].table(1)
@@ -161,7 +161,8 @@ def test_mediapipe_reads_every_mode(small_run, grey_run, small_model, small_arch
     subprocess.run([environment / "bin" / "pip", "install", "-q", "mediapipe==1.2.2"], check=True)
     files = [str(small_run / f"{mode}.tflite") for mode in facts.MODES]
     for int8_io in ("float32", "int8"):
-        config = ExportConfig(mode=("int8",), int8_io=int8_io, author="A. Person", license="Apache-2.0")
+        config = ExportConfig(mode=("int8",), int8_io=int8_io, author="A. Person", license="Apache-2.0",
+                              timing_seconds=0)
         tflite.run(model=small_model, data=small_data, config=config, out_dir=str(tmp_path / int8_io), arch=small_arch)
     files.append(str(tmp_path / "float32" / "int8.tflite"))
     drawn = inputs.draw(small_data.test, 300, 0, form="pixels", mean=small_data.mean, std=small_data.std)

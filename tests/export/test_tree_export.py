@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from export import convert, graph, interpreter, qat
-from latency import build_table, measure
+from latency import build_table
 from pnas_tf import network
 from pnas_tf.cost import prices
 from pnas_tf.report import drawing
@@ -24,7 +24,7 @@ def tree_arch():
 
 @pytest.fixture(scope="module")
 def model(tree_arch):
-    return measure.randomise(network.build_network(tree_arch))
+    return convert.randomise(network.build_network(tree_arch))
 
 
 @pytest.mark.parametrize("mode, error", [("float32", 1e-5), ("float16", 0.01), ("dynamic", 0.05), ("int8", 0.25)])

@@ -18,7 +18,7 @@ from latency import measure, published, timed_networks
 from latency.phones import benchmark_output
 from pnas_tf import files, net_config
 from pnas_tf.cost import goal as goals_lib
-from pnas_tf.cost import latency_table
+from pnas_tf.cost import latency_table, network_times
 from pnas_tf.data import readers
 from pnas_tf.errors import InputError, printable, shown
 from pnas_tf.report import facts as run_facts
@@ -126,7 +126,7 @@ def test_settings_of_a_header_are_numbers(value):
 
 def test_times_of_networks_in_an_endless_pass(tmp_path):
     path = tmp_path / "t.networks.jsonl"
-    path.write_text(json.dumps({"format": timed_networks.FORMAT})
+    path.write_text(json.dumps({"format": network_times.FORMAT})
                     + '\n{"network": "x", "pass": Infinity, "median_ms": 1}\n')
     refused(timed_networks._read, str(path), {}, match="does not hold times")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latency import build_table, calibrate, compare, measure, timed_networks
-from pnas_tf.cost import latency_table, prices
+from latency import build_table, calibrate, compare, measure
+from pnas_tf.cost import latency_table, network_times, prices
 from pnas_tf.errors import InputError
 from pnas_tf.report import plots
 from pnas_tf.space.arch import Arch
@@ -78,7 +78,7 @@ def test_networks_over_the_whole_range():
 
 def test_networks_over_the_whole_range_differ():
     archs = compare.over_range(latency_table.read("x86_xnnpack1_float32"), SPACES["cifar_mb"], 80, 0)
-    assert len({timed_networks.digest(arch) for arch in archs}) > 0.9 * len(archs) > 65
+    assert len({network_times.digest(arch) for arch in archs}) > 0.9 * len(archs) > 65
 
 
 def test_figures_by_other_means():
@@ -123,7 +123,7 @@ def test_other_files_are_left_alone(table, tmp_path, content):
 
 def test_times_of_another_target_are_refused(table, tmp_path):
     path = tmp_path / "n.jsonl"
-    path.write_text(json.dumps({**table.header, "format": timed_networks.FORMAT, "threads": 2}) + "\n")
+    path.write_text(json.dumps({**table.header, "format": network_times.FORMAT, "threads": 2}) + "\n")
     with pytest.raises(InputError, match="threads 2 there, 1 here"):
         compare.run(table=table, archs=[arch("zero", "zero", "zero")], times=str(path))
 
@@ -141,7 +141,7 @@ def test_target_that_is_not_at_hand(built, tmp_path, change):
 
 def test_judged_networks_are_never_fitted_to():
     judged, others = compare.random_networks(SPACE, 4, 6, seed=0)
-    names = [timed_networks.digest(each) for each in judged + others]
+    names = [network_times.digest(each) for each in judged + others]
     assert len(others) == 6 and len(set(names)) == len(names)
     with pytest.raises(InputError, match="too few"):
         compare.random_networks(SPACE, 20, 20, seed=0)
@@ -149,9 +149,9 @@ def test_judged_networks_are_never_fitted_to():
 
 def test_digest_is_of_what_is_computed():
     """In a chain, skipping either of two identical neighbours gives the same time."""
-    assert timed_networks.digest(arch("mb_k3_e3", "zero", "zero")) == timed_networks.digest(
+    assert network_times.digest(arch("mb_k3_e3", "zero", "zero")) == network_times.digest(
         arch("zero", "zero", "mb_k3_e3"))
-    assert timed_networks.digest(arch("mb_k3_e3", "mb_k5_e3", "zero")) != timed_networks.digest(
+    assert network_times.digest(arch("mb_k3_e3", "mb_k5_e3", "zero")) != network_times.digest(
         arch("mb_k3_e3", "mb_k3_e3", "zero"))
 
 

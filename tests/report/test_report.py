@@ -527,3 +527,26 @@ def test_damaged_finalists_are_left_out_or_named(tmp_path, content):
     else:
         with pytest.raises(InputError, match=r"finalists\.json"):
             page_lib.run(str(tmp_path))
+
+
+@pytest.mark.parametrize(("facts_of_time", "card"), [
+    ({"steady": False, "spread_ms": [0.39, 0.52]}, "open whether kept, 0.421 ms as measured; busy machine: 0.390 to "
+                                                   "0.520 ms"),
+    ({"steady": False, "spread_ms": [0.41, 0.52]}, "missed by 5.2 %, as measured; busy machine: 0.410 to 0.520 ms"),
+    ({"steady": True, "spread_ms": [0.415, 0.43]}, "missed by 5.2 %, as measured"),
+    ({"anchor": {"ms": 0.36, "then_ms": 0.3}}, "open whether kept, 0.421 ms as measured; the machine was 1.2 times as "
+                                               "slow as when the table was compared"),
+    ({"measured_ms": 0.39, "anchor": {"ms": 0.3, "then_ms": 0.36}},
+     "open whether kept, 0.390 ms as measured; the machine was 1.2 times as quick as when the table was compared"),
+    ({"measured_ms": 0.39, "steady": False, "spread_ms": [0.38, 0.41]},
+     "open whether kept, 0.390 ms as measured; busy machine: 0.380 to 0.410 ms")])
+def test_times_of_a_busy_machine_are_doubted(tmp_path, facts_of_time, card):
+    """The target is 0.4 ms, and 0.421 ms were measured."""
+    run_folder(tmp_path)
+    write(tmp_path / "float32.json", {"measured_ms": 0.421, "target": TARGET, **facts_of_time})
+    collected, doubt = facts.collect(str(tmp_path)), card.partition("; ")[2]
+    assert summary.target_kept(collected).note == card
+    assert summary.target_kept(collected).state == ("open" if card.startswith("open") else "bad")
+    assert f"Target:        0.400 ms, {card}" in summary.summary(collected)
+    assert (f"on {TARGET}; {doubt}" in summary.summary(collected)) == bool(doubt)
+    assert page_of(tmp_path).text.count(doubt) >= (3 if doubt else 0)  # two cards, and the table of exported files

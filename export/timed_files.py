@@ -1,0 +1,61 @@
+"""Times exported files in turns with an anchor, and says whether the machine was calm enough for the times to count."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from export import convert, interpreter, repeats, timed_runs, timing
+from export.anchor import Anchor
+from pnas_tf import files
+
+# Timed runs of a visit.
+RUNS = 10
+_ANCHOR = "the anchor"
+
+
+def measured(contents: Mapping[str, bytes], *, threads: int, delegate: str, patience_seconds: float,
+             anchor: Anchor | None = None, waiting: Callable[[], None] = lambda: None) -> dict[str, dict[str, Any]]:
+    """Times `.tflite` files on this machine, all of them in turns.
+
+    Args:
+        contents: Contents of each file by mode.
+        threads: CPU threads.
+        delegate: Kernels, one of `interpreter.DELEGATES`.
+        patience_seconds: Seconds for which files are timed again while repeats disagree.
+        anchor: Network to time beside the files; None for none.
+        waiting: Function that is called once if repeats disagree.
+
+    Returns:
+        For each mode: measured_ms, the median that `timing.STATISTIC` describes; steady, whether repeats agree, and
+        spread_ms, the least and largest time of a repeat; repeats, their number; anchor, its milliseconds now (ms) and
+        in the comparison of the table (then_ms), or None; other statistics; and the machine and its settings.
+    """
+    with tempfile.TemporaryDirectory(prefix="pnas_tf-") as folder:
+        paths = {mode: _written(content, folder, mode) for mode, content in contents.items()}
+        if anchor:
+            paths[_ANCHOR] = _written(_converted(anchor), folder, "anchor")
+        visit = timed_runs.here(runtime="auto", threads=threads, delegate=delegate, runs=RUNS)
+        times = repeats.in_turns(list(paths), lambda name: visit(paths[name]), patience_seconds=patience_seconds,
+                                 waiting=waiting)
+    figures = {name: timing.summarise(samples) for name, samples in times.samples.items()}
+    shared = {"steady": times.steady, "repeats": times.repeats,
+              "anchor": {"ms": figures[_ANCHOR]["median_ms"], "then_ms": anchor.then_ms} if anchor else None,
+              "statistic": timing.STATISTIC, "runtime": interpreter.runtime_name(), "threads": threads,
+              "delegate": delegate, **timing.machine_facts()}
+    return {mode: {"measured_ms": figures[mode].pop("median_ms"), **figures[mode],
+                   "spread_ms": list(times.spread_ms[mode]),
+                   "target": interpreter.target_name(threads=threads, delegate=delegate, dtype=mode), **shared}
+            for mode in contents}
+
+
+def _converted(anchor: Anchor) -> bytes:
+    from pnas_tf import network
+
+    return convert.to_time(convert.randomise(network.build_network(anchor.arch)), anchor.dtype)
+
+
+def _written(content: bytes, folder: str, stem: str) -> str:
+    path = os.path.join(folder, f"{stem}.tflite")
+    files.write_bytes(path, content)
+    return path

@@ -1,0 +1,115 @@
+"""Times of whole networks that a table was compared with, in the JSON Lines file beside the table.
+
+Line 1 is a header like that of a table. Each further line is one network: {"network": ..., "pass": 1, "ops": {...},
+"median_ms": 1.92, ...}. A network is named by its `digest`. `latency.timed_networks` writes the file.
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pnas_tf import files
+from pnas_tf.errors import InputError
+from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import Space
+
+FORMAT = "pnas_tf.network_times/1"
+MAX_BYTES = 200_000_000
+
+# Digest of a network, number of the pass over all networks in which it was timed, milliseconds, ops.
+Line = tuple[str, int, float, Any]
+
+
+def beside(table_path: str) -> str:
+    """Path of the file that keeps the times of the networks that a table was compared with."""
+    return f"{table_path.removesuffix('.jsonl')}.networks.jsonl"
+
+
+def digest(arch: Arch) -> str:
+    """16 hexadecimal digits that name the time of a network: equal for networks with the same ops in the same order.
+
+    `Arch.fingerprint` names the network instead. The two differ in spaces of cells, where the same ops can be wired in
+    several ways: such networks have one digest, because a table has one sum for them, but several fingerprints. Files
+    of times name networks by the digest, so its bytes must not change.
+    """
+    return hashlib.sha256("; ".join(str(key) for _, key in arch.op_keys()).encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparedNetworks:
+    """The networks that a table was compared with, from the file beside it.
+
+    Attributes:
+        settings: Settings of the measurer that influence a time: rounds and runs.
+        ms: Networks of a space, each with its time in the first pass; those that the table was judged by come first.
+        judged: Number of networks that the table was judged by.
+    """
+
+    settings: Mapping[str, int]
+    ms: Sequence[tuple[Arch, float]]
+    judged: int
+
+
+def compared(table_path: str, space: Space) -> ComparedNetworks:
+    """The networks of a space that a table was compared with; none if there was no comparison.
+
+    Args:
+        table_path: Path of the table.
+        space: Space of the networks.
+
+    Raises:
+        InputError: If the file beside the table does not hold times of networks.
+    """
+    path = beside(table_path)
+    if not os.path.exists(path):
+        return ComparedNetworks({}, (), 0)
+    header, rows = read(path)
+    first: dict[str, tuple[Arch, float]] = {}
+    again: list[str] = []
+    for name, _, ms, ops in rows:
+        if name in first:
+            again.append(name)
+        elif arch := _network(space, ops, name):
+            first[name] = arch, ms
+    judged = {name: first[name] for name in again}
+    settings: dict[str, int] = {name: header[name] for name in ("rounds", "runs") if name in header}
+    return ComparedNetworks(settings, list((judged | first).values()), len(judged))
+
+
+def _network(space, ops, name):
+    """The network of a space with these ops; None if its digest differs, which means that it is of another space."""
+    if not isinstance(ops, dict) or set(ops) != set(space.choices):
+        return None
+    if any(ops[choice] not in block.ops for choice, block in space.choices.items()):
+        return None
+    arch = Arch(space, ops)
+    return arch if digest(arch) == name else None
+
+
+def read(path: str) -> tuple[dict[str, Any], list[Line]]:
+    """The header of a file of times, and each complete line.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        InputError: If the file does not hold times of networks.
+    """
+    way_out = "Choose another file with --times."
+    lines = files.read_lines(path, MAX_BYTES, way_out)
+    try:
+        header, *rows = lines
+        if header["format"] != FORMAT:
+            raise ValueError("another format")
+        return header, [(str(row["network"]), int(row["pass"]), _milliseconds(row["median_ms"]), row.get("ops"))
+                        for row in rows]
+    except (ValueError, TypeError, KeyError, OverflowError):
+        raise InputError(f"{path}: does not hold times of networks as latency.compare writes them. {way_out}") from None
+
+
+def _milliseconds(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e7:
+        raise ValueError("not a time")
+    return float(value)
