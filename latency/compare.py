@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from latency import calibrate, measure, space_flags, timed_networks
+from latency import calibrate, measure, space_flags, timed_networks, verdict
 from pnas_tf import files
 from pnas_tf.cli import start
-from pnas_tf.cost import latency_table, network_times, prices
+from pnas_tf.cost import latency_table, network_times, prices, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 from pnas_tf.report import plots
@@ -206,8 +206,7 @@ def _show(result):
 def _write_down(table: LatencyTable, space: Space, result: dict[str, Any], calibrated_on: int, **drawn: Any) -> None:
     before = (table.accuracy(space) or {}).get("calibrated_on", 0)
     entry = {"networks": len(result["networks"]), **drawn, "calibrated_on": calibrated_on or before,
-             **result["figures"],
-             "noise_rmse_of_mean": result["noise"]["rmse_of_mean"],
+             **verdict.figures(result),
              "uncalibrated_rmse_of_mean": result["uncalibrated"]["rmse_of_mean"],
              "date": datetime.date.today().isoformat()}
     latency_table.annotate(table.path, calibrated_ms=result["calibrated_ms"],
@@ -241,20 +240,22 @@ def _main() -> None:
     if f.calibrate and (f.arch or not is_file):
         raise InputError("--calibrate fits a table's file to networks of a space: give --space and a table of your own "
                          f"by --table=FILE; got --table={f.table}" + (f" and --arch={f.arch}." if f.arch else "."))
+    named_by = table_commands.named_by(f.arch or f.space, 1.0 if f.arch else f.width_mult)
     if f.arch:
         space, archs = None, [arch_lib.load(f.arch)]
+        table.check_covers(archs[0], named_by)
         others: list[Arch] = []
     else:
         space = space_flags.space_of(f)
-        table.check_covers(space)
+        table.check_covers(space, named_by)
         if f.over_range:
             start.load_tensorflow()
         archs, others = random_networks(space, f.networks, f.calibrate, f.seed,
                                         functools.partial(over_range, table) if f.over_range else measure.random_archs)
     start.load_tensorflow()
     stem = table.path.removesuffix(".jsonl")
-    result = run(table=table, archs=archs, others=others,
-                 times=f.times or (network_times.beside(table.path) if is_file else None),
+    times = f.times or (network_times.beside(table.path) if is_file else None)
+    result = run(table=table, archs=archs, others=others, times=times,
                  settings={name: f[name].value for name in ("rounds", "runs", "together") if f[name].value})
     print(_show(result))
     if space and is_file:
@@ -270,6 +271,7 @@ def _main() -> None:
         files.write_text(f.json, json.dumps({name: value for name, value in result.items()
                                              if name != "calibrated_ms"}, indent=1) + "\n")
         print(f"Result: {f.json}")
+    print(f"\n{verdict.words(table, result, table_commands.space_flags(archs[0].space, named_by), times)}")
 
 
 def main() -> None:

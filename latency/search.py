@@ -9,17 +9,18 @@ latency.compare has calibrated.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Sequence
 
 import numpy as np
+from absl import flags
 
 from latency import measure, timed_networks
 from pnas_tf.cli import start
-from pnas_tf.cost import network_times, prices
+from pnas_tf.cost import network_times, prices, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
-from pnas_tf.run_folder import RunFolder
+from pnas_tf.derive.device_check import Timer
 from pnas_tf.search import command as search_command
-from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
 
 # Number of networks of the table's comparison that are timed along with the finalists and show the device's current
@@ -28,8 +29,8 @@ from pnas_tf.space.blocks import Space
 ANCHORS = 12
 
 
-def network_timer(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch], RunFolder], list[float]]:
-    """A `device_check.Timer`: takes networks and the run folder that keeps their times, and returns milliseconds.
+def network_timer(table: LatencyTable, space: Space, named_by: Sequence[str] = ()) -> Timer:
+    """A timer: takes networks and the run folder that keeps their times, and returns milliseconds.
 
     The speed of a device changes with time. So anchors, networks that the table was compared with, are timed in turns
     with the given networks. The median ratio of their time now to their time then is the device's current pace:
@@ -43,6 +44,7 @@ def network_timer(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch]
     Args:
         table: Latency table of the device.
         space: Space of the networks.
+        named_by: Flags that name the space, for a command to paste.
 
     Raises:
         InputError: If the device is not attached, or is not the device of the table.
@@ -53,7 +55,8 @@ def network_timer(table: LatencyTable, space: Space) -> Callable[[Sequence[Arch]
     if not networks.ms:
         print(f"The table of {table.target} was not compared with networks of {space.name}, so times of finalists "
               "cannot be corrected for the device's current speed. To correct them, first run: python -m "
-              f"latency.compare --table={table.file} --space={space.name} --networks=30 --calibrate=100")
+              + shlex.join(["latency.compare", f"--table={table.file}", *table_commands.space_flags(space, named_by),
+                            "--networks=30", "--calibrate=100"]))
     return functools.partial(_times, table, header, networks.ms)
 
 
@@ -72,7 +75,8 @@ def _times(table, header, compared, archs, run_folder):
 
 
 def _main() -> None:
-    search_command.by_flags(network_timer)
+    f = flags.FLAGS
+    search_command.by_flags(functools.partial(network_timer, named_by=table_commands.named_by(f.space, f.width_mult)))
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ class Search:
         elif not isinstance(images, Data):
             images = _in_memory(images, self.config, request.space)
         self.problem = Problem.of(request, images)
-        print(self.goal.summary())
+        print(self.goal.summary() + (f"\nWarning: {self.goal.table_doubt}" if self.goal.table_doubt else ""))
         self.searcher = build.compiled_searcher(
             self.space, self.problem.goals, self.problem.plan, self.config,
             criterion=Criterion(self.config.label_smoothing,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pnas_tf.cost import limits as limits_lib
-from pnas_tf.cost import prices, shape_layers, within_limits
+from pnas_tf.cost import prices, shape_layers, table_accuracy, within_limits
 from pnas_tf.cost.latency_table import LatencyTable, row_ms
 from pnas_tf.cost.limits import Bound, Limit
 from pnas_tf.cost.prices import Cost
@@ -35,6 +35,7 @@ class Goal:
         range_ms: Milliseconds of the quickest network that keeps the further limits, and of the slowest network.
         knee_ms: Milliseconds of the slowest network without slow ops (see `quick_ops`), if that is known. Above it,
             networks get slower ops rather than larger ones.
+        table_doubt: Words about a table whose comparison with whole networks went badly, or "".
     """
 
     target: str
@@ -44,6 +45,7 @@ class Goal:
     keeps_ms: bool = True
     range_ms: tuple[float, float] | None = None
     knee_ms: float | None = None
+    table_doubt: str = ""
 
     @property
     def limit_ms(self) -> float | None:
@@ -108,7 +110,8 @@ def goal_for(space: Space, table: LatencyTable, target_ms: float, bounds: Sequen
         raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}"
                          f"{' and keeps the other limits' if bounds else ''}: ask for {low:.4g} to {high:.4g} ms "
                          "(--target_ms).")
-    return Goal(table.target, ms, target_ms, limits, keeps_ms, (low, high), knee)
+    return Goal(table.target, ms, target_ms, limits, keeps_ms, (low, high), knee,
+                table_accuracy.doubt(table.accuracy(space), table.header.get("measurer")))
 
 
 def quick_ops(ms: Cost, macs: Cost) -> np.ndarray:

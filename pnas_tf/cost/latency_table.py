@@ -11,12 +11,12 @@ import errno
 import json
 import os
 import re
-import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 from pnas_tf import files
+from pnas_tf.cost import table_commands
 from pnas_tf.errors import InputError, shown
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Block, OpKey, Space
@@ -91,16 +91,19 @@ class LatencyTable:
         row = self.row(block_name, key)
         if row is None:
             raise InputError(f"Table {self.target} ({self.path}) has no row for {key}. "
-                             f"Measure it: python -m latency.build_table --space=SPACE --only={key.op} "
-                             f"--output={self.file}")
+                             f"{self._to_measure(['--space=SPACE', f'--only={key.op}'])}")
         return row_ms(row)
 
     def missing(self, what: Space | Arch) -> list[tuple[Block, OpKey]]:
         """The ops of a space or of one network that the table has no row for, each with its block."""
         return [(block, key) for block, key in what.op_keys() if self.row(block.name, key) is None]
 
-    def check_covers(self, what: Space | Arch) -> None:
+    def check_covers(self, what: Space | Arch, named_by: Sequence[str] = ()) -> None:
         """Checks that the table has a row for every op of a space or of one network.
+
+        Args:
+            what: The space or the network.
+            named_by: Flags that name the space, for the command to paste; see `table_commands.space_flags`.
 
         Raises:
             InputError: If rows are missing. The message names the first of them and the number of the others.
@@ -111,18 +114,19 @@ class LatencyTable:
             raise InputError(
                 f"Table {self.target} ({self.path}) has no row for {'; '.join(missing[:NAMED])}"
                 + (f"; and {more} more" if more > 0 else "")
-                + f". Measure them: python -m latency.build_table {space_flags(space)} --output={self.file}")
+                + f". {self._to_measure(table_commands.space_flags(space, named_by))}")
+
+    def _to_measure(self, flags: Sequence[str]) -> str:
+        """A sentence with the command that measures rows which this table lacks."""
+        if self.header.get("measurer") != "import":
+            return f"Measure them: {table_commands.build(self.header, flags, self.file)}"
+        return ("It was imported and takes no new rows. Choose another space (latency.import_table says which ones it "
+                f"covers), or build a table of your own device: {table_commands.build({}, flags, 'OWN.jsonl')}")
 
     @property
     def file(self) -> str:
         """The table's file in commands to paste; a placeholder for a shipped table, which takes no new rows."""
-        return shlex.quote(self.path) if self.path.endswith(".jsonl") else "TABLE.jsonl"
-
-
-def space_flags(space: Space) -> str:
-    """Flags that name a space fitted to data in the commands of `latency`."""
-    return (f"--space={shlex.quote(space.name)} --image_size={space.input_size} "
-            f"--image_channels={space.input_channels} --num_classes={space.num_classes}")
+        return self.path if self.path.endswith(".jsonl") else "TABLE.jsonl"
 
 
 def read(path: str) -> LatencyTable:

@@ -193,7 +193,9 @@ def parts(run_dir: str) -> list[str]:
 
 def warnings(facts: Facts) -> list[str]:
     """Signs that the search has not worked, each a short text."""
-    return early_warnings.find(facts.epochs, facts.target_ms, facts.finalists, facts.held_out, facts.front)
+    doubt = text(facts.arch.costs.get("table_doubt")) if facts.arch else None
+    return [*([f"{doubt} The milliseconds of this search are those of the table."] if doubt else []),
+            *early_warnings.find(facts.epochs, facts.target_ms, facts.finalists, facts.held_out, facts.front)]
 
 
 def _finalists(data: dict[str, Any]) -> list[dict[str, Any]]:

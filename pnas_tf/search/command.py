@@ -4,7 +4,7 @@ import hashlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from absl import flags
 
 from pnas_tf import search
 from pnas_tf.cli import settings, start
-from pnas_tf.cost import latency_table
+from pnas_tf.cost import table_accuracy, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.report import facts as run_facts
 from pnas_tf.run_folder import RunFolder, claim, versions
@@ -75,7 +75,7 @@ def _problem(request: Request) -> Problem:
               f"also has larger ones, up to {problem.largest_size}. --image_size chooses others.")
     for table, goal in zip(problem.tables, problem.goals, strict=True):
         _warn_classifier(table, problem.space)
-        print(_accuracy(table, problem.space))
+        print(_accuracy(table, problem.space, request.named_by))
         print(goal.summary())
     if problem.batch_size < request.config.batch_size:
         print(f"Batches have {problem.batch_size} images, because there are no more training images.")
@@ -138,15 +138,20 @@ def _summary(arch: Arch, folder: RunFolder) -> str:
         f"Results: {folder.arch}", f"Next:    {start.next_command('pnas_tf.train', f'--run_dir={folder.path}')}"])
 
 
-def _accuracy(table: LatencyTable, space: Space) -> str:
-    """The accuracy of the table's predictions, or a warning that it is unknown."""
-    entry = table.accuracy(space) or {}
+def _accuracy(table: LatencyTable, space: Space, named_by: Sequence[str]) -> str:
+    """The accuracy of the table's predictions; a warning if it is unknown or bad."""
+    entry, space_flags = table.accuracy(space) or {}, table_commands.space_flags(space, named_by)
     shares = [entry.get(name) for name in ("within_5_percent", "within_10_percent", "rmse_of_mean")]
     if not all(isinstance(share, float | int) for share in shares):
-        return (f"Warning: the accuracy of table {table.target} for networks of {space.name} is unknown. Measure it: "
-                f"python -m latency.compare --table={table.file} {latency_table.space_flags(space)}")
+        way_out = ("It was imported, so no device here can measure it."
+                   if table.header.get("measurer") == "import" else
+                   f"Measure it: {start.next_command('latency.compare', f'--table={table.file}', *space_flags)}")
+        return f"Warning: the accuracy of table {table.target} for networks of {space.name} is unknown. {way_out}"
+    doubt = table_accuracy.doubt(entry, table.header.get("measurer"))
+    warning = (f"\nWarning: {doubt} Build a new table and search with it: "
+               f"{table_commands.build(table.header, space_flags, 'NEW.jsonl')}") if doubt else ""
     return (f"Table {table.target} predicted {shares[0]:.0%} of whole networks within 5 % and {shares[1]:.0%} within "
-            f"10 %, RMSE {shares[2]:.1%} of the mean.")
+            f"10 %, RMSE {shares[2]:.1%} of the mean.{warning}")
 
 
 def _warn_classifier(table: LatencyTable, space: Space) -> None:

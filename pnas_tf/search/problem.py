@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pnas_tf.cost import image_size, latency_table
+from pnas_tf.cost import image_size, latency_table, table_commands
 from pnas_tf.cost import limits as limits_lib
 from pnas_tf.cost.goal import Goal, check_limits, check_reachable, goal_for
 from pnas_tf.cost.latency_table import LatencyTable
@@ -34,6 +34,7 @@ class Request:
         targets: Tables and milliseconds.
         bounds: Further limits.
         largest_size: Largest image size at which the tables price the space; a teacher sees images of this size.
+        named_by: Flags that name the space, for commands to paste.
     """
 
     config: SearchConfig
@@ -41,6 +42,7 @@ class Request:
     targets: Targets
     bounds: tuple[limits_lib.Bound, ...]
     largest_size: int
+    named_by: Sequence[str] = ()
 
     @staticmethod
     def of(config: SearchConfig, space: Space | None = None, table: LatencyTable | None = None) -> "Request":
@@ -54,6 +56,7 @@ class Request:
         Raises:
             InputError: If a space, a table or a limit is wrong, or no network reaches a target.
         """
+        named_by = table_commands.named_by(space.name if space else config.space, config.width_mult)
         space = (space or spaces.load(config.space)).scaled(config.width_mult)
         check_teacher_flag(config.teacher, TEACHERS)
         _check_split(config)
@@ -67,7 +70,7 @@ class Request:
             for each, target_ms in targets:
                 if target_ms:
                     check_reachable(space, each, target_ms)
-        return Request(config, space, targets, bounds, largest)
+        return Request(config, space, targets, bounds, largest, named_by)
 
     def load_data(self) -> "Data":
         """The images that the config names, at the size of the space."""
@@ -128,7 +131,7 @@ class Problem:
                                                                 for table, _ in request.targets])
         goals = []
         for table, target_ms in request.targets:
-            table.check_covers(space)
+            table.check_covers(space, request.named_by)
             goals.append(goal_for(space, table, target_ms, request.bounds, keeps_ms=config.latency_loss != "none"))
         if len({goal.name for goal in goals}) < len(goals):
             raise InputError("--targets names a table twice with the same milliseconds.")

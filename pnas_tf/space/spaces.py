@@ -4,8 +4,10 @@ To add a space, add an entry to `SPACES`, or write a JSON file (see `Space.to_js
 """
 
 import dataclasses
+import json
 import os
 from collections.abc import Sequence
+from importlib import resources
 from typing import Any, NamedTuple
 
 from pnas_tf.errors import InputError
@@ -64,17 +66,24 @@ def from_json(data: Any, where: str = "space") -> Space:
 def load(name_or_path: str) -> Space:
     """Loads a space by its name (in `SPACES`, or a tree space such as `cifar_tree_b2_f88`), or a JSON file by its path.
 
+    An arch, shipped or in a file, stands for the space that it is of.
+
     Raises:
         InputError: If there is neither, or the file does not hold a space.
     """
     space = SPACES.get(name_or_path) or tree_cells.named(name_or_path)
     if space:
         return space
+    shipped = resources.files("pnas_tf").joinpath("archs", f"{name_or_path}.json") if name_or_path.isidentifier() \
+        else None
+    if shipped and shipped.is_file():
+        return from_json(json.loads(shipped.read_text(encoding="utf-8"))["space"], name_or_path)
     if not os.path.exists(name_or_path):
         raise InputError(f"Unknown space {name_or_path!r}. Known: {', '.join(SPACES)}, cifar_tree_bB_fF "
                          "with B blocks in each of 3 stages (up to 18) and F filters in the last (72 to 1600), or the "
                          "path of a JSON file.")
-    return from_json(read_json(name_or_path), name_or_path)
+    data = read_json(name_or_path)
+    return from_json(data["space"] if isinstance(data, dict) and "space" in data else data, name_or_path)
 
 
 class Stage(NamedTuple):

@@ -1,0 +1,42 @@
+"""The last words of a comparison: what it says about the table, and what to do next."""
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pnas_tf.cost import table_accuracy, table_commands
+from pnas_tf.cost.latency_table import LatencyTable
+
+
+def figures(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a comparison that `table_accuracy.verdict` judges by.
+
+    Args:
+        result: Result of `compare.run`.
+    """
+    return {**result["figures"], "noise_bias": result["noise"]["bias"],
+            "noise_rmse_of_mean": result["noise"]["rmse_of_mean"]}
+
+
+def words(table: LatencyTable, result: Mapping[str, Any], space_flags: Sequence[str], times: str | None) -> str:
+    """The verdict about a table, and what to do about it.
+
+    Args:
+        table: The table.
+        result: Result of `compare.run`.
+        space_flags: Flags that name the space, for a command to paste.
+        times: Path of the file that keeps the networks' times, or None.
+    """
+    judged = table_accuracy.verdict(figures(result), table.header.get("measurer"))
+    assert judged, "a comparison has all figures"
+    if judged.state == table_accuracy.UNJUDGED:
+        removed = f"remove {shlex.quote(times)} and " if times else ""
+        return f"{judged.words} When it is idle, {removed}run the same command again."
+    if judged.state == table_accuracy.OFF:
+        kept = " and ".join(shlex.quote(path) for path in (table.path, times) if path and os.path.exists(path))
+        return (f"{judged.words} {f'Remove {kept}, and build' if kept else 'Build'} it again: "
+                f"{table_commands.build(table.header, space_flags, table.file)}")
+    if judged.state == table_accuracy.SCATTERED:
+        return f"{judged.words} Run the same command with --calibrate=100, which fits the rows to whole networks."
+    return judged.words

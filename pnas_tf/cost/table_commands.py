@@ -1,0 +1,57 @@
+"""Commands for the user to paste that measure latency tables, with the settings that a table was made by."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pnas_tf.space.blocks import Space
+
+# Settings of `latency.build_table` that decide what a row means, each with the value that needs no flag.
+DEFAULTS = {"measurer": "host", "runtime": "litert", "delegate": "xnnpack", "dtype": "float32", "threads": 1,
+            "batch_size": 1}
+# The flags of a phone: its runtime is a program on this machine, and a header does not tell where.
+PHONE = ("--benchmark_binary=PATH",)
+
+
+def space_flags(space: Space, named_by: Sequence[str] = ()) -> list[str]:
+    """Flags that name a space fitted to data, for the commands of `latency`.
+
+    Args:
+        space: Space at the size of the images, with their channels and classes.
+        named_by: Flags by which the running command got the space, such as --space=my.json and --width_mult=0.5.
+            Without them, the space has its own name and widths.
+    """
+    return [*(named_by or [f"--space={space.name}"]), f"--image_size={space.input_size}",
+            f"--image_channels={space.input_channels}", f"--num_classes={space.num_classes}"]
+
+
+def named_by(space: str, width_mult: float = 1.0) -> list[str]:
+    """The first flags of `space_flags`, from the values of --space and --width_mult."""
+    return [f"--space={space}", *([f"--width_mult={width_mult:g}"] if width_mult != 1 else [])]
+
+
+def build(header: Mapping[str, Any], flags: Sequence[str], output: str) -> str:
+    """The command that adds rows to a table, or builds it again.
+
+    Args:
+        header: Line 1 of the table.
+        flags: Flags that name the space, and more.
+        output: Path of the table.
+    """
+    return shlex.join(["python", "-m", "latency.build_table", *flags, *_settings(header), f"--output={output}"])
+
+
+def _settings(header: Mapping[str, Any]) -> list[str]:
+    measurer = header.get("measurer", DEFAULTS["measurer"])
+    if measurer == "import":  # a table of one's own, of any kind
+        return []
+    # The runtime of a phone is its program, and XLA is its own runtime and delegate.
+    fixed = {"android": ("runtime", "batch_size"), "xla": ("runtime", "delegate", "dtype")}.get(str(measurer), ())
+    values = {name: header[name] for name in DEFAULTS if name in header and name not in fixed}
+    if isinstance(values.get("runtime"), str):  # `litert 2.3.0`
+        values["runtime"] = values["runtime"].partition(" ")[0]
+    flags = [f"--{name}={str(value)[:40]}" for name, value in values.items() if value != DEFAULTS[name]]
+    if measurer == "android":
+        flags += [f"--cpu_mask={header['cpu_mask']}"] if isinstance(header.get("cpu_mask"), str) else []
+        flags += PHONE
+    return flags
