@@ -56,8 +56,6 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
     Raises:
         InputError: If the file is not a table, or holds measurements of another target.
     """
-    from tqdm import tqdm
-
     keys = _keys(space, only)
     device = measure.measurer_of(measurer, **(settings or {}))
     between = measure.context_build(space)
@@ -81,8 +79,7 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
     overhead_ms = overhead_times["median_ms"]
     with latency_table.open_to_add(output) as add:
         builds = {key: measure.op_build(key) for key in missing}
-        for key, times in tqdm(device.measure(builds, between), total=len(keys), initial=len(keys) - len(missing),
-                               desc=table.target, unit="op"):
+        for key, times in measure.with_progress(device, builds, between, what=f"{len(missing)} ops"):
             subtracted_ms = 0.0 if key.op == CALLED_ONCE else overhead_ms
             add(latency_table.row(key, **less_overhead(times, subtracted_ms), overhead_ms=subtracted_ms))
     return latency_table.read(output)

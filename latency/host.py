@@ -64,11 +64,16 @@ class Host:
                 "statistic": timing.STATISTIC, "context": "each run follows one of another network of the space",
                 "date": datetime.date.today().isoformat()}
 
-    def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
-                ) -> Iterator[tuple[Any, dict[str, float]]]:
+    def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None,
+                visited: Callable[[], object] = lambda: None) -> Iterator[tuple[Any, dict[str, float]]]:
         """See `measure.Measurer`."""
         with self.visiting(builds, between) as (visit, forget):
-            for name, samples in timing.spread_out(list(builds), self._settings.rounds, visit,
+            def noted_visit(name):
+                times = visit(name)
+                visited()
+                return times
+
+            for name, samples in timing.spread_out(list(builds), self._settings.rounds, noted_visit,
                                                    self._settings.together):
                 yield name, timing.summarise(samples)
                 forget(name)

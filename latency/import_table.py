@@ -18,7 +18,7 @@ from absl import flags
 from latency import published
 from pnas_tf import files
 from pnas_tf.cli import start
-from pnas_tf.cost import latency_table
+from pnas_tf.cost import coverage, latency_table
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 
@@ -58,6 +58,19 @@ def run(*, source: str, source_format: str, output: str, target_name: str | None
     return latency_table.read(output)
 
 
+def _covered(table: LatencyTable) -> str:
+    """Which spaces can be searched with a table, and the next command."""
+    parts = coverage.of_spaces(table)
+    lines = [f"Covers: {coverage.words(parts)}"]
+    if parts and parts[0].is_whole:
+        lines.append("Next:   " + start.next_command("pnas_tf.search", f"--space={parts[0].space}",
+                                                    f"--table={table.path}", "--dataset=DATA", "--run_dir=DIR"))
+    else:
+        lines.append("A search needs every op of its space, and an imported table takes no new rows. Write a space of "
+                     "ops that this table has into a JSON file, and name it by --space.")
+    return "\n".join(lines)
+
+
 def _read(path: str) -> str:
     """The text of a published file; raises InputError if it is too large or cannot be read."""
     try:
@@ -87,7 +100,7 @@ def _main() -> None:
     table = run(source=f.source, source_format=f.format, output=f.output, target_name=f.target_name, device=f.device,
                 license_name=f.license)
     print(f"Target: {table.target} ({table.header['device']})\nRows:   {len(table.rows) + len(table.choice_rows)}\n"
-          f"Table:  {f.output}")
+          f"Table:  {f.output}\n{_covered(table)}")
 
 
 def main() -> None:

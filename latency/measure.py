@@ -46,11 +46,11 @@ class Measurer(Protocol):
         """Takes a value of `Settings`; raises InputError if models cannot be timed with these settings."""
 
     def facts(self) -> dict[str, Any]:
-        """Facts for a table's header: target (its default name), the rest of `SAME_TARGET`, the settings, and more."""
+        """Facts for a table's header: target (its default name), the rest of `SAME_TARGET`, rounds, and more."""
         ...
 
-    def measure(self, builds: Mapping[Any, Build], between: Build | None = None
-                ) -> Iterator[tuple[Any, dict[str, Any]]]:
+    def measure(self, builds: Mapping[Any, Build], between: Build | None = None,
+                visited: Callable[[], object] = lambda: None) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Times models.
 
         Args:
@@ -59,6 +59,8 @@ class Measurer(Protocol):
             between: Function that makes a model to run before each timed run, so that caches are as they are inside a
                 network. A measurer that cannot do so uses the model in another way or ignores it, and its facts say
                 so (`context`).
+            visited: Function that is called after each visit of a model, as many times for each model as the facts
+                have `rounds`.
 
         Yields:
             (name in `builds`, measurement) as soon as a measurement is complete, in any order. A measurement has
@@ -139,6 +141,22 @@ def check_same(header: Mapping[str, Any], facts: Mapping[str, Any], path: str) -
     if different:
         raise InputError(f"{path} holds measurements of another target: {'; '.join(different)}. "
                          "Give the same settings, or build another table by --output.")
+
+
+def with_progress(device: Measurer, builds: Mapping[Any, Build], between: Build | None = None, *, what: str
+                  ) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Times models with a bar that counts visits: most models are finished only near the end.
+
+    Args:
+        device: Measurer.
+        builds: Functions that make the models, by name.
+        between: As for `Measurer.measure`.
+        what: Name of the models, in front of the bar.
+    """
+    from tqdm import tqdm
+
+    with tqdm(total=len(builds) * device.facts()["rounds"], desc=what, unit="visit") as bar:
+        yield from device.measure(builds, between, bar.update)
 
 
 def op_build(key: OpKey) -> Build:

@@ -86,9 +86,15 @@ def of_host(content: bytes, settings: HostSettings) -> dict[str, Any]:
             with open(path, "wb") as file:
                 file.write(models[key])
         visit = stack.enter_context(host.visits(settings, paths[WHOLE]))
-        visited = timing.spread_out(list(paths), settings.rounds, lambda key: visit(paths[key]))
+        bar = stack.enter_context(tqdm(total=len(paths) * settings.rounds, unit="visit", desc="timing"))
+
+        def noted_visit(key):
+            times = visit(paths[key])
+            bar.update()
+            return times
+
         times = {key: timing.summarise(samples)["median_ms"]
-                 for key, samples in tqdm(visited, total=len(paths), unit="operator", desc="timing")}
+                 for key, samples in timing.spread_out(list(paths), settings.rounds, noted_visit)}
     operators = [{"operator": piece.operator, "name": piece.name, "output": list(piece.output_shape),
                   "ms": max(0.0, times[str(i)] - times[CALL]), "alone_ms": times[str(i)]}
                  for i, piece in enumerate(pieces)]
@@ -164,7 +170,7 @@ def _main() -> None:
     folder = os.path.dirname(f.model) or "."
     print(f"{op_profile.table(profile)}\n\nProfile: {stem}.json\nChart:   {stem}.svg")
     if os.path.exists(RunFolder(folder).arch):
-        print(f"Next:    python -m pnas_tf.report --run_dir={folder}")
+        print(f"Next:    {start.next_command('pnas_tf.report', f'--run_dir={folder}')}")
 
 
 def main() -> None:

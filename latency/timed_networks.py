@@ -32,14 +32,12 @@ def measured(path: str | None, device: measure.Measurer, runs: Sequence[tuple[Ar
     Raises:
         InputError: If the file is of another kind, or holds times of another target.
     """
-    from tqdm import tqdm
-
     facts = device.facts()
     times = _read(path, facts) if path else {}
     missing = {(digest(arch), number): arch for arch, number in runs if (digest(arch), number) not in times}
     for number in sorted({number for _, number in missing}):
         builds = {name: measure.network_build(arch) for (name, its_pass), arch in missing.items() if its_pass == number}
-        for name, row in tqdm(device.measure(builds), total=len(builds), unit="network", desc=f"pass {number}"):
+        for name, row in measure.with_progress(device, builds, what=f"pass {number}, {len(builds)} networks"):
             times[name, number] = row["median_ms"]
             if path:
                 files.append_line(path, {"network": name, "pass": number, "ops": missing[name, number].ops, **row})

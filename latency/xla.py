@@ -69,15 +69,17 @@ class Xla:
                 "runs": settings.runs, "statistic": timing.STATISTIC, "context": "each run follows one of the same op",
                 "date": datetime.date.today().isoformat()}
 
-    def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
-                ) -> Iterator[tuple[Any, dict[str, float]]]:
+    def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None,
+                visited: Callable[[], object] = lambda: None) -> Iterator[tuple[Any, dict[str, float]]]:
         """See `measure.Measurer`; `between` is ignored: compiling a network takes longer than measuring a table."""
         subjects: dict[Any, Callable[[], None]] = {}
 
         def visit(name):
             if name not in subjects:
                 subjects[name] = self._subject(builds[name]())
-            return timing.timed_ms(subjects[name], self._settings.runs)
+            times = timing.timed_ms(subjects[name], self._settings.runs)
+            visited()
+            return times
 
         for name, samples in timing.spread_out(list(builds), self._settings.rounds, visit):
             del subjects[name]

@@ -224,9 +224,9 @@ def _main() -> None:
     RunFolder(f.run_dir).keep_arch(arch)
     build.save_model(model, model_path)
     print(f"{arch.draw()}\nModel: {model_path}\n"
-          f"Next:  python -m export.tflite --run_dir={f.run_dir} --dataset=folder:IMAGENET\n"
-          f"or:    python -m pnas_tf.train --arch={arch_path} --init_weights={model_path} --dataset=folder:PHOTOS "
-          "--run_dir=DIR")
+          f"Next:  {start.next_command('export.tflite', f'--run_dir={f.run_dir}', '--dataset=folder:IMAGENET')}\n"
+          "or:    " + start.next_command("pnas_tf.train", f"--arch={arch_path}", f"--init_weights={model_path}",
+                                        "--dataset=folder:PHOTOS", "--run_dir=DIR"))
 
 
 def main() -> None:

@@ -60,8 +60,8 @@ class Android:
                 "battery_celsius": state.battery_celsius, "thermal_status": state.thermal_status,
                 "date": datetime.date.today().isoformat()}
 
-    def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None
-                ) -> Iterator[tuple[Any, dict[str, Any]]]:
+    def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None,
+                visited: Callable[[], object] = lambda: None) -> Iterator[tuple[Any, dict[str, Any]]]:
         """See `measure.Measurer`.
 
         `between` serves as the anchor network, whose time shows whether a phone still runs at the same speed. Without
@@ -74,7 +74,10 @@ class Android:
         workers = [worker.Worker(phone, self._begin, self._settings, self._stopped) for phone in phones]
         models = {name: functools.partial(self._converted, build) for name, build in builds.items()}
         try:
-            yield from queue.measure(workers, models, anchor, self._stopped, self._settings.max_drift)
+            for named_row in queue.measure(workers, models, anchor, self._stopped, self._settings.max_drift):
+                for _ in range(self._settings.rounds):
+                    visited()
+                yield named_row
         finally:
             self._stopped.clear()
             for phone in phones:

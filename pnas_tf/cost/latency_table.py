@@ -16,7 +16,7 @@ from importlib import resources
 from typing import Any
 
 from pnas_tf import files
-from pnas_tf.cost import table_commands
+from pnas_tf.cost import coverage, table_commands
 from pnas_tf.errors import InputError, shown
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Block, OpKey, Space
@@ -120,8 +120,8 @@ class LatencyTable:
         """A sentence with the command that measures rows which this table lacks."""
         if self.header.get("measurer") != "import":
             return f"Measure them: {table_commands.build(self.header, flags, self.file)}"
-        return ("It was imported and takes no new rows. Choose another space (latency.import_table says which ones it "
-                f"covers), or build a table of your own device: {table_commands.build({}, flags, 'OWN.jsonl')}")
+        return (f"It was imported and takes no new rows; it covers {coverage.words(coverage.of_spaces(self))}. Choose "
+                f"such a space, or build a table of your own device: {table_commands.build({}, flags, 'OWN.jsonl')}")
 
     @property
     def file(self) -> str:

@@ -164,7 +164,7 @@ def search_charts(compared: Sequence[Run]) -> tuple[list[Chart], int]:
 
     def lines(key):
         thinned = [(run.name[-40:], plots.thin(run.facts.epochs, plots.MAX_POINTS)) for run in searched[:MAX_LINES]]
-        return [Line(name, [epoch["epoch"] for epoch in epochs], [number(epoch.get(key)) for epoch in epochs])
+        return [Line(name, [epoch["epoch"] + 1 for epoch in epochs], [number(epoch.get(key)) for epoch in epochs])
                 for name, epochs in thinned]
 
     charts = [Chart(title, plots.line_chart(f"all-{key}", lines(key), from_zero=key == "entropy"))

@@ -134,10 +134,6 @@ class Facts:
         seconds = [value for epoch in self.epochs if (value := number(epoch.get("seconds"))) is not None]
         return sum(seconds) if seconds else None
 
-    def table_flag(self) -> str:
-        """The flag `--table=...` of the search, for a command to paste."""
-        return f"--table={shlex.quote(self.flags.get('table') or 'TABLE.jsonl')}"
-
 
 def collect(run_dir: str) -> Facts:
     """Reads a run folder.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pnas_tf import __version__, files, terminal
+from pnas_tf.cost import table_commands
 from pnas_tf.errors import InputError
 from pnas_tf.files import number
 from pnas_tf.report import comparison, drawing, front_chart, heat_maps, mistakes, op_profile, plots, summary
@@ -85,7 +86,7 @@ def render(facts: Facts) -> str:
         front=front_chart.chart(facts.front, facts.target_ms), front_rows=front_chart.rows(facts.front),
         maps=maps, ops=facts.arch.ops if facts.arch else {},
         final={heat_map.choice: dict(heat_map.final) for heat_map in maps.all},
-        heat_map_span=[epochs[0]["epoch"], epochs[-1]["epoch"]] if epochs else [],
+        heat_map_span=[epochs[0]["epoch"] + 1, epochs[-1]["epoch"] + 1] if epochs else [],
         warmup_share=sum(epoch.get("phase") == "warmup" for epoch in epochs) / max(1, len(epochs)),
         search_charts=plots.search_charts(facts.epochs, facts.target_ms),
         warnings=run_facts.warnings(facts), finalists=_finalist_rows(facts),
@@ -130,8 +131,10 @@ def _compared_chart(facts: Facts) -> plots.Chart | None:
 
 def _compare_command(facts: Facts) -> str:
     space = facts.flags.get("space") or (facts.arch.space.name if facts.arch else "SPACE")
-    output = shlex.quote(RunFolder(facts.run_dir).comparison)
-    return f"python -m latency.compare {facts.table_flag()} --space={shlex.quote(space)} --networks=20 --json={output}"
+    named_by = table_commands.named_by(space, run_facts.number_of_text(facts.flags.get("width_mult")) or 1.0)
+    return shlex.join(["python", "-m", "latency.compare", f"--table={facts.flags.get('table') or 'TABLE.jsonl'}",
+                       *(table_commands.space_flags(facts.arch.space, named_by) if facts.arch else named_by),
+                       "--networks=20", f"--json={RunFolder(facts.run_dir).comparison}"])
 
 
 def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:

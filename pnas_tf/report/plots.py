@@ -82,8 +82,8 @@ def search_charts(epochs: Sequence[dict[str, Any]], target_ms: float | None) -> 
         target_ms: Latency target, drawn as a line; None for no target.
     """
     epochs = thin(epochs, MAX_POINTS)
-    x = [epoch["epoch"] for epoch in epochs]
-    warmup = [epoch["epoch"] for epoch in epochs if epoch.get("phase") == "warmup"]
+    x = [epoch["epoch"] + 1 for epoch in epochs]
+    warmup = [epoch["epoch"] + 1 for epoch in epochs if epoch.get("phase") == "warmup"]
     shaded = ("warm-up", min(warmup) - 0.5, max(warmup) + 0.5) if warmup else None
 
     def line(key: str, label: str) -> Line:

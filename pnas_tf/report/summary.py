@@ -7,8 +7,9 @@ import os
 from pnas_tf import terminal
 from pnas_tf.errors import printable
 from pnas_tf.files import number
-from pnas_tf.report import drawing
+from pnas_tf.report import drawing, kept_limits
 from pnas_tf.report.facts import Facts, text
+from pnas_tf.report.kept_limits import KeptLimit
 from pnas_tf.run_folder import RunFolder, measured
 from pnas_tf.run_folder.folder import MODES
 
@@ -31,7 +32,7 @@ class Card:
 
 
 def cards(facts: Facts) -> list[Card]:
-    """Cards of accuracy, predicted and measured milliseconds, latency target, parameters and multiply-adds."""
+    """Cards of accuracy, predicted and measured milliseconds, target, further limits, parameters and multiply-adds."""
     accuracy, images = number(facts.train.get("test_accuracy")), number(facts.train.get("test_images"))
     predicted, expected = facts.cost("table_ms"), facts.cost("expected_ms")
     target = facts.target or "no target named"
@@ -43,12 +44,18 @@ def cards(facts: Facts) -> list[Card]:
         shown.append(Card("Predicted", terminal.ms(expected), f"{target}; expected under the probabilities"))
     else:
         shown.append(Card("Predicted", "not known", target, "open"))
-    shown += [_measured(facts), target_kept(facts)]
+    shown += [_measured(facts), target_kept(facts), *map(_limit, kept_limits.of_run(facts))]
     for name, label in (("params", "Parameters"), ("macs", "Multiply-adds")):
         value = facts.size(name)
         shown.append(Card(label, terminal.big(value), f"{value:,.0f}") if value is not None
                      else Card(label, "not known", "", "open"))
     return shown
+
+
+def _limit(limit: KeptLimit) -> Card:
+    needed = "" if limit.value is None else f", {limit.value:,.0f}"
+    return Card(f"Limit on {limit.name}", f"{limit.bound:,.0f}", f"{'kept' if limit.is_kept else 'exceeded'}{needed}",
+                "good" if limit.is_kept else "bad")
 
 
 def _measured(facts: Facts) -> Card:
@@ -102,6 +109,7 @@ def summary(facts: Facts) -> str:
                ("Measured", export.get("measured_ms"), lambda value: f"{terminal.ms(value)} on {where}{doubt}"),
                ("Target", facts.target_ms, lambda value: f"{terminal.ms(value)}, {target.note}")]
     lines = [f"{name + ':':<15}{show(value)}" for name, value, show in numbers if number(value) is not None]
+    lines += [f"{'Limit:':<15}{limit}{'' if limit.is_kept else ', exceeded'}" for limit in kept_limits.of_run(facts)]
     lines += [f"{name:<15}{printable(line, 200)}"
               for name, line in itertools.zip_longest(["Network:"], _network(facts), fillvalue="")]
     lines.append(f"{'Searched:':<15}{printable(facts.title)}")

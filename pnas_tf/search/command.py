@@ -15,6 +15,7 @@ from pnas_tf.cli import settings, start
 from pnas_tf.cost import table_accuracy, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.report import facts as run_facts
+from pnas_tf.report import kept_limits
 from pnas_tf.run_folder import RunFolder, claim, versions
 from pnas_tf.search.config import TEACHERS, SearchConfig
 from pnas_tf.search.problem import Problem, Request
@@ -134,6 +135,7 @@ def _summary(arch: Arch, folder: RunFolder) -> str:
     return "\n".join([
         f"\n{arch.draw()}\n\nResult: {costs['params']:,} parameters, {costs['macs']:,} MACs, "
         f"{costs['table_ms']:.3g} ms according to the table of {costs['target']}{measured} ({target}).",
+        *(f"Limit:   {limit}" for limit in kept_limits.of_run(facts)),
         *(f"Warning: {text}" for text in run_facts.warnings(facts)),
         f"Results: {folder.arch}", f"Next:    {start.next_command('pnas_tf.train', f'--run_dir={folder.path}')}"])
 

@@ -40,7 +40,7 @@ class Events:
         """
         values = {name: value for name, value in line.items() if isinstance(value, float)}
         values |= {f"probs/{choice}/{op}": p for choice, row in line["probs"].items() for op, p in row.items()}
-        with self._writer.as_default(step=line["epoch"]), self._naming_full_disk():
+        with self._writer.as_default(step=line["epoch"] + 1), self._naming_full_disk():
             for name, value in values.items():
                 tf.summary.write(prefix + name, tf.constant(value, tf.float32), metadata=_plugin("scalars"))
             if self._drawn.get(prefix) != arch.ops:  # drawing takes longer than everything else

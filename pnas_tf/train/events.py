@@ -34,7 +34,7 @@ class Events(keras.callbacks.Callback):
                 run = "validation" if name.startswith("val_") else "train"
                 if run not in self._writers:
                     self._writers[run] = tf.summary.create_file_writer(f"{self._folder}/{run}")
-                with self._writers[run].as_default(step=epoch):
+                with self._writers[run].as_default(step=epoch + 1):
                     tf.summary.write(f"epoch_{name.removeprefix('val_')}", tf.cast(value, tf.float32), metadata=_SCALAR)
             for writer in self._writers.values():
                 writer.flush()

@@ -123,7 +123,9 @@ def test_rows_that_an_imported_table_lacks(tmp_path):
     assert str(caught.value).endswith(
         "python -m latency.build_table --space=quickstart --image_size=28 --image_channels=1 --num_classes=10 "
         "--output=OWN.jsonl")
-    assert "\n" not in str(caught.value) and "latency.import_table says which ones it covers" in str(caught.value)
+    assert "\n" not in str(caught.value) and "it covers no known space as a whole. " in str(caught.value)
+    with pytest.raises(InputError, match="it covers proxyless_mobile; 100 of the 130 ops of proxyless_imagenet"):
+        latency_table.read("pixel1_tunas").check_covers(SPACES["proxyless_imagenet"])
 
 
 def test_space_of_a_published_network_can_be_named(tmp_path):

@@ -265,9 +265,17 @@ def test_entry_point(tmp_path):
     (tmp_path / "t.yaml").write_text(as_yaml(PROXYLESS_MOBILE))
     done = entry("--format=proxylessnas_yaml", f"--source={tmp_path}/t.yaml", f"--output={tmp_path}/o.jsonl",
                  "--target_name=phone")
-    assert done.returncode == 0 and f"{tmp_path}/o.jsonl" in done.stdout, done.stderr
+    assert done.returncode == 0 and f"{tmp_path}/o.jsonl" in done.stdout and "Covers: " in done.stdout, done.stderr
     table = latency_table.read(f"{tmp_path}/o.jsonl")
     assert table.target == "phone" and math.isfinite(sum(row["median_ms"] for row in table.rows.values()))
     for bad in ((), ("--format=tunas", f"--source={tmp_path}/nowhere.csv", f"--output={tmp_path}/x.jsonl")):
         done = entry(*bad)
         assert done.returncode == 1 and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+
+
+def test_import_says_which_spaces_it_covers(tmp_path):
+    whole = import_table._covered(latency_table.read("pixel1_tunas"))
+    assert whole.splitlines()[0] == "Covers: proxyless_mobile; 100 of the 130 ops of proxyless_imagenet"
+    assert whole.splitlines()[1].startswith("Next:   python -m pnas_tf.search --space=proxyless_mobile --table=pixel1")
+    part = import_table._covered(imported(tmp_path, as_yaml(PROXYLESS_MOBILE)))
+    assert part.startswith("Covers: no known space as a whole\n") and "name it by --space" in part

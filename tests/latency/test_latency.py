@@ -313,7 +313,10 @@ def test_models_are_visited_in_turns(together, built_first):
         return measure.op_build(KEY)()
 
     device = measure.measurer_of("host", rounds=2, runs=1, together=together)
-    results = device.measure({name: functools.partial(build, name) for name in "abc"})
+    visits = []
+    results = device.measure({name: functools.partial(build, name) for name in "abc"},
+                             visited=lambda: visits.append(len(begun)))
     assert next(results)[0] == "a" and len(begun) == built_first
     assert [name for name, _ in results] == ["b", "c"] and sorted(begun) == ["a", "b", "c"]
+    assert len(visits) == 3 * device.facts()["rounds"]  # so a bar of visits ends at its end
     assert device.facts()["together"] == together

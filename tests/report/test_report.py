@@ -381,7 +381,7 @@ def test_a_long_search_of_many_choices_stays_small(tmp_path):
     write_metrics(tmp_path, lines)
     page = page_of(tmp_path)
     assert sum(tag == "img" for tag, _ in page.elements) == 40 and "left out" not in page.text
-    assert "epoch 0 1490 last" in page.text  # the epochs that logged probabilities
+    assert "epoch 1 1491 last" in page.text  # the epochs that logged probabilities
 
 
 def test_choices_of_tree_cells_are_a_line_each_by_block(tmp_path):
@@ -550,3 +550,52 @@ def test_times_of_a_busy_machine_are_doubted(tmp_path, facts_of_time, card):
     assert f"Target:        0.400 ms, {card}" in summary.summary(collected)
     assert (f"on {TARGET}; {doubt}" in summary.summary(collected)) == bool(doubt)
     assert page_of(tmp_path).text.count(doubt) >= (3 if doubt else 0)  # two cards, and the table of exported files
+
+
+def test_limits_of_the_search_are_told(tmp_path):
+    """On cards and in the lines of the summary, each with what the network needs, as far as that is recorded."""
+    run_folder(tmp_path)
+    with (tmp_path / "run.flags").open("a") as flag_file:
+        flag_file.write("--limit=params<=90000\n--limit=size_bytes<=4e5\n--limit=macs<=4e6\n"
+                        "--limit=peak_activation_bytes<=5e5\n--limit=nonsense\n")
+    write(tmp_path / "finalists.json", {"finalists": [{"costs": {"ms": 0.3, "size_bytes": 330112.0}}]})
+    told = {card.label: (card.value, card.note, card.state)
+            for card in summary.cards(facts.collect(str(tmp_path))) if card.label.startswith("Limit")}
+    assert told == {"Limit on params": ("90,000", "kept, 80,123", "good"),
+                    "Limit on size_bytes": ("400,000", "kept, 330,112", "good"),
+                    "Limit on macs": ("4,000,000", "exceeded, 4,123,456", "bad"),
+                    "Limit on peak_activation_bytes": ("500,000", "kept", "good")}
+    lines = [line for line in summary.summary(facts.collect(str(tmp_path))).splitlines() if line.startswith("Limit:")]
+    assert [line.split(maxsplit=1)[1] for line in lines] == [
+        "params 80,123 of at most 90,000", "size_bytes 330,112 of at most 400,000",
+        "macs 4,123,456 of at most 4,000,000, exceeded", "peak_activation_bytes at most 500,000"]
+    assert "Limit on size_bytes" in " ".join(page_of(tmp_path).text.replace("_ bytes", "_bytes").split())
+
+
+def test_command_that_compares_names_the_space_of_the_search(tmp_path):
+    run_folder(tmp_path)
+    with (tmp_path / "run.flags").open("a") as flag_file:
+        flag_file.write("--width_mult=0.5\n--table=my table.jsonl\n")
+    command = ("python -m latency.compare '--table=my table.jsonl' --space=quickstart --width_mult=0.5 --image_size=28 "
+               f"--image_channels=1 --num_classes=10 --networks=20 --json={tmp_path}/compare.json")
+    assert command in page_of(tmp_path).text
+
+
+def test_sentences_have_a_space_between_them(tmp_path):
+    run_folder(tmp_path)
+    write(tmp_path / "finalists.json", {"finalists": [{"how": "sample", "costs": {"ms": 0.3}, "measured_ms": 0.4}]})
+    text = " ".join(page_of(tmp_path).texts)
+    assert "1 were timed" in text
+    assert not re.findall(r"[a-z]\.[A-Z0-9][^.]{0,40} (?:were|was) ", text)
+
+
+def test_epochs_of_charts_count_from_one():
+    lines = [{"epoch": epoch, "phase": "warmup" if epoch < 2 else "search", "entropy": 1.0 - epoch / 4}
+             for epoch in range(4)]
+    (chart,) = plots.search_charts(lines, None)
+    path = next(each for each in re.findall(r'<path d="([^"]*)"[^>]*var\(--series-1\)', chart.svg) if "L" in each)
+    points = [float(x) for x, _ in re.findall(r"[ML] (\S+) (\S+)", path)]
+    same = plots.line_chart("entropy", [plots.Line("entropy", [1, 2, 3, 4], [1.0, 0.75, 0.5, 0.25])], from_zero=True,
+                            shaded=("warm-up", 0.5, 2.5))
+    path = next(each for each in re.findall(r'<path d="([^"]*)"[^>]*var\(--series-1\)', same) if "L" in each)
+    assert points == [float(x) for x, _ in re.findall(r"[ML] (\S+) (\S+)", path)] and len(points) == 4

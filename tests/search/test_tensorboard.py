@@ -51,15 +51,15 @@ def events(run_dir):
 def test_scalars_and_probabilities_are_those_of_the_metrics(run_dir, events):
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     for name in ("train_loss", "expected_ms", "entropy"):
-        assert [(line["epoch"], pytest.approx(line[name], rel=1e-6)) for line in lines] == events["scalars", name]
+        assert [(line["epoch"] + 1, pytest.approx(line[name], rel=1e-6)) for line in lines] == events["scalars", name]
     for choice, row in lines[-1]["probs"].items():
         for op, p in row.items():
-            assert events["scalars", f"probs/{choice}/{op}"][-1] == (2, pytest.approx(p, rel=1e-6))
+            assert events["scalars", f"probs/{choice}/{op}"][-1] == (3, pytest.approx(p, rel=1e-6))
 
 
 def test_the_architecture_is_a_picture(events):
     pictures = events["images", "architecture"]
-    assert 1 <= len(pictures) <= 3 and pictures[0][0] == 0
+    assert 1 <= len(pictures) <= 3 and pictures[0][0] == 1
     for _, (width, height, png) in pictures:
         assert Image.open(io.BytesIO(png)).size == (int(width), int(height)) == drawing.png_size(png)
         assert png.startswith(b"\x89PNG")
@@ -67,6 +67,6 @@ def test_the_architecture_is_a_picture(events):
 
 def test_the_summary_is_text_with_the_network(run_dir, events):
     texts = events["text", "summary"]
-    assert [epoch for epoch, _ in texts] == [0, 1, 2]
+    assert [epoch for epoch, _ in texts] == [1, 2, 3]
     text = texts[-1][1].item().decode()
     assert "| epoch | 3 |" in text and "| phase | search |" in text and "    tiny: " in text
