@@ -122,6 +122,17 @@ def check(value: Any) -> None:
             raise InputError(f"{field.name} must be {bounds}, got {shown(own)}.")
 
 
+def differing(value: Any, settings: type) -> list[str]:
+    """Flags for the fields of a settings value that differ from their defaults.
+
+    Args:
+        value: Settings value.
+        settings: Dataclass with the fields that count, a base of the value's own.
+    """
+    return [f"--{field.name}={getattr(value, field.name)}" for field in dataclasses.fields(settings)
+            if getattr(value, field.name) != field.default]
+
+
 @functools.cache  # resolving annotations takes longer than all checks of a value
 def _kinds(settings: type) -> dict[str, Any]:
     """The types of all fields by name, without `| None`; `tuple` for tuples of any content."""

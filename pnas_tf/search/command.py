@@ -60,7 +60,7 @@ def by_flags(make_timer: MakeTimer | None = None) -> None:
             print("Done; the first worker has written the results.")
             return
     for arch, folder in archs:
-        print(_summary(arch, folder))
+        print(_summary(arch, folder, settings.differing(config, settings.ImageSettings)))
 
 
 def _problem(request: Request) -> Problem:
@@ -127,8 +127,8 @@ def _inputs(problem: Problem, config: SearchConfig) -> Mapping[str, str]:
                for goal in problem.goals}}
 
 
-def _summary(arch: Arch, folder: RunFolder) -> str:
-    """The result, warnings about the search, and the next command."""
+def _summary(arch: Arch, folder: RunFolder, image_flags: Sequence[str]) -> str:
+    """The result, warnings about the search, and the next command with the flags that it shares with this one."""
     facts, costs = run_facts.collect(folder.path), arch.costs
     target = f"target {facts.target_ms:.3g} ms" if facts.target_ms else "latency was free"
     measured = f", {costs['measured_ms']:.3g} ms measured" if "measured_ms" in costs else ""
@@ -137,7 +137,8 @@ def _summary(arch: Arch, folder: RunFolder) -> str:
         f"{costs['table_ms']:.3g} ms according to the table of {costs['target']}{measured} ({target}).",
         *(f"Limit:   {limit}" for limit in kept_limits.of_run(facts)),
         *(f"Warning: {text}" for text in run_facts.warnings(facts)),
-        f"Results: {folder.arch}", f"Next:    {start.next_command('pnas_tf.train', f'--run_dir={folder.path}')}"])
+        f"Results: {folder.arch}",
+        f"Next:    {start.next_command('pnas_tf.train', f'--run_dir={folder.path}', *image_flags)}"])
 
 
 def _accuracy(table: LatencyTable, space: Space, named_by: Sequence[str]) -> str:

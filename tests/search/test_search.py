@@ -104,13 +104,19 @@ def test_a_start_from_images_that_are_held_out_is_refused(finished, files, tmp_p
 
 def test_search_says_what_is_known_of_its_table(finished, files, tmp_path):
     assert ("Warning: the accuracy of table test for networks of tiny is unknown. Measure it: python -m "
-            f"latency.compare --table={files}/table.jsonl --space=tiny --image_size=") in finished[1].stdout
+            f"latency.compare --table={files}/table.jsonl --space={files}/space.json "
+            "--image_size=") in finished[1].stdout
     lines = (files / "table.jsonl").read_text().splitlines()
     head = json.loads(lines[0]) | {"accuracy": {latency_table.accuracy_name(TINY): {
-        "within_5_percent": 0.93, "within_10_percent": 1.0, "rmse_of_mean": 0.021}}}
+        "within_5_percent": 0.93, "within_10_percent": 1.0, "rmse_of_mean": 0.021, "bias": -0.23}}}
     (tmp_path / "compared.jsonl").write_text("\n".join([json.dumps(head), *lines[1:]]) + "\n")
-    result = run(command(files, tmp_path / "run", f"--table={tmp_path}/compared.jsonl", "--max_steps=4"))
+    result = run(command(files, tmp_path / "run", f"--table={tmp_path}/compared.jsonl", "--max_steps=4",
+                         "--cutout=2"))
     assert "predicted 93% of whole networks within 5 % and 100% within 10 %, RMSE 2.1% of the mean" in result.stdout
+    # At the start with the command that mends it, and at the end.
+    assert result.stdout.count("Warning: As the machine was then, this table is 23 % low.") == 2, result.stdout
+    assert "Build a new table and search with it: python -m latency.build_table --space=" in result.stdout
+    assert result.stdout.splitlines()[-1].endswith(f"pnas_tf.train --run_dir={tmp_path}/run --cutout=2")
 
 
 def test_the_network_delivered_is_the_best_finalist(finished):
