@@ -240,7 +240,7 @@ def _main() -> None:
     if f.calibrate and (f.arch or not is_file):
         raise InputError("--calibrate fits a table's file to networks of a space: give --space and a table of your own "
                          f"by --table=FILE; got --table={f.table}" + (f" and --arch={f.arch}." if f.arch else "."))
-    named_by = table_commands.named_by(f.arch or f.space, 1.0 if f.arch else f.width_mult)
+    named_by = [*start.import_flags(), *table_commands.named_by(f.arch or f.space, 1.0 if f.arch else f.width_mult)]
     if f.arch:
         space, archs = None, [arch_lib.load(f.arch)]
         table.check_covers(archs[0], named_by)

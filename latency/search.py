@@ -9,7 +9,6 @@ latency.compare has calibrated.
 
 import functools
 import math
-import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,9 +53,9 @@ def network_timer(table: LatencyTable, space: Space, named_by: Sequence[str] = (
     measure.from_header(header, table.path)  # raises now rather than after a long search
     if not networks.ms:
         print(f"The table of {table.target} was not compared with networks of {space.name}, so times of finalists "
-              "cannot be corrected for the device's current speed. To correct them, first run: python -m "
-              + shlex.join(["latency.compare", f"--table={table.file}", *table_commands.space_flags(space, named_by),
-                            "--networks=30", "--calibrate=100"]))
+              "cannot be corrected for the device's current speed. To correct them, first run: "
+              + table_commands.compare(table.file, [*table_commands.space_flags(space, named_by), "--networks=30",
+                                                    "--calibrate=100"]))
     return functools.partial(_times, table, header, networks.ms)
 
 
@@ -76,7 +75,8 @@ def _times(table, header, compared, archs, run_folder):
 
 def _main() -> None:
     f = flags.FLAGS
-    search_command.by_flags(functools.partial(network_timer, named_by=table_commands.named_by(f.space, f.width_mult)))
+    named_by = [*start.import_flags(), *table_commands.named_by(f.space, f.width_mult)]
+    search_command.by_flags(functools.partial(network_timer, named_by=named_by))
 
 
 def main() -> None:

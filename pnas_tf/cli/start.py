@@ -112,9 +112,12 @@ def next_command(module: str, *arguments: str) -> str:
         module: Module of the command.
         arguments: Its arguments.
     """
-    paths = flags.FLAGS["import"].value if "import" in flags.FLAGS else ()
-    own = [f"--import={path}" for path in paths]
-    return shlex.join(["python", "-m", module, *own, *arguments])
+    return shlex.join(["python", "-m", module, *import_flags(), *arguments])
+
+
+def import_flags() -> list[str]:
+    """The flags --import of the running command, without which others do not know the user's own ops and spaces."""
+    return [f"--import={path}" for path in flags.FLAGS["import"].value] if "import" in flags.FLAGS else []
 
 
 def as_text() -> str:

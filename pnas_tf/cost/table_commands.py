@@ -41,6 +41,16 @@ def build(header: Mapping[str, Any], flags: Sequence[str], output: str) -> str:
     return shlex.join(["python", "-m", "latency.build_table", *flags, *_settings(header), f"--output={output}"])
 
 
+def compare(table: str, flags: Sequence[str]) -> str:
+    """The command that compares a table with whole networks.
+
+    Args:
+        table: Path of the table.
+        flags: Flags that name the space, and more.
+    """
+    return shlex.join(["python", "-m", "latency.compare", f"--table={table}", *flags])
+
+
 def _settings(header: Mapping[str, Any]) -> list[str]:
     measurer = header.get("measurer", DEFAULTS["measurer"])
     if measurer == "import":  # a table of one's own, of any kind

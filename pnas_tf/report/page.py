@@ -132,9 +132,9 @@ def _compared_chart(facts: Facts) -> plots.Chart | None:
 def _compare_command(facts: Facts) -> str:
     space = facts.flags.get("space") or (facts.arch.space.name if facts.arch else "SPACE")
     named_by = table_commands.named_by(space, run_facts.number_of_text(facts.flags.get("width_mult")) or 1.0)
-    return shlex.join(["python", "-m", "latency.compare", f"--table={facts.flags.get('table') or 'TABLE.jsonl'}",
-                       *(table_commands.space_flags(facts.arch.space, named_by) if facts.arch else named_by),
-                       "--networks=20", f"--json={RunFolder(facts.run_dir).comparison}"])
+    return table_commands.compare(facts.flags.get("table") or "TABLE.jsonl", [
+        *(table_commands.space_flags(facts.arch.space, named_by) if facts.arch else named_by), "--networks=20",
+        f"--json={RunFolder(facts.run_dir).comparison}"])
 
 
 def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The command `python -m pnas_tf.search`: its flags and its output."""
 
+import dataclasses
 import hashlib
 import json
 import signal
@@ -48,6 +49,7 @@ def by_flags(make_timer: MakeTimer | None = None) -> None:
     """
     config, run_dir = settings.read(SearchConfig), flags.FLAGS.run_dir
     request = Request.of(config)
+    request = dataclasses.replace(request, named_by=[*start.import_flags(), *request.named_by])
     start.load_tensorflow()
     from pnas_tf.search import replicas
 
@@ -148,7 +150,7 @@ def _accuracy(table: LatencyTable, space: Space, named_by: Sequence[str]) -> str
     if not all(isinstance(share, float | int) for share in shares):
         way_out = ("It was imported, so no device here can measure it."
                    if table.header.get("measurer") == "import" else
-                   f"Measure it: {start.next_command('latency.compare', f'--table={table.file}', *space_flags)}")
+                   f"Measure it: {table_commands.compare(table.file, space_flags)}")
         return f"Warning: the accuracy of table {table.target} for networks of {space.name} is unknown. {way_out}"
     doubt = table_accuracy.doubt(entry, table.header.get("measurer"))
     warning = (f"\nWarning: {doubt} Build a new table and search with it: "

@@ -305,6 +305,9 @@ def test_entry_point_calibrates(built, tmp_path):
         capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "within 5 %" in done.stdout and "measured a second time" in done.stdout and "t.svg" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith(("This table is ", "As the machine was", "The machine was busy",
+                                                    "On average"))
+    assert "10/10 [" in done.stderr and "4/4 [" in done.stderr  # visits of each pass
     assert len(json.loads((tmp_path / "result.json").read_text())["networks"]) == 4
     table = latency_table.read(str(tmp_path / "t.jsonl"))
     accuracy = table.accuracy(SPACE)

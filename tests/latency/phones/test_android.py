@@ -74,6 +74,7 @@ def test_table_of_a_phone(client, device, tmp_path, expected, capfd):
     assert all(set(line.split()[1:]) == {
         "--num_threads=1", "--num_runs=50", "--min_secs=0", "--max_secs=50", "--warmup_runs=1", "--warmup_min_secs=0",
         "--use_xnnpack=true", "--require_full_delegation=true"} for line in phone.read("runs.log"))
+    assert f"{len(expected)}/{len(expected)} [" in capfd.readouterr().err  # the bar ends at its end
 
 
 @ANY_CLIENT
