@@ -10,6 +10,7 @@ latency.compare has calibrated.
 import functools
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
@@ -18,9 +19,11 @@ from latency import measure, timed_networks
 from pnas_tf.cli import start
 from pnas_tf.cost import network_times, prices, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
-from pnas_tf.derive.device_check import Timer
 from pnas_tf.search import command as search_command
 from pnas_tf.space.blocks import Space
+
+if TYPE_CHECKING:
+    from pnas_tf.derive.device_check import Timer
 
 # Number of networks of the table's comparison that are timed along with the finalists and show the device's current
 # speed. Their times are the nearest to those of the finalists, because a busy machine slows slow networks down more
@@ -28,7 +31,7 @@ from pnas_tf.space.blocks import Space
 ANCHORS = 12
 
 
-def network_timer(table: LatencyTable, space: Space, named_by: Sequence[str] = ()) -> Timer:
+def network_timer(table: LatencyTable, space: Space, named_by: Sequence[str] = ()) -> "Timer":
     """A timer: takes networks and the run folder that keeps their times, and returns milliseconds.
 
     The speed of a device changes with time. So anchors, networks that the table was compared with, are timed in turns

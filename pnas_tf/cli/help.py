@@ -31,7 +31,8 @@ RARE = frozenset((
     "cutmix", "randaugment", "latency_loss", "latency_strength", "paths", "reinforce_samples", "reward", "allow_drop",
     "calibration_images", "check_images", "qat_batch_size", "qat_epochs", "qat_lr", "verbose", "adb", "binary_sha256",
     "cooldown_seconds", "cpu_mask", "max_celsius", "max_drift", "min_seconds", "pause_seconds", "rounds", "runs",
-    "run_delay_seconds", "timeout_seconds", "together", "wait_seconds", "warmup_runs", "warmup_seconds"))
+    "run_delay_seconds", "timeout_seconds", "timing_seconds", "together", "wait_seconds", "warmup_runs",
+    "warmup_seconds"))
 EVERYWHERE = {"flagfile=FILE": "File with further flags, one per line.",
               "verbosity=1": "Shows the log of TensorFlow and its converter, for a bug report.",
               "help, --helpfull": "This text; the same text with every flag explained."}

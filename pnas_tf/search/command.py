@@ -143,7 +143,7 @@ def _summary(arch: Arch, folder: RunFolder, image_flags: Sequence[str]) -> str:
         f"Next:    {start.next_command('pnas_tf.train', f'--run_dir={folder.path}', *image_flags)}"])
 
 
-def _accuracy(table: LatencyTable, space: Space, named_by: Sequence[str]) -> str:
+def _accuracy(table: LatencyTable, space: Space, named_by: Sequence[str] = ()) -> str:
     """The accuracy of the table's predictions; a warning if it is unknown or bad."""
     entry, space_flags = table.accuracy(space) or {}, table_commands.space_flags(space, named_by)
     shares = [entry.get(name) for name in ("within_5_percent", "within_10_percent", "rmse_of_mean")]

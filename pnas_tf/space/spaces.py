@@ -74,10 +74,9 @@ def load(name_or_path: str) -> Space:
     space = SPACES.get(name_or_path) or tree_cells.named(name_or_path)
     if space:
         return space
-    shipped = resources.files("pnas_tf").joinpath("archs", f"{name_or_path}.json") if name_or_path.isidentifier() \
-        else None
-    if shipped and shipped.is_file():
-        return from_json(json.loads(shipped.read_text(encoding="utf-8"))["space"], name_or_path)
+    for entry in resources.files("pnas_tf").joinpath("archs").iterdir():
+        if entry.name == f"{name_or_path}.json":
+            return from_json(json.loads(entry.read_text(encoding="utf-8"))["space"], name_or_path)
     if not os.path.exists(name_or_path):
         raise InputError(f"Unknown space {name_or_path!r}. Known: {', '.join(SPACES)}, cifar_tree_bB_fF "
                          "with B blocks in each of 3 stages (up to 18) and F filters in the last (72 to 1600), or the "
