@@ -34,12 +34,35 @@ def compare(logits: np.ndarray, keras_logits: np.ndarray, labels: np.ndarray) ->
     Returns:
         checked_images; max_difference, the largest absolute difference of a logit; keras_logit, the largest absolute
         logit of Keras; agreement, the share of images on which both predict the same class; top1 and keras_top1, the
-        share of images that each classifies correctly.
+        share of images that each classifies correctly; and the results of the `.tflite` by class, from `by_class`.
     """
     predicted, expected = logits.argmax(1), keras_logits.argmax(1)
     return {"checked_images": len(labels), "max_difference": float(np.abs(logits - keras_logits).max()),
             "keras_logit": float(np.abs(keras_logits).max()), "agreement": float(np.mean(predicted == expected)),
-            "top1": float(np.mean(predicted == labels)), "keras_top1": float(np.mean(expected == labels))}
+            "top1": float(np.mean(predicted == labels)), "keras_top1": float(np.mean(expected == labels)),
+            **by_class(predicted, labels, logits.shape[1])}
+
+
+def by_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, list[Any]]:
+    """Counts the results of each class.
+
+    Args:
+        predicted: Predicted classes, int [images].
+        labels: True classes, int [images].
+        classes: Number of classes.
+
+    Returns:
+        Lists by class: class_images, the number of its images; class_correct, how many of them were classified
+        correctly; class_mistaken_for, the class most often predicted for its other images, None if there are none.
+    """
+    images, correct, mistaken_for = [], [], []
+    for label in range(classes):
+        of_class = predicted[labels == label]
+        wrong = of_class[of_class != label]
+        images.append(len(of_class))
+        correct.append(len(of_class) - len(wrong))
+        mistaken_for.append(int(np.bincount(wrong).argmax()) if len(wrong) else None)
+    return {"class_images": images, "class_correct": correct, "class_mistaken_for": mistaken_for}
 
 
 def problem(mode: str, facts: dict[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""Packs exported networks for an app team: models, labels, model cards, a runner, expected outputs, a phone script.
+"""Packs exported networks for an app team: which to take, model cards, labels, a runner, code for apps, examples.
 
     python -m export.bundle --run_dir=runs/quickstart
     python -m export.bundle --run_dir=runs/quickstart --zip
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from export import apps, bundle_readme, inputs, interpreter, metadata, recommend, settings
 from export import facts as facts_lib
-from export import inputs, interpreter, metadata, settings
 from pnas_tf import files as files_lib
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError
@@ -56,7 +56,8 @@ done
 """
 
 
-def run(*, run_dir: str, data: Any, modes: Sequence[str], output: str, examples: int = 8, seed: int = 0) -> list[str]:
+def run(*, run_dir: str, data: Any, modes: Sequence[str], output: str, examples: int = 8, seed: int = 0
+        ) -> tuple[list[str], str]:
     """Writes a bundle.
 
     Args:
@@ -68,7 +69,7 @@ def run(*, run_dir: str, data: Any, modes: Sequence[str], output: str, examples:
         seed: Seed of the random images.
 
     Returns:
-        Names of the files in the bundle.
+        Names of the files in the bundle; and the recommended file, with the reason.
 
     Raises:
         InputError: If an export is missing or was changed, or the bundle cannot be written.
@@ -78,7 +79,8 @@ def run(*, run_dir: str, data: Any, modes: Sequence[str], output: str, examples:
         files_lib.write_bytes(output, _zipped(files))
     else:
         _write_folder(files, output)
-    return sorted(files)
+    manifest = json.loads(files[MANIFEST])
+    return sorted(files), f"{manifest['recommended']}.tflite. {manifest['reason']}"
 
 
 def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed: int) -> dict[str, bytes]:
@@ -90,36 +92,38 @@ def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed:
     Raises:
         InputError: If an export is missing or was changed, or its images or classes differ from those of the data set.
     """
-    drawn = inputs.draw(data.test, examples, seed, form="pixels", mean=data.mean, std=data.std)
-    # Images are drawn in full batches, so there may be more of them than `examples`.
-    images, labels = drawn.inputs[:examples], drawn.labels[:examples]
-    pictures = _pictures(images.astype(np.uint8))
-    files: dict[str, bytes] = {}
-    models: dict[str, dict[str, Any]] = {}
-    answers: dict[str, list[list[float]]] = {}
-    expected = {"pictures": list(pictures), "labels": [data.class_names[label] for label in labels], "logits": answers}
-    for mode in modes:
-        model, facts = read_export(run_dir, mode)
+    exports = {mode: read_export(run_dir, mode) for mode in modes}
+    for mode, (_, facts) in exports.items():
         if facts["image_shape"] != list(data.image_shape) or facts["labels"] != list(data.class_names):
             raise InputError(f"{mode}.tflite in {run_dir} is for other images or classes than {data.name}. "
                              "Name the data set that it was exported with: --dataset.")
-        logits = _expected_logits(model, facts, images)
-        answers[mode] = [[float(f"{value:.8g}") for value in row] for row in logits]
+    best, reason = recommend.recommended({mode: facts for mode, (_, facts) in exports.items()})
+    modes = [best, *(mode for mode in exports if mode != best)]
+    drawn = inputs.draw(data.test, examples, seed, form="pixels", mean=data.mean, std=data.std)
+    # Images are drawn in full batches, so there may be more of them than `examples`.
+    images, labels = drawn.inputs[:examples], drawn.labels[:examples]
+    files = _example_files(images.astype(np.uint8))
+    models, logits = {}, {}
+    for mode in modes:
+        model, facts = exports[mode]
+        outputs = _expected_logits(model, facts, images)
+        logits[mode] = [[float(f"{value:.8g}") for value in row] for row in outputs]
         models[mode] = {"file": f"{mode}.tflite", "mean": facts["normalisation"]["mean"],
                         "std": facts["normalisation"]["std"],
-                        "tolerance": TOLERANCE[mode] * max(1.0, float(np.abs(logits).max()))}
+                        "tolerance": TOLERANCE[mode] * max(1.0, float(np.abs(outputs).max()))}
         files |= {f"{mode}.tflite": model, f"{mode}.json": facts_lib.text(facts).encode(),
                   f"{mode}.md": _read(os.path.join(run_dir, f"{mode}.md"))}
-    archive = io.BytesIO()
-    np.savez_compressed(archive, images=images.astype(np.uint8))
-    manifest = {"image_shape": list(data.image_shape), "models": models, "expected": expected}
+    manifest = {"recommended": best, "reason": reason, "image_shape": list(data.image_shape),
+                "central_part": exports[best][1]["central_part"], "models": models,
+                "expected": {"pictures": [name for name in files if name.endswith(".png")],
+                             "labels": [data.class_names[label] for label in labels], "logits": logits}}
     names = " ".join(f"{mode}.tflite" for mode in modes)
-    return {**files, **pictures, "examples.npz": archive.getvalue(),
-            "labels.txt": metadata.label_text(data.class_names).encode(),
-            MANIFEST: (json.dumps(manifest) + "\n").encode(),
-            "run.py": resources.files("export").joinpath("bundle_runner.py").read_bytes(),
-            "time_on_phone.sh": PHONE_SCRIPT.replace("MODELS", names).encode(),
-            "README.md": _readme(data, models, bool(pictures)).encode()}
+    files |= {**apps.render(exports[best][1]), "labels.txt": metadata.label_text(data.class_names).encode(),
+              MANIFEST: (json.dumps(manifest) + "\n").encode(),
+              "run.py": resources.files("export").joinpath("bundle_runner.py").read_bytes(),
+              "time_on_phone.sh": PHONE_SCRIPT.replace("MODELS", names).encode()}
+    readme = bundle_readme.render([exports[mode][1] for mode in modes], reason, files)
+    return {**files, "README.md": readme.encode()}
 
 
 def _expected_logits(model: bytes, facts: dict[str, Any], images: np.ndarray) -> np.ndarray:
@@ -139,41 +143,53 @@ def read_export(run_dir: str, mode: str) -> tuple[bytes, dict[str, Any]]:
     folder = RunFolder(run_dir)
     path = folder.tflite(mode)
     model, facts = _read(path), files_lib.read_json(folder.export_facts(mode))
-    valid = isinstance(facts, dict) and facts.get("format") == facts_lib.FORMAT and _describes_images(facts)
+    valid = isinstance(facts, dict) and facts.get("format") == facts_lib.FORMAT and _is_complete(facts)
     if not valid or facts.get("sha256") != hashlib.sha256(model).hexdigest():
         raise InputError(f"{path}: {mode}.json does not describe this file. Export it again: python -m export.tflite "
                          f"--run_dir={run_dir} --mode={mode}")
     return model, facts
 
 
-def _describes_images(facts: dict[str, Any]) -> bool:
-    """Tells whether image_shape, labels and normalisation are present and valid."""
-    def numbers(values):
-        return isinstance(values, list) and values and all(
-            isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9 for value in values)
+def _is_complete(facts: dict[str, Any]) -> bool:
+    """Tells whether the facts that a bundle needs are present and valid."""
+    def of(kind, values):
+        return isinstance(values, list) and all(
+            isinstance(value, kind) and not isinstance(value, bool) and (value is None or isinstance(value, str)
+                                                                         or abs(value) < 1e12) for value in values)
 
-    shape, labels, normalisation = (facts.get(name) for name in ("image_shape", "labels", "normalisation"))
-    return (isinstance(shape, list) and numbers(shape) and len(shape) == 3
-            and all(isinstance(side, int) and side > 0 for side in shape)
-            and isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-            and isinstance(normalisation, dict) and numbers(normalisation.get("mean"))
-            and numbers(normalisation.get("std")) and all(value > 0 for value in normalisation["std"]))
+    try:
+        labels, shape, normalisation = facts["labels"], facts["input"]["shape"], facts["normalisation"]
+        sizes = [*facts["image_shape"], *shape, facts["checked_images"]]
+        by_class = [facts[name] for name in ("class_images", "class_correct", "class_mistaken_for")]
+        return (of(str, labels) and of(int, sizes) and min(sizes) > 0 and len(shape) == 4 and len(sizes) == 8
+                and of(str, [facts[name] for name in ("mode", "name", "dataset", "license", "target", "input_form")])
+                and of(float | int, [facts[name] for name in ("top1", "measured_ms", "size_bytes", "central_part")])
+                and 0 < facts["central_part"] <= 1
+                and of(float | int, normalisation["mean"]) and of(float | int, normalisation["std"])
+                and len(normalisation["mean"]) == len(normalisation["std"]) > 0 and min(normalisation["std"]) > 0
+                and all(of(int | None, counts) and len(counts) == len(labels) for counts in by_class)
+                and None not in by_class[0] + by_class[1])
+    except (KeyError, TypeError):
+        return False
 
 
-def _pictures(images: np.ndarray) -> dict[str, bytes]:
-    """Encodes example images as PNG files for tests in the app.
+def _example_files(images: np.ndarray) -> dict[str, bytes]:
+    """Example images as an array for `run.py`, and as PNG files for tests in the app.
 
     Args:
         images: Pixels, uint8 [images, height, width, channels].
 
     Returns:
-        Files by name; none if PNG does not support this number of channels.
+        Files by name; without pictures if PNG does not support this number of channels.
     """
     import tensorflow as tf
 
-    if images.shape[-1] not in (1, 3, 4):
-        return {}
-    return {f"examples/{number}.png": tf.io.encode_png(image).numpy() for number, image in enumerate(images)}
+    archive = io.BytesIO()
+    np.savez_compressed(archive, images=images)
+    has_pictures = images.shape[-1] in (1, 3, 4)
+    return {**{f"examples/{number}.png": tf.io.encode_png(image).numpy()
+               for number, image in enumerate(images) if has_pictures},
+            "examples.npz": archive.getvalue()}
 
 
 def _read(path):
@@ -213,22 +229,6 @@ def _write_folder(files: Mapping[str, bytes], output: str) -> None:
                          "--output.") from None
 
 
-def _readme(data, models, pictures):
-    size = " x ".join(map(str, data.image_shape))
-    lines = ["# Image classifier for your app", "", f"{data.num_classes} classes, images {size} (height x width x "
-             "channels).", "", "| file | content |", "| --- | --- |"]
-    lines += [f"| `{mode}.tflite` | the network; `{mode}.md` is its model card, `{mode}.json` the same for programs |"
-              for mode in models]
-    lines += ["| `labels.txt` | class names by position of the output; each .tflite also contains them |",
-              "| `run.py`, `examples.npz` | runs the examples and compares their outputs with the expected ones |"]
-    lines += ["| `examples/*.png` | the same images, for tests in the app |"] if pictures else []
-    lines += [f"| `{MANIFEST}` | normalisation, tolerances, and the expected logits of the examples |",
-              "| `time_on_phone.sh` | times the models on a phone through adb |", "",
-              "```", "pip install numpy ai-edge-litert    # or tflite-runtime with numpy 1",
-              "python run.py", "sh time_on_phone.sh path/to/benchmark_model", "```", ""]
-    return "\n".join(lines)
-
-
 def _define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Folder with the exports.")
     flags.DEFINE_list("mode", None, f"Any of {', '.join(facts_lib.MODES)}, with commas between; default: all modes "
@@ -262,8 +262,9 @@ def _main() -> None:
     data = data_lib.load(**data_arguments, image_size=facts["image_shape"][0])
     output = f.output or folder.bundle(zipped=f.zip)
     with data_lib.naming_broken_images():
-        names = run(run_dir=f.run_dir, data=data, modes=modes, output=output, examples=f.examples, seed=f.seed)
-    print(f"{', '.join(names)}\nBundle: {output}")
+        names, recommended = run(run_dir=f.run_dir, data=data, modes=modes, output=output, examples=f.examples,
+                                 seed=f.seed)
+    print(f"{', '.join(names)}\nRecommended: {recommended}\nBundle: {output}")
     if not output.endswith(".zip"):
         print(f"Next: python {shlex.quote(os.path.join(output, 'run.py'))}")
 

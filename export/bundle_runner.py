@@ -2,7 +2,11 @@
 
     pip install numpy ai-edge-litert
     python run.py                       # runs the examples and compares their outputs with the expected ones
-    python run.py --image=photo.npy     # uint8 [height, width, channels], of the size in bundle.json
+    pip install pillow
+    python run.py --image=photo.jpg     # classifies a photo with the recommended file
+
+A photo is turned upright, transparent parts become white, and its central part is resized, as for the test images of
+the network. An image of exactly the network's size, such as those in examples/, is taken as it is.
 """
 
 import argparse
@@ -10,11 +14,18 @@ import importlib
 import json
 import os
 import sys
+import warnings
 
 import numpy as np
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 HERE = os.path.dirname(os.path.abspath(__file__))
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+# Pillow's modes of at most 8 bits a channel. From others, it would cut off bits.
+MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+MAX_PIXELS = 1 << 27
+# Grey from red, green and blue (ITU-R BT.601).
+LUMA = (0.299, 0.587, 0.114)
 
 
 def make_interpreter(path, runtime):
@@ -36,6 +47,83 @@ def make_interpreter(path, runtime):
         interpreter.allocate_tensors()
         return interpreter, name
     sys.exit("No TFLite runtime is installed here. pip install ai-edge-litert")
+
+
+def read_image(path):
+    """Reads an image file as a viewer shows it: turned upright, with transparent parts on white.
+
+    Args:
+        path: Path of an image file, or of a .npy file of uint8 [height, width, 1 or 3].
+
+    Returns:
+        uint8 [height, width, channels].
+    """
+    if path.endswith(".npy"):
+        try:
+            pixels = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
+            sys.exit(f"{path}: cannot be read as an array ({_one_line(error)}).")
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or 0 in pixels.shape:
+            sys.exit(f"{path}: expected uint8 [height, width, channels], got {pixels.dtype} {list(pixels.shape)}.")
+        return pixels
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        sys.exit(f"{path}: image files are read by Pillow, which is not installed. pip install pillow, or save the "
+                 "pixels as .npy.")
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.mode not in MODES:
+                sys.exit(f"{path}: its pixels have more than 8 bits a channel ({image.mode}). Save it with 8 bits.")
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+    except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, MemoryError, EOFError,
+            Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        sys.exit(f"{path}: cannot be read as an image ({_one_line(error)}).")
+    on_white = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    return np.asarray(on_white.convert("RGB"))
+
+
+def prepare(image, shape, central_part):
+    """Prepares an image as the test images of the network were prepared.
+
+    The central part is as high and as wide as the network's shape of image allows, times `central_part`. It is resized
+    with bilinear weights, which cover more pixels (antialiasing) if it shrinks to less than half.
+
+    Args:
+        image: Pixels, uint8 [height, width, 1 or 3].
+        shape: Height, width and channels that the network takes.
+        central_part: Share of the central part, in bundle.json.
+
+    Returns:
+        uint8 [height, width, channels].
+    """
+    height, width, channels = shape
+    if image.shape[:2] != (height, width):
+        rows = max(1, round(central_part * min(image.shape[0], image.shape[1] * height / width)))
+        columns = max(1, round(central_part * min(image.shape[1], image.shape[0] * width / height)))
+        top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
+        part = image[top:top + rows, left:left + columns].astype(np.float32)
+        antialias = rows > 2 * height or columns > 2 * width
+        image = np.tensordot(weights(rows, height, antialias), part, 1)
+        image = np.swapaxes(np.tensordot(image, weights(columns, width, antialias), (1, 1)), 1, 2)
+    if channels == 1 and image.shape[-1] == 3:
+        image = np.asarray(image, np.float32) @ np.array(LUMA, np.float32)[:, None]
+    if channels == 3 and image.shape[-1] == 1:
+        image = np.repeat(image, 3, -1)
+    if image.shape[-1] != channels:
+        sys.exit(f"The network takes {channels} channels, and the image has {image.shape[-1]}.")
+    return np.clip(np.round(image), 0, 255).astype(np.uint8)
+
+
+def weights(size, new_size, antialias):
+    """Bilinear weights of the pixels of a line for each pixel of its resized line, float32 [new_size, size]."""
+    scale = size / new_size
+    centres = (np.arange(new_size)[:, None] + 0.5) * scale - 0.5
+    distances = np.abs(np.arange(size) - centres) / (max(1.0, scale) if antialias else 1.0)
+    values = np.maximum(0, 1 - distances)
+    return (values / values.sum(1, keepdims=True)).astype(np.float32)
 
 
 def classify(interpreter, pixels, mean, std):
@@ -96,6 +184,31 @@ def check(mode, entry, expected, runtime):
     return passed
 
 
+def show_classes(mode, bundle, image, labels, runtime):
+    """Prints the most probable classes of an image.
+
+    Args:
+        mode: Name of the model.
+        bundle: Contents of bundle.json.
+        image: Image from `read_image`.
+        labels: Class names by position of the output.
+        runtime: As for `make_interpreter`.
+    """
+    entry = bundle["models"][mode]
+    interpreter, _ = make_interpreter(os.path.join(HERE, entry["file"]), runtime)
+    shape = [int(size) for size in interpreter.get_input_details()[0]["shape"][1:]]
+    pixels = prepare(image, shape, bundle["central_part"])
+    logits = classify(interpreter, pixels[None], entry["mean"], entry["std"])[0]
+    probabilities = np.exp(logits - logits.max())
+    probabilities /= probabilities.sum()
+    best = np.argsort(-probabilities)[:5]
+    print(f"{mode}: " + ", ".join(f"{labels[index]} {probabilities[index]:.1%}" for index in best))
+
+
+def _one_line(error):
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def main():
     """Checks the models on the examples, or classifies one image."""
     sys.stdout.reconfigure(errors="backslashreplace")  # labels may be in any script
@@ -104,27 +217,20 @@ def main():
     with open(os.path.join(HERE, "labels.txt"), encoding="utf-8") as file:
         labels = file.read().splitlines()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mode", choices=list(bundle["models"]), help="one model; default: all for the examples")
-    parser.add_argument("--image", help=".npy file of one image, uint8 " + str(bundle["image_shape"]))
+    parser.add_argument("--mode", choices=list(bundle["models"]),
+                        help=f"one model; default: all for the examples, {bundle['recommended']} for an image")
+    parser.add_argument("--image", help="a photo (JPEG, PNG and others that Pillow reads), or pixels in a .npy file")
     parser.add_argument("--runtime", choices=["auto", *RUNTIMES], default="auto")
     arguments = parser.parse_args()
+    if arguments.image:
+        image = read_image(arguments.image)
+        show_classes(arguments.mode or bundle["recommended"], bundle, image, labels, arguments.runtime)
+        return
+    expected = bundle["expected"]["logits"]
     modes = [arguments.mode] if arguments.mode else list(bundle["models"])
-    if not arguments.image:
-        expected = bundle["expected"]["logits"]
-        # A list, so that all models are run even if one fails.
-        passed = [check(mode, bundle["models"][mode], expected[mode], arguments.runtime) for mode in modes]
-        sys.exit(0 if all(passed) else 1)
-    image = np.load(arguments.image, allow_pickle=False)
-    if image.dtype != np.uint8 or list(image.shape) != bundle["image_shape"]:
-        sys.exit(f"{arguments.image}: expected uint8 {bundle['image_shape']}, got {image.dtype} {list(image.shape)}.")
-    for mode in modes:
-        entry = bundle["models"][mode]
-        interpreter, _ = make_interpreter(os.path.join(HERE, entry["file"]), arguments.runtime)
-        logits = classify(interpreter, image[None], entry["mean"], entry["std"])[0]
-        probabilities = np.exp(logits - logits.max())
-        probabilities /= probabilities.sum()
-        best = np.argsort(-probabilities)[:5]
-        print(f"{mode}: " + ", ".join(f"{labels[index]} {probabilities[index]:.1%}" for index in best))
+    # A list, so that all models are run even if one fails.
+    passed = [check(mode, bundle["models"][mode], expected[mode], arguments.runtime) for mode in modes]
+    sys.exit(0 if all(passed) else 1)
 
 
 if __name__ == "__main__":

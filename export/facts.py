@@ -28,7 +28,8 @@ def of_network(model: Any, arch: Arch | None, data: Any) -> dict[str, Any]:
         data: Data set from `data.load`.
 
     Returns:
-        Architecture, predicted latency (table_ms) and its target, numbers of parameters and MACs, and the data set.
+        Architecture, predicted latency (table_ms) and its target, numbers of parameters and MACs, the data set, and
+        the part of a photo that the network sees.
     """
     from pnas_tf import network
 
@@ -39,7 +40,8 @@ def of_network(model: Any, arch: Arch | None, data: Any) -> dict[str, Any]:
             if arch else None,
             "table_ms": costs.get("table_ms"), "table_target": costs.get("target"),
             "params": network.count_params(model), "macs": network.count_macs(model),
-            "dataset": data.name, "image_shape": list(data.image_shape), "labels": list(data.class_names)}
+            "dataset": data.name, "image_shape": list(data.image_shape), "central_part": data.central_part,
+            "labels": list(data.class_names)}
 
 
 def of_file(content: bytes) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from export import front_matter
 from pnas_tf.run_folder import measured
 
+# Largest number of classes in a table; a card is for people, and the facts hold all of them.
+MAX_CLASSES = 100
 # Texts for model card and metadata, by mode.
 QUANTISATION = {
     "float32": "None: weights and activations are float32.",
@@ -19,11 +22,14 @@ QUANTISATION = {
 def render(facts: dict[str, Any]) -> str:
     """Renders the facts of a <mode>.json as Markdown."""
     name = f"{facts['name']}, {facts['mode']}"
-    lines = [f"# {name}", "", "An image classifier found by hardware-aware architecture search (ProxylessNAS).", ""]
+    lines = [*front_matter.render([facts]), ""]
+    lines += [f"# {name}", "", "An image classifier found by hardware-aware architecture search (ProxylessNAS).", ""]
     if facts.get("problem"):
         lines += [f"**This file failed its check: {facts['problem']}**", ""]
     lines += ["| | |", "| --- | --- |", *(f"| {label} | {value} |" for label, value in _rows(facts)), ""]
-    lines += ["## Input and output", "", *_ends(facts), "", "## Quantisation", "", QUANTISATION[facts["mode"]], ""]
+    lines += ["## Input and output", "", *ends(facts), "", preparation(facts), ""]
+    lines += ["## Accuracy of each class", "", *class_table(facts), ""]
+    lines += ["## Quantisation", "", QUANTISATION[facts["mode"]], ""]
     if facts["architecture"]:
         lines += ["## Architecture", "", "```", *facts["architecture"], "```", ""]
     lines += ["Operators: " + ", ".join(f"{count} {op}" for op, count in facts["operators"].items()) + ".", ""]
@@ -57,18 +63,61 @@ def _doubt(facts):
     return f"; not to be trusted: {time.doubt}" if time and time.doubt else ""
 
 
-def _ends(facts):
+def ends(facts: dict[str, Any]) -> list[str]:
+    """Lines that describe the input and the output of a file."""
     end, normalisation = facts["input"], facts["normalisation"]
     values = f"(pixel - {_list(normalisation['mean'])}) / {_list(normalisation['std'])} with pixels 0..255" \
         if facts["input_form"] == "normalised" else "pixels 0..255"
     colours = {3: " (red, green, blue)", 1: " (grey)"}.get(end["shape"][-1], "")
-    lines = [f"Input: {end['dtype']} {end['shape']}{colours}, {values}{_scale(end)}.",
+    problem = mediapipe_problem(facts)
+    return [f"Input: {end['dtype']} {end['shape']}{colours}, {values}{_scale(end)}.",
              f"Output: {facts['output']['dtype']} {facts['output']['shape']}, logits (their softmax is the "
-             f"probabilities){_scale(facts['output'])}. Class names are in `labels.txt`, which the file also carries."]
+             f"probabilities){_scale(facts['output'])}. Class names are in `labels.txt`, which the file also carries.",
+             *([problem] if problem else [])]
+
+
+def mediapipe_problem(facts: dict[str, Any]) -> str | None:
+    """Text that says why MediaPipe cannot use a file, and what to export for it; None if it can."""
+    end = facts["input"]
     if end["shape"][-1] != 3:
-        lines.append("MediaPipe takes colour images only: for it, export with `--input=rgb`.")
-    elif end["dtype"] == "int8":
-        lines.append("MediaPipe takes no int8 input: for it, export with `--int8_io=uint8` or `float32`.")
+        return "MediaPipe takes colour images only: for it, export with `--input=rgb`."
+    if end["dtype"] == "int8":
+        return "MediaPipe takes no int8 input: for it, export with `--int8_io=uint8` or `float32`."
+    if end["shape"][0] != 1:
+        return "MediaPipe takes one image at a time: for it, export with `--batch_size=1`."
+    normalised = facts["input_form"] == "normalised"
+    if normalised and end["dtype"] == "uint8":
+        return "MediaPipe does not normalise bytes: for it, export with `--input=pixels`."
+    if normalised and any(len(set(values)) > 1 for values in facts["normalisation"].values()):
+        return "MediaPipe uses one mean and std for all channels: for it, export with `--input=pixels`."
+    return None
+
+
+def preparation(facts: dict[str, Any]) -> str:
+    """Text that says how a photo becomes an input, as the test images did."""
+    height, width, channels = facts["input"]["shape"][1:]
+    form = "square" if height == width else f"part {width} wide to {height} high"
+    share = "" if facts["central_part"] == 1 else f"{facts['central_part']:.1%} of the side of "
+    grey = " Grey is 0.299 red + 0.587 green + 0.114 blue." if channels == 1 else ""
+    return ("To prepare a photo: turn it upright (EXIF orientation); put transparent parts on white; cut out of its "
+            f"centre a {form} with {share}the largest that fits; resize it to {width} x {height} (width x height) "
+            "with bilinear weights, which cover all pixels (antialiasing) if it shrinks to less than half." + grey)
+
+
+def class_table(facts: dict[str, Any]) -> list[str]:
+    """Lines of a table with the accuracy of each class, the least accurate first."""
+    labels, images, correct = facts["labels"], facts["class_images"], facts["class_correct"]
+    tested = sorted((label for label in range(len(labels)) if images[label]),
+                    key=lambda label: (correct[label] / images[label], -images[label]))
+    lines = ["| class | correct | test images | most often mistaken for |", "| --- | --- | --- | --- |"]
+    for label in tested[:MAX_CLASSES]:
+        other = facts["class_mistaken_for"][label]
+        lines.append(f"| {_cell(labels[label])} | {correct[label] / images[label]:.1%} | {images[label]:,} | "
+                     f"{'' if other is None else _cell(labels[other])} |")
+    if len(tested) > MAX_CLASSES:
+        lines += ["", f"The {MAX_CLASSES} least accurate of {len(tested):,} classes; `{facts['mode']}.json` has all."]
+    if len(tested) < len(labels):
+        lines += ["", f"{len(labels) - len(tested):,} classes have no image among those that were checked."]
     return lines
 
 

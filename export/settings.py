@@ -26,7 +26,9 @@ class ExportConfig:
         "(rgb, for networks of grey images, because MediaPipe passes colour); or images that the app normalises "
         "(normalised; the metadata holds mean and std, which MediaPipe can use only if all channels share them).",
         choices=inputs.FORMS)
-    int8_io: str = setting("int8", "Type of input and output of the int8 modes.", choices=convert.INT8_IO)
+    int8_io: str = setting(
+        "uint8", "Type of input and output of the int8 modes: uint8 takes a camera's bytes, and MediaPipe loads it.",
+        choices=convert.INT8_IO)
     batch_size: int = setting(1, "Number of images that the file takes at once.", low=1, high=4096)
     check_images: int = setting(2000, "Number of test images on which the file is compared with Keras.", low=1)
     calibration_images: int = setting(200, "Number of training images that set the ranges of int8.", low=1)

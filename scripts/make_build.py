@@ -15,11 +15,12 @@ HEAVY = {"tensorflow", "keras", "tf_keras"}
 # Patterns of the data files of packages, relative to the package.
 DATA = {"pnas_tf.archs": {"*.json"}, "pnas_tf.tables": {"*.jsonl"}, "pnas_tf.datasets": {"fashion_mnist_small.*"},
         "pnas_tf.weights": {"efficientnet_lite0.*"},
-        "pnas_tf.report.templates": {"*.html"}}
+        "pnas_tf.report.templates": {"*.html"}, "export.templates": {"Classifier.*"}}
 # Packages and modules whose files a module reads without importing them.
 READS = {"pnas_tf.space.arch": "pnas_tf.archs", "pnas_tf.cost.latency_table": "pnas_tf.tables",
          "pnas_tf.network.pretrained": "pnas_tf.weights",
-         "pnas_tf.report.page": "pnas_tf.report.templates", "export.bundle": "export.bundle_runner"}
+         "pnas_tf.report.page": "pnas_tf.report.templates", "export.bundle": "export.bundle_runner",
+         "export.apps": "export.templates"}
 HELPERS = ("forked.py", "spaces.py")  # modules of the folder of tests that tests import
 EXCLUDED = {".git/**", ".venv/**", "bazel-*/**", "build/**", "dist/**", "runs/**", "**/__pycache__/**"}
 

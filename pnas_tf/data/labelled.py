@@ -36,6 +36,10 @@ class Labelled:
         return self.x_train.dtype.kind == "S"
 
 
+class Cropped(Labelled):
+    """Images in memory that a loader has cropped from files: their evaluation views."""
+
+
 def checked(labelled: Labelled, spec: str, image_size: int | None) -> Labelled:
     """Checks images and labels, and brings them into one form.
 

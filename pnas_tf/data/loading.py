@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf.data import arrays, inspection, pictures
+from pnas_tf.data import arrays, decoding, inspection, pictures
 from pnas_tf.data import labelled as labelled_lib
 from pnas_tf.data.labelled import Labelled
 from pnas_tf.data.parts import ArrayPart, FilePart, Files, Part
@@ -41,6 +41,8 @@ class Data:
         held_out: Images split off the training images; they train the architecture.
         test: Images for the final score. No choice depends on them.
         rendering: Background and white of image files; None for arrays.
+        central_part: Share of the shorter side of a photo that the network sees: its centre, resized to `image_shape`.
+            It is 1 for arrays, which are shown whole.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Data:
     held_out: Part
     test: Part
     rendering: Rendering | None = None
+    central_part: float = 1.0
 
     @property
     def num_classes(self) -> int:
@@ -115,12 +118,13 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
     behind = pictures.colour(background)
     data_dir = os.path.expanduser(data_dir) if data_dir else None
     labelled = DATASETS[name](Request(argument, image_size, seed, data_dir, behind))
-    readings = None
+    is_cropped, readings = labelled.is_files or isinstance(labelled, labelled_lib.Cropped), None
     if labelled.is_files:
         labelled, readings = inspection.inspected(labelled, broken_images, behind, spec)
     labelled = labelled_lib.checked(labelled, spec, image_size)
     held_out = labelled_lib.held_out(labelled.y_train, held_out_size, seed, spec)
-    return _data(labelled, held_out, spec, image_size or FILE_IMAGE_SIZE, normalisation, readings)
+    return _data(labelled, held_out, spec, image_size or FILE_IMAGE_SIZE, normalisation, readings,
+                 decoding.CENTRAL_PART if is_cropped else 1.0)
 
 
 def from_arrays(train: arrays.Images, test: arrays.Images | None = None, *, image_size: int | None = None,
@@ -157,7 +161,8 @@ def _check_image_size(image_size: int | None) -> None:
 
 
 def _data(labelled: Labelled, held_out: np.ndarray, spec: str, file_size: int,
-          normalisation: tuple[float, float] | None, readings: inspection.Readings | None = None) -> Data:
+          normalisation: tuple[float, float] | None, readings: inspection.Readings | None = None,
+          central_part: float = 1.0) -> Data:
     """The three parts of a data set.
 
     Args:
@@ -167,6 +172,7 @@ def _data(labelled: Labelled, held_out: np.ndarray, spec: str, file_size: int,
         file_size: Height and width of images in files.
         normalisation: As for `load`.
         readings: How to read the files; None for arrays.
+        central_part: As in `Data`.
     """
     height, width, channels = (file_size, file_size, 3) if readings else labelled.x_train.shape[1:]
     if normalisation:
@@ -188,7 +194,7 @@ def _data(labelled: Labelled, held_out: np.ndarray, spec: str, file_size: int,
     return Data(spec, (height, width, channels), tuple(labelled.class_names), mean, std,
                 train=make(x_train, labelled.y_train, train), held_out=make(x_train, labelled.y_train, held_out),
                 test=make(x_test, labelled.y_test, np.arange(len(labelled.y_test))),
-                rendering=readings.rendering if readings else None)
+                rendering=readings.rendering if readings else None, central_part=central_part)
 
 
 @contextlib.contextmanager

@@ -141,7 +141,9 @@ def _tfds(request: Request) -> Labelled:
     if "train" not in splits or not {"image", "label"} <= set(features):
         raise InputError(f"{where}: not a data set for classification: expected a split train, and the features image "
                          "and label.")
-    return _read_tfds(tfds, builder, request, where)
+    labelled = _read_tfds(tfds, builder, request, where)
+    # Images of different sizes are cropped as files are.
+    return labelled_lib.Cropped(**vars(labelled)) if None in features["image"].shape else labelled
 
 
 def _read_tfds(tfds: Any, builder: Any, request: Request, where: str) -> Labelled:

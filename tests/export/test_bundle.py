@@ -21,8 +21,9 @@ from tests import forked
 RECORDED = Path(__file__).parents[1] / "adb_device" / "recorded_benchmark.sh"
 
 # Files of every bundle, whatever its modes.
-COMMON = ["README.md", "bundle.json", *(f"examples/{number}.png" for number in range(8)), "examples.npz", "labels.txt",
-          "run.py", "time_on_phone.sh"]
+COMMON = ["Classifier.kt", "Classifier.swift", "README.md", "bundle.json",
+          *(f"examples/{number}.png" for number in range(8)), "examples.npz", "labels.txt", "run.py",
+          "time_on_phone.sh"]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,9 @@ def test_runner_reproduces_the_outputs(packed, runtime):
         pytest.skip("tflite-runtime has no wheel for Python 3.12")
     done = run_program(sys.executable, packed, f"--runtime={runtime}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == list(facts.MODES)
+    modes = [line.split(":")[0] for line in done.stdout.splitlines()]
+    assert sorted(modes) == sorted(facts.MODES)
+    assert modes[0] == json.loads((packed / "bundle.json").read_text())["recommended"]
     assert done.stdout.count("as expected") == len(facts.MODES) and runtime in done.stdout
 
 
@@ -70,16 +73,29 @@ def test_runner_notices_a_wrong_model(packed, tmp_path):
     assert done.returncode == 1 and "NOT AS EXPECTED" in done.stdout
 
 
-def test_runner_classifies_an_image(packed, tmp_path):
+def test_runner_classifies_its_own_example(packed, tmp_path):
+    """An image of the network's size goes in as it is, and gives the expected logits; without --mode, the recommended
+    file classifies it."""
+    manifest = json.loads((packed / "bundle.json").read_text())
+    best = manifest["recommended"]
+    logits = np.array(manifest["expected"]["logits"][best][3])
+    probability = np.exp(logits.max()) / np.exp(logits).sum()
     with np.load(packed / "examples.npz") as examples:
-        image = examples["images"][3]
-    label = json.loads((packed / "bundle.json").read_text())["expected"]["labels"][3]
-    np.save(tmp_path / "image.npy", image)
-    done = run_program(sys.executable, packed, f"--image={tmp_path}/image.npy", "--mode=float32")
-    assert done.stdout.startswith(f"float32: {label} "), done.stdout + done.stderr
-    np.save(tmp_path / "image.npy", image[:5])
-    done = run_program(sys.executable, packed, f"--image={tmp_path}/image.npy")
-    assert done.returncode == 1 and "expected uint8 [16, 16, 3]" in done.stderr and done.stderr.count("\n") == 1
+        np.save(tmp_path / "image.npy", examples["images"][3])
+    for image in (f"{packed}/examples/3.png", f"{tmp_path}/image.npy"):
+        done = run_program(sys.executable, packed, f"--image={image}")
+        label = manifest["expected"]["labels"][3]
+        assert done.stdout.startswith(f"{best}: {label} {probability:.1%}, "), done.stdout + done.stderr
+
+
+def test_readme_begins_with_the_recommended_file(packed):
+    readme, manifest = (packed / "README.md").read_text(), json.loads((packed / "bundle.json").read_text())
+    best = manifest["recommended"]
+    assert next(iter(manifest["models"])) == best and f"**Take `{best}.tflite`.** {manifest['reason']}" in readme
+    chosen = json.loads((packed / f"{best}.json").read_text())
+    assert f"{chosen['top1']:.1%}" in readme and chosen["target"] in readme
+    for label, images, correct in zip(chosen["labels"], chosen["class_images"], chosen["class_correct"], strict=True):
+        assert f"| {label} | {correct / images:.1%} | {images} |" in readme
 
 
 def test_expected_logits_are_those_of_the_interpreter(packed):

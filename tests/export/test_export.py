@@ -44,7 +44,10 @@ def test_comparison_by_hand():
     logits = np.array([[1, 0.5], [1, 0], [3, -20], [0, 1]], np.float32)
     assert agreement.compare(logits, keras_logits, np.array([0, 0, 0, 0])) == {
         "checked_images": 4, "max_difference": 1.0, "keras_logit": 20.0, "agreement": 0.75, "top1": 0.75,
-        "keras_top1": 0.5}
+        "keras_top1": 0.5, "class_images": [4, 0], "class_correct": [3, 0], "class_mistaken_for": [1, None]}
+    by_class = agreement.by_class(np.array([0, 1, 2, 2, 1, 0]), np.array([0, 0, 0, 0, 1, 2]), 4)
+    assert by_class == {"class_images": [4, 1, 1, 0], "class_correct": [1, 1, 0, 0],
+                        "class_mistaken_for": [2, None, 0, None]}
 
 
 @pytest.mark.parametrize(("mode", "change", "bad"), [
@@ -82,12 +85,28 @@ def test_entry_point_writes_files_and_facts(model, small_npz, tmp_path):
     for text in (f"{facts['top1']:.2%}", f"{facts['keras_top1']:.2%}", f"{facts['size_bytes']:,} bytes", "MIT",
                  f"{facts['measured_ms']:.4g} ms", f"{facts['macs']:,}", "A. Person", "--check_images=100"):
         assert text in card, text
-    assert "MediaPipe takes no int8 input" in card
-    grey = {**facts, "input": {**facts["input"], "shape": [1, SIDE, SIDE, 1]}}
-    assert "MediaPipe takes colour images only" in model_card.render(grey)
+    assert facts["input"]["dtype"] == "uint8" and "MediaPipe does not normalise bytes" in card
+    assert f"resize it to {SIDE} x {SIDE}" in card and "largest that fits" in card and "87.5%" not in card
+    for label, images, correct in zip(facts["labels"], facts["class_images"], facts["class_correct"], strict=True):
+        assert f"| {label} | {correct / images:.1%} | {images} |" in card
+    assert sum(facts["class_images"]) == 100 and sum(facts["class_correct"]) == round(100 * facts["top1"])
     runner = interpreter.make_interpreter(str(tmp_path / "float32.tflite"))
     np.testing.assert_allclose(interpreter.run(runner, np.ones((1, SIDE, SIDE, 3), np.float32)),
                                model(np.ones((1, SIDE, SIDE, 3))), atol=1e-4)
+
+
+@pytest.mark.parametrize(("shape", "dtype", "form", "mean", "words"), [
+    ([1, 16, 16, 3], "uint8", "pixels", [0.0], None), ([1, 16, 16, 3], "float32", "pixels", [0.0], None),
+    ([1, 16, 16, 3], "float32", "normalised", [5.0, 5.0, 5.0], None),
+    ([1, 16, 16, 3], "float32", "normalised", [5.0, 6.0, 5.0], "one mean and std"),
+    ([1, 16, 16, 3], "uint8", "normalised", [5.0], "does not normalise bytes"),
+    ([1, 16, 16, 1], "uint8", "pixels", [0.0], "colour images only"),
+    ([1, 16, 16, 3], "int8", "pixels", [0.0], "no int8 input"),
+    ([4, 16, 16, 3], "uint8", "pixels", [0.0], "one image")])
+def test_what_mediapipe_cannot_use(shape, dtype, form, mean, words):
+    problem = model_card.mediapipe_problem({"input": {"shape": shape, "dtype": dtype}, "input_form": form,
+                                            "normalisation": {"mean": mean, "std": [1.0] * len(mean)}})
+    assert problem is None if words is None else words in problem
 
 
 def test_facts_of_a_run(model, small_arch, small_npz, tmp_path):

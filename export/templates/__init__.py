@@ -1,0 +1,1 @@
+"""Code for apps, of which export.apps fills in the constants."""
