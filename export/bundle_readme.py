@@ -29,7 +29,8 @@ MEDIAPIPE = """## MediaPipe
 
 MediaPipe's ImageClassifier loads `{file}`, too. It squeezes the whole photo into the input unless you give it the
 part described above as its region of interest: {region}.
-Its scores are logits; their softmax is the probabilities.
+Its scores are logits; their softmax is the probabilities. It resizes without antialiasing: shrink photos that are much
+larger than the input first.
 """
 NO_SWIFT = """## iOS
 

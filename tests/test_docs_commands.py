@@ -28,6 +28,8 @@ CODE = re.compile(r"^```(?P<language>\w*)\n(?P<fenced>.*?)^```$|(?P<indented>(?:
 # How a command begins.
 TYPED = re.compile(r"(python|pip|make|tensorboard|bazel|unzip|apt-get|adb|for|pnas-[a-z]+) ")
 OURS = re.compile(r"python -m (pnas_tf|export|latency|benchmarks)\b")
+# Names of files and run folders, through which commands depend on earlier ones.
+FILES = re.compile(r"\bruns/\w+|\b\w+\.(?:jsonl|keras|npz|json)\b")
 # Values for words in capitals, where a flag takes one of a few.
 STANDS_FOR = {"FORMAT": "tunas", "DTYPE": "int8"}
 
@@ -96,7 +98,7 @@ CHANGED = {
     "--table=phone.jsonl --target_ms=60": "--table=x86_xnnpack1_float32 --target_ms=8",
     "runs/quickstart": "runs/mine",
     "runs/mobile": "runs/photos",
-    "bundle/run.py": "runs/mine/bundle/run.py",
+    "bundle/": "runs/mine/bundle/",
     "unzip int8.tflite": "unzip -o runs/mine/int8.tflite",
 }
 # Further flags, which override earlier ones, by the beginning of a command; the longest match counts.
@@ -107,6 +109,8 @@ SQUEEZED = {
         "--rounds=1 --runs=2 --only=mb_k3_e3",
     "python -m latency.compare": "--rounds=1 --runs=2",
     "python -m pnas_tf.search": "--max_steps=8",
+    "python -m latency.search": "--flagfile=quickstart.flags --table=runs/host.jsonl --target_ms=0.2 --max_steps=8 "
+                                "--run_dir=runs/timed",
     "python -m pnas_tf.search --flagfile=mobile.flags": "--max_steps=2 --batch_size=4",
     "python -m pnas_tf.train": "--max_steps=8",
     "python -m pnas_tf.train --flagfile=flags/train.flags": "--max_steps=2 --batch_size=4",
@@ -220,6 +224,12 @@ def test_flags_are_those_of_the_entry_point(command, monkeypatch):
 
 
 @pytest.fixture(scope="module")
+def ran():
+    """The commands that have been run."""
+    return set()
+
+
+@pytest.fixture(scope="module")
 def workplace(tmp_path_factory, write_space, random_state):
     """A folder with photos, data sets and files, in which each command finds the output of earlier ones."""
     import keras
@@ -253,11 +263,49 @@ def workplace(tmp_path_factory, write_space, random_state):
     return folder
 
 
-@pytest.mark.slow
-@each(RUN)
-def test_commands_run(command, workplace):
+def changed(command):
+    """The command with small data, files and numbers."""
     for old, new in CHANGED.items():
         command = command.replace(old, new)
+    return command
+
+
+def files_of(command):
+    """Names of the files and run folders of a command as it is run."""
+    return set(FILES.findall(f"{changed(command)} {first(SQUEEZED, command) or ''}"))
+
+
+def needed(command):
+    """Earlier commands that make what this one reads: those that name one of its files or run folders, and theirs."""
+    names = files_of(command)
+    before = []
+    for earlier in reversed(RUN[:RUN.index(command)]):
+        if names & (theirs := files_of(earlier)):
+            names |= theirs
+            before.insert(0, earlier)
+    return before
+
+
+def test_needed_commands_are_found():
+    """If only some tests of this file are selected, they run the commands that they need."""
+    before = needed("python bundle/run.py")
+    steps = ["latency.build_table", "pnas_tf.search", "pnas_tf.train", "export.tflite", "export.bundle"]
+    places = [next(number for number, command in enumerate(before) if step in command) for step in steps]
+    assert places == sorted(places) and not any("photos" in command for command in before)
+
+
+@pytest.mark.slow
+@each(RUN)
+def test_commands_run(command, workplace, ran):
+    for each_command in [*needed(command), command]:
+        if each_command not in ran:
+            ran.add(each_command)
+            run_command(each_command, workplace)
+
+
+def run_command(command, workplace):
+    """Runs a command as a reader would."""
+    command = changed(command)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3",
                    "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])}
     done = subprocess.run(["bash", "-ec", f"{command} {first(SQUEEZED, command) or ''}"], cwd=workplace, timeout=900,

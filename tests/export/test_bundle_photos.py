@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from export import bundle_runner
-from pnas_tf.data import augment
+from pnas_tf.data import decoding
 
 WHITE = 255.0
 
@@ -28,7 +28,8 @@ def test_photo_is_prepared_as_a_test_image(height, width, tmp_path):
     Image.fromarray(smooth(height, width)).save(tmp_path / "photo.png")
     pixels = bundle_runner.read_image(str(tmp_path / "photo.png"))
     ours = bundle_runner.prepare(pixels, (16, 16, 3), decoding.CENTRAL_PART)
-    reference = augment.central_crop_of_file(tf.constant((tmp_path / "photo.png").read_bytes()), 16).numpy()
+    contents = tf.constant((tmp_path / "photo.png").read_bytes())
+    reference = decoding.central_crop(decoding.of_contents(contents), 16).numpy()
     assert ours.dtype == np.uint8 and np.abs(ours - reference).max() <= 0.51
 
 

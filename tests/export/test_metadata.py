@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from PIL import Image
 
-from export import convert, facts, inputs, interpreter, metadata, tflite
+from export import bundle_runner, convert, facts, inputs, interpreter, metadata, tflite
 from export.settings import ExportConfig
 from pnas_tf.errors import InputError
 
@@ -184,6 +185,16 @@ def test_mediapipe_reads_every_mode(small_run, grey_run, small_model, small_arch
         image, = shown["subgraph_metadata"][0]["input_tensor_metadata"]
         assert image["content"]["content_properties"]["color_space"] == "RGB"
         assert image["process_units"][0]["options"] == {"mean": [0.0], "std": [1.0]}
+    # A photo without fine detail gives, by its central part, what run.py of a bundle gives.
+    photo = Image.fromarray(drawn.inputs[0].astype(np.uint8)).resize((64, 48), Image.Resampling.BICUBIC)
+    photo.save(tmp_path / "photo.png")
+    pixels = bundle_runner.prepare(bundle_runner.read_image(str(tmp_path / "photo.png")), (16, 16, 3), 0.875)
+    arguments = [*command[:3], tmp_path / "photo.png", "0.875", *files[:-1]]
+    answers = json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
+    for path, scores in answers.items():
+        logits, = interpreter.run(interpreter.make_interpreter(path), pixels[None].astype(np.float32))
+        assert max(scores, key=scores.get) == NAMES[logits.argmax()]
+        np.testing.assert_allclose([scores[name] for name in NAMES], logits, atol=0.1 * np.abs(logits).max())
     # Networks of grey images that take colour images.
     np.save(tmp_path / "images.npy", np.repeat(drawn.inputs[..., :1], 3, -1).astype(np.uint8))
     files = [str(grey_run / f"{mode}.tflite") for mode in facts.MODES]

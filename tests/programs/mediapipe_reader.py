@@ -1,6 +1,7 @@
 """Reads .tflite files with MediaPipe alone, and prints what it reads as JSON.
 
     python mediapipe_reader.py IMAGES.npy MODEL.tflite...
+    python mediapipe_reader.py PHOTO.png CENTRAL_PART MODEL.tflite...
 
 The program runs in an environment of its own, in which the project is not installed.
 """
@@ -39,8 +40,28 @@ def classified(path, images):
     return [entry.category_name for entry in first], [entry.score for entry in first]
 
 
+def of_photo(path, photo, central_part):
+    """Score of each class by name, for the central square of a photo."""
+    from mediapipe.tasks.python.components.containers import rect
+    from mediapipe.tasks.python.vision.core import image_processing_options
+
+    image = mediapipe.Image.create_from_file(photo)
+    side = central_part * min(image.width, image.height)
+    across, down = side / image.width / 2, side / image.height / 2
+    centre = image_processing_options.ImageProcessingOptions(region_of_interest=rect.RectF(
+        left=0.5 - across, right=0.5 + across, top=0.5 - down, bottom=0.5 + down))
+    options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=path))
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        result = classifier.classify(image, centre)
+    return {entry.category_name: entry.score for entry in result.classifications[0].categories}
+
+
 def main():
-    """Prints names, scores, metadata and packed files of each model."""
+    """Prints names, scores, metadata and packed files of each model, or the scores of a photo."""
+    if not sys.argv[1].endswith(".npy"):
+        photo, central_part, *paths = sys.argv[1:]
+        json.dump({path: of_photo(path, photo, float(central_part)) for path in paths}, sys.stdout)
+        return
     images, result = np.load(sys.argv[1], allow_pickle=False), {}
     for path in sys.argv[2:]:
         shown = displayer(path)
