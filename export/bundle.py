@@ -143,34 +143,11 @@ def read_export(run_dir: str, mode: str) -> tuple[bytes, dict[str, Any]]:
     folder = RunFolder(run_dir)
     path = folder.tflite(mode)
     model, facts = _read(path), files_lib.read_json(folder.export_facts(mode))
-    valid = isinstance(facts, dict) and facts.get("format") == facts_lib.FORMAT and _is_complete(facts)
-    if not valid or facts.get("sha256") != hashlib.sha256(model).hexdigest():
+    digest = hashlib.sha256(model).hexdigest()
+    if not facts_lib.is_complete(facts) or (facts["mode"], facts.get("sha256")) != (mode, digest):
         raise InputError(f"{path}: {mode}.json does not describe this file. Export it again: python -m export.tflite "
                          f"--run_dir={run_dir} --mode={mode}")
     return model, facts
-
-
-def _is_complete(facts: dict[str, Any]) -> bool:
-    """Tells whether the facts that a bundle needs are present and valid."""
-    def of(kind, values):
-        return isinstance(values, list) and all(
-            isinstance(value, kind) and not isinstance(value, bool) and (value is None or isinstance(value, str)
-                                                                         or abs(value) < 1e12) for value in values)
-
-    try:
-        labels, shape, normalisation = facts["labels"], facts["input"]["shape"], facts["normalisation"]
-        sizes = [*facts["image_shape"], *shape, facts["checked_images"]]
-        by_class = [facts[name] for name in ("class_images", "class_correct", "class_mistaken_for")]
-        return (of(str, labels) and of(int, sizes) and min(sizes) > 0 and len(shape) == 4 and len(sizes) == 8
-                and of(str, [facts[name] for name in ("mode", "name", "dataset", "license", "target", "input_form")])
-                and of(float | int, [facts[name] for name in ("top1", "measured_ms", "size_bytes", "central_part")])
-                and 0 < facts["central_part"] <= 1
-                and of(float | int, normalisation["mean"]) and of(float | int, normalisation["std"])
-                and len(normalisation["mean"]) == len(normalisation["std"]) > 0 and min(normalisation["std"]) > 0
-                and all(of(int | None, counts) and len(counts) == len(labels) for counts in by_class)
-                and None not in by_class[0] + by_class[1])
-    except (KeyError, TypeError):
-        return False
 
 
 def _example_files(images: np.ndarray) -> dict[str, bytes]:

@@ -94,6 +94,38 @@ def of_run(run_dir: str | None, command: str) -> dict[str, Any]:
             "seeds": {name: seed for name, seed in seeds.items() if seed is not None}}
 
 
+def is_complete(facts: Any) -> bool:
+    """Tells whether the facts of a <mode>.json, untrusted, have what a bundle needs."""
+    def each(kind, values):
+        return isinstance(values, list) and all(isinstance(value, kind) and not isinstance(value, bool)
+                                                and (isinstance(value, str) or abs(value) < 1e12) for value in values)
+
+    def end(tensor, rank):
+        return (each(str, [tensor["dtype"]]) and each(int, tensor["shape"]) and len(tensor["shape"]) == rank
+                and min(tensor["shape"]) > 0 and each(float | int, [tensor["scale"], tensor["zero_point"]]))
+
+    try:
+        labels, normalisation = facts["labels"], facts["normalisation"]
+        images, correct, mistaken = (facts[name] for name in ("class_images", "class_correct", "class_mistaken_for"))
+        numbers = [facts[name] for name in ("top1", "measured_ms", "size_bytes", "central_part")]
+        others = [label for label in mistaken if label is not None]
+        return (facts["format"] == FORMAT and facts["mode"] in MODES and each(str, labels)
+                and each(str, [facts[name] for name in ("name", "dataset", "license", "target", "input_form")])
+                and each(str, [facts.get("problem") or ""])
+                and each(float | int, numbers) and 0 < facts["central_part"] <= 1
+                and end(facts["input"], 4) and end(facts["output"], 2)
+                and each(int, facts["image_shape"]) and len(facts["image_shape"]) == 3 and min(facts["image_shape"]) > 0
+                and each(int, [facts["checked_images"]]) and facts["checked_images"] > 0
+                and each(float | int, normalisation["mean"]) and each(float | int, normalisation["std"])
+                and len(normalisation["mean"]) == len(normalisation["std"]) > 0 and min(normalisation["std"]) > 0
+                and each(int, images) and each(int, correct) and each(int, others)
+                and len(labels) == len(images) == len(correct) == len(mistaken)
+                and all(0 <= right <= count for right, count in zip(correct, images, strict=True))
+                and all(0 <= label < len(labels) for label in others))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
 def text(facts: dict[str, Any]) -> str:
     """Contents of a <mode>.json."""
     return json.dumps(facts, indent=1) + "\n"

@@ -1,18 +1,18 @@
 """Readers of arrays, of data sets in files, and of files packed into a .tflite or beside it."""
 
 import gzip
-import hashlib
 import io
 import json
 import os
 import struct
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from export import bundle, facts, metadata
+from export import apps, bundle, bundle_readme, metadata, recommend
 from pnas_tf import import_weights
 from pnas_tf.data import labelled, readers
 
@@ -21,8 +21,8 @@ ARRAYS = {"x_train": RNG.integers(0, 256, (12, 4, 4), np.uint8), "y_train": np.a
           "x_test": RNG.integers(0, 256, (6, 4, 4), np.uint8), "y_test": np.arange(6) % 3,
           "class_names": np.array(["a", "b", "c"])}
 REQUIRED = [name for name in ARRAYS if name != "class_names"]
-FACTS = {"format": facts.FORMAT, "image_shape": [28, 28, 1], "labels": ["a", "b"],
-         "normalisation": {"mean": [127.5], "std": [127.5]}, "sha256": hashlib.sha256(b"TFL3").hexdigest()}
+# Facts of an export whose `.tflite` is the four bytes TFL3.
+FACTS = json.loads((Path(__file__).parents[1] / "samples" / "export_facts.json").read_text())
 
 
 def npz(save=np.savez, **arrays):
@@ -183,5 +183,7 @@ def test_facts_of_exports(fuzz, write):
 
     def check(document):
         assert np.all(np.array(document["normalisation"]["std"]) > 0) and len(document["image_shape"]) == 3
+        mode, reason = recommend.recommended({"int8": document})
+        assert mode in bundle_readme.render([document], reason, apps.render(document))
 
     fuzz(fuzz.changed(FACTS), read, check, share=2)

@@ -2,18 +2,18 @@
 
 import contextlib
 import gzip
-import hashlib
 import io
 import json
 import os
 import struct
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from export import bundle, facts, metadata
+from export import bundle, metadata
 from latency import measure, published, timed_networks
 from latency.phones import benchmark_output
 from pnas_tf import files, net_config
@@ -271,11 +271,12 @@ def test_labels_that_claim_gigabytes(tmp_path):
 
 @pytest.mark.parametrize("change", [{"image_shape": None}, {"labels": [1]}, {"normalisation": {"mean": [0]}},
                                     {"normalisation": {"mean": [0], "std": [0]}},
-                                    {"normalisation": {"mean": [float("nan")], "std": [1]}}])
+                                    {"normalisation": {"mean": [float("nan")], "std": [1]}},
+                                    {"class_mistaken_for": [2, None]}, {"class_images": [1]}, {"central_part": 2},
+                                    {"mode": "float32"}, {"checked_images": 0}, {"input": {"dtype": "uint8"}}])
 def test_facts_of_an_export_that_lack_something(tmp_path, change):
     (tmp_path / "int8.tflite").write_bytes(b"TFL3")
-    whole = {"format": facts.FORMAT, "image_shape": [28, 28, 1], "labels": ["a"],
-             "sha256": hashlib.sha256(b"TFL3").hexdigest(), "normalisation": {"mean": [0.0], "std": [1.0]}}
+    whole = json.loads((Path(__file__).parents[1] / "samples" / "export_facts.json").read_text())
     for document, good in ((whole, True), ({**whole, **change}, False)):
         (tmp_path / "int8.json").write_text(json.dumps(document))
         if good:
