@@ -1,7 +1,7 @@
 """An arch as a plain Keras model, and counts of its parameters, MACs and bytes.
 
     model = network.build_network("proxyless_mobile", num_classes=10)
-    network.portable(model).save("model.keras")     # loads without this package
+    network.portable(model).save("model.keras")     # loads in every version of Keras 3, without this package
 
     features = network.build_network("efficientnet_lite0", weights="imagenet", include_top=False)
 

@@ -11,6 +11,7 @@ from pnas_tf import files
 from pnas_tf.errors import InputError, shown
 from pnas_tf.network import keras_settings, pretrained
 from pnas_tf.network import layers as fast_layers
+from pnas_tf.network.any_version import saved_for_any_version
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space import ops
 from pnas_tf.space.arch import Arch
@@ -52,7 +53,7 @@ def build_network(arch: Arch | str, *, weights: str | None = None, include_top: 
     if height != width:
         raise InputError(f"Images must be square, got input_shape {tuple(input_shape or ())}.")
     arch = arch.for_data(height, channels, num_classes or arch.space.num_classes)
-    model = assemble(arch, include_top=include_top, dropout=dropout, drop_path=drop_path)
+    model = saved_for_any_version(assemble(arch, include_top=include_top, dropout=dropout, drop_path=drop_path))
     if weights and arch.space.pretrained:
         pretrained.into(model, arch.space.pretrained)
     return model
@@ -143,38 +144,35 @@ def _drop_path_rates(arch, rate):
 
 
 def portable(model: keras.Model) -> keras.Model:
-    """Copies a model into stock Keras layers, so that its file loads without this package.
+    """Copies a model into float32 layers, so that its file loads in every version of Keras 3, without this package.
 
     Args:
-        model: Functional model, built from any namespace of `layers.py`.
+        model: Functional model of stock layers or those of `layers.py`.
 
     Returns:
-        The same network in float32 with a copy of the weights, not compiled.
+        The same network with a copy of the weights, in stock layers, not compiled.
     """
-
     def stock(layer):
-        is_fast = type(layer).__module__ == fast_layers.__name__
-        layer_class = getattr(keras.layers, type(layer).__name__) if is_fast else type(layer)
-        return layer_class.from_config({**layer.get_config(), "dtype": "float32"})
+        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
 
     # A clone keeps the compiled loss, which may be a function that other programs do not have.
     uncompiled = keras.Model(model.inputs, model.outputs, name=model.name)
     copy = keras.models.clone_model(uncompiled, clone_function=stock)
     copy.set_weights(model.get_weights())
-    return copy
+    return saved_for_any_version(copy)
 
 
 def save_model(model: Any, file_path: str) -> None:
-    """Writes a model as a .keras file, whole or not at all.
+    """Writes a model as a .keras file that every version of Keras 3 loads, whole or not at all.
 
     Args:
-        model: Keras model.
+        model: Functional Keras model; the file holds what `portable` makes of it.
         file_path: Path of the file.
 
     Raises:
         InputError: If the file cannot be written.
     """
-    files.write_whole(file_path, model.save)
+    files.write_whole(file_path, portable(model).save)
 
 
 def save_weights(model: Any, file_path: str) -> None:

@@ -6,7 +6,7 @@
 
 They nest: `PyTorchPadded(Typed(layers, "mixed_bfloat16"))`. A name that a namespace does not define is looked up in
 the namespace that it wraps; this module wraps `keras.layers`. The faster layers have the same weights and results as
-stock Keras layers, and `network.portable` turns them back into stock layers.
+the stock Keras layers that they extend, and Keras saves and clones them as those.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,8 +26,19 @@ def __getattr__(name: str):
     return getattr(keras.layers, name)
 
 
-@keras.saving.register_keras_serializable(package="pnas_tf")
-class BatchNormalization(keras.layers.BatchNormalization):
+class SavedAsStock:
+    """First base of a faster layer, whose second base is the stock layer that it extends.
+
+    Keras asks an object for its `__class__` when it saves or clones it, and gets the stock class. So a file names no
+    class of this package, whatever model the layer is part of. `type` and `isinstance` still tell the faster layer.
+    """
+
+    @property
+    def __class__(self):
+        return type(self).__bases__[1]
+
+
+class BatchNormalization(SavedAsStock, keras.layers.BatchNormalization):
     """Batch norm that uses TensorFlow's fused kernel in training too.
 
     Keras 3 on TensorFlow computes moments and normalisation as separate ops in training, which makes a whole step of
@@ -37,7 +48,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         fused = training and self.trainable and mask is None and len(inputs.shape) == 4 and self.axis in (-1, 3)
-        if not (fused and self.scale and self.center):
+        if not (fused and self.scale and self.center) or self.renorm:
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance = fused_batch_norm(inputs, keras.ops.convert_to_tensor(self.gamma, "float32"),
                                                    keras.ops.convert_to_tensor(self.beta, "float32"), self.epsilon)
@@ -46,8 +57,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
-@keras.saving.register_keras_serializable(package="pnas_tf")
-class Conv2D(keras.layers.Conv2D):
+class Conv2D(SavedAsStock, keras.layers.Conv2D):
     """Convolution that runs groups in TensorFlow's own kernel. Keras uses XLA's, ten times slower on a CPU."""
 
     def convolution_op(self, inputs, kernel):
@@ -57,8 +67,7 @@ class Conv2D(keras.layers.Conv2D):
                             dilations=list(self.dilation_rate))
 
 
-@keras.saving.register_keras_serializable(package="pnas_tf")
-class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
+class DepthwiseConv2D(SavedAsStock, keras.layers.DepthwiseConv2D):
     """Depthwise convolution with the gradients of `depthwise_conv`, which are faster on a CPU for kernels above 3x3."""
 
     @property

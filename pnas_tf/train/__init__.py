@@ -8,7 +8,7 @@ r"""Trains the network of a search, or a published network, on your data.
 
 Writes into --run_dir:
 
-    model.keras    the trained network; its layers are Keras' own, so it loads without this package
+    model.keras    the trained network; its layers are Keras' own, so it loads in Keras 3.0 to 3.15
     train.json     test accuracy, the loss and accuracy of each epoch, and the settings
     mistakes.json  accuracy of each class, confused classes, the most mistaken images; shown by pnas_tf.report
     logs/train     loss, accuracy and learning rate for TensorBoard

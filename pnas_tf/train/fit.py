@@ -77,7 +77,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
               "test_images": score.images, "test_loss": score.loss, "test_accuracy": score.accuracy,
               "history": state.history, **(record or {})}
-    build.save_model(network.portable(model), folder.model)
+    build.save_model(model, folder.model)
     files.write_text(folder.mistakes, json.dumps(wrong) + "\n")
     files.write_text(folder.training_facts, json.dumps(facts, indent=1) + "\n")
     state.remove()

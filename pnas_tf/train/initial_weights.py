@@ -71,8 +71,6 @@ def read_model(path: str) -> Any:
     """
     import keras
 
-    from pnas_tf.network import layers  # noqa: F401  (registers the layers that a file may hold)
-
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # the exception depends on where the file is damaged; none is a defect of this program
