@@ -26,7 +26,7 @@ from export import facts as facts_lib
 from pnas_tf import files as files_lib
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError
-from pnas_tf.run_folder import RunFolder
+from pnas_tf.run_folder import RunFolder, exports
 from pnas_tf.run_folder import folder as run_folder
 
 MANIFEST = "bundle.json"
@@ -92,37 +92,37 @@ def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed:
     Raises:
         InputError: If an export is missing or was changed, or its images or classes differ from those of the data set.
     """
-    exports = {mode: read_export(run_dir, mode) for mode in modes}
-    for mode, (_, facts) in exports.items():
+    exported = {mode: read_export(run_dir, mode) for mode in modes}
+    for mode, (_, facts) in exported.items():
         if facts["image_shape"] != list(data.image_shape) or facts["labels"] != list(data.class_names):
             raise InputError(f"{mode}.tflite in {run_dir} is for other images or classes than {data.name}. "
                              "Name the data set that it was exported with: --dataset.")
-    best, reason = recommend.recommended({mode: facts for mode, (_, facts) in exports.items()})
-    modes = [best, *(mode for mode in exports if mode != best)]
+    best, reason = recommend.recommended({mode: facts for mode, (_, facts) in exported.items()})
+    modes = [best, *(mode for mode in exported if mode != best)]
     drawn = inputs.draw(data.test, examples, seed, form="pixels", mean=data.mean, std=data.std)
     # Images are drawn in full batches, so there may be more of them than `examples`.
     images, labels = drawn.inputs[:examples], drawn.labels[:examples]
     files = _example_files(images.astype(np.uint8))
     models, logits = {}, {}
     for mode in modes:
-        model, facts = exports[mode]
+        model, facts = exported[mode]
         outputs = _expected_logits(model, facts, images)
         logits[mode] = [[float(f"{value:.8g}") for value in row] for row in outputs]
         models[mode] = {"file": f"{mode}.tflite", "mean": facts["normalisation"]["mean"],
-                        "std": facts["normalisation"]["std"],
+                        "std": facts["normalisation"]["std"], "output": facts["output_kind"],
                         "tolerance": TOLERANCE[mode] * max(1.0, float(np.abs(outputs).max()))}
         files |= {f"{mode}.tflite": model, f"{mode}.json": facts_lib.text(facts).encode(),
                   f"{mode}.md": _read(os.path.join(run_dir, f"{mode}.md"))}
     manifest = {"recommended": best, "reason": reason, "image_shape": list(data.image_shape),
-                "central_part": exports[best][1]["central_part"], "models": models,
+                "central_part": exported[best][1]["central_part"], "models": models,
                 "expected": {"pictures": [name for name in files if name.endswith(".png")],
                              "labels": [data.class_names[label] for label in labels], "logits": logits}}
     names = " ".join(f"{mode}.tflite" for mode in modes)
-    files |= {**apps.render(exports[best][1]), "labels.txt": metadata.label_text(data.class_names).encode(),
+    files |= {**apps.render(exported[best][1]), "labels.txt": metadata.label_text(data.class_names).encode(),
               MANIFEST: (json.dumps(manifest) + "\n").encode(),
               "run.py": resources.files("export").joinpath("bundle_runner.py").read_bytes(),
               "time_on_phone.sh": PHONE_SCRIPT.replace("MODELS", names).encode()}
-    readme = bundle_readme.render([exports[mode][1] for mode in modes], reason, files)
+    readme = bundle_readme.render([exported[mode][1] for mode in modes], reason, files)
     return {**files, "README.md": readme.encode()}
 
 
@@ -138,7 +138,7 @@ def read_export(run_dir: str, mode: str) -> tuple[bytes, dict[str, Any]]:
     """Reads a `.tflite` and its facts.
 
     Raises:
-        InputError: If one of them is missing, or the facts are not about this file.
+        InputError: If one of them is missing, the facts are not about this file, or it is of an earlier model.
     """
     folder = RunFolder(run_dir)
     path = folder.tflite(mode)
@@ -147,6 +147,7 @@ def read_export(run_dir: str, mode: str) -> tuple[bytes, dict[str, Any]]:
     if not facts_lib.is_complete(facts) or (facts["mode"], facts.get("sha256")) != (mode, digest):
         raise InputError(f"{path}: {mode}.json does not describe this file. Export it again: python -m export.tflite "
                          f"--run_dir={run_dir} --mode={mode}")
+    exports.check_current(run_dir, mode, facts)
     return model, facts
 
 

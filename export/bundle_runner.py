@@ -198,9 +198,10 @@ def show_classes(mode, bundle, image, labels, runtime):
     interpreter, _ = make_interpreter(os.path.join(HERE, entry["file"]), runtime)
     shape = [int(size) for size in interpreter.get_input_details()[0]["shape"][1:]]
     pixels = prepare(image, shape, bundle["central_part"])
-    logits = classify(interpreter, pixels[None], entry["mean"], entry["std"])[0]
-    probabilities = np.exp(logits - logits.max())
-    probabilities /= probabilities.sum()
+    probabilities = classify(interpreter, pixels[None], entry["mean"], entry["std"])[0]
+    if entry["output"] == "logits":
+        probabilities = np.exp(probabilities - probabilities.max())
+        probabilities /= probabilities.sum()
     best = np.argsort(-probabilities)[:5]
     print(f"{mode}: " + ", ".join(f"{labels[index]} {probabilities[index]:.1%}" for index in best))
 

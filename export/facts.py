@@ -6,10 +6,10 @@ import os
 import shlex
 from typing import Any
 
-from export import convert, graph, interpreter
+from export import convert, graph, interpreter, model_ends
 from pnas_tf import files
 from pnas_tf.errors import InputError
-from pnas_tf.run_folder import RunFolder
+from pnas_tf.run_folder import RunFolder, exports
 from pnas_tf.space.arch import Arch
 
 FORMAT = "pnas_tf.export/1"
@@ -28,13 +28,13 @@ def of_network(model: Any, arch: Arch | None, data: Any) -> dict[str, Any]:
         data: Data set from `data.load`.
 
     Returns:
-        Architecture, predicted latency (table_ms) and its target, numbers of parameters and MACs, the data set, and
-        the part of a photo that the network sees.
+        Name, whether a search found the network, architecture, predicted latency (table_ms) and its target, numbers of
+        parameters and MACs, the data set, and the part of a photo that the network sees.
     """
     from pnas_tf import network
 
     costs = arch.costs if arch else {}
-    return {"format": FORMAT, "name": model.name,
+    return {"format": FORMAT, "name": model.name, "found": bool(arch and costs.get("target")),
             "architecture": [f"{block.name}: {op}, {block.filters} filters, stride {block.strides}"
                              + (", shortcut" if block.shortcut else "") for block, op in arch.blocks()]
             if arch else None,
@@ -65,15 +65,16 @@ def of_graph(content: bytes) -> dict[str, Any]:
             "peak_activation_bytes": graph.peak_activation_bytes(contents), **ends}
 
 
-def of_run(run_dir: str | None, command: str) -> dict[str, Any]:
-    """Collects the origin of a network: commands and seeds of search, training and export.
+def of_run(run_dir: str | None, command: str, model_path: str) -> dict[str, Any]:
+    """Collects the origin of a network: its .keras file, and commands and seeds of search, training and export.
 
     Args:
         run_dir: Run folder, whose records of search and training are used as far as they exist; None if there is none.
         command: Command of this export.
+        model_path: The .keras file of the network.
 
     Returns:
-        commands and seeds, each by step.
+        model, with the name and SHA-256 of the file; commands and seeds, each by step.
 
     Raises:
         InputError: If a record of the run folder is damaged.
@@ -90,7 +91,8 @@ def of_run(run_dir: str | None, command: str) -> dict[str, Any]:
         if not isinstance(training, dict):
             raise InputError(f"{folder.training_facts}: expected a JSON object. Train again.")
         commands["train"], seeds["train"] = training.get("command"), training.get("seed")
-    return {"commands": {name: commands[name] for name in ("search", "train", "export") if commands.get(name)},
+    return {"model": exports.origin(model_path),
+            "commands": {name: commands[name] for name in ("search", "train", "export") if commands.get(name)},
             "seeds": {name: seed for name, seed in seeds.items() if seed is not None}}
 
 
@@ -111,7 +113,7 @@ def is_complete(facts: Any) -> bool:
         others = [label for label in mistaken if label is not None]
         return (facts["format"] == FORMAT and facts["mode"] in MODES and each(str, labels)
                 and each(str, [facts[name] for name in ("name", "dataset", "license", "target", "input_form")])
-                and each(str, [facts.get("problem") or ""])
+                and each(str, [facts.get("problem") or ""]) and facts["output_kind"] in model_ends.OUTPUTS
                 and each(float | int, numbers) and 0 < facts["central_part"] <= 1
                 and end(facts["input"], 4) and end(facts["output"], 2)
                 and each(int, facts["image_shape"]) and len(facts["image_shape"]) == 3 and min(facts["image_shape"]) > 0

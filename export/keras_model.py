@@ -14,8 +14,10 @@ from pnas_tf.train.initial_weights import read_model
 def load(path: str) -> Any:
     """Loads a .keras file without running any code that the file may contain.
 
+    The model computes in float32, whatever precision it was trained in.
+
     Raises:
-        InputError: If the file is missing or damaged, or its model does not map images to logits.
+        InputError: If the file is missing or damaged, or its model does not map images to one output per class.
     """
     if not os.path.isfile(path):
         folder, name = os.path.split(path)
@@ -27,7 +29,22 @@ def load(path: str) -> Any:
                for shape, rank in zip(shapes, (4, 2), strict=True)):
         raise InputError(f"{path}: expected a model from images [batch, height, width, channels] of a fixed size to "
                          f"logits [batch, classes], got {shapes[0]} to {shapes[1]}.")
+    types = {str(weight.dtype) for weight in model.weights} & {"float16", "bfloat16", "float64"}
+    if types:
+        raise InputError(f"{path}: holds weights of {', '.join(sorted(types))}, expected float32. Build it with the "
+                         "policy float32, or mixed_float16, and copy the weights: model.set_weights(...).")
+    for layer in [model, *_layers_inside(model)]:
+        if layer.compute_dtype != "float32":
+            layer.dtype_policy = "float32"
     return model
+
+
+def _layers_inside(model):
+    """Layers of a model, and of the models inside it."""
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _layers_inside(layer)
 
 
 def check_fits_data(model: Any, data: Any) -> None:

@@ -43,6 +43,7 @@ class Info:
         input_description: Description of the input.
         mean: Mean in `(pixel - mean) / std`, which an app applies to pixels 0..255; one value, or one per channel.
         std: Standard deviation in the same formula; as many values.
+        output_name: Name of the output, such as `logits`.
         output_description: Description of the output.
         labels: Class names by position of the output.
     """
@@ -56,6 +57,7 @@ class Info:
     input_description: str
     mean: Sequence[float]
     std: Sequence[float]
+    output_name: str
     output_description: str
     labels: Sequence[str]
 
@@ -88,7 +90,7 @@ def build(info: Info) -> bytes:
     labels = _table(b, int8={2: _AXIS_LABELS}, offset={
         0: b.CreateString(LABEL_FILE), 1: b.CreateString("Class names by position of the output.")})
     logits = _table(b, offset={
-        0: b.CreateString("logits"), 1: b.CreateString(info.output_description),
+        0: b.CreateString(info.output_name), 1: b.CreateString(info.output_description),
         3: _table(b, uint8={0: _FEATURE_PROPERTIES}, offset={1: _table(b)}), 6: _vector(b, [labels])})
     graph = _table(b, offset={2: _vector(b, [image]), 3: _vector(b, [logits])})
     model = _table(b, offset={

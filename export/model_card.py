@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from export import front_matter
+from export import front_matter, model_ends
 from pnas_tf.run_folder import measured
 
 # Largest number of classes in a table; a card is for people, and the facts hold all of them.
 MAX_CLASSES = 100
+# How a network was found, if a search found it.
+FOUND = "found by hardware-aware architecture search (ProxylessNAS)"
 # Texts for model card and metadata, by mode.
 QUANTISATION = {
     "float32": "None: weights and activations are float32.",
@@ -23,7 +25,7 @@ def render(facts: dict[str, Any]) -> str:
     """Renders the facts of a <mode>.json as Markdown."""
     name = f"{facts['name']}, {facts['mode']}"
     lines = [*front_matter.render([facts]), ""]
-    lines += [f"# {name}", "", "An image classifier found by hardware-aware architecture search (ProxylessNAS).", ""]
+    lines += [f"# {name}", "", f"An image classifier{' ' + FOUND if facts['found'] else ''}.", ""]
     if facts.get("problem"):
         lines += [f"**This file failed its check: {facts['problem']}**", ""]
     lines += ["| | |", "| --- | --- |", *(f"| {label} | {value} |" for label, value in _rows(facts)), ""]
@@ -33,10 +35,12 @@ def render(facts: dict[str, Any]) -> str:
     if facts["architecture"]:
         lines += ["## Architecture", "", "```", *facts["architecture"], "```", ""]
     lines += ["Operators: " + ", ".join(f"{count} {op}" for op, count in facts["operators"].items()) + ".", ""]
+    model = facts.get("model")
     lines += ["## Where it comes from", "", "```", *facts["commands"].values(), "```", "",
               "Seeds: " + (", ".join(f"{name} {seed}" for name, seed in facts["seeds"].items()) or "not recorded")
               + ". Versions: " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()) + ".",
-              f"SHA-256: `{facts['sha256']}`.", ""]
+              f"SHA-256: `{facts['sha256']}`" + (f"; of {_cell(model['file'])}, which it was made from: "
+                                                 f"`{model['sha256']}`." if model else "."), ""]
     return "\n".join(lines)
 
 
@@ -46,7 +50,7 @@ def _rows(facts):
     return [("Top-1 of the `.tflite`", f"{facts['top1']:.2%} on {facts['checked_images']:,} test images"),
             ("Top-1 of the Keras model", f"{facts['keras_top1']:.2%} on the same images"),
             ("Same class as Keras", f"{facts['agreement']:.2%} of the images"),
-            ("Largest difference of a logit", f"{facts['max_difference']:.3g}"),
+            ("Largest difference of an output", f"{facts['max_difference']:.3g}"),
             ("Predicted latency", predicted),
             ("Measured latency", f"{facts['measured_ms']:.4g} ms on {facts['target']} ({_cell(facts['device'])}, "
                                  f"{facts['runtime']}){_doubt(facts)}"),
@@ -71,9 +75,9 @@ def ends(facts: dict[str, Any]) -> list[str]:
     colours = {3: " (red, green, blue)", 1: " (grey)"}.get(end["shape"][-1], "")
     problem = mediapipe_problem(facts)
     return [f"Input: {end['dtype']} {end['shape']}{colours}, {values}{_scale(end)}.",
-             f"Output: {facts['output']['dtype']} {facts['output']['shape']}, logits (their softmax is the "
-             f"probabilities){_scale(facts['output'])}. Class names are in `labels.txt`, which the file also carries.",
-             *([problem] if problem else [])]
+            f"Output: {facts['output']['dtype']} {facts['output']['shape']}, "
+            f"{model_ends.OUTPUTS[facts['output_kind']]}{_scale(facts['output'])}. "
+            "Class names are in `labels.txt`, which the file also carries.", *([problem] if problem else [])]
 
 
 def mediapipe_problem(facts: dict[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
     python -m export.tflite --run_dir=runs/quickstart
     python -m export.tflite --run_dir=runs/quickstart --mode=int8,int8_qat --int8_io=uint8
     python -m export.tflite --model=model.keras --dataset=folder:photos --mode=float32,int8
+    python -m export.tflite --model=model.keras --dataset=folder:photos --model_takes=-1..1   # not 0..255
 
 Writes <mode>.tflite, <mode>.json (the facts) and <mode>.md (the model card) into the folder of the model. A file that
 does not agree with Keras is not written.
@@ -18,7 +19,18 @@ from typing import Any
 
 from absl import flags
 
-from export import agreement, convert, inputs, interpreter, keras_model, metadata, model_card, qat, timed_files
+from export import (
+    agreement,
+    convert,
+    inputs,
+    interpreter,
+    keras_model,
+    metadata,
+    model_card,
+    model_ends,
+    qat,
+    timed_files,
+)
 from export import anchor as anchor_lib
 from export import facts as facts_lib
 from export.anchor import Anchor
@@ -53,7 +65,8 @@ def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch
         The facts of each mode, as its .json holds them.
 
     Raises:
-        InputError: If the model does not fit the data or the arch, or a mode fails its check.
+        InputError: If the model does not fit the data or the arch, a model without an arch is no better than chance, or
+            a mode fails its check.
     """
     keras_model.check_fits_data(model, data)
     if arch:
@@ -63,7 +76,10 @@ def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch
                          f"{data.image_shape[-1]} channels. Leave the flag out.")
     samples = _draw(data.test, config.check_images, data, config)
     keras_logits = model.predict(samples.normalised, batch_size=inputs.BATCH, verbose=0)
-    shared = _shared_facts(model, arch, data, config, origin or {"commands": {}, "seeds": {}})
+    if not arch and not config.allow_drop:
+        model_ends.check_range(model, keras_logits, samples.labels, samples.normalised, data)
+    shared = {**_shared_facts(model, arch, data, config, origin or {"commands": {}, "seeds": {}}),
+              "output_kind": model_ends.output_kind(keras_logits)}
     exports, failure, begin = {}, None, time.monotonic()
     for number, mode in enumerate(config.mode):
         _announce(number, config.mode, len(samples.labels), time.monotonic() - begin)
@@ -144,10 +160,15 @@ def _convert(mode, model, data, arch, config):
     if mode == "int8":
         images = _draw(data.train, config.calibration_images, data, config).inputs
         calibration = [images if config.input == "normalised" else inputs.full_range(images)]
-    if config.input != "normalised":
+    if config.input != "normalised" and (config.input == "rgb" or not _takes_pixels(data)):
         model = inputs.with_pixel_input(model, data.mean, data.std, rgb=config.input == "rgb")
     return convert.convert(model, mode, calibration, int8_io=config.int8_io, batch_size=config.batch_size,
                            verbose=config.verbose)
+
+
+def _takes_pixels(data):
+    """Whether the model takes pixels 0..255 as they are."""
+    return set(data.mean) == {0.0} and set(data.std) == {1.0}
 
 
 def _normalisation(data, input_form):
@@ -163,13 +184,14 @@ def _info(mode, shared, graph):
     values = "Pixels, normalised by (pixel - mean) / std" if normalised else "Pixels 0..255"
     return metadata.Info(
         name=f"{shared['name']} {mode}", version=__version__, author=shared["author"], license=shared["license"],
-        description=f"Image classifier for {shared['dataset']}, found by hardware-aware architecture search "
-                    f"(ProxylessNAS). Quantisation: {model_card.QUANTISATION[mode]}",
+        description=f"Image classifier for {shared['dataset']}{', ' + model_card.FOUND if shared['found'] else ''}. "
+                    f"Quantisation: {model_card.QUANTISATION[mode]}",
         image_shape=tuple(graph["input"]["shape"][1:]), mean=shared["normalisation"]["mean"],
         std=shared["normalisation"]["std"],
         input_description=f"{values}; {graph['input']['dtype']}{_scale(graph['input'])}.",
-        output_description=f"Logits, one a class; {graph['output']['dtype']}{_scale(graph['output'])}. "
-                           "Their softmax is the probabilities.",
+        output_name=shared["output_kind"],
+        output_description=f"One for each class: {model_ends.OUTPUTS[shared['output_kind']]}; "
+                           f"{graph['output']['dtype']}{_scale(graph['output'])}.",
         labels=shared["labels"])
 
 
@@ -240,6 +262,10 @@ def _define_flags() -> None:
     flags.DEFINE_string("model", None, "A .keras file, instead of --run_dir; the results are written beside it.")
     flags.DEFINE_string("dataset", None, "Data set; default: the data set of the training.")
     flags.DEFINE_string("data_dir", None, "Folder of the data set's files; default: as for the training.")
+    flags.DEFINE_enum("model_takes", model_ends.AUTO, model_ends.TAKES,
+                      "Pixels that the Keras model takes: normalised by the mean and deviation of the data set "
+                      "(dataset), or in a range. auto: 0..255 or 0..1 if a Rescaling or Normalization layer of the "
+                      "model says so, otherwise dataset.")
     settings.define(ExportConfig)
 
 
@@ -258,14 +284,24 @@ def _main() -> None:
     from pnas_tf import data as data_lib
 
     data = data_lib.load(**data_arguments, image_size=model.input_shape[1],
-                         normalisation=arch.space.normalisation if arch else None)
+                         normalisation=_of_images(model, arch, f.model_takes))
     command = shlex.join(["python", "-m", "export.tflite", *sys.argv[1:]])
     with data_lib.naming_broken_images():
         results = run(model=model, data=data, config=config, out_dir=out_dir, arch=arch,
-                      origin=facts_lib.of_run(f.run_dir, command),
+                      origin=facts_lib.of_run(f.run_dir, command, model_path),
                       anchor=anchor_lib.of_run(f.run_dir, arch, threads=config.threads, delegate=config.delegate))
     data_flags = {"dataset": f.dataset, "data_dir": f.data_dir}
     print(_summary(results, out_dir, [f"--{name}={value}" for name, value in data_flags.items() if value]))
+
+
+def _of_images(model, arch, takes):
+    """Mean and deviation that normalise the images of the model; None for those of the data set."""
+    if takes == model_ends.AUTO and arch:
+        return arch.space.normalisation
+    if takes == model_ends.AUTO and (own := model_ends.own_range(model)):
+        print(f"The model rescales its images itself: it gets pixels as {own} (--model_takes).")
+        takes = own
+    return model_ends.RANGES.get(takes)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pnas_tf.files import number
 from pnas_tf.report import early_warnings, mistakes, op_profile, small_data
 from pnas_tf.report.mistakes import Mistakes
 from pnas_tf.report.small_data import HeldOut
-from pnas_tf.run_folder import RunFolder, front_file, measured, versions
+from pnas_tf.run_folder import RunFolder, exports, front_file, measured, versions
 from pnas_tf.run_folder.folder import MODES
 from pnas_tf.run_folder.front_file import FrontNetwork
 from pnas_tf.run_folder.measured import Measured
@@ -50,7 +50,8 @@ class Facts:
         arch: Network of the search or training; None if there is none yet.
         epochs: Logged epochs of the search in order, as they stand in metrics.jsonl.
         train: Contents of train.json, or {}.
-        exports: Contents of each <mode>.json, with its mode.
+        exports: Contents of each <mode>.json of the present model, with its mode.
+        stale: Modes of the exports of an earlier model.
         flags: Flags of the search by name, or {}.
         finalists: Finalists of the search, best first, as they stand in finalists.json, or [].
         held_out: Images that the finalists were scored on, or None.
@@ -74,6 +75,7 @@ class Facts:
     compared: Compared | None = None
     mistakes: Mistakes | None = None
     front: list[FrontNetwork] = dataclasses.field(default_factory=list)
+    stale: list[str] = dataclasses.field(default_factory=list)
 
     def cost(self, name: str) -> float | None:
         """A number of the arch's costs by name, or None."""
@@ -155,16 +157,19 @@ def collect(run_dir: str) -> Facts:
                          "Search first: python -m pnas_tf.search --flagfile=quickstart.flags "
                          f"--run_dir={shlex.quote(run_dir)}")
     finalists = _read_object(folder.finalists) if os.path.exists(folder.finalists) else {}
+    exported = [{**_read_object(folder.export_facts(mode)), "mode": mode} for mode in MODES
+                if os.path.exists(folder.export_facts(mode))]
+    stale = [export["mode"] for export in exported if exports.is_stale(run_dir, export)]
     return Facts(
         run_dir, arch, epochs,
         train=_read_object(folder.training_facts) if os.path.exists(folder.training_facts) else {},
-        exports=[{**_read_object(folder.export_facts(mode)), "mode": mode} for mode in MODES
-                 if os.path.exists(folder.export_facts(mode))],
+        exports=[export for export in exported if export["mode"] not in stale],
+        stale=stale,
         flags=folder.read_flags() if os.path.exists(folder.flags) else {},
         finalists=_finalists(finalists),
         held_out=small_data.held_out(finalists),
         profiles={mode: op_profile.read(folder.profile(mode)) for mode in MODES
-                  if os.path.exists(folder.profile(mode))},
+                  if os.path.exists(folder.profile(mode)) and mode not in stale},
         starts=versions.read(run_dir),
         compared=_read_compared(folder.comparison) if os.path.exists(folder.comparison) else None,
         mistakes=mistakes.read(folder.mistakes) if os.path.exists(folder.mistakes) else None,

@@ -82,6 +82,7 @@ def render(facts: Facts) -> str:
     maps = heat_maps.of_search(epochs)
     return _template("report.html").render(
         title=facts.title, facts=facts, cards=summary.cards(facts), rows=_fact_rows(facts),
+        stale=summary.stale(facts) if facts.stale else "",
         stages=stages, boxes=boxes, summary=drawing.counts(boxes), kernels=drawing.kernels(boxes),
         front=front_chart.chart(facts.front, facts.target_ms), front_rows=front_chart.rows(facts.front),
         maps=maps, ops=facts.arch.ops if facts.arch else {},

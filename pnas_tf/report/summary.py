@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import shlex
 
 from pnas_tf import terminal
 from pnas_tf.errors import printable
@@ -113,9 +114,20 @@ def summary(facts: Facts) -> str:
     lines += [f"{name:<15}{printable(line, 200)}"
               for name, line in itertools.zip_longest(["Network:"], _network(facts), fillvalue="")]
     lines.append(f"{'Searched:':<15}{printable(facts.title)}")
-    paths = [folder.arch, folder.model, *(folder.tflite(mode) for mode in MODES), folder.report]
+    paths = [folder.arch, folder.model, *(folder.tflite(mode) for mode in MODES if mode not in facts.stale),
+             folder.report]
     names = [os.path.basename(path) for path in paths if os.path.exists(path)]
-    return "\n".join([*lines, f"{'Files:':<15}{', '.join(names)} in {facts.run_dir}"])
+    lines.append(f"{'Files:':<15}{', '.join(names)} in {facts.run_dir}")
+    if facts.stale:
+        lines.append(f"{'Left out:':<15}{stale(facts)}")
+    return "\n".join(lines)
+
+
+def stale(facts: Facts) -> str:
+    """A sentence about the exports of an earlier model."""
+    names, modes = ", ".join(f"{mode}.tflite" for mode in facts.stale), ",".join(facts.stale)
+    return (f"{names}: made from an earlier model. Export again: python -m export.tflite "
+            f"--run_dir={shlex.quote(facts.run_dir)} --mode={modes}")
 
 
 def _network(facts: Facts) -> list[str]:

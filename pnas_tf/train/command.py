@@ -28,6 +28,7 @@ def define_flags() -> None:
     flags.DEFINE_string("background", None, "Colour behind transparent parts of image files; default: as in the search "
                         "or, without one, white.")
     flags.DEFINE_integer("image_size", 0, "Height and width of the images; 0: as for the arch.", 0, 8192)
+    flags.DEFINE_bool("overwrite", False, "Replace the network of a training with other settings in the folder.")
     settings.define(Recipe)
 
 
@@ -71,7 +72,7 @@ def _train(arch: arch_lib.Arch, source: dict[str, Any], folder: RunFolder) -> di
     if f.arch:
         folder.keep_arch(arch)
     recipe = settings.read(Recipe)
-    return fit(arch, data, recipe, folder, record={
+    return fit(arch, data, recipe, folder, overwrite=f.overwrite, record={
         "data": {"dataset": source.pop("spec"), **source},
         "command": shlex.join(["python", "-m", "pnas_tf.train", *sys.argv[1:]])})
 

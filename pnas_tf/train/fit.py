@@ -29,8 +29,8 @@ from pnas_tf.train.student import Student, kept_steps, lessons, read_teacher
 Batches = Callable[[int], tuple[tf.data.Dataset, tf.data.Dataset]]
 
 
-def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[str, Any] | None = None
-        ) -> dict[str, Any]:
+def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[str, Any] | None = None, *,
+        overwrite: bool = False) -> dict[str, Any]:
     """Trains a network, and writes model.keras, train.json and mistakes.json.
 
     Args:
@@ -39,6 +39,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         recipe: Settings of the training.
         folder: Folder for the results. It also has the inherited weights, if the recipe starts from them.
         record: Further entries of train.json, such as the command.
+        overwrite: Whether to replace the network of a training with other settings.
 
     Returns:
         The facts of train.json.
@@ -69,14 +70,14 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "epochs": epochs, "steps": steps,
         "kept": kept, "rendering": dataclasses.asdict(data.rendering) if data.rendering else None,
         **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay", "label_smoothing",
-                                                    "class_weights", "seed")}, **how})
+                                                    "class_weights", "seed")}, **how}, overwrite=overwrite)
     with data_lib.naming_broken_images(data):
         images = functools.partial(_batches, data, recipe, teacher, kept)
         _train(model, images, recipe, state, folder.training_logs, epochs, steps)
         score, wrong = mistakes.find(model, data.test, data.class_names)
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
               "test_images": score.images, "test_loss": score.loss, "test_accuracy": score.accuracy,
-              "history": state.history, **(record or {})}
+              "history": state.history, "settings": state.settings, **(record or {})}
     build.save_model(model, folder.model)
     files.write_text(folder.mistakes, json.dumps(wrong) + "\n")
     files.write_text(folder.training_facts, json.dumps(facts, indent=1) + "\n")

@@ -30,15 +30,16 @@ class TrainingState(keras.callbacks.Callback):
         history: Logs of all epochs, by name.
     """
 
-    def __init__(self, folder: RunFolder, settings: dict[str, Any]):
+    def __init__(self, folder: RunFolder, settings: dict[str, Any], *, overwrite: bool = False):
         """Reads the state in the folder, if there is one.
 
         Args:
             folder: Folder of the run.
             settings: Everything that determines the result of the training, as JSON values.
+            overwrite: Whether to replace the result of a training with other settings.
 
         Raises:
-            InputError: If a training with other settings was interrupted here, or its record is damaged.
+            InputError: If a training with other settings was interrupted or finished here, or a record is damaged.
         """
         super().__init__()
         self._folder, self._settings = folder.training, json.loads(json.dumps(settings))
@@ -51,13 +52,37 @@ class TrainingState(keras.callbacks.Callback):
             if not isinstance(state, dict) or not all(isinstance(state.get(name), kind)
                                                       for name, kind in kinds.items()):
                 raise InputError(f"{path}: not the state of a training. Remove {self._folder} to train from the start.")
-            changed = [name for name, value in self._settings.items() if state["settings"].get(name) != value]
-            if changed:
+            changed = self._changed(state["settings"])
+            if changed and not overwrite:
                 raise InputError(f"{self._folder} holds an interrupted training with other settings "
-                                 f"({', '.join(changed)}). Give the same flags to continue it, remove the folder, or "
-                                 "use another --run_dir.")
+                                 f"({', '.join(changed)}). Give the same flags to continue it, --overwrite to replace "
+                                 "it, or use another --run_dir.")
+            if changed:
+                self.remove()
+                return
             self.epochs_done, self.history, self._seeds = state["epochs_done"], state["history"], state["seeds"]
             self._begin -= state["seconds"]
+        elif not overwrite and os.path.exists(folder.model):
+            self._check_finished(folder)
+
+    def _changed(self, settings: Any) -> list[str]:
+        """Names of the settings that differ from those of another training."""
+        before = settings if isinstance(settings, dict) else {}
+        return [name for name, value in self._settings.items() if before.get(name) != value]
+
+    def _check_finished(self, folder: RunFolder) -> None:
+        """Raises InputError if the folder's model is not the result of these settings."""
+        facts = files.read_json(folder.training_facts) if os.path.exists(folder.training_facts) else None
+        settings = facts.get("settings") if isinstance(facts, dict) else None
+        if changed := self._changed(settings):
+            how = f"was trained with other settings ({', '.join(changed)})" if settings else \
+                "is not known to be trained with these settings"
+            raise InputError(f"{folder.model} {how}. Use another --run_dir, or --overwrite to replace it.")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that determines the result of the training, as JSON values."""
+        return self._settings
 
     @property
     def seconds(self) -> float:

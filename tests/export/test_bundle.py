@@ -1,5 +1,6 @@
 """Bundles are complete, both runtimes reproduce their outputs without this project, and a (test) phone times them."""
 
+import hashlib
 import json
 import os
 import resource
@@ -162,6 +163,21 @@ def test_changed_export_is_refused(small_run, small_data, tmp_path):
     (tmp_path / "int8.json").write_text("[]")
     with pytest.raises(InputError, match="does not describe"):
         bundle.read_export(str(tmp_path), "int8")
+
+
+def test_export_of_an_earlier_model_is_refused(small_run, tmp_path):
+    """The digest in the facts is compared with hashlib's; a folder without the model tells nothing."""
+    for name in ("int8.tflite", "int8.json", "int8.md", "model.keras"):
+        (tmp_path / name).write_bytes((small_run / name).read_bytes())
+    written = json.loads((tmp_path / "int8.json").read_text())
+    digest = hashlib.sha256((tmp_path / "model.keras").read_bytes()).hexdigest()
+    (tmp_path / "int8.json").write_text(json.dumps(written | {"model": {"file": "model.keras", "sha256": digest}}))
+    bundle.read_export(str(tmp_path), "int8")
+    (tmp_path / "model.keras").write_bytes(b"trained again")
+    with pytest.raises(InputError, match=r"int8\.tflite in .* was made from an earlier model\.keras"):
+        bundle.read_export(str(tmp_path), "int8")
+    (tmp_path / "model.keras").unlink()
+    bundle.read_export(str(tmp_path), "int8")
 
 
 def test_nothing_is_overwritten_or_left_half(small_run, small_data, tmp_path):

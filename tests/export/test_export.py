@@ -1,6 +1,7 @@
 """The export command writes checked files with their facts, and refuses models, data and flags that do not fit."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import resource
@@ -77,6 +78,8 @@ def test_entry_point_writes_files_and_facts(model, small_npz, tmp_path):
     assert f"Next: python -m export.bundle --run_dir={tmp_path} --dataset=npz:{small_npz}\n" in done.stdout
     facts = json.loads((tmp_path / "int8.json").read_text())
     assert facts["size_bytes"] == os.path.getsize(tmp_path / "int8.tflite")
+    assert facts["model"] == {"file": "model.keras", "sha256": hashlib.sha256(
+        (tmp_path / "model.keras").read_bytes()).hexdigest()}
     assert facts["checked_images"] == 100 and facts["params"] == network.count_params(model)
     assert facts["target"] == "host_xnnpack1_int8" and facts["measured_ms"] > 0
     assert facts["repeats"] == 2 and facts["spread_ms"][0] <= facts["spread_ms"][1] and facts["anchor"] is None
@@ -124,6 +127,7 @@ def test_facts_of_a_run(model, small_arch, small_npz, tmp_path):
     assert facts["seeds"] == {"search": 7, "train": 5, "export": 3}
     assert list(facts["commands"]) == ["search", "train", "export"]
     assert facts["commands"]["search"] == f"python -m pnas_tf.search --flagfile={tmp_path}/run.flags"
+    assert facts["found"] and "found by hardware-aware architecture search" in (tmp_path / "dynamic.md").read_text()
     assert facts["dataset"] == f"npz:{small_npz}" and len(facts["labels"]) == 4
     assert facts["versions"]["tensorflow"] == tf.__version__ and facts["versions"]["keras"] == keras.__version__
     assert facts["architecture"][1] == "b00: mb_k5_e6, 8 filters, stride 1, shortcut"

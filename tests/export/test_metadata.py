@@ -19,7 +19,7 @@ from pnas_tf.errors import InputError
 
 NAMES = ["top half", "bottom half", "middle columns", "äußere Spalten 外列"]
 INFO = metadata.Info("net", "what it is", "0.1", "A. Person", "MIT", (16, 20, 3), "pixels", (1.0, 2.0, 3.0),
-                     (4.0, 5.0, 8.0), "logits", NAMES)
+                     (4.0, 5.0, 8.0), "logits", "logits, one a class", NAMES)
 
 
 class Table:

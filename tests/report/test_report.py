@@ -482,6 +482,22 @@ def finalist(how, ms, loss, eligible=True):
             "ops": {}}
 
 
+def test_exports_of_an_earlier_model_are_left_out_and_named(tmp_path):
+    """The digests are those of sha256sum."""
+    run_folder(tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"new")
+    written = json.loads((tmp_path / "float32.json").read_text())
+    for digest, current in (("11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437", True),
+                            ("cba06b5736faf67e54b07b561eae94395e774c517a7d910a54369e1263ccfbd4", False)):
+        write(tmp_path / "float32.json", {**written, "model": {"file": "model.keras", "sha256": digest}})
+        collected, page = facts.collect(str(tmp_path)), page_of(tmp_path)
+        assert bool(collected.measured) == current == ("made from an earlier model" not in page.text)
+        assert current or ("--mode=float32" in page.text and "Left out:" in summary.summary(collected))
+    for model in ({"file": "../model.keras", "sha256": "0"}, {"file": 3}, [], None):
+        write(tmp_path / "float32.json", {**written, "model": model})
+        assert facts.collect(str(tmp_path)).measured
+
+
 def test_finalists_multipliers_and_warnings_are_shown(tmp_path):
     run_folder(tmp_path)
     lines = [{**line, "multiplier_ms": 0.01, "multiplier_params": 0.02, "expected_ms": 0.9}

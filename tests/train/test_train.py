@@ -317,7 +317,10 @@ def wait_for(path):
 
 
 def bad_cases(folder, small_npz):
+    recipe = [f"--arch={folder}/small.json", f"--dataset=npz:{small_npz}", "--flagfile=flags/train.flags"]
     return {
+        "other settings": ([f"--run_dir={folder}/run", *recipe, "--batch_size=64", "--lr=0.2", "--max_steps=15"],
+                           "model.keras was trained with other settings (lr). Use another --run_dir, or --overwrite"),
         "another network's folder": ([f"--run_dir={folder}/run", "--arch=mobilenet_v2", f"--dataset=npz:{small_npz}"],
                                      "describes another network (small, 16 px, 4 classes). Use another --run_dir"),
         "unknown start": ([f"--run_dir={folder}/new", "--init_weights=webimages", "--arch=mobilenet_v2"],
