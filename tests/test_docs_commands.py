@@ -112,8 +112,8 @@ SQUEEZED = {
     "python -m latency.search": "--flagfile=quickstart.flags --table=runs/host.jsonl --target_ms=0.2 --max_steps=8 "
                                 "--run_dir=runs/timed",
     "python -m pnas_tf.search --flagfile=mobile.flags": "--max_steps=2 --batch_size=4",
-    "python -m pnas_tf.train": "--max_steps=8",
-    "python -m pnas_tf.train --flagfile=flags/train.flags": "--max_steps=2 --batch_size=4",
+    "python -m pnas_tf.train": "--max_steps=8 --overwrite",
+    "python -m pnas_tf.train --flagfile=flags/train.flags": "--max_steps=2 --batch_size=4 --overwrite",
     "python -m export.tflite": "--allow_drop --check_images=64 --qat_epochs=1 --timing_seconds=0",
     "python -m benchmarks.speed.depthwise_gradient": "--runs=1",
     "python -m benchmarks.speed.epoch_share": "--space=cifar_mb --image_size=32 --batch_size=4 --steps=2 --rounds=1",

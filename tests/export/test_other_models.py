@@ -142,6 +142,21 @@ def test_kind_of_outputs(pixels, head, kind):
     assert model_ends.output_kind(outputs) == kind
 
 
+def test_names_that_only_other_backends_take(theirs, pixels, tmp_path):
+    """Keras on JAX or PyTorch trains models with names that TensorFlow refuses; here they are only written."""
+    model = keras.models.clone_model(theirs)
+    model.set_weights(theirs.get_weights())
+    expected = theirs.predict(pixels[2][:8], verbose=0)
+    for layer, name in ((model, "Mein schönes Netz"), (model.layers[2], "first conv"), (model.layers[3], "first_conv"),
+                        (model.layers[4], "_größe")):
+        layer.name = name
+    model.save(tmp_path / "model.keras")
+    loaded = keras_model.load(str(tmp_path / "model.keras"))
+    assert loaded.name == "Mein_sch_nes_Netz"
+    assert [layer.name for layer in loaded.layers[2:5]] == ["first_conv_", "first_conv", "m_gr__e"]
+    np.testing.assert_allclose(loaded.predict(pixels[2][:8], verbose=0), expected, atol=1e-6)
+
+
 def test_mixed_precision(pixels, small_npz, tmp_path):
     """A model trained in mixed_float16 is exported in float32."""
     before = keras.mixed_precision.global_policy()
