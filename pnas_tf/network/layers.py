@@ -33,7 +33,7 @@ class SavedAsStock:
     class of this package, whatever model the layer is part of. `type` and `isinstance` still tell the faster layer.
     """
 
-    @property
+    @property  # type: ignore[misc]  # Keras only reads it
     def __class__(self):
         return type(self).__bases__[1]
 
