@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from export import inputs
+from export import inputs, model_ends
 
 KOTLIN, SWIFT = "Classifier.kt", "Classifier.swift"
 # Names of the constants in each file, and how its language writes an array and a number in it.
-_LANGUAGES = {KOTLIN: (("MODEL", "CENTRAL_PART", "MEAN", "STD", "LUMA"), "floatArrayOf({})", "{!r}f"),
-              SWIFT: (("model", "centralPart", "mean", "std", "luma"), "[{}]", "{!r}")}
+_LANGUAGES = {KOTLIN: (("MODEL", "CENTRAL_PART", "MEAN", "STD", "LUMA", "LOGITS"), "floatArrayOf({})", "{!r}f"),
+              SWIFT: (("model", "centralPart", "mean", "std", "luma", "hasLogits"), "[{}]", "{!r}")}
 
 
 def render(facts: dict[str, Any]) -> dict[str, bytes]:
@@ -32,7 +32,7 @@ def render(facts: dict[str, Any]) -> dict[str, bytes]:
         return {}
     normalisation = facts["normalisation"]
     values = (f"{facts['mode']}.tflite", facts["central_part"], normalisation["mean"], normalisation["std"],
-              inputs.LUMA)
+              inputs.LUMA, facts["output_kind"] == model_ends.LOGITS)
     rendered = {}
     for name in (KOTLIN,) if facts["input"]["dtype"] == "int8" else (KOTLIN, SWIFT):
         constants, array, number = _LANGUAGES[name]
@@ -45,7 +45,7 @@ def render(facts: dict[str, Any]) -> dict[str, bytes]:
 
 def _literal(value: str | float | Sequence[float], array: str, number: str) -> str:
     """A value as a language writes it."""
-    if isinstance(value, str):
+    if isinstance(value, str | bool):
         return json.dumps(value)
     if isinstance(value, int | float):
         return repr(float(value))

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from export import apps, front_matter, model_card
+from export import apps, front_matter, model_card, model_ends
 
 KOTLIN = """## Android
 
@@ -29,7 +29,7 @@ MEDIAPIPE = """## MediaPipe
 
 MediaPipe's ImageClassifier loads `{file}`, too. It squeezes the whole photo into the input unless you give it the
 part described above as its region of interest: {region}.
-Its scores are logits; their softmax is the probabilities. It resizes without antialiasing: shrink photos that are much
+Its scores are {scores}. It resizes without antialiasing: shrink photos that are much
 larger than the input first.
 """
 NO_SWIFT = """## iOS
@@ -64,7 +64,7 @@ def render(exports: Sequence[dict[str, Any]], reason: str, names: Collection[str
     if apps.KOTLIN in names:
         lines += [KOTLIN.format(file=file), SWIFT.format() if apps.SWIFT in names else NO_SWIFT]
     if model_card.mediapipe_problem(first) is None:
-        lines.append(MEDIAPIPE.format(file=file, region=_region(first)))
+        lines.append(MEDIAPIPE.format(file=file, region=_region(first), scores=model_ends.OUTPUTS[first["output_kind"]]))
     lines += [f"## Accuracy of each class, {file}", "", *model_card.class_table(first), ""]
     return "\n".join(lines)
 

@@ -23,6 +23,7 @@ private const val CENTRAL_PART = 0.875
 private val MEAN = floatArrayOf(0.0f)
 private val STD = floatArrayOf(1.0f)
 private val LUMA = floatArrayOf(0.299f, 0.587f, 0.114f)
+private const val LOGITS = true
 
 /**
  * Classifies photos:
@@ -69,7 +70,7 @@ class Classifier(context: Context) : Closeable {
         inputs.rewind()
         interpreter.run(inputs, outputs)
         outputs.rewind()
-        val logits = labels.map {
+        val scores = labels.map {
             if (output.dataType() == DataType.FLOAT32) {
                 outputs.getFloat()
             } else {
@@ -79,9 +80,14 @@ class Classifier(context: Context) : Closeable {
                 (positive - scale.zeroPoint) * scale.scale
             }
         }
+        return labels.zip(if (LOGITS) softmax(scores) else scores).sortedByDescending { it.second }
+    }
+
+    private fun softmax(logits: List<Float>): List<Float> {
         val largest = logits.fold(Float.NEGATIVE_INFINITY) { a, b -> max(a, b) }
         val exponentials = logits.map { exp(it - largest) }
-        return labels.zip(exponentials.map { it / exponentials.sum() }).sortedByDescending { it.second }
+        val total = exponentials.sum()
+        return exponentials.map { it / total }
     }
 
     /** The central part of a photo, resized: levels 0..255 of red, green and blue [height * width * 3]. */

@@ -10,6 +10,7 @@ private let centralPart = 0.875
 private let mean: [Float] = [0.0]
 private let std: [Float] = [1.0]
 private let luma: [Float] = [0.299, 0.587, 0.114]
+private let hasLogits = true
 
 /// Classifies photos:
 ///
@@ -51,14 +52,18 @@ final class Classifier {
             try interpreter.copy(values.withUnsafeBufferPointer { Data(buffer: $0) }, toInputAt: 0)
         }
         try interpreter.invoke()
-        let logits = self.logits(try interpreter.output(at: 0))
+        let scores = self.scores(try interpreter.output(at: 0))
+        return zip(labels, hasLogits ? softmax(scores) : scores).sorted { $0.1 > $1.1 }
+    }
+
+    private func softmax(_ logits: [Float]) -> [Float] {
         let largest = logits.max() ?? 0
         let exponentials = logits.map { exp($0 - largest) }
         let total = exponentials.reduce(0, +)
-        return zip(labels, exponentials.map { $0 / total }).sorted { $0.1 > $1.1 }
+        return exponentials.map { $0 / total }
     }
 
-    private func logits(_ output: Tensor) -> [Float] {
+    private func scores(_ output: Tensor) -> [Float] {
         if let scale = output.quantizationParameters, output.dataType == .uInt8 {
             return output.data.map { Float(Int($0) - scale.zeroPoint) * scale.scale }
         }

@@ -15,9 +15,9 @@ from export import apps, bundle_runner
 ANDROID = Path(__file__).parents[1] / "programs" / "android"
 
 
-def facts(shape=(1, 16, 16, 3), dtype="uint8", mean=(0.0,), std=(1.0,), part=0.875):
+def facts(shape=(1, 16, 16, 3), dtype="uint8", mean=(0.0,), std=(1.0,), part=0.875, output_kind="logits"):
     return {"mode": "int8", "central_part": part, "normalisation": {"mean": list(mean), "std": list(std)},
-            "input": {"shape": list(shape), "dtype": dtype}}
+            "input": {"shape": list(shape), "dtype": dtype}, "output_kind": output_kind}
 
 
 def constants(source):
@@ -28,13 +28,16 @@ def constants(source):
 
 
 @pytest.mark.parametrize("description", [
-    facts(), facts(part=1.0), facts(dtype="float32", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+    facts(), facts(part=1.0, output_kind="probabilities"), facts(dtype="float32", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
     facts(shape=(1, 28, 28, 1), dtype="float32", mean=(72.9,), std=(90.0,))])
 def test_constants_are_those_of_the_description(description):
     files = apps.render(description)
     assert sorted(files) == ["Classifier.kt", "Classifier.swift"]
     for source in files.values():
-        assert constants(source.decode()) == {
+        found = constants(source.decode())
+        logits = found.pop("haslogits", None) if "haslogits" in found else found.pop("logits")
+        assert logits is (description["output_kind"] == "logits")
+        assert found == {
             "model": "int8.tflite", "centralpart": description["central_part"],
             "mean": description["normalisation"]["mean"], "std": description["normalisation"]["std"],
             "luma": list(bundle_runner.LUMA)}
