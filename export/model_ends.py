@@ -60,7 +60,7 @@ def check_range(model: Any, outputs: np.ndarray, labels: np.ndarray, images: np.
         model: Keras model.
         outputs: Outputs of the model for the images, float32 [images, classes].
         labels: True classes, int [images].
-        images: The images as the model got them, normalised by the data set's mean and std.
+        images: Images as the model got them, normalised by the data set's mean and std.
         data: Data set.
 
     Raises:
@@ -109,7 +109,7 @@ def output_kind(outputs: np.ndarray) -> str:
     """What the outputs of a classifier are, `LOGITS`, `PROBABILITIES` or `SCORES`, from those of some images.
 
     Args:
-        outputs: float32 [images, classes].
+        outputs: Outputs of a model, float32 [images, classes].
     """
     if not (outputs.min() >= 0 and outputs.max() <= 1):
         return LOGITS
