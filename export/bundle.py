@@ -239,7 +239,7 @@ def _main() -> None:
 
     data = data_lib.load(**data_arguments, image_size=facts["image_shape"][0])
     output = f.output or folder.bundle(zipped=f.zip)
-    with data_lib.naming_broken_images():
+    with data_lib.naming_broken_images(data):
         names, recommended = run(run_dir=f.run_dir, data=data, modes=modes, output=output, examples=f.examples,
                                  seed=f.seed)
     print(f"{', '.join(names)}\nRecommended: {recommended}\nBundle: {output}")

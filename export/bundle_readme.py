@@ -64,7 +64,8 @@ def render(exports: Sequence[dict[str, Any]], reason: str, names: Collection[str
     if apps.KOTLIN in names:
         lines += [KOTLIN.format(file=file), SWIFT.format() if apps.SWIFT in names else NO_SWIFT]
     if model_card.mediapipe_problem(first) is None:
-        lines.append(MEDIAPIPE.format(file=file, region=_region(first), scores=model_ends.OUTPUTS[first["output_kind"]]))
+        scores = model_ends.OUTPUTS[first["output_kind"]]
+        lines.append(MEDIAPIPE.format(file=file, region=_region(first), scores=scores))
     lines += [f"## Accuracy of each class, {file}", "", *model_card.class_table(first), ""]
     return "\n".join(lines)
 

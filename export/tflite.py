@@ -286,7 +286,7 @@ def _main() -> None:
     data = data_lib.load(**data_arguments, image_size=model.input_shape[1],
                          normalisation=_of_images(model, arch, f.model_takes))
     command = shlex.join(["python", "-m", "export.tflite", *sys.argv[1:]])
-    with data_lib.naming_broken_images():
+    with data_lib.naming_broken_images(data):
         results = run(model=model, data=data, config=config, out_dir=out_dir, arch=arch,
                       origin=facts_lib.of_run(f.run_dir, command, model_path),
                       anchor=anchor_lib.of_run(f.run_dir, arch, threads=config.threads, delegate=config.delegate))

@@ -28,7 +28,8 @@ def constants(source):
 
 
 @pytest.mark.parametrize("description", [
-    facts(), facts(part=1.0, output_kind="probabilities"), facts(dtype="float32", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+    facts(), facts(part=1.0, output_kind="probabilities"),
+    facts(dtype="float32", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
     facts(shape=(1, 28, 28, 1), dtype="float32", mean=(72.9,), std=(90.0,))])
 def test_constants_are_those_of_the_description(description):
     files = apps.render(description)

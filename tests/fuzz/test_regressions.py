@@ -19,7 +19,7 @@ from latency.phones import benchmark_output
 from pnas_tf import files, net_config
 from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import latency_table, network_times
-from pnas_tf.data import readers
+from pnas_tf.data import folders, readers
 from pnas_tf.errors import InputError, printable, shown
 from pnas_tf.report import facts as run_facts
 from pnas_tf.report import page, summary
@@ -248,8 +248,10 @@ def test_cifar_of_any_length(tmp_path):
 
 
 def test_pipes_are_no_images(tmp_path):
-    os.mkfifo(tmp_path / "x.jpg")
-    refused(readers.list_class_folders, str(tmp_path.parent), [tmp_path.name], match="no images|is not one of the")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        os.mkfifo(tmp_path / name / "x.jpg")
+    refused(folders.listed, str(tmp_path), match="a: no images")
 
 
 # Files that are packed into exports, reports, and text of phones.
@@ -273,7 +275,7 @@ def test_labels_that_claim_gigabytes(tmp_path):
                                     {"normalisation": {"mean": [0], "std": [0]}},
                                     {"normalisation": {"mean": [float("nan")], "std": [1]}},
                                     {"class_mistaken_for": [2, None]}, {"class_images": [1]}, {"central_part": 2},
-                                    {"mode": "float32"}, {"checked_images": 0}, {"input": {"dtype": "uint8"}}])
+                                    {"mode": "float32"}, {"checked_images": 0}, {"output_kind": "x"}, {"input": {"dtype": "uint8"}}])
 def test_facts_of_an_export_that_lack_something(tmp_path, change):
     (tmp_path / "int8.tflite").write_bytes(b"TFL3")
     whole = json.loads((Path(__file__).parents[1] / "samples" / "export_facts.json").read_text())
