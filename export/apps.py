@@ -13,8 +13,9 @@ from export import inputs, model_ends
 
 KOTLIN, SWIFT = "Classifier.kt", "Classifier.swift"
 # Names of the constants in each file, and how its language writes an array and a number in it.
-_LANGUAGES = {KOTLIN: (("MODEL", "CENTRAL_PART", "MEAN", "STD", "LUMA", "LOGITS"), "floatArrayOf({})", "{!r}f"),
-              SWIFT: (("model", "centralPart", "mean", "std", "luma", "hasLogits"), "[{}]", "{!r}")}
+_LANGUAGES = {KOTLIN: (("MODEL", "CENTRAL_PART", "BACKGROUND", "MEAN", "STD", "LUMA", "LOGITS"), "floatArrayOf({})",
+                       "{!r}f"),
+              SWIFT: (("model", "centralPart", "background", "mean", "std", "luma", "hasLogits"), "[{}]", "{!r}")}
 
 
 def render(facts: dict[str, Any]) -> dict[str, bytes]:
@@ -30,9 +31,9 @@ def render(facts: dict[str, Any]) -> dict[str, bytes]:
     batch, *_, channels = facts["input"]["shape"]
     if batch != 1 or channels not in (1, 3):
         return {}
-    normalisation = facts["normalisation"]
-    values = (f"{facts['mode']}.tflite", facts["central_part"], normalisation["mean"], normalisation["std"],
-              inputs.LUMA, facts["output_kind"] == model_ends.LOGITS)
+    mean, std = (facts["normalisation"][name] for name in ("mean", "std"))
+    values = (f"{facts['mode']}.tflite", facts["central_part"], facts["background"], mean, std, inputs.LUMA,
+              facts["output_kind"] == model_ends.LOGITS)
     rendered = {}
     for name in (KOTLIN,) if facts["input"]["dtype"] == "int8" else (KOTLIN, SWIFT):
         constants, array, number = _LANGUAGES[name]

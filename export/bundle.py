@@ -114,7 +114,8 @@ def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed:
         files |= {f"{mode}.tflite": model, f"{mode}.json": facts_lib.text(facts).encode(),
                   f"{mode}.md": _read(os.path.join(run_dir, f"{mode}.md"))}
     manifest = {"recommended": best, "reason": reason, "image_shape": list(data.image_shape),
-                "central_part": exported[best][1]["central_part"], "models": models,
+                "central_part": exported[best][1]["central_part"],
+                "background": exported[best][1]["background"], "models": models,
                 "expected": {"pictures": [name for name in files if name.endswith(".png")],
                              "labels": [data.class_names[label] for label in labels], "logits": logits}}
     names = " ".join(f"{mode}.tflite" for mode in modes)

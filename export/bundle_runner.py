@@ -5,8 +5,8 @@
     pip install pillow
     python run.py --image=photo.jpg     # classifies a photo with the recommended file
 
-A photo is turned upright, transparent parts become white, and its central part is resized, as for the test images of
-the network. An image of exactly the network's size, such as those in examples/, is taken as it is.
+A photo is turned upright, transparent parts get a background, and its central part is resized, as for the test images
+of the network. An image of exactly the network's size, such as those in examples/, is taken as it is.
 """
 
 import argparse
@@ -49,11 +49,12 @@ def make_interpreter(path, runtime):
     sys.exit("No TFLite runtime is installed here. pip install ai-edge-litert")
 
 
-def read_image(path):
-    """Reads an image file as a viewer shows it: turned upright, with transparent parts on white.
+def read_image(path, background=(255, 255, 255)):
+    """Reads an image file as a viewer shows it: turned upright, with a background behind transparent parts.
 
     Args:
         path: Path of an image file, or of a .npy file of uint8 [height, width, 1 or 3].
+        background: Red, green and blue of the background, in bundle.json; the default is white.
 
     Returns:
         uint8 [height, width, channels].
@@ -81,8 +82,8 @@ def read_image(path):
     except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, MemoryError, EOFError,
             Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         sys.exit(f"{path}: cannot be read as an image ({_one_line(error)}).")
-    on_white = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    return np.asarray(on_white.convert("RGB"))
+    opaque = Image.alpha_composite(Image.new("RGBA", upright.size, (*background, 255)), upright)
+    return np.asarray(opaque.convert("RGB"))
 
 
 def prepare(image, shape, central_part):
@@ -224,7 +225,7 @@ def main():
     parser.add_argument("--runtime", choices=["auto", *RUNTIMES], default="auto")
     arguments = parser.parse_args()
     if arguments.image:
-        image = read_image(arguments.image)
+        image = read_image(arguments.image, bundle["background"])
         show_classes(arguments.mode or bundle["recommended"], bundle, image, labels, arguments.runtime)
         return
     expected = bundle["expected"]["logits"]

@@ -41,6 +41,7 @@ def of_network(model: Any, arch: Arch | None, data: Any) -> dict[str, Any]:
             "table_ms": costs.get("table_ms"), "table_target": costs.get("target"),
             "params": network.count_params(model), "macs": network.count_macs(model),
             "dataset": data.name, "image_shape": list(data.image_shape), "central_part": data.central_part,
+            "background": list(data.rendering.background) if data.rendering else [255, 255, 255],
             "labels": list(data.class_names)}
 
 
@@ -115,6 +116,8 @@ def is_complete(facts: Any) -> bool:
                 and each(str, [facts[name] for name in ("name", "dataset", "license", "target", "input_form")])
                 and each(str, [facts.get("problem") or ""]) and facts["output_kind"] in model_ends.OUTPUTS
                 and each(float | int, numbers) and 0 < facts["central_part"] <= 1
+                and each(int, facts["background"]) and len(facts["background"]) == 3
+                and all(0 <= level <= 255 for level in facts["background"])
                 and end(facts["input"], 4) and end(facts["output"], 2)
                 and each(int, facts["image_shape"]) and len(facts["image_shape"]) == 3 and min(facts["image_shape"]) > 0
                 and each(int, [facts["checked_images"]]) and facts["checked_images"] > 0

@@ -20,6 +20,7 @@ import org.tensorflow.lite.Interpreter
 
 private const val MODEL = "int8.tflite"
 private const val CENTRAL_PART = 0.875
+private val BACKGROUND = floatArrayOf(255.0f, 255.0f, 255.0f)
 private val MEAN = floatArrayOf(0.0f)
 private val STD = floatArrayOf(1.0f)
 private val LUMA = floatArrayOf(0.299f, 0.587f, 0.114f)
@@ -111,9 +112,9 @@ class Classifier(context: Context) : Closeable {
                 across[x].values.forEachIndexed { number, weight ->
                     val pixel = line[across[x].first + number]
                     val opaque = Color.alpha(pixel) / 255f
-                    thin[3 * x] += weight * (255 + opaque * (Color.red(pixel) - 255))
-                    thin[3 * x + 1] += weight * (255 + opaque * (Color.green(pixel) - 255))
-                    thin[3 * x + 2] += weight * (255 + opaque * (Color.blue(pixel) - 255))
+                    thin[3 * x] += weight * (BACKGROUND[0] + opaque * (Color.red(pixel) - BACKGROUND[0]))
+                    thin[3 * x + 1] += weight * (BACKGROUND[1] + opaque * (Color.green(pixel) - BACKGROUND[1]))
+                    thin[3 * x + 2] += weight * (BACKGROUND[2] + opaque * (Color.blue(pixel) - BACKGROUND[2]))
                 }
             }
             down.forEachIndexed { row, taps ->

@@ -7,6 +7,7 @@ import UIKit
 
 private let model = "int8.tflite"
 private let centralPart = 0.875
+private let background: [Float] = [255.0, 255.0, 255.0]
 private let mean: [Float] = [0.0]
 private let std: [Float] = [1.0]
 private let luma: [Float] = [0.299, 0.587, 0.114]
@@ -99,11 +100,13 @@ final class Classifier {
         return result
     }
 
-    /// Draws a photo upright on white: bytes of red, green, blue and an unused one, height and width.
+    /// Draws a photo upright on the background: bytes of red, green, blue and an unused one, height and width.
     private func draw(_ photo: UIImage) -> ([UInt8], Int, Int) {
         let width = Int((photo.size.width * photo.scale).rounded())
         let height = Int((photo.size.height * photo.scale).rounded())
+        let pixel = (background + [255]).map { UInt8($0) }
         var bytes = [UInt8](repeating: 255, count: height * width * 4)
+        for i in 0..<bytes.count { bytes[i] = pixel[i % 4] }
         bytes.withUnsafeMutableBytes { memory in
             guard let space = CGColorSpace(name: CGColorSpace.sRGB),
                   let context = CGContext(data: memory.baseAddress, width: width, height: height, bitsPerComponent: 8,

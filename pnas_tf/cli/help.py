@@ -9,8 +9,8 @@ from absl import flags
 # A flag has the same meaning in every command. Flags without a group come under OTHER. --help lists RARE flags by name
 # only, and --helpfull explains them.
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Files": ("run_dir", "pick", "compare", "model", "model_takes", "source", "format", "arch", "init_weights", "teacher", "output",
-              "zip", "examples", "overwrite", "json", "plot", "times"),
+    "Files": ("run_dir", "pick", "compare", "model", "model_takes", "source", "format", "arch", "init_weights",
+              "teacher", "output", "zip", "examples", "overwrite", "json", "plot", "times"),
     "Data": ("dataset", "data_dir", "image_size", "smaller_images", "image_channels", "num_classes", "broken_images",
              "class_weights", "held_out_size", "colour_jitter", "cutout"),
     "Search space": ("space", "width_mult", "only", "import"),
@@ -26,12 +26,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 OTHER = "Other"
 RARE = frozenset((
     "active_draw", "alpha_lr", "arch_every", "arch_update", "background", "bn_recalibration_batches",
-    "checkpoint_minutes", "expected_latency", "front", "model_takes", "share", "teacher_epochs", "distill", "temperature", "use_all_ms", "ema", "mixup",
-    "cutmix", "randaugment", "latency_loss", "latency_strength", "paths", "reinforce_samples", "reward", "allow_drop",
-    "calibration_images", "check_images", "qat_batch_size", "qat_epochs", "qat_lr", "verbose", "adb", "binary_sha256",
-    "cooldown_seconds", "cpu_mask", "max_celsius", "max_drift", "min_seconds", "pause_seconds", "rounds", "runs",
-    "run_delay_seconds", "timeout_seconds", "timing_seconds", "together", "wait_seconds", "warmup_runs",
-    "warmup_seconds"))
+    "checkpoint_minutes", "expected_latency", "front", "share", "teacher_epochs", "distill", "temperature",
+    "use_all_ms", "ema", "mixup", "cutmix", "randaugment", "latency_loss", "latency_strength", "paths",
+    "reinforce_samples", "reward", "allow_drop", "calibration_images", "check_images", "qat_batch_size",
+    "qat_epochs", "qat_lr", "verbose", "adb", "binary_sha256", "cooldown_seconds", "cpu_mask", "max_celsius",
+    "max_drift", "min_seconds", "pause_seconds", "rounds", "runs", "run_delay_seconds", "timeout_seconds",
+    "timing_seconds", "together", "wait_seconds", "warmup_runs", "warmup_seconds"))
 EVERYWHERE = {"flagfile=FILE": "File with further flags, one per line.",
               "verbosity=1": "Shows the log of TensorFlow and its converter, for a bug report.",
               "help, --helpfull": "This text; the same text with every flag explained."}

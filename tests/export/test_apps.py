@@ -15,9 +15,10 @@ from export import apps, bundle_runner
 ANDROID = Path(__file__).parents[1] / "programs" / "android"
 
 
-def facts(shape=(1, 16, 16, 3), dtype="uint8", mean=(0.0,), std=(1.0,), part=0.875, output_kind="logits"):
+def facts(shape=(1, 16, 16, 3), dtype="uint8", mean=(0.0,), std=(1.0,), part=0.875, output_kind="logits",
+          background=(255, 255, 255)):
     return {"mode": "int8", "central_part": part, "normalisation": {"mean": list(mean), "std": list(std)},
-            "input": {"shape": list(shape), "dtype": dtype}, "output_kind": output_kind}
+            "input": {"shape": list(shape), "dtype": dtype}, "output_kind": output_kind, "background": list(background)}
 
 
 def constants(source):
@@ -28,7 +29,7 @@ def constants(source):
 
 
 @pytest.mark.parametrize("description", [
-    facts(), facts(part=1.0, output_kind="probabilities"),
+    facts(), facts(part=1.0, output_kind="probabilities", background=(0, 128, 7)),
     facts(dtype="float32", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
     facts(shape=(1, 28, 28, 1), dtype="float32", mean=(72.9,), std=(90.0,))])
 def test_constants_are_those_of_the_description(description):
@@ -40,6 +41,7 @@ def test_constants_are_those_of_the_description(description):
         assert logits is (description["output_kind"] == "logits")
         assert found == {
             "model": "int8.tflite", "centralpart": description["central_part"],
+            "background": description["background"],
             "mean": description["normalisation"]["mean"], "std": description["normalisation"]["std"],
             "luma": list(bundle_runner.LUMA)}
 
@@ -89,7 +91,8 @@ def classified(folder, photo, shape, dtype, quantization, output):
 @pytest.mark.skipif(not (shutil.which("kotlinc") and shutil.which("java")), reason="kotlinc and java: apt-get install "
                                                                                   "kotlin")
 @pytest.mark.parametrize(("description", "quantization"), [
-    (facts(), (1.0, 0)), (facts(dtype="int8"), (1.0, -128)), (facts(part=1.0, shape=(1, 12, 16, 1)), (1.0, 0)),
+    (facts(), (1.0, 0)), (facts(dtype="int8"), (1.0, -128)),
+    (facts(part=1.0, shape=(1, 12, 16, 1), background=(9, 99, 0)), (1.0, 0)),
     (facts(dtype="float32", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)), (0.0, 0)),
     (facts(mean=(120.0,), std=(60.0,)), (0.018, 111))])
 def test_kotlin_feeds_what_the_runner_feeds(description, quantization, tmp_path):
@@ -100,9 +103,10 @@ def test_kotlin_feeds_what_the_runner_feeds(description, quantization, tmp_path)
         photo = rng.integers(0, 256, (height, width, 4))
         photo[: height // 2, :, 3] = 255
         opaque = photo[..., 3:] / 255
-        on_white = np.round(photo[..., :3] * opaque + 255 * (1 - opaque)).astype(np.uint8)
+        behind = np.array(description["background"])
+        visible = np.round(photo[..., :3] * opaque + behind * (1 - opaque)).astype(np.uint8)
         fed, classes = classified(tmp_path, photo, shape, dtype.name, quantization, [100, 104, 96, 255])
-        pixels = bundle_runner.prepare(on_white, shape[1:], description["central_part"])
+        pixels = bundle_runner.prepare(visible, shape[1:], description["central_part"])
         values = (pixels - np.float32(normalisation["mean"])) / np.float32(normalisation["std"])
         step = 1 / min(normalisation["std"])
         if dtype != np.float32:

@@ -73,6 +73,8 @@ def test_transparent_is_white(tmp_path):
     expected = pixels * (alpha / 255) + WHITE * (1 - alpha / 255)
     Image.fromarray(np.concatenate([pixels, alpha], -1).astype(np.uint8)).save(path)
     assert np.abs(bundle_runner.read_image(path) - expected).max() <= 1
+    on_colour = pixels * (alpha / 255) + np.array([0, 128, 7]) * (1 - alpha / 255)
+    assert np.abs(bundle_runner.read_image(path, [0, 128, 7]) - on_colour).max() <= 1
     grey = np.concatenate([pixels[..., :1], alpha], -1).astype(np.uint8)
     Image.fromarray(grey, "LA").save(path)
     expected = np.repeat(pixels[..., :1] * (alpha / 255) + WHITE * (1 - alpha / 255), 3, -1)

@@ -275,7 +275,8 @@ def test_labels_that_claim_gigabytes(tmp_path):
                                     {"normalisation": {"mean": [0], "std": [0]}},
                                     {"normalisation": {"mean": [float("nan")], "std": [1]}},
                                     {"class_mistaken_for": [2, None]}, {"class_images": [1]}, {"central_part": 2},
-                                    {"mode": "float32"}, {"checked_images": 0}, {"output_kind": "x"}, {"input": {"dtype": "uint8"}}])
+                                    {"mode": "float32"}, {"checked_images": 0}, {"output_kind": "x"},
+                                    {"background": [0, 0]}, {"input": {"dtype": "uint8"}}])
 def test_facts_of_an_export_that_lack_something(tmp_path, change):
     (tmp_path / "int8.tflite").write_bytes(b"TFL3")
     whole = json.loads((Path(__file__).parents[1] / "samples" / "export_facts.json").read_text())
