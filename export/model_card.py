@@ -104,9 +104,10 @@ def preparation(facts: dict[str, Any]) -> str:
     share = "" if facts["central_part"] == 1 else f"{facts['central_part']:.1%} of the side of "
     grey = " Grey is 0.299 red + 0.587 green + 0.114 blue." if channels == 1 else ""
     background = "white" if facts["background"] == [255, 255, 255] else f"the colour {facts['background']}"
-    return (f"To prepare a photo: turn it upright (EXIF orientation); put transparent parts on {background}; cut out "
-            f"of its centre a {form} with {share}the largest that fits; resize it to {width} x {height} (width x "
-            "height) with bilinear weights, which cover all pixels (antialiasing) if it shrinks to less than half." + grey)
+    return (f"To prepare a photo: turn it upright (EXIF orientation); put transparent parts on {background}; cut "
+            f"out of its centre a {form} with {share}the largest that fits; resize it to {width} x {height} (width "
+            "x height) with bilinear weights, which cover all pixels (antialiasing) if it shrinks to less than half."
+            + grey)
 
 
 def class_table(facts: dict[str, Any]) -> list[str]:

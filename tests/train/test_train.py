@@ -237,7 +237,8 @@ def test_trial_run_of_the_recipe(trial, small_npz):
     facts = json.loads((folder / "run" / "train.json").read_text())
     assert facts["epochs"] == len(facts["history"]["loss"]) == 2  # of 7 steps: 480 of 600 images, 64 a step
     assert facts["dropout"] == 0 and facts["colour_jitter"] == "strong"
-    assert facts["data"] == {"dataset": f"npz:{small_npz}", "data_dir": None, "seed": 0, "held_out_size": None}
+    assert facts["data"] == {"dataset": f"npz:{small_npz}", "data_dir": None, "seed": 0, "held_out_size": None,
+                             "background": "white"}
     assert "--flagfile=flags/train.flags" in facts["command"]
 
 
