@@ -33,7 +33,7 @@ def read_bytes(path: str, max_bytes: int = 500_000_000, way_out: str = "Is this 
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             if stat.S_ISREG(status.st_mode) and status.st_size <= max_bytes:
-                return file.read(max_bytes)
+                return file.read(status.st_size)  # read(max_bytes) would take that much memory
     except (OSError, ValueError) as error:  # a path with a null character is a ValueError
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}). {way_out}".rstrip()
                          ) from None

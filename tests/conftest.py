@@ -73,9 +73,10 @@ def free_port():
         return listener.getsockname()[1]
 
 
-@pytest.fixture(scope="session", params=["debian", "wheel"])
+@pytest.fixture(scope="session", params=["any", pytest.param("wheel", marks=pytest.mark.slow)])
 def adb_server(request, tmp_path_factory):
-    """Every installed adb client in turn, with a server on a port of its own and keys in a folder of its own.
+    """An adb client, with a server on a port of its own and keys in a folder of its own: Debian's, or else the newer
+    one in the wheel of adbutils. Slow tests repeat everything with the latter.
 
     Tests for which any client will do ask for "any": @pytest.mark.parametrize("adb_server", ["any"], indirect=True).
     """

@@ -35,6 +35,8 @@ STANDS_FOR = {"FORMAT": "tunas", "DTYPE": "int8"}
 
 # Commands by their beginning, with the reason why no test runs them.
 NOT_RUN = {
+    "pip install adbutils": "in requirements-dev.txt",
+    "pip install pillow-heif": "reads HEIC files, of which the tests have none",
     "adb ": "phone; the tests of phones drive the real adb (tests/latency/phones/test_android.py)",
     "python -m latency.build_table --space=proxyless_imagenet --measurer=android": "phone",
     "python -m latency.build_table --measurer=android": "phone",

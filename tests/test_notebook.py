@@ -77,6 +77,7 @@ def test_arrays_and_tf_data_are_searched_like_their_file(table, small_data, smal
     assert small_search(table, train).data.test.size == round(len(train[1]) / 5)
 
 
+@pytest.mark.slow
 def test_a_callback_stops_a_search_and_fit_goes_on(table, small_data):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

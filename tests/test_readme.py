@@ -16,6 +16,7 @@ def python_of(title):
     return re.findall(r"^```python\n(.*?)^```", section, flags=re.S | re.M)
 
 
+@pytest.mark.slow
 def test_use_a_found_network_in_keras(tmp_path):
     rng = np.random.default_rng(0)
     for label, colour in (("day", 200), ("night", 40)):

@@ -296,6 +296,8 @@ def main() -> None:
     parser.add_argument("--root", required=True)
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
+    # The shells end by this signal, also if what started the tests has told them to ignore it.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     asyncio.run(Device(arguments.root).serve(arguments.port))
 
 

@@ -16,6 +16,7 @@ def arch(seed):
     return Arch(SPACE, {name: str(rng.choice(block.ops)) for name, block in SPACE.choices.items()})
 
 
+@pytest.mark.slow
 def test_plain_network_has_as_many_parameters_and_maps_of_the_same_sizes():
     archs = [arch(0), arch(1)]
     plain = tree_search.like_sized(archs, SPACE)

@@ -54,6 +54,7 @@ def test_a_size_with_a_missing_row_is_not_known(table_file, tmp_path):
     assert image_size.sizes(SPACE, latency_table.read(str(path))) == [96, 32]
 
 
+@pytest.mark.slow
 def test_a_table_of_absurd_sizes_is_soon_read(table_file, tmp_path):
     """A hundred thousand sizes, most of them larger than any image."""
     stem = next(iter(SPACE.for_data(96, 3, 7).op_keys()))[1]

@@ -82,7 +82,8 @@ def test_entry_point_writes_files_and_facts(model, small_npz, tmp_path):
         (tmp_path / "model.keras").read_bytes()).hexdigest()}
     assert facts["checked_images"] == 100 and facts["params"] == network.count_params(model)
     assert facts["target"] == "host_xnnpack1_int8" and facts["measured_ms"] > 0
-    assert facts["repeats"] == 2 and facts["spread_ms"][0] <= facts["spread_ms"][1] and facts["anchor"] is None
+    assert facts["repeats"] >= 2 and facts["spread_ms"][0] <= facts["spread_ms"][1]
+    assert facts["anchor"]["ms"] > 0 and facts["anchor"]["then_ms"] is None  # no table was compared
     assert facts["peak_activation_bytes"] == 8 * 8 * (8 + 48 + 48) and facts["author"] == "A. Person"
     card = (tmp_path / "int8.md").read_text()
     for text in (f"{facts['top1']:.2%}", f"{facts['keras_top1']:.2%}", f"{facts['size_bytes']:,} bytes", "MIT",

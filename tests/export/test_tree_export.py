@@ -61,6 +61,7 @@ def test_peak_of_activations_is_that_of_the_exported_graph(model):
     assert network.peak_activation_bytes(model, "float32") == exported
 
 
+@pytest.mark.slow
 def test_every_op_of_a_tree_has_a_row(tmp_path, tree_arch):
     space = dataclasses.replace(SMALL, input_size=4)
     table = build_table.run(space=space, output=str(tmp_path / "t.jsonl"), settings={"rounds": 1, "runs": 1})

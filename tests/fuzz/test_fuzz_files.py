@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from export import apps, bundle, bundle_readme, metadata, recommend
 from pnas_tf import import_weights
-from pnas_tf.data import labelled, readers
+from pnas_tf.data import folders, labelled, readers
 
 RNG = np.random.default_rng(0)
 ARRAYS = {"x_train": RNG.integers(0, 256, (12, 4, 4), np.uint8), "y_train": np.arange(12) % 3,
@@ -155,9 +155,8 @@ def test_folders_of_any_names(tmp_path):
         os.makedirs(tmp_path / name / "x.png")
         os.mkfifo(tmp_path / name / "pipe.jpg")
         (tmp_path / name / "a.jpg").write_bytes(b"")
-    names = readers.subfolders(str(tmp_path))
-    paths, labels = readers.list_class_folders(str(tmp_path), names)
-    assert [os.path.basename(path) for path in paths] == [b"a.jpg"] * 3 and labels.tolist() == [0, 1, 2]
+    images, _, names = folders.listed(str(tmp_path))
+    assert [os.path.basename(path) for path in images.paths] == [b"a.jpg"] * 3 and images.labels.tolist() == [0, 1, 2]
     assert metadata.label_text(names).splitlines() == ["$(touch pwned)", "cat", "dog??[2J"]
 
 

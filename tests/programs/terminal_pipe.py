@@ -18,6 +18,7 @@ def main() -> None:
     """Runs the command."""
     folder, streams, *command = sys.argv[1:]
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the tests may have told them to ignore it
     tee = subprocess.Popen(["tee", os.path.join(folder, "log")], stdin=subprocess.PIPE)
     process = subprocess.Popen(command, stdout=tee.stdin, stderr=subprocess.STDOUT if streams == "both" else None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does while it waits

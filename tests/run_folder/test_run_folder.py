@@ -206,6 +206,7 @@ def test_a_folder_that_is_deleted_ends_the_search(files, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_search_and_loses_nothing(files, tmp_path, small_disk):
     whole = forked.run(command(files, tmp_path / "whole"), cwd=ROOT, timeout=300)
     assert whole.returncode == 0, whole.stderr

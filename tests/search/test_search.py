@@ -169,6 +169,7 @@ def test_further_limits_are_kept(files, tmp_path):
     assert {"multiplier_ms", "multiplier_params", "multiplier_macs", "expected_params", "expected_macs"} <= set(line)
 
 
+@pytest.mark.slow
 def test_several_targets_from_one_supernet(files, tmp_path):
     """The folder of each target is a run folder of its own, which pnas_tf.train can use."""
     text = (files / "table.jsonl").read_text().replace('"test"', '"other"')
@@ -248,6 +249,7 @@ def test_a_table_that_was_measured_again_is_refused_in_a_used_folder(finished, f
     assert "holds a run with other flags: milliseconds on" in result.stderr and "space" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_search_that_starts_from_another(finished, files, tmp_path):
     result = run(command(files, tmp_path / "run", "--max_steps=4", f"--init_weights={finished[0]}"))
     assert result.returncode == 0, result.stderr
@@ -256,6 +258,7 @@ def test_a_search_that_starts_from_another(finished, files, tmp_path):
     assert result.returncode == 1 and "neither the folder of a search nor a .keras file" in result.stderr
 
 
+@pytest.mark.slow
 def test_run_flags_run_again(finished, tmp_path):
     result = run(["pnas_tf.search", f"--flagfile={finished[0]}/run.flags", f"--run_dir={tmp_path}/again"])
     assert result.returncode == 0, result.stderr
@@ -263,8 +266,9 @@ def test_run_flags_run_again(finished, tmp_path):
 
 
 @pytest.mark.parametrize("method", [
-    ["--arch_update=reinforce"], ["--class_weights=balanced", "--expected_latency=pair", "--latency_loss=add_linear"],
+    ["--arch_update=reinforce"],
     *(pytest.param(flags, marks=pytest.mark.slow) for flags in (
+        ["--class_weights=balanced", "--expected_latency=pair", "--latency_loss=add_linear"],
         ["--paths=all", "--latency_loss=add_linear"], ["--latency_loss=none", "--active_draw=softmax"],
         ["--precision=mixed_bfloat16", "--bn_recalibration_batches=0"]))])
 def test_other_methods_search_too(files, tmp_path, method):
@@ -277,7 +281,7 @@ def test_other_methods_search_too(files, tmp_path, method):
 def test_train_writes_a_model_that_loads_anywhere(finished, tmp_path, init):
     run_dir, _ = finished
     result = run(command(None, run_dir, "--epochs=1", "--batch_size=256", f"--init_weights={init}",
-                         module="pnas_tf.train"))
+                         "--overwrite", module="pnas_tf.train"))
     assert result.returncode == 0, result.stderr
     facts = json.loads((run_dir / "train.json").read_text())
     model = keras.models.load_model(run_dir / "model.keras")

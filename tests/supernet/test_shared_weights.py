@@ -75,7 +75,8 @@ def size_of(key):
     return sum(int(np.prod(v.shape)) for v in network.build_op(key, layers=keras.layers).trainable_variables)
 
 
-@pytest.mark.parametrize("path", [[0, 1, 2, 3], [5, 6, 4, 6]])
+@pytest.mark.parametrize("path", [
+    [0, 1, 2, 3], pytest.param([5, 6, 4, 6], marks=pytest.mark.slow)])
 def test_weight_step_equals_that_of_a_plain_keras_network(net, batch, path):
     arch = net.arch(np.array(path))
     model = network.assemble(arch, layers=keras.layers)

@@ -258,6 +258,7 @@ def test_run_and_export_find_the_data_set_of_the_training(trial, small_npz):
     assert run_folder.data_arguments(str(folder / "run"), trained=True)["spec"] == f"npz:{small_npz}"
 
 
+@pytest.mark.slow
 def test_interrupted_training_goes_on_to_the_same_result(trial, tmp_path):
     folder, command, _ = trial
     # More epochs than the trial has, so that it can be stopped in the middle; dropout, whose state has to go on, too.

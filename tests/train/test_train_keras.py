@@ -32,6 +32,7 @@ def fit(model, data, **more):
     return model.fit(data.train.batches(32, augment=False, seed=0), steps_per_epoch=15, verbose=0, **more).history
 
 
+@pytest.mark.slow
 def test_fit_with_callbacks_and_a_file_to_go_on_from(model, small_data, tmp_path):
     callbacks = [keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_accuracy", save_best_only=True),
                  keras.callbacks.CSVLogger(tmp_path / "log.csv"),
@@ -65,7 +66,8 @@ def test_fit_under_xla_trains_the_same(small_arch, small_data):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("policy", [pytest.param("mixed_float16", marks=pytest.mark.slow), "mixed_bfloat16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(small_arch, small_data, tmp_path, policy):
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(policy)
