@@ -90,7 +90,8 @@ def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed:
         Contents of the files by name.
 
     Raises:
-        InputError: If an export is missing or was changed, or its images or classes differ from those of the data set.
+        InputError: If an export is missing, was changed or answers NaN, or its images or classes differ from those of
+            the data set.
     """
     exported = {mode: read_export(run_dir, mode) for mode in modes}
     for mode, (_, facts) in exported.items():
@@ -107,6 +108,9 @@ def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed:
     for mode in modes:
         model, facts = exported[mode]
         outputs = _expected_logits(model, facts, images)
+        if not np.all(np.isfinite(outputs)):
+            raise InputError(f"{RunFolder(run_dir).tflite(mode)} answers example images with numbers that are not "
+                             "finite. Train again at a lower learning rate, and export again.")
         logits[mode] = [[float(f"{value:.8g}") for value in row] for row in outputs]
         models[mode] = {"file": f"{mode}.tflite", "mean": facts["normalisation"]["mean"],
                         "std": facts["normalisation"]["std"], "output": facts["output_kind"],

@@ -17,6 +17,7 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from export import (
@@ -66,7 +67,7 @@ def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch
 
     Raises:
         InputError: If the model does not fit the data or the arch, a model without an arch is no better than chance, or
-            a mode fails its check.
+            a mode fails its check, or answers are not finite numbers.
     """
     keras_model.check_fits_data(model, data)
     if arch:
@@ -76,6 +77,9 @@ def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch
                          f"{data.image_shape[-1]} channels. Leave the flag out.")
     samples = _draw(data.test, config.check_images, data, config)
     keras_logits = model.predict(samples.normalised, batch_size=inputs.BATCH, verbose=0)
+    if not_finite := int((~np.isfinite(keras_logits)).any(1).sum()):
+        raise InputError(f"The model's answers to {not_finite:,} of {len(keras_logits):,} test images are not finite "
+                         "numbers, so nothing is exported. Train it again at a lower learning rate.")
     if not arch and not config.allow_drop:
         model_ends.check_range(model, keras_logits, samples.labels, samples.normalised, data)
     shared = {**_shared_facts(model, arch, data, config, origin or {"commands": {}, "seeds": {}}),
@@ -119,6 +123,8 @@ def _checked(mode, content, samples, keras_logits, config):
     runner = interpreter.make_interpreter(content, threads=config.threads, delegate=config.delegate)
     facts = agreement.compare(interpreter.run(runner, samples.inputs), keras_logits, samples.labels)
     problem = agreement.problem(mode, facts)
+    if not math.isfinite(facts["max_difference"]):
+        raise InputError(f"{mode}.tflite is not written: {problem}.")
     if problem and not config.allow_drop:
         raise InputError(f"{mode}.tflite is not written: {problem}, or accept the file with --allow_drop.")
     return {**facts, "problem": problem}

@@ -115,8 +115,8 @@ def check(value: Any) -> None:
             raise InputError(f"{field.name} must be of type {kind.__name__}, got {shown(own)}.")
         if choices and own not in choices:
             raise InputError(f"{field.name} must be one of {', '.join(choices)}, got {shown(own)}.")
-        if kind is float and math.isnan(own):
-            raise InputError(f"{field.name} must be a number, got nan.")
+        if kind is float and not math.isfinite(own):
+            raise InputError(f"{field.name} must be a finite number, got {own}.")
         if (low is not None and own < low) or (high is not None and own > high):
             bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
             raise InputError(f"{field.name} must be {bounds}, got {shown(own)}.")

@@ -18,6 +18,7 @@ from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder.folder import FEWEST_SKIPS, MOST_MACS
 from pnas_tf.supernet import supernet
 from pnas_tf.train.fit import fit
+from pnas_tf.train.non_finite import NonFinite
 from pnas_tf.train.recipe import Recipe
 
 # Function that writes arch.json and the inherited weights of a finalist into a run folder.
@@ -58,11 +59,20 @@ def run(finalists: Sequence[Finalist], folder: RunFolder, prepare: Prepare, *, d
             print(f"Trial {number + 1} of {len(chosen)}: {finalist.how}, {recipe.epochs} epochs.", flush=True)
             os.makedirs(trial, exist_ok=True)
             prepare(finalist, trial)
-            facts = fit(finalist.arch, without_test, recipe, trial)
+            facts = _trained(finalist, without_test, recipe, trial)
         trained.append(dataclasses.replace(finalist, trial_accuracy=facts["test_accuracy"]))
     supernet.set_graph_optimiser(False)
     trained = ranked(trained, data.held_out.size)
     return [*trained, *(finalist for finalist in finalists if finalist not in chosen)]
+
+
+def _trained(finalist: Finalist, data: Data, recipe: Recipe, trial: RunFolder) -> dict[str, Any]:
+    """The facts of a trial. The accuracy of a network whose training diverges is 0, so the search goes on."""
+    try:
+        return fit(finalist.arch, data, recipe, trial)
+    except NonFinite as error:
+        print(f"Warning: this trial counts as an accuracy of 0. {error}")
+        return {"test_accuracy": 0.0}
 
 
 def ranked(trained: Sequence[Finalist], images: int) -> list[Finalist]:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import keras
+import numpy as np
 
 from pnas_tf import files
 from pnas_tf.errors import InputError, shown
@@ -162,6 +163,19 @@ def portable(model: keras.Model) -> keras.Model:
     return saved_for_any_version(copy)
 
 
+def non_finite_layer(model: Any) -> str | None:
+    """The first layer of a model with a weight that is not a finite number, with that value, as text; None if all are.
+
+    Args:
+        model: Keras model.
+    """
+    for layer in model.layers:
+        for weight in layer.get_weights():
+            if not np.all(finite := np.isfinite(weight)):
+                return f"{layer.name} holds {weight[~finite].flat[0]}"
+    return None
+
+
 def save_model(model: Any, file_path: str) -> None:
     """Writes a model as a .keras file that every version of Keras 3 loads, whole or not at all.
 
@@ -170,8 +184,11 @@ def save_model(model: Any, file_path: str) -> None:
         file_path: Path of the file.
 
     Raises:
-        InputError: If the file cannot be written.
+        InputError: If a weight is not a finite number, or the file cannot be written; an earlier file stays.
     """
+    if found := non_finite_layer(model):
+        raise InputError(f"{file_path}: not written, as {found}, and such a network answers nothing. Train it again "
+                         "at a lower learning rate.")
     files.write_whole(file_path, portable(model).save)
 
 

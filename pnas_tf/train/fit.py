@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
 from pnas_tf.train import initial_weights, mistakes
 from pnas_tf.train.events import Events
+from pnas_tf.train.non_finite import NonFinite, StopOnNonFinite
 from pnas_tf.train.progress import Progress
 from pnas_tf.train.recipe import NONE, Recipe
 from pnas_tf.train.state import TrainingState
@@ -45,6 +47,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         The facts of train.json.
 
     Raises:
+        NonFinite: If the training diverges. An earlier model.keras stays, and the last good epoch is kept.
         InputError: If the initial weights or the state of an interrupted training do not fit, or a file cannot be
             written.
     """
@@ -75,6 +78,9 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         images = functools.partial(_batches, data, recipe, teacher, kept)
         _train(model, images, recipe, state, folder.training_logs, epochs, steps)
         score, wrong = mistakes.find(model, data.test, data.class_names)
+    if not math.isfinite(score.loss):
+        raise NonFinite(f"The trained network's loss is {score.loss} on {score.images:,} test images, so "
+                        f"{folder.model} is not written. Lower --lr, with --overwrite or another --run_dir.")
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
               "test_images": score.images, "test_loss": score.loss, "test_accuracy": score.accuracy,
               "history": state.history, "settings": state.settings, **(record or {})}
@@ -111,9 +117,14 @@ def _train(model: keras.Model, batches: Batches, recipe: Recipe, state: Training
     if first < epochs:
         images, held_out = batches(first * steps)
         averages = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []  # validates the averages
-        model.fit(images, steps_per_epoch=steps, epochs=epochs, initial_epoch=first, verbose=0, shuffle=False,
-                  validation_data=held_out,
-                  callbacks=[Progress(first, epochs, steps), *averages, Events(logs, fresh=not first), state])
+        callbacks = [StopOnNonFinite(recipe, epochs, steps), Progress(first, epochs, steps), *averages,
+                     Events(logs, fresh=not first), state]
+        try:
+            model.fit(images, steps_per_epoch=steps, epochs=epochs, initial_epoch=first, verbose=0, shuffle=False,
+                      validation_data=held_out, callbacks=callbacks)
+        except NonFinite as error:
+            raise NonFinite(f"{error} {state.keep_last()} Change that flag, with --overwrite or another --run_dir."
+                            ) from None
     model.optimizer.finalize_variable_values(model.trainable_variables)  # with recipe.ema, they become the averages
 
 

@@ -52,6 +52,7 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
         model = network.assemble(arch, dropout=dropout, drop_path=drop_path, layers=kind)
         if init == INHERITED:
             _inherit(model, folder.inherited_weights)
+            _check_finite(model, folder.inherited_weights)
         if init == IMAGENET:
             _cut_out(model, arch)
         return model
@@ -60,6 +61,7 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
     layers = fast_layers.PyTorchPadded(kind) if fast_layers.is_pytorch_padded(source) else kind
     model = network.assemble(arch, dropout=dropout, drop_path=drop_path, layers=layers)
     _copy(source, model, init, head=f"{arch.space.head[-1].name}_")
+    _check_finite(model, init)
     return model
 
 
@@ -93,6 +95,13 @@ def _inherit(model: Any, path: str) -> None:
     except (ValueError, OSError, KeyError):
         raise InputError(f"{path} does not fit this arch (was arch.json edited?). Use "
                          "--init_weights=scratch.") from None
+
+
+def _check_finite(model: Any, path: str) -> None:
+    from pnas_tf.network.build import non_finite_layer
+
+    if found := non_finite_layer(model):
+        raise InputError(f"{path}: {found}, which no training can start from. Use other --init_weights.")
 
 
 def _cut_out(model: Any, arch: Arch) -> None:

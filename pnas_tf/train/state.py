@@ -45,6 +45,8 @@ class TrainingState(keras.callbacks.Callback):
         self._folder, self._settings = folder.training, json.loads(json.dumps(settings))
         self.epochs_done, self.history, self._seeds = 0, {}, []
         self._begin, self._saved = time.monotonic(), -math.inf
+        # The last epoch that is not on the disk: its number, and the values of all variables at its end.
+        self._unsaved: tuple[int, list[np.ndarray]] | None = None
         path = self._state_file
         if os.path.exists(path):
             state = files.read_json(path)
@@ -113,6 +115,26 @@ class TrainingState(keras.callbacks.Callback):
         is_last = epoch + 1 == self.params.get("epochs")
         if is_last or time.monotonic() - self._saved >= SAVE_SECONDS:
             self._save(epoch + 1)
+        else:
+            self._unsaved = epoch + 1, [np.array(variable) for variable in self._variables()]
+
+    def keep_last(self) -> str:
+        """Writes the last complete epoch if it is not on the disk yet, and sets the network back to it for this.
+
+        Returns:
+            A sentence for the user about what is kept.
+        """
+        if self._unsaved:
+            epochs_done, values = self._unsaved
+            for variable, value in zip(self._variables(), values, strict=True):
+                variable.assign(value)
+            self._save(epochs_done)
+        if not self.epochs_done:
+            return "No epoch was complete."
+        return f"The state after epoch {self.epochs_done} is kept in {self._folder}."
+
+    def _variables(self) -> list[keras.Variable]:
+        return [*self.model.variables, *self.model.optimizer.variables]
 
     def _save(self, epochs_done: int) -> None:
         weights, previous_weights = self._weights(epochs_done), self._weights(self.epochs_done)
@@ -122,7 +144,7 @@ class TrainingState(keras.callbacks.Callback):
              "seeds": [np.asarray(variable).tolist() for variable in _seed_states(self.model)]}) + "\n")
         if os.path.exists(previous_weights):
             os.unlink(previous_weights)
-        self.epochs_done, self._saved = epochs_done, time.monotonic()
+        self.epochs_done, self._saved, self._unsaved = epochs_done, time.monotonic(), None
 
     def remove(self) -> None:
         """Removes the state, once the results are written."""

@@ -32,7 +32,8 @@ def test_defaults_keep_their_bounds(config):
     ({"batch_size": -1}, "batch_size must be at least 0, got -1"), ({"label_smoothing": 1.5}, "from 0 to 1, got 1.5"),
     ({"paths": "three"}, "paths must be one of two, all, got 'three'"), ({"width_mult": 0.01}, "from 0.05 to 20"),
     ({"batch_size": "64"}, "batch_size must be of type int, got '64'"),
-    ({"target_ms": float("nan")}, "target_ms must be a number, got nan"),
+    ({"target_ms": float("nan")}, "target_ms must be a finite number, got nan"),
+    ({"target_ms": float("inf")}, "target_ms must be a finite number, got inf"),
     ({"limit": "params<=3e6"}, "limit must be of type tuple"),
     ({"search_epochs": 2.5}, "search_epochs must be of type int")])
 def test_a_value_out_of_bounds_is_refused(change, message):

@@ -10,11 +10,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from export import bundle, facts, interpreter, tflite
+from export import bundle, convert, facts, interpreter, tflite
 from export.settings import ExportConfig
 from pnas_tf.errors import InputError
 from tests import forked
@@ -163,6 +164,21 @@ def test_changed_export_is_refused(small_run, small_data, tmp_path):
     (tmp_path / "int8.json").write_text("[]")
     with pytest.raises(InputError, match="does not describe"):
         bundle.read_export(str(tmp_path), "int8")
+
+
+def test_an_export_that_answers_nan_is_refused(small_run, small_model, small_data, tmp_path):
+    """Such as one that an earlier version has written."""
+    shutil.copytree(small_run, tmp_path / "run")
+    spoiled = keras.models.clone_model(small_model)
+    spoiled.set_weights([np.full_like(weight, np.nan) for weight in spoiled.get_weights()])
+    content = convert.convert(spoiled, "float32")
+    (tmp_path / "run" / "float32.tflite").write_bytes(content)
+    written = json.loads((small_run / "float32.json").read_text())
+    (tmp_path / "run" / "float32.json").write_text(json.dumps(
+        written | {"sha256": hashlib.sha256(content).hexdigest()}))
+    with pytest.raises(InputError, match=r"float32\.tflite.* answers example images with numbers that are not finite"):
+        bundle.run(run_dir=str(tmp_path / "run"), data=small_data, modes=["float32"], output=str(tmp_path / "bundle"))
+    assert os.listdir(tmp_path) == ["run"]
 
 
 def test_export_of_an_earlier_model_is_refused(small_run, tmp_path):

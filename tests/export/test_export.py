@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from export import agreement, interpreter, keras_model, model_card, tflite
+from export import agreement, convert, interpreter, keras_model, model_card, tflite
 from export.settings import ExportConfig
 from pnas_tf import network
 from pnas_tf.data.parts import ArrayPart
@@ -137,6 +137,33 @@ def test_facts_of_a_run(model, small_arch, small_npz, tmp_path):
                  "export 3", f"tensorflow {tf.__version__}", facts["sha256"], small_npz,
                  f"{facts['peak_activation_bytes']:,} bytes"):
         assert text in card, text
+
+
+def nan_inside(model):
+    """A copy of a model whose second layer of weights are not numbers."""
+    spoiled = keras.models.clone_model(model)
+    layer = spoiled.get_layer("b00_mb_k5_e6_expand")
+    layer.set_weights([np.full_like(weight, np.nan) for weight in layer.get_weights()])
+    return spoiled
+
+
+@pytest.mark.parametrize("allow_drop", [False, True])
+def test_a_model_that_answers_nan_is_never_exported(model, data, small_arch, tmp_path, allow_drop):
+    config = ExportConfig(mode=("float32",), allow_drop=allow_drop, timing_seconds=0)
+    (tmp_path / "float32.tflite").write_text("from an earlier export")
+    with pytest.raises(InputError, match="The model's answers to 300 of 300 test images are not finite numbers"):
+        tflite.run(model=nan_inside(model), data=data, config=config, out_dir=str(tmp_path), arch=small_arch)
+    assert os.listdir(tmp_path) == ["float32.tflite"]
+
+
+@pytest.mark.parametrize("allow_drop", [False, True])
+def test_a_file_that_answers_nan_is_never_written(model, data, allow_drop):
+    """A file may answer NaN where Keras does not: float16 overflows."""
+    config = ExportConfig(mode=("float32",), allow_drop=allow_drop, input="normalised")
+    samples = tflite._draw(data.test, 8, data, config)
+    content, expected = convert.convert(nan_inside(model), "float32"), np.zeros((len(samples.labels), 4), np.float32)
+    with pytest.raises(InputError, match=r"float32.tflite is not written: its logits are not numbers\.$"):
+        tflite._checked("float32", content, samples, expected, config)
 
 
 def test_failed_check_leaves_nothing_behind(model, data, tmp_path):
