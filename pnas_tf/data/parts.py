@@ -2,13 +2,15 @@
 
 import abc
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from pnas_tf.data import augment as augment_lib
-from pnas_tf.data import decoding, inspection
+from pnas_tf.data import decoding, fingerprint, inspection
 from pnas_tf.data.decoding import ImageFile
 from pnas_tf.data.pictures import Rendering
 from pnas_tf.data.rand_augment import RandAugment
@@ -180,6 +182,22 @@ class Part(abc.ABC):
         """Path of a file of this part that cannot be decoded, and the reason; None if there is none."""
         return None
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Digest of the labels and images, in hexadecimal. It tells other contents under the same name apart.
+
+        Raises:
+            InputError: If a file cannot be read.
+        """
+        digest = hashlib.sha256(self.labels().astype("<i4").tobytes())
+        for content in self._contents():
+            digest.update(content)
+        return digest.hexdigest()[:16]
+
+    @abc.abstractmethod
+    def _contents(self) -> Iterable[bytes]:
+        """Bytes that identify the images, in order."""
+
     @abc.abstractmethod
     def paths(self, places: np.ndarray) -> list[str | None]:
         """Paths of the files of some images; None for images in memory. Argument as for `thumbnails`."""
@@ -199,6 +217,11 @@ class Part(abc.ABC):
 
 class ArrayPart(Part):
     """Images in memory, uint8 [images, height, width, channels], changed one batch at a time."""
+
+    def _contents(self):
+        images, members = np.asarray(self._images), np.asarray(self._members)
+        for begin in range(0, len(members), 1024):
+            yield images[members[begin:begin + 1024]].tobytes()
 
     def paths(self, places):
         return [None] * len(places)
@@ -250,6 +273,9 @@ class FilePart(Part):
     def __init__(self, images, labels, members, image_size, mean, std):
         super().__init__(images.paths, labels, members, image_size, mean, std)
         self._files = images
+
+    def _contents(self):
+        return fingerprint.of_files(tf.gather(self._images, self._members).numpy())
 
     def first_unreadable(self):
         return inspection.first_unreadable(list(tf.gather(self._files.paths, self._members).numpy()),

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pnas_tf import files
 from pnas_tf.errors import InputError, shown
@@ -38,17 +39,17 @@ def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwri
         file = RunFolder(run_dir).flags
         changed = _changed_flags(file, flags_text) or _changed_inputs(run_dir, inputs)
         if changed and not overwrite:
-            raise InputError(f"{run_dir} holds a run with other flags: {'; '.join(changed[:5])}"
+            raise InputError(f"{run_dir} holds a run with other flags or files: {'; '.join(changed[:5])}"
                              f"{f'; and {len(changed) - 5} more' if len(changed) > 5 else ''}. Use another --run_dir, "
                              "or the same flags and files to resume that run, or --overwrite to remove it.")
         if changed:
-            print(f"Removing the run in {run_dir}: it had other flags ({changed[0]}).")
+            print(f"Removing the run in {run_dir}: it had other flags or files ({changed[0]}).")
             _remove_run(run_dir)
         if not os.path.exists(file):
             # --overwrite is not recorded: the user has to give it each time that a run should be removed.
             files.write_text(file, "".join(line for line in flags_text.splitlines(keepends=True)
                                           if "overwrite" not in run_folder.parse_flags(line)))
-        if not os.path.exists(RunFolder(run_dir).inputs):
+        if _recorded_inputs(run_dir) != dict(inputs):  # an earlier version recorded less
             files.write_text(RunFolder(run_dir).inputs, json.dumps(inputs, indent=1) + "\n")
         yield
 
@@ -63,13 +64,22 @@ def _changed_flags(file: str, flags_text: str) -> list[str]:
 
 
 def _changed_inputs(run_dir: str, inputs: Mapping[str, str]) -> list[str]:
-    """Differences between inputs.json and the inputs of this run, each as text; empty if there is no inputs.json."""
+    """Differences between inputs.json and the inputs of this run, each as text.
+
+    Inputs that an earlier version did not record are no difference.
+    """
+    before = _recorded_inputs(run_dir)
+    return [f"{name} {shown(before[name])} then, {shown(inputs.get(name))} now"
+            for name in sorted(before) if before[name] != inputs.get(name)]
+
+
+def _recorded_inputs(run_dir: str) -> dict[str, Any]:
+    """The contents of inputs.json; empty if there is no such file."""
     file = RunFolder(run_dir).inputs
-    before = files.read_json(file) if os.path.exists(file) else dict(inputs)
+    before = files.read_json(file) if os.path.exists(file) else {}
     if not isinstance(before, dict):
         raise InputError(f"{file}: not the inputs of a run. Remove it.")
-    return [f"{name} {shown(before.get(name))} then, {shown(inputs.get(name))} now"
-            for name in sorted({*before, *inputs}) if before.get(name) != inputs.get(name)]
+    return before
 
 
 @contextlib.contextmanager

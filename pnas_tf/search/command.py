@@ -116,7 +116,7 @@ def _stopped(stop: "Stop", run_dir: str) -> None:
 
 
 def _inputs(problem: Problem, config: SearchConfig) -> Mapping[str, str]:
-    """Digests of the files that flags name, as far as the result depends on them."""
+    """Digests of the files and images that flags name, as far as the result depends on them."""
     def digest(content: bytes) -> str:
         return hashlib.sha256(content).hexdigest()[:16]
 
@@ -125,6 +125,8 @@ def _inputs(problem: Problem, config: SearchConfig) -> Mapping[str, str]:
     return {**teacher, "space": digest(json.dumps(problem.space.to_json(), sort_keys=True).encode()),
             **({"white of 16-bit images": str(data.rendering.white)} if data.rendering else {}),
             "training images": str(data.train.size), "held-out images": str(data.held_out.size),
+            "contents of the training images": data.train.fingerprint,
+            "contents of the held-out images": data.held_out.fingerprint,
             **{f"milliseconds on {goal.target}": digest(goal.ms.matrix.tobytes() + str(goal.ms.fixed).encode())
                for goal in problem.goals}}
 

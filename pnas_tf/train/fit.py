@@ -24,7 +24,7 @@ from pnas_tf.train.events import Events
 from pnas_tf.train.non_finite import NonFinite, StopOnNonFinite
 from pnas_tf.train.progress import Progress
 from pnas_tf.train.recipe import NONE, Recipe
-from pnas_tf.train.state import TrainingState
+from pnas_tf.train.state import CONTENTS, TrainingState
 from pnas_tf.train.student import Student, kept_steps, lessons, read_teacher
 
 # Function from the number of steps done to the batches of training and of held-out images.
@@ -71,6 +71,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         if teacher else 0
     state = TrainingState(folder, {
         "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "epochs": epochs, "steps": steps,
+        CONTENTS: " ".join(part.fingerprint for part in (data.train, data.held_out, data.test)),
         "kept": kept, "rendering": dataclasses.asdict(data.rendering) if data.rendering else None,
         **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay", "label_smoothing",
                                                     "class_weights", "seed")}, **how}, overwrite=overwrite)

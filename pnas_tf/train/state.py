@@ -17,6 +17,8 @@ from pnas_tf.run_folder import RunFolder
 
 # Weights of some hundred layers take half a second to write, as long as an epoch of some hundred images.
 SAVE_SECONDS = 15.0
+# Name of the setting that identifies the images. Records of earlier versions lack it.
+CONTENTS = "contents of the images"
 
 
 class TrainingState(keras.callbacks.Callback):
@@ -69,7 +71,7 @@ class TrainingState(keras.callbacks.Callback):
 
     def _changed(self, settings: Any) -> list[str]:
         """Names of the settings that differ from those of another training."""
-        before = settings if isinstance(settings, dict) else {}
+        before = {CONTENTS: self._settings.get(CONTENTS), **settings} if isinstance(settings, dict) else {}
         return [name for name, value in self._settings.items() if before.get(name) != value]
 
     def _check_finished(self, folder: RunFolder) -> None:

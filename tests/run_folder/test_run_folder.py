@@ -51,6 +51,16 @@ def test_a_file_that_changed_under_its_name_is_refused(tmp_path):
         claimed(tmp_path / "run", "--table=t.jsonl\n", {})
 
 
+def test_a_run_whose_inputs_were_not_all_recorded_resumes(tmp_path):
+    """Earlier versions recorded less. What they lack is added, and counts from then on."""
+    claimed(tmp_path, "--lr=0.1\n", {"training images": "480"})
+    claimed(tmp_path, "--lr=0.1\n", {"training images": "480", "contents of the training images": "01"})
+    with pytest.raises(InputError, match="other flags or files: contents of the training images '01' then, '02' now"):
+        claimed(tmp_path, "--lr=0.1\n", {"training images": "480", "contents of the training images": "02"})
+    with pytest.raises(InputError, match="contents of the training images '01' then, None now"):
+        claimed(tmp_path, "--lr=0.1\n", {"training images": "480"})
+
+
 def test_flags_without_influence_on_results_may_change(tmp_path):
     claimed(tmp_path, "--lr=0.1\n--checkpoint_minutes=10\n--nooverwrite\n--run_dir=a\n")
     claimed(tmp_path, "--lr=0.1\n--checkpoint_minutes=1\n--overwrite\n--run_dir=b\n", overwrite=True)

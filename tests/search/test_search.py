@@ -14,10 +14,13 @@ import keras
 import numpy as np
 import pytest
 
-from pnas_tf import network
+from pnas_tf import data, network
 from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder, front_file
+from pnas_tf.search import command as search_command
+from pnas_tf.search.config import SearchConfig
+from pnas_tf.search.problem import Problem, Request
 from pnas_tf.space import arch
 from tests import forked
 from tests.spaces import TINY
@@ -234,7 +237,7 @@ def test_interrupted_search_goes_on_to_the_same_result(finished, files, tmp_path
 def test_other_flags_in_a_used_folder_are_refused(finished, files):
     result = run(command(files, finished[0], "--lr=0.9"))
     assert result.returncode == 1
-    assert "other flags: --lr=0.0 then, 0.9 now" in result.stderr
+    assert "other flags or files: --lr=0.0 then, 0.9 now" in result.stderr
 
 
 def test_a_table_that_was_measured_again_is_refused_in_a_used_folder(finished, files):
@@ -246,7 +249,24 @@ def test_a_table_that_was_measured_again_is_refused_in_a_used_folder(finished, f
     finally:
         table.write_text(before)
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert "holds a run with other flags: milliseconds on" in result.stderr and "space" not in result.stderr
+    assert "holds a run with other flags or files: milliseconds on" in result.stderr and "space" not in result.stderr
+
+
+def test_images_that_changed_under_their_name_are_other_inputs(files):
+    """As many images and labels as before; those of the test are not looked at."""
+    request = Request.of(SearchConfig(space=f"{files}/space.json", table=f"{files}/table.jsonl"))
+    x, y = np.random.default_rng(0).integers(0, 256, (60, 28, 28), np.uint8), np.arange(60) % 10
+    labels = y.copy()
+    labels[[0, 1, 10, 11]] = labels[[1, 0, 11, 10]]
+
+    def inputs(x=x, y=y, test=x[:20]):
+        problem = Problem.of(request, data.from_arrays((x, y), (test, np.arange(20) % 10)))
+        return search_command._inputs(problem, request.config).items()
+
+    assert inputs() == inputs() == inputs(test=x[20:40])
+    assert {name for name, _ in inputs() - inputs(x=x[::-1], y=y[::-1])} == {
+        "contents of the training images", "contents of the held-out images"}
+    assert "contents of the training images" in dict(inputs() - inputs(y=labels))
 
 
 @pytest.mark.slow

@@ -310,6 +310,31 @@ def test_damaged_state_of_a_training_is_one_line(small_model, tmp_path, content,
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("finished", [False, True])
+def test_other_images_under_the_same_name_are_refused(small_model, tmp_path, finished):
+    """A record of an earlier version says nothing about contents, and its training goes on."""
+    from pnas_tf.train.state import CONTENTS, TrainingState
+
+    def record(settings):
+        facts = {"epochs_done": 3, "settings": settings, "history": {}, "seeds": [], "seconds": 1.0}
+        (tmp_path / ("train.json" if finished else "training/state.json")).write_text(json.dumps(facts))
+
+    def state_of(contents, **more):
+        return TrainingState(RunFolder(str(tmp_path)), {"lr": 0.1, CONTENTS: contents}, **more)
+
+    if finished:
+        (tmp_path / "model.keras").write_bytes(b"model")
+    else:
+        (tmp_path / "training").mkdir()
+    record({"lr": 0.1})
+    assert state_of("01").settings[CONTENTS] == "01"
+    record({"lr": 0.1, CONTENTS: "01"})
+    state_of("01")
+    with pytest.raises(InputError, match=r"other settings \(contents of the images\)"):
+        state_of("02")
+    state_of("02", overwrite=True)
+
+
 def wait_for(path):
     for _ in range(600):
         if path.exists():
