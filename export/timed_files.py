@@ -1,7 +1,5 @@
 """Times exported files in turns with an anchor, and says whether the machine was calm enough for the times to count."""
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,10 +29,10 @@ def measured(contents: Mapping[str, bytes], *, threads: int, delegate: str, pati
         spread_ms, the least and largest time of a repeat; repeats, their number; anchor, its milliseconds now (ms) and
         in the comparison of the table (then_ms), or None; other statistics; and the machine and its settings.
     """
-    with tempfile.TemporaryDirectory(prefix="pnas_tf-") as folder:
-        paths = {mode: _written(content, folder, mode) for mode, content in contents.items()}
+    with files.temporary_folder() as folder:
+        paths = {mode: files.write_temporary(folder, f"{mode}.tflite", content) for mode, content in contents.items()}
         if anchor:
-            paths[_ANCHOR] = _written(_converted(anchor), folder, "anchor")
+            paths[_ANCHOR] = files.write_temporary(folder, "anchor.tflite", _converted(anchor))
         visit = timed_runs.here(runtime="auto", threads=threads, delegate=delegate, runs=RUNS)
         times = repeats.in_turns(list(paths), lambda name: visit(paths[name]), patience_seconds=patience_seconds,
                                  waiting=waiting)
@@ -53,9 +51,3 @@ def _converted(anchor: Anchor) -> bytes:
     from pnas_tf import network
 
     return convert.to_time(convert.randomise(network.build_network(anchor.arch)), anchor.dtype)
-
-
-def _written(content: bytes, folder: str, stem: str) -> str:
-    path = os.path.join(folder, f"{stem}.tflite")
-    files.write_bytes(path, content)
-    return path

@@ -10,7 +10,7 @@ To continue a stopped measurement, run the same command again: rows in the file 
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -59,30 +59,35 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
     keys = _keys(space, only)
     device = measure.measurer_of(measurer, **(settings or {}))
     between = measure.context_build(space)
-    if os.path.exists(output):
-        _drop_half_line(output)
-        measure.check_same(latency_table.read(output).header, device.facts(), output)
-    else:
-        facts = device.facts()
-        files.write_text(output, json.dumps(latency_table.header(
-            **{**facts, "target": target_name or facts["target"]})) + "\n")
-    table = latency_table.read(output)
-    if target_name and target_name != table.target:
-        raise InputError(f"{output} holds the target {table.target[:80]!r}, not {target_name!r}. "
-                         "Leave out --target_name, or build another table by --output.")
-    missing = [key for key in keys if key not in table.rows]
-    if not missing:
-        return table
-    # Timed between networks of this space: a call takes 0.5 us among small networks and 7 us among ImageNet networks.
+    facts = device.facts()
+    if not os.path.exists(output):
+        head = latency_table.header(**{**facts, "target": target_name or facts["target"]})
+        files.create(output, (json.dumps(head) + "\n").encode())
+    with latency_table.open_to_add(output) as add:  # before the table is read: another program may be adding to it
+        table = latency_table.read(output)
+        measure.check_same(table.header, facts, output)
+        if target_name and target_name != table.target:
+            raise InputError(f"{output} holds the target {table.target[:80]!r}, not {target_name!r}. "
+                             "Leave out --target_name, or build another table by --output.")
+        if missing := [key for key in keys if key not in table.rows]:
+            _add_rows(add, device, missing, between)
+    return latency_table.read(output)
+
+
+def _add_rows(add: Callable[[dict[str, Any]], None], device: measure.Measurer, keys: Sequence[OpKey],
+              between: measure.Build) -> None:
+    """Measures rows and adds each to a table.
+
+    The overhead of a call is measured between networks of this space: it is 0.5 us among small networks and 7 us among
+    ImageNet networks.
+    """
     overhead = {"the overhead of a call": measure.op_build(measure.OVERHEAD_KEY)}
     ((_, overhead_times),) = device.measure(overhead, between)
     overhead_ms = overhead_times["median_ms"]
-    with latency_table.open_to_add(output) as add:
-        builds = {key: measure.op_build(key) for key in missing}
-        for key, times in measure.with_progress(device, builds, between, what=f"{len(missing)} ops"):
-            subtracted_ms = 0.0 if key.op == CALLED_ONCE else overhead_ms
-            add(latency_table.row(key, **less_overhead(times, subtracted_ms), overhead_ms=subtracted_ms))
-    return latency_table.read(output)
+    builds = {key: measure.op_build(key) for key in keys}
+    for key, times in measure.with_progress(device, builds, between, what=f"{len(keys)} ops"):
+        subtracted_ms = 0.0 if key.op == CALLED_ONCE else overhead_ms
+        add(latency_table.row(key, **less_overhead(times, subtracted_ms), overhead_ms=subtracted_ms))
 
 
 def less_overhead(times: dict[str, float], overhead_ms: float) -> dict[str, float]:
@@ -108,21 +113,6 @@ def _keys(space: Space, only: Sequence[str]) -> list[OpKey]:
         raise InputError(f"Space {space.name} has no op {', '.join(only)}. Its ops: "
                          f"{', '.join(sorted({key.op for _, key in space.op_keys()}))}.")
     return keys
-
-
-def _drop_half_line(path: str) -> None:
-    """Removes the incomplete row that a stopped command has left at the end.
-
-    Only tables are changed: a file of another kind, named by mistake, stays as it is.
-    """
-    try:
-        with open(path, "r+b") as file:
-            content = file.read(latency_table.MAX_BYTES + 1)
-            is_table = content.startswith(b'{"format": "pnas_tf.latency/') and len(content) <= latency_table.MAX_BYTES
-            if is_table and b"\n" in content:
-                files.drop_half_line(file)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another --output.") from None
 
 
 def _define_flags() -> None:

@@ -14,7 +14,6 @@ import datetime
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -79,12 +78,9 @@ def of_host(content: bytes, settings: HostSettings) -> dict[str, Any]:
 
     pieces = split_model.cut(content)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pnas_tf-"))
+        folder = stack.enter_context(files.temporary_folder())
         models = {WHOLE: content, CALL: _smallest(), **{str(i): piece.content for i, piece in enumerate(pieces)}}
-        paths = {key: os.path.join(folder, f"{key}.tflite") for key in models}
-        for key, path in paths.items():
-            with open(path, "wb") as file:
-                file.write(models[key])
+        paths = {key: files.write_temporary(folder, f"{key}.tflite", model) for key, model in models.items()}
         visit = stack.enter_context(host.visits(settings, paths[WHOLE]))
         bar = stack.enter_context(tqdm(total=len(paths) * settings.rounds, unit="visit", desc="timing"))
 

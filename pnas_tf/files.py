@@ -1,14 +1,16 @@
 """Files: bounded reads of untrusted files, writes that are whole or leave no trace, JSON Lines, and locks."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
 import stat
+import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from pnas_tf.errors import InputError
@@ -105,11 +107,31 @@ def _parsed(content: bytes) -> Any:
 
 
 def append_line(path: str, entry: Any) -> None:
-    """Adds one line to a JSON Lines file. An incomplete last line, left by a stopped program, is removed first."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with open(path, "ab+") as file:
-        drop_half_line(file)
-        file.write(json.dumps(entry).encode() + b"\n")
+    """Adds one line to a JSON Lines file. An incomplete last line, left by a stopped program, is removed first.
+
+    Raises:
+        InputError: If the line cannot be written; the lines before it stay.
+    """
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with open(path, "ab+", buffering=0) as file:
+            drop_half_line(file)
+            write_or_undo(file, json.dumps(entry).encode() + b"\n")
+    except OSError as error:
+        raise InputError(f"{path}: a line cannot be written ({error.strerror}). The lines before it are kept: free "
+                         "some space and run the same command again to continue.") from None
+
+
+def write_or_undo(file: IO[bytes], data: bytes) -> None:
+    """Writes to the end of an unbuffered file, all or nothing. Raises OSError if there is no room."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(end)
+        raise
 
 
 def drop_half_line(file: Any) -> None:
@@ -159,7 +181,7 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
     write_whole(path, write, alone=False)
 
 
-def write_whole(path: str, write: Callable[[str], Any], *, alone: bool = True) -> None:
+def write_whole(path: str, write: Callable[[str], Any], *, alone: bool = True, replace: bool = True) -> None:
     """Lets a function write a temporary file, which takes the place of the file when all of it is on the disk.
 
     Args:
@@ -167,6 +189,7 @@ def write_whole(path: str, write: Callable[[str], Any], *, alone: bool = True) -
         write: Function called with the path of the temporary file, which has the same ending.
         alone: Whether no other process writes this file now, as in a locked run folder. The temporary file then has a
             fixed name, so the next write replaces the remains of a killed process.
+        replace: Whether to replace a file of this path; otherwise it stays.
 
     Raises:
         InputError: If the file cannot be written; an earlier file of this path stays.
@@ -179,7 +202,10 @@ def write_whole(path: str, write: Callable[[str], Any], *, alone: bool = True) -
         write(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            _name_new(temporary, path)
     except (OSError, RuntimeError, ValueError, KeyError) as error:  # libraries raise any of these for a full disk
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())[:150]
         raise InputError(f"{path}: cannot be written ({reason}). Free some space and run the same command again, or "
@@ -187,6 +213,61 @@ def write_whole(path: str, write: Callable[[str], Any], *, alone: bool = True) -
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def _name_new(temporary: str, path: str) -> None:
+    """Gives a file a name, unless another file has it."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except (OSError, AttributeError):  # a file system without hard links
+        if not os.path.exists(path):
+            os.replace(temporary, path)
+
+
+def create(path: str, data: bytes) -> None:
+    """Writes a file unless there is one, even one that another process makes at the same time. Errors as `write_text`.
+
+    Args:
+        path: Path of the file.
+        data: Contents of a new file.
+    """
+    def write(temporary: str) -> None:
+        with open(temporary, "xb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+
+    write_whole(path, write, alone=False, replace=False)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[str]:
+    """A folder for temporary files, which is removed when the context ends.
+
+    Raises:
+        InputError: If it cannot be made.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="pnas_tf-")
+    except OSError as error:
+        raise InputError(f"No folder for temporary files can be made ({error.strerror}). {_TEMPORARY}") from None
+    with folder as path:
+        yield path
+
+
+def write_temporary(folder: str, name: str, data: bytes) -> str:
+    """Writes a file into a `temporary_folder` and returns its path. Raises InputError if it cannot be written."""
+    path = os.path.join(folder, name)
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}). {_TEMPORARY}") from None
+    return path
+
+
+_TEMPORARY = "Free some space, or name another folder by the environment variable TMPDIR."
 
 
 def lock(file: IO[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,33 @@ def test_half_a_last_line_is_left_out_and_replaced(tmp_path):
     assert files.read_lines(path) == [{"a": 1}]
     files.append_line(path, {"c": 3})
     assert [json.loads(line) for line in Path(path).read_text().splitlines()] == [{"a": 1}, {"c": 3}]
+
+
+@pytest.mark.parametrize("room", [0, 5])
+def test_a_line_that_does_not_fit_on_the_disk_leaves_those_before_it(tmp_path, room):
+    """A limit on the size of files acts as a disk that has room for so many bytes."""
+    path, limits = tmp_path / "lines.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    files.append_line(str(path), {"a": 1})
+    before = path.read_bytes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"lines\.jsonl: a line cannot be written .*same command again"):
+            files.append_line(str(path), {"b": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    with pytest.raises(InputError, match="a line cannot be written"):
+        files.append_line(str(tmp_path), {"b": 2})
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_never_takes_the_place_of_another(tmp_path, links, monkeypatch):
+    if not links:  # as on FAT
+        monkeypatch.delattr(os, "link")
+    path = tmp_path / "new" / "a.jsonl"
+    files.create(str(path), b"first")
+    files.create(str(path), b"second")
+    assert path.read_bytes() == b"first" and os.listdir(path.parent) == ["a.jsonl"]
 
 
 def test_a_broken_line_in_the_middle_is_named(tmp_path):

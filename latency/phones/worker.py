@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import os
 import random
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +15,7 @@ from latency.phones.facts import State
 from latency.phones.phone import THROTTLING, BenchmarkError, Phone
 from latency.phones.session import InUseError
 from latency.phones.settings import PhoneSettings
+from pnas_tf import files
 from pnas_tf.errors import printable
 
 # Number of runs without a time after which a model counts as failed.
@@ -222,12 +221,8 @@ def temporary_files(contents: Mapping[str, bytes]) -> Iterator[list[str]]:
     Args:
         contents: Bytes by file name.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [os.path.join(folder, name) for name in contents]
-        for path, content in zip(paths, contents.values(), strict=True):
-            with open(path, "wb") as file:
-                file.write(content)
-        yield paths
+    with files.temporary_folder() as folder:
+        yield [files.write_temporary(folder, name, content) for name, content in contents.items()]
 
 
 def say(text: str) -> None:

@@ -4,7 +4,7 @@ import functools
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
@@ -54,9 +54,14 @@ def _parse(manual, argv):
         print(command_help.render(manual, _own_flags(), full="helpfull" in names))
         sys.exit(0)
     try:
+        _check_text(argv)
         positional = flags.FLAGS(argv)
         if len(positional) > 1:
             raise flags.Error(f"Unexpected argument {positional[1]!r}; all arguments are flags (--name=value)")
+    except UnicodeDecodeError:
+        named = ", ".join(argument for argument in argv if "flagfile" in argument)
+        print(f"Error: {printable(named)}: not UTF-8. Save the file as UTF-8.", file=sys.stderr)
+        sys.exit(1)
     except flags.Error as error:
         print(f"Error: {printable(str(error).rstrip('.'))}. All flags: --help.", file=sys.stderr)
         sys.exit(1)
@@ -64,6 +69,15 @@ def _parse(manual, argv):
     if verbosity.present and verbosity.value >= 0:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
     return positional
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raises flags.Error if an argument is not UTF-8, as the files of a run folder and TensorFlow's paths are."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise flags.Error(f"{argument}: not UTF-8. Rename the file or folder") from None
 
 
 def _own_flags() -> dict[str, flags.Flag]:

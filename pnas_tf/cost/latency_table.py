@@ -7,7 +7,6 @@ whole networks, and leaves the measured times unchanged.
 
 import contextlib
 import dataclasses
-import errno
 import json
 import os
 import re
@@ -25,6 +24,8 @@ FORMAT = "pnas_tf.latency/1"
 # Largest table in bytes, about 400,000 rows, and longest line in characters. Parsed JSON can take 25 times as much
 # memory.
 MAX_BYTES, MAX_LINE = 100_000_000, 100_000
+# First bytes of a table of any version.
+_BEGIN = b'{"format": "pnas_tf.latency/'
 _WAY_OUT = "Give the file of a latency table."
 # Measured times of a row.
 TIMES = ("median_ms", "min_ms", "mean_ms")
@@ -208,6 +209,8 @@ def annotate(path: str, *, calibrated_ms: Mapping[OpKey, float], accuracy: Mappi
 def open_to_add(path: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Opens a table's file to add rows at its end; other processes that call this function are refused meanwhile.
 
+    An incomplete row at the end, which a stopped program has left, is removed. A file of another kind stays as it is.
+
     Yields:
         Function that adds a row, whole or not at all. It raises InputError if the row cannot be written.
 
@@ -220,19 +223,20 @@ def open_to_add(path: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another file.") from None
 
     def add(row: Mapping[str, Any]) -> None:
-        line, end = json.dumps(row).encode() + b"\n", file.seek(0, os.SEEK_END)
         try:
-            if file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            files.write_or_undo(file, json.dumps(row).encode() + b"\n")
         except OSError as error:
-            with contextlib.suppress(OSError):
-                file.truncate(end)
             raise InputError(f"{path}: a row cannot be written ({error.strerror}). The rows before it are kept: free "
                              "some space and run the same command again to continue.") from None
 
     with file:
         if not files.lock(file):
             raise InputError(f"{path}: another program is adding to this table. Wait for it, or stop it.")
+        if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            raise InputError(f"{path}: another program has just written this table. Run the same command again.")
+        content = file.read(MAX_BYTES + 1)
+        if content.startswith(_BEGIN) and b"\n" in content and len(content) <= MAX_BYTES:
+            file.truncate(content.rfind(b"\n") + 1)
         yield add
 
 

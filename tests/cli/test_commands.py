@@ -90,6 +90,18 @@ def test_a_mistake_is_one_line(argument, message):
     assert done.stderr.startswith("Error: ") and message in done.stderr and "--help" in done.stderr
 
 
+@pytest.mark.parametrize("module", ["pnas_tf.report", "latency.build_table"])
+def test_text_that_is_not_utf_8_is_one_line(module, tmp_path):
+    """Files of flags and runs, and TensorFlow's paths, are UTF-8."""
+    flag = "--run_dir=" if module == "pnas_tf.report" else "--output="
+    (tmp_path / "latin.flags").write_bytes(b"# caf\xe9\n--seed=1\n")
+    for arguments, shown in (([f"{flag}{tmp_path}/caf\udce9"], "caf?"),
+                             ([f"--flagfile={tmp_path}/latin.flags"], "latin.flags")):
+        done = start(module, *arguments)
+        assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+        assert done.stderr.startswith("Error: ") and "not UTF-8" in done.stderr and shown in done.stderr
+
+
 def test_the_list_has_every_command():
     programs = {f"{folder}.{path.stem}" for folder in ("pnas_tf", "export", "latency")
                 for path in (ROOT / folder).glob("*.py")

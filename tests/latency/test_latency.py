@@ -4,15 +4,19 @@ import functools
 import importlib.metadata
 import itertools
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
 
-from export import convert, interpreter, timed_runs, timing
-from latency import build_table, measure, space_flags
+from export import convert, interpreter, timed_files, timed_runs, timing
+from latency import build_table, host, measure, profile, space_flags
+from latency.phones import worker
+from pnas_tf import files
 from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.space.blocks import OpKey
@@ -82,6 +86,81 @@ def test_full_disk_keeps_the_rows_and_no_part_of_another(built, tmp_path, room):
     with latency_table.open_to_add(str(path)) as add:
         add(json.loads(built.splitlines()[2]))
     assert path.read_bytes() == b"".join(built.splitlines(keepends=True)[:3])
+
+
+def test_a_second_start_leaves_the_row_that_the_first_is_writing(built, tmp_path):
+    path = tmp_path / "t.jsonl"
+    lines = built.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]) + lines[2][:30])
+    before = path.read_bytes()
+    with path.open("rb+") as file:  # as the first start has opened it
+        assert files.lock(file)
+        with pytest.raises(InputError, match="another program is adding to this table"):
+            build(path)
+    assert path.read_bytes() == before
+    build(path)
+    assert path.read_bytes().startswith(b"".join(lines[:2]))
+
+
+def test_two_starts_at_once_make_one_table(built, tmp_path, monkeypatch):
+    """The first start makes the file when the second has already seen that there is none."""
+    path = tmp_path / "t.jsonl"
+
+    class First(build_table.measure.MEASURERS["host"]):
+        def facts(self):
+            if not path.exists():
+                path.write_bytes(built)
+            return super().facts()
+
+    seen = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda name: False if name == str(path) else seen(name))
+    monkeypatch.setitem(measure.MEASURERS, "host", First)
+    build(path)
+    assert path.read_bytes() == built
+
+
+def test_a_table_that_was_replaced_while_it_was_opened_is_not_added_to(built, tmp_path, monkeypatch):
+    """By `latency.compare --calibrate`: rows would go into a file that is gone."""
+    path, lock = tmp_path / "t.jsonl", files.lock
+
+    def replaced_first(file):
+        files.write_text(str(path), built.decode())
+        return lock(file)
+
+    path.write_bytes(built)
+    monkeypatch.setattr(files, "lock", replaced_first)
+    with pytest.raises(InputError, match="another program has just written this table"), \
+            latency_table.open_to_add(str(path)):
+        pass
+
+
+@pytest.fixture
+def no_room(tmp_path, monkeypatch):
+    """Temporary files have room for 100 bytes each."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_no_room_for_temporary_files_is_one_line(tmp_path, no_room):
+    content = convert.convert(measure.op_build(KEY)(), "float32")
+    device = measure.measurer_of("host", **QUICK)
+    for work in (lambda: list(device.measure({"it": measure.op_build(KEY)})),
+                 lambda: profile.of_host(content, host.HostSettings(**QUICK)),
+                 lambda: timed_files.measured({"float32": content}, threads=1, delegate="none", patience_seconds=0),
+                 lambda: worker.temporary_files({"model": content}).__enter__()):
+        with pytest.raises(InputError, match=r"pnas_tf-.*: cannot be written \(File too large\).*TMPDIR") as caught:
+            work()
+        assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_folder_for_temporary_files_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(InputError, match=r"No such file or directory.*TMPDIR"):
+        list(measure.measurer_of("host", **QUICK).measure({"it": measure.op_build(KEY)}))
 
 
 def test_finished_table_stays_as_it_is(built, tmp_path):
