@@ -176,12 +176,8 @@ def _example_files(images: np.ndarray) -> dict[str, bytes]:
 
 
 def _read(path):
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). Export first: python -m export.tflite "
-                         f"--run_dir={os.path.dirname(path)}") from None
+    return files_lib.read_bytes(path, files_lib.MAX_MODEL_BYTES, "Export first: python -m export.tflite "
+                                f"--run_dir={shlex.quote(os.path.dirname(path))}")
 
 
 def _zipped(files: Mapping[str, bytes]) -> bytes:

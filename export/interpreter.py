@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pnas_tf import files
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import versions
 from pnas_tf.terminal import quiet
@@ -65,11 +66,7 @@ def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "x
         raise InputError(f"delegate must be one of {', '.join(DELEGATES)}, got {str(delegate)[:40]!r}.")
     where = model if isinstance(model, str) else "the model"
     if isinstance(model, str):
-        try:
-            with open(model, "rb") as file:
-                model = file.read()
-        except OSError as error:
-            raise InputError(f"{where}: cannot be read ({error.strerror}).") from None
+        model = files.read_bytes(model, files.MAX_MODEL_BYTES, way_out="")
     # Callers that do not name a runtime load TensorFlow sooner or later, and tflite_runtime would fail beside it.
     name = "tf.lite" if runtime == "auto" and installed_runtime() == "tflite_runtime" else installed_runtime(runtime)
     interpreter_class, resolver = _load(name)

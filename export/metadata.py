@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from export import graph as graph_lib
+from pnas_tf import files as files_lib
 from pnas_tf.errors import InputError, printable
 
 BUFFER_NAME = "TFLITE_METADATA"
@@ -131,7 +132,7 @@ def read_labels(path: str) -> list[str]:
         InputError: If the file has no labels.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with files_lib.opened(path) as file, zipfile.ZipFile(file) as archive:
             entry = archive.getinfo(LABEL_FILE)
             # `pack` does not compress; a compressed entry may expand to any size. zipfile allocates both stated sizes.
             if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size <= MAX_LABELS_BYTES:

@@ -22,7 +22,7 @@ from pnas_tf.cli import start
 from pnas_tf.cost import latency_table
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
-from pnas_tf.space import ops
+from pnas_tf.space import memory, ops
 from pnas_tf.space.blocks import OpKey, Space
 
 # Smallest time of a row: a tenth of a microsecond, which is finer than a call can be timed.
@@ -133,6 +133,8 @@ def _main() -> None:
         raise InputError("Name the file of the table: --output=TABLE.jsonl.")
     space = space_flags.space_of(f)
     settings, sides = measurer_flags.given(f.measurer, KINDS), [space.input_size, *_sizes(f.smaller_images, space)]
+    memory.check_ops(space, _keys(space, f.only))
+    memory.check_network(measure.context(space))
     start.load_tensorflow()
     for side in sides:
         table = run(space=dataclasses.replace(space, input_size=side), output=f.output, measurer=f.measurer,

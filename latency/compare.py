@@ -27,6 +27,7 @@ from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 from pnas_tf.report import plots
 from pnas_tf.space import arch as arch_lib
+from pnas_tf.space import memory
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import OpKey, Space
 
@@ -252,6 +253,8 @@ def _main() -> None:
             start.load_tensorflow()
         archs, others = random_networks(space, f.networks, f.calibrate, f.seed,
                                         functools.partial(over_range, table) if f.over_range else measure.random_archs)
+    for arch in (*archs, *others):
+        memory.check_network(arch)
     start.load_tensorflow()
     stem = table.path.removesuffix(".jsonl")
     times = f.times or (network_times.beside(table.path) if is_file else None)

@@ -73,14 +73,7 @@ def _covered(table: LatencyTable) -> str:
 
 def _read(path: str) -> str:
     """The text of a published file; raises InputError if it is too large or cannot be read."""
-    try:
-        if os.path.getsize(path) > published.MAX_BYTES:
-            raise InputError(f"{path}: larger than {published.MAX_BYTES} bytes; this is not a table of ops.")
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise InputError(f"{path}: cannot be read ({reason}). Name the published file by --source.") from None
+    return files.read_text(path, published.MAX_BYTES, "Name the published file by --source.")
 
 
 def _define_flags() -> None:

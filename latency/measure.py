@@ -178,7 +178,12 @@ def context_build(space: Space) -> Build:
     to 4 %. With a network of small kernels instead, int8 sums were still 5 % too low. For networks that fit in the
     caches, it makes no difference.
     """
-    return network_build(random_archs(space, 1)[0])
+    return network_build(context(space))
+
+
+def context(space: Space) -> Arch:
+    """The network of `context_build`."""
+    return random_archs(space, 1)[0]
 
 
 def random_archs(space: Space, count: int, seed: int = 0) -> list[Arch]:

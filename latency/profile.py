@@ -51,8 +51,7 @@ def run(*, model: str, measurer: str = "host", settings: Mapping[str, Any] | Non
         InputError: If the model cannot be read, or cannot be run with these settings.
     """
     interpreter.make_interpreter(model)  # raises an error for a file that is not a model, before anything else is done
-    with open(model, "rb") as file:
-        content = file.read()
+    content = files.read_bytes(model, files.MAX_MODEL_BYTES)
     profile = MEASURERS[measurer](content, KINDS[measurer][0](**(settings or {})))
     for entry in profile["operators"]:
         entry["block"], entry["op"] = op_profile.place(entry["name"])

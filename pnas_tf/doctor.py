@@ -22,6 +22,7 @@ from pnas_tf import __version__, adb_path, siblings
 from pnas_tf.cli import start
 from pnas_tf.data.readers import FASHION_MNIST_DIR
 from pnas_tf.errors import printable
+from pnas_tf.machine import memory_bytes
 from pnas_tf.run_folder import versions
 
 # What each required package is used for.
@@ -181,10 +182,9 @@ def gpus() -> list[Finding]:
 
 def machine() -> list[Finding]:
     """Examines system, cores, memory and disk."""
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return [Finding("Machine", "system", True, platform.platform()),
             Finding("Machine", "cores", True, f"{os.cpu_count()} ({platform.machine()})"),
-            Finding("Machine", "memory", True, f"{memory_bytes / 1e9:.1f} GB"),
+            Finding("Machine", "memory", True, f"{memory_bytes() / 1e9:.1f} GB"),
             Finding("Machine", "disk", True, f"{shutil.disk_usage('.').free / 1e9:.1f} GB free here")]
 
 

@@ -11,6 +11,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from typing import IO, Any
 
 from pnas_tf.errors import InputError
@@ -19,29 +20,61 @@ from pnas_tf.errors import InputError
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+# What parsed JSON may take: brackets, commas and lines, each of which can become an object of 250 bytes.
+MAX_VALUES = 4_000_000
+# Largest flag file, read once for each time that another one names it; and largest log of a search.
+MAX_FLAGS_BYTES, MAX_LOG_BYTES = 100_000, 100_000_000
+MAX_MODEL_BYTES = 1_000_000_000  # of a .tflite
+
+
+def opened(path: str, way_out: str = "") -> BufferedReader:
+    """Opens a regular file to read it.
+
+    Args:
+        path: File to read. Pipes and devices are refused: they may never end.
+        way_out: Advice at the end of the error about a file that cannot be read.
+
+    Raises:
+        InputError: If the file is missing or not regular, or cannot be read.
+    """
+    try:
+        # Opening a pipe without O_NONBLOCK waits for its writer.
+        file = open(path, "rb", opener=lambda name, how: os.open(name, how | os.O_NONBLOCK))  # noqa: SIM115
+    except (OSError, ValueError) as error:  # a path with a null character is a ValueError
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}). {way_out}".rstrip()
+                         ) from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InputError(f"{path}: not a regular file. Give the path of a file.")
+    return file
+
+
 def read_bytes(path: str, max_bytes: int = 500_000_000, way_out: str = "Is this the folder of a search?") -> bytes:
     """The contents of a regular file.
 
     Args:
-        path: File to read. Pipes and devices are refused: they may never end.
+        path: File to read, as for `opened`.
         max_bytes: Size above which the file is refused.
         way_out: Advice at the end of the error about a file that cannot be read.
 
     Raises:
         InputError: If the file is missing, too large or not regular, or cannot be read.
     """
-    try:
-        # Opening a pipe without O_NONBLOCK waits for its writer.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            if stat.S_ISREG(status.st_mode) and status.st_size <= max_bytes:
-                return file.read(status.st_size)  # read(max_bytes) would take that much memory
-    except (OSError, ValueError) as error:  # a path with a null character is a ValueError
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}). {way_out}".rstrip()
-                         ) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{path}: not a regular file. Give the path of a file.")
+    with opened(path, way_out) as file:
+        try:
+            size = os.fstat(file.fileno()).st_size
+            if size <= max_bytes:
+                return file.read(size)  # read(max_bytes) would take that much memory
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}). {way_out}".rstrip()) from None
     raise InputError(f"{path}: larger than {max_bytes} bytes; this is not one of our files.")
+
+
+def check_values(content: bytes | str, path: str) -> None:
+    """Raises InputError if JSON may hold so many values that they fill the memory, such as millions of empty lists."""
+    count = sum(content.count(mark.encode()) if isinstance(content, bytes) else content.count(mark) for mark in "[{,\n")
+    if count > MAX_VALUES:
+        raise InputError(f"{path}: holds more than {MAX_VALUES:,} values; this is not one of our files.")
 
 
 def read_text(path: str, max_bytes: int = 500_000_000, way_out: str = "Is this the folder of a search?") -> str:
@@ -64,13 +97,14 @@ def read_json(path: str, max_bytes: int = 10_000_000) -> Any:
         InputError: If the file is missing, too large, not regular, cut off or not JSON.
     """
     content = read_bytes(path, max_bytes, way_out="")
+    check_values(content, path)
     try:
         return _parsed(content)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); it may be cut off. Write it again.") from None
 
 
-def read_lines(path: str, max_bytes: int = 500_000_000, way_out: str = "Remove the line.") -> list[Any]:
+def read_lines(path: str, max_bytes: int = MAX_LOG_BYTES, way_out: str = "Remove the line.") -> list[Any]:
     """Parses a JSON Lines file whose last line may be incomplete, because its program was stopped while it wrote.
 
     Args:
@@ -86,7 +120,9 @@ def read_lines(path: str, max_bytes: int = 500_000_000, way_out: str = "Remove t
     """
     if not os.path.exists(path):
         return []
-    lines, values = read_bytes(path, max_bytes).split(b"\n"), []
+    content = read_bytes(path, max_bytes)
+    check_values(content, path)
+    lines, values = content.split(b"\n"), []
     for number, line in enumerate(lines, start=1):
         try:
             if line.strip():
@@ -114,7 +150,7 @@ def append_line(path: str, entry: Any) -> None:
     """
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        with open(path, "ab+", buffering=0) as file:
+        with open(path, "ab+", buffering=0, opener=own) as file:
             drop_half_line(file)
             write_or_undo(file, json.dumps(entry).encode() + b"\n")
     except OSError as error:
@@ -134,6 +170,11 @@ def write_or_undo(file: IO[bytes], data: bytes) -> None:
         raise
 
 
+def own(path: str, how: int) -> int:
+    """Opens a file to change it, as the `opener` of `open`. A link is refused: what it leads to is not ours."""
+    return os.open(path, how | os.O_NOFOLLOW, 0o666)
+
+
 def drop_half_line(file: Any) -> None:
     """Cuts an open binary file after its last line break, and leaves the position at the end."""
     file.seek(0)
@@ -148,7 +189,7 @@ def sha256(path: str) -> str:
         InputError: If the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
@@ -199,6 +240,8 @@ def write_whole(path: str, write: Callable[[str], Any], *, alone: bool = True, r
     temporary = os.path.join(folder, f".writing-{ending}" if alone else f".writing-{uuid.uuid4().hex}-{ending}")
     try:
         os.makedirs(folder, exist_ok=True)
+        if os.path.islink(temporary):
+            os.unlink(temporary)  # what it leads to is not ours
         write(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())

@@ -141,7 +141,7 @@ def read_state(path: str) -> dict[str, np.ndarray]:
         InputError: If the file is missing, damaged, too large, or holds anything but plain numbers.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with files.opened(path) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise InputError(f"{path}: not a numpy archive ({' '.join(str(error).split())[:120]}). Convert a .pth "

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pnas_tf import files
 from pnas_tf.errors import InputError
 from pnas_tf.space import ops
 from pnas_tf.space.arch import Arch
@@ -89,6 +90,7 @@ def _classes(path: str) -> int:
     import h5py
 
     shapes: list[tuple[int, ...]] = []
+    files.opened(path).close()
     try:
         with h5py.File(path, "r") as file:
             file.visititems(lambda _, item: shapes.append(item.shape) if isinstance(item, h5py.Dataset) else None)

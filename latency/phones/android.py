@@ -12,9 +12,10 @@ from export import convert
 from latency.phones import adb, queue, worker
 from latency.phones.benchmark_output import Benchmark, OpTime
 from latency.phones.facts import Facts, cpu_mask
-from latency.phones.phone import BenchmarkError, Phone, sha256
+from latency.phones.phone import BenchmarkError, Phone
 from latency.phones.settings import BINARIES, PACE, PhoneSettings
 from pnas_tf.errors import InputError
+from pnas_tf.files import sha256
 from pnas_tf.space.blocks import OpKey
 
 # A model that every phone can run. It shows that the tool works before the first measurement of a table.

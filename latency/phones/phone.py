@@ -13,6 +13,7 @@ from latency.phones.benchmark_output import Benchmark, OpTime, clean, excerpt
 from latency.phones.facts import Facts, State
 from latency.phones.session import FOLDER, Session
 from latency.phones.settings import BINARIES
+from pnas_tf.files import sha256
 
 # Seconds for commands that do not measure.
 SHORT_S, PUSH_S = 30.0, 600.0
@@ -24,12 +25,6 @@ THROTTLING = 2
 
 class BenchmarkError(Exception):
     """The tool gave no usable measurement; the message says why."""
-
-
-def sha256(path: str) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Phone:

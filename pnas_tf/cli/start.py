@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
+from pnas_tf.cli import flag_files, output
 from pnas_tf.cli import help as command_help
-from pnas_tf.cli import output
 from pnas_tf.errors import InputError, printable
 from pnas_tf.terminal import quiet
 
@@ -55,12 +55,12 @@ def _parse(manual, argv):
         sys.exit(0)
     try:
         _check_text(argv)
+        flag_files.check(argv[1:])
         positional = flags.FLAGS(argv)
         if len(positional) > 1:
             raise flags.Error(f"Unexpected argument {positional[1]!r}; all arguments are flags (--name=value)")
-    except UnicodeDecodeError:
-        named = ", ".join(argument for argument in argv if "flagfile" in argument)
-        print(f"Error: {printable(named)}: not UTF-8. Save the file as UTF-8.", file=sys.stderr)
+    except InputError as error:
+        print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
     except flags.Error as error:
         print(f"Error: {printable(str(error).rstrip('.'))}. All flags: --help.", file=sys.stderr)

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from pnas_tf.cost import limits as limits_lib
-from pnas_tf.cost import prices, shape_layers, table_accuracy, within_limits
+from pnas_tf.cost import prices, table_accuracy, within_limits
 from pnas_tf.cost.latency_table import LatencyTable, row_ms
 from pnas_tf.cost.limits import Bound, Limit
 from pnas_tf.cost.prices import Cost
 from pnas_tf.errors import InputError
+from pnas_tf.space import shape_layers
 from pnas_tf.space.arch import from_path
 from pnas_tf.space.blocks import Block, OpKey, Space
 

@@ -145,7 +145,9 @@ def read(path: str) -> LatencyTable:
     if not os.path.isfile(path):
         raise InputError(f"No latency table at {path}. Shipped: {', '.join(names()) or 'none'}. Make one for your "
                          f"device: python -m latency.build_table --space=SPACE --measurer=host --output={path}")
-    return parse(files.read_text(path, MAX_BYTES, _WAY_OUT), path)
+    text = files.read_text(path, MAX_BYTES, _WAY_OUT)
+    files.check_values(text, path)
+    return parse(text, path)
 
 
 def names() -> list[str]:

@@ -7,10 +7,12 @@ white of the data set, since many hold 8 or 12 bits.
 TensorFlow decodes ordinary JPEG and PNG files faster, and to the same pixels: `header` says which files these are.
 """
 
+import contextlib
 import dataclasses
 import functools
 import io
 import os
+import threading
 import warnings
 from typing import IO
 
@@ -20,6 +22,7 @@ import PIL.ImageColor
 import PIL.ImageOps
 import tensorflow as tf
 
+from pnas_tf.data import file_ends, jpeg_scans
 from pnas_tf.errors import InputError
 
 # Ways to read a file: by Pillow; or by TensorFlow, then turned. The latter are the values of EXIF's orientation.
@@ -29,6 +32,11 @@ _ORIENTATION = 0x0112
 
 # More pixels than most cameras take. Decoders allocate what an image's header claims, whatever follows the header.
 MAX_PIXELS = 1 << 27
+# The same for images of 16 bits, whose pixels are computed in float32; and bytes of a file.
+MAX_WIDE_PIXELS, MAX_BYTES = 1 << 25, 1 << 28
+# Images with more pixels are decoded by Pillow, which takes up to 20 bytes for a pixel, one at a time.
+LARGE_PIXELS = 1 << 25
+_LARGE = threading.Lock()
 # White of 16-bit images that hold so many bits: 8, 10, 12, 14, 16.
 WHITES = (255, 1023, 4095, 16383, 65535)
 
@@ -37,9 +45,6 @@ _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "AVIF", "
 _ENDINGS = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png", ".apng"), "BMP": (".bmp", ".dib"),
             "GIF": (".gif",), "WEBP": (".webp",), "TIFF": (".tif", ".tiff"), "AVIF": (".avif",),
             "JPEG2000": (".jp2",), "PPM": (".ppm", ".pgm", ".pbm", ".pnm"), "HEIF": (".heic", ".heif")}
-_PNG = b"\x89PNG\r\n\x1a\n"
-_RAW_PROFILE = b"Raw profile"  # key of EXIF data in a chunk of text
-_END_BYTES = 64
 
 DAMAGED = "cut off or damaged"
 
@@ -59,11 +64,13 @@ class Header:
         reading: Way to read the file: `BY_PILLOW`, or 1 to 8 for TensorFlow and a turn.
         is_wide: Whether pixels have 16 bits, of which fewer may be in use.
         is_whole: Whether the file ends as its format demands. If not, only decoding can tell whether it is cut off.
+        pixels: Width times height.
     """
 
     reading: int
     is_wide: bool
     is_whole: bool
+    pixels: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +129,11 @@ def header(file: IO[bytes]) -> Header:
     try:
         with _open(file) as image:
             wide = _is_wide(image)
-            reading = BY_PILLOW if wide else _reading(image)
+            reading = BY_PILLOW if wide or _pixels(image) > LARGE_PIXELS else _reading(image)
             if image.format == "PNG":
-                late, whole = _after_pixels(file)
-                return Header(BY_PILLOW if late else reading, wide, whole)
-            return Header(reading, wide, _is_whole(file, str(image.format)))
+                late, whole = file_ends.of_png(file)
+                return Header(BY_PILLOW if late else reading, wide, whole, _pixels(image))
+            return Header(reading, wide, file_ends.is_whole(file, str(image.format)), _pixels(image))
     except Unreadable:
         raise
     except Exception as error:  # what Pillow raises for damaged files is not documented, and depends on the format
@@ -156,7 +163,7 @@ def decode(contents: bytes, rendering: Rendering) -> np.ndarray:
         Unreadable: If the file cannot be shown.
     """
     try:
-        with _open(io.BytesIO(contents)) as image:
+        with _open(io.BytesIO(contents)) as image, _turn_of(image):
             if not _is_wide(image):
                 return np.asarray(_on_background(_upright(image), rendering.background))
             pixels, alpha = _wide_pixels(image, contents)
@@ -188,10 +195,27 @@ def brightest(contents: bytes) -> int:
 
 
 def _open(file: IO[bytes]) -> PIL.Image.Image:
+    if file.seek(0, os.SEEK_END) > MAX_BYTES:
+        raise Unreadable(f"more than {MAX_BYTES:,} bytes")
+    file.seek(0)
     image = PIL.Image.open(file, formats=formats())
-    if image.width * image.height > MAX_PIXELS:
+    if _pixels(image) > MAX_PIXELS:
         raise Unreadable(f"more than {MAX_PIXELS:,} pixels")
+    if image.format in ("JPEG", "MPO"):
+        at = file.tell()
+        if jpeg_scans.count(file) > jpeg_scans.MAX_SCANS:
+            raise Unreadable(f"more than {jpeg_scans.MAX_SCANS} scans")
+        file.seek(at)
     return image
+
+
+def _pixels(image: PIL.Image.Image) -> int:
+    return image.width * image.height
+
+
+def _turn_of(image: PIL.Image.Image) -> contextlib.AbstractContextManager[object]:
+    """Lets one large image at a time be decoded, so that several threads do not fill the memory."""
+    return _LARGE if _pixels(image) > LARGE_PIXELS // 4 else contextlib.nullcontext()
 
 
 def _reading(image: PIL.Image.Image) -> int:
@@ -222,17 +246,28 @@ def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
 def _on_background(image: PIL.Image.Image, background: tuple[int, int, int]) -> PIL.Image.Image:
     if not image.has_transparency_data:
         return image.convert("RGB")
-    canvas = PIL.Image.new("RGBA", image.size, (*background, 255))
-    canvas.alpha_composite(image.convert("RGBA"))
-    return canvas.convert("RGB")
+    image = image.convert("RGBA")
+    canvas = PIL.Image.new("RGB", image.size, background)
+    canvas.paste(image, mask=image)  # the alpha of the image is the mask
+    return canvas
 
 
 def _is_wide(image: PIL.Image.Image) -> bool:
     """Whether pixels have 16 bits.
 
     Raises:
-        Unreadable: If they have 16 bits and Pillow returns 8 of them, or if the range of the pixels is unknown.
+        Unreadable: If they have 16 bits and Pillow returns 8 of them, if the range of the pixels is unknown, or if
+            there are too many.
     """
+    if not _has_16_bits(image):
+        return False
+    if _pixels(image) > MAX_WIDE_PIXELS:
+        raise Unreadable(f"more than {MAX_WIDE_PIXELS:,} pixels of 16 bits")
+    return True
+
+
+def _has_16_bits(image: PIL.Image.Image) -> bool:
+    """As `_is_wide`, for images of any size."""
     if image.format == "PNG":
         return str(getattr(image, "tile", [[""]])[0][-1]).endswith(";16B")  # such as RGB;16B
     if image.format == "PPM" and image.mode == "I":  # Pillow stretches them to 16 bits
@@ -273,35 +308,6 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def turn(orientation: int) -> tuple[bool, bool, bool]:
     """EXIF's orientation as flips of rows and of columns, and then a swap of rows with columns."""
     return orientation in (3, 4, 6, 7), orientation in (2, 3, 7, 8), orientation >= 5
-
-
-def _after_pixels(file: IO[bytes]) -> tuple[bool, bool]:
-    """Whether a PNG file has EXIF or XMP data behind its pixels, which Pillow finds late, and whether it is whole."""
-    at, size, seen_pixels, late = len(_PNG), file.seek(0, os.SEEK_END), False, False
-    while at + 12 <= size:
-        file.seek(at)
-        head = file.read(8 + len(_RAW_PROFILE))
-        at += 12 + int.from_bytes(head[:4], "big")
-        name = head[4:8]
-        if name == b"IEND":
-            return late, at <= size
-        seen_pixels = seen_pixels or name == b"IDAT"
-        late = late or (seen_pixels and (name in (b"eXIf", b"iTXt") or head[8:] == _RAW_PROFILE))
-    return late, False
-
-
-def _is_whole(file: IO[bytes], form: str) -> bool:
-    """Whether a file ends as its format demands."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    head = file.read(8)
-    if form == "WEBP":
-        return 8 + int.from_bytes(head[4:], "little") <= size
-    if form == "BMP":
-        return int.from_bytes(head[2:6], "little") <= size
-    file.seek(max(0, size - _END_BYTES))
-    end = file.read().rstrip(b"\0")
-    return (form in ("JPEG", "MPO") and end.endswith(b"\xff\xd9")) or (form == "GIF" and end.endswith(b";"))
 
 
 def _reason(error: Exception) -> str:

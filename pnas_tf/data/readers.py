@@ -18,12 +18,16 @@ from typing import IO
 import numpy as np
 
 from pnas_tf.errors import InputError
+from pnas_tf.files import opened
+from pnas_tf.machine import memory_bytes
 
 # Folder where Debian's package dataset-fashion-mnist puts its files.
 FASHION_MNIST_DIR = "/usr/share/datasets/fashion-mnist"
 CIFAR_RECORD_BYTES = 1 + 32 * 32 * 3
 # Limits of an array's size in memory: a file of a few kB can claim any size, or unpack to it.
 MAX_IDX_BYTES, MAX_NPZ_BYTES = 1_000_000_000, 8_000_000_000
+# Arrays that are larger than this and compress to less than a hundredth are no images, labels or weights.
+MAX_PACKED_BYTES, MAX_RATIO = 100_000_000, 100
 MAX_CIFAR_RECORDS = 60_000  # in one file; the original files have 10,000
 
 
@@ -37,7 +41,7 @@ def read_idx(path: str) -> np.ndarray:
         InputError: If the file is missing, cut off, or not IDX.
     """
     try:
-        with gzip.open(path, "rb") as file:
+        with opened(path) as packed, gzip.open(packed) as file:
             zeros, kind, rank = struct.unpack(">HBB", file.read(4))
             if zeros != 0 or kind != 8 or not 1 <= rank <= 4:
                 raise InputError(f"{path}: not an IDX file of bytes. Get the original file again.")
@@ -71,8 +75,12 @@ def read_npz(file: str | IO[bytes], required: Sequence[str], optional: Sequence[
         InputError: If the file is missing, unreadable, a pickle, or lacks an array.
     """
     name = name or str(file)
-    if isinstance(file, str) and not os.path.isfile(file):
-        raise InputError(f"{name}: no such file. Expected a .npz with {', '.join(required)}, as np.savez writes it.")
+    if isinstance(file, str):
+        if not os.path.isfile(file):
+            raise InputError(f"{name}: no such file. Expected a .npz with {', '.join(required)}, as np.savez writes "
+                             "it.")
+        with opened(file) as contents:
+            return read_npz(contents, required, optional, name)
     try:
         with zipfile.ZipFile(file) as archive:
             entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
@@ -81,9 +89,7 @@ def read_npz(file: str | IO[bytes], required: Sequence[str], optional: Sequence[
                 raise InputError(f"{name}: needs the arrays {', '.join(required)}; {missing[0]} is missing, got "
                                  f"{', '.join(list(entries)[:10]) or 'none'}.")
             selected = {key: entries[key] for key in (*required, *optional) if key in entries}
-            if sum(entry.file_size for entry in selected.values()) > MAX_NPZ_BYTES:
-                raise InputError(f"{name}: holds more than {MAX_NPZ_BYTES / 1e9:g} GB, which does not fit in memory. "
-                                 "Write the images to files, one folder for each class, and use folder:PATH.")
+            _check_sizes(list(selected.values()), name)
             return {key: _read_array(archive, entry, f"{name}: {key}") for key, entry in selected.items()}
     except InputError:
         raise
@@ -92,6 +98,22 @@ def read_npz(file: str | IO[bytes], required: Sequence[str], optional: Sequence[
             MemoryError) as error:
         raise InputError(f"{name}: cannot be read as .npz ({_one_line(error)}). "
                          "It may be cut off. Write it again with np.savez.") from None
+
+
+def _check_sizes(entries: Sequence[zipfile.ZipInfo], name: str) -> None:
+    """Raises InputError if arrays of an archive do not fit in memory, or the archive was made to fill it."""
+    total, packed = (sum(getattr(entry, size) for entry in entries) for size in ("file_size", "compress_size"))
+    limit = min(MAX_NPZ_BYTES, memory_bytes() // 2)
+    if total > limit:
+        raise InputError(f"{name}: holds {total / 1e9:,.2f} GB, more than {limit / 1e9:.2g} GB, which does not fit in "
+                         "memory. Write the images to files, one folder for each class, and use folder:PATH.")
+    if total > max(MAX_PACKED_BYTES, MAX_RATIO * packed):
+        raise InputError(f"{name}: {packed:,} bytes unpack to {total:,}, which no images do. Write it again with "
+                         "np.savez.")
+    for entry in entries:
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(f"{name}: {entry.filename[:80]} is compressed as np.savez never does. Write it again "
+                             "with np.savez.")
 
 
 def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) -> np.ndarray:
@@ -136,8 +158,9 @@ def read_cifar10_binary(folder: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
     def read(file_name: str) -> np.ndarray:
         path = os.path.join(folder, file_name)
         try:
-            size = os.path.getsize(path)
-            data = np.fromfile(path, np.uint8, MAX_CIFAR_RECORDS * CIFAR_RECORD_BYTES)
+            with opened(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                data = np.fromfile(file, np.uint8, MAX_CIFAR_RECORDS * CIFAR_RECORD_BYTES)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}). Unpack cifar-10-binary.tar.gz "
                              "again.") from None

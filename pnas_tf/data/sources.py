@@ -6,6 +6,7 @@ splits and batches the images of all data sets.
 """
 
 import dataclasses
+import io
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -15,10 +16,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf.data import decoding, folders, readers
+from pnas_tf.data import decoding, folders, pictures, readers
 from pnas_tf.data import labelled as labelled_lib
 from pnas_tf.data.labelled import Labelled
 from pnas_tf.errors import InputError
+from pnas_tf.machine import memory_bytes
 
 FASHION_MNIST_CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
                          "ankle_boot")
@@ -98,12 +100,27 @@ def _jpeg_archive(path: str, class_names: Sequence[str]) -> Labelled:
     images = {}
     for part in ("train", "test"):
         files = readers.cut(arrays[f"{part}_jpeg"], arrays[f"{part}_offsets"], f"{path}: {part}")
+        _check_decoded_bytes(files, f"{path}: {part}_jpeg")
         try:
             images[part] = decoding.decode_all(files)
         except tf.errors.InvalidArgumentError:
             raise InputError(f"{path}: {part}_jpeg must hold JPEG images of one size and nothing else. Write the "
                              "archive again.") from None
     return Labelled(images["train"], arrays["train_labels"], images["test"], arrays["test_labels"], class_names)
+
+
+def _check_decoded_bytes(files: Sequence[bytes], where: str) -> None:
+    """Raises InputError if a header is that of no JPEG file, or the images do not fit in memory."""
+    pixels = 0
+    for contents in files:
+        try:
+            pixels += pictures.header(io.BytesIO(contents)).pixels
+        except pictures.Unreadable as error:
+            raise InputError(f"{where} must hold JPEG images; one of them is {error}. Write the archive again."
+                             ) from None
+        if 3 * pixels > min(readers.MAX_NPZ_BYTES, memory_bytes() // 4):
+            raise InputError(f"{where}: the images unpack to more than {3 * pixels / 1e9:.1f} GB, which does not fit "
+                             "in memory. Write them to files, one folder for each class, and use folder:PATH.")
 
 
 def _npz(request: Request) -> Labelled:

@@ -14,7 +14,7 @@ from pnas_tf.network import keras_settings, pretrained
 from pnas_tf.network import layers as fast_layers
 from pnas_tf.network.any_version import saved_for_any_version
 from pnas_tf.space import arch as arch_lib
-from pnas_tf.space import ops
+from pnas_tf.space import memory, ops
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import OpKey
 
@@ -79,9 +79,10 @@ def assemble(arch: Arch, *, include_top: bool = True, dropout: float = 0.0, drop
         Model from float32 [batch, height, width, channels] to float32 logits [batch, classes] or the last feature map.
 
     Raises:
-        InputError: If Keras has settings of another project.
+        InputError: If Keras has settings of another project, or the network does not fit in memory.
     """
     keras_settings.check()
+    memory.check_network(arch)
     space = arch.space
     inputs = layers.Input((space.input_size, space.input_size, space.input_channels), name="image")
     rates = _drop_path_rates(arch, drop_path)
@@ -114,9 +115,10 @@ def build_op(key: OpKey, *, batch_size: int | None = None, layers: Any = fast_la
         Model from one float32 [batch, height, width, channels], or from a list of `key.summed` of them.
 
     Raises:
-        InputError: If Keras has settings of another project.
+        InputError: If Keras has settings of another project, or the op does not fit in memory.
     """
     keras_settings.check()
+    memory.check_op(key)
     names = ["input", *(f"input_{number}" for number in range(2, key.summed + 1))]
     inputs = [layers.Input(key.input, batch_size=batch_size, name=name) for name in names]
     return model_class(inputs if key.summed > 1 else inputs[0], _apply(key, inputs, layers, key.op), name=key.op)

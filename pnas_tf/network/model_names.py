@@ -10,8 +10,13 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+from pnas_tf import files
+from pnas_tf.machine import memory_bytes
+from pnas_tf.network import model_size
+
 CONFIG = "config.json"
-MAX_CONFIG_BYTES = 100_000_000
+# Of config.json, 5,000 layers; and of the other entries, weights above all.
+MAX_CONFIG_BYTES, MAX_BYTES = 20_000_000, 4_000_000_000
 # A scope of TensorFlow begins with a letter, a digit or a dot.
 _REFUSED = re.compile(r"[^A-Za-z0-9_.-]")
 _REFUSED_BEGIN = re.compile(r"^(?![A-Za-z0-9.])")
@@ -25,13 +30,19 @@ def accepted(path: str) -> Iterator[str]:
         path: Path of a .keras file, untrusted.
 
     Raises:
+        InputError: If the network does not fit in memory.
         ValueError: If the config of the model is too large.
         OSError, KeyError, zipfile.BadZipFile: If the file is damaged.
     """
-    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+    with files.opened(path) as opened, zipfile.ZipFile(opened) as archive, tempfile.TemporaryDirectory() as folder:
         if archive.getinfo(CONFIG).file_size > MAX_CONFIG_BYTES:
             raise ValueError(f"{CONFIG} is larger than {MAX_CONFIG_BYTES} bytes")
-        config = json.loads(archive.read(CONFIG))
+        if sum(entry.file_size for entry in archive.infolist()) > min(MAX_BYTES, memory_bytes() // 2):
+            raise ValueError(f"it unpacks to more than {min(MAX_BYTES, memory_bytes() // 2):,} bytes")
+        content = archive.read(CONFIG)
+        files.check_values(content, CONFIG)
+        config = json.loads(content)
+        model_size.check(config, path)
         renamed = _renamed(set(_names(config)))
         if not renamed:
             yield path

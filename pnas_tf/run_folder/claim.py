@@ -97,9 +97,10 @@ def locked(run_dir: str) -> Iterator[None]:
     file_path = RunFolder(run_dir).lock
     try:
         os.makedirs(run_dir, exist_ok=True)
-        file = open(file_path, "a+", encoding="utf-8")  # noqa: SIM115
+        file = open(file_path, "a+", encoding="utf-8", opener=files.own)  # noqa: SIM115
     except OSError as error:
-        raise InputError(f"{run_dir}: cannot be written ({error.strerror}). Choose another --run_dir.") from None
+        raise InputError(f"{run_dir}: cannot be written ({error.strerror or error}). Choose another --run_dir."
+                         ) from None
     with file:
         try:
             if not files.lock(file):
@@ -122,11 +123,11 @@ def _remove_run(run_dir: str) -> None:
     run.flags is removed last: as long as it exists, the folder counts as the folder of another run.
     """
     folder = RunFolder(run_dir)
-    flags_text = files.read_text(folder.flags)
+    flags_text = files.read_text(folder.flags, files.MAX_FLAGS_BYTES)
     try:
         parts = [RunFolder(entry.path) for entry in os.scandir(run_dir) if entry.is_dir(follow_symlinks=False)]
         for part in parts:
-            if os.path.isfile(part.flags) and files.read_text(part.flags) == flags_text:
+            if os.path.isfile(part.flags) and files.read_text(part.flags, files.MAX_FLAGS_BYTES) == flags_text:
                 _remove_files(part)
                 if not os.listdir(part):
                     os.rmdir(part)

@@ -310,7 +310,7 @@ def _trained_data(path: str) -> dict[str, Any] | None:
 
 def read_flags(path: str) -> dict[str, str]:
     """Flags by name from a flag file. Raises InputError if it cannot be read."""
-    return parse_flags(files.read_text(path))
+    return parse_flags(files.read_text(path, files.MAX_FLAGS_BYTES))
 
 
 def parse_flags(text: str) -> dict[str, str]:

@@ -6,12 +6,11 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from pnas_tf import search
+from pnas_tf import files, search
 from pnas_tf.cli import settings, start
 from pnas_tf.cost import table_accuracy, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
@@ -121,7 +120,7 @@ def _inputs(problem: Problem, config: SearchConfig) -> Mapping[str, str]:
         return hashlib.sha256(content).hexdigest()[:16]
 
     data = problem.data
-    teacher = {} if config.teacher in TEACHERS else {"teacher": digest(Path(config.teacher).read_bytes())}
+    teacher = {} if config.teacher in TEACHERS else {"teacher": files.sha256(config.teacher)[:16]}
     return {**teacher, "space": digest(json.dumps(problem.space.to_json(), sort_keys=True).encode()),
             **({"white of 16-bit images": str(data.rendering.white)} if data.rendering else {}),
             "training images": str(data.train.size), "held-out images": str(data.held_out.size),

@@ -13,7 +13,7 @@ from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search.config import TEACHERS, SearchConfig
 from pnas_tf.search.schedule import Schedule
-from pnas_tf.space import spaces
+from pnas_tf.space import memory, spaces
 from pnas_tf.space.blocks import Space
 from pnas_tf.train.recipe import check_teacher_flag
 
@@ -64,6 +64,7 @@ class Request:
             (table or _table(config.table, config.space), config.target_ms)]
         size, largest = _image_sizes(config, space, targets)
         space = dataclasses.replace(space, input_size=size)
+        memory.check_space(space)
         bounds = tuple(limits_lib.parse(text) for text in config.limit)
         check_limits(space, bounds)
         if config.latency_loss != "none":

@@ -15,6 +15,7 @@ from pnas_tf.search.config import SearchConfig
 from pnas_tf.search.log import SearchLog
 from pnas_tf.search.problem import Problem
 from pnas_tf.search.stopping import Stop, StopOnNonFinite
+from pnas_tf.space import memory
 from pnas_tf.space.arch import Arch
 from pnas_tf.supernet.path_scorer import PathScorer
 from pnas_tf.train.recipe import Recipe
@@ -44,6 +45,8 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
     """
     devices = devices or replicas.strategy("none")
     data, plan, batch_size = problem.data, problem.plan, problem.batch_size
+    if not tf.config.list_physical_devices("GPU"):  # whose memory is another
+        memory.check_space(problem.space, batch_size, recompute=config.memory == "recompute")
     criterion = teaching.criterion_of(config, problem.space, data, folder, problem.largest_size)
     model = build.compiled_searcher(problem.space, problem.goals, plan, config, criterion=criterion, devices=devices)
     print(_summary(problem, model.supernet, devices))

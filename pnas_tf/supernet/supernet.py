@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf.network import keras_settings
-from pnas_tf.space import blocks
+from pnas_tf.space import blocks, memory
 from pnas_tf.space.arch import Arch, from_path
 from pnas_tf.space.blocks import Space
 from pnas_tf.supernet import gates
@@ -56,9 +56,10 @@ class Supernet(keras.Model):
             **kwargs: Arguments of `keras.Model`.
 
         Raises:
-            InputError: If Keras has settings of another project.
+            InputError: If Keras has settings of another project, or the supernet does not fit in memory.
         """
         keras_settings.check()
+        memory.check_space(space)
         super().__init__(name=f"supernet_{space.name}", **kwargs)
         keras.utils.set_random_seed(seed)
         self.space = space

@@ -12,6 +12,7 @@ from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder, claim, front_file
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space import arch as arch_lib
+from pnas_tf.space import memory
 from pnas_tf.train import initial_weights
 from pnas_tf.train import recipe as recipe_lib
 from pnas_tf.train.recipe import Recipe
@@ -40,6 +41,8 @@ def _main() -> None:
     recipe_lib.check_teacher_flag(f.teacher, (recipe_lib.AUTO, recipe_lib.NONE))
     folder = front_file.picked(RunFolder(f.run_dir), f.pick) if f.pick else RunFolder(f.run_dir)
     arch = arch_lib.load(f.arch or folder.arch)
+    memory.check_network(arch if not f.image_size else arch.for_data(
+        f.image_size, arch.space.input_channels, arch.space.num_classes))
     source = run_folder.data_arguments(folder.path, dataset=f.dataset, data_dir=f.data_dir, seed=f.seed,
                                        background=f.background)
     start.load_tensorflow()

@@ -18,6 +18,7 @@ from pnas_tf.network import build
 from pnas_tf.network.criterion import Teacher
 from pnas_tf.network.evaluate import cross_entropy
 from pnas_tf.run_folder import RunFolder
+from pnas_tf.space import memory
 from pnas_tf.space.arch import Arch
 from pnas_tf.train import initial_weights, mistakes
 from pnas_tf.train.events import Events
@@ -52,6 +53,8 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
             written.
     """
     recipe = recipe.settled(arch, data.train.size, folder)
+    if not tf.config.list_physical_devices("GPU"):  # whose memory is another
+        memory.check_network(arch, recipe.batch_size)
     keras.utils.set_random_seed(recipe.seed)
     dropout = recipe.dropout_of(arch.space.name)
     model = initial_weights.build(arch, recipe.init_weights, folder, dropout=dropout, drop_path=recipe.drop_path,

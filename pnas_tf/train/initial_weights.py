@@ -78,6 +78,8 @@ def read_model(path: str) -> Any:
     try:
         with model_names.accepted(path) as file_path:
             return keras.models.load_model(file_path, compile=False, safe_mode=True)
+    except InputError:
+        raise
     except Exception as error:  # the exception depends on where the file is damaged; none is a defect of this program
         raise InputError(f"{path}: not a Keras model that can be loaded ({' '.join(str(error).split())[:150]}). "
                          "Save it again.") from None

@@ -3,9 +3,9 @@
 import pytest
 
 from pnas_tf import network
-from pnas_tf.cost import goal, shape_layers
+from pnas_tf.cost import goal
 from pnas_tf.errors import InputError
-from pnas_tf.space import op_language, ops, spaces
+from pnas_tf.space import op_language, ops, shape_layers, spaces
 from pnas_tf.space.blocks import Block, OpKey, Space
 from pnas_tf.supernet import extensions
 

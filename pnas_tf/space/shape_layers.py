@@ -1,10 +1,11 @@
-"""A namespace of layers that counts weights and multiply-accumulates by shapes alone, without TensorFlow.
+"""A namespace of layers that counts weights, activations and multiply-accumulates by shapes, without TensorFlow.
 
 `ops.build` builds an op from any namespace of layers. Building it from this namespace takes only arithmetic, so a limit
-that no network keeps is refused before TensorFlow loads. The namespace has the layers of the ops in `ops.py`; a user's
-op may need others, and is then counted as a Keras model.
+that no network keeps, or a network that no memory holds, is refused before TensorFlow loads. The namespace has the
+layers of the ops in `ops.py`; a user's op may need others, and is then counted as a Keras model.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,11 +32,15 @@ class ShapeLayers:
     Attributes:
         params: Trainable weights of the layers that were built.
         macs: Multiply-accumulates of one image; no bias, batch norm, pooling or add, as in `network.count_macs`.
+        layers: Number of layers.
+        statistics: Weights that are not trained, the moving statistics of batch norm.
+        kept: Activations of one image that a backward pass needs: the outputs of convolutions.
+        peak: Largest sum of the input and the output of a layer, in activations of one image.
     """
 
     def __init__(self):
         """Starts at 0."""
-        self.params = self.macs = 0
+        self.params = self.macs = self.layers = self.statistics = self.kept = self.peak = 0
 
     def Conv2D(self, filters: int, kernel_size: int, *, strides: int = 1, use_bias: bool = True, groups: int = 1,
                **_: Any) -> Callable[[Traced], Traced]:
@@ -62,7 +67,7 @@ class ShapeLayers:
             kernel = x.shape[-1] * units
             self.params += kernel + units
             self.macs += kernel
-            return Traced((*x.shape[:-1], units))
+            return self._layer(x, Traced((*x.shape[:-1], units)))
 
         return apply
 
@@ -70,25 +75,27 @@ class ShapeLayers:
         """Batch norm: scale and offset are trainable."""
         def apply(x):
             self.params += 2 * x.shape[-1]
-            return x
+            self.statistics += 2 * x.shape[-1]
+            return self._layer(x, x)
 
         return apply
 
     def ReLU(self, *_: Any, **__: Any) -> Callable[[Traced], Traced]:
         """Activation."""
-        return lambda x: x
+        return lambda x: self._layer(x, x)
 
     def Multiply(self, **_: Any) -> Callable[[Sequence[Traced]], Traced]:
         """Product, broadcast to the first tensor's shape."""
-        return lambda values: values[0]
+        return lambda values: self._layer(values[0], values[0])
 
     def GlobalAveragePooling2D(self, *, keepdims: bool = False, **_: Any) -> Callable[[Traced], Traced]:
         """Mean over all positions."""
-        return lambda x: Traced((x.shape[0], 1, 1, x.shape[3]) if keepdims else (x.shape[0], x.shape[3]))
+        return lambda x: self._layer(x, Traced((x.shape[0], 1, 1, x.shape[3]) if keepdims
+                                               else (x.shape[0], x.shape[3])))
 
     def AveragePooling2D(self, size: int, *, strides: int, **_: Any) -> Callable[[Traced], Traced]:
         """Pooling, SAME padding."""
-        return lambda x: Traced((x.shape[0], *_strided(x, strides), x.shape[3]))
+        return lambda x: self._layer(x, Traced((x.shape[0], *_strided(x, strides), x.shape[3])))
 
     MaxPooling2D = AveragePooling2D
 
@@ -97,20 +104,29 @@ class ShapeLayers:
         """Zeros at the end of the last two axes, as `widen` adds channels."""
         if data_format != "channels_first":
             raise AttributeError("ZeroPadding2D of positions")
-        return lambda x: Traced((*x.shape[:2], x.shape[2] + sum(padding[0]), x.shape[3] + sum(padding[1])))
+        return lambda x: self._layer(x, Traced((*x.shape[:2], x.shape[2] + sum(padding[0]),
+                                                x.shape[3] + sum(padding[1]))))
 
     def _positions(self, x: Traced, strides: int, filters: int, kernel: int, bias: int) -> Traced:
         """Counts a kernel that is applied at each position of its output."""
         sides = _strided(x, strides)
         self.params += kernel + bias
         self.macs += kernel * math.prod(sides)
-        return Traced((x.shape[0], *sides, filters))
+        self.kept += filters * math.prod(sides)
+        return self._layer(x, Traced((x.shape[0], *sides, filters)))
+
+    def _layer(self, x: Traced, y: Traced) -> Traced:
+        """Counts a layer from one tensor to another."""
+        self.layers += 1
+        self.peak = max(self.peak, math.prod(x.shape) + math.prod(y.shape))
+        return y
 
 
 def _strided(x: Traced, strides: int) -> tuple[int, int]:
     return -(-x.shape[1] // strides), -(-x.shape[2] // strides)
 
 
+@functools.lru_cache(maxsize=10_000)
 def count(key: OpKey) -> ShapeLayers | None:
     """Counts an op at a block; None for an op of the user's, whose layers may be used in ways that are not counted."""
     if op_language.module_of(key.op) != ops.__name__:

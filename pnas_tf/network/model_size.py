@@ -1,0 +1,37 @@
+"""The size of the network that a .keras file describes, before any of its weights are made."""
+
+import math
+from typing import Any
+
+import keras
+
+from pnas_tf.space import memory
+from pnas_tf.space.memory import BYTES, COPIES, Need
+
+
+def check(config: Any, path: str) -> None:
+    """Checks that a network fits in the memory of this machine.
+
+    Args:
+        config: Contents of config.json, untrusted.
+        path: Path of the file, for the error.
+
+    Raises:
+        InputError: If the network needs more.
+        Exception: If Keras cannot read the config; the exception depends on what is wrong.
+    """
+    with keras.StatelessScope(initialize_variables=False):  # in which variables have shapes and no values
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        layers = list(getattr(model, "layers", ()))
+        weights = sum(math.prod(variable.shape) for variable in getattr(model, "variables", ()))
+    peak = max((_elements(layer) for layer in layers), default=0)
+    memory.check(Need(BYTES * COPIES * weights, BYTES * peak, len(layers)), f"{path}: its network")
+
+
+def _elements(layer: Any) -> int:
+    """Number of elements of a layer's inputs and outputs for one image; 0 for a layer whose shapes are not fixed."""
+    try:
+        tensors = keras.tree.flatten([layer.input, layer.output])
+    except (AttributeError, ValueError):
+        return 0
+    return sum(math.prod(side or 1 for side in tensor.shape) for tensor in tensors)
