@@ -82,8 +82,8 @@ def read_text(path: str, max_bytes: int = 500_000_000, way_out: str = "Is this t
     content = read_bytes(path, max_bytes, way_out)
     try:
         return content.decode("utf-8").replace("\r\n", "\n")
-    except ValueError as error:
-        raise InputError(f"{path}: cannot be read ({error}). {way_out}") from None
+    except ValueError:
+        raise InputError(f"{path}: cannot be read (not UTF-8 text). {way_out}") from None
 
 
 def read_json(path: str, max_bytes: int = 10_000_000) -> Any:
