@@ -146,7 +146,7 @@ def append_line(path: str, entry: Any) -> None:
     """Adds one line to a JSON Lines file. An incomplete last line, left by a stopped program, is removed first.
 
     Raises:
-        InputError: If the line cannot be written; the lines before it stay.
+        InputError: If the line cannot be written, or the file is a link; the lines before it stay.
     """
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)

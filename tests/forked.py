@@ -8,6 +8,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import subprocess
@@ -25,7 +26,7 @@ PRELOADED = "tests.programs.preloaded"
 
 
 def run(arguments: Sequence[str], *, cwd: str | Path | None = None, env: Mapping[str, str] | None = None,
-        timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        timeout: float = 600, memory_bytes: int = resource.RLIM_INFINITY) -> subprocess.CompletedProcess[str]:
     """What `subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True)` returns.
 
     Args:
@@ -33,6 +34,7 @@ def run(arguments: Sequence[str], *, cwd: str | Path | None = None, env: Mapping
         cwd: Working directory; this process's own if None.
         env: Environment variables; this process's own if None. TensorFlow's logging level has been read before.
         timeout: Seconds after which the command is killed.
+        memory_bytes: Memory that the command may take; beyond it, allocations fail.
 
     Raises:
         subprocess.TimeoutExpired: If the command was killed.
@@ -41,13 +43,15 @@ def run(arguments: Sequence[str], *, cwd: str | Path | None = None, env: Mapping
         outputs = [Path(folder) / name for name in ("stdout", "stderr")]
         process = _server().Process(target=_command, args=(
             [str(argument) for argument in arguments], str(cwd or os.getcwd()), dict(env or os.environ),
-            [str(path) for path in outputs]))
+            [str(path) for path in outputs], memory_bytes))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
+            process.join()
             raise subprocess.TimeoutExpired(arguments, timeout)
-        return subprocess.CompletedProcess(arguments, process.exitcode, *(path.read_text() for path in outputs))
+        said = [path.read_text(errors="replace") for path in outputs]
+        return subprocess.CompletedProcess(arguments, process.exitcode, *said)
 
 
 @functools.cache
@@ -59,8 +63,10 @@ def _server() -> ForkServerContext:
     return server
 
 
-def _command(arguments: Sequence[str], cwd: str, env: Mapping[str, str], outputs: Sequence[str]) -> None:
+def _command(arguments: Sequence[str], cwd: str, env: Mapping[str, str], outputs: Sequence[str], memory_bytes: int
+             ) -> None:
     """Runs a module as the main program, in the process that was forked for it."""
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     for descriptor, path in enumerate(outputs, start=1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT)
         os.dup2(file, descriptor)

@@ -131,3 +131,34 @@ def test_half_a_surrogate_pair_is_not_json(tmp_path):
         path.write_bytes(content + b"\n{}\n")
         with pytest.raises(InputError, match="line 1: not valid JSON"):
             files.read_lines(str(path))
+
+
+def test_json_of_very_many_values_is_refused(tmp_path):
+    """490 MB of empty lists would take 8 GB."""
+    path = tmp_path / "x.json"
+    for text in ("[" + "[]," * 2_100_000 + "0]", '{"":{}},' * 1_400_000):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"more than 4,000,000 values|larger than"):
+            files.read_json(str(path), max_bytes=20_000_000)
+    path.write_text("[]\n" * 2_100_000)
+    with pytest.raises(InputError, match="more than 4,000,000 values"):
+        files.read_lines(str(path))
+
+
+def test_a_pipe_and_a_device_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (str(tmp_path / "pipe"), "/dev/zero", str(tmp_path)):
+        for read in (files.read_bytes, files.read_json, files.read_lines, files.sha256, files.opened):
+            with pytest.raises(InputError, match=r"not a regular file|directory"):
+                read(path)
+
+
+def test_links_are_not_written_through(tmp_path):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("precious")
+    for name in ("lines.jsonl", ".writing-whole.txt"):
+        (tmp_path / name).symlink_to(precious)
+    with pytest.raises(InputError, match="symbolic links"):
+        files.append_line(str(tmp_path / "lines.jsonl"), {})
+    files.write_whole(str(tmp_path / "whole.txt"), lambda path: Path(path).write_text("new"))
+    assert precious.read_text() == "precious" and (tmp_path / "whole.txt").read_text() == "new"

@@ -7,6 +7,7 @@ import numpy as np
 
 from pnas_tf.data import decoding
 from pnas_tf.errors import InputError
+from pnas_tf.machine import memory_bytes
 
 TEST_SHARE = 0.2  # share of the images that become the test part, if a data set has none
 
@@ -211,5 +212,15 @@ def _same_size(x_train: np.ndarray, x_test: np.ndarray, image_size: int | None,
         raise InputError(f"{spec}: images must be square and of one size, got {x_train.shape[1:3]} and "
                          f"{x_test.shape[1:3]}. Resize them: --image_size=N.")
     side = image_size or x_train.shape[1]
+    _check_fits(sum(len(x) for x in (x_train, x_test) if x.shape[1:3] != (side, side)), side, x_train.shape[-1], spec)
     train, test = (x if x.shape[1:3] == (side, side) else decoding.resize_all(x, side) for x in (x_train, x_test))
     return train, test
+
+
+def _check_fits(images: int, side: int, channels: int, spec: str) -> None:
+    """Raises InputError if images that are resized do not fit in memory."""
+    needed_bytes = images * side * side * channels
+    if needed_bytes > memory_bytes() // 2:
+        raise InputError(f"{spec}: {images:,} images of {side} x {side} pixels take {needed_bytes / 1e9:,.1f} GB, and "
+                         f"there are {memory_bytes() / 1e9:,.1f} GB of memory here. Choose a smaller --image_size, or "
+                         "write the images to files, one folder for each class, and use folder:PATH.")

@@ -20,12 +20,23 @@ def check(config: Any, path: str) -> None:
         InputError: If the network needs more.
         Exception: If Keras cannot read the config; the exception depends on what is wrong.
     """
+    memory.check(Need(0, 0, _layers(config)), f"{path}: its network")
     with keras.StatelessScope(initialize_variables=False):  # in which variables have shapes and no values
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)
         layers = list(getattr(model, "layers", ()))
         weights = sum(math.prod(variable.shape) for variable in getattr(model, "variables", ()))
     peak = max((_elements(layer) for layer in layers), default=0)
     memory.check(Need(BYTES * COPIES * weights, BYTES * peak, len(layers)), f"{path}: its network")
+
+
+def _layers(node: Any) -> int:
+    """Number of layers in a config, inner ones included."""
+    if isinstance(node, list):
+        return sum(map(_layers, node))
+    if not isinstance(node, dict):
+        return 0
+    own = node.get("layers")
+    return (len(own) if isinstance(own, list) else 0) + sum(map(_layers, node.values()))
 
 
 def _elements(layer: Any) -> int:
