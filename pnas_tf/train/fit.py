@@ -16,7 +16,7 @@ from pnas_tf import files, network
 from pnas_tf.data import Data, mixing
 from pnas_tf.network import build
 from pnas_tf.network.criterion import Teacher
-from pnas_tf.network.evaluate import cross_entropy
+from pnas_tf.network.evaluate import Score, cross_entropy
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import memory
 from pnas_tf.space.arch import Arch
@@ -82,9 +82,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         images = functools.partial(_batches, data, recipe, teacher, kept)
         _train(model, images, recipe, state, folder.training_logs, epochs, steps)
         score, wrong = mistakes.find(model, data.test, data.class_names)
-    if not math.isfinite(score.loss):
-        raise NonFinite(f"The trained network's loss is {score.loss} on {score.images:,} test images, so "
-                        f"{folder.model} is not written. Lower --lr, with --overwrite or another --run_dir.")
+    _check_finite(score, folder)
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
               "test_images": score.images, "test_loss": score.loss, "test_accuracy": score.accuracy,
               "history": state.history, "settings": state.settings, **(record or {})}
@@ -93,6 +91,13 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     files.write_text(folder.training_facts, json.dumps(facts, indent=1) + "\n")
     state.remove()
     return facts
+
+
+def _check_finite(score: Score, folder: RunFolder) -> None:
+    """Raises NonFinite if a trained network answers test images with numbers that are not finite."""
+    if not math.isfinite(score.loss):
+        raise NonFinite(f"The trained network's loss is {score.loss} on {score.images:,} test images, so "
+                        f"{folder.model} is not written. Lower --lr, with --overwrite or another --run_dir.")
 
 
 def _length(recipe: Recipe, steps: int) -> tuple[int, int]:
