@@ -12,7 +12,6 @@ import io
 import json
 import os
 import shlex
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -196,7 +195,7 @@ def _write_folder(files: Mapping[str, bytes], output: str) -> None:
         raise InputError(f"{output} exists and is not a bundle, so it is not overwritten. Choose another --output.")
     try:
         os.makedirs(os.path.dirname(output), exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=os.path.dirname(output)) as temporary:
+        with files_lib.workspace(os.path.dirname(output)) as temporary:
             bundle = os.path.join(temporary, "new")
             for name, data in files.items():
                 files_lib.write_bytes(os.path.join(bundle, name), data)

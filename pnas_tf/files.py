@@ -7,15 +7,17 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from io import BufferedReader
 from typing import IO, Any
 
 from pnas_tf.errors import InputError
 
+# Beginning of the names of files and folders in the making.
+_WORKSPACE = ".writing-"
 # An escape in JSON that stands for half of a surrogate pair; both halves together are fine.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -219,43 +221,92 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
             file.write(data)
         os.chmod(temporary, 0o644)
 
-    write_whole(path, write, alone=False)
+    write_whole(path, write)
 
 
-def write_whole(path: str, write: Callable[[str], Any], *, alone: bool = True, replace: bool = True) -> None:
+def write_whole(path: str, write: Callable[[str], Any], *, replace: bool = True) -> None:
     """Lets a function write a temporary file, which takes the place of the file when all of it is on the disk.
 
     Args:
         path: Path of the file. Missing folders are made.
-        write: Function called with the path of the temporary file, which has the same ending.
-        alone: Whether no other process writes this file now, as in a locked run folder. The temporary file then has a
-            fixed name, so the next write replaces the remains of a killed process.
+        write: Function called with the path of the temporary file, which has the same name in another folder.
         replace: Whether to replace a file of this path; otherwise it stays.
 
     Raises:
         InputError: If the file cannot be written; an earlier file of this path stays.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    ending = name[-60:] if name.isascii() else "file"  # a name may have 255 bytes
-    temporary = os.path.join(folder, f".writing-{ending}" if alone else f".writing-{uuid.uuid4().hex}-{ending}")
     try:
         os.makedirs(folder, exist_ok=True)
-        if os.path.islink(temporary):
-            os.unlink(temporary)  # what it leads to is not ours
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        if replace:
-            os.replace(temporary, path)
-        else:
-            _name_new(temporary, path)
+        with workspace(folder) as space:
+            temporary = os.path.join(space, name)
+            write(temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            if replace:
+                os.replace(temporary, path)
+            else:
+                _name_new(temporary, path)
     except (OSError, RuntimeError, ValueError, KeyError) as error:  # libraries raise any of these for a full disk
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())[:150]
         raise InputError(f"{path}: cannot be written ({reason}). Free some space and run the same command again, or "
                          "choose another folder.") from None
+
+
+@contextlib.contextmanager
+def workspace(folder: str) -> Iterator[str]:
+    """A hidden folder for files in the making, on the disk of those that they will replace. It is removed at the end.
+
+    Removes what killed processes have left in the same place, too.
+
+    Args:
+        folder: Folder to make it in.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    remove_left(folder)
+    path, holder = _locked_folder(folder)
+    try:
+        yield path
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(holder)
+
+
+def remove_left(folder: str) -> None:
+    """Removes the workspaces that killed processes have left in a folder: those that nobody has locked."""
+    with contextlib.suppress(OSError):
+        left = [entry.path for entry in os.scandir(folder)
+                if entry.name.startswith(_WORKSPACE) and not entry.is_symlink()]
+        for path in left:
+            with contextlib.suppress(OSError), _opened(path) as holder:
+                if lock(holder):
+                    shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+
+def _locked_folder(folder: str) -> tuple[str, int]:
+    """Path of a new workspace, and the open file that keeps it locked until it is closed or this process ends."""
+    while True:
+        path = tempfile.mkdtemp(prefix=_WORKSPACE, dir=folder)
+        with contextlib.suppress(FileNotFoundError):  # another process has just taken it for a remnant
+            holder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                is_locked = lock(holder)
+            except OSError:  # a file system without locks, on which nothing is removed either
+                is_locked = True
+            if is_locked and os.path.isdir(path):
+                return path, holder
+            os.close(holder)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int]:
+    holder = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield holder
+    finally:
+        os.close(holder)
 
 
 def _name_new(temporary: str, path: str) -> None:
@@ -281,7 +332,7 @@ def create(path: str, data: bytes) -> None:
             file.write(data)
         os.chmod(temporary, 0o644)
 
-    write_whole(path, write, alone=False, replace=False)
+    write_whole(path, write, replace=False)
 
 
 @contextlib.contextmanager
@@ -313,11 +364,11 @@ def write_temporary(folder: str, name: str, data: bytes) -> str:
 _TEMPORARY = "Free some space, or name another folder by the environment variable TMPDIR."
 
 
-def lock(file: IO[Any]) -> bool:
+def lock(file: IO[Any] | int) -> bool:
     """Locks a file against other processes that call this function, until it is closed or this process ends.
 
     Args:
-        file: File that is open for writing.
+        file: Open file, or its number.
 
     Returns:
         False if another process holds the lock.

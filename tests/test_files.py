@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from pnas_tf import files
 from pnas_tf.errors import InputError
+from pnas_tf.run_folder import claim
 
 ROOT = Path(__file__).parent.parent
 
@@ -162,3 +164,57 @@ def test_links_are_not_written_through(tmp_path):
         files.append_line(str(tmp_path / "lines.jsonl"), {})
     files.write_whole(str(tmp_path / "whole.txt"), lambda path: Path(path).write_text("new"))
     assert precious.read_text() == "precious" and (tmp_path / "whole.txt").read_text() == "new"
+
+
+def killed_while_it_writes(path):
+    """Writes half a file in a process that is killed then, as by a power failure."""
+    def half(temporary):
+        Path(temporary).write_text("ha")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if not (process := os.fork()):
+        files.write_whole(str(path), half)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+
+
+def test_what_killed_processes_left_is_removed_by_the_next_write(tmp_path):
+    killed_while_it_writes(tmp_path / "a.json")
+    killed_while_it_writes(tmp_path / "b.json")
+    (tmp_path / ".writing-model.keras").write_text("left by an earlier version")
+    assert len(os.listdir(tmp_path)) == 2  # the second process has removed what the first left
+    files.write_text(str(tmp_path / "c.json"), "whole")
+    assert os.listdir(tmp_path) == ["c.json"]
+
+
+def test_the_next_start_in_a_run_folder_removes_what_killed_processes_left(tmp_path):
+    for part in ("", "training", "front/0.1ms", "trials/0/training", "bundle"):
+        (tmp_path / part).mkdir(parents=True, exist_ok=True)
+        killed_while_it_writes(tmp_path / part / "a.json")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / ".writing-by-hand").write_text("the user's")
+    with claim.locked(str(tmp_path)):
+        left = [path.name for path in tmp_path.rglob("*") if path.name.startswith(".writing")]
+        assert left == [".writing-by-hand"]
+
+
+def test_what_a_living_process_writes_stays(tmp_path):
+    def slow(temporary):
+        Path(temporary).write_text("slow")
+        files.write_text(str(tmp_path / "quick.json"), "quick")
+        if not (process := os.fork()):
+            files.write_text(str(tmp_path / "other.json"), "other")
+            os._exit(0)
+        os.waitpid(process, 0)
+
+    files.write_whole(str(tmp_path / "slow.json"), slow)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "slow.json": "slow", "quick.json": "quick", "other.json": "other"}
+
+
+def test_links_and_pipes_that_look_like_remains_are_safe(tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("mine")
+    (tmp_path / ".writing-link").symlink_to(tmp_path / "precious")
+    os.mkfifo(tmp_path / ".writing-pipe")
+    files.write_text(str(tmp_path / "a.json"), "whole")
+    assert (tmp_path / "precious" / "file").read_text() == "mine" and (tmp_path / "a.json").exists()

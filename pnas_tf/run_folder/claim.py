@@ -49,7 +49,8 @@ def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwri
             # --overwrite is not recorded: the user has to give it each time that a run should be removed.
             files.write_text(file, "".join(line for line in flags_text.splitlines(keepends=True)
                                           if "overwrite" not in run_folder.parse_flags(line)))
-        if _recorded_inputs(run_dir) != dict(inputs):  # an earlier version recorded less
+        # An earlier version may have recorded less.
+        if not os.path.exists(RunFolder(run_dir).inputs) or _recorded_inputs(run_dir) != dict(inputs):
             files.write_text(RunFolder(run_dir).inputs, json.dumps(inputs, indent=1) + "\n")
         yield
 
@@ -86,7 +87,8 @@ def _recorded_inputs(run_dir: str) -> dict[str, Any]:
 def locked(run_dir: str) -> Iterator[None]:
     """Locks the folder while the block runs: other processes that call this function are refused.
 
-    The operating system releases the lock when the process ends, even if it is killed.
+    What killed processes have left half-written is removed. The operating system releases the lock when the process
+    ends, even if it is killed.
 
     Args:
         run_dir: Run folder; it is made if it is missing.
@@ -114,7 +116,16 @@ def locked(run_dir: str) -> Iterator[None]:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {os.uname().nodename}")
             file.flush()
+        _remove_left(RunFolder(run_dir))
         yield
+
+
+def _remove_left(folder: RunFolder) -> None:
+    """Removes what killed processes have left in the folder and in those that commands write inside it."""
+    files.remove_left(folder.path)
+    for written in folder.written_folders:
+        for path, _, _ in os.walk(written):
+            files.remove_left(path)
 
 
 def _remove_run(run_dir: str) -> None:

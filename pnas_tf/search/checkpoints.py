@@ -61,8 +61,7 @@ def save(searcher: Searcher, folder: RunFolder, epoch_seconds: float = 0.0) -> N
     files.write_whole(path, write)
     # A checkpoint with a later name was skipped by `restore` because it is damaged.
     checkpoints = _files(folder)
-    unfinished = glob.glob(os.path.join(glob.escape(folder.checkpoints), ".writing-*"))  # left by a killed search
-    for other in {*checkpoints, *unfinished} - set(checkpoints[:checkpoints.index(path) + 1][-KEPT:]):
+    for other in set(checkpoints) - set(checkpoints[:checkpoints.index(path) + 1][-KEPT:]):
         os.unlink(other)
 
 

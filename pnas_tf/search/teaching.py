@@ -58,7 +58,7 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
     if not os.path.exists(kept):  # a file of the user's, which the training of the found network needs, too
         os.makedirs(folder.teacher, exist_ok=True)
         # Several workers of one search may write it at a time.
-        files.write_whole(kept, lambda path: shutil.copyfile(source, path), alone=False)
+        files.write_whole(kept, lambda path: shutil.copyfile(source, path))
     return dataclasses.replace(criterion, teacher=teacher)
 
 
