@@ -23,6 +23,7 @@ from absl import flags
 from export import apps, bundle_readme, inputs, interpreter, metadata, recommend, settings
 from export import facts as facts_lib
 from pnas_tf import files as files_lib
+from pnas_tf import workspaces
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder, exports
@@ -195,7 +196,7 @@ def _write_folder(files: Mapping[str, bytes], output: str) -> None:
         raise InputError(f"{output} exists and is not a bundle, so it is not overwritten. Choose another --output.")
     try:
         os.makedirs(os.path.dirname(output), exist_ok=True)
-        with files_lib.workspace(os.path.dirname(output)) as temporary:
+        with workspaces.workspace(os.path.dirname(output)) as temporary:
             bundle = os.path.join(temporary, "new")
             for name, data in files.items():
                 files_lib.write_bytes(os.path.join(bundle, name), data)

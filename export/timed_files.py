@@ -5,7 +5,7 @@ from typing import Any
 
 from export import convert, interpreter, repeats, timed_runs, timing
 from export.anchor import Anchor
-from pnas_tf import files
+from pnas_tf import workspaces
 
 # Timed runs of a visit.
 RUNS = 10
@@ -29,10 +29,11 @@ def measured(contents: Mapping[str, bytes], *, threads: int, delegate: str, pati
         spread_ms, the least and largest time of a repeat; repeats, their number; anchor, its milliseconds now (ms) and
         in the comparison of the table (then_ms), or None; other statistics; and the machine and its settings.
     """
-    with files.temporary_folder() as folder:
-        paths = {mode: files.write_temporary(folder, f"{mode}.tflite", content) for mode, content in contents.items()}
+    with workspaces.temporary_folder() as folder:
+        paths = {mode: workspaces.write_temporary(folder, f"{mode}.tflite", content)
+                 for mode, content in contents.items()}
         if anchor:
-            paths[_ANCHOR] = files.write_temporary(folder, "anchor.tflite", _converted(anchor))
+            paths[_ANCHOR] = workspaces.write_temporary(folder, "anchor.tflite", _converted(anchor))
         visit = timed_runs.here(runtime="auto", threads=threads, delegate=delegate, runs=RUNS)
         times = repeats.in_turns(list(paths), lambda name: visit(paths[name]), patience_seconds=patience_seconds,
                                  waiting=waiting)

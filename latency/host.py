@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from export import convert, interpreter, timed_runs, timing
-from pnas_tf import files
+from pnas_tf import workspaces
 from pnas_tf.cli.settings import check, setting
 from pnas_tf.errors import InputError
 
@@ -92,7 +92,7 @@ class Host:
             at its first visit. `forget(name)` deletes the converted model.
         """
         with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(files.temporary_folder())
+            folder = stack.enter_context(workspaces.temporary_folder())
             between_path = self._converted(between, folder, "between") if between else None
             visit_path = stack.enter_context(visits(self._settings, between_path))
             paths: dict[Any, str] = {}
@@ -106,7 +106,7 @@ class Host:
 
     def _converted(self, build, folder, stem):
         """Converts a model and returns the path of the `.tflite`."""
-        return files.write_temporary(folder, f"{stem}.tflite", convert.to_time(build(), self._settings.dtype))
+        return workspaces.write_temporary(folder, f"{stem}.tflite", convert.to_time(build(), self._settings.dtype))
 
 
 @contextlib.contextmanager

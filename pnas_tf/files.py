@@ -1,27 +1,21 @@
-"""Files: bounded reads of untrusted files, writes that are whole or leave no trace, JSON Lines, and locks."""
+"""Files: bounded reads of untrusted files, writes that are whole or leave no trace, and JSON Lines."""
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
-import shutil
 import stat
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BufferedReader
 from typing import IO, Any
 
+from pnas_tf import workspaces
 from pnas_tf.errors import InputError
 
-# Beginning of the names of files and folders in the making.
-_WORKSPACE = ".writing-"
 # An escape in JSON that stands for half of a surrogate pair; both halves together are fine.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-
-
 # What parsed JSON may take: brackets, commas and lines, each of which can become an object of 250 bytes.
 MAX_VALUES = 4_000_000
 # Largest flag file, read once for each time that another one names it; and largest log of a search.
@@ -238,7 +232,7 @@ def write_whole(path: str, write: Callable[[str], Any], *, replace: bool = True)
     folder, name = os.path.split(os.path.abspath(path))
     try:
         os.makedirs(folder, exist_ok=True)
-        with workspace(folder) as space:
+        with workspaces.workspace(folder) as space:
             temporary = os.path.join(space, name)
             write(temporary)
             with open(temporary, "rb") as file:
@@ -251,62 +245,6 @@ def write_whole(path: str, write: Callable[[str], Any], *, replace: bool = True)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())[:150]
         raise InputError(f"{path}: cannot be written ({reason}). Free some space and run the same command again, or "
                          "choose another folder.") from None
-
-
-@contextlib.contextmanager
-def workspace(folder: str) -> Iterator[str]:
-    """A hidden folder for files in the making, on the disk of those that they will replace. It is removed at the end.
-
-    Removes what killed processes have left in the same place, too.
-
-    Args:
-        folder: Folder to make it in.
-
-    Raises:
-        OSError: If it cannot be made.
-    """
-    remove_left(folder)
-    path, holder = _locked_folder(folder)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-        os.close(holder)
-
-
-def remove_left(folder: str) -> None:
-    """Removes the workspaces that killed processes have left in a folder: those that nobody has locked."""
-    with contextlib.suppress(OSError):
-        left = [entry.path for entry in os.scandir(folder)
-                if entry.name.startswith(_WORKSPACE) and not entry.is_symlink()]
-        for path in left:
-            with contextlib.suppress(OSError), _opened(path) as holder:
-                if lock(holder):
-                    shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
-
-
-def _locked_folder(folder: str) -> tuple[str, int]:
-    """Path of a new workspace, and the open file that keeps it locked until it is closed or this process ends."""
-    while True:
-        path = tempfile.mkdtemp(prefix=_WORKSPACE, dir=folder)
-        with contextlib.suppress(FileNotFoundError):  # another process has just taken it for a remnant
-            holder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                is_locked = lock(holder)
-            except OSError:  # a file system without locks, on which nothing is removed either
-                is_locked = True
-            if is_locked and os.path.isdir(path):
-                return path, holder
-            os.close(holder)
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[int]:
-    holder = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield holder
-    finally:
-        os.close(holder)
 
 
 def _name_new(temporary: str, path: str) -> None:
@@ -333,51 +271,3 @@ def create(path: str, data: bytes) -> None:
         os.chmod(temporary, 0o644)
 
     write_whole(path, write, replace=False)
-
-
-@contextlib.contextmanager
-def temporary_folder() -> Iterator[str]:
-    """A folder for temporary files, which is removed when the context ends.
-
-    Raises:
-        InputError: If it cannot be made.
-    """
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="pnas_tf-")
-    except OSError as error:
-        raise InputError(f"No folder for temporary files can be made ({error.strerror}). {_TEMPORARY}") from None
-    with folder as path:
-        yield path
-
-
-def write_temporary(folder: str, name: str, data: bytes) -> str:
-    """Writes a file into a `temporary_folder` and returns its path. Raises InputError if it cannot be written."""
-    path = os.path.join(folder, name)
-    try:
-        with open(path, "wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}). {_TEMPORARY}") from None
-    return path
-
-
-_TEMPORARY = "Free some space, or name another folder by the environment variable TMPDIR."
-
-
-def lock(file: IO[Any] | int) -> bool:
-    """Locks a file against other processes that call this function, until it is closed or this process ends.
-
-    Args:
-        file: Open file, or its number.
-
-    Returns:
-        False if another process holds the lock.
-
-    Raises:
-        OSError: If the file system does not support locks.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

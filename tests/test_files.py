@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pnas_tf import files
+from pnas_tf import files, workspaces
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import claim
 
@@ -89,14 +89,14 @@ def test_too_large_a_file_is_refused(tmp_path):
 
 def test_a_lock_holds_between_processes(tmp_path):
     path = str(tmp_path / "lock")
-    code = f"from pnas_tf import files; print(files.lock(open({path!r}, 'a+')))"
+    code = f"from pnas_tf import workspaces; print(workspaces.lock(open({path!r}, 'a+')))"
 
     def other():
         return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                               check=True).stdout.strip()
 
     with open(path, "a+") as file:
-        assert files.lock(file) and other() == "False"
+        assert workspaces.lock(file) and other() == "False"
     assert other() == "True"
 
 

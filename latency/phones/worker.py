@@ -15,7 +15,7 @@ from latency.phones.facts import State
 from latency.phones.phone import THROTTLING, BenchmarkError, Phone
 from latency.phones.session import InUseError
 from latency.phones.settings import PhoneSettings
-from pnas_tf import files
+from pnas_tf import workspaces
 from pnas_tf.errors import printable
 
 # Number of runs without a time after which a model counts as failed.
@@ -221,8 +221,8 @@ def temporary_files(contents: Mapping[str, bytes]) -> Iterator[list[str]]:
     Args:
         contents: Bytes by file name.
     """
-    with files.temporary_folder() as folder:
-        yield [files.write_temporary(folder, name, content) for name, content in contents.items()]
+    with workspaces.temporary_folder() as folder:
+        yield [workspaces.write_temporary(folder, name, content) for name, content in contents.items()]
 
 
 def say(text: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from pnas_tf import files
+from pnas_tf import files, workspaces
 from pnas_tf.cost import coverage, table_commands
 from pnas_tf.errors import InputError, shown
 from pnas_tf.space.arch import Arch
@@ -232,7 +232,7 @@ def open_to_add(path: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
                              "some space and run the same command again to continue.") from None
 
     with file:
-        if not files.lock(file):
+        if not workspaces.lock(file):
             raise InputError(f"{path}: another program is adding to this table. Wait for it, or stop it.")
         if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
             raise InputError(f"{path}: another program has just written this table. Run the same command again.")

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pnas_tf import files
+from pnas_tf import files, workspaces
 from pnas_tf.errors import InputError, shown
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder import folder as run_folder
@@ -105,7 +105,7 @@ def locked(run_dir: str) -> Iterator[None]:
                          ) from None
     with file:
         try:
-            if not files.lock(file):
+            if not workspaces.lock(file):
                 file.seek(0)
                 raise InputError(f"{run_dir} is in use by another process ({file.read(80).strip()}). Wait until it "
                                  "ends, stop it, or use another --run_dir.")
@@ -122,10 +122,10 @@ def locked(run_dir: str) -> Iterator[None]:
 
 def _remove_left(folder: RunFolder) -> None:
     """Removes what killed processes have left in the folder and in those that commands write inside it."""
-    files.remove_left(folder.path)
+    workspaces.remove_left(folder.path)
     for written in folder.written_folders:
         for path, _, _ in os.walk(written):
-            files.remove_left(path)
+            workspaces.remove_left(path)
 
 
 def _remove_run(run_dir: str) -> None:
