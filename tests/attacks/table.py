@@ -225,7 +225,7 @@ def _flags():
                        "nested_missing": b"--flagfile=missing\n", "words": b"hello world\n"}.items():
         yield Attack("flags", name, "pnas_tf.doctor --flagfile=a.flags", {"a.flags": m.content(data), "pipe": m.fifo})
     for flag in ("--space=../../etc/passwd", "--space=", "--table=/etc/passwd", "--dataset=folder:/proc/self",
-                 "--dataset=npz:/etc/passwd", "--dataset=folder:/dev", "--target_ms=nan",
+                 "--dataset=npz:/etc/passwd", "--dataset=folder:/dev", "--target_ms=nan", "--target_ms=inf",
                  "--target_ms=-1", "--batch_size=-1", "--seed=99999999999999999999", "--limit=params<=nan",
                  "--limit=x<=1", "--targets=:", "--held_out_size=999999999", "--width_mult=nan", "--width_mult=inf",
                  "--image_size=99999", "--teacher=/etc/passwd", "--init_weights=/dev/zero", "--share=x",
