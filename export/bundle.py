@@ -225,6 +225,8 @@ def _main() -> None:
     f = flags.FLAGS
     if not f.run_dir:
         raise InputError("Name the folder with the exports: --run_dir=DIR.")
+    if not os.path.isdir(f.run_dir):
+        raise InputError(f"{f.run_dir}: no such folder. Name the folder with the exports: --run_dir=DIR.")
     folder = RunFolder(f.run_dir)
     modes = f.mode or [mode for mode in facts_lib.MODES if os.path.exists(folder.tflite(mode))]
     if not modes:

@@ -73,7 +73,8 @@ def render(exports: Sequence[dict[str, Any]], reason: str, names: Collection[str
 def _files(exports, names):
     lines = ["| network | top-1 | size | latency | |", "| --- | --- | --- | --- | --- |"]
     lines += [f"| `{facts['mode']}.tflite` | {facts['top1']:.1%} | {facts['size_bytes'] / 1000:,.0f} kB | "
-              f"{facts['measured_ms']:.3g} ms, {facts['target']} | {'recommended' if facts is exports[0] else ''} |"
+              f"{facts['measured_ms']:.3g} ms, {facts['target']}{model_card.doubt(facts)} | "
+              f"{'recommended' if facts is exports[0] else ''} |"
               for facts in exports]
     lines += ["", "| file | content |", "| --- | --- |",
               "| `<network>.md`, `<network>.json` | model card of a network, the same for programs |",

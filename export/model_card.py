@@ -53,7 +53,7 @@ def _rows(facts):
             ("Largest difference of an output", f"{facts['max_difference']:.3g}"),
             ("Predicted latency", predicted),
             ("Measured latency", f"{facts['measured_ms']:.4g} ms on {facts['target']} ({_cell(facts['device'])}, "
-                                 f"{facts['runtime']}){_doubt(facts)}"),
+                                 f"{facts['runtime']}){doubt(facts)}"),
             ("Size", f"{facts['size_bytes']:,} bytes"),
             ("Parameters, multiply-adds", f"{facts['params']:,} and {facts['macs']:,}"),
             ("Activation memory, at least", f"{facts['peak_activation_bytes']:,} bytes"),
@@ -61,7 +61,7 @@ def _rows(facts):
             ("Author, licence", f"{_cell(facts['author'])}, {_cell(facts['license'])}")]
 
 
-def _doubt(facts):
+def doubt(facts: dict[str, Any]) -> str:
     """Words about a time that cannot be trusted."""
     time = measured.of_export(facts)
     return f"; not to be trusted: {time.doubt}" if time and time.doubt else ""
@@ -101,11 +101,14 @@ def preparation(facts: dict[str, Any]) -> str:
     """Text that says how a photo becomes an input, as the test images did."""
     height, width, channels = facts["input"]["shape"][1:]
     form = "square" if height == width else f"part {width} wide to {height} high"
-    share = "" if facts["central_part"] == 1 else f"{facts['central_part']:.1%} of the side of "
+    if facts["central_part"] == 1:
+        part = f"the largest {form}"
+    else:
+        part = f"a {form} with {facts['central_part']:.1%} of the side of the largest"
     grey = " Grey is 0.299 red + 0.587 green + 0.114 blue." if channels == 1 else ""
     background = "white" if facts["background"] == [255, 255, 255] else f"the colour {facts['background']}"
     return (f"To prepare a photo: turn it upright (EXIF orientation); put transparent parts on {background}; cut "
-            f"out of its centre a {form} with {share}the largest that fits; resize it to {width} x {height} (width "
+            f"out of its centre {part} that fits; resize it to {width} x {height} (width "
             "x height) with bilinear weights, which cover all pixels (antialiasing) if it shrinks to less than half."
             + grey)
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from export import model_card
+
 # Points of top-1 accuracy that a file may lose against the best one: users of an app do not notice so few.
 TOP1_LOSS = 0.01
 # Files count as equally quick up to this factor: smaller ones are noise of the machine that timed them.
@@ -27,7 +29,7 @@ def recommended(exports: Mapping[str, dict[str, Any]]) -> tuple[str, str]:
     quick = {mode: facts for mode, facts in accurate.items() if facts["measured_ms"] <= SLOWER * quickest_ms}
     mode = min(quick, key=lambda name: quick[name]["size_bytes"])
     facts = quick[mode]
-    measured = f"{facts['measured_ms']:.3g} ms on {facts['target']}"
+    measured = f"{facts['measured_ms']:.3g} ms on {facts['target']}{model_card.doubt(facts)}"
     if len(exports) == 1:
         return mode, f"It is the only file here: top-1 {facts['top1']:.1%}, {measured}."
     accuracy = "the best here" if mode == best or facts["top1"] == checked[best]["top1"] else (

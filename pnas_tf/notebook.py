@@ -8,6 +8,7 @@ The search lives in memory. For a search that survives the program, can be resum
 `python -m pnas_tf.search`. docs/quickstart.ipynb leads from a latency table to a `.tflite`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from pnas_tf.data import Data, arrays
 from pnas_tf.derive import deliver, front
 from pnas_tf.derive.pool import Pool
 from pnas_tf.derive.scores import Scores
+from pnas_tf.errors import InputError
 from pnas_tf.network.criterion import Criterion
 from pnas_tf.search import build, searcher, teaching
 from pnas_tf.search.config import SearchConfig
@@ -57,6 +59,9 @@ class Search:
         Raises:
             InputError: If a setting is wrong, the table lacks rows, or no network keeps all limits.
         """
+        known = [field.name for field in dataclasses.fields(SearchConfig)]
+        if unknown := sorted(set(settings) - set(known)):
+            raise InputError(f"Search has no setting {unknown[0]!r}. Settings: {', '.join(known)}.")
         table = latency_table.read(table) if isinstance(table, str) else table
         space = spaces.load(search_space) if isinstance(search_space, str) else search_space
         limit = tuple(settings.pop("limit", ()))

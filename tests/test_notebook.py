@@ -137,3 +137,8 @@ def test_quickstart_notebook(tmp_path):
     names = run_cells(tmp_path)
     assert names["accuracy"] >= 0.8
     assert names["arch"].costs["table_ms"] <= names["search"].goal.target_ms * 1.0001
+
+
+def test_an_unknown_setting_is_named(table, small_data):
+    with pytest.raises(InputError, match=r"Search has no setting 'epochs'\. Settings: .*search_epochs"):
+        Search(TINY, table, small_data, epochs=3)

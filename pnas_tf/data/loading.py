@@ -113,7 +113,8 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
     """
     name, _, argument = spec.partition(":")
     if name not in DATASETS or bool(argument) != (name in ARGUMENTS):
-        raise InputError(f"Unknown data set {spec[:100]!r}. Known: {', '.join(specs())}.")
+        hint = f" For the images in this folder: folder:{spec}" if os.path.isdir(spec) else ""
+        raise InputError(f"Unknown data set {spec[:100]!r}. Known: {', '.join(specs())}.{hint}")
     _check_image_size(image_size)
     behind = pictures.colour(background)
     data_dir = os.path.expanduser(data_dir) if data_dir else None

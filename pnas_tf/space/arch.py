@@ -151,6 +151,9 @@ def load(name_or_path: str) -> Arch:
     if name_or_path in names():
         text = resources.files("pnas_tf").joinpath("archs", name_or_path + ".json").read_text(encoding="utf-8")
         return from_json(json.loads(text), name_or_path)
+    if not os.path.exists(name_or_path) and (os.sep in name_or_path or name_or_path.endswith(".json")):
+        raise InputError(f"{name_or_path}: no such file. Name the arch.json in the folder of a search, or one of "
+                         f"{', '.join(names())}.")
     if not os.path.exists(name_or_path):
         raise InputError(f"Unknown arch {name_or_path!r}. Expected one of {', '.join(names())}, or the path of an "
                          "arch.json.")

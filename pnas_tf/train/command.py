@@ -1,5 +1,6 @@
 """The command `python -m pnas_tf.train`: its flags and its output."""
 
+import os
 import shlex
 import sys
 from typing import Any
@@ -37,6 +38,9 @@ def _main() -> None:
     f = flags.FLAGS
     if not f.run_dir:
         raise InputError("Name the folder of a search, or a folder for the results: --run_dir=DIR.")
+    if not f.arch and not os.path.isdir(f.run_dir):
+        raise InputError(f"{f.run_dir}: no such folder. Name the folder of a search by --run_dir, or a network by "
+                         "--arch and a folder for the results by --run_dir.")
     initial_weights.check(f.init_weights)
     recipe_lib.check_teacher_flag(f.teacher, (recipe_lib.AUTO, recipe_lib.NONE))
     folder = front_file.picked(RunFolder(f.run_dir), f.pick) if f.pick else RunFolder(f.run_dir)

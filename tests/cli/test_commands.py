@@ -90,6 +90,13 @@ def test_a_mistake_is_one_line(argument, message):
     assert done.stderr.startswith("Error: ") and message in done.stderr and "--help" in done.stderr
 
 
+@pytest.mark.parametrize("module", ["pnas_tf.train", "export.tflite", "export.bundle", "pnas_tf.report"])
+def test_a_missing_folder_is_called_missing(module, tmp_path):
+    done = start(module, f"--run_dir={tmp_path}/phtos")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and not (tmp_path / "phtos").exists()
+    assert f"{tmp_path}/phtos" in done.stderr and "no such" in done.stderr.lower(), done.stderr
+
+
 @pytest.mark.parametrize("module", ["pnas_tf.report", "latency.build_table"])
 def test_text_that_is_not_utf_8_is_one_line(module, tmp_path):
     """Files of flags and runs, and TensorFlow's paths, are UTF-8."""

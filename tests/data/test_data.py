@@ -584,3 +584,9 @@ def test_bad_folders(tmp_path):
         for folder in ("cat", "dog"):
             write_image(str(tmp_path / folder / f"{number}.png"), (1, 2, 3))
     assert data.load(f"folder:{tmp_path}", image_size=8).num_classes == 2
+
+
+def test_a_folder_without_its_kind_is_named(tmp_path):
+    with pytest.raises(InputError, match=f"Unknown data set '{tmp_path}'.*For the images in this folder: "
+                                         f"folder:{tmp_path}$"):
+        data.load(str(tmp_path))

@@ -90,7 +90,7 @@ def test_entry_point_writes_files_and_facts(model, small_npz, tmp_path):
                  f"{facts['measured_ms']:.4g} ms", f"{facts['macs']:,}", "A. Person", "--check_images=100"):
         assert text in card, text
     assert facts["input"]["dtype"] == "uint8" and "MediaPipe does not normalise bytes" in card
-    assert f"resize it to {SIDE} x {SIDE}" in card and "largest that fits" in card and "87.5%" not in card
+    assert f"resize it to {SIDE} x {SIDE}" in card and "the largest square that fits" in card and "87.5%" not in card
     for label, images, correct in zip(facts["labels"], facts["class_images"], facts["class_correct"], strict=True):
         assert f"| {label} | {correct / images:.1%} | {images} |" in card
     assert sum(facts["class_images"]) == 100 and sum(facts["class_correct"]) == round(100 * facts["top1"])

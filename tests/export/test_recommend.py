@@ -25,6 +25,12 @@ def test_choice(exports, best):
     assert "pixel6_xnnpack1_int8" in reason and "\n" not in reason
 
 
+def test_a_time_that_is_not_to_be_trusted_says_so():
+    busy = {**facts(0.9, 1, 10), "steady": False, "spread_ms": [0.8, 1.4]}
+    _, reason = recommend.recommended({"float32": facts(0.9, 2, 40), "int8": busy})
+    assert "not to be trusted: busy machine: 0.800 to 1.400 ms" in reason or "busy machine: 0.800 to 1.40 ms" in reason
+
+
 def test_reason_in_full():
     _, reason = recommend.recommended({"float32": facts(0.9, 2, 40), "int8": facts(0.895, 1, 10)})
     assert reason == ("Its top-1 of 89.5% is 0.5 points below the best here (float32); it takes 1 ms on "

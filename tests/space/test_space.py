@@ -177,3 +177,9 @@ def test_unwritable_place_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         random_arch("quickstart").save(str(tmp_path / "file" / "arch.json"))
+
+
+@pytest.mark.parametrize("path", ["runs/phtos/arch.json", "phtos.json"])
+def test_a_missing_file_is_no_unknown_name(path):
+    with pytest.raises(InputError, match=f"^{path}: no such file"):
+        arch.load(path)
