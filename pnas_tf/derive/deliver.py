@@ -118,7 +118,7 @@ def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: D
     candidates = [chosen, *candidates[1:]]
     finalists.save(folder.finalists, goal, candidates, scores.labels)
     front = front_lib.picks(pool, bounds, chosen)
-    print(front_lib.table(front, chosen, goal))
+    print(front_lib.table(front, chosen, goal, len(scores.labels)))
     print(_summary(goal, candidates))
     archs = [_write(net, pick.finalist, goal, probs, folder.front_part(pick.ms)) for pick in front]
     front_lib.save(folder.front, goal, front, chosen, archs)

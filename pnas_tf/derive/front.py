@@ -27,6 +27,8 @@ LOOKS, BUDGET_LOOKS = 8, 1
 RANDOM_FOR_OP, LEAST_RANDOM, MOST_RANDOM = 8, 96, 256
 # Networks sampled from the probabilities at each budget, and rounds of best sums.
 SAMPLES, ROUNDS = 12, 3
+# With fewer held-out images than this, one of them is more than half a point of accuracy.
+FEW_IMAGES = 200
 
 
 def budgets(goal: Goal, count: int) -> list[float]:
@@ -149,8 +151,15 @@ def save(path: str, goal: Goal, front: Sequence[Pick], chosen: Finalist, archs: 
                                        "networks": entries}, indent=1) + "\n")
 
 
-def table(front: Sequence[Pick], chosen: Finalist, goal: Goal) -> str:
-    """The front as lines of text, and what more milliseconds than those of the delivered network would gain."""
+def table(front: Sequence[Pick], chosen: Finalist, goal: Goal, images: int) -> str:
+    """The front as lines of text, and what more milliseconds than those of the delivered network would gain.
+
+    Args:
+        front: Result of `picks`.
+        chosen: Network that is delivered.
+        goal: Goal of the front.
+        images: Number of held-out images; if they are few, a line says what one of them counts.
+    """
     lines = [f"The best network at each budget, beside the best{' within the target' if goal.limit_ms else ' of all'}:"]
     for pick in front:
         above = goal.limit_ms and pick.ms > goal.limit_ms * (1 + 1e-9)
@@ -163,6 +172,9 @@ def table(front: Sequence[Pick], chosen: Finalist, goal: Goal) -> str:
     if best.ms > delivered.ms:
         lines.append(f"{best.ms - delivered.ms:.2g} ms more would gain {100 * delivered.gain:.1f} +- "
                      f"{100 * delivered.gain_error:.1f} points (--use_all_ms).")
+    if images < FEW_IMAGES:
+        lines.append(f"They are compared on the same {images} held-out images, of which one is {100 / images:.1f} "
+                     "points: other images may order them differently, beyond the errors above.")
     return "\n".join(lines)
 
 
