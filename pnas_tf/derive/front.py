@@ -173,8 +173,8 @@ def table(front: Sequence[Pick], chosen: Finalist, goal: Goal, images: int) -> s
         lines.append(f"{best.ms - delivered.ms:.2g} ms more would gain {100 * delivered.gain:.1f} +- "
                      f"{100 * delivered.gain_error:.1f} points (--use_all_ms).")
     if images < FEW_IMAGES:
-        lines.append(f"They are compared on the same {images} held-out images, of which one is {100 / images:.1f} "
-                     "points: other images may order them differently, beyond the errors above.")
+        lines += [f"All were compared on the same {images} held-out images, of which one is",
+                  f"{100 / images:.1f} points. Other images may order them differently, beyond these errors."]
     return "\n".join(lines)
 
 
