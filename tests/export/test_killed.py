@@ -1,4 +1,4 @@
-"""A training and a bundle, killed at chosen system calls by strace: the next start ends in the same bytes."""
+"""A training and a bundle, killed at chosen system calls by strace: the next start ends in the same files."""
 
 import os
 import shutil
@@ -40,34 +40,35 @@ CALLS = ("rename,renameat,renameat2", "fsync,fdatasync")
 
 
 def test_a_bundle(small_run, tmp_path):
-    run("export.bundle", f"--run_dir={small_run}", f"--output={tmp_path}/whole/bundle")
-    killed = 0
-    for calls in CALLS:
-        for number in (1, 9, 18, 19, 20, 21, 22, 23):
-            out, folder = tmp_path / f"{calls}_{number}", tmp_path / f"{calls}_{number}" / "bundle"
-            run("export.bundle", f"--run_dir={small_run}", f"--output={folder}", "--examples=2")  # an earlier bundle
-            killed += run("export.bundle", f"--run_dir={small_run}", f"--output={folder}",
-                          kill=f"{calls}:when={number}")
-            run("export.bundle", f"--run_dir={small_run}", f"--output={folder}")
-            assert contents(out) == contents(tmp_path / "whole"), (calls, number)
-            assert not list(out.rglob(".writing-*"))
+    """Each file is renamed, then the earlier bundle out of the way, then the new one into its place."""
+    flags = ["export.bundle", f"--run_dir={small_run}"]
+    run(*flags, f"--output={tmp_path}/whole/bundle")
+    run(*flags, f"--output={tmp_path}/earlier/bundle", "--examples=2")
+    files, killed = len(contents(tmp_path / "whole")), 0
+    for calls, number in ((CALLS[0], 3), (CALLS[0], files + 1), (CALLS[0], files + 2), (CALLS[1], 5)):
+        out = tmp_path / f"{calls}_{number}"
+        shutil.copytree(tmp_path / "earlier", out)
+        killed += run(*flags, f"--output={out}/bundle", kill=f"{calls}:when={number}")
+        run(*flags, f"--output={out}/bundle")
+        assert contents(out) == contents(tmp_path / "whole"), (calls, number)
     print(f"\n{killed} kills.")
-    assert killed >= 8
+    assert killed == 4
 
 
 def test_a_training(small_arch, small_npz, tmp_path):
     small_arch.save(str(tmp_path / "small.json"))
     flags = ["pnas_tf.train", f"--arch={tmp_path}/small.json", f"--dataset=npz:{small_npz}", "--init_weights=scratch",
              "--batch_size=64", "--epochs=2", "--max_steps=14"]
+
+    def names(folder):  # bytes of model.keras hold a date
+        return {name for name in contents(folder) if not name.startswith("logs/")}
+
     run(*flags, f"--run_dir={tmp_path}/whole")
-    expected, killed = set(contents(tmp_path / "whole")), 0
-    for calls in CALLS:
-        for number in range(1, 8):
-            folder = tmp_path / f"{calls}_{number}"
-            killed += run(*flags, f"--run_dir={folder}", kill=f"{calls}:when={number}")
-            run(*flags, f"--run_dir={folder}")
-            found = {name for name in contents(folder) if not name.startswith("logs/")}
-            assert found == {name for name in expected if not name.startswith("logs/")}, (calls, number)
-            assert not list(folder.rglob(".writing-*")) and not (folder / "training").exists()
+    killed = 0
+    for calls, number in ((CALLS[0], 2), (CALLS[0], 6), (CALLS[0], 7), (CALLS[1], 3), (CALLS[1], 6)):
+        folder = tmp_path / f"{calls}_{number}"
+        killed += run(*flags, f"--run_dir={folder}", kill=f"{calls}:when={number}")
+        run(*flags, f"--run_dir={folder}")
+        assert names(folder) == names(tmp_path / "whole"), (calls, number)
     print(f"\n{killed} kills.")
-    assert killed >= 8
+    assert killed == 5
