@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -50,17 +50,25 @@ def status(text: str) -> None:
         sys.stdout.flush()
 
 
-def countdown(items: Sequence[T], what: str) -> Iterator[T]:
+# Least seconds between two updates of a line on a terminal.
+INTERVAL_SECONDS = 0.2
+
+
+def countdown(items: Iterable[T], what: str, count: int) -> Iterator[T]:
     """Yields items; on a terminal, a line says how many are done, and how long the others will take.
 
     Args:
         items: Items that take about the same time each.
         what: What is done with them, such as "scoring random networks".
+        count: Number of items.
     """
-    begin = time.monotonic()
+    begin = shown = time.monotonic()
     for done, item in enumerate(items):
-        left = f", {seconds(round((time.monotonic() - begin) / done * (len(items) - done)))} left" if done else ""
-        status(f"{what}, {done + 1}/{len(items)}{left}")
+        if not done:
+            status(f"{what}, 1/{count:,}")
+        elif (now := time.monotonic()) - shown >= INTERVAL_SECONDS:
+            shown = now
+            status(f"{what}, {done + 1:,}/{count:,}, {seconds(round((now - begin) / done * (count - done)))} left")
         yield item
     status("")
 

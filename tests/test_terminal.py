@@ -7,7 +7,7 @@ from pnas_tf import terminal
 
 
 def test_a_countdown_counts_on_a_terminal_alone(monkeypatch, capsys):
-    assert list(terminal.countdown("abc", "Scoring networks")) == ["a", "b", "c"]
+    assert list(terminal.countdown("abc", "Scoring networks", 3)) == ["a", "b", "c"]
     assert capsys.readouterr().out == ""
 
     monkeypatch.setenv("TERM", "xterm")
@@ -16,7 +16,7 @@ def test_a_countdown_counts_on_a_terminal_alone(monkeypatch, capsys):
         monkeypatch.setattr("sys.stdout", screen)
         times = iter([0.0, 10.0, 14.0])
         monkeypatch.setattr("time.monotonic", lambda: next(times))
-        assert list(terminal.countdown("abc", "Scoring networks")) == ["a", "b", "c"]
+        assert list(terminal.countdown("abc", "Scoring networks", 3)) == ["a", "b", "c"]
         lines = os.read(reader, 4096).decode().split("\r\x1b[2K")
     os.close(reader)
     # After one of three in 10 s, 20 s are left; after two in 14 s, 7 s.

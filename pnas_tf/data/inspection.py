@@ -86,7 +86,7 @@ def first_unreadable(paths: Sequence[bytes], readings: np.ndarray) -> tuple[str,
 def _examine(paths: Sequence[bytes]) -> tuple[np.ndarray, list[str], int]:
     """For each file how to read it, int32 [files], and why it cannot be read or ""; white of 16-bit images or 0."""
     with futures.ThreadPoolExecutor(_THREADS) as pool:
-        headers = list(pool.map(_header, paths))
+        headers = list(terminal.countdown(pool.map(_header, paths), "Looking at image files", len(paths)))
     reasons = [header if isinstance(header, str) else "" for header in headers]
     found = [pictures.Header(BY_PILLOW, False, True) if isinstance(header, str) else header for header in headers]
     readings = np.array([header.reading for header in found], np.int32)

@@ -60,7 +60,7 @@ def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
     """
     pool.add_arg_max()
     below = None
-    for bound in terminal.countdown(bounds, "Scoring suggested networks, budget"):
+    for bound in terminal.countdown(bounds, "Scoring suggested networks, budget", len(bounds)):
         goal = dataclasses.replace(pool.goal, target_ms=bound, keeps_ms=True)
         pool.suggest(goal, SAMPLES, seed, below / bound if below else None)
         below = bound
@@ -68,7 +68,7 @@ def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
     for _ in range(ROUNDS):
         pool.add_best_sums(bounds)
     target = pool.goal.limit_ms or math.inf
-    for bound in terminal.countdown(bounds, "Scoring the best networks on all held-out images, budget"):
+    for bound in terminal.countdown(bounds, "Scoring the best networks on all held-out images, budget", len(bounds)):
         for finalist in pool.within(bound)[:LOOKS if bound == min(max(bounds), target) else BUDGET_LOOKS]:
             pool.look_closely(finalist)
 

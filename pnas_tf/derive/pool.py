@@ -63,8 +63,8 @@ class Pool:
             count: Number of draws, the same for every goal of the supernet.
         """
         rng, counts = np.random.default_rng(0), self.goal.ms.mask.sum(1)
-        for path in terminal.countdown(list(rng.integers(counts, size=(count, len(counts)))),
-                                       "Scoring random networks"):
+        for path in terminal.countdown(rng.integers(counts, size=(count, len(counts))), "Scoring random networks",
+                                       count):
             self.add(RANDOM, path)
 
     def suggest(self, goal: Goal, samples: int, seed: int, least: float | None = None) -> None:

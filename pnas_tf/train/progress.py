@@ -6,9 +6,6 @@ import keras
 
 from pnas_tf import terminal
 
-# Least seconds between two updates of the line on a terminal.
-INTERVAL_SECONDS = 0.2
-
 
 class Progress(keras.callbacks.Callback):
     """Prints a line after each epoch. On a terminal, another line counts the steps and the seconds left in an epoch.
@@ -41,7 +38,7 @@ class Progress(keras.callbacks.Callback):
         now, done = time.monotonic(), batch + 1
         if not batch:  # its time includes compilation, and the wait for the first images
             self._epoch_begin = now
-        if now - self._shown >= INTERVAL_SECONDS:
+        if now - self._shown >= terminal.INTERVAL_SECONDS:
             self._shown = now
             left = (now - self._epoch_begin) / batch * (self._steps - done) if batch else None
             note = f", {terminal.seconds(round(left))} left in it" if left is not None else ""
