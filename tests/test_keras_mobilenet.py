@@ -75,6 +75,6 @@ def test_other_networks_and_damaged_files_are_refused_in_one_line(original, tmp_
     for name, expected in {"narrow.weights.h5": "not the weights of MobileNetV2 at alpha 1",
                            "narrow.keras": "does not fit", "headless.weights.h5": "include_top=True",
                            "cut.weights.h5": "cannot be read", "text.h5": "cannot be read",
-                           "missing.h5": "cannot be read", "missing.keras": "not a Keras model"}.items():
+                           "missing.h5": "cannot be read", "missing.keras": "cannot be read"}.items():
         with pytest.raises(InputError, match=expected):
             import_weights.run(arch_at_96(), keras_mobilenet.read(str(tmp_path / name)), name)

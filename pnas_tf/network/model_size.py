@@ -22,11 +22,20 @@ def check(config: Any, path: str) -> None:
     """
     memory.check(Need(0, 0, _layers(config)), f"{path}: its network")
     with keras.StatelessScope(initialize_variables=False):  # in which variables have shapes and no values
-        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        model = keras.saving.deserialize_keras_object(_not_compiled(config), safe_mode=True)
         layers = list(getattr(model, "layers", ()))
         weights = sum(math.prod(variable.shape) for variable in getattr(model, "variables", ()))
     peak = max((_elements(layer) for layer in layers), default=0)
     memory.check(Need(BYTES * COPIES * weights, BYTES * peak, len(layers)), f"{path}: its network")
+
+
+def _not_compiled(node: Any) -> Any:
+    """A config without those of optimizers, which make variables with values."""
+    if isinstance(node, list):
+        return [_not_compiled(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    return {name: _not_compiled(value) for name, value in node.items() if name != "compile_config"}
 
 
 def _layers(node: Any) -> int:

@@ -124,11 +124,12 @@ def test_a_table_that_was_replaced_while_it_was_opened_is_not_added_to(built, tm
     path, lock = tmp_path / "t.jsonl", workspaces.lock
 
     def replaced_first(file):
+        monkeypatch.setattr(workspaces, "lock", lock)  # writing takes locks, too
         files.write_text(str(path), built.decode())
         return lock(file)
 
     path.write_bytes(built)
-    monkeypatch.setattr(files, "lock", replaced_first)
+    monkeypatch.setattr(workspaces, "lock", replaced_first)
     with pytest.raises(InputError, match="another program has just written this table"), \
             latency_table.open_to_add(str(path)):
         pass
