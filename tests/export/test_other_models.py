@@ -96,8 +96,9 @@ def test_model_that_rescales_pixels_itself(theirs, pixels, small_npz, tmp_path):
     np.testing.assert_allclose(interpreter.run(runner, pixels[2]), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("divide", "named"), [
-    (1.0, "0..255"), pytest.param(255.0, "0..1", marks=pytest.mark.slow)])
+    (1.0, "0..255"), (255.0, "0..1")])
 def test_model_that_gets_the_wrong_range_is_refused_with_the_right_one(pixels, small_npz, tmp_path, divide, named):
     """Nothing in the model tells its range: images of the data set's own mean and deviation are far from it."""
     layer = keras.layers.Activation("tanh")  # tells the ranges apart, unlike ReLU

@@ -173,6 +173,7 @@ def all_path_gradient(probs, active, gate_gradient, active_draw):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("active_draw", ["even", pytest.param("softmax", marks=pytest.mark.slow)])
 def test_all_path_steps_average_to_the_sum_over_paths(net, batch, gate_gradients, active_draw):
     expected, formula = np.zeros((2, 3)), np.zeros((2, 3))

@@ -317,6 +317,7 @@ def test_an_error_made_of_a_signal_is_one(signals, seen):
         raise RuntimeError("pybind11::error_already_set: MISMATCH of original and normalized active exception types")
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once(files, tmp_path):
     with start(command(files, tmp_path / "run", 400)) as process:
         wait_for((tmp_path / "run" / "logs").exists, process)

@@ -105,6 +105,7 @@ def test_a_start_from_images_that_are_held_out_is_refused(finished, files, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_search_says_what_is_known_of_its_table(finished, files, tmp_path):
     assert ("Warning: the accuracy of table test for networks of tiny is unknown. Measure it: python -m "
             f"latency.compare --table={files}/table.jsonl --space={files}/space.json "
@@ -163,6 +164,7 @@ def test_trials_choose_by_what_networks_learn_alone(files, tmp_path):
     assert arch.load(str(run_dir / "arch.json")).ops == ops
 
 
+@pytest.mark.slow
 def test_further_limits_are_kept(files, tmp_path):
     result = run(command(files, tmp_path / "run", "--limit=params<=3000", "--limit=macs<=1.2e5", "--target_ms=0.36"))
     assert result.returncode == 0, result.stderr
@@ -297,7 +299,7 @@ def test_other_methods_search_too(files, tmp_path, method):
     assert (tmp_path / "run" / "arch.json").exists()
 
 
-@pytest.mark.parametrize("init", ["scratch", "inherited"])
+@pytest.mark.parametrize("init", ["scratch", pytest.param("inherited", marks=pytest.mark.slow)])
 def test_train_writes_a_model_that_loads_anywhere(finished, tmp_path, init):
     run_dir, _ = finished
     result = run(command(None, run_dir, "--epochs=1", "--batch_size=256", f"--init_weights={init}",

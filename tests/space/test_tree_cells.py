@@ -26,6 +26,7 @@ def tree_arch():
     return arch_lib.from_path(SMALL, [number % len(tree_cells.OPS) for number in range(len(SMALL.choices))])
 
 
+@pytest.mark.slow
 def test_published_network_has_the_published_size():
     """5.73M parameters and 1213.2M multiply-accumulates, as in the authors' log; counted exactly by ours."""
     arch = arch_lib.load("proxyless_cifar")

@@ -290,6 +290,7 @@ def test_server_restarted(client, device, path, expected, capfd):
     assert "is back" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(client, device, path, expected, tmp_path):
     check_ended(client, device(), path, expected, tmp_path, signal.SIGKILL, -signal.SIGKILL)
 
