@@ -5,12 +5,11 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from pnas_tf import files
+from pnas_tf import files, workspaces
 from pnas_tf.machine import memory_bytes
 from pnas_tf.network import model_size
 
@@ -34,7 +33,7 @@ def accepted(path: str) -> Iterator[str]:
         ValueError: If the config of the model is too large.
         OSError, KeyError, zipfile.BadZipFile: If the file is damaged.
     """
-    with files.opened(path) as opened, zipfile.ZipFile(opened) as archive, tempfile.TemporaryDirectory() as folder:
+    with files.opened(path) as opened, zipfile.ZipFile(opened) as archive:
         if archive.getinfo(CONFIG).file_size > MAX_CONFIG_BYTES:
             raise ValueError(f"{CONFIG} is larger than {MAX_CONFIG_BYTES} bytes")
         if sum(entry.file_size for entry in archive.infolist()) > min(MAX_BYTES, memory_bytes() // 2):
@@ -47,14 +46,15 @@ def accepted(path: str) -> Iterator[str]:
         if not renamed:
             yield path
             return
-        copy = os.path.join(folder, "model.keras")
-        with zipfile.ZipFile(copy, "w") as target:
-            for entry in archive.infolist():
-                if entry.filename != CONFIG:
-                    with archive.open(entry) as source, target.open(entry.filename, "w", force_zip64=True) as file:
-                        shutil.copyfileobj(source, file)
-            target.writestr(CONFIG, json.dumps(_replaced(config, renamed)))
-        yield copy
+        with workspaces.temporary_folder() as folder:
+            copy = os.path.join(folder, "model.keras")
+            with zipfile.ZipFile(copy, "w") as target:
+                for entry in archive.infolist():
+                    if entry.filename != CONFIG:
+                        with archive.open(entry) as source, target.open(entry.filename, "w", force_zip64=True) as file:
+                            shutil.copyfileobj(source, file)
+                target.writestr(CONFIG, json.dumps(_replaced(config, renamed)))
+            yield copy
 
 
 def _names(node: Any) -> Iterator[str]:
