@@ -7,7 +7,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BufferedReader
 from typing import IO, Any
 
@@ -144,19 +144,41 @@ def append_line(path: str, entry: Any) -> None:
     Raises:
         InputError: If the line cannot be written, or the file is a link; the lines before it stay.
     """
-    try:
+    with _keeping_lines(path, "line"):
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with open(path, "ab+", buffering=0, opener=own) as file:
             drop_half_line(file)
-            write_or_undo(file, json.dumps(entry).encode() + b"\n")
+            _write_or_undo(file, entry)
+
+
+def add_line(file: IO[bytes], path: str, entry: Any, what: str = "line") -> None:
+    """Adds one line to an open JSON Lines file, whole or not at all.
+
+    Args:
+        file: Unbuffered file that ends with a line break.
+        path: Path of the file, for the error.
+        entry: Contents of the line.
+        what: What the error calls a line.
+
+    Raises:
+        InputError: If the line cannot be written; the lines before it stay.
+    """
+    with _keeping_lines(path, what):
+        _write_or_undo(file, entry)
+
+
+@contextlib.contextmanager
+def _keeping_lines(path: str, what: str) -> Iterator[None]:
+    """Turns an OSError into one line that says that earlier lines are kept."""
+    try:
+        yield
     except OSError as error:
-        raise InputError(f"{path}: a line cannot be written ({error.strerror}). The lines before it are kept: free "
+        raise InputError(f"{path}: a {what} cannot be written ({error.strerror}). The {what}s before it are kept: free "
                          "some space and run the same command again to continue.") from None
 
 
-def write_or_undo(file: IO[bytes], data: bytes) -> None:
-    """Writes to the end of an unbuffered file, all or nothing. Raises OSError if there is no room."""
-    end = file.seek(0, os.SEEK_END)
+def _write_or_undo(file: IO[bytes], entry: Any) -> None:
+    data, end = json.dumps(entry).encode() + b"\n", file.seek(0, os.SEEK_END)
     try:
         if file.write(data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -7,6 +7,7 @@ whole networks, and leaves the measured times unchanged.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -224,13 +225,6 @@ def open_to_add(path: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another file.") from None
 
-    def add(row: Mapping[str, Any]) -> None:
-        try:
-            files.write_or_undo(file, json.dumps(row).encode() + b"\n")
-        except OSError as error:
-            raise InputError(f"{path}: a row cannot be written ({error.strerror}). The rows before it are kept: free "
-                             "some space and run the same command again to continue.") from None
-
     with file:
         if not workspaces.lock(file):
             raise InputError(f"{path}: another program is adding to this table. Wait for it, or stop it.")
@@ -239,7 +233,7 @@ def open_to_add(path: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         content = file.read(MAX_BYTES + 1)
         if content.startswith(_BEGIN) and b"\n" in content and len(content) <= MAX_BYTES:
             file.truncate(content.rfind(b"\n") + 1)
-        yield add
+        yield functools.partial(files.add_line, file, path, what="row")
 
 
 def header(target: str, **facts: Any) -> dict[str, Any]:
