@@ -1,11 +1,38 @@
-"""Whether image files end as their formats demand, and what stands behind their pixels."""
+"""First and last bytes of image files: whether a file ends as its format demands, and what stands behind its pixels."""
 
+import dataclasses
 import os
 from typing import IO
 
+END_BYTES = 1 << 12
 _PNG = b"\x89PNG\r\n\x1a\n"
 _RAW_PROFILE = b"Raw profile"  # key of EXIF data in a chunk of text
-_END_BYTES = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Ends:
+    """Both ends of a file.
+
+    Attributes:
+        size: Bytes of the file.
+        head: The first `END_BYTES` bytes; of a file of up to twice as many, all.
+        tail: The last `END_BYTES` bytes; b"" if `head` is the whole file.
+    """
+
+    size: int
+    head: bytes
+    tail: bytes
+
+
+def read(file: IO[bytes]) -> Ends:
+    """Reads both ends of an open file, or of bytes as one."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if size <= 2 * END_BYTES:
+        return Ends(size, file.read(size), b"")
+    head = file.read(END_BYTES)
+    file.seek(-END_BYTES, os.SEEK_END)
+    return Ends(size, head, file.read(END_BYTES))
 
 
 def of_png(file: IO[bytes]) -> tuple[bool, bool]:
@@ -23,15 +50,11 @@ def of_png(file: IO[bytes]) -> tuple[bool, bool]:
     return late, False
 
 
-def is_whole(file: IO[bytes], form: str) -> bool:
+def is_whole(ends: Ends, form: str) -> bool:
     """Whether a file ends as its format demands."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    head = file.read(8)
     if form == "WEBP":
-        return 8 + int.from_bytes(head[4:], "little") <= size
+        return 8 + int.from_bytes(ends.head[4:8], "little") <= ends.size
     if form == "BMP":
-        return int.from_bytes(head[2:6], "little") <= size
-    file.seek(max(0, size - _END_BYTES))
-    end = file.read().rstrip(b"\0")
+        return int.from_bytes(ends.head[2:6], "little") <= ends.size
+    end = (ends.tail or ends.head).rstrip(b"\0")
     return (form in ("JPEG", "MPO") and end.endswith(b"\xff\xd9")) or (form == "GIF" and end.endswith(b";"))

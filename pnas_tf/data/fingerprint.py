@@ -4,47 +4,29 @@ Times of files are left out, as a copy of the data set has others.
 """
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
-from concurrent import futures
+import io
 
-from pnas_tf.errors import InputError
+from pnas_tf.data import file_ends
+from pnas_tf.data.file_ends import Ends
 
-# Files of up to so many bytes are read whole. Among more than so many files, only so many bytes at both ends of each
-# are read: other pixels change the end of a compressed image.
-WHOLE_BYTES, MANY_FILES, END_BYTES = 2**24, 10_000, 2**12
-# Threads wait for a network's disk; each takes so many files at once.
-_THREADS, _FILES = 16, 256
+# Larger files are told apart by their ends: other pixels change the end of a compressed image.
+WHOLE_BYTES = 1 << 24
 
 
-def of_files(paths: Sequence[bytes]) -> Iterator[bytes]:
-    """SHA-256 of the size and contents of each file.
-
-    Args:
-        paths: Paths of the files.
-
-    Raises:
-        InputError: If a file cannot be read.
-    """
-    whole_bytes = WHOLE_BYTES if len(paths) <= MANY_FILES else 2 * END_BYTES
-    with futures.ThreadPoolExecutor(_THREADS) as pool:
-        groups = [paths[begin:begin + _FILES] for begin in range(0, len(paths), _FILES)]
-        for digests in pool.map(lambda group: [_of_file(path, whole_bytes) for path in group], groups):
-            yield from digests
+def of_contents(contents: bytes) -> bytes:
+    """SHA-256 of the size and bytes of a file; of its ends, if it is large."""
+    if len(contents) > WHOLE_BYTES:
+        return of_ends(file_ends.read(io.BytesIO(contents)))
+    return _of(len(contents), contents)
 
 
-def _of_file(path: bytes, whole_bytes: int) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            digest = hashlib.sha256(size.to_bytes(8, "little"))
-            if size <= whole_bytes:
-                digest.update(file.read(size))
-            else:
-                digest.update(file.read(END_BYTES))
-                file.seek(-END_BYTES, os.SEEK_END)
-                digest.update(file.read(END_BYTES))
-    except OSError as error:
-        raise InputError(f"{os.fsdecode(path)}: cannot be read ({error.strerror}). Keep the data set as it is until "
-                         "the run ends.") from None
+def of_ends(ends: Ends) -> bytes:
+    """SHA-256 of the size and both ends of a file."""
+    return _of(ends.size, ends.head, ends.tail)
+
+
+def _of(size: int, *parts: bytes) -> bytes:
+    digest = hashlib.sha256(size.to_bytes(8, "little"))
+    for part in parts:
+        digest.update(part)
     return digest.digest()

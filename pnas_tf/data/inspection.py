@@ -1,8 +1,10 @@
 """Looks at every image file before the training: how to read it, and whether it can be read at all.
 
-Decoding a million files takes hours. So each file's header is read, and in data sets of up to `MAX_DECODED` files every
-file is decoded. In larger ones only those are whose header or end is unusual: a file that is damaged only in the
-middle is then noticed when training reads it.
+Decoding a million files takes hours. So both ends of each file are read, and data sets of up to `MAX_WHOLE` files are
+read and decoded whole. In larger ones only those files are whose header or end is unusual: a file that is damaged only
+in the middle is then noticed when training reads it.
+
+What is read also tells other contents under the same names apart: each file gets a digest (`fingerprint.py`).
 """
 
 import dataclasses
@@ -14,33 +16,52 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf import terminal
-from pnas_tf.data import pictures
+from pnas_tf.data import file_ends, fingerprint, pictures
 from pnas_tf.data.labelled import Labelled
-from pnas_tf.data.pictures import BY_PILLOW, Rendering
+from pnas_tf.data.pictures import BY_PILLOW, Header, Rendering
 from pnas_tf.errors import InputError, printable
 
 POLICIES = ("skip", "refuse")
-MAX_DECODED = 10_000
-_THREADS, _NAMED, _NAMED_IN_ERRORS = 16, 100, 3
+MAX_WHOLE = 10_000
+_NAMED, _NAMED_IN_ERRORS = 100, 3
+# Threads that read ends wait for a network's disk; each takes so many files at once.
+_THREADS, _FILES = 16, 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Readings:
-    """How the files of a data set are read.
+    """How the files of a part of a data set are read, and what is in them.
 
     Attributes:
-        train: Way to read each training image, as in `pictures.Header`, int32 [images].
-        test: Way to read each test image, int32 [images].
+        ways: Way to read each image, as in `pictures.Header`, int32 [images].
+        digests: SHA-256 of each file, or of its ends (`fingerprint.py`), uint8 [images, 32].
         rendering: Background, and white of 16-bit images.
     """
 
-    train: np.ndarray
-    test: np.ndarray
+    ways: np.ndarray
+    digests: np.ndarray
     rendering: Rendering
 
 
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    """What a look at a file found.
+
+    Attributes:
+        header: Its header; any if there is a reason.
+        reason: Why the file cannot be read; "" if it can be.
+        digest: SHA-256 of the file or of its ends.
+        peak: Largest value of a 16-bit image, 0 of others.
+    """
+
+    header: Header
+    reason: str = ""
+    digest: bytes = b""
+    peak: int = 0
+
+
 def inspected(labelled: Labelled, policy: str, background: tuple[int, int, int], spec: str
-              ) -> tuple[Labelled, Readings]:
+              ) -> tuple[Labelled, tuple[Readings, Readings]]:
     """Finds out how to read each file. Leaves out the files that cannot be read, and prints their names.
 
     Args:
@@ -49,116 +70,118 @@ def inspected(labelled: Labelled, policy: str, background: tuple[int, int, int],
         background: Colour behind transparent parts.
         spec: Name of the data set in error messages.
 
+    Returns:
+        Images that can be read, and how: the training and the test images.
+
     Raises:
         InputError: If the policy is to refuse such files and there are some, or a class has no other files.
     """
     paths = [*labelled.x_train, *labelled.x_test]
-    readings, reasons, white = _examine(paths)
+    looks = _looks(paths)
+    reasons = [look.reason for look in looks]
     bad = np.array([bool(reason) for reason in reasons])
     bad_train, bad_test = np.split(bad, [len(labelled.x_train)])
     if bad.any():
         _check_left_out(labelled, bad_train, bad_test, _named(paths, reasons, _NAMED_IN_ERRORS), policy, spec)
         print(f"Left out: {bad.sum():,} of {len(bad):,} image files: {_named(paths, reasons, _NAMED)}.")
+    peaks = [look.peak for look in looks if look.header.is_wide and not look.reason]
+    white = min(value for value in pictures.WHITES if max(peaks) <= value) if peaks else 0
     if white:
         print(f"Images of 16 bits: white is {white:,}, as the largest value of the data set fits in "
               f"{white.bit_length()} bits.")
-    train, test = np.split(readings, [len(labelled.x_train)])
+
+    def readings(looks: Sequence[_Look]) -> Readings:
+        used = [look for look in looks if not look.reason]
+        return Readings(np.array([look.header.reading for look in used], np.int32),
+                        np.frombuffer(b"".join(look.digest for look in used), np.uint8).reshape(len(used), -1),
+                        Rendering(background, white or pictures.WHITES[-1]))
+
     return (Labelled(labelled.x_train[~bad_train], labelled.y_train[~bad_train], labelled.x_test[~bad_test],
                      labelled.y_test[~bad_test], labelled.class_names),
-            Readings(train[~bad_train], test[~bad_test], Rendering(background, white or pictures.WHITES[-1])))
+            (readings(looks[:len(bad_train)]), readings(looks[len(bad_train):])))
 
 
-def first_unreadable(paths: Sequence[bytes], readings: np.ndarray) -> tuple[str, str] | None:
-    """Decodes files until one fails.
+def first_unreadable(paths: Sequence[bytes], ways: Sequence[int]) -> tuple[str, str] | None:
+    """Decodes files, to find one that cannot be decoded.
 
     Args:
         paths: Paths of the files.
-        readings: Way to read each file.
+        ways: Way to read each file.
 
     Returns:
-        Path and reason of a file that cannot be decoded; None if all can be.
+        Path and reason of the first such file; None if there is none.
     """
-    reasons = [""] * len(paths)
-    _decode(paths, readings, np.ones(len(paths), bool), reasons)
-    return next(((os.fsdecode(path), reason) for path, reason in zip(paths, reasons, strict=True) if reason), None)
+    looks = _decoded(paths, [_Look(Header(way, False, True)) for way in ways])
+    return next(((os.fsdecode(path), look.reason) for path, look in zip(paths, looks, strict=True) if look.reason),
+                None)
 
 
-def _examine(paths: Sequence[bytes]) -> tuple[np.ndarray, list[str], int]:
-    """For each file how to read it, int32 [files], and why it cannot be read or ""; white of 16-bit images or 0."""
+def _looks(paths: Sequence[bytes]) -> list[_Look]:
+    """Looks at each file as closely as the size of the data set allows."""
+    groups = [paths[begin:begin + _FILES] for begin in range(0, len(paths), _FILES)]
     with futures.ThreadPoolExecutor(_THREADS) as pool:
-        headers = list(terminal.countdown(pool.map(_header, paths), "Looking at image files", len(paths)))
-    reasons = [header if isinstance(header, str) else "" for header in headers]
-    found = [pictures.Header(BY_PILLOW, False, True) if isinstance(header, str) else header for header in headers]
-    readings = np.array([header.reading for header in found], np.int32)
-    doubtful = np.array([len(paths) <= MAX_DECODED or not header.is_whole for header in found], bool)
-    _decode(paths, readings, doubtful & ~np.array([bool(reason) for reason in reasons]), reasons)
-    white = 0
-    for path, header, index in zip(paths, found, range(len(paths)), strict=True):
-        if header.is_wide and not reasons[index]:
-            try:
-                with open(path, "rb") as file:
-                    peak = pictures.brightest(file.read())
-                white = max(white, min(value for value in pictures.WHITES if peak <= value))
-            except (OSError, pictures.Unreadable) as error:
-                reasons[index] = str(error)
-    return readings, reasons, white
+        seen = pool.map(lambda group: [_at_ends(path) for path in group], groups)
+        looks = [look for group in terminal.countdown(seen, "Looking at image files", len(groups)) for look in group]
+    is_small = len(paths) <= MAX_WHOLE
+    close = [index for index, look in enumerate(looks)
+             if not look.reason and (is_small or look.header.is_wide or not look.header.is_whole)]
+    decoded = _decoded([paths[index] for index in close], [looks[index] for index in close])
+    for index, look in zip(close, decoded, strict=True):
+        looks[index] = look if is_small else dataclasses.replace(look, digest=looks[index].digest)
+    return looks
 
 
-def _header(path: bytes) -> pictures.Header | str:
-    """The header of a file, or why it cannot be read."""
+def _at_ends(path: bytes) -> _Look:
+    """Looks at the ends of a file."""
     try:
         with open(path, "rb") as file:
-            return pictures.header(file)
+            ends = file_ends.read(file)
+            return _Look(pictures.header(file, ends), digest=fingerprint.of_ends(ends))
     except (OSError, pictures.Unreadable) as error:
-        return getattr(error, "strerror", None) or str(error)
+        return _Look(Header(BY_PILLOW, False, True), _text(error))
 
 
-def _decode(paths: Sequence[bytes], readings: np.ndarray, chosen: np.ndarray, reasons: list[str]) -> None:
-    """Decodes some files, and enters a reason for each that cannot be decoded.
+def _decoded(paths: Sequence[bytes], looks: Sequence[_Look]) -> list[_Look]:
+    """Looks at whole files.
 
     Args:
-        paths: Paths of all files.
-        readings: Way to read each file.
-        chosen: Whether to decode a file, bool [files].
-        reasons: Reason of each file; changed in place.
+        paths: Paths of the files.
+        looks: A look at the ends of each.
     """
-    by_tensorflow = np.flatnonzero(chosen & (readings != BY_PILLOW))
-    if len(by_tensorflow):
-        decoded = _decoded_by_tensorflow([paths[index] for index in by_tensorflow])
-        for index in by_tensorflow[~decoded]:
-            reasons[index] = pictures.DAMAGED
-    by_pillow = np.flatnonzero(chosen & (readings == BY_PILLOW))
-    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for index, reason in zip(by_pillow, pool.map(lambda index: _reason(paths[index]), by_pillow), strict=True):
-            reasons[index] = reason
+    with terminal.quiet(), futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # libjpeg prints warnings
+        return list(pool.map(_whole, paths, looks))
 
 
-def _decoded_by_tensorflow(paths: Sequence[bytes]) -> np.ndarray:
-    """Whether TensorFlow can decode each JPEG or PNG file, bool [files]."""
-    def decode(index, path):
-        contents = tf.io.read_file(path)
-        # An eighth of a JPEG's size: all of the file is read, but few pixels are computed.
-        image = tf.cond(tf.io.is_jpeg(contents), lambda: tf.io.decode_jpeg(contents, channels=3, ratio=8),
-                        lambda: tf.io.decode_png(contents))
-        return index, tf.size(image)
-
-    decoded = np.zeros(len(paths), bool)
-    with tf.device("CPU"), terminal.quiet():  # libjpeg prints warnings
-        images = tf.data.Dataset.from_tensor_slices(list(paths)).enumerate().map(
-            decode, tf.data.AUTOTUNE, deterministic=False).ignore_errors()
-        for index, _ in images.as_numpy_iterator():
-            decoded[index] = True
-    return decoded
-
-
-def _reason(path: bytes) -> str:
-    """Why Pillow cannot decode a file; "" if it can."""
+def _whole(path: bytes, look: _Look) -> _Look:
+    """Reads a file, and decodes it the way that training does."""
     try:
         with open(path, "rb") as file:
-            pictures.decode(file.read(), Rendering())
+            contents = file.read()
+        peak = pictures.brightest(contents) if look.header.is_wide else 0
+        if look.header.reading != BY_PILLOW:
+            _check_tensorflow_decodes(contents)
+        elif not look.header.is_wide:
+            pictures.decode(contents, Rendering())
     except (OSError, pictures.Unreadable) as error:
-        return getattr(error, "strerror", None) or str(error)
-    return ""
+        return dataclasses.replace(look, reason=_text(error))
+    return dataclasses.replace(look, digest=fingerprint.of_contents(contents), peak=peak)
+
+
+def _check_tensorflow_decodes(contents: bytes) -> None:
+    """Raises Unreadable if TensorFlow cannot decode a JPEG or PNG file."""
+    try:
+        with tf.device("CPU"):
+            if tf.io.is_jpeg(contents):
+                # An eighth of a JPEG's size: all of the file is read, but few pixels are computed.
+                tf.io.decode_jpeg(contents, channels=3, ratio=8)
+            else:
+                tf.io.decode_png(contents)
+    except tf.errors.OpError:
+        raise pictures.Unreadable(pictures.DAMAGED) from None
+
+
+def _text(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _named(paths: Sequence[bytes], reasons: Sequence[str], most: int) -> str:

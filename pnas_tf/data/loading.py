@@ -162,8 +162,8 @@ def _check_image_size(image_size: int | None) -> None:
 
 
 def _data(labelled: Labelled, held_out: np.ndarray, spec: str, file_size: int,
-          normalisation: tuple[float, float] | None, readings: inspection.Readings | None = None,
-          central_part: float = 1.0) -> Data:
+          normalisation: tuple[float, float] | None,
+          readings: tuple[inspection.Readings, inspection.Readings] | None = None, central_part: float = 1.0) -> Data:
     """The three parts of a data set.
 
     Args:
@@ -172,7 +172,7 @@ def _data(labelled: Labelled, held_out: np.ndarray, spec: str, file_size: int,
         spec: Name of the data set.
         file_size: Height and width of images in files.
         normalisation: As for `load`.
-        readings: How to read the files; None for arrays.
+        readings: How to read the files of training and test images; None for arrays.
         central_part: As in `Data`.
     """
     height, width, channels = (file_size, file_size, 3) if readings else labelled.x_train.shape[1:]
@@ -184,8 +184,9 @@ def _data(labelled: Labelled, held_out: np.ndarray, spec: str, file_size: int,
         # Converted once, so that the training and the held-out part share one copy.
         x_train, x_test = tf.convert_to_tensor(labelled.x_train), tf.convert_to_tensor(labelled.x_test)
         if readings:
-            x_train, x_test = (Files(paths, tf.convert_to_tensor(ways), readings.rendering, frozenset(ways.tolist()))
-                               for paths, ways in ((x_train, readings.train), (x_test, readings.test)))
+            x_train, x_test = (Files(paths, tf.convert_to_tensor(part.ways), part.digests, part.rendering,
+                                     frozenset(part.ways.tolist()))
+                               for paths, part in zip((x_train, x_test), readings, strict=True))
     part = FilePart if readings else ArrayPart
 
     def make(images, labels, members):
@@ -195,7 +196,7 @@ def _data(labelled: Labelled, held_out: np.ndarray, spec: str, file_size: int,
     return Data(spec, (height, width, channels), tuple(labelled.class_names), mean, std,
                 train=make(x_train, labelled.y_train, train), held_out=make(x_train, labelled.y_train, held_out),
                 test=make(x_test, labelled.y_test, np.arange(len(labelled.y_test))),
-                rendering=readings.rendering if readings else None, central_part=central_part)
+                rendering=readings[0].rendering if readings else None, central_part=central_part)
 
 
 @contextlib.contextmanager

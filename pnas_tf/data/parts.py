@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf.data import augment as augment_lib
-from pnas_tf.data import decoding, fingerprint, inspection
+from pnas_tf.data import decoding, inspection
 from pnas_tf.data.decoding import ImageFile
 from pnas_tf.data.pictures import Rendering
 from pnas_tf.data.rand_augment import RandAugment
@@ -184,11 +184,7 @@ class Part(abc.ABC):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Digest of the labels and images, in hexadecimal. It tells other contents under the same name apart.
-
-        Raises:
-            InputError: If a file cannot be read.
-        """
+        """Digest of the labels and images, in hexadecimal. It tells other contents under the same name apart."""
         digest = hashlib.sha256(self.labels().astype("<i4").tobytes())
         for content in self._contents():
             digest.update(content)
@@ -251,12 +247,14 @@ class Files:
     Attributes:
         paths: Paths, bytes [images].
         readings: Way to read each file, as in `pictures.Header`, int32 [images].
+        digests: SHA-256 of each file as it was when the data set was loaded (`fingerprint.py`), uint8 [images, 32].
         rendering: Background, and white of 16-bit images.
         ways: Values that occur in `readings`.
     """
 
     paths: tf.Tensor
     readings: tf.Tensor
+    digests: np.ndarray
     rendering: Rendering
     ways: frozenset[int]
 
@@ -275,7 +273,7 @@ class FilePart(Part):
         self._files = images
 
     def _contents(self):
-        return fingerprint.of_files(tf.gather(self._images, self._members).numpy())
+        return [self._files.digests[np.asarray(self._members)].tobytes()]
 
     def first_unreadable(self):
         return inspection.first_unreadable(list(tf.gather(self._files.paths, self._members).numpy()),

@@ -22,7 +22,8 @@ import PIL.ImageColor
 import PIL.ImageOps
 import tensorflow as tf
 
-from pnas_tf.data import file_ends, jpeg_scans
+from pnas_tf.data import file_ends, jpeg_scans, plain_jpeg
+from pnas_tf.data.file_ends import Ends
 from pnas_tf.errors import InputError
 
 # Ways to read a file: by Pillow; or by TensorFlow, then turned. The latter are the values of EXIF's orientation.
@@ -117,15 +118,25 @@ def endings() -> tuple[str, ...]:
     return tuple(ending for name in formats() for ending in _ENDINGS.get(name, ()))
 
 
-def header(file: IO[bytes]) -> Header:
+def header(file: IO[bytes], ends: Ends | None = None) -> Header:
     """Reads the header of an image file.
 
     Args:
         file: An open file, or bytes as one.
+        ends: Both ends of the file; None to read them.
 
     Raises:
         Unreadable: If the file is no image, or one that cannot be shown.
     """
+    ends = ends or file_ends.read(file)
+    _check_size(ends.size)
+    if 0 < (pixels := plain_jpeg.pixels(ends)) <= LARGE_PIXELS and file_ends.is_whole(ends, "JPEG"):
+        return Header(UPRIGHT, False, True, pixels)
+    return by_pillow(file if ends.tail else io.BytesIO(ends.head), ends)
+
+
+def by_pillow(file: IO[bytes], ends: Ends) -> Header:
+    """As `header`, for files of any kind."""
     try:
         with _open(file) as image:
             wide = _is_wide(image)
@@ -133,7 +144,7 @@ def header(file: IO[bytes]) -> Header:
             if image.format == "PNG":
                 late, whole = file_ends.of_png(file)
                 return Header(BY_PILLOW if late else reading, wide, whole, _pixels(image))
-            return Header(reading, wide, file_ends.is_whole(file, str(image.format)), _pixels(image))
+            return Header(reading, wide, file_ends.is_whole(ends, str(image.format)), _pixels(image))
     except Unreadable:
         raise
     except Exception as error:  # what Pillow raises for damaged files is not documented, and depends on the format
@@ -195,8 +206,7 @@ def brightest(contents: bytes) -> int:
 
 
 def _open(file: IO[bytes]) -> PIL.Image.Image:
-    if file.seek(0, os.SEEK_END) > MAX_BYTES:
-        raise Unreadable(f"more than {MAX_BYTES:,} bytes")
+    _check_size(file.seek(0, os.SEEK_END))
     file.seek(0)
     image = PIL.Image.open(file, formats=formats())
     if _pixels(image) > MAX_PIXELS:
@@ -207,6 +217,11 @@ def _open(file: IO[bytes]) -> PIL.Image.Image:
             raise Unreadable(f"more than {jpeg_scans.MAX_SCANS} scans")
         file.seek(at)
     return image
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise Unreadable(f"more than {MAX_BYTES:,} bytes")
 
 
 def _pixels(image: PIL.Image.Image) -> int:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from pnas_tf import data
-from pnas_tf.data import fingerprint
-from pnas_tf.errors import InputError
+from pnas_tf.data import file_ends, fingerprint, inspection
 
 PARTS = ("train", "held_out", "test")
 
@@ -78,17 +77,34 @@ def test_of_folders(photos, tmp_path):
 
 def test_of_many_files_by_their_ends(photos, monkeypatch):
     """In large data sets, the middle of a large file is not read."""
-    monkeypatch.setattr(fingerprint, "MANY_FILES", 5)
-    monkeypatch.setattr(fingerprint, "END_BYTES", 64)
+    monkeypatch.setattr(inspection, "MAX_WHOLE", 5)
+    monkeypatch.setattr(file_ends, "END_BYTES", 64)
     before = of_folder(photos)
     path = photos / "cat" / "3.ppm"
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert before == of_folder(photos)
+    content[-1] ^= 1
+    path.write_bytes(content)
     assert len(changed(before, of_folder(photos))) == 1
 
 
-def test_a_file_that_is_gone_is_one_line(photos):
-    train = data.load(f"folder:{photos}", image_size=8).train
+def test_the_digest_of_a_file(photos):
+    path = photos / "cat" / "3.ppm"
+    content = path.read_bytes()
+    assert fingerprint.of_contents(content) == hashlib.sha256(len(content).to_bytes(8, "little") + content).digest()
+    long = content * (1 + fingerprint.WHOLE_BYTES // len(content))
+    with open(path, "wb") as file:
+        file.write(long)
+    expected = hashlib.sha256(len(long).to_bytes(8, "little") + long[:4096] + long[-4096:]).digest()
+    with open(path, "rb") as file:
+        assert fingerprint.of_contents(long) == expected == fingerprint.of_ends(file_ends.read(file))
+
+
+def test_files_are_not_read_again(photos):
+    """A fingerprint is of the files as they were when the data set was loaded."""
+    loaded = data.load(f"folder:{photos}", image_size=8)
+    before = of_folder(photos)
     shutil.rmtree(photos)
-    with pytest.raises(InputError, match=r"\.ppm: cannot be read \(No such file or directory\)"):
-        _ = train.fingerprint
+    assert prints(loaded) == before

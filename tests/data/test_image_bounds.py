@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from pnas_tf.data import jpeg_scans, pictures
+from pnas_tf.data import file_ends, jpeg_scans, pictures, plain_jpeg
 from tests.attacks import materials
 from tests.data import odd_images
 
@@ -37,6 +37,27 @@ def test_scans_are_counted(tmp_path):
     plain = odd_images.encoded(odd_images.PHOTO, "JPEG")
     at = plain.index(b"\xff\xda")
     refused(plain[:at] + plain[at:at + 4] + b"\x02" + plain[at + 5:-2] + plain[at:-2] * 100, "more than 64 scans")
+
+
+def test_plain_files_are_told_without_pillow():
+    """Most files are plain JPEG. What is said of them from their first bytes is what Pillow says, too."""
+    def told(read, content):
+        try:
+            return read(io.BytesIO(content), file_ends.read(io.BytesIO(content)))
+        except pictures.Unreadable as error:
+            return str(error)
+
+    contents = odd_images.files()
+    plain = {name for name, content in contents.items() if plain_jpeg.pixels(file_ends.read(io.BytesIO(content)))}
+    assert {"plain.jpg", "grey.jpg", "ENDING.JPG", "jpeg_named.png"} <= plain
+    assert not {name for name in plain if "turned" in name or "cmyk" in name or "progressive" in name}
+    content = contents["plain.jpg"]
+    assert pictures.header(None, file_ends.read(io.BytesIO(content))).pixels == odd_images.GREY.size  # no file to open
+    head = range(content.index(b"\xff\xda") + 5)
+    contents |= {f"{at} {bits}": odd_images.flipped(content, (at + 0.5) / len(content), bits)
+                 for at in head for bits in (0xff, 1, 0x10)}
+    for name, content in contents.items():
+        assert told(pictures.header, content) == told(pictures.by_pillow, content), name
 
 
 def test_scans_across_chunks(monkeypatch):

@@ -145,7 +145,7 @@ def test_16_bit_files_are_scaled_by_the_range_of_the_data_set(tmp_path, capsys, 
 def test_large_data_sets_are_decoded_only_where_the_end_is_unusual(tmp_path, capsys, monkeypatch):
     from pnas_tf.data import inspection
 
-    monkeypatch.setattr(inspection, "MAX_DECODED", 1)
+    monkeypatch.setattr(inspection, "MAX_WHOLE", 1)
     contents = odd_images.files()
     for kind in ("a", "b"):
         for name in ("plain.jpg", "rgb.png", "plain.webp", "plain.gif", "rgb.bmp", "lzw.tiff", "turned6.jpg",
