@@ -101,7 +101,7 @@ class Pick:
     Attributes:
         finalist: The network.
         gain: Accuracy that the best network within the target is expected to have above it, -1 to 1.
-        gain_error: Standard error of `gain`.
+        gain_error: Standard error of `gain`, from the effects of ops and from the number of images; see `picks`.
     """
 
     finalist: Finalist
@@ -117,6 +117,12 @@ class Pick:
 def picks(pool: Pool, bounds: Sequence[float], chosen: Finalist) -> list[Pick]:
     """The delivered network and the best network at each budget, by milliseconds; each network counts once.
 
+        gain = slope * (expected loss - expected loss of the best)
+        gain_error = sqrt((slope * error of this difference)^2 + (error of the difference in accuracy)^2)
+
+    The first error is that of the effects of ops. The second is that of few images, which are a sample of those that
+    the network will see: from the images that one of the two networks classifies correctly, and the other does not.
+
     Args:
         pool: Pool after `explore`.
         bounds: Budgets in milliseconds.
@@ -128,7 +134,8 @@ def picks(pool: Pool, bounds: Sequence[float], chosen: Finalist) -> list[Pick]:
     named = {front_name(each.costs["ms"]): each for each in (*best, top, chosen)}
     networks = [pool.look_closely(each) for each in named.values()]
     slope = _accuracy_for_loss(networks)
-    return sorted((Pick(each, slope * (each.rank_loss - top.rank_loss), slope * pool.error(each, top))
+    return sorted((Pick(each, slope * (each.rank_loss - top.rank_loss),
+                        math.hypot(slope * pool.error(each, top), pool.accuracy_error(each, top)))
                    for each in networks), key=lambda pick: pick.ms)
 
 
@@ -174,7 +181,7 @@ def table(front: Sequence[Pick], chosen: Finalist, goal: Goal, images: int) -> s
                      f"{100 * delivered.gain_error:.1f} points (--use_all_ms).")
     if images < FEW_IMAGES:
         lines += [f"All were compared on the same {images} held-out images, of which one is",
-                  f"{100 / images:.1f} points. Other images may order them differently, beyond these errors."]
+                  f"{100 / images:.1f} points. Other images may order them differently."]
     return "\n".join(lines)
 
 

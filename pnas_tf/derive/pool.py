@@ -153,6 +153,10 @@ class Pool:
         """Standard error of the difference between the expected losses of two networks."""
         return self.scores.effects.error(finalist.arch.path, other.arch.path)
 
+    def accuracy_error(self, finalist: Finalist, other: Finalist) -> float:
+        """Standard error of the difference between the accuracies of two networks on the same held-out images."""
+        return self.scores.accuracy_error(finalist.arch.path, other.arch.path)
+
     def _paths(self, networks: Sequence[Finalist]) -> np.ndarray:
         return np.stack([each.arch.path for each in networks])
 

@@ -34,7 +34,7 @@ class Scores:
         self.space, self.labels = space, scorer.labels
         self._scorer, self._sets = scorer, min(SETS, max(1, scorer.num_batches // SET_BATCHES))
         self._first: dict[bytes, tuple[int, Score]] = {}
-        self._whole: dict[bytes, Score] = {}
+        self._whole: dict[bytes, tuple[Score, np.ndarray]] = {}
         self._effects: OpEffects | None = None
 
     def first_look(self, path: np.ndarray) -> Score:
@@ -48,13 +48,27 @@ class Scores:
 
     def close_look(self, path: np.ndarray) -> Score:
         """Score on all held-out images, int32 [choices]."""
-        if path.tobytes() not in self._whole:
-            self._whole[path.tobytes()] = self._scorer.score(path)
-        return self._whole[path.tobytes()]
+        return self._look_closely(path)[0]
 
     def whole(self, path: np.ndarray) -> Score | None:
         """Score on all held-out images if `close_look` has taken it, int32 [choices]."""
-        return self._whole.get(path.tobytes())
+        return self._whole[path.tobytes()][0] if path.tobytes() in self._whole else None
+
+    def accuracy_error(self, path: np.ndarray, other: np.ndarray) -> float:
+        """Standard error of the difference between two accuracies on all held-out images, int32 [choices] each.
+
+            difference[image] = right(path, image) - right(other, image)
+            error = sqrt(variance(difference) / images)
+
+        Images that both networks classify alike say nothing about their difference.
+        """
+        right, other_right = (self._look_closely(each)[1].astype(np.float64) for each in (path, other))
+        return float(np.std(right - other_right, ddof=1) / math.sqrt(len(right))) if len(right) > 1 else 0.0
+
+    def _look_closely(self, path: np.ndarray) -> tuple[Score, np.ndarray]:
+        if path.tobytes() not in self._whole:
+            self._whole[path.tobytes()] = self._scorer.score_images(path)
+        return self._whole[path.tobytes()]
 
     @property
     def effects(self) -> OpEffects:

@@ -115,4 +115,9 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
 
 def accuracy_of(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Share of images whose largest logit belongs to the label, scalar float32."""
-    return tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, -1, labels.dtype), labels), tf.float32))
+    return tf.reduce_mean(tf.cast(is_right(labels, logits), tf.float32))
+
+
+def is_right(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Whether the largest logit of each image belongs to its label, bool [batch]."""
+    return tf.equal(tf.argmax(logits, -1, labels.dtype), labels)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf.network.criterion import LABELS_ALONE, Criterion
-from pnas_tf.network.evaluate import Batch, Score, accuracy_of, mean_score
+from pnas_tf.network.evaluate import Batch, Score, is_right, mean_score
 from pnas_tf.supernet.supernet import Supernet
 
 
@@ -35,7 +35,7 @@ class PathScorer:
         self._taught = tf.function(criterion.taught, autograph=False, reduce_retracing=True)
         self._set(batches)
         self._score = tf.function(
-            lambda images, labels, taught, path: self._loss_and_accuracy(labels, supernet(images, path), taught),
+            lambda images, labels, taught, path: self._loss_and_right(labels, supernet(images, path), taught),
             autograph=False, reduce_retracing=True)
 
     def on(self, batches: Iterable[Batch]) -> "PathScorer":
@@ -65,8 +65,14 @@ class PathScorer:
             batches: Stop after this batch, counted from 1; None for `num_batches`.
             first: Number of batches to skip; fewer than `num_batches`.
         """
-        path = tf.constant(path, tf.int32)
-        return mean_score((self._score(*batch, path), batch[1].shape[0]) for batch in self._batches[first:batches])
+        return self.score_images(path, batches, first)[0]
 
-    def _loss_and_accuracy(self, labels, logits, taught):
-        return tf.stack([self._criterion.loss(labels, logits, taught), accuracy_of(labels, logits)])
+    def score_images(self, path: np.ndarray, batches: int | None = None, first: int = 0) -> tuple[Score, np.ndarray]:
+        """As `score`, and whether each image is classified correctly, bool [images]."""
+        path = tf.constant(path, tf.int32)
+        losses, right = zip(*(self._score(*batch, path) for batch in self._batches[first:batches]), strict=True)
+        return mean_score((tf.stack([loss, tf.reduce_mean(tf.cast(correct, tf.float32))]), correct.shape[0])
+                          for loss, correct in zip(losses, right, strict=True)), np.concatenate(right)
+
+    def _loss_and_right(self, labels, logits, taught):
+        return self._criterion.loss(labels, logits, taught), is_right(labels, logits)

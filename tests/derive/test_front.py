@@ -40,6 +40,10 @@ class Truth:
         loss = float(np.exp(self.of(path) + difficulty + self._noise[np.asarray(path, np.int32).tobytes()]))
         return Score(loss, 0.9 - 0.2 * loss, 12)
 
+    def score_images(self, path):
+        rng = np.random.default_rng(int(1000 * self.of(path)))
+        return self.score(path), rng.random(12) < 0.7
+
 
 def cost(seed):
     rng = np.random.default_rng(seed)
@@ -151,6 +155,13 @@ def test_the_file_and_the_text_say_what_more_milliseconds_gain(tmp_path):
     best = min(within, key=lambda pick: pick.gain)
     for pick in picks:  # by hand: accuracy is 0.9 - 0.2 * loss
         assert pick.gain == pytest.approx(0.2 * (pick.finalist.rank_loss - best.finalist.rank_loss), rel=0.05, abs=1e-9)
+    # The error holds that of the effects, and that of few images: those that two networks do not classify alike.
+    slope, right = picks[0].gain / (picks[0].finalist.rank_loss - best.finalist.rank_loss), [
+        truth.score_images(each.finalist.arch.path)[1].astype(int) for each in (picks[0], best)]
+    assert slope == pytest.approx(0.2, rel=0.05)
+    of_effects, of_images = slope * pool.error(picks[0].finalist, best.finalist), np.std(
+        right[0] - right[1], ddof=1) / np.sqrt(12)
+    assert picks[0].gain_error == pytest.approx(np.sqrt(of_effects ** 2 + of_images ** 2)) and best.gain_error == 0
     archs = [pick.finalist.arch.with_costs(params=1000, macs=2000) for pick in picks]
     front.save(str(tmp_path / "front.json"), goal, picks, ranked[0], archs)
     assert json.loads((tmp_path / "front.json").read_text())["target"] == "phone"
