@@ -74,20 +74,19 @@ def run(*, run_dir: str, data: Any, modes: Sequence[str], output: str, examples:
     Raises:
         InputError: If an export is missing or was changed, or the bundle cannot be written.
     """
-    files = contents(run_dir, data, modes, examples, seed)
+    files, recommended = contents(run_dir, data, modes, examples, seed)
     if output.endswith(".zip"):
         files_lib.write_bytes(output, _zipped(files))
     else:
         _write_folder(files, output)
-    manifest = json.loads(files[MANIFEST])
-    return sorted(files), f"{manifest['recommended']}.tflite. {manifest['reason']}"
+    return sorted(files), recommended
 
 
-def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed: int) -> dict[str, bytes]:
+def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed: int) -> tuple[dict[str, bytes], str]:
     """Makes the files of a bundle; the arguments are those of `run`.
 
     Returns:
-        Contents of the files by name.
+        Contents of the files by name; and the recommended file, with the reason.
 
     Raises:
         InputError: If an export is missing, was changed or answers NaN, or its images or classes differ from those of
@@ -128,7 +127,7 @@ def contents(run_dir: str, data: Any, modes: Sequence[str], examples: int, seed:
               "run.py": resources.files("export").joinpath("bundle_runner.py").read_bytes(),
               "time_on_phone.sh": PHONE_SCRIPT.replace("MODELS", names).encode()}
     readme = bundle_readme.render([exported[mode][1] for mode in modes], reason, files)
-    return {**files, "README.md": readme.encode()}
+    return {**files, "README.md": readme.encode()}, f"{best}.tflite. {reason}"
 
 
 def _expected_logits(model: bytes, facts: dict[str, Any], images: np.ndarray) -> np.ndarray:
@@ -200,9 +199,7 @@ def _write_folder(files: Mapping[str, bytes], output: str) -> None:
             bundle = os.path.join(temporary, "new")
             for name, data in files.items():
                 files_lib.write_bytes(os.path.join(bundle, name), data)
-            if os.path.exists(output):
-                os.replace(output, os.path.join(temporary, "old"))
-            os.replace(bundle, output)
+            workspaces.put_folder(bundle, output)
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror}). Free some space or choose another "
                          "--output.") from None

@@ -19,7 +19,7 @@ from export import agreement
 from latency import measure, measurer_flags, space_flags
 from pnas_tf import files
 from pnas_tf.cli import start
-from pnas_tf.cost import latency_table
+from pnas_tf.cost import latency_table, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 from pnas_tf.space import memory, ops
@@ -157,12 +157,13 @@ def _sizes(texts: Sequence[str], space: Space) -> list[int]:
 
 
 def _next(f: flags.FlagValues) -> str:
-    """The command of a search that can use the table: the same space and the same kind of images."""
+    """A search that can use the table: the same space and the same kind of images; and what the command leaves open."""
     names = ["space", "width_mult", *([] if f.smaller_images else ["image_size"])]
     arguments = [f"--{name}={f[name].value}" for name in names if name == "space" or f[name].present]
-    if any(f[name].present for name in ("image_size", "image_channels", "num_classes")):
-        arguments.append("--dataset=DATA")
-    return start.next_command("pnas_tf.search", *arguments, f"--table={f.output}", "--run_dir=DIR")
+    own_images = any(f[name].present for name in ("image_size", "image_channels", "num_classes"))
+    command = start.next_command("pnas_tf.search", *arguments, *(["--dataset=folder:IMAGES"] if own_images else []),
+                                 f"--table={f.output}", f"--run_dir={table_commands.run_dir(f.output)}")
+    return f"{command}\n        IMAGES is the folder of your images." if own_images else command
 
 
 def main() -> None:

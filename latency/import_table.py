@@ -18,7 +18,7 @@ from absl import flags
 from latency import published
 from pnas_tf import files
 from pnas_tf.cli import start
-from pnas_tf.cost import coverage, latency_table
+from pnas_tf.cost import coverage, latency_table, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 
@@ -64,7 +64,9 @@ def _covered(table: LatencyTable) -> str:
     lines = [f"Covers: {coverage.words(parts)}"]
     if parts and parts[0].is_whole:
         lines.append("Next:   " + start.next_command("pnas_tf.search", f"--space={parts[0].space}",
-                                                    f"--table={table.path}", "--dataset=DATA", "--run_dir=DIR"))
+                                                    f"--table={table.path}", "--dataset=folder:IMAGES",
+                                                    f"--run_dir={table_commands.run_dir(table.path)}"))
+        lines.append("        IMAGES is the folder of your images.")
     else:
         lines.append("A search needs every op of its space, and an imported table takes no new rows. Write a space of "
                      "ops that this table has into a JSON file, and name it by --space.")

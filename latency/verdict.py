@@ -1,6 +1,5 @@
 """The last words of a comparison: what it says about the table, and what to do next."""
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,9 +33,8 @@ def words(table: LatencyTable, result: Mapping[str, Any], space_flags: Sequence[
         removed = f"remove {shlex.quote(times)} and " if times else ""
         return f"{judged.words} When it is idle, {removed}run the same command again."
     if judged.state == table_accuracy.OFF:
-        kept = " and ".join(shlex.quote(path) for path in (table.path, times) if path and os.path.exists(path))
-        return (f"{judged.words} {f'Remove {kept}, and build' if kept else 'Build'} it again: "
-                f"{table_commands.build(table.header, space_flags, table.file)}")
+        return (f"{judged.words} Build another one: "
+                f"{table_commands.build(table.header, space_flags, table_commands.another(table.file))}")
     if judged.state == table_accuracy.SCATTERED:
         return f"{judged.words} Run the same command with --calibrate=100, which fits the rows to whole networks."
     return judged.words

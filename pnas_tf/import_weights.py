@@ -200,12 +200,16 @@ def _define_flags() -> None:
     flags.DEFINE_string("arch", None, "Name of a shipped arch, or path of an arch.json or net.config; default: "
                                       "mobilenet_v2 for a file of Keras, proxyless_mobile otherwise.")
     flags.DEFINE_string("run_dir", None, "Folder for model.keras and arch.json.")
+    flags.DEFINE_bool("overwrite", False, "Replace the network of the folder.")
 
 
 def _main() -> None:
     f = flags.FLAGS
     if not f.source or not f.run_dir:
         raise InputError("Name the weights and the folder to write to: --source=WEIGHTS.npz --run_dir=DIR.")
+    folder = RunFolder(f.run_dir)
+    if not f.overwrite and os.path.lexists(folder.model):
+        raise InputError(f"{folder.model} exists. Use another --run_dir, or --overwrite to replace it.")
     is_keras = f.source.endswith(keras_mobilenet.ENDINGS)
     if is_keras:
         start.load_tensorflow()
@@ -220,12 +224,11 @@ def _main() -> None:
     from pnas_tf.network import build
 
     model = run(arch, source, f.source)
-    model_path, arch_path = (RunFolder(f.run_dir).model, RunFolder(f.run_dir).arch)
-    RunFolder(f.run_dir).keep_arch(arch)
-    build.save_model(model, model_path)
-    print(f"{arch.draw()}\nModel: {model_path}\n"
+    folder.keep_arch(arch)
+    build.save_model(model, folder.model)
+    print(f"{arch.draw()}\nModel: {folder.model}\n"
           f"Next:  {start.next_command('export.tflite', f'--run_dir={f.run_dir}', '--dataset=folder:IMAGENET')}\n"
-          "or:    " + start.next_command("pnas_tf.train", f"--arch={arch_path}", f"--init_weights={model_path}",
+          "or:    " + start.next_command("pnas_tf.train", f"--arch={folder.arch}", f"--init_weights={folder.model}",
                                         "--dataset=folder:PHOTOS", "--run_dir=DIR"))
 
 

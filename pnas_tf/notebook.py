@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from pnas_tf import data as data_lib
-from pnas_tf import network
+from pnas_tf import network, workspaces
 from pnas_tf.cost import latency_table
 from pnas_tf.cost.goal import Goal
 from pnas_tf.cost.latency_table import LatencyTable
@@ -25,7 +25,7 @@ from pnas_tf.derive import deliver, front
 from pnas_tf.derive.pool import Pool
 from pnas_tf.derive.scores import Scores
 from pnas_tf.errors import InputError
-from pnas_tf.network.criterion import Criterion
+from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import build, searcher, teaching
 from pnas_tf.search.config import SearchConfig
 from pnas_tf.search.problem import Problem, Request
@@ -47,14 +47,15 @@ class Search:
 
     def __init__(self, search_space: Space | str, table: LatencyTable | str,
                  images: Data | str | arrays.Images | tuple[arrays.Images, arrays.Images], **settings: Any):
-        """Builds the supernet.
+        """Builds the supernet. Trains the teacher first if the search has one, as it has from a pretrained network.
 
         Args:
             search_space: A space, the name of one, or the path of a JSON file.
             table: Latency table of the device, the path of its file, or the name of a shipped table.
             images: Data set, or its spec for `data.load`; or images in memory: arrays (x, y), a finite
                 `tf.data.Dataset`, or a pair of either for training and test, as for `data.from_arrays`.
-            **settings: Fields of `SearchConfig`, such as target_ms=0.2, limit=["params<=3e6"] or batch_size=64.
+            **settings: Fields of `SearchConfig`, such as target_ms=0.2, limit=["params<=3e6"], batch_size=64 or
+                teacher="none".
 
         Raises:
             InputError: If a setting is wrong, the table lacks rows, or no network keeps all limits.
@@ -65,7 +66,8 @@ class Search:
         table = latency_table.read(table) if isinstance(table, str) else table
         space = spaces.load(search_space) if isinstance(search_space, str) else search_space
         limit = tuple(settings.pop("limit", ()))
-        if isinstance(images, str):
+        is_spec = isinstance(images, str)
+        if is_spec:
             settings["dataset"] = images
         elif isinstance(images, Data):
             settings["image_size"] = images.image_shape[0]
@@ -73,18 +75,22 @@ class Search:
             settings["dataset"] = arrays.NAME
         self.config = SearchConfig(space=space.name, table=table.path, limit=limit, **settings)
         request = Request.of(self.config, space, table)
-        if isinstance(images, str):
+        if is_spec:
             images = request.load_data()
         elif not isinstance(images, Data):
             images = _in_memory(images, self.config, request.space)
         self.problem = Problem.of(request, images)
-        print(self.goal.summary() + (f"\nWarning: {self.goal.table_doubt}" if self.goal.table_doubt else ""))
-        self.searcher = build.compiled_searcher(
-            self.space, self.problem.goals, self.problem.plan, self.config,
-            criterion=Criterion(self.config.label_smoothing,
-                                data_lib.class_weights(self.data.train, self.config.class_weights)))
-        if self.space.pretrained:
-            teaching.start_from_pretrained(self.searcher.supernet)
+        print(*filter(None, (self.problem.size_note(), self.goal.summary(),
+                             self.goal.table_doubt and f"Warning: {self.goal.table_doubt}")), sep="\n")
+        # Images in memory are there at one size, which is then the teacher's, too.
+        teacher_size = self.problem.largest_size if self.data.rendering or is_spec else 0
+        with workspaces.temporary_folder() as path:
+            folder = RunFolder(path)
+            self._criterion = teaching.criterion_of(self.config, self.space, self.data, folder, teacher_size)
+            self.searcher = build.compiled_searcher(self.space, self.problem.goals, self.problem.plan, self.config,
+                                                    criterion=self._criterion)
+            if self.space.pretrained:
+                teaching.start_from_pretrained(self.searcher.supernet, RunFolder(folder.teacher).model)
 
     @property
     def space(self) -> Space:
@@ -124,7 +130,8 @@ class Search:
         """The network that the search delivers: the best within all limits, or a quicker one that is as good."""
         net, size = self.searcher.supernet, self.problem.batch_size
         probs = net.probs().numpy()
-        scorer = PathScorer(net, self.data.held_out.batches(size).take(deliver.batches(self.data.image_shape, size)))
+        scorer = PathScorer(net, self.data.held_out.batches(size).take(deliver.batches(self.data.image_shape, size)),
+                            self._criterion.without_smoothing())
         pool = Pool(self.goal, probs, Scores(net.space, scorer))
         front.explore(pool, front.budgets(self.goal, self.config.front), self.config.seed)
         best = front.ordered(pool, pool.finalists(self.goal), self.config.use_all_ms)[0]

@@ -1,7 +1,9 @@
 """The packages `latency` and `export` beside this one. Their names are plain words, so others may have them, too."""
 
+import functools
 import importlib.util
 import os
+import sys
 
 NAMES = ("latency", "export")
 
@@ -38,5 +40,24 @@ def check(name: str, importer: str) -> None:
             of the package that is imported.
     """
     if path := in_the_way(name):
-        raise ImportError(f"{path} is in the way of the package {name!r} of pnas_tf. Rename it, or work in another "
-                          "folder; python -m pnas_tf.doctor lists such files.", name=importer)
+        raise ImportError(_words(path, name), name=importer)
+
+
+def _words(path: str, name: str) -> str:
+    return (f"{path} is in the way of the package {name!r} of pnas_tf. Rename it, or work in another folder; python -m "
+            "pnas_tf.doctor lists such files.")
+
+
+def _run(module: str) -> None:
+    """Runs a command of these packages. If something is in the way of one of them, a line on stderr names it."""
+    for name in NAMES:
+        if path := in_the_way(name):
+            sys.exit(f"Error: {_words(path, name)}")
+    importlib.import_module(module).main()
+
+
+# Console scripts. A script that imported its module by itself would end in a traceback if another is in the way.
+search_timed, export, bundle, build_table, compare, import_table, profile = (
+    functools.partial(_run, module) for module in (
+        "latency.search", "export.tflite", "export.bundle", "latency.build_table", "latency.compare",
+        "latency.import_table", "latency.profile"))

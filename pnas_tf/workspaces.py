@@ -1,17 +1,19 @@
 """Folders for files in the making, hidden beside their place or among the temporary files, and locks."""
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
 from pnas_tf.errors import InputError
 
-# Beginning of the names of files and folders in the making.
-_WORKSPACE = ".writing-"
+# Beginnings of the names of files and folders in the making, and of folders among the temporary files of all programs.
+_WORKSPACE, _PRIVATE = ".writing-", ".pnas_tf-"
 _TEMPORARY = "Free some space, or name another folder by the environment variable TMPDIR."
 
 
@@ -27,8 +29,15 @@ def workspace(folder: str) -> Iterator[str]:
     Raises:
         OSError: If it cannot be made.
     """
-    remove_left(folder)
-    path, holder = _locked_folder(folder)
+    with _folder_in(folder, _WORKSPACE) as path:
+        yield path
+
+
+@contextlib.contextmanager
+def _folder_in(folder: str, prefix: str) -> Iterator[str]:
+    """A locked folder whose name begins with `prefix`; those that killed processes have left are removed first."""
+    remove_left(folder, prefix)
+    path, holder = _locked_folder(folder, prefix)
     try:
         yield path
     finally:
@@ -36,21 +45,26 @@ def workspace(folder: str) -> Iterator[str]:
         os.close(holder)
 
 
-def remove_left(folder: str) -> None:
-    """Removes the workspaces that killed processes have left in a folder: those that nobody has locked."""
+def remove_left(folder: str, prefix: str = _WORKSPACE) -> None:
+    """Removes what killed processes of this user have left in a folder: that which nobody has locked.
+
+    Args:
+        folder: Folder to look into; never through links.
+        prefix: Beginning of the names.
+    """
     with contextlib.suppress(OSError):
-        left = [entry.path for entry in os.scandir(folder)
-                if entry.name.startswith(_WORKSPACE) and not entry.is_symlink()]
+        left = [entry.path for entry in os.scandir(folder) if entry.name.startswith(prefix) and not entry.is_symlink()
+                and entry.stat(follow_symlinks=False).st_uid == os.getuid()]
         for path in left:
             with contextlib.suppress(OSError), _opened(path) as holder:
                 if lock(holder):
                     shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
 
-def _locked_folder(folder: str) -> tuple[str, int]:
+def _locked_folder(folder: str, prefix: str) -> tuple[str, int]:
     """Path of a new workspace, and the open file that keeps it locked until it is closed or this process ends."""
     while True:
-        path = tempfile.mkdtemp(prefix=_WORKSPACE, dir=folder)
+        path = tempfile.mkdtemp(prefix=prefix, dir=folder)
         with contextlib.suppress(FileNotFoundError):  # another process has just taken it for a remnant
             holder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -73,17 +87,48 @@ def _opened(path: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[str]:
-    """A folder for temporary files, which is removed when the context ends.
+    """A folder for temporary files, which is removed when the context ends. Those of killed processes are removed, too.
 
     Raises:
         InputError: If it cannot be made.
     """
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="pnas_tf-")
-    except OSError as error:
-        raise InputError(f"No folder for temporary files can be made ({error.strerror}). {_TEMPORARY}") from None
-    with folder as path:
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(_folder_in(tempfile.gettempdir(), _PRIVATE))
+        except OSError as error:
+            raise InputError(f"No folder for temporary files can be made ({error.strerror}). {_TEMPORARY}") from None
         yield path
+
+
+def put_folder(new: str, place: str) -> None:
+    """Puts a folder into a place. Whenever the process is killed, there is the earlier folder or the new one, whole.
+
+    Args:
+        new: Path of the folder, on the disk of its place. If there was a folder before, it is at this path afterwards.
+        place: Path of the place.
+
+    Raises:
+        OSError: If the folder cannot be put there; the earlier one stays.
+    """
+    if not os.path.lexists(place):
+        os.rename(new, place)
+    elif not _exchanged(new, place):  # a file system that cannot: only here, nothing is there for a moment
+        aside = f"{new}.earlier"
+        os.rename(place, aside)
+        try:
+            os.rename(new, place)
+        except OSError:
+            os.rename(aside, place)
+            raise
+        os.rename(aside, new)
+
+
+def _exchanged(one: str, other: str) -> bool:
+    """Exchanges two paths in one step, as Linux and macOS can on most file systems; returns whether it did."""
+    here, exchange = -2 if sys.platform == "darwin" else -100, 2  # AT_FDCWD; RENAME_EXCHANGE or RENAME_SWAP
+    libc = ctypes.CDLL(None)
+    rename = getattr(libc, "renameatx_np" if sys.platform == "darwin" else "renameat2", None)
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def write_temporary(folder: str, name: str, data: bytes) -> str:

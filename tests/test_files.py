@@ -3,9 +3,11 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -218,3 +220,42 @@ def test_links_and_pipes_that_look_like_remains_are_safe(tmp_path):
     os.mkfifo(tmp_path / ".writing-pipe")
     files.write_text(str(tmp_path / "a.json"), "whole")
     assert (tmp_path / "precious" / "file").read_text() == "mine" and (tmp_path / "a.json").exists()
+
+
+def test_temporary_folders_of_killed_processes_are_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if not (process := os.fork()):
+        with workspaces.temporary_folder() as folder:
+            Path(folder, "model.tflite").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(process, 0)
+    (left,) = tmp_path.iterdir()
+    others = [tmp_path / name for name in ("pnas_tf-main", "precious", ".pnas_tf-link", ".pnas_tf-strange1")]
+    for path in (others[0], others[1], others[3]):
+        path.mkdir()
+        (path / "file").write_text("mine")
+    others[2].symlink_to(others[1])
+    if os.getuid() == 0:
+        os.chown(others[3], 1, 1)  # another user's
+    else:
+        shutil.rmtree(others.pop())
+    with workspaces.temporary_folder() as folder, workspaces.temporary_folder() as other:
+        assert not left.exists() and os.path.isdir(folder) and os.path.isdir(other)
+    assert sorted(tmp_path.iterdir()) == sorted(others) and (others[1] / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_takes_the_place_of_another(tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr(workspaces, "_exchanged", lambda one, other: False)
+    for name in ("new", "newer"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    place = tmp_path / "place"
+    workspaces.put_folder(str(tmp_path / "new"), str(place))
+    assert (place / "file").read_text() == "new" and not (tmp_path / "new").exists()
+    workspaces.put_folder(str(tmp_path / "newer"), str(place))
+    assert (place / "file").read_text() == "newer" and (tmp_path / "newer" / "file").read_text() == "new"
+    with pytest.raises(OSError):
+        workspaces.put_folder(str(tmp_path / "missing"), str(place))
+    assert (place / "file").read_text() == "newer"

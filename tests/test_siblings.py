@@ -37,6 +37,12 @@ def test_a_command_names_the_file(stranger, tmp_path):
     assert f"{stranger} is in the way of the package 'export'" in done.stderr
 
 
+def test_a_console_script_names_the_file(stranger, tmp_path):
+    done = python(tmp_path, "-c", "from pnas_tf.siblings import build_table; build_table()")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"Error: {stranger} is in the way of the package 'export'")
+
+
 def test_the_list_of_commands_and_the_doctor_name_the_file(stranger, tmp_path):
     done = python(tmp_path, "-m", "pnas_tf")
     assert done.stdout.count(f"not found: {stranger} is in its way") == 7  # of export, and of latency, which imports it

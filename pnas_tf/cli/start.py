@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app, flags
 
@@ -37,8 +38,7 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
                 _import(flags.FLAGS["import"].value, check_imported)
             run()
         except InputError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            sys.exit(1)
+            _fail(str(error))
         except KeyboardInterrupt:
             print("Stopped.", file=sys.stderr)
             sys.exit(130)
@@ -60,15 +60,18 @@ def _parse(manual, argv):
         if len(positional) > 1:
             raise flags.Error(f"Unexpected argument {positional[1]!r}; all arguments are flags (--name=value)")
     except InputError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(error))
     except flags.Error as error:
-        print(f"Error: {printable(str(error).rstrip('.'))}. All flags: --help.", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"{printable(str(error).rstrip('.'))}. All flags: --help.")
     verbosity = flags.FLAGS["verbosity"]
     if verbosity.present and verbosity.value >= 0:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
     return positional
+
+
+def _fail(words: str) -> NoReturn:
+    print(f"Error: {words}", file=sys.stderr)
+    sys.exit(1)
 
 
 def _check_text(arguments: Sequence[str]) -> None:

@@ -71,6 +71,9 @@ class Goal:
         span += f"{knee:.3g} without slow ops, " if knee else ""
         line = (f"{self.target}: {span}{aim}"
                 + "".join(f", {limit.name} at most {limit.bound:g}" for limit in self.limits) + ".")
+        if self.range_ms and self.keeps_ms and self.target_ms > self.range_ms[1] * 1.001:
+            line += (f"\nWarning: every network is quicker than the target of {self.target_ms:.3g} ms. The slowest "
+                     f"takes {self.range_ms[1]:.3g} ms, so milliseconds limit nothing here (--target_ms).")
         if knee and self.keeps_ms and self.target_ms > knee * 1.001:
             line += (f"\nWarning: only networks with slow ops take more than {knee:.3g} ms: ops with {SLOW:g} times "
                      "the milliseconds of others for the same work. A target up to there is better spent "

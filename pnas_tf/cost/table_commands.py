@@ -1,5 +1,7 @@
 """Commands for the user to paste that measure latency tables, with the settings that a table was made by."""
 
+import itertools
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -49,6 +51,30 @@ def compare(table: str, flags: Sequence[str]) -> str:
         flags: Flags that name the space, and more.
     """
     return shlex.join(["python", "-m", "latency.compare", f"--table={table}", *flags])
+
+
+def another(table: str) -> str:
+    """A path beside a table at which there is no file: what is measured again must not mix with what is there.
+
+    Args:
+        table: Path of the table.
+    """
+    return _unused(table.removesuffix(".jsonl"), ".jsonl", first=2)
+
+
+def run_dir(table: str) -> str:
+    """A folder beside a table that does not exist yet, for the results of a search.
+
+    Args:
+        table: Path of the table.
+    """
+    return _unused(f"{table.removesuffix('.jsonl')}_search", "", first=1)
+
+
+def _unused(stem: str, ending: str, first: int) -> str:
+    """The first path that does not exist of `stem` with a number; the number 1 is left out."""
+    paths = (f"{stem}{f'_{number}' if number > 1 else ''}{ending}" for number in itertools.count(first))
+    return next(path for path in paths if not os.path.lexists(path))
 
 
 def _settings(header: Mapping[str, Any]) -> list[str]:

@@ -61,6 +61,20 @@ class Data:
         """Number of classes."""
         return len(self.class_names)
 
+    def at_size(self, image_size: int) -> "Data":
+        """The same image files at another size; they are not looked at again.
+
+        Args:
+            image_size: Height and width.
+
+        Raises:
+            ValueError: If the images are in memory.
+        """
+        if self.rendering is None:
+            raise ValueError("Images in memory have the size at which they were loaded.")
+        parts = {name: getattr(self, name).at_size(image_size) for name in ("train", "held_out", "test")}
+        return dataclasses.replace(self, image_shape=(image_size, image_size, self.image_shape[2]), **parts)
+
 
 def class_weights(train: Part, kind: str) -> np.ndarray | None:
     """Weight of an image in the loss, for each class.

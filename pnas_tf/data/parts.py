@@ -1,10 +1,12 @@
 """Parts of a data set as batches: endless and shuffled for training, or one pass in order."""
 
 import abc
+import copy
 import dataclasses
 import functools
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -178,6 +180,14 @@ class Part(abc.ABC):
                 pictures.append(tf.io.encode_png(tf.cast(tf.clip_by_value(tf.round(small), 0, 255), tf.uint8)).numpy())
         return pictures
 
+    def at_size(self, image_size: int) -> Self:
+        """The same images, which batches show at another size. Images in memory keep theirs.
+
+        Args:
+            image_size: Height and width.
+        """
+        return self
+
     def first_unreadable(self) -> tuple[str, str] | None:
         """Path of a file of this part that cannot be decoded, and the reason; None if there is none."""
         return None
@@ -274,6 +284,11 @@ class FilePart(Part):
 
     def _contents(self):
         return [self._files.digests[np.asarray(self._members)].tobytes()]
+
+    def at_size(self, image_size):
+        other = copy.copy(self)
+        other._image_size = image_size
+        return other
 
     def first_unreadable(self):
         return inspection.first_unreadable(list(tf.gather(self._files.paths, self._members).numpy()),

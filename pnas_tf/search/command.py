@@ -72,9 +72,8 @@ def _problem(request: Request) -> Problem:
     if request.config.class_weights == "none" and (message := data_lib.imbalance(data.train)):
         print(message)
     problem = Problem.of(request, data)
-    if problem.largest_size > problem.space.input_size:
-        print(f"Images of {problem.space.input_size} x {problem.space.input_size} pixels suit the target; the table "
-              f"also has larger ones, up to {problem.largest_size}. --image_size chooses others.")
+    if note := problem.size_note():
+        print(note)
     for table, goal in zip(problem.tables, problem.goals, strict=True):
         _warn_classifier(table, problem.space)
         print(_accuracy(table, problem.space, request.named_by))
@@ -154,8 +153,8 @@ def _accuracy(table: LatencyTable, space: Space, named_by: Sequence[str] = ()) -
                    f"Measure it: {table_commands.compare(table.file, space_flags)}")
         return f"Warning: the accuracy of table {table.target} for networks of {space.name} is unknown. {way_out}"
     doubt = table_accuracy.doubt(entry, table.header.get("measurer"))
-    warning = (f"\nWarning: {doubt} Build a new table and search with it: "
-               f"{table_commands.build(table.header, space_flags, 'NEW.jsonl')}") if doubt else ""
+    build = table_commands.build(table.header, space_flags, table_commands.another(table.file))
+    warning = f"\nWarning: {doubt} Build a new table and search with it: {build}" if doubt else ""
     return (f"Table {table.target} predicted {shares[0]:.0%} of whole networks within 5 % and {shares[1]:.0%} within "
             f"10 %, RMSE {shares[2]:.1%} of the mean.{warning}")
 

@@ -115,6 +115,14 @@ class Problem:
     batch_size: int
     largest_size: int = 0
 
+    def size_note(self) -> str:
+        """A sentence for the user about the size of the images that suits the target; "" if there is no choice."""
+        side = self.space.input_size
+        if self.largest_size <= side:
+            return ""
+        return (f"Images of {side} x {side} pixels suit the target; the table also has larger ones, up to "
+                f"{self.largest_size}. --image_size chooses others.")
+
     @staticmethod
     def of(request: Request, data: "Data") -> "Problem":
         """Fits a request to the images.

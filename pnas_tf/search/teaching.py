@@ -25,7 +25,7 @@ from pnas_tf.supernet.supernet import Supernet
 from pnas_tf.train.fit import fit
 from pnas_tf.train.initial_weights import IMAGENET, SCRATCH, read_model
 from pnas_tf.train.recipe import NONE, Recipe
-from pnas_tf.train.student import read_teacher
+from pnas_tf.train.student import check_answers, read_teacher
 
 
 def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFolder, largest_size: int = 0) -> Criterion:
@@ -46,14 +46,16 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
     if source == "none":
         return criterion
     if source == "largest":
+        larger = data
         if config.strategy == "multi_worker":
             raise InputError("Several machines cannot train a teacher: train it on one with python -m pnas_tf.train, "
                              "and name its file by --teacher.")
         if largest_size and largest_size != space.input_size and not _is_trained(RunFolder(folder.teacher)):
-            data = load_data(config, space, largest_size)
+            larger = data.at_size(largest_size) if data.rendering else load_data(config, space, largest_size)
             space = dataclasses.replace(space, input_size=largest_size)
-        source = _trained(largest(space), config, data, RunFolder(folder.teacher))
+        source = _trained(largest(space), config, larger, RunFolder(folder.teacher))
     teacher = read_teacher(source, space)
+    check_answers(teacher, source, data.held_out)
     kept = RunFolder(folder.teacher).model
     if not os.path.exists(kept):  # a file of the user's, which the training of the found network needs, too
         os.makedirs(folder.teacher, exist_ok=True)

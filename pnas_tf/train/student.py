@@ -4,8 +4,11 @@ import math
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from pnas_tf.data.parts import Part
+from pnas_tf.errors import InputError
 from pnas_tf.network.criterion import Teacher, check_teacher, distillation
 from pnas_tf.space.blocks import Space
 from pnas_tf.train.initial_weights import read_model
@@ -22,6 +25,26 @@ def read_teacher(path: str, space: Space) -> Teacher:
     return Teacher(model)
 
 
+def check_answers(teacher: Teacher, path: str, images: Part) -> None:
+    """Checks what a teacher says of some images. What it says becomes a part of the loss, and would seem to diverge.
+
+    Args:
+        teacher: Teacher.
+        path: Path of its file, for the message.
+        images: Images of which one batch is shown to the teacher.
+
+    Raises:
+        InputError: If an answer is infinite or no number.
+    """
+    batch, _ = next(iter(images.batches(_SHOWN)))
+    if not np.all(np.isfinite(teacher.logits(batch))):
+        raise InputError(f"{path}: this teacher answers images of the data set with numbers that are not finite, so "
+                         "nothing can be learned from it. Train it again at a lower learning rate, or name another "
+                         "one by --teacher.")
+
+
+# Images that a teacher is asked about before it teaches.
+_SHOWN = 32
 # The images of so many epochs are kept with the teacher's logits, if they fit into so many bytes. Then they repeat.
 KEPT_EPOCHS = 12
 KEPT_BYTES = 2**30

@@ -54,7 +54,7 @@ def test_what_the_code_cannot_feed():
 def test_bundle_holds_the_code_of_its_recommended_file(small_run, small_data):
     from export import bundle
 
-    files = bundle.contents(str(small_run), small_data, ["float32", "int8"], 1, 0)
+    files, _ = bundle.contents(str(small_run), small_data, ["float32", "int8"], 1, 0)
     manifest = json.loads(files["bundle.json"])
     entry = manifest["models"][manifest["recommended"]]
     for name in (apps.KOTLIN, apps.SWIFT):

@@ -40,19 +40,25 @@ CALLS = ("rename,renameat,renameat2", "fsync,fdatasync")
 
 
 def test_a_bundle(small_run, tmp_path):
-    """Each file is renamed, then the earlier bundle out of the way, then the new one into its place."""
+    """Each file is renamed, then the new bundle exchanges places with the earlier one, of which the files are removed.
+
+    Before the next start, too, there is one of the two, whole.
+    """
     flags = ["export.bundle", f"--run_dir={small_run}"]
     run(*flags, f"--output={tmp_path}/whole/bundle")
     run(*flags, f"--output={tmp_path}/earlier/bundle", "--examples=2")
     files, killed = len(contents(tmp_path / "whole")), 0
-    for calls, number in ((CALLS[0], 3), (CALLS[0], files + 1), (CALLS[0], files + 2), (CALLS[1], 5)):
+    wholes = {"new": contents(tmp_path / "whole" / "bundle"), "old": contents(tmp_path / "earlier" / "bundle")}
+    left = []
+    for calls, number in ((CALLS[0], 3), (CALLS[0], files + 1), (CALLS[1], 5), ("unlink,unlinkat", 2)):
         out = tmp_path / f"{calls}_{number}"
         shutil.copytree(tmp_path / "earlier", out)
         killed += run(*flags, f"--output={out}/bundle", kill=f"{calls}:when={number}")
+        left += [name for name, whole in wholes.items() if contents(out / "bundle") == whole]
         run(*flags, f"--output={out}/bundle")
         assert contents(out) == contents(tmp_path / "whole"), (calls, number)
     print(f"\n{killed} kills.")
-    assert killed == 4
+    assert killed == 4 and left == ["old", "old", "old", "new"]
 
 
 def test_a_training(small_arch, small_npz, tmp_path):

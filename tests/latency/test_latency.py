@@ -362,7 +362,8 @@ def test_xla_and_the_entry_points(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Rows:   1" in done.stdout
     assert done.stdout.endswith(f"Next:   python -m pnas_tf.search --space={tmp_path}/s.json --image_size=8 "
-                                f"--dataset=DATA --table={path} --run_dir=DIR\n")
+                                f"--dataset=folder:IMAGES --table={path} --run_dir={tmp_path}/t_search\n"
+                                "        IMAGES is the folder of your images.\n")
     table = latency_table.read(str(path))
     assert table.target in ("xla_cpu_b2_float32", "xla_gpu_b2_float32") and table.rows[KEY]["median_ms"] > 0
     assert table.header["batch_size"] == 2 and table.rows[KEY]["overhead_ms"] > 0
