@@ -167,6 +167,20 @@ def test_imported_network_trains_on_with_the_same_padding(imported, small_npz, t
     assert facts["test_accuracy"] > 0.4  # of four classes
 
 
+def test_a_network_is_replaced_only_if_asked(imported):
+    folder, *_ = imported
+    arguments = ["pnas_tf.import_weights", f"--source={folder}/net.npz", f"--arch={folder}/net.config",
+                 f"--run_dir={folder}"]
+    before = (folder / "model.keras").stat()
+    result = run(*arguments)
+    assert result.returncode == 1 and result.stderr == (
+        f"Error: {folder}/model.keras exists. Use another --run_dir, or --overwrite to replace it.\n")
+    assert (folder / "model.keras").stat() == before
+    result = run(*arguments, "--overwrite")
+    assert result.returncode == 0, result.stderr
+    assert (folder / "model.keras").stat().st_ino != before.st_ino
+
+
 def pickled(folder):
     np.savez(folder / "bad.npz", **{"classifier.linear.bias": np.array([{}], object)})
 

@@ -1,6 +1,7 @@
 """docs/quickstart.ipynb runs, and a search from Python is the search of the command."""
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from pnas_tf import data, network
-from pnas_tf.cost import latency_table
+from pnas_tf.cost import image_size, latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.notebook import Search
 from pnas_tf.space import blocks, spaces
@@ -19,6 +20,12 @@ ROOT = Path(__file__).parent.parent
 TINY = spaces.mb_space("tiny", input_size=16, input_channels=3, num_classes=4,
                       stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
                       stages=(spaces.Stage(8, 2, 1),), mix=16)
+
+
+LITE0 = spaces.SPACES["lite0"]
+# The first blocks of lite0 on small images: quick to build.
+SHORT = blocks.Space("short", 32, 3, 1000, LITE0.stem, LITE0.blocks[:5], (LITE0.head[-1],), LITE0.normalisation,
+                     LITE0.pretrained).for_data(32, 3, 3)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +98,34 @@ def test_a_callback_stops_a_search_and_fit_goes_on(table, small_data):
     assert int(cut.searcher.step.value.numpy()) == 5
     cut.fit()
     np.testing.assert_allclose(cut.searcher.supernet.probs(), whole.searcher.supernet.probs(), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_pretrained_space_has_its_teacher_and_says_its_size(tmp_path, write_space, capsys):
+    """As for the command: a larger size of the table is the teacher's."""
+    folder = tmp_path / "photos"
+    for label in range(3):
+        (folder / str(label)).mkdir(parents=True)
+        for number in range(20):
+            keras.utils.save_img(folder / str(label) / f"{number}.png", np.full((32, 32, 3), 40 * label + number),
+                                 scale=False)
+    for side in (32, 48):
+        write_space(dataclasses.replace(SHORT, input_size=side), tmp_path / f"{side}.json", tmp_path / f"{side}.jsonl")
+    small, large = ([json.loads(line) for line in (tmp_path / f"{side}.jsonl").read_text().splitlines()]
+                    for side in (32, 48))
+    slower = [row | {"median_ms": 4 * row["median_ms"]} for row in large[1:] if row["op"] != "classifier"]
+    path = tmp_path / "both.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*small, *slower]))
+    target_ms = 0.9 * image_size.whole_ms(SHORT, latency_table.read(str(path)))
+    search = Search(SHORT, str(path), f"folder:{folder}", target_ms=target_ms, teacher_epochs=1, warmup_epochs=1,
+                    search_epochs=1, front=2)
+    said = capsys.readouterr().out
+    assert "Images of 32 x 32 pixels suit the target; the table also has larger ones, up to 48." in said
+    assert "First the teacher" in said and "as trained on these images" in said
+    search.fit()
+    assert search.arch().costs["table_ms"] > 0
+    quiet = Search(SHORT, str(path), f"folder:{folder}", teacher="none", warmup_epochs=1, search_epochs=1)
+    assert "First the teacher" not in capsys.readouterr().out and quiet.problem.plan.epochs == 2
 
 
 def test_limits_and_misfits_are_one_line(table, small_data):

@@ -105,6 +105,17 @@ def test_search_does_not_pass_over_a_table_that_is_off(tmp_path):
     assert not goals_lib.goal_for(TINY, fine, 0.5).table_doubt
 
 
+def test_a_target_above_every_network_is_called_that(tmp_path):
+    table = table_of(tmp_path, {**GOOD, **CALM})
+    low, high = goals_lib.goal_for(TINY, table, 0.5).range_ms
+    assert low < 0.5
+    text = goals_lib.goal_for(TINY, table, 1.5 * high).summary()
+    assert (f"\nWarning: every network is quicker than the target of {1.5 * high:.3g} ms. The slowest takes "
+            f"{high:.3g} ms") in text
+    assert "every network" not in goals_lib.goal_for(TINY, table, high).summary()
+    assert "every network" not in goals_lib.goal_for(TINY, table, 1.5 * high, keeps_ms=False).summary()
+
+
 @pytest.mark.parametrize(("header", "flags"), [
     ({"measurer": "host", "runtime": "litert 2.3.0", "delegate": "xnnpack", "dtype": "float32", "threads": 1}, []),
     ({"measurer": "host", "runtime": "tf.lite 2.21.0", "dtype": "dynamic"}, ["--runtime=tf.lite", "--dtype=dynamic"]),

@@ -164,6 +164,31 @@ def test_a_teacher_of_another_task_is_refused(tmp_path):
                               RunFolder(str(tmp_path)))
 
 
+def test_a_teacher_that_answers_nan_is_named(tmp_path):
+    data, path = data_lib.load("fashion_mnist_small"), str(tmp_path / "broken.keras")
+    teacher = network.build_network(Arch(TINY, dict.fromkeys(TINY.choices, "zero")))
+    kernel, bias = teacher.layers[-1].get_weights()
+    teacher.layers[-1].set_weights([kernel, bias * np.nan])
+    teacher.save(path)
+    with pytest.raises(InputError, match=r"broken\.keras: this teacher answers images .* that are not finite"):
+        teaching.criterion_of(SearchConfig(teacher=path), TINY, data, RunFolder(str(tmp_path / "run")))
+
+
+def test_the_teacher_sees_larger_images_of_the_same_files(photos, capsys):
+    """They are not looked at again, so what is left out is named once."""
+    with open(os.path.join(photos, "a", "broken.png"), "wb") as file:
+        file.write(b"no image")
+    small = data_lib.load(f"folder:{photos}", image_size=8)
+    assert capsys.readouterr().out.count("Left out") == 1
+    large, expected = small.at_size(24), data_lib.load(f"folder:{photos}", image_size=24)
+    assert capsys.readouterr().out.count("Left out") == 1 and large.image_shape == expected.image_shape
+    for part in ("train", "held_out", "test"):
+        ours, theirs = (next(iter(getattr(each, part).batches(8)))[0] for each in (large, expected))
+        np.testing.assert_array_equal(ours, theirs)
+    assert next(iter(small.train.batches(8)))[0].shape == (8, 8, 8, 3)
+    os.remove(os.path.join(photos, "a", "broken.png"))
+
+
 def test_the_largest_network_teaches_a_search_from_scratch(tmp_path):
     data = data_lib.load("fashion_mnist_small")
     config = SearchConfig(teacher="largest", teacher_epochs=1, distill=0.3)

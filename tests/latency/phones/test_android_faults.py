@@ -17,22 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from latency import build_table, measure
 from latency.phones import adb
 from latency.phones.android import Android
 from latency.phones.settings import PhoneSettings
-from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
-from pnas_tf.space.spaces import from_json
+from tests.latency.phones import recorded
+from tests.latency.phones.recorded import BENCHMARK, TINY, build, right
 
-RECORDED = str(Path(__file__).parents[2] / "adb_device" / "recorded_benchmark.sh")
-TINY = {"name": "tiny", "input_size": 8, "input_channels": 3, "num_classes": 3,
-        "stem": [{"name": "stem", "ops": ["conv_k3"], "filters": 8, "strides": 2}],
-        "blocks": [{"name": f"b0{number}", "ops": [f"mb_k{kernel}_e{expansion}" for kernel in (3, 5, 7)
-                                                   for expansion in (3, 6)], "filters": 8 + 8 * number}
-                   for number in range(2)],
-        "head": [{"name": "classifier", "ops": ["classifier"], "filters": 3}]}
-SPACE = from_json(TINY)
 # Runs of the tool before the first batch of rows: the smallest model, the anchor twice, the overhead, the anchor, and
 # then, for the rows, the anchor twice again.
 BEFORE = 1 + 2 + 1 + 1 + 2
@@ -42,26 +33,9 @@ ANY_CLIENT = pytest.mark.parametrize("adb_server", ["any"], indirect=True)
 AT = "[ $(wc -l < runs.log) = {} ] && "
 
 
-def build(client, path, **settings):
-    return build_table.run(space=SPACE, output=str(path), measurer="android", settings={
-        "adb": client.path, "benchmark_binary": RECORDED, "min_seconds": 0.0, "warmup_seconds": 0.0,
-        "cooldown_seconds": 0.0, "wait_seconds": 0.0, **settings})
-
-
 @pytest.fixture(scope="module")
 def expected(converted_once):
-    """Milliseconds by key."""
-    sizes = Android(PhoneSettings(benchmark_binary=RECORDED))
-    overhead = len(sizes._converted(measure.op_build(measure.OVERHEAD_KEY)))
-    return {key: (len(sizes._converted(measure.op_build(key))) - (0 if key.op == "classifier" else overhead)) / 1000
-            for key in dict.fromkeys(key for _, key in SPACE.op_keys())}
-
-
-def right(path, expected):
-    """Rows of the table, after a check that none of them is wrong."""
-    rows = latency_table.read(str(path)).rows
-    assert {key: row["median_ms"] for key, row in rows.items()} == pytest.approx({key: expected[key] for key in rows})
-    return rows
+    return recorded.times()
 
 
 def fails(client, path, match, **settings):
@@ -250,7 +224,7 @@ def test_different_devices(client, device, path, expected, monkeypatch):
     table = build(client, path, serial=[phones[1].serial])
     assert table.header["device"] == "Google Pixel 3" and len(right(path, expected)) == len(expected)
     monkeypatch.setenv("ANDROID_SERIAL", phones[0].serial)
-    assert Android(PhoneSettings(adb=client.path, benchmark_binary=RECORDED)).facts()["device"] == "Google Pixel 2"
+    assert Android(PhoneSettings(adb=client.path, benchmark_binary=BENCHMARK)).facts()["device"] == "Google Pixel 2"
 
 
 @ANY_CLIENT
@@ -306,7 +280,7 @@ def check_ended(client, phone, path, expected, tmp_path, number, code):
     (tmp_path / "space.json").write_text(json.dumps(TINY))
     program = subprocess.Popen([
         sys.executable, "-m", "latency.build_table", "--measurer=android", f"--space={tmp_path}/space.json",
-        f"--output={path}", f"--adb={client.path}", f"--benchmark_binary={RECORDED}", f"--serial={phone.serial}",
+        f"--output={path}", f"--adb={client.path}", f"--benchmark_binary={BENCHMARK}", f"--serial={phone.serial}",
         "--min_seconds=0", "--warmup_seconds=0"], stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's background job ignores it
     wait_for(lambda: phone.read("hanging") or program.poll() is not None, 120)
@@ -352,7 +326,7 @@ def test_flags_of_delegates(client, device, path, delegate, dtype, flags):
     phone.fault("benchmark", "said=" if delegate == "none" else
                 f'said="INFO: Explicitly applied {delegate.upper()} delegate, and the model graph will be completely '
                 'executed by the delegate."')
-    measurer = Android(PhoneSettings(adb=client.path, benchmark_binary=RECORDED, delegate=delegate, dtype=dtype,
+    measurer = Android(PhoneSettings(adb=client.path, benchmark_binary=BENCHMARK, delegate=delegate, dtype=dtype,
                                      cpu_mask="0c", threads=2, run_delay_seconds=0.01))
     builtin = "builtin" if delegate == "none" else delegate
     assert measurer.facts()["target"] == f"pixel2_{builtin}2_{dtype}"
@@ -365,7 +339,7 @@ def test_names_reach_no_shell(client, device, path, tmp_path):
     """Neither on this machine nor on the phone: names of files, serial numbers, and what a phone calls itself."""
     phone = device(model="$(touch pwned) `touch pwned`; 'touch' \x1b[2J pwned")
     binary = tmp_path / "it's; $(touch pwned) `touch pwned`\n.sh"
-    binary.write_bytes(Path(RECORDED).read_bytes())
+    binary.write_bytes(Path(BENCHMARK).read_bytes())
     binary.chmod(0o755)
     head = Android(PhoneSettings(adb=client.path, benchmark_binary=str(binary))).facts()
     assert head["device"] == "Google $(touch pwned) `touch pwned`; 'touch' ?[2J pwned"
@@ -396,7 +370,7 @@ def test_adb_that_is_none(client, path, tmp_path):
     fails(client, path, "No phone is attached: plug it in")
     for program, message in (("/nonexistent", "No adb at"), ("/bin/true", "expected a list of devices")):
         with pytest.raises(InputError, match=message):
-            Android(PhoneSettings(adb=program, benchmark_binary=RECORDED)).facts()
+            Android(PhoneSettings(adb=program, benchmark_binary=BENCHMARK)).facts()
     assert adb.find(None) and not path.exists()
 
 

@@ -9,34 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from latency import build_table, measure
+from latency import measure
 from latency.phones import adb, session
 from latency.phones.android import Android
 from latency.phones.settings import PhoneSettings
 from pnas_tf import doctor
-from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
-from pnas_tf.space.spaces import from_json
+from tests.latency.phones import recorded
+from tests.latency.phones.recorded import build, right, settings
 
-RECORDED = str(Path(__file__).parents[2] / "adb_device" / "recorded_benchmark.sh")
-SPACE = from_json({
-    "name": "tiny", "input_size": 8, "input_channels": 3, "num_classes": 3,
-    "stem": [{"name": "stem", "ops": ["conv_k3"], "filters": 8, "strides": 2}],
-    "blocks": [{"name": f"b0{number}", "ops": [f"mb_k{kernel}_e{expansion}" for kernel in (3, 5, 7)
-                                               for expansion in (3, 6)], "filters": 8 + 8 * number}
-               for number in range(2)],
-    "head": [{"name": "classifier", "ops": ["classifier"], "filters": 3}]})
 pytestmark = pytest.mark.parametrize("adb_server", ["any"], indirect=True)
-QUICK = {"min_seconds": 0.0, "warmup_seconds": 0.0, "cooldown_seconds": 0.0, "wait_seconds": 0.0}
 FOLDER = "data/local/tmp/pnas_tf"
-
-
-def settings(client, **more):
-    return {"adb": client.path, "benchmark_binary": RECORDED, **QUICK, **more}
-
-
-def build(client, path, **more):
-    return build_table.run(space=SPACE, output=str(path), measurer="android", settings=settings(client, **more))
 
 
 def android(client, **more):
@@ -49,18 +32,7 @@ def open_session(client, serial):
 
 @pytest.fixture(scope="module")
 def expected(converted_once):
-    """Milliseconds by key: the recorded benchmark takes a microsecond for each byte of a model."""
-    sizes = Android(PhoneSettings(benchmark_binary=RECORDED))
-    overhead = len(sizes._converted(measure.op_build(measure.OVERHEAD_KEY)))
-    return {key: (len(sizes._converted(measure.op_build(key))) - (0 if key.op == "classifier" else overhead)) / 1000
-            for key in dict.fromkeys(key for _, key in SPACE.op_keys())}
-
-
-def right(path, expected):
-    """Rows of the table, after a check that none of them is wrong."""
-    rows = latency_table.read(str(path)).rows
-    assert {key: row["median_ms"] for key, row in rows.items()} == pytest.approx({key: expected[key] for key in rows})
-    return rows
+    return recorded.times()
 
 
 def listed_again(client, phone):
