@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pnas_tf import files
+from pnas_tf import files, packages
 from pnas_tf.errors import InputError
-from pnas_tf.run_folder import versions
 from pnas_tf.terminal import quiet
 
 DELEGATES = ("xnnpack", "none")
@@ -29,7 +28,7 @@ def installed_runtime(name: str = "auto") -> str:
     Raises:
         InputError: If the runtime is not installed.
     """
-    installed = versions.of(RUNTIMES.values())
+    installed = packages.versions(RUNTIMES.values())
     for candidate in RUNTIMES if name == "auto" else [name]:
         if RUNTIMES.get(candidate) in installed:
             return candidate
@@ -40,7 +39,7 @@ def installed_runtime(name: str = "auto") -> str:
 def runtime_name(runtime: str = "auto") -> str:
     """Name and version of an installed runtime, such as `litert 2.3.0`, without loading it."""
     name = installed_runtime(runtime)
-    return f"{name} {versions.of(RUNTIMES.values())[RUNTIMES[name]]}"
+    return f"{name} {packages.versions(RUNTIMES.values())[RUNTIMES[name]]}"
 
 
 def target_name(*, threads: int, delegate: str, dtype: str, runtime: str = "litert") -> str:
@@ -57,7 +56,7 @@ def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "x
         threads: CPU threads.
         delegate: `xnnpack`, or `none` for the runtime's built-in kernels.
         runtime: One of `RUNTIMES`, or `auto`. tflite_runtime fails in a process that has loaded TensorFlow;
-            `timed_runs.apart` starts a process of its own for it.
+            `apart.visits` starts a process of its own for it.
 
     Raises:
         InputError: If the model is not a `.tflite` that this runtime can run.
@@ -69,7 +68,7 @@ def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "x
         model = files.read_bytes(model, files.MAX_MODEL_BYTES, way_out="")
     # Callers that do not name a runtime load TensorFlow sooner or later, and tflite_runtime would fail beside it.
     name = "tf.lite" if runtime == "auto" and installed_runtime() == "tflite_runtime" else installed_runtime(runtime)
-    interpreter_class, resolver = _load(name)
+    interpreter_class, resolver = load(name)
     kinds = {"xnnpack": resolver.AUTO, "none": resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
     try:
         with quiet():
@@ -155,7 +154,7 @@ def _reader(interpreter):
     return read
 
 
-def _load(name: str) -> tuple[Any, Any]:
+def load(name: str) -> tuple[Any, Any]:
     """Imports a runtime; returns its classes Interpreter and OpResolverType."""
     if name == "litert":
         from ai_edge_litert import interpreter as litert

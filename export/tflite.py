@@ -36,11 +36,11 @@ from export import anchor as anchor_lib
 from export import facts as facts_lib
 from export.anchor import Anchor
 from export.settings import ExportConfig
-from pnas_tf import __version__, terminal
+from pnas_tf import __version__, packages, terminal
 from pnas_tf import files as files_lib
 from pnas_tf.cli import settings, start
 from pnas_tf.errors import InputError
-from pnas_tf.run_folder import RunFolder, measured, versions
+from pnas_tf.run_folder import RunFolder, measured
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space.arch import Arch
 
@@ -150,7 +150,7 @@ def _shared_facts(model, arch, data, config, origin):
     """Facts that all modes share."""
     facts = {**facts_lib.of_network(model, arch, data), **origin, "input_form": config.input,
              "normalisation": _normalisation(data, config.input), "author": config.author or "not named",
-             "license": config.license or "not named", "versions": versions.of(facts_lib.PACKAGES)}
+             "license": config.license or "not named", "versions": packages.versions(facts_lib.PACKAGES)}
     facts["seeds"] = {**facts["seeds"], "export": config.seed}
     return facts
 

@@ -1,26 +1,33 @@
-"""Times `.tflite` models one visit at a time, in this process or in a process without TensorFlow.
+"""Times `.tflite` models one visit at a time; `serve` does so for another process, which `export.apart` starts.
 
-tflite_runtime fails in a process that has loaded TensorFlow, so `apart` starts `python -m export.timed_runs`. Each
-message is a line of JSON: stdin receives the arguments of `here` and then the path of a model for each visit; stdout
-answers each path with the milliseconds of its runs. No module that this module imports may load TensorFlow or absl.
+No module that this module imports may load TensorFlow or absl: tflite_runtime fails beside TensorFlow, and the boards
+that times come from have neither.
 """
 
-import contextlib
 import json
 import os
-import subprocess
+import platform
+import signal
+import socket
+import struct
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 from typing import Any
 
-from export import interpreter, timing
+from export import interpreter, machine_state, timing
+from pnas_tf import workspaces
 from pnas_tf.errors import InputError
 
 # Function that times the model at a path and returns the milliseconds of each run.
 Visit = Callable[[str], list[float]]
+# Address that only one process of a Linux machine can hold. The kernel frees it when that process ends, however it
+# ends.
+ALONE = "\0pnas_tf times models"
 
 
-def here(*, runtime: str, threads: int, delegate: str, runs: int, between: str | None = None) -> Visit:
+def here(*, runtime: str, threads: int, delegate: str, runs: int, between: str | None = None,
+         warmup_seconds: float = 0.0) -> Visit:
     """Makes visits in this process.
 
     Every visit loads its model again, because the addresses of a model in memory change its time, too.
@@ -32,6 +39,7 @@ def here(*, runtime: str, threads: int, delegate: str, runs: int, between: str |
         runs: Timed runs per visit.
         between: Path of a model to run before each timed run. The input of the timed model is then written again, so
             that the caches hold it, as they would if the previous op of a network had just computed it.
+        warmup_seconds: Smallest total time of the untimed runs of a visit.
 
     Returns:
         A function that takes the path of a model and returns its times. It raises InputError if the model cannot be
@@ -50,52 +58,81 @@ def here(*, runtime: str, threads: int, delegate: str, runs: int, between: str |
             run_another()
             feed()
 
-        return timing.timed_ms(invoke, runs, before if run_another else None)
+        return timing.timed_ms(invoke, runs, before if run_another else None, warmup_seconds)
 
     return visit
 
 
-@contextlib.contextmanager
-def apart(**settings: Any) -> Iterator[Visit]:
-    """Makes visits as `here` does, in a process that never imports TensorFlow and ends with the context.
+def serve(mark: str, idle_s: int) -> None:
+    """Answers requests until stdin ends. Models are kept in a folder that is removed at the end.
+
+    A request is a line of JSON: the name of a method of `_Server` and its arguments. An answer is a line of JSON after
+    the mark: what the method returns, or {"error": why it could not}. The facts of the machine are the first answer.
 
     Args:
-        **settings: Arguments of `here`.
+        mark: Text that no other line begins with, so that what libraries and login shells print is never an answer.
+        idle_s: Seconds without a request after which this process ends, because the connection must have been lost;
+            0 for no limit.
     """
-    child = subprocess.Popen([sys.executable, "-m", "export.timed_runs"], stdin=subprocess.PIPE, text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)
 
-    def send(value):
-        with contextlib.suppress(BrokenPipeError):
-            child.stdin.write(json.dumps(value) + "\n")
-            child.stdin.flush()
+    def answer(value):
+        answers.write(f"\n{mark}{json.dumps(value)}\n")
+        answers.flush()
 
-    def visit(path):
-        send(path)
-        answer = child.stdout.readline()
-        if not answer:
-            message = " ".join(child.stderr.read().split())[-200:]
-            raise InputError(f"{settings['runtime']} failed in a process of its own ({message or child.wait()}). "
-                             "Use another --runtime.")
-        return json.loads(answer)
-
-    try:
-        send(settings)
-        yield visit
-    finally:
-        child.kill()
-        child.communicate()
-
-
-def _main() -> None:
-    visit = here(**json.loads(sys.stdin.readline()))
-    for line in sys.stdin:
-        print(json.dumps(visit(json.loads(line))), flush=True)
+    with workspaces.workspace(tempfile.gettempdir()) as folder:
+        os.chdir(folder)
+        server = _Server()
+        requests = {"alone": server.alone, "begin": server.begin, "put": server.put, "drop": os.unlink,
+                    "visit": server.visit, "state": machine_state.read}
+        answer({**timing.machine_facts(), "abi": f"{platform.machine()}, {struct.calcsize('P') * 8} bit",
+                "core_khz": machine_state.core_khz(), **machine_state.read()})
+        while True:
+            signal.alarm(idle_s)
+            line = sys.stdin.buffer.readline()
+            signal.alarm(0)
+            if not line:
+                return
+            name, *arguments = json.loads(line)
+            try:
+                result = requests[name](*arguments)
+            except (InputError, ImportError, OSError) as error:
+                result = {"error": str(error)}
+            answer(result)
 
 
-if __name__ == "__main__":
-    try:
-        _main()
-    except InputError as error:
-        sys.exit(str(error))
+class _Server:
+    """The requests of `serve` that need a state."""
+
+    def __init__(self) -> None:
+        self._visit: Visit | None = None
+        self._alone = socket.socket(socket.AF_UNIX)
+
+    def alone(self) -> bool:
+        """Takes the right to time models on this machine; returns False if another process has it."""
+        try:
+            self._alone.bind(ALONE)
+        except OSError:
+            return False
+        return True
+
+    def begin(self, settings: dict[str, Any], cpu_mask: str) -> str:
+        """Chooses how models are timed: arguments of `here`, and hexadecimal cores or `all`; returns the runtime."""
+        if cpu_mask != "all":
+            os.sched_setaffinity(0, {core for core in range(64) if int(cpu_mask, 16) >> core & 1})
+        runtime = interpreter.installed_runtime(settings["runtime"])
+        interpreter.load(runtime)
+        self._visit = here(**{**settings, "runtime": runtime})
+        return interpreter.runtime_name(runtime)
+
+    def put(self, name: str, size: int) -> None:
+        """Keeps a model, whose bytes follow the request."""
+        content = sys.stdin.buffer.read(size)
+        with open(name, "wb") as file:
+            file.write(content)
+
+    def visit(self, path: str) -> list[float]:
+        """Times a model."""
+        assert self._visit
+        return self._visit(path)

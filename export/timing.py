@@ -38,7 +38,9 @@ def machine_facts() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """Name of the CPU, on Linux from /proc/cpuinfo."""
+    """Name of the board, such as `Raspberry Pi 4 Model B Rev 1.4`, or else of the CPU, on Linux from /proc/cpuinfo."""
+    if board := (_read("/proc/device-tree/model") or "").strip("\0 "):
+        return board
     for line in (_read("/proc/cpuinfo") or "").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("model name", "Hardware", "Model") and value.strip():
@@ -54,18 +56,23 @@ def _read(path: str) -> str | None:
         return None
 
 
-def timed_ms(subject: Callable[[], object], runs: int, before: Callable[[], object] | None = None) -> list[float]:
-    """Times one visit: `WARMUP_RUNS` untimed runs, then the timed runs.
+def timed_ms(subject: Callable[[], object], runs: int, before: Callable[[], object] | None = None,
+             warmup_seconds: float = 0.0) -> list[float]:
+    """Times one visit: at least `WARMUP_RUNS` untimed runs, then the timed runs.
 
     Args:
         subject: Function to time; it returns when its work is done.
         runs: Timed calls.
         before: Function called before each timed call; its own time does not count.
+        warmup_seconds: Smallest total time of the untimed runs. A CPU that was idle needs it to reach its frequency.
 
     Returns:
         Milliseconds of each run.
     """
+    warm = time.perf_counter() + warmup_seconds
     for _ in range(WARMUP_RUNS):
+        subject()
+    while time.perf_counter() < warm:
         subject()
     times = []
     for _ in range(runs):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from export import convert, interpreter, timed_runs, timing
+from export import apart, convert, interpreter, timed_runs, timing
 from pnas_tf import workspaces
 from pnas_tf.cli.settings import check, setting
 from pnas_tf.errors import InputError
@@ -124,7 +124,7 @@ def visits(settings: HostSettings, between: str | None = None) -> Iterator[timed
     arguments: dict[str, Any] = {"runtime": runtime, "threads": settings.threads, "delegate": settings.delegate,
                                  "runs": settings.runs, "between": between}
     if runtime == "tflite_runtime":
-        with timed_runs.apart(**arguments) as visit:
+        with apart.visits(**arguments) as visit:
             yield visit
     else:
         yield timed_runs.here(**arguments)

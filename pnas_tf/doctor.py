@@ -23,7 +23,7 @@ from pnas_tf.cli import start
 from pnas_tf.data.readers import FASHION_MNIST_DIR
 from pnas_tf.errors import printable
 from pnas_tf.machine import memory_bytes
-from pnas_tf.run_folder import versions
+from pnas_tf.packages import versions
 
 # What each required package is used for.
 PACKAGES = {"tensorflow": "search, training and export", "keras": "networks", "numpy": "arrays", "scipy": "limits",
@@ -91,7 +91,7 @@ def text(findings: Sequence[Finding]) -> str:
 
 def version(package: str) -> str | None:
     """Version of an installed package; None if it is not installed."""
-    return versions.of([package]).get(package)
+    return versions([package]).get(package)
 
 
 def packages() -> list[Finding]:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from pnas_tf import __version__, files, terminal
+from pnas_tf import __version__, files, packages, terminal
 from pnas_tf.cost import table_commands
 from pnas_tf.errors import InputError
 from pnas_tf.files import number
@@ -182,5 +182,5 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     for before, after in itertools.pairwise(facts.starts):
         rows.append(("Versions changed while it ran", "; ".join(versions.changed(before, after))))
     rows.append(("Versions where this report was made", ", ".join([
-        f"pnas_tf {__version__}", *(f"{name} {version}" for name, version in versions.of(DEPENDENCIES).items())])))
+        f"pnas_tf {__version__}", *(" ".join(each) for each in packages.versions(DEPENDENCIES).items())])))
     return [(name, value[:300]) for name, value in rows if value]

@@ -1,11 +1,9 @@
-"""Versions of packages, and versions.json: the Python, the packages and the machine of each start of a run."""
+"""versions.json: the Python, the packages and the machine of each start of a run."""
 
-import contextlib
 import datetime
 import json
 import os
 import platform
-from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
@@ -16,22 +14,6 @@ from pnas_tf.run_folder import RunFolder
 FORMAT = "pnas_tf.versions/1"
 # Packages that a result depends on most; `summary` names them.
 MAIN = ("pnas_tf", "tensorflow", "keras", "numpy", "ai-edge-litert")
-
-
-def of(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of packages, looked up without importing them.
-
-    Args:
-        packages: Names of packages, as pip knows them.
-
-    Returns:
-        The version of each package that is installed, in the order of `packages`; the others are left out.
-    """
-    versions = {}
-    for name in packages:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
 
 
 def current() -> dict[str, Any]:

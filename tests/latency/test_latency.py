@@ -13,7 +13,7 @@ import tempfile
 import numpy as np
 import pytest
 
-from export import convert, interpreter, timed_files, timed_runs, timing
+from export import apart, convert, interpreter, timed_files, timing
 from latency import build_table, host, measure, profile, space_flags
 from latency.phones import worker
 from pnas_tf import files, workspaces
@@ -220,7 +220,7 @@ def test_runtime_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="not installed"):
         interpreter.installed_runtime("no_such")
     (tmp_path / "m.tflite").write_bytes(b"no model")
-    with timed_runs.apart(runtime="litert", threads=1, delegate="none", runs=1) as visit, \
+    with apart.visits(runtime="litert", threads=1, delegate="none", runs=1) as visit, \
             pytest.raises(InputError, match=r"process of its own.*cannot run it") as caught:
         visit(str(tmp_path / "m.tflite"))
     assert "\n" not in str(caught.value)

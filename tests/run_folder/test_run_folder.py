@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pnas_tf import packages
 from pnas_tf.errors import InputError
 from pnas_tf.network import build
 from pnas_tf.report import facts
@@ -151,7 +152,7 @@ def test_versions_of_packages_that_are_installed():
     import numpy
 
     expected = {"numpy": numpy.__version__, "keras": keras.__version__}
-    assert versions.of(("numpy", "no-such-package", "keras")) == expected
+    assert packages.versions(("numpy", "no-such-package", "keras")) == expected
 
 
 def test_the_report_names_versions(tmp_path, monkeypatch):
