@@ -26,8 +26,8 @@ from pnas_tf.errors import InputError, printable
 MODULES = ("export", "export.interpreter", "export.machine_state", "export.timed_runs", "export.timing", "pnas_tf",
            "pnas_tf.errors", "pnas_tf.files", "pnas_tf.packages", "pnas_tf.terminal", "pnas_tf.workspaces")
 MAX_ANSWER_BYTES = 1_000_000
-# Seconds for a request that does not time anything, and those that the process gets to end by itself.
-SHORT_S, CLOSING_S = 60.0, 3.0
+# Seconds for a request that times nothing, for sending a model, and those that the process gets to end by itself.
+SHORT_S, PUT_S, CLOSING_S = 60.0, 600.0, 3.0
 # The program of the process: arguments are the mark, bytes of the archive of modules, folder for temporary files and
 # seconds of idleness. It is one line, as the shells of some machines demand, and any Python can read it.
 _PROGRAM = ("import sys, tempfile; sys.version_info < (3, 10) and sys.exit('Python %d.%d is too old' % "
@@ -108,6 +108,12 @@ class Apart:
             raise InputError(printable(answer["error"], 400))
         return answer
 
+    def put(self, path: str) -> None:
+        """Sends a model, which gets the name of its file there. Raises as `ask` does."""
+        with open(path, "rb") as file:
+            content = file.read()
+        self.ask("put", os.path.basename(path), len(content), content=content, timeout_s=PUT_S)
+
     def visit(self, path: str, runs: int, timeout_s: float = math.inf) -> list[float]:
         """Milliseconds of each run of a model.
 
@@ -138,6 +144,8 @@ class Apart:
 
     def _exchange(self, content, timeout_s):
         """Sends bytes and returns the next answer."""
+        if self._stdin.closed:
+            raise EndedError("the connection was closed", None)
         deadline, output, unsent = time.monotonic() + timeout_s, b"", memoryview(content)
         with selectors.DefaultSelector() as selector:
             selector.register(self._stdout, selectors.EVENT_READ)

@@ -84,8 +84,9 @@ def serve(mark: str, idle_s: int) -> None:
     with workspaces.workspace(tempfile.gettempdir()) as folder:
         os.chdir(folder)
         server = _Server()
-        requests = {"alone": server.alone, "begin": server.begin, "put": server.put, "drop": os.unlink,
-                    "visit": server.visit, "state": machine_state.read}
+        requests: dict[str, Callable[..., Any]] = {
+            "alone": server.alone, "begin": server.begin, "put": server.put, "drop": os.unlink, "visit": server.visit,
+            "state": machine_state.read}
         answer({**timing.machine_facts(), "abi": f"{platform.machine()}, {struct.calcsize('P') * 8} bit",
                 "core_khz": machine_state.core_khz(), **machine_state.read()})
         while True:

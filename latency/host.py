@@ -58,11 +58,7 @@ class Host:
         target = interpreter.target_name(threads=settings.threads, delegate=settings.delegate, dtype=settings.dtype,
                                          runtime=settings.runtime)
         return {"target": target, "measurer": "host", **timing.machine_facts(),
-                "runtime": interpreter.runtime_name(settings.runtime), "threads": settings.threads,
-                "delegate": settings.delegate, "runs": settings.runs, "rounds": settings.rounds,
-                "together": settings.together, "dtype": settings.dtype, "batch_size": 1,
-                "statistic": timing.STATISTIC, "context": "each run follows one of another network of the space",
-                "date": datetime.date.today().isoformat()}
+                "runtime": interpreter.runtime_name(settings.runtime), **facts_of(settings)}
 
     def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None,
                 visited: Callable[[], object] = lambda: None) -> Iterator[tuple[Any, dict[str, float]]]:
@@ -107,6 +103,14 @@ class Host:
     def _converted(self, build, folder, stem):
         """Converts a model and returns the path of the `.tflite`."""
         return workspaces.write_temporary(folder, f"{stem}.tflite", convert.to_time(build(), self._settings.dtype))
+
+
+def facts_of(settings: HostSettings) -> dict[str, Any]:
+    """Facts for a table's header that do not depend on the machine."""
+    return {"threads": settings.threads, "delegate": settings.delegate, "runs": settings.runs,
+            "rounds": settings.rounds, "together": settings.together, "dtype": settings.dtype, "batch_size": 1,
+            "statistic": timing.STATISTIC, "context": "each run follows one of another network of the space",
+            "date": datetime.date.today().isoformat()}
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 from export import convert
 from latency.host import Host
 from latency.phones.android import Android
+from latency.ssh import Ssh
 from latency.xla import Xla
 from pnas_tf.errors import InputError, shown
 from pnas_tf.space.arch import Arch
@@ -72,7 +73,12 @@ class Measurer(Protocol):
         ...
 
 
-MEASURERS: dict[str, type[Measurer]] = {"host": Host, "xla": Xla, "android": Android}
+MEASURERS: dict[str, type[Measurer]] = {
+    "host": Host,
+    "xla": Xla,
+    "android": Android,
+    "ssh": Ssh,
+}
 
 
 def measurer_of(name: str, **settings: Any) -> Measurer:

@@ -4,7 +4,10 @@ import dataclasses
 import re
 
 from latency.phones.benchmark_output import clean
+from pnas_tf.errors import InputError, shown
 
+# The setting of the cores, wherever there may be fast and slow ones.
+CPU_MASK = "Cores to run on: a hexadecimal mask (f0, F0 or 0xf0 for cores 4 to 7), all, or auto for the fastest cores."
 # A longer answer is cut: it is not the answer of a phone.
 MAX_TEXT = 60_000
 
@@ -92,6 +95,19 @@ def read_state(text: str) -> State:
     return State(battery_percent=None if level is None else round(100 * level / (scale or 100)),
                  battery_celsius=None if tenths is None else tenths / 10,
                  thermal_status=number("Thermal Status", r"\d"))
+
+
+def plain_mask(text: str) -> str:
+    """A value of the setting `cpu_mask` as taskset and the headers of tables have it: auto, all or hexadecimal.
+
+    Raises:
+        InputError: If it is none of them, or names no core.
+    """
+    mask = text.lower().removeprefix("0x")
+    if not re.fullmatch(r"auto|all|(?!0+$)[0-9a-f]{1,16}", mask):
+        raise InputError("cpu_mask must be auto, all, or hexadecimal like f0 with at least one core, got "
+                         f"{shown(text)}.")
+    return mask
 
 
 def cpu_mask(cores: dict[int, int], threads: int) -> str:

@@ -4,12 +4,11 @@
 """
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 from export import convert
+from latency.phones.facts import CPU_MASK, plain_mask
 from pnas_tf.cli.settings import check, setting
-from pnas_tf.errors import InputError, shown
 
 # Where benchmark_model is published.
 BINARIES = ("https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/release/lite/tools/nightly/latest/"
@@ -43,8 +42,7 @@ class PhoneSettings:
                             "built-in kernels, whose profile names the layers.", choices=tuple(DELEGATES))
     dtype: str = setting("float32", "Number format; float16 allows a GPU to compute in float16.",
                          choices=tuple(convert.MODES))
-    cpu_mask: str = setting("auto", "Cores to run on: a hexadecimal mask (f0, F0 or 0xf0 for cores 4 to 7), all, or "
-                            "auto for the fastest cores.")
+    cpu_mask: str = setting("auto", CPU_MASK)
     rounds: int = setting(1, "Passes over a batch of models; the best time of a model counts.", low=1, high=1000)
     runs: int = setting(50, "Smallest number of timed runs of a model in a round.", low=1, high=10_000)
     min_seconds: float = setting(1.0, "Smallest total time of the timed runs of a model.", low=0, high=3600)
@@ -61,11 +59,7 @@ class PhoneSettings:
 
     def __post_init__(self):
         check(self)
-        mask = self.cpu_mask.lower().removeprefix("0x")  # as taskset and the headers of tables have it
-        if not re.fullmatch(r"auto|all|(?!0+$)[0-9a-f]{1,16}", mask):
-            raise InputError("cpu_mask must be auto, all, or hexadecimal like f0 with at least one core, got "
-                             f"{shown(self.cpu_mask)}.")
-        object.__setattr__(self, "cpu_mask", mask)
+        object.__setattr__(self, "cpu_mask", plain_mask(self.cpu_mask))
 
     def benchmark_flags(self) -> list[str]:
         """The flags of benchmark_model that time a model as these settings say."""
