@@ -57,7 +57,8 @@ class Board(host.Host):
     WAYS_OUT: ClassVar[Mapping[str, str]] = {
         "is too old|not found|Exec format|cannot execute": "Name a Python that it has, 3.10 or newer: "
                                                            "--remote_python=PATH",
-        "No module named|not installed|cannot open|ELF|multiarray":
+        "is not installed": "Do so there, or name a Python there that has it: --remote_python=PATH",
+        "No module named|cannot open|ELF|multiarray":
             "Install the runtime for its Python (python3 -m pip install numpy ai-edge-litert), or name another Python, "
             "such as that of a virtual environment: --remote_python=PATH",
         "No space left|Disk quota|File too large|No usable temp":
@@ -140,8 +141,10 @@ class Board(host.Host):
                          if re.fullmatch("[0-9]{1,2}", core) and isinstance(value, int)}
                 mask = self._settings.cpu_mask
                 mask = phone_facts.cpu_mask(cores, self._settings.threads) if mask == "auto" else mask
-                return _plain({**process.facts, "runtime": str(process.ask("begin", self._timed, mask)),
-                               "cpu_mask": mask})
+                runtime = process.ask("begin", self._timed, mask)
+                if not isinstance(runtime, str) or runtime.partition(" ")[0] not in interpreter.RUNTIMES:
+                    raise EndedError("an answer that names no runtime", None)
+                return _plain({**process.facts, "runtime": runtime, "cpu_mask": mask})
         except (EndedError, InputError) as error:
             raise InputError(self._explained(error)) from None
 

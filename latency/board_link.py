@@ -12,6 +12,7 @@ from pnas_tf.errors import InputError
 
 # Number of times that one model may end the link, and seconds between two attempts to make it.
 TRIES, PAUSE_S = 3, 2.0
+KEPT = "What is done is kept: run the same command again to continue."
 
 
 class Link:
@@ -34,9 +35,19 @@ class Link:
         self._sent: set[str] = set()
 
     def send(self, path: str) -> None:
-        """Sends a model, unless the board has it. If the link is lost, the model is sent at its next visit."""
-        with contextlib.suppress(EndedError):
-            self._send(path)
+        """Sends a model, unless the board has it. If the link is lost, the model is sent at its next visit.
+
+        Args:
+            path: Path of the `.tflite` on this machine.
+
+        Raises:
+            InputError: If the board has no room for it.
+        """
+        try:
+            with contextlib.suppress(EndedError):
+                self._send(path)
+        except InputError as error:
+            raise InputError(f"{self._explained(error)}. {KEPT}") from None
 
     def visit(self, path: str, name: object) -> list[float]:
         """Times a model.
@@ -58,7 +69,7 @@ class Link:
             except EndedError as error:
                 if attempt == TRIES:
                     raise InputError(f"{self._explained(error)}. It came {TRIES} times in a row when {name} was timed. "
-                                     "Rows that are done are kept.") from None
+                                     f"{KEPT}") from None
                 say(f"{self._explained(error)}. Connecting again.")
                 self._process, self._sent = self._started(), set()
             except InputError as error:
@@ -94,12 +105,12 @@ class Link:
             try:
                 return self._start()
             except InputError as error:
-                raise InputError(f"{self._explained(error)}. Rows that are done are kept.") from None
+                raise InputError(f"{self._explained(error)}. {KEPT}") from None
             except EndedError as error:
+                text = self._explained(error)
                 if time.monotonic() >= deadline:
-                    raise InputError(f"{self._explained(error)} (for {self._settings.wait_seconds:g} s). Rows that are "
-                                     "done are kept: run the same command again to continue.") from None
+                    raise InputError(f"{text} (for {self._settings.wait_seconds:g} s). {KEPT}") from None
                 if not said:
                     said = True
-                    say(f"{self._explained(error)}. Waiting for it.")
+                    say(f"{text}. Waiting for it.")
             time.sleep(PAUSE_S)

@@ -3,6 +3,7 @@
     python -m latency.build_table --space=quickstart --output=runs/host.jsonl
     python -m latency.build_table --space=proxyless_imagenet --dtype=int8 --output=tables/host_int8.jsonl
     python -m latency.build_table --space=quickstart --measurer=android --benchmark_binary=PATH --output=phone.jsonl
+    python -m latency.build_table --space=quickstart --measurer=ssh --host=pi@board --output=board.jsonl
 
 To continue a stopped measurement, run the same command again: rows in the file are not measured twice.
 """
@@ -31,11 +32,6 @@ LEAST_MS = 1e-4
 # Every network has this op exactly once. Only its row keeps the overhead of a call, so the sum of a network's rows
 # contains that overhead once, too.
 CALLED_ONCE = "classifier"
-
-# Flags of the measurers: all their settings except `together`, which matters only for comparisons of networks.
-KINDS = {name: (measurer.Settings, [field.name for field in dataclasses.fields(measurer.Settings)
-                                    if field.name != "together"])
-         for name, measurer in measure.MEASURERS.items()}
 
 
 def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str, Any] | None = None,
@@ -72,6 +68,13 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
         if missing := [key for key in keys if key not in table.rows]:
             _add_rows(add, device, missing, between)
     return latency_table.read(output)
+
+
+def kinds() -> measurer_flags.Kinds:
+    """Flags of the measurers: all their settings except `together`, which matters only for comparisons of networks."""
+    return {name: (measurer.Settings, [field.name for field in dataclasses.fields(measurer.Settings)
+                                       if field.name != "together"])
+            for name, measurer in measure.MEASURERS.items()}
 
 
 def _add_rows(add: Callable[[dict[str, Any]], None], device: measure.Measurer, keys: Sequence[OpKey],
@@ -118,8 +121,9 @@ def _keys(space: Space, only: Sequence[str]) -> list[OpKey]:
 def _define_flags() -> None:
     space_flags.define()
     flags.DEFINE_enum("measurer", "host", list(measure.MEASURERS),
-                      "host: TFLite on this machine; xla: TensorFlow with XLA; android: TFLite on phones.")
-    measurer_flags.define(KINDS)
+                      "; ".join(f"{name}: {(measurer.__doc__ or '').partition(chr(10))[0].rstrip('.')}"
+                                for name, measurer in measure.MEASURERS.items()) + ".")
+    measurer_flags.define(kinds())
     flags.DEFINE_list("only", [], "Ops that restrict the table, with commas between: mb_k3_e3,mb_k5_e6.")
     flags.DEFINE_list("smaller_images", [], "Further sizes of the images, smaller ones, for spaces with a pretrained "
                       "network: 80,64,48. The search takes the size that suits its target.")
@@ -132,7 +136,7 @@ def _main() -> None:
     if not f.output:
         raise InputError("Name the file of the table: --output=TABLE.jsonl.")
     space = space_flags.space_of(f)
-    settings, sides = measurer_flags.given(f.measurer, KINDS), [space.input_size, *_sizes(f.smaller_images, space)]
+    settings, sides = measurer_flags.given(f.measurer, kinds()), [space.input_size, *_sizes(f.smaller_images, space)]
     memory.check_ops(space, _keys(space, f.only))
     memory.check_network(measure.context(space))
     start.load_tensorflow()

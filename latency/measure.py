@@ -1,13 +1,15 @@
 """The interface between tables and devices: the models that are timed, and the measurers that time them.
 
 To add a measurer, write a class with the methods of `Measurer` and a dataclass of its settings, and enter the class in
-`MEASURERS`. Flags are made from the settings, and a table's header records them. A setting whose default is None or an
-empty tuple (the path of a tool, a serial number) describes this machine and not the target, and is never taken from a
-header.
+`MEASURERS`; docs/your_measurer.md has an example. Flags are made from the settings, and a table's header records them.
+A setting whose default is None or an empty tuple (the path of a tool, a serial number, the address of a board)
+describes the way to the target and not the target. It is never taken from a header, but from an environment variable
+where a command has no flag for it: PNAS_TF_HOST for `host`.
 """
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -30,12 +32,12 @@ OVERHEAD_KEY = OpKey("conv_k1", (1, 1, 8), 8, 1, False)
 
 # Facts that must be equal for two measurements to share a table or to be compared. None stands for a fact that a
 # measurer does not have.
-SAME_TARGET = ("measurer", "device", "soc", "android", "runtime", "binary_sha256", "delegate", "threads", "cpu_mask",
-               "governor", "dtype", "batch_size", "context", "statistic")
+SAME_TARGET = ("measurer", "device", "soc", "android", "abi", "runtime", "binary_sha256", "delegate", "threads",
+               "cpu_mask", "governor", "dtype", "batch_size", "context", "statistic")
 
 
 class Measurer(Protocol):
-    """Times models on one target.
+    """Times models on one target. The first line of the class's docstring explains the measurer in --help.
 
     Attributes:
         Settings: Frozen dataclass whose fields come from `pnas_tf.cli.settings.setting` and all have defaults.
@@ -47,7 +49,16 @@ class Measurer(Protocol):
         """Takes a value of `Settings`; raises InputError if models cannot be timed with these settings."""
 
     def facts(self) -> dict[str, Any]:
-        """Facts for a table's header: target (its default name), the rest of `SAME_TARGET`, rounds, and more."""
+        """Facts for a table's header.
+
+        Returns:
+            target: Default name of the target.
+            measurer: Key of `MEASURERS`.
+            rounds: Number of visits of each model.
+            needs: Flag that every command needs, as a user would type it with a word in capitals for its value; None
+                or missing if there is none.
+            And the rest of `SAME_TARGET`, all settings that describe the target, and any further facts.
+        """
         ...
 
     def measure(self, builds: Mapping[Any, Build], between: Build | None = None,
@@ -86,12 +97,22 @@ def measurer_of(name: str, **settings: Any) -> Measurer:
 
     Args:
         name: Key of `MEASURERS`.
-        **settings: Fields of the measurer's settings that differ from their defaults.
+        **settings: Fields of the measurer's settings that differ from their defaults. For the way to the target,
+            environment variables such as PNAS_TF_HOST (`host`) give the others.
 
     Raises:
         InputError: If models cannot be timed with these settings.
     """
-    return MEASURERS[name](MEASURERS[name].Settings(**settings))
+    kind = MEASURERS[name].Settings
+    for field in dataclasses.fields(kind):
+        if text := _is_way(field) and os.environ.get(f"PNAS_TF_{field.name.upper()}"):
+            settings.setdefault(field.name, text if field.default is None else tuple(text.split(",")))
+    return MEASURERS[name](kind(**settings))
+
+
+def _is_way(field: dataclasses.Field) -> bool:
+    """Whether a setting describes the way to the target and not the target."""
+    return field.default is None or field.default == ()
 
 
 def from_header(header: Mapping[str, Any], path: str) -> Measurer:
@@ -110,7 +131,7 @@ def from_header(header: Mapping[str, Any], path: str) -> Measurer:
                          f"latency.build_table with --measurer={'|'.join(MEASURERS)}, got measurer {shown(name)}.")
     settings = {field.name: _checked(header[field.name], field.default, f"{path}: {field.name} in line 1")
                 for field in dataclasses.fields(MEASURERS[name].Settings)
-                if field.name in header and field.default is not None and field.default != ()}
+                if field.name in header and not _is_way(field)}
     if "runtime" in settings:  # `litert 2.3.0`: the setting is the name alone
         settings["runtime"] = settings["runtime"].partition(" ")[0]
     try:

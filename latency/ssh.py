@@ -51,7 +51,7 @@ class Ssh(Board):
     def __init__(self, settings: SshSettings):
         """Stores the settings, and connects to nothing. Raises InputError if no board is named."""
         if not settings.host:
-            raise InputError(f"Name the board: {self.NEEDS}.")
+            raise InputError(f"Name the board: {self.NEEDS}, or the environment variable PNAS_TF_HOST.")
         super().__init__(settings, settings.host)
 
     def command(self, python: str, arguments: Sequence[str]) -> list[str]:

@@ -31,7 +31,10 @@ class XlaSettings:
 
 
 class Xla:
-    """`tf.function(jit_compile=True)`. The time includes waiting for the device, but not compiling."""
+    """TensorFlow with XLA, `tf.function(jit_compile=True)`, on a GPU or the CPU.
+
+    The time includes waiting for the device, but not compiling.
+    """
 
     Settings: ClassVar[type[Any]] = XlaSettings
 

@@ -24,7 +24,7 @@ MAX_BINARY_BYTES = 500_000_000
 
 
 class Android:
-    """TFLite's benchmark_model on phones of one kind, side by side."""
+    """TFLite's benchmark_model on Android phones of one kind, side by side."""
 
     Settings: ClassVar[type[Any]] = PhoneSettings
 
@@ -57,7 +57,8 @@ class Android:
                 "dtype": settings.dtype, "batch_size": 1, **{name: getattr(settings, name) for name in PACE},
                 "statistic": "median_ms is the tool's median, or its mean where a row says median_from: mean; of "
                              "several rounds the best",
-                "context": "each run follows one of the same op", "battery_percent": state.battery_percent,
+                "context": "each run follows one of the same op", "needs": "--benchmark_binary=PATH",
+                "battery_percent": state.battery_percent,
                 "battery_celsius": state.battery_celsius, "thermal_status": state.thermal_status,
                 "date": datetime.date.today().isoformat()}
 

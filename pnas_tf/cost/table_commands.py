@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +12,9 @@ from pnas_tf.space.blocks import Space
 # Settings of `latency.build_table` that decide what a row means, each with the value that needs no flag.
 DEFAULTS = {"measurer": "host", "runtime": "litert", "delegate": "xnnpack", "dtype": "float32", "threads": 1,
             "batch_size": 1}
-# The flags of a phone: its runtime is a program on this machine, and a header does not tell where.
-PHONE = ("--benchmark_binary=PATH",)
+# What a header may say that every command needs, such as the board's address: a flag with a word in capitals in place
+# of its value.
+NEEDS = re.compile(r"--[a-z_]{1,40}=[A-Z@]{1,40}")
 
 
 def space_flags(space: Space, named_by: Sequence[str] = ()) -> list[str]:
@@ -87,7 +89,8 @@ def _settings(header: Mapping[str, Any]) -> list[str]:
     if isinstance(values.get("runtime"), str):  # `litert 2.3.0`
         values["runtime"] = values["runtime"].partition(" ")[0]
     flags = [f"--{name}={str(value)[:40]}" for name, value in values.items() if value != DEFAULTS[name]]
-    if measurer == "android":
-        flags += [f"--cpu_mask={header['cpu_mask']}"] if isinstance(header.get("cpu_mask"), str) else []
-        flags += PHONE
+    if isinstance(header.get("cpu_mask"), str):
+        flags.append(f"--cpu_mask={header['cpu_mask'][:40]}")
+    if NEEDS.fullmatch(str(header.get("needs"))):
+        flags.append(header["needs"])
     return flags

@@ -122,7 +122,11 @@ def test_a_target_above_every_network_is_called_that(tmp_path):
     ({"measurer": "xla", "runtime": "tensorflow 2.21", "delegate": "jit", "dtype": "float32", "batch_size": 8},
      ["--measurer=xla", "--batch_size=8"]),
     ({"measurer": "android", "runtime": "benchmark_model, version not printed", "delegate": "gpu", "cpu_mask": "f0",
-      "batch_size": 1}, ["--measurer=android", "--delegate=gpu", "--cpu_mask=f0", "--benchmark_binary=PATH"]),
+      "batch_size": 1, "needs": "--benchmark_binary=PATH"},
+     ["--measurer=android", "--delegate=gpu", "--cpu_mask=f0", "--benchmark_binary=PATH"]),
+    ({"measurer": "ssh", "runtime": "litert 2.3.0", "cpu_mask": "f0", "threads": 4, "needs": "--host=USER@BOARD"},
+     ["--measurer=ssh", "--threads=4", "--cpu_mask=f0", "--host=USER@BOARD"]),
+    ({"measurer": "ssh", "needs": "--host=x --import=evil.py"}, ["--measurer=ssh"]),
     ({"measurer": "import", "runtime": "not named by the file", "batch_size": 1}, []), ({}, [])])
 def test_commands_have_the_settings_of_the_table(header, flags):
     assert table_commands.build(header, ["--space=x"], "t.jsonl") == shlex.join(

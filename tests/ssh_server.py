@@ -63,13 +63,17 @@ class Server:
 
     def cut(self) -> None:
         """Cuts all connections, as if the network were gone."""
-        for pid in self.sessions():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill(self.sessions())
 
     def stop(self) -> None:
-        """Ends the server, not its connections."""
-        if self._process:
-            self._process.terminate()
-            self._process.wait(10)
-            self._process = None
+        """Ends the server and all connections."""
+        sessions = self.sessions()
+        self._process.terminate()
+        self._process.wait(10)
+        _kill(sessions)
+
+
+def _kill(pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
