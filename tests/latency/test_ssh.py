@@ -8,6 +8,7 @@ import contextlib
 import importlib.machinery
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -211,6 +212,17 @@ def test_no_python_there(ssh, tmp_path, program):
     fails(ssh(remote_python="no/such/python").facts, "board: .*no/such/python: not found.*--remote_python=PATH")
     fails(ssh(remote_python="x'; touch /tmp/y; '").facts, "not found")  # one word, for the shell there, too
     fails(ssh(remote_python=program("exit 0")).facts, "board: exit code 0")
+
+
+@pytest.mark.slow
+def test_a_python_that_is_too_old(ssh):
+    """Those that pyenv has installed here, of every version that this machine happens to have."""
+    old = [path for path in Path.home().glob(".pyenv/versions/*/bin/python")
+           if re.match(r"2\.|3\.[0-9]\.", path.parents[1].name)]
+    if not old:
+        pytest.skip("no Python before 3.10 in ~/.pyenv")
+    for path in old:
+        fails(ssh(remote_python=str(path)).facts, "Python [0-9.]+ is too old. Name a Python that it has, 3.10 or newer")
 
 
 @pytest.mark.slow
