@@ -19,6 +19,7 @@ from export import convert
 from latency.host import Host
 from latency.phones.android import Android
 from latency.ssh import Ssh
+from latency.vela import Vela
 from latency.xla import Xla
 from pnas_tf.errors import InputError, shown
 from pnas_tf.space.arch import Arch
@@ -55,6 +56,7 @@ class Measurer(Protocol):
             target: Default name of the target.
             measurer: Key of `MEASURERS`.
             rounds: Number of visits of each model.
+            overhead_ms: Overhead of a call where it is known; without it, it is measured.
             needs: Flag that every command needs, as a user would type it with a word in capitals for its value; None
                 or missing if there is none.
             And the rest of `SAME_TARGET`, all settings that describe the target, and any further facts.
@@ -89,6 +91,7 @@ MEASURERS: dict[str, type[Measurer]] = {
     "xla": Xla,
     "android": Android,
     "ssh": Ssh,
+    "vela": Vela,
 }
 
 

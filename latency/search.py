@@ -32,7 +32,7 @@ ANCHORS = 12
 
 
 def network_timer(table: LatencyTable, space: Space, named_by: Sequence[str] = ()) -> "Timer":
-    """A timer: takes networks and the run folder that keeps their times, and returns milliseconds.
+    """A timer: takes networks and the run folder that keeps their times, and returns their costs.
 
     The speed of a device changes with time. So anchors, networks that the table was compared with, are timed in turns
     with the given networks. The median ratio of their time now to their time then is the device's current pace:
@@ -63,7 +63,7 @@ def network_timer(table: LatencyTable, space: Space, named_by: Sequence[str] = (
 
 
 def _times(table, header, compared, archs, run_folder):
-    """Milliseconds of networks at the pace of the comparison."""
+    """Costs of networks: milliseconds at the pace of the comparison, and SRAM if the device's compiler plans it."""
     middle = math.log(np.median([prices.of_arch(arch, table.ms) for arch in archs]))
     names = {network_times.digest(arch) for arch in archs}
     others = [(arch, ms) for arch, ms in compared if network_times.digest(arch) not in names]
@@ -73,7 +73,10 @@ def _times(table, header, compared, archs, run_folder):
     ms = timed_networks.in_one_pass(run_folder.finalist_times, device, together)
     now, then = np.array(ms[len(archs):]), np.array([ms for _, ms in anchors])
     pace = float(np.median(now / then)) if anchors else 1.0
-    return [network_ms / pace for network_ms in ms[:len(archs)]]
+    sram = network_times.facts(run_folder.finalist_times, "sram_bytes")
+    costs = [{"ms": network_ms / pace} for network_ms in ms[:len(archs)]]
+    return [{**cost, **({"sram_bytes": sram[name]} if name in sram else {})}
+            for cost, name in zip(costs, map(network_times.digest, archs), strict=True)]
 
 
 def _main() -> None:

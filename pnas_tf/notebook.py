@@ -18,6 +18,7 @@ import tensorflow as tf
 from pnas_tf import data as data_lib
 from pnas_tf import network, workspaces
 from pnas_tf.cost import latency_table
+from pnas_tf.cost import limits as limits_lib
 from pnas_tf.cost.goal import Goal
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.data import Data, arrays
@@ -75,6 +76,7 @@ class Search:
             settings["dataset"] = arrays.NAME
         self.config = SearchConfig(space=space.name, table=table.path, limit=limit, **settings)
         request = Request.of(self.config, space, table)
+        limits_lib.refuse_whole_networks(request.bounds)
         if is_spec:
             images = request.load_data()
         elif not isinstance(images, Data):

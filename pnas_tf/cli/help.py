@@ -15,8 +15,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
              "class_weights", "held_out_size", "colour_jitter", "cutout"),
     "Search space": ("space", "width_mult", "only", "import"),
     "Device and limits": ("table", "target_ms", "targets", "limit", "measurer", "target_name", "device",
-                          "benchmark_binary", "serial", "host", "remote_python", "runtime", "delegate", "threads",
-                          "dtype", "networks", "calibrate", "over_range"),
+                          "benchmark_binary", "serial", "host", "remote_python", "runtime", "delegate",
+                          "accelerator", "clock_mhz", "threads", "dtype", "networks", "calibrate", "over_range"),
     "Exported file": ("mode", "input", "int8_io", "author", "license"),
     "Length and pace": ("epochs", "warmup_epochs", "search_epochs", "trials", "trial_epochs", "max_steps",
                         "batch_size", "lr", "warmup_lr", "label_smoothing", "weight_decay", "momentum",
@@ -31,7 +31,8 @@ RARE = frozenset((
     "reinforce_samples", "reward", "allow_drop", "calibration_images", "check_images", "qat_batch_size",
     "qat_epochs", "qat_lr", "verbose", "adb", "binary_sha256", "cooldown_seconds", "cpu_mask", "max_celsius",
     "max_drift", "min_seconds", "pause_seconds", "rounds", "runs", "run_delay_seconds", "timeout_seconds",
-    "timing_seconds", "together", "remote_folder", "ssh_config", "wait_seconds", "warmup_runs", "warmup_seconds"))
+    "timing_seconds", "together", "remote_folder", "ssh_config", "wait_seconds", "warmup_runs", "warmup_seconds",
+    "vela_config", "system_config", "memory_mode", "arena_kib", "vela_binary"))
 EVERYWHERE = {"flagfile=FILE": "File with further flags, one per line.",
               "verbosity=1": "Shows the log of TensorFlow and its converter, for a bug report.",
               "help, --helpfull": "This text; the same text with every flag explained."}

@@ -31,12 +31,13 @@ class Goal:
         target: Name of the table's target.
         ms: Milliseconds of each op.
         target_ms: Requested milliseconds; if latency is free, milliseconds for comparison.
-        limits: Further limits.
+        limits: Further limits on additive costs.
         keeps_ms: Whether `target_ms` is a limit, too.
         range_ms: Milliseconds of the quickest network that keeps the further limits, and of the slowest network.
         knee_ms: Milliseconds of the slowest network without slow ops (see `quick_ops`), if that is known. Above it,
             networks get slower ops rather than larger ones.
         table_doubt: Words about a table whose comparison with whole networks went badly, or "".
+        whole: Limits that finalists are measured for as whole networks; see `limits.of_whole_networks`.
     """
 
     target: str
@@ -47,6 +48,7 @@ class Goal:
     range_ms: tuple[float, float] | None = None
     knee_ms: float | None = None
     table_doubt: str = ""
+    whole: tuple[Bound, ...] = ()
 
     @property
     def limit_ms(self) -> float | None:
@@ -57,6 +59,11 @@ class Goal:
     def all_limits(self) -> tuple[Limit, ...]:
         """Every limit: milliseconds first, unless latency is free."""
         return ((Limit("ms", self.ms, self.target_ms),) if self.keeps_ms else ()) + self.limits
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """Names and bounds of `all_limits`, and of those that whole networks are measured for."""
+        return (*((limit.name, limit.bound) for limit in self.all_limits), *self.whole)
 
     @property
     def name(self) -> str:
@@ -70,7 +77,7 @@ class Goal:
         knee = self.knee_ms if self.knee_ms and self.range_ms and self.knee_ms < 0.99 * self.range_ms[1] else None
         span += f"{knee:.3g} without slow ops, " if knee else ""
         line = (f"{self.target}: {span}{aim}"
-                + "".join(f", {limit.name} at most {limit.bound:g}" for limit in self.limits) + ".")
+                + "".join(f", {name} at most {bound:g}" for name, bound in self.bounds if name != "ms") + ".")
         if self.range_ms and self.keeps_ms and self.target_ms > self.range_ms[1] * 1.001:
             line += (f"\nWarning: every network is quicker than the target of {self.target_ms:.3g} ms. The slowest "
                      f"takes {self.range_ms[1]:.3g} ms, so milliseconds limit nothing here (--target_ms).")
@@ -115,7 +122,8 @@ def goal_for(space: Space, table: LatencyTable, target_ms: float, bounds: Sequen
                          f"{' and keeps the other limits' if bounds else ''}: ask for {low:.4g} to {high:.4g} ms "
                          "(--target_ms).")
     return Goal(table.target, ms, target_ms, limits, keeps_ms, (low, high), knee,
-                table_accuracy.doubt(table.accuracy(space), table.header.get("measurer")))
+                table_accuracy.doubt(table.accuracy(space), table.header.get("measurer")),
+                limits_lib.of_whole_networks(bounds))
 
 
 def quick_ops(ms: Cost, macs: Cost) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Limits on a network: milliseconds on a target, parameters, MACs, bytes of its file and of its activations.
+"""Limits on a network: milliseconds on a target, parameters, MACs, bytes of its file, of its activations and of SRAM.
 
 To add a limit, add a price to `ADDITIVE`.
 """
@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from pnas_tf.cost import prices
+from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.cost.prices import Cost
 from pnas_tf.errors import InputError
 from pnas_tf.space import ops
@@ -18,6 +19,10 @@ ADDITIVE: dict[str, Callable[[str], prices.Price]] = {
     "params": lambda dtype: prices.params(), "macs": lambda dtype: prices.macs(), "size_bytes": prices.size_bytes}
 # The peak of a network is that of its most expensive op, so this limit removes single ops and needs no multiplier.
 PEAK = "peak_activation_bytes"
+# The peak of SRAM in a compiler's plan (`latency.vela`). It is near that of the network's most expensive op, but not
+# equal to it: the compiler fetches the weights of an op while the op before runs. So this limit removes the ops that
+# need more alone, and finalists are compiled as whole networks before one is delivered (`derive.device_check`).
+SRAM = "sram_bytes"
 
 # A limit as the user gives it: name and bound.
 Bound = tuple[str, float]
@@ -50,30 +55,48 @@ def parse(text: str) -> Bound:
         bound = float(value)
     except ValueError:
         bound = math.nan
-    names = (*ADDITIVE, PEAK)
+    names = (*ADDITIVE, PEAK, SRAM)
     if not separator or name not in names or not 0 < bound < math.inf:
         raise InputError(f"A limit reads NAME<=NUMBER with NAME one of {', '.join(names)} (milliseconds have "
                          f"--target_ms), got {text[:60]!r}.")
     return name, bound
 
 
-def within_peaks(space: Space, bounds: Sequence[Bound], dtypes: Sequence[str | None]) -> Space:
-    """The space without the ops that break a bound on peak activation memory.
+def of_whole_networks(bounds: Sequence[Bound]) -> tuple[Bound, ...]:
+    """The limits that only a whole network on its device shows to be kept."""
+    return tuple(bound for bound in bounds if bound[0] == SRAM)
+
+
+def refuse_whole_networks(bounds: Sequence[Bound]) -> None:
+    """Raises InputError if there are limits `of_whole_networks`, in a search that does not measure its finalists."""
+    for name, _ in of_whole_networks(bounds):
+        raise InputError(f"{name} of a network is known when the whole network is compiled for its device. Search with "
+                         "python -m latency.search, which does so with the finalists (same flags, with a target in "
+                         "milliseconds).")
+
+
+def within_peaks(space: Space, bounds: Sequence[Bound], tables: Sequence[LatencyTable]) -> Space:
+    """The space without the ops that break a bound on peak memory.
 
     Args:
         space: Space to search.
-        bounds: Limits; only those on peak activation memory have an effect.
-        dtypes: Dtypes of the targets; the one with the largest activations counts.
+        bounds: Limits; only those on peak memory have an effect.
+        tables: Tables of the targets. The dtype with the largest activations counts, and the SRAM on each target.
 
     Raises:
-        InputError: If a block has no op within a bound, or the space is not a chain of blocks.
+        InputError: If a block has no op within a bound, a table does not have the SRAM of its ops, or the space is not
+            a chain of blocks.
     """
     for name, bound in bounds:
         if name == PEAK:
             from pnas_tf.network import counts
 
-            largest = max((_counted_dtype(dtype) for dtype in dtypes), key=counts.ACTIVATION_BYTES.__getitem__)
-            space = within_peak(space, bound, largest)
+            dtypes = [_counted_dtype(table.header.get("dtype")) for table in tables]
+            largest = max(dtypes, key=counts.ACTIVATION_BYTES.__getitem__)
+            space = within_peak(space, name, bound, prices.peak_activation_bytes(largest))
+        elif name == SRAM:
+            for table in tables:
+                space = within_peak(space, name, bound, prices.sram_bytes(table))
     return space
 
 
@@ -84,32 +107,31 @@ def _counted_dtype(dtype: str | None) -> str:
     return dtype if dtype in counts.FILE_BYTES else "float32"
 
 
-def within_peak(space: Space, bound: float, dtype: str) -> Space:
-    """The space without the ops that need more activation memory than a bound on their own.
+def within_peak(space: Space, name: str, bound: float, price: prices.Price) -> Space:
+    """The space without the ops that need more memory than a bound on their own.
 
-    A network's peak is that of its most expensive block, so these are exactly the ops that no network within the bound
-    can have.
+    A network's peak of activations is that of its most expensive block, so these are exactly the ops that no network
+    within the bound can have.
 
     Args:
         space: Space to search.
+        name: Name of the limit.
         bound: Bytes for one image.
-        dtype: Dtype of the target.
+        price: Bytes of each op.
 
     Raises:
         InputError: If a block has no op within the bound, or the space is not a chain of blocks.
     """
     if not space.is_chain:
-        raise InputError(f"{PEAK}: this limit works only for chains of blocks, and {space.name} has blocks whose "
+        raise InputError(f"{name}: this limit works only for chains of blocks, and {space.name} has blocks whose "
                          "outputs are in memory at the same time. Leave it out, or limit macs or size_bytes.")
-    price = prices.peak_activation_bytes(dtype)
-
     def peak(block, op):
         return 0.0 if op == ops.ZERO else price(block.name, space.op_key(block, op))
 
     least = {block.name: min(peak(block, op) for op in block.ops) for block in space.all_blocks}
     worst = max(least, key=least.__getitem__)
     if least[worst] > bound:
-        raise InputError(f"No network of {space.name} keeps {PEAK}<={bound:g}: block {worst} alone needs "
+        raise InputError(f"No network of {space.name} keeps {name}<={bound:g}: block {worst} alone needs "
                          f"{least[worst]:,.0f} bytes. Raise the limit or lower --image_size or --width_mult.")
 
     def thinned(blocks):
@@ -124,7 +146,7 @@ def additive(space: Space, bounds: Sequence[Bound], dtype: str | None) -> tuple[
 
     Args:
         space: Space to search.
-        bounds: Names of `ADDITIVE` with their bounds; a bound on the peak is ignored.
+        bounds: Names of `ADDITIVE` with their bounds; bounds on peaks are ignored.
         dtype: Dtype of the target, as its table states it.
 
     Raises:
@@ -132,7 +154,7 @@ def additive(space: Space, bounds: Sequence[Bound], dtype: str | None) -> tuple[
     """
     limits = []
     for name, bound in bounds:
-        if name == PEAK:
+        if name not in ADDITIVE:
             continue
         limit = Limit(name, prices.matrix(space, ADDITIVE[name](_counted_dtype(dtype))), bound)
         low, high = limit.cost.range

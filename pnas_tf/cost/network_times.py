@@ -109,6 +109,18 @@ def read(path: str) -> tuple[dict[str, Any], list[Line]]:
         raise InputError(f"{path}: does not hold times of networks as latency.compare writes them. {way_out}") from None
 
 
+def facts(path: str, name: str) -> dict[str, float]:
+    """A further fact of each network in a file of times, such as sram_bytes, by the network's digest.
+
+    Args:
+        path: Path of the file, which `read` accepts.
+        name: Name of the fact; networks without it are left out.
+    """
+    _, *rows = files.read_lines(path, MAX_BYTES)
+    values = {row["network"]: files.number(row.get(name)) for row in rows}
+    return {network: value for network, value in values.items() if value is not None}
+
+
 def _milliseconds(value):
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e7:
         raise ValueError("not a time")

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from pnas_tf.cost.latency_table import LatencyTable
+from pnas_tf.errors import InputError
+from pnas_tf.files import number
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import OpKey, Space, op_mask
 
@@ -78,6 +80,22 @@ def of_arch(arch: Arch, price: Price) -> float:
 def milliseconds(table: LatencyTable) -> Price:
     """The price in milliseconds of a latency table."""
     return table.ms
+
+
+def sram_bytes(table: LatencyTable) -> Price:
+    """The price in bytes of SRAM, from the rows of a compiler's table. Not additive, see `limits.SRAM`."""
+    def price(block_name: str, key: OpKey) -> float:
+        row = table.row(block_name, key)
+        if row is None:
+            table.ms(block_name, key)  # raises the error of a missing row
+            raise AssertionError
+        value = number(row.get("sram_bytes"))
+        if value is None:
+            raise InputError(f"Table {table.target} ({table.path}) does not have the SRAM of {key}. A limit on "
+                             "sram_bytes needs a table built with --measurer=vela.")
+        return value
+
+    return price
 
 
 @functools.cache  # each op is built and counted once in a process

@@ -11,7 +11,8 @@ from pnas_tf.space.blocks import Space
 
 # Settings of `latency.build_table` that decide what a row means, each with the value that needs no flag.
 DEFAULTS = {"measurer": "host", "runtime": "litert", "delegate": "xnnpack", "dtype": "float32", "threads": 1,
-            "batch_size": 1}
+            "batch_size": 1, "accelerator": "ethos-u55-128", "vela_config": "Arm/vela.ini", "system_config": "",
+            "memory_mode": "Shared_Sram", "clock_mhz": 0.0, "arena_kib": 0.0}
 # What a header may say that every command needs, such as the board's address: a flag with a word in capitals in place
 # of its value.
 NEEDS = re.compile(r"--[a-z_]{1,40}=[A-Z@]{1,40}")
@@ -83,12 +84,13 @@ def _settings(header: Mapping[str, Any]) -> list[str]:
     measurer = header.get("measurer", DEFAULTS["measurer"])
     if measurer == "import":  # a table of one's own, of any kind
         return []
-    # The runtime of a phone is its program, and XLA is its own runtime and delegate.
-    fixed = {"android": ("runtime", "batch_size"), "xla": ("runtime", "delegate", "dtype")}.get(str(measurer), ())
+    # The runtime of a phone is its program, XLA is its own runtime and delegate, and Vela compiles int8 only.
+    fixed = {"android": ("runtime", "batch_size"), "xla": ("runtime", "delegate", "dtype"),
+             "vela": ("runtime", "dtype", "batch_size")}.get(str(measurer), ())
     values = {name: header[name] for name in DEFAULTS if name in header and name not in fixed}
     if isinstance(values.get("runtime"), str):  # `litert 2.3.0`
         values["runtime"] = values["runtime"].partition(" ")[0]
-    flags = [f"--{name}={str(value)[:40]}" for name, value in values.items() if value != DEFAULTS[name]]
+    flags = [f"--{name}={str(value)[:200]}" for name, value in values.items() if value != DEFAULTS[name]]
     if isinstance(header.get("cpu_mask"), str):
         flags.append(f"--cpu_mask={header['cpu_mask'][:40]}")
     if NEEDS.fullmatch(str(header.get("needs"))):

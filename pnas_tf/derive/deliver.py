@@ -1,6 +1,7 @@
 """The end of a search: from the probabilities of each goal to its network, with the weights that it inherits."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -109,8 +110,9 @@ def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: D
     goal, folder, probs = result.goal, result.folder, net.probs(number).numpy()
     print("Comparing finalists on held-out images.", flush=True)
     pool, bounds = Pool(goal, probs, scores), front_lib.budgets(goal, choice.budgets)
+    timer = choice.timers[number] if choice.timers and goal.keeps_ms else None
     front_lib.explore(pool, bounds, choice.seed)
-    candidates = _candidates(pool, folder, choice.timers[number] if choice.timers and goal.keeps_ms else None, choice)
+    candidates = _candidates(pool, folder, timer, choice)
     if choice.trials:
         candidates = choice.trials(candidates, folder,
                                    lambda finalist, trial: _write(net, finalist, goal, probs, trial))
@@ -118,6 +120,8 @@ def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: D
     candidates = [chosen, *candidates[1:]]
     finalists.save(folder.finalists, goal, candidates, scores.labels)
     front = front_lib.picks(pool, bounds, chosen)
+    kept = device_check.keeping_limits([pick.finalist.arch for pick in front], goal, timer, folder)
+    front = list(itertools.compress(front, kept))
     print(front_lib.table(front, chosen, goal, len(scores.labels)))
     print(_summary(goal, candidates))
     archs = [_write(net, pick.finalist, goal, probs, folder.front_part(pick.ms)) for pick in front]

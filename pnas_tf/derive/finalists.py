@@ -23,7 +23,8 @@ class Finalist:
         how: Origin of the network: one of the names in `run_folder.folder`.
         arch: The network.
         log_prob: Logarithm of the network's probability.
-        costs: Costs of the network by the names of the limits, and `ms`.
+        costs: Costs of the network by the names of the limits, and `ms`; of a limit that the whole network is measured
+            for, once it is.
         eligible: Whether the network may be delivered: it keeps every limit, according to the table or, if finalists
             are timed, on the device.
         first_look: Score on a set of held-out images, with the supernet's weights and each batch's statistics.
@@ -73,6 +74,6 @@ def save(path: str, goal: Goal, finalists: Sequence[Finalist], labels: np.ndarra
             "ops": finalist.arch.ops}
 
     files.write_text(path, json.dumps({
-        "format": FORMAT, "target": goal.target, "limits": {limit.name: limit.bound for limit in goal.all_limits},
+        "format": FORMAT, "target": goal.target, "limits": dict(goal.bounds),
         "held_out_images": len(labels), "largest_class_share": float(np.bincount(labels).max() / len(labels)),
         "finalists": [entry(finalist) for finalist in finalists]}, indent=1) + "\n")

@@ -12,7 +12,7 @@ from absl import flags
 
 from pnas_tf import files, search
 from pnas_tf.cli import settings, start
-from pnas_tf.cost import table_accuracy, table_commands
+from pnas_tf.cost import limits, table_accuracy, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.report import facts as run_facts
 from pnas_tf.report import kept_limits
@@ -48,6 +48,8 @@ def by_flags(make_timer: MakeTimer | None = None) -> None:
     """
     config, run_dir = settings.read(SearchConfig), flags.FLAGS.run_dir
     request = Request.of(config)
+    if not make_timer or config.latency_loss == "none":
+        limits.refuse_whole_networks(request.bounds)
     request = dataclasses.replace(request, named_by=[*start.import_flags(), *request.named_by])
     start.load_tensorflow()
     from pnas_tf.search import replicas

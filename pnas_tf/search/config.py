@@ -73,7 +73,8 @@ class SearchConfig(ImageSettings, Method):
         "trained, and each target gets a network.")
     limit: tuple[str, ...] = setting(
         (), "A further limit, never exceeded: params<=3e6, macs<=3e8, size_bytes<=4e6 (of the .tflite) or "
-        "peak_activation_bytes<=5e5; may be repeated.", repeated=True)
+        "peak_activation_bytes<=5e5, or sram_bytes<=5e5 on a table of --measurer=vela (only in latency.search); may be "
+        "repeated.", repeated=True)
     init_weights: str = setting("", "Initial weights: the folder of an earlier search, or a .keras file of a trained "
                                 "or imported network; ops that it lacks start from scratch.")
     share: str = setting("auto", "What the ops of a block share: none, or kernels (slices of one set of weights). "

@@ -136,8 +136,7 @@ class Problem:
         """
         config = request.config
         space = request.space.fitted_to(data)
-        space = limits_lib.within_peaks(space, request.bounds, [table.header.get("dtype")
-                                                                for table, _ in request.targets])
+        space = limits_lib.within_peaks(space, request.bounds, [table for table, _ in request.targets])
         goals = []
         for table, target_ms in request.targets:
             table.check_covers(space, request.named_by)

@@ -1,5 +1,6 @@
 """Limits on size and memory, against exported files and against all archs of a small space."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from export import convert, graph
 from pnas_tf import network
-from pnas_tf.cost import limits, prices
+from pnas_tf.cost import latency_table, limits, prices
 from pnas_tf.errors import InputError
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space import blocks, spaces
@@ -52,7 +53,7 @@ def test_space_within_a_peak_holds_just_the_networks_within_it():
              for path in itertools.product(*(range(len(block.ops)) for block in SMALL.choices.values()))]
     peaks = [max(price(block.name, key) for block, key in arch.op_keys()) for arch in archs]
     bound = float(sorted(set(peaks))[-2])
-    kept = limits.within_peak(SMALL, bound, "float32")
+    kept = limits.within_peak(SMALL, limits.PEAK, bound, price)
     inside = {tuple(arch.ops.items()) for arch, peak in zip(archs, peaks, strict=True) if peak <= bound}
     fixed = {block.name: block.ops[0] for block in kept.all_blocks if block.name not in kept.choices}
     allowed = {tuple((name, {**fixed, **dict(zip(kept.choices, ops, strict=True))}[name]) for name in SMALL.choices)
@@ -62,7 +63,7 @@ def test_space_within_a_peak_holds_just_the_networks_within_it():
 
 def test_a_peak_that_no_network_keeps_names_the_block():
     with pytest.raises(InputError, match=r"small keeps peak_activation_bytes<=100: block \w+ alone needs"):
-        limits.within_peak(SMALL, 100, "float32")
+        limits.within_peak(SMALL, limits.PEAK, 100, prices.peak_activation_bytes("float32"))
 
 
 def test_costs_of_limits_are_the_counts_of_networks():
@@ -98,4 +99,29 @@ def test_a_target_of_another_dtype_is_sized_as_the_largest(dtype):
     bounds = [("size_bytes", 1e9)]
     sizes, float32_sizes = (limits.additive(SMALL, bounds, each)[0].cost for each in (dtype, "float32"))
     np.testing.assert_array_equal(sizes.matrix, float32_sizes.matrix)
-    assert limits.within_peaks(SMALL, [("peak_activation_bytes", 1e9)], [dtype]) == SMALL
+    table = latency_table.LatencyTable("t.jsonl", {"target": "t", "dtype": dtype}, {}, {})
+    assert limits.within_peaks(SMALL, [("peak_activation_bytes", 1e9)], [table]) == SMALL
+
+
+def test_limit_on_sram_removes_ops_by_their_rows():
+    """By hand: one op needs 2000 bytes wherever it is, the others 1000."""
+    def row(key):
+        return latency_table.row(key, median_ms=1.0, sram_bytes=2000 if key.op == "mb_k5_e6" else 1000)
+
+    keys = {key for _, key in SMALL.op_keys()}
+    table = latency_table.LatencyTable("t.jsonl", {"target": "t", "dtype": "int8"}, {key: row(key) for key in keys}, {})
+    kept = limits.within_peaks(SMALL, [limits.parse("sram_bytes<=1500"), ("params", 1e9)], [table])
+    assert {key for _, key in kept.op_keys()} == {key for key in keys if key.op != "mb_k5_e6"}
+    with pytest.raises(InputError, match=r"small keeps sram_bytes<=999: block \w+ alone needs 1,000 bytes"):
+        limits.within_peaks(SMALL, [("sram_bytes", 999)], [table])
+    bare = dataclasses.replace(table, rows={key: latency_table.row(key, median_ms=1.0) for key in keys})
+    with pytest.raises(InputError, match=r"does not have the SRAM of .* --measurer=vela"):
+        limits.within_peaks(SMALL, [("sram_bytes", 1500)], [bare])
+
+
+def test_limit_on_sram_is_for_searches_that_compile_whole_networks():
+    bounds = [("params", 1e9), ("sram_bytes", 1e9)]
+    assert limits.of_whole_networks(bounds) == (("sram_bytes", 1e9),)
+    with pytest.raises(InputError, match=r"sram_bytes of a network .* python -m latency\.search"):
+        limits.refuse_whole_networks(bounds)
+    limits.refuse_whole_networks(bounds[:1])

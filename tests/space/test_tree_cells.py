@@ -211,7 +211,7 @@ def test_odd_channels_have_no_two_groups():
 
 def test_what_holds_of_chains_alone_is_refused_for_trees():
     with pytest.raises(InputError, match="only for chains of blocks"):
-        limits.within_peak(SMALL, 1e9, "float32")
+        limits.within_peak(SMALL, limits.PEAK, 1e9, prices.peak_activation_bytes("float32"))
     with pytest.raises(InputError, match="cifar_tree_b2_f88"):
         SMALL.scaled(0.5)
 
