@@ -36,6 +36,7 @@ STANDS_FOR = {"FORMAT": "tunas", "DTYPE": "int8"}
 # Commands by their beginning, with the reason why no test runs them.
 NOT_RUN = {
     "pip install adbutils": "in requirements-dev.txt",
+    "pip install ethos-u-vela": "in requirements-dev.txt",
     "pip install pillow-heif": "reads HEIC files, of which the tests have none",
     "adb ": "phone; the tests of phones drive the real adb (tests/latency/phones/test_android.py)",
     "python -m latency.build_table --space=proxyless_imagenet --measurer=android": "phone",
@@ -62,6 +63,9 @@ NOT_RUN = {
 RUN_BY = {
     "make quickstart": "test_quickstart.py",
     "pip install .": "test_packaging.py",
+    "python -m latency.build_table --space=quickstart --measurer=vela": "latency/test_vela.py",
+    "python -m latency.search --flagfile=quickstart.flags --table=runs/u55.jsonl": "latency/test_vela.py",
+    "python -m latency.compare --table=runs/u55.jsonl": "latency/test_vela.py",
     "python scripts/make_build.py": "test_bazel.py",
     "python -m latency.build_table --import=my_ops.py": "supernet/test_extending.py",
     "python -m latency.compare --import=my_ops.py": "supernet/test_extending.py",
