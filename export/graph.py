@@ -1,6 +1,7 @@
 """The graph of a `.tflite`: reads it, checks it for faults of the converter, and unpacks and packs the flatbuffer."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,20 @@ def peak_activation_bytes(contents: Contents) -> int:
                  if position not in constant and begin <= step <= last[position])
              for step in range(len(contents.operators))]
     return max(alive, default=0)
+
+
+def count_macs(contents: Contents) -> int:
+    """Multiply-accumulates of the layers with weights, for one image.
+
+    A weight of a convolution or dense layer is used once for each position and filter of the output; that of a
+    depthwise convolution once for each position.
+    """
+    total = 0
+    for operator in contents.operators:
+        if operator.name in WITH_WEIGHTS:
+            output, weights = contents.tensors[operator.outputs[0]], contents.tensors[operator.inputs[1]]
+            total += math.prod(output.shape[:-1]) * math.prod(weights.shape)
+    return total
 
 
 def unpack(content: bytes) -> Any:

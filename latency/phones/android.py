@@ -13,7 +13,8 @@ from latency.phones import adb, queue, worker
 from latency.phones.benchmark_output import Benchmark, OpTime
 from latency.phones.facts import Facts, cpu_mask
 from latency.phones.phone import BenchmarkError, Phone
-from latency.phones.settings import BINARIES, PACE, PhoneSettings
+from latency.phones.settings import PACE, PhoneSettings
+from latency.phones.tools import BINARIES, LITERT_BINARIES
 from pnas_tf.errors import InputError
 from pnas_tf.files import sha256
 from pnas_tf.space.blocks import OpKey
@@ -51,8 +52,9 @@ class Android:
         return {"target": f"{model}_{builtin}{settings.threads}_{settings.dtype}", "measurer": "android",
                 "device": kind.device, "soc": kind.soc, "android": kind.android, "abi": kind.abi,
                 "cores": kind.clusters(), "cpu_mask": mask, "governor": _governor(kind, mask),
-                "runtime": f"benchmark_model, TensorFlow Lite {version}" if version else
-                           "benchmark_model, version not printed",
+                "runtime": ", ".join(["benchmark_model", *(["LiteRT's"] if phones[0].is_litert else []),
+                                      f"TensorFlow Lite {version}" if version else "version not printed"]),
+                "library_path": settings.library_path,
                 "binary_sha256": self._digest, "delegate": settings.delegate, "threads": settings.threads,
                 "dtype": settings.dtype, "batch_size": 1, **{name: getattr(settings, name) for name in PACE},
                 "statistic": "median_ms is the tool's median, or its mean where a row says median_from: mean; of "
@@ -145,8 +147,7 @@ class Android:
             name for name in os.environ.get("ANDROID_SERIAL", "").split(",") if name]
         attached, problems = {}, []
         for serial in dict.fromkeys(named or adb.devices(path)):
-            phone = Phone(adb.Adb(path, serial, self._stopped), delegate=self._settings.delegate,
-                          options=self._settings.benchmark_flags(), timeout_s=self._settings.timeout_seconds)
+            phone = Phone(adb.Adb(path, serial, self._stopped), self._settings)
             try:
                 phone.connect()
                 attached[phone] = phone.facts()
@@ -192,11 +193,12 @@ def _binary(path: str | None, digest: str) -> tuple[str | None, str]:
     """The path of benchmark_model, None if it is on the phones already, and its SHA-256."""
     if path:
         if not os.path.isfile(path) or not 0 < os.path.getsize(path) <= MAX_BINARY_BYTES:
-            raise InputError(f"No benchmark_model at {path}. It is published at {BINARIES}.")
+            raise InputError(f"No benchmark_model at {path}. It is published at {BINARIES}, LiteRT's at "
+                         f"{LITERT_BINARIES}.")
         return path, sha256(path)
     if not digest:
         raise InputError("Name TensorFlow Lite's benchmark_model for Android: --benchmark_binary=PATH. It is "
-                         f"published at {BINARIES}.")
+                         f"published at {BINARIES}, LiteRT's at {LITERT_BINARIES}.")
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise InputError(f"binary_sha256 must be 64 hexadecimal digits, got {digest[:80]!r}.")
     return None, digest

@@ -29,6 +29,8 @@ _APPLIED = re.compile(r"Explicitly applied (\w{1,40}) delegate, and the model gr
 _NOT_APPLIED = re.compile(r"Though (\w{1,40}) delegate is explicitly applied, the model graph will not be executed")
 _REPLACING = re.compile(r"Replacing (\d{1,9}) out of (\d{1,9}) node\(s\) with delegate \((\w{1,40})\)")
 _CREATED = re.compile(r"Created TensorFlow Lite (?:(\w{1,40}) delegate|delegate for (\w{1,40}))")
+# Names of delegates by a part of the tools' names for them; LiteRT's for a GPU are LITERT_CL, LITERT_GL and others.
+_DELEGATES = {"xnnpack": "xnnpack", "gpu": "gpu", "nnapi": "nnapi", "dispatch": "npu", "litert_": "gpu"}
 
 
 class NoTimingError(InputError):
@@ -128,7 +130,7 @@ def _delegates(lines: list[str]) -> dict[str, str]:
     shares: dict[str, str] = {}
 
     def note(name, share):
-        name = next((short for short in ("xnnpack", "gpu", "nnapi") if short in name.lower()), name.lower())
+        name = next((short for part, short in _DELEGATES.items() if part in name.lower()), name.lower())
         shares[name] = min(share, shares.get(name, "unknown"), key=ranks.index)
 
     for line in lines:

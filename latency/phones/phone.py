@@ -6,19 +6,18 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from latency.phones import adb, benchmark_output
+from export import graph
+from latency.phones import adb, benchmark_output, tools
 from latency.phones import facts as phone_facts
 from latency.phones.adb import CommandError, DeviceError
-from latency.phones.benchmark_output import Benchmark, OpTime, clean, excerpt
+from latency.phones.benchmark_output import Benchmark, OpTime, excerpt
 from latency.phones.facts import Facts, State
 from latency.phones.session import FOLDER, Session
-from latency.phones.settings import BINARIES
-from pnas_tf.files import sha256
+from latency.phones.settings import PhoneSettings
+from pnas_tf.files import read_bytes, sha256
 
 # Seconds for commands that do not measure.
 SHORT_S, PUSH_S = 30.0, 600.0
-# Advice about a tool that is too old.
-NEWER = f"take a newer one, published at {BINARIES}"
 # The status that `dumpsys thermalservice` calls moderate. From here on, Android slows the phone down.
 THROTTLING = 2
 
@@ -28,21 +27,27 @@ class BenchmarkError(Exception):
 
 
 class Phone:
-    """A phone with the benchmark on it."""
+    """A phone with the benchmark on it.
 
-    def __init__(self, device: adb.Adb, *, delegate: str, options: Sequence[str], timeout_s: float):
+    Attributes:
+        serial: Serial number, as adb has it.
+        name: Name of the phone in tables.
+        is_litert: Whether the benchmark is LiteRT's, once a session has begun.
+    """
+
+    def __init__(self, device: adb.Adb, settings: PhoneSettings):
         """Stores the arguments; the phone is not touched yet.
 
         Args:
             device: Connection to the phone.
-            delegate: Delegate that has to run the whole model: `none`, `xnnpack`, `gpu` or `nnapi`.
-            options: Flags of benchmark_model.
-            timeout_s: Seconds that one run of benchmark_model may take.
+            settings: Settings of the measurements.
         """
-        self._device, self._delegate, self._options, self._timeout_s = device, delegate, tuple(options), timeout_s
+        self._device, self._settings, self._options = device, settings, [""]
         self._binary = self._taskset = ""
         self._session: Session | None = None
         self._digests: dict[str, str] = {}  # of the models that were pushed, by file name
+        self._macs: dict[str, int] = {}  # likewise
+        self.is_litert = False
         self.serial, self.name = device.serial, _short_hash(device.serial)
 
     def connect(self) -> None:
@@ -71,6 +76,7 @@ class Phone:
         Raises:
             InUseError: If another program has the phone.
             DeviceError: If the benchmark is not on the phone afterwards, or cannot be run on these cores.
+            InputError: If the benchmark does not have the delegate.
         """
         self.end()
         self._session = Session(self._device)
@@ -86,10 +92,12 @@ class Phone:
             self._device.shell(f"chmod 755 {self._binary}", SHORT_S)
             if not self._has(digest, os.path.getsize(binary)):
                 raise DeviceError(f"{self.serial}: {binary} is not the same after it was pushed")
+        self.is_litert = self._device.shell(f"grep -q {tools.LITERT_MARK} {self._binary}", SHORT_S).code == 0
+        self._options = self._settings.benchmark_flags(litert=self.is_litert)
 
     def end(self) -> None:
         """Ends the session, if there is one: the models are removed, and other programs may use the phone."""
-        session, self._session, self._digests = self._session, None, {}
+        session, self._session, self._digests, self._macs = self._session, None, {}, {}
         if session:
             session.close()
 
@@ -116,6 +124,7 @@ class Phone:
         folder = self._folder()
         self._device.shell(f"rm -f {folder}/*", SHORT_S)
         self._digests = {os.path.basename(file): sha256(file) for file in files}
+        self._macs = {os.path.basename(file): graph.count_macs(graph.describe(read_bytes(file))) for file in files}
         self._device.push(files, folder + "/", PUSH_S)
 
     def time(self, file_name: str) -> Benchmark:
@@ -128,7 +137,7 @@ class Phone:
             BenchmarkError: If the tool prints no time, or did not measure as requested.
             DeviceError: If the phone is lost.
         """
-        return self._timing(self._run(file_name))
+        return self._timing(self._run(file_name), file_name)
 
     def profile(self, file_name: str) -> list[OpTime]:
         """Times each operator of a model that was pushed, in one run of the tool.
@@ -143,8 +152,11 @@ class Phone:
             BenchmarkError: If the tool prints no profile, or did not measure as requested.
             DeviceError: If the phone is lost.
         """
+        if self.is_litert:
+            raise BenchmarkError("LiteRT's benchmark_model prints no profile of operators. Take TensorFlow Lite's "
+                                 f"({tools.BINARIES})")
         output = self._run(file_name, "--enable_op_profiling=true")
-        self._timing(output)  # raises unless the tool measured as requested
+        self._timing(output, file_name)  # raises unless the tool measured as requested
         try:
             return benchmark_output.op_profile(output)
         except benchmark_output.NoTimingError as error:
@@ -157,12 +169,14 @@ class Phone:
         were compared.
         """
         folder = self._folder()
-        graph = f"{folder}/{file_name}"
-        run = shlex.join([self._binary, f"--graph={graph}", *self._options, *options])
+        path = f"{folder}/{file_name}"
+        libraries = self._settings.library_path
+        run = shlex.join([*(["env", f"LD_LIBRARY_PATH={libraries}"] if libraries else []), self._binary,
+                          f"--graph={path}", *self._options, *options])
         # exec keeps the shell's process number. It is written to a file, so that the process can be ended.
-        command = f"sha256sum {graph}; sh -c " + shlex.quote(f"echo $$ > {folder}/pid; exec {self._taskset}{run}")
+        command = f"sha256sum {path}; sh -c " + shlex.quote(f"echo $$ > {folder}/pid; exec {self._taskset}{run}")
         try:
-            result = self._device.shell(command, self._timeout_s)
+            result = self._device.shell(command, self._settings.timeout_seconds)
         except CommandError as error:
             self._end_benchmark()
             raise BenchmarkError(str(error)) from None
@@ -181,26 +195,15 @@ class Phone:
             raise DeviceError(f"{self.serial} was lost: its session has ended")
         return self._session.folder
 
-    def _timing(self, output):
+    def _timing(self, output, file_name):
+        """What the tool reported. Raises BenchmarkError unless it measured as requested."""
         try:
             benchmark = benchmark_output.parse(output)
         except benchmark_output.NoTimingError as error:
             raise BenchmarkError(str(error)) from None
-        self._check(benchmark, output)
+        if reason := tools.doubt(benchmark, self._settings.delegate, self._macs[file_name], output):
+            raise BenchmarkError(reason)
         return benchmark
-
-    def _check(self, benchmark, output):
-        """Raises BenchmarkError unless the tool measured as requested."""
-        if benchmark.unknown_flags:
-            unknown = clean(benchmark.unknown_flags)
-            raise BenchmarkError(f"this benchmark_model does not know {unknown}: {NEWER}")
-        share = benchmark.delegates.get(self._delegate, "unknown")
-        if self._delegate == "none" and benchmark.delegates:
-            raise BenchmarkError(f"asked for no delegate, got {', '.join(map(clean, benchmark.delegates))}")
-        if self._delegate != "none" and share != "full":
-            raise BenchmarkError(f"the delegate {self._delegate} must run the whole model, but its share is "
-                                 f"{share}: {excerpt(output)}"
-                                 + (f". An old tool does not tell it: {NEWER}" if share == "unknown" else ""))
 
     def _end_benchmark(self):
         """Ends a benchmark that hangs."""
@@ -224,5 +227,5 @@ def _way_out(output: str) -> str:
     if "taskset" in output:
         return ". Name other cores by --cpu_mask; --cpu_mask=all runs on any cores"
     if "Didn't find op for builtin opcode" in output or "old TFLite binary" in output:
-        return f". The tool is older than the model: {NEWER}"
+        return f". The tool is older than the model: {tools.NEWER}"
     return ""

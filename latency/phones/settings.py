@@ -4,23 +4,14 @@
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from export import convert
+from latency.phones import tools
 from latency.phones.facts import CPU_MASK, plain_mask
 from pnas_tf.cli.settings import check, setting
-
-# Where benchmark_model is published.
-BINARIES = ("https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/release/lite/tools/nightly/latest/"
-            "android_aarch64_benchmark_model (android_arm_benchmark_model for 32-bit phones)")
-
-# benchmark_model's flags for each delegate. If a delegate runs only a part of a model, that is an error and not a time.
-DELEGATES = {
-    "none": ("--use_xnnpack=false",),
-    "xnnpack": ("--use_xnnpack=true", "--require_full_delegation=true"),
-    "gpu": ("--use_xnnpack=false", "--use_gpu=true", "--require_full_delegation=true"),
-    "nnapi": ("--use_xnnpack=false", "--use_nnapi=true", "--require_full_delegation=true"),
-}
+from pnas_tf.errors import InputError, shown
 
 # Settings of repetitions, pauses and limits; a table's header records them in this order.
 PACE = ("rounds", "runs", "min_seconds", "warmup_runs", "warmup_seconds", "run_delay_seconds", "pause_seconds",
@@ -31,15 +22,18 @@ PACE = ("rounds", "runs", "min_seconds", "warmup_runs", "warmup_seconds", "run_d
 class PhoneSettings:
     """Every setting of the measurer of Android phones. The text beside each field explains it."""
 
-    benchmark_binary: str | None = setting(None, "Path of TFLite's benchmark_model for Android.")
+    benchmark_binary: str | None = setting(None, "Path of TensorFlow Lite's or LiteRT's benchmark_model for Android.")
     serial: Sequence[str] = setting((), "Serial numbers of the phones, with commas between; default: the environment "
                                     "variable ANDROID_SERIAL, else all attached phones.")
     adb: str | None = setting(None, "Path of adb; default: the adb on the PATH, else that of the package adbutils.")
     binary_sha256: str = setting("", "SHA-256 of a benchmark_model that is on the phones already; replaces "
                                  "--benchmark_binary.")
     threads: int = setting(1, "CPU threads.", low=1, high=256)
-    delegate: str = setting("xnnpack", "Delegate that runs the model: xnnpack, gpu, nnapi, or none for TFLite's "
-                            "built-in kernels, whose profile names the layers.", choices=tuple(DELEGATES))
+    delegate: str = setting("xnnpack", "Delegate that runs the model: xnnpack, gpu, npu (LiteRT's tool only), nnapi "
+                            "(deprecated since Android 15), or none for TFLite's built-in kernels, whose profile names "
+                            "the layers.", choices=tools.DELEGATES)
+    library_path: str = setting("", "Folder on the phone, below /data/local/tmp or /vendor, with the libraries that "
+                                "LiteRT's tool loads for its GPU or NPU.")
     dtype: str = setting("float32", "Number format; float16 allows a GPU to compute in float16.",
                          choices=tuple(convert.MODES))
     cpu_mask: str = setting("auto", CPU_MASK)
@@ -60,16 +54,27 @@ class PhoneSettings:
     def __post_init__(self):
         check(self)
         object.__setattr__(self, "cpu_mask", plain_mask(self.cpu_mask))
+        if self.library_path and not re.fullmatch(r"(/data/local/tmp|/vendor)(/(?!\.\.?/|\.\.?$)[\w.+-]{1,100}){0,9}",
+                                                  self.library_path):
+            raise InputError("library_path must be a folder on the phone such as /data/local/tmp/npu or /vendor/lib64, "
+                             f"got {shown(self.library_path)}.")
 
-    def benchmark_flags(self) -> list[str]:
-        """The flags of benchmark_model that time a model as these settings say."""
+    def benchmark_flags(self, *, litert: bool) -> list[str]:
+        """The flags of benchmark_model that time a model as these settings say.
+
+        Args:
+            litert: Whether the tool is LiteRT's.
+
+        Raises:
+            InputError: If the tool does not have the delegate.
+        """
         # The tool stops by itself, with fewer runs, before the timeout.
         longest = max(1.0, self.timeout_seconds / 3)
         options = [f"--num_threads={self.threads}", f"--num_runs={self.runs}", f"--min_secs={self.min_seconds:g}",
                    f"--max_secs={longest:g}", f"--warmup_runs={self.warmup_runs}",
-                   f"--warmup_min_secs={self.warmup_seconds:g}", *DELEGATES[self.delegate]]
+                   f"--warmup_min_secs={self.warmup_seconds:g}",
+                   *tools.delegate_flags(self.delegate, litert=litert, exact=self.dtype != "float16",
+                                         library_path=self.library_path)]
         if self.run_delay_seconds:
             options.append(f"--run_delay={self.run_delay_seconds:g}")
-        if self.delegate == "gpu":
-            options.append(f"--gpu_precision_loss_allowed={'true' if self.dtype == 'float16' else 'false'}")
         return options

@@ -32,7 +32,7 @@ RARE = frozenset((
     "qat_epochs", "qat_lr", "verbose", "adb", "binary_sha256", "cooldown_seconds", "cpu_mask", "max_celsius",
     "max_drift", "min_seconds", "pause_seconds", "rounds", "runs", "run_delay_seconds", "timeout_seconds",
     "timing_seconds", "together", "remote_folder", "ssh_config", "wait_seconds", "warmup_runs", "warmup_seconds",
-    "vela_config", "system_config", "memory_mode", "arena_kib", "vela_binary"))
+    "vela_config", "system_config", "memory_mode", "arena_kib", "vela_binary", "library_path"))
 EVERYWHERE = {"flagfile=FILE": "File with further flags, one per line.",
               "verbosity=1": "Shows the log of TensorFlow and its converter, for a bug report.",
               "help, --helpfull": "This text; the same text with every flag explained."}

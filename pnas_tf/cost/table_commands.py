@@ -12,7 +12,7 @@ from pnas_tf.space.blocks import Space
 # Settings of `latency.build_table` that decide what a row means, each with the value that needs no flag.
 DEFAULTS = {"measurer": "host", "runtime": "litert", "delegate": "xnnpack", "dtype": "float32", "threads": 1,
             "batch_size": 1, "accelerator": "ethos-u55-128", "vela_config": "Arm/vela.ini", "system_config": "",
-            "memory_mode": "Shared_Sram", "clock_mhz": 0.0, "arena_kib": 0.0}
+            "memory_mode": "Shared_Sram", "clock_mhz": 0.0, "arena_kib": 0.0, "library_path": ""}
 # What a header may say that every command needs, such as the board's address: a flag with a word in capitals in place
 # of its value.
 NEEDS = re.compile(r"--[a-z_]{1,40}=[A-Z@]{1,40}")

@@ -25,7 +25,7 @@ def defined(monkeypatch):
 def test_every_setting_is_a_flag_without_a_default_of_its_own(defined):
     names = {field.name for measurer in measure.MEASURERS.values() for field in dataclasses.fields(measurer.Settings)}
     assert set(defined) == names - {"together"} and all(defined[name].default is None for name in defined)
-    assert defined["delegate"].parser.enum_values == ["xnnpack", "none", "gpu", "nnapi"]
+    assert defined["delegate"].parser.enum_values == ["xnnpack", "none", "gpu", "nnapi", "npu"]
     assert (defined["batch_size"].parser.lower_bound, defined["batch_size"].parser.upper_bound) == (1, 65536)
 
 

@@ -87,6 +87,7 @@ def test_what_vela_leaves_to_the_cpu_is_refused_by_name(u55):
 
 
 @needs_vela
+@pytest.mark.slow
 def test_a_board_of_ones_own_is_another_target(tmp_path):
     """Half the clock: the same cycles take twice the milliseconds. Its table leads back to the same measurer."""
     path = tmp_path / "board.ini"
