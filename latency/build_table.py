@@ -29,9 +29,6 @@ from pnas_tf.space.blocks import OpKey, Space
 # Smallest time of a row: a tenth of a microsecond, which is finer than a call can be timed.
 LEAST_MS = 1e-4
 
-# Every network has this op exactly once. Only its row keeps the overhead of a call, so the sum of a network's rows
-# contains that overhead once, too.
-CALLED_ONCE = "classifier"
 
 
 def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str, Any] | None = None,
@@ -91,7 +88,9 @@ def _add_rows(add: Callable[[dict[str, Any]], None], device: measure.Measurer, k
         overhead_ms = overhead_times["median_ms"]
     builds = {key: measure.op_build(key) for key in keys}
     for key, times in measure.with_progress(device, builds, between, what=f"{len(keys)} ops"):
-        subtracted_ms = 0.0 if key.op == CALLED_ONCE else overhead_ms
+        # Every network has one classifier. Only its row keeps the overhead of a call, so the sum of a network's rows
+        # contains that overhead once, too.
+        subtracted_ms = 0.0 if ops.is_classifier(key.op) else overhead_ms
         add(latency_table.row(key, **less_overhead(times, subtracted_ms), overhead_ms=subtracted_ms))
 
 

@@ -84,6 +84,8 @@ def run(arch: Arch, source: Any, where: str = "source") -> Any:
     unused = {_LATER_NAME.sub(r"\1.mobile_inverted_conv.", name.removeprefix("module.")): value
             for name, value in state.items() if not name.endswith(_IGNORED)}
     advice = f"If the weights do not belong to {arch.space.name}, but to another network, name it by --arch."
+    if (op := arch.op_of(arch.space.head[-1])) != "classifier":
+        raise InputError(f"{arch.space.name} ends in {op}: no weights of such a network can be read. {advice}")
     for layer_name, names, convert in _plan(arch) if is_state else keras_mobilenet.plan(arch):
         layer = model.get_layer(layer_name)
         values = []

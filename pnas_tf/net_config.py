@@ -51,6 +51,9 @@ def write(arch: Arch) -> dict[str, Any]:
     if len(arch.space.stem) != 1 or len(mixes) > 1:
         raise InputError(f"net.config describes one first layer and at most one layer before the classifier; "
                          f"{arch.space.name} has {len(arch.space.stem)} and {len(mixes)}.")
+    if (op := arch.op_of(classifier)) != "classifier":
+        raise InputError(f"net.config describes a dense layer after the average pool; {arch.space.name} ends in {op}. "
+                         "Keep the arch.json.")
     size = arch.space.input_size
     return {"name": NETWORK, **({} if size == IMAGE_SIZE else {"resolution": size}), "bn": dict(BATCH_NORM),
             "first_conv": _conv(arch, arch.space.stem[0], shapes),
@@ -63,8 +66,8 @@ def write(arch: Arch) -> dict[str, Any]:
 def _conv(arch, block, shapes):
     type_name, values = ops.parse(arch.op_of(block))
     if type_name != "conv" or block.shortcut:
-        raise InputError(f"net.config: {block.name} must be a convolution without shortcut, got {arch.op_of(block)}"
-                         f"{' with shortcut' if block.shortcut else ''}.")
+        raise InputError(f"net.config: {block.name} must be a convolution with ReLU6 and no shortcut (conv_k3), got "
+                         f"{arch.op_of(block)}{' with shortcut' if block.shortcut else ''}. Keep the arch.json.")
     return {"name": "ConvLayer", "kernel_size": values["k"], "stride": block.strides, "dilation": 1, "groups": 1,
             "bias": False, "has_shuffle": False, "in_channels": shapes[block.name][2], "out_channels": block.filters,
             **_PLAIN, "use_bn": True, "act_func": "relu6"}

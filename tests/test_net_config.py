@@ -60,7 +60,18 @@ def test_a_network_of_tree_cells_has_no_net_config():
         net_config.write(arch.load("proxyless_cifar"))
 
 
-@pytest.mark.parametrize("name", [name for name in arch.names() if name != "proxyless_cifar"])
+@pytest.mark.parametrize("name, reason", [
+    ("mobilenet_v4_conv_small", "ends in mlpclassifier_h1280"),
+    ("mnasnet_b1", "stem must be a convolution with ReLU6")])
+def test_a_network_of_other_ops_has_no_net_config(name, reason):
+    with pytest.raises(InputError, match=rf"{reason}.* Keep the arch\.json"):
+        net_config.write(arch.load(name))
+
+
+OF_MBCONVS = ("efficientnet_lite", "mobilenet_v2", "proxyless_cpu", "proxyless_gpu", "proxyless_mobile")
+
+
+@pytest.mark.parametrize("name", [name for name in arch.names() if name.startswith(OF_MBCONVS)])
 def test_read_again_it_is_the_same_network(name):
     shipped = arch.load(name)
     again = net_config.read(net_config.write(shipped), name=name)
@@ -138,7 +149,7 @@ def test_ops_without_a_word_are_refused():
     for stem, blocks, expected in [
             ((Block("stem", ("conv_k3",), 8),), (Block("b00", ("conv_k3",), 8),),
              "cannot describe conv_k3 of block b00"),
-            ((Block("stem", ("mb_k3_e1",), 8),), (), "stem must be a convolution without shortcut"),
+            ((Block("stem", ("mb_k3_e1",), 8),), (), "stem must be a convolution with ReLU6 and no shortcut"),
             ((Block("stem", ("conv_k3",), 8), Block("more", ("conv_k3",), 8)), (), "one first layer")]:
         with pytest.raises(InputError, match=expected):
             net_config.write(arch.Arch(Space("other", 16, 3, 4, stem, blocks, head), {}))

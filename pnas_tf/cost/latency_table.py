@@ -18,6 +18,7 @@ from typing import Any
 from pnas_tf import files, workspaces
 from pnas_tf.cost import coverage, table_commands
 from pnas_tf.errors import InputError, shown
+from pnas_tf.space import ops
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Block, OpKey, Space
 
@@ -78,7 +79,7 @@ class LatencyTable:
         missing is priced as the next larger classifier in the table: its price may be too high, but not too low.
         """
         measurement = self.choice_rows.get((block_name, key)) or self.rows.get(key)
-        if measurement is None and key.op == "classifier":
+        if measurement is None and ops.is_classifier(key.op):
             larger = [other for other in self.rows if other.op == key.op and other.input == key.input
                       and other.filters > key.filters]
             measurement = self.rows[min(larger, key=lambda other: other.filters)] if larger else None

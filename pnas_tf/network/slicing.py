@@ -94,7 +94,7 @@ class FullNetwork:
         result = {}
         for name, needed in shapes.items():
             given = self._layers.get(full_prefix + name.removeprefix(prefix), [])
-            if op == "classifier" and [value.shape for value in given] != [tuple(shape) for shape in needed]:
+            if ops.is_classifier(op) and [value.shape for value in given] != [tuple(shape) for shape in needed]:
                 return {}
             if len(given) != len(needed) or any(
                     value.ndim != len(shape) or any(have < need for have, need in zip(value.shape, shape, strict=True))

@@ -80,7 +80,7 @@ def of_arch(arch: Arch) -> list[Stage]:
             box = _box(last, arch.op_of(last), shapes[last.name])
         else:
             box = _cell(name, places, arch, shapes[places[0].name])
-        side = 1 if box.op == "classifier" else -(-shapes[last.name][0] // last.strides)
+        side = 1 if ops.is_classifier(box.op) else -(-shapes[last.name][0] // last.strides)
         if stages and stages[-1].side == side:
             stages[-1] = Stage(side, (*stages[-1].boxes, box))
         else:
@@ -120,8 +120,10 @@ def _box(block: Block, op: str, input_shape: tuple[int, int, int]) -> Box:
 
 
 def label_of(op: str) -> str:
-    """Short text for an op: `MB6 5x5` for mb_k5_e6."""
+    """Short text for an op: `MB6 5x5` for mb_k5_e6, `UIB4 5+3` for uib_s5_m3_e4 with its start and middle depthwise."""
     values, name = plots.parameters(op), op.partition("_")[0]
+    if name == "uib" and values:
+        return f"UIB{values['e']} {values['s']}+{values['m']}"
     label = f"MB{values.get('e', 1)}" if name == "mb" else name.capitalize()
     return f"{label} {values['k']}{TIMES}{values['k']}" if "k" in values else label
 

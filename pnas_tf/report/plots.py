@@ -330,8 +330,9 @@ def inline(figure, name: str) -> str:
 
 
 def kernel_of(op: str) -> int | None:
-    """Kernel size of an op; None if the op has no kernel or is not in the op language."""
-    return parameters(op).get("k")
+    """Kernel size of an op, the larger one of a `uib`; None if the op has no kernel or is not in the op language."""
+    values = parameters(op)
+    return max(values["s"], values["m"]) or None if values and op.startswith("uib_") else values.get("k")
 
 
 def color_of(kernel: int | None) -> str:

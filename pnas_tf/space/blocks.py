@@ -116,7 +116,7 @@ class Space:
         num_classes: Number of classes.
         stem: First blocks, each with a single op.
         blocks: Blocks to search, possibly with fixed blocks among them.
-        head: Last blocks; the very last holds the op `classifier`.
+        head: Last blocks; the very last holds a classifier, see `ops.CLASSIFIERS`.
         normalisation: Pixel mean and deviation of all channels; None for those of the data set. Pretrained weights
             need those of their own training.
         pretrained: Name of a shipped network whose weights the blocks start from, or None.

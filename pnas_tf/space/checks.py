@@ -61,8 +61,10 @@ def check(space: "Space") -> None:
             raise InputError(f"{where}: zero needs a shortcut, or nothing would pass, and a single input.")
         for op in block.ops:
             ops.check(op, where, channels, block.filters, block.strides)
-        if (block is space.head[-1]) != (block.ops == ("classifier",)):
-            raise InputError(f"{where}: the last block of the head, and no other, holds the op classifier.")
+        is_last, classifiers = block is space.head[-1], sum(map(ops.is_classifier, block.ops))
+        if classifiers != is_last or (is_last and len(block.ops) > 1):
+            raise InputError(f"{where}: the last block of the head, and no other, holds a single op, one of "
+                             f"{', '.join(ops.CLASSIFIERS)}.")
         before = shapes[block.name] = (-(-side // block.strides), block.filters)
     if space.head[-1].filters != space.num_classes:
         raise InputError(f"The classifier has {space.head[-1].filters} filters for {space.num_classes} classes.")

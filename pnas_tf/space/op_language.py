@@ -124,11 +124,25 @@ def check(op: str, where: str, channels: int, filters: int, strides: int) -> Non
     Raises:
         InputError: If the op is unknown or does not work on these shapes.
     """
-    type_name, values = parse(op)
-    requirement = _NEEDS[type_name](channels, filters, strides, **values) if type_name in _NEEDS else ""
-    if requirement:
-        raise InputError(f"{where}: {op} needs {requirement}, got {channels} channels, {filters} filters and stride "
+    if needed := requirement(op, channels, filters, strides):
+        raise InputError(f"{where}: {op} needs {needed}, got {channels} channels, {filters} filters and stride "
                          f"{strides}.")
+
+
+def requirement(op: str, channels: int, filters: int, strides: int) -> str:
+    """What an op needs that a block's shapes do not give it, such as `stride 1`; "" if it can be built for them.
+
+    Args:
+        op: Op text.
+        channels: Input channels.
+        filters: Output channels.
+        strides: Stride, 1 or 2.
+
+    Raises:
+        InputError: If the op is unknown.
+    """
+    type_name, values = parse(op)
+    return _NEEDS[type_name](channels, filters, strides, **values) if type_name in _NEEDS else ""
 
 
 def module_of(op: str) -> str:

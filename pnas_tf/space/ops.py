@@ -4,16 +4,18 @@ To add an op, register one builder here. The same builder makes the op for the s
 the `.tflite`.
 """
 
-from pnas_tf.space.op_language import build, check, examples, format_op, parse, register, types
+from pnas_tf.space.op_language import build, check, examples, format_op, parse, register, requirement, types
 
-__all__ = ["IDENTITY", "JOIN", "PASSED_ON", "ZERO", "build", "check", "examples", "format_op", "parse", "register",
-           "types"]
+__all__ = ["IDENTITY", "JOIN", "PASSED_ON", "ZERO", "build", "check", "examples", "format_op", "is_classifier", "parse",
+           "register", "requirement", "types"]
 
 ZERO = "zero"
 # Ops that add no computation to their input: `identity` is a candidate of tree cells, and `join` is the sum of a cell
 # and its shortcut.
 IDENTITY, JOIN = "identity", "join"
 PASSED_ON = (IDENTITY, JOIN)
+# Types of the last op of a network, which ends in logits. Every network has one of them, exactly once.
+CLASSIFIERS = ("classifier", "mlpclassifier")
 
 # Normal with variance 2 / (k * k * output channels), as for every convolution of the original code. A depthwise kernel
 # is [k, k, channels, 1] in Keras, so for it the same number is the fan-in.
@@ -33,16 +35,25 @@ def _batch_norm(x, layers, name, gamma="ones"):
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-3, gamma_initializer=gamma, name=name)(x)
 
 
+def _expansion(x, layers, name, e, max_value=6.0):
+    """1x1 convolution to e times the channels, batch norm, activation: ReLU6, or ReLU with `max_value=None`."""
+    x = layers.Conv2D(x.shape[-1] * e, 1, use_bias=False, kernel_initializer=_HE_FAN_OUT, name=f"{name}_expand")(x)
+    x = _batch_norm(x, layers, f"{name}_expand_bn")
+    return layers.ReLU(max_value, name=f"{name}_expand_relu")(x)
+
+
+def _depthwise(x, layers, name, strides, k):
+    """Depthwise k x k and batch norm, without activation."""
+    x = layers.DepthwiseConv2D(k, strides=strides, padding="same", use_bias=False,
+                               depthwise_initializer=_HE_DEPTHWISE, name=name)(x)
+    return _batch_norm(x, layers, f"{name}_bn")
+
+
 def _expand_and_filter(x, layers, name, strides, k, e):
     """First part of an MBConv: 1x1 convolution to e times the channels, then depthwise k x k."""
     if e > 1:
-        x = layers.Conv2D(x.shape[-1] * e, 1, use_bias=False, kernel_initializer=_HE_FAN_OUT,
-                          name=f"{name}_expand")(x)
-        x = _batch_norm(x, layers, f"{name}_expand_bn")
-        x = layers.ReLU(6.0, name=f"{name}_expand_relu")(x)
-    x = layers.DepthwiseConv2D(k, strides=strides, padding="same", use_bias=False,
-                               depthwise_initializer=_HE_DEPTHWISE, name=f"{name}_depthwise")(x)
-    x = _batch_norm(x, layers, f"{name}_depthwise_bn")
+        x = _expansion(x, layers, name, e)
+    x = _depthwise(x, layers, f"{name}_depthwise", strides, k)
     return layers.ReLU(6.0, name=f"{name}_depthwise_relu")(x)
 
 
@@ -58,12 +69,22 @@ def _zero(x, layers, name, filters, strides, shortcut):
     raise ValueError("zero has no layers: leave its block out.")
 
 
+def _activated_convolution(x, layers, name, filters, strides, shortcut, k, max_value):
+    x = _convolution(x, layers, f"{name}_conv", filters, k, strides)
+    x = _batch_norm(x, layers, f"{name}_bn", "zeros" if shortcut else "ones")
+    return layers.ReLU(max_value, name=f"{name}_relu")(x)
+
+
 @register("conv", k=range(1, 12, 2))
 def _conv(x, layers, name, filters, strides, shortcut, k):
     """Convolution k x k, batch norm, ReLU6: the stem and the feature mix."""
-    x = _convolution(x, layers, f"{name}_conv", filters, k, strides)
-    x = _batch_norm(x, layers, f"{name}_bn", "zeros" if shortcut else "ones")
-    return layers.ReLU(6.0, name=f"{name}_relu")(x)
+    return _activated_convolution(x, layers, name, filters, strides, shortcut, k, 6.0)
+
+
+@register("convrelu", k=range(1, 12, 2))
+def _conv_relu(x, layers, name, filters, strides, shortcut, k):
+    """Convolution k x k, batch norm, ReLU: stem, first blocks and feature mix of MobileNetV4."""
+    return _activated_convolution(x, layers, name, filters, strides, shortcut, k, None)
 
 
 @register("mb", k=range(1, 12, 2), e=range(1, 13))
@@ -91,19 +112,78 @@ def _mbconv_se(x, layers, name, filters, strides, shortcut, k, e):
     return _project(x, layers, name, filters, shortcut)
 
 
+def _fused(x, layers, name, filters, strides, shortcut, k, e, max_value):
+    x = _convolution(x, layers, f"{name}_expand", x.shape[-1] * e, k, strides)
+    x = _batch_norm(x, layers, f"{name}_expand_bn")
+    x = layers.ReLU(max_value, name=f"{name}_expand_relu")(x)
+    return _project(x, layers, name, filters, shortcut)
+
+
 @register("fused", k=range(1, 12, 2), e=range(1, 13))
 def _fused_mbconv(x, layers, name, filters, strides, shortcut, k, e):
     """Fused MBConv (EfficientNetV2): k x k convolution expands, 1x1 projects. Fast where depthwise ops are slow."""
-    x = _convolution(x, layers, f"{name}_expand", x.shape[-1] * e, k, strides)
-    x = _batch_norm(x, layers, f"{name}_expand_bn")
-    x = layers.ReLU(6.0, name=f"{name}_expand_relu")(x)
+    return _fused(x, layers, name, filters, strides, shortcut, k, e, 6.0)
+
+
+@register("fusedrelu", k=range(1, 12, 2), e=range(1, 13))
+def _fused_mbconv_relu(x, layers, name, filters, strides, shortcut, k, e):
+    """Fused MBConv with ReLU: the first block of MobileNetV4-Conv-M."""
+    return _fused(x, layers, name, filters, strides, shortcut, k, e, None)
+
+
+@register("dsrelu", k=range(1, 12, 2))
+def _depthwise_separable(x, layers, name, filters, strides, shortcut, k):
+    """Depthwise k x k with ReLU, then 1x1 without activation: `mb_k3_e1` with ReLU, the first block of MnasNet."""
+    x = _depthwise(x, layers, f"{name}_depthwise", strides, k)
+    x = layers.ReLU(name=f"{name}_depthwise_relu")(x)
     return _project(x, layers, name, filters, shortcut)
+
+
+def _depthwise_to_stride(channels, filters, strides, s, m, e):
+    return "" if strides == 1 or s or m else "stride 1, as it has no depthwise convolution (s and m are 0)"
+
+
+@register("uib", needs=_depthwise_to_stride, s=(0, 3, 5), m=(0, 3, 5), e=range(1, 7))
+def _universal_inverted_bottleneck(x, layers, name, filters, strides, shortcut, s, m, e):
+    """Universal inverted bottleneck (MobileNetV4, arXiv 2404.10518): `uib_s5_m3_e4`.
+
+    Depthwise s x s at the start, without activation; 1x1 expands, ReLU; depthwise m x m in the middle, ReLU; 1x1
+    projects without activation. A depthwise convolution of size 0 is left out, which gives four kinds of block:
+
+        uib_s0_m3_e4    inverted bottleneck (MobileNetV2, with ReLU)
+        uib_s3_m0_e4    like ConvNeXt
+        uib_s3_m3_e4    extra depthwise
+        uib_s0_m0_e4    feed-forward network
+
+    The middle depthwise strides; the start depthwise does if there is no middle one.
+    """
+    if s:
+        x = _depthwise(x, layers, f"{name}_start", 1 if m else strides, s)
+    x = _expansion(x, layers, name, e, max_value=None)
+    if m:
+        x = _depthwise(x, layers, f"{name}_depthwise", strides, m)
+        x = layers.ReLU(name=f"{name}_depthwise_relu")(x)
+    return _project(x, layers, name, filters, shortcut)
+
+
+def is_classifier(op: str) -> bool:
+    """Whether an op ends a network: it pools the last feature map and returns logits."""
+    return op.partition("_")[0] in CLASSIFIERS
 
 
 @register("classifier")
 def _classifier(x, layers, name, filters, strides, shortcut):
     """Global average pool and a dense layer of logits, float32 under every Keras policy."""
     x = layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
+    return layers.Dense(filters, dtype="float32", name=f"{name}_dense")(x)
+
+
+@register("mlpclassifier", h=range(8, 4097, 8))
+def _mlp_classifier(x, layers, name, filters, strides, shortcut, h):
+    """Global average pool, h hidden features with batch norm and ReLU, and a dense layer of logits (MobileNetV4)."""
+    x = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
+    x = _activated_convolution(x, layers, f"{name}_hidden", h, 1, False, 1, None)
+    x = layers.Flatten(name=f"{name}_flat")(x)
     return layers.Dense(filters, dtype="float32", name=f"{name}_dense")(x)
 
 

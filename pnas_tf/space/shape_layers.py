@@ -93,6 +93,10 @@ class ShapeLayers:
         return lambda x: self._layer(x, Traced((x.shape[0], 1, 1, x.shape[3]) if keepdims
                                                else (x.shape[0], x.shape[3])))
 
+    def Flatten(self, **_: Any) -> Callable[[Traced], Traced]:
+        """All axes but the batch as one."""
+        return lambda x: self._layer(x, Traced((x.shape[0], math.prod(x.shape[1:]))))
+
     def AveragePooling2D(self, size: int, *, strides: int, **_: Any) -> Callable[[Traced], Traced]:
         """Pooling, SAME padding."""
         return lambda x: self._layer(x, Traced((x.shape[0], *_strided(x, strides), x.shape[3])))

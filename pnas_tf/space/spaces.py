@@ -18,6 +18,8 @@ from pnas_tf.space.checks import MAX_BLOCKS, MAX_INPUTS, MAX_OPS
 
 # The ops of the paper's mobile spaces, in the order of the alphas.
 MB_OPS = tuple(f"mb_k{k}_e{e}" for k in (3, 5, 7) for e in (3, 6))
+# Universal inverted bottlenecks: sizes of the start and the middle depthwise, each with every expansion.
+UIB_KERNELS = ((0, 3), (0, 5), (3, 0), (5, 0), (3, 3), (5, 5), (0, 0))
 # Fields that the JSON of a space may leave out.
 OPTIONAL = {"normalisation", "pretrained"}
 
@@ -105,8 +107,7 @@ def mb_space(name: str, *, input_size: int, input_channels: int = 3, num_classes
              stages: Sequence[Stage], mix: int) -> Space:
     """An MBConv space: stem, one fixed block, stages, feature mix and classifier.
 
-    Every choice offers the ops of its stage, and `zero` where the block has a shortcut: at stride 1 with equal widths
-    (paper section 3.1).
+    See `chain` for the choices, which are named from `b01` on.
 
     Args:
         name: Name of the space.
@@ -114,20 +115,34 @@ def mb_space(name: str, *, input_size: int, input_channels: int = 3, num_classes
         input_channels: Channels of the images.
         num_classes: Number of classes.
         stem: First block.
-        first: Fixed block after the stem; the choices are named from `b01` on.
+        first: Fixed block after the stem.
         stages: Stages after the first block.
         mix: Output channels of the feature mix, the 1x1 convolution before the classifier.
     """
-    blocks, channels = [first], first.filters
+    head = (Block("mix", ("conv_k1",), mix), Block("classifier", ("classifier",), num_classes))
+    return Space(name, input_size, input_channels, num_classes, (stem,), chain([first], stages), head)
+
+
+def chain(first: Sequence[Block], stages: Sequence[Stage]) -> tuple[Block, ...]:
+    """Blocks after a stem, each of which reads the block before it: some fixed ones, then stages.
+
+    Every choice offers those ops of its stage that work at its stride, and `zero` where the block has a shortcut: at
+    stride 1 with equal widths (paper section 3.1). The blocks of the stages are numbered after the fixed ones.
+
+    Args:
+        first: Fixed blocks, `b00` first; at least one.
+        stages: Stages after them.
+    """
+    blocks, channels = [*first], first[-1].filters
     for stage in stages:
         for number in range(stage.blocks):
             strides = stage.strides if number == 0 else 1
             shortcut = strides == 1 and channels == stage.filters
-            candidates = stage.ops + ((ops.ZERO,) if shortcut and len(stage.ops) > 1 else ())
+            candidates = tuple(op for op in stage.ops if not ops.requirement(op, channels, stage.filters, strides))
+            candidates += (ops.ZERO,) if shortcut and len(stage.ops) > 1 else ()
             blocks.append(Block(f"b{len(blocks):02d}", candidates, stage.filters, strides, shortcut))
             channels = stage.filters
-    head = (Block("mix", ("conv_k1",), mix), Block("classifier", ("classifier",), num_classes))
-    return Space(name, input_size, input_channels, num_classes, (stem,), tuple(blocks), head)
+    return tuple(blocks)
 
 
 def _imagenet(name: str, first_stage: int) -> Space:
@@ -158,16 +173,41 @@ def _lite0() -> Space:
     return dataclasses.replace(space, normalisation=(127, 128), pretrained="efficientnet_lite0")
 
 
+def _uib_ops(expansions: Sequence[int]) -> tuple[str, ...]:
+    return tuple(f"uib_s{start}_m{middle}_e{e}" for start, middle in UIB_KERNELS for e in expansions)
+
+
+def _mobile_2024() -> Space:
+    """Widths, depth and fixed blocks of MobileNetV4-Conv-S, which is one of its networks."""
+    first = (Block("b00", ("convrelu_k3",), 32, 2), Block("b01", ("convrelu_k1",), 32),
+             Block("b02", ("convrelu_k3",), 96, 2), Block("b03", ("convrelu_k1",), 64))
+    uib = _uib_ops((2, 3, 4, 6))
+    return Space("mobile_2024", 224, 3, 1000, stem=(Block("stem", ("convrelu_k3",), 32, 2),),
+                 blocks=chain(first, (Stage(96, 6, 2, uib), Stage(128, 6, 2, uib))),
+                 head=(Block("mix", ("convrelu_k1",), 960), Block("classifier", ("mlpclassifier_h1280",), 1000)))
+
+
+# Filters, blocks and stride of the stages for 32x32 images, on feature maps of 16, 8 and 4 pixels.
+CIFAR = ((24, 3, 2), (40, 3, 2), (80, 3, 1), (128, 3, 2))
+
+
+def _cifar(name: str, candidates: tuple[str, ...]) -> Space:
+    return mb_space(name, input_size=32, num_classes=10, stem=Block("stem", ("conv_k3",), 24),
+                    first=Block("b00", ("mb_k3_e1",), 16), stages=[Stage(*stage, candidates) for stage in CIFAR],
+                    mix=512)
+
+
 SPACES: dict[str, Space] = {
     # The original's default space: 21 choices, 2.2e17 archs.
     "proxyless_imagenet": _imagenet("proxyless_imagenet", 24),
     # The same space with 32 channels in the first stage, as in the published mobile network.
     "proxyless_mobile": _imagenet("proxyless_mobile", 32),
+    # Around MobileNetV4-Conv-S (2024), with its universal inverted bottlenecks: 12 choices.
+    "mobile_2024": _mobile_2024(),
     # For 32x32 images: 12 choices on feature maps of 16, 8 and 4 pixels.
-    "cifar_mb": mb_space(
-        "cifar_mb", input_size=32, num_classes=10,
-        stem=Block("stem", ("conv_k3",), 24), first=Block("b00", ("mb_k3_e1",), 16),
-        stages=(Stage(24, 3, 2), Stage(40, 3, 2), Stage(80, 3, 1), Stage(128, 3, 2)), mix=512),
+    "cifar_mb": _cifar("cifar_mb", MB_OPS),
+    # The same widths and depth with universal inverted bottlenecks.
+    "cifar_uib": _cifar("cifar_uib", _uib_ops((3, 6))),
     # For the embedded 28x28 grey images: 6 choices on feature maps of 14 and 7 pixels.
     "quickstart": mb_space(
         "quickstart", input_size=28, input_channels=1, num_classes=10,

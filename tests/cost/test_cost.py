@@ -99,16 +99,17 @@ def test_unknown_price_is_an_error_that_names_the_row():
         prices.matrix(TINY, prices.milliseconds(table))
 
 
-def test_classifier_of_other_classes_is_priced_by_the_next_larger():
+@pytest.mark.parametrize("op", ["classifier", "mlpclassifier_h32"])
+def test_classifier_of_other_classes_is_priced_by_the_next_larger(op):
     def row(filters, ms):
-        key = blocks.OpKey("classifier", (8, 8, 16), filters, 1, False)
+        key = blocks.OpKey(op, (8, 8, 16), filters, 1, False)
         return key, latency_table.row(key, median_ms=ms, min_ms=ms, mean_ms=ms, std_ms=0.0, runs=1)
 
     rows = dict([row(10, 0.1), row(100, 0.5), row(1000, 2.0)])
     table = latency_table.LatencyTable("t", {"target": "phone"}, rows, {})
-    assert table.ms("classifier", blocks.OpKey("classifier", (8, 8, 16), 60, 1, False)) == 0.5
+    assert table.ms("classifier", blocks.OpKey(op, (8, 8, 16), 60, 1, False)) == 0.5
     with pytest.raises(InputError):
-        table.ms("classifier", blocks.OpKey("classifier", (8, 8, 16), 2000, 1, False))
+        table.ms("classifier", blocks.OpKey(op, (8, 8, 16), 2000, 1, False))
 
 
 @pytest.mark.parametrize("name, expected", [("paper", 0.7 * (80 / 100) ** 0.1), ("mnas", 0.7 * (100 / 80) ** -0.07),

@@ -187,8 +187,8 @@ def test_strip_and_table_have_every_block(tmp_path, space_name):
         if op == "zero":
             assert classes[name] == ["box", "skipped"]
         else:
-            kernel, expansion = re.fullmatch(r"mb_k(\d)_e(\d)", op).groups()
-            assert classes[name] == ["box", "chosen", f"k{kernel}"]
+            *kernels, expansion = re.fullmatch(r"(?:mb_k|uib_s)(\d)(?:_m(\d))?_e(\d)", op).groups()
+            assert classes[name] == ["box", "chosen", f"k{max(kernel for kernel in kernels if kernel)}"]
             assert heights[name] == f"--expansion: {expansion}"
     assert all(classes[block.name] == ["box", "fixed"] for block in arch.space.all_blocks if len(block.ops) == 1)
     assert sum(tag == "tr" for tag, _ in page.elements[page.elements.index(("table", {"id": "blocks"})):]) \

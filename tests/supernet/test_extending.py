@@ -1,5 +1,6 @@
 """The user's own ops and spaces: the file of docs/extending.md, and files with errors."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -119,7 +120,7 @@ def test_an_op_without_an_int8_kernel_does_not_ship(tmp_path):
 # Ops other than MBConv that are part of the package.
 
 def test_shipped_ops_ship_and_run_alike_in_the_supernet():
-    for op in (op for name in ("conv", "mb", "mbse", "fused") for op in ops.examples(name)):
+    for op in (op for name in ("conv", "mb", "mbse", "fused", "uib") for op in ops.examples(name)):
         for key in extensions.keys(op):
             extensions._check(key)
     agreement.check_ops_ship(["mbse", "fused"])
@@ -129,23 +130,45 @@ def test_shipped_ops_ship_and_run_alike_in_the_supernet():
     # 16 -> 48 expanded, depthwise 5x5, gate of 8, projected to 24; batch norm twice the channels each.
     ("mbse_k5_e3", 16 * 48 + 25 * 48 + (48 * 8 + 8) + (8 * 48 + 48) + 48 * 24 + 2 * (48 + 48 + 24),
      8 * 8 * (16 * 48 + 25 * 48 + 48 * 24) + 2 * 48 * 8),
-    ("fused_k3_e3", 9 * 16 * 48 + 48 * 24 + 2 * (48 + 24), 8 * 8 * (9 * 16 * 48 + 48 * 24))])
+    ("fused_k3_e3", 9 * 16 * 48 + 48 * 24 + 2 * (48 + 24), 8 * 8 * (9 * 16 * 48 + 48 * 24)),
+    # Depthwise 5x5 on 16 channels, 16 -> 48 expanded, depthwise 3x3, projected to 24.
+    ("uib_s5_m3_e3", 25 * 16 + 16 * 48 + 9 * 48 + 48 * 24 + 2 * (16 + 48 + 48 + 24),
+     8 * 8 * (25 * 16 + 16 * 48 + 9 * 48 + 48 * 24))])
 def test_sizes_of_ops(op, params, macs):
     model = network.build_op(blocks_lib.OpKey(op, (8, 8, 16), 24, 1, False))
     assert (network.count_params(model), network.count_macs(model)) == (params, macs)
 
 
-@pytest.mark.slow
-def test_other_ops_can_be_trained_for_int8():
-    import dataclasses
-
+def of_other_ops():
     small = spaces.mb_space("small", input_size=16, num_classes=4, stem=blocks_lib.Block("stem", ("conv_k3",), 8),
-                           first=blocks_lib.Block("b00", ("mb_k3_e1",), 8),
-                           stages=(spaces.Stage(16, 1, 2), spaces.Stage(16, 1, 1)),
-                           mix=16)
-    blocks = tuple(dataclasses.replace(block, ops=(op, "mb_k3_e3"))
+                            first=blocks_lib.Block("b00", ("mb_k3_e1",), 8),
+                            stages=(spaces.Stage(16, 1, 2), spaces.Stage(16, 1, 1)), mix=16)
+    blocks = tuple(dataclasses.replace(block, ops=(op,))
                    for block, op in zip(small.blocks, ("mb_k3_e1", "mbse_k3_e3", "fused_k3_e3"), strict=True))
-    network_arch = arch.from_path(dataclasses.replace(small, blocks=blocks), [0, 0, 0])
+    return arch.Arch(dataclasses.replace(small, blocks=blocks), {})
+
+
+def of_bottlenecks():
+    """The ops of MobileNetV4: each kind of bottleneck, with and without stride."""
+    stages = [spaces.Stage(filters, 1, strides, (op,)) for op, filters, strides in (
+        ("uib_s3_m5_e4", 16, 2), ("uib_s0_m3_e2", 16, 1), ("uib_s3_m0_e4", 16, 1), ("uib_s0_m0_e2", 16, 1),
+        ("uib_s5_m0_e3", 24, 2))]
+    return arch.Arch(blocks_lib.Space(
+        "bottlenecks", 16, 3, 4, (blocks_lib.Block("stem", ("convrelu_k3",), 8),),
+        spaces.chain([blocks_lib.Block("b00", ("fusedrelu_k3_e4",), 8), blocks_lib.Block("b01", ("dsrelu_k3",), 8)],
+                     stages),
+        (blocks_lib.Block("mix", ("convrelu_k1",), 32), blocks_lib.Block("classifier", ("mlpclassifier_h32",), 4))), {})
+
+
+@pytest.mark.slow
+def test_bottlenecks_ship():
+    agreement.check_ops_ship(["uib", "convrelu", "fusedrelu", "dsrelu"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network_of", [of_other_ops, of_bottlenecks])
+def test_other_ops_can_be_trained_for_int8(network_of):
+    network_arch = network_of()
     keras.utils.set_random_seed(0)
     model = network.assemble(network_arch, layers=keras.layers)
     for layer in model.layers:  # an op that starts as zero has nothing to quantise

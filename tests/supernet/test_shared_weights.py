@@ -1,5 +1,7 @@
 """Shared weights against the definition of a slice, plain Keras networks and brute force."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -62,6 +64,24 @@ def test_every_op_is_a_slice_of_the_largest_before_and_after_steps(net, batch):
     assert np.any(layers_of(net, "b01", "mb_k7_e6")["_expand"][0] != before["_expand"][0])
 
 
+UIB_OPS = ("uib_s0_m3_e2", "uib_s0_m5_e4", "uib_s5_m0_e2", "uib_s3_m3_e3", "uib_s3_m5_e2", "uib_s0_m0_e4")
+
+
+@pytest.fixture
+def bottlenecks():
+    blocks = [dataclasses.replace(block, ops=UIB_OPS[:5] if block.strides > 1 else (*UIB_OPS, "zero"))
+              if len(block.ops) > 1 else block for block in SMALL.blocks]
+    return supernet.Supernet(dataclasses.replace(SMALL, blocks=tuple(blocks)), seed=3, share="kernels")
+
+
+def test_bottlenecks_share_weights_with_those_of_the_same_layers(bottlenecks):
+    """Four kinds of block have different layers; a kind of which there is one op has its weights to itself."""
+    mixed_op = next(each for each in bottlenecks.mixed_ops if each.block.name == "b01")
+    assert [tuple(shared.slices) for shared in mixed_op.shared] == [UIB_OPS[:2], UIB_OPS[3:5]]
+    # Channels 8 -> 24 -> 8 of uib_s3_m3_e3, and the 5x5 of uib_s3_m5_e2 beyond 3x3 on its 16 channels.
+    assert mixed_op.shared[1].weights_count == 9 * 8 + 8 * 24 + 9 * 24 + 24 * 8 + 2 * (8 + 24 + 24 + 8) + 16 * 16
+
+
 def test_the_supernet_is_as_large_as_its_largest_ops():
     largest = sum(size_of(key) for key in largest_ops(SMALL))
     assert supernet.Supernet(SMALL, share="kernels").count_weights() == largest
@@ -78,6 +98,16 @@ def size_of(key):
 @pytest.mark.parametrize("path", [
     [0, 1, 2, 3], pytest.param([5, 6, 4, 6], marks=pytest.mark.slow)])
 def test_weight_step_equals_that_of_a_plain_keras_network(net, batch, path):
+    assert_step_is_that_of_keras(net, batch, path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [[0, 4, 3, 5], [1, 2, 0, 3]])
+def test_weight_step_of_bottlenecks_equals_that_of_a_plain_keras_network(bottlenecks, batch, path):
+    assert_step_is_that_of_keras(bottlenecks, batch, path)
+
+
+def assert_step_is_that_of_keras(net, batch, path):
     arch = net.arch(np.array(path))
     model = network.assemble(arch, layers=keras.layers)
     net.copy_weights_to(model, arch)
