@@ -15,7 +15,7 @@ EVERYTHING = (*PACKAGES, "benchmarks", "scripts")
 # Wings and modules of pnas_tf: each imports only those to its left. Two that stand together do not know each other.
 WINGS = (("errors", "terminal", "machine", "adb_path", "siblings", "packages"), ("workspaces",), ("files",), ("data",),
          ("space",), ("network",), ("cost", "supernet"), ("run_folder", "cli"), ("report", "train"), ("derive",),
-         ("search",), ("net_config", "keras_mobilenet"), ("notebook", "doctor", "import_weights", "__main__"))
+         ("search",), ("net_config", "keras_mobilenet"), ("notebook", "doctor", "import_weights", "auto", "__main__"))
 # Folders of package data have an __init__.py alone.
 DATA_FOLDERS = ("archs", "tables", "datasets", "weights")
 # Text and data: what may be imported before TensorFlow is. Expectation is the differentiable twin of a cost.

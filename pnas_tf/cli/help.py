@@ -11,10 +11,10 @@ from absl import flags
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Files": ("run_dir", "pick", "compare", "model", "model_takes", "source", "format", "arch", "init_weights",
               "teacher", "output", "zip", "examples", "overwrite", "json", "plot", "times"),
-    "Data": ("dataset", "data_dir", "image_size", "smaller_images", "image_channels", "num_classes", "broken_images",
-             "class_weights", "held_out_size", "colour_jitter", "cutout"),
+    "Data": ("photos", "dataset", "data_dir", "image_size", "smaller_images", "image_channels", "num_classes",
+             "broken_images", "class_weights", "held_out_size", "colour_jitter", "cutout"),
     "Search space": ("space", "width_mult", "only", "import"),
-    "Device and limits": ("table", "target_ms", "targets", "limit", "measurer", "target_name", "device",
+    "Device and limits": ("table", "ms", "target_ms", "targets", "limit", "measurer", "target_name", "device",
                           "benchmark_binary", "serial", "host", "remote_python", "runtime", "delegate",
                           "accelerator", "clock_mhz", "threads", "dtype", "networks", "calibrate", "over_range"),
     "Exported file": ("mode", "input", "int8_io", "author", "license"),

@@ -15,8 +15,8 @@ from pnas_tf.errors import InputError, printable
 from pnas_tf.terminal import quiet
 
 
-def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] | None = None, *, manual: str = ""
-          ) -> None:
+def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] | None = None, *, manual: str = "",
+          takes: str = "") -> None:
     """Parses the flags and runs an entry point. An InputError becomes one line on stderr and exit code 1.
 
     Output that cannot be written is dropped, see `output`. TensorFlow's C++ part logs nothing unless --verbosity=1 or
@@ -27,6 +27,7 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
         check_imported: Function that takes the op types that the files of --import have registered, and raises
             InputError if the command cannot use them.
         manual: Text that --help prints above the flags; the docstring of the module of `run` if empty.
+        takes: Name of a flag that an argument without a name sets, as in `pnas_tf.auto photos`; "" for none.
     """
     output.guard()
     flags.DEFINE_multi_string("import", [], "Your Python file that registers ops or spaces; may be repeated.")
@@ -44,10 +45,10 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
             sys.exit(130)
 
     # The manual cannot come from the main module: under a console script, the main module is the script.
-    app.run(main, flags_parser=functools.partial(_parse, manual or sys.modules[run.__module__].__doc__ or ""))
+    app.run(main, flags_parser=functools.partial(_parse, manual or sys.modules[run.__module__].__doc__ or "", takes))
 
 
-def _parse(manual, argv):
+def _parse(manual, takes, argv):
     """Parses the flags. Exits after it prints the requested help, or one line about a mistake in the flags."""
     names = {argument.lstrip("-") for argument in argv[1:] if argument.startswith("-")}
     if names & {"help", "h", "?", "helpshort", "helpfull"}:
@@ -57,8 +58,11 @@ def _parse(manual, argv):
         _check_text(argv)
         flag_files.check(argv[1:])
         positional = flags.FLAGS(argv)
+        if takes and len(positional) > 1 and not flags.FLAGS[takes].present:
+            flags.FLAGS[takes].parse(positional.pop(1))
         if len(positional) > 1:
-            raise flags.Error(f"Unexpected argument {positional[1]!r}; all arguments are flags (--name=value)")
+            raise flags.Error(f"Unexpected argument {positional[1]!r}; all {'other ' if takes else ''}arguments are "
+                              "flags (--name=value)")
     except InputError as error:
         _fail(str(error))
     except flags.Error as error:

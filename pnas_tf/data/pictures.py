@@ -20,7 +20,6 @@ import numpy as np
 import PIL.Image
 import PIL.ImageColor
 import PIL.ImageOps
-import tensorflow as tf
 
 from pnas_tf.data import file_ends, jpeg_scans, plain_jpeg
 from pnas_tf.data.file_ends import Ends
@@ -299,6 +298,8 @@ def _has_16_bits(image: PIL.Image.Image) -> bool:
 def _wide_pixels(image: PIL.Image.Image, contents: bytes) -> tuple[np.ndarray, np.ndarray | None]:
     """Pixels of a 16-bit image, turned upright, [height, width, 1 or 3], and their alpha [height, width] or None."""
     if image.format == "PNG":
+        import tensorflow as tf
+
         # Pillow drops the low bytes of colours.
         with tf.device("CPU"):
             pixels = tf.io.decode_png(contents, dtype=tf.uint16).numpy()

@@ -96,6 +96,11 @@ class RunFolder:
         return self.file("versions.json")
 
     @property
+    def auto(self) -> str:
+        """Steps of pnas_tf.auto that are complete, and how long they took."""
+        return self.file("auto.json")
+
+    @property
     def report(self) -> str:
         """The report."""
         return self.file("report.html")
@@ -197,8 +202,7 @@ class RunFolder:
             self.tflite, self.export_facts, self.model_card, self.profile, self.profile_picture)]
         return [self.arch, self.metrics, self.finalists, self.front, self.finalist_times, self.inherited_weights,
                 self.versions, self.inputs, self.report, self.model, self.training_facts, self.mistakes,
-                self.comparison, self.bundle(zipped=True), *by_mode,
-                self.flags]
+                self.comparison, self.auto, self.bundle(zipped=True), *by_mode, self.flags]
 
     @property
     def written_folders(self) -> list[str]:
