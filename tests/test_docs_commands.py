@@ -112,6 +112,7 @@ CHANGED = {
 }
 # Further flags, which override earlier ones, by the beginning of a command; the longest match counts.
 SQUEEZED = {
+    "python -m pnas_tf.auto": "--ms=0 --image_size=32 --max_steps=8 --run_dir=runs/auto",
     "python -m latency.build_table": "--rounds=1 --runs=2",
     "python -m latency.build_table --space=proxyless_imagenet --dtype=int8": "--rounds=1 --runs=2 --only=mb_k3_e3",
     "python -m latency.build_table --space=proxyless_imagenet --measurer=xla --batch_size=8":

@@ -38,10 +38,18 @@ def _main() -> None:
                          "python -m pnas_tf.auto photos --ms=5")
     photos = photos_lib.read(config.photos)
     folder = RunFolder(flags.FLAGS.run_dir or os.path.join("runs", os.path.basename(os.path.abspath(photos.path))))
-    if os.path.exists(folder.path) and not os.path.isdir(folder.path):
-        raise InputError(f"{folder}: not a folder. Name another folder for the results: --run_dir=DIR.")
+    _check_place(folder.path, photos.path)
     print(photos, flush=True)
     run(config, photos, folder, overwrite=flags.FLAGS.overwrite)
+
+
+def _check_place(run_dir: str, photos: str) -> None:
+    """Raises InputError if a path is no place for the results."""
+    if os.path.exists(run_dir) and not os.path.isdir(run_dir):
+        raise InputError(f"{run_dir}: not a folder. Name another folder for the results: --run_dir=DIR.")
+    if f"{os.path.realpath(run_dir)}{os.sep}".startswith(f"{os.path.realpath(photos)}{os.sep}"):
+        raise InputError(f"{run_dir}: inside the folder of pictures, where it would count as a class. Name another "
+                         "folder for the results: --run_dir=DIR.")
 
 
 def run(config: AutoConfig, photos: Photos, folder: RunFolder, *, overwrite: bool = False) -> None:

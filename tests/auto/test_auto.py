@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from pnas_tf.report.facts import Facts
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import spaces
 from pnas_tf.space.arch import Arch
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 LITE0 = spaces.SPACES["lite0"]
@@ -88,7 +90,8 @@ def test_a_refusal_is_one_line_and_starts_nothing(two_classes, tmp_path):
     for arguments, words in [((), "Name the folder of your pictures"), (("nowhere",), "nowhere: cannot be read"),
                              ((two_classes, "more"), "Unexpected argument 'more'"),
                              ((two_classes, "--ms=99", f"--table={table}"), "--ms=99 is more than any network takes"),
-                             ((two_classes, f"--run_dir={table}"), "table.jsonl: not a folder")]:
+                             ((two_classes, f"--run_dir={table}"), "table.jsonl: not a folder"),
+                             ((two_classes, f"--run_dir={two_classes}/runs"), "inside the folder of pictures")]:
         done = run(*arguments, cwd=tmp_path)
         assert done.returncode == 1 and done.stderr.count("\n") == 1 and words in done.stderr, done.stderr
         assert not done.stdout or str(arguments[0]) in done.stdout
@@ -245,9 +248,10 @@ def test_the_whole_way_and_a_stop_in_the_middle(pictures, tmp_path):
     assert "1 table    complete" in again.stdout and "1/6 table: complete." in again.stdout
     for words in ("Goal: ", "6/6 report: took", "Durations: table ", "Result:   ", "Take:     runs/photos/"):
         assert words in again.stdout
-    whole = run("photos", *flags, "--table=runs/photos/table32.jsonl", "--run_dir=whole", "--image_size=0",
-                cwd=pictures.parent)
-    assert whole.returncode == 0 and "1/5 search" in whole.stdout, whole.stderr
+    for module in ("pnas_tf.search", "pnas_tf.train"):  # by hand, without a stop
+        command = re.search(rf"^python -m ({module} .*)$", again.stdout, flags=re.M)[1]
+        done = forked.run(shlex.split(command.replace("--run_dir=runs/photos", "--run_dir=whole")), cwd=pictures.parent)
+        assert done.returncode == 0, done.stderr
     one, other = pictures.parent / "runs" / "photos", pictures.parent / "whole"
     assert (one / "arch.json").read_bytes() == (other / "arch.json").read_bytes()
     histories = [json.loads((folder / "train.json").read_text())["history"] for folder in (one, other)]
