@@ -13,7 +13,7 @@ from pnas_tf.files import number
 from pnas_tf.report import facts as run_facts
 from pnas_tf.report import small_data, summary
 from pnas_tf.report.facts import Facts
-from pnas_tf.run_folder import RunFolder
+from pnas_tf.run_folder import RunFolder, measured
 
 
 def durations(steps: Sequence[Step], record: Record) -> str:
@@ -35,11 +35,10 @@ def last_words(folder: RunFolder, goal: Goal, argument: str) -> str:
         InputError: If a file of the run is damaged.
     """
     facts = run_facts.collect(folder.path)
-    card = summary.target_kept(facts)
     manifest = _object(os.path.join(folder.bundle(), "bundle.json"))
     recommended = printable(manifest.get("recommended"), 20)
     lines = [f"Result:   {verdict(facts, _object(RunFolder(folder.teacher).training_facts), goal)}",
-             f"Goal:     {card.value}, {card.note}",
+             f"Goal:     {milliseconds(facts, goal)}",
              f"Take:     {folder.tflite(recommended)}. {printable(manifest.get('reason'), 400)}",
              f"Files:    {folder.bundle()}{os.sep} for an app, {folder.report}, {folder.model}",
              "Next:     open the report. Try the network on a picture of your own:",
@@ -74,8 +73,18 @@ def verdict(facts: Facts, teacher: dict[str, Any], goal: Goal) -> str:
     side = "the same as" if not points else f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
     chance = f"; differences of up to {error:.1f} points may be chance with so few pictures" \
         if abs(points) <= error else ""
-    share = f", at {predicted / goal.ms * goal.share:.0%} of its milliseconds" if predicted else ""
+    share = f", at {100 * predicted / goal.ms * goal.share:.0f} % of its milliseconds" if predicted else ""
     return f"{text}, {side} the whole pretrained network ({terminal.percent(whole)}){share}{chance}."
+
+
+def milliseconds(facts: Facts, goal: Goal) -> str:
+    """The milliseconds that were asked for, those that were measured, and whether the goal is kept."""
+    export, asked = facts.measured or {}, terminal.ms(goal.ms)
+    time = measured.of_export(export)
+    if time is None:
+        return f"{asked}."
+    return (f"{asked}. {printable(export.get('mode'), 20)}.tflite takes {terminal.ms(time.ms)} on "
+            f"{printable(export.get('target'), 100)}: {summary.target_kept(facts).note}.")
 
 
 def _object(path: str) -> dict[str, Any]:
