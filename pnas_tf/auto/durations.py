@@ -19,8 +19,8 @@ START = 8.0
 # Table: seconds for each op to convert it, and to time it at SIDE, on one core.
 CONVERT, TIME = 0.25, 0.11
 # Search and training: seconds to compile and to choose, and for each picture and epoch at SIDE.
-TEACH, TEACH_PICTURE = 25.0, 0.0085
-SEARCH, SEARCH_PICTURE = 130.0, 0.0070
+TEACH, TEACH_PICTURE = 40.0, 0.0105
+SEARCH, SEARCH_PICTURE = 165.0, 0.0070
 # A training with a teacher: for each picture and epoch, whatever the network, and for one as large as the whole.
 TRAIN, TRAIN_PICTURE, TRAIN_WHOLE = 25.0, 0.0031, 0.0058
 EXPORT, EXPORT_PICTURE, BUNDLE, REPORT = 12.0, 0.02, 10.0, 2.0

@@ -173,7 +173,7 @@ def test_the_rule_fits_recorded_times():
     space = LITE0.for_data(96, 3, 9)
     rule = (durations.of_table(space, [96, 80, 64]), durations.of_search(space, 329, (96, 96)),
             durations.of_training(space, 329, 96, 0.49), durations.of_export(103, 96))
-    np.testing.assert_allclose(rule, (70, 322, 125, 19), rtol=0.35)
+    np.testing.assert_allclose(rule, (70, 322, 125, 19), rtol=0.2)
 
 
 def test_the_verdict_compares_with_the_whole_network():
@@ -255,7 +255,9 @@ def test_the_whole_way_and_a_stop_in_the_middle(pictures):
     one, other = pictures.parent / "runs" / "photos", pictures.parent / "whole"
     assert (one / "arch.json").read_bytes() == (other / "arch.json").read_bytes()
     histories = [json.loads((folder / "train.json").read_text())["history"] for folder in (one, other)]
-    assert histories[0] == histories[1]
+    assert len(histories[0]["loss"]) == len(histories[1]["loss"])
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(histories[1][name], values, rtol=1e-3)
     for name in ("float32.tflite", "float16.tflite", "int8.tflite", "bundle/run.py", "report.html"):
         assert (one / name).exists()
     made = (one / "model.keras").stat().st_mtime_ns
