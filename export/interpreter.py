@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pnas_tf import files, packages
+from pnas_tf import extras, files, packages
 from pnas_tf.errors import InputError
 from pnas_tf.terminal import quiet
 
@@ -32,6 +32,8 @@ def installed_runtime(name: str = "auto") -> str:
     for candidate in RUNTIMES if name == "auto" else [name]:
         if RUNTIMES.get(candidate) in installed:
             return candidate
+    if name == "tflite_runtime":
+        extras.check("tflite-runtime", "--runtime=tflite_runtime")
     raise InputError(f"The runtime {name[:40]} is not installed: expected one of auto, {', '.join(RUNTIMES)}. "
                      f"pip install {RUNTIMES.get(name, RUNTIMES['litert'])}")
 

@@ -36,7 +36,7 @@ from export import anchor as anchor_lib
 from export import facts as facts_lib
 from export.anchor import Anchor
 from export.settings import ExportConfig
-from pnas_tf import __version__, packages, terminal
+from pnas_tf import __version__, extras, packages, terminal
 from pnas_tf import files as files_lib
 from pnas_tf.cli import settings, start
 from pnas_tf.errors import InputError
@@ -67,8 +67,10 @@ def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch
 
     Raises:
         InputError: If the model does not fit the data or the arch, a model without an arch is no better than chance, or
-            a mode fails its check, or answers are not finite numbers.
+            a mode fails its check or lacks a package, or answers are not finite numbers.
     """
+    if facts_lib.QAT in config.mode:
+        extras.check("qat", "--mode=int8_qat")
     keras_model.check_fits_data(model, data)
     if arch:
         arch.space.check_normalised(data)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from pnas_tf import __version__, adb_path, siblings
+from pnas_tf import __version__, adb_path, extras, siblings
 from pnas_tf.cli import start
 from pnas_tf.data.readers import FASHION_MNIST_DIR
 from pnas_tf.errors import printable
@@ -29,10 +29,10 @@ from pnas_tf.packages import versions
 PACKAGES = {"tensorflow": "search, training and export", "keras": "networks", "numpy": "arrays", "scipy": "limits",
             "matplotlib": "charts of reports", "Jinja2": "reports"}
 # What each optional package would enable.
-OPTIONAL = {"tf_keras": "--mode=int8_qat (pip install tf_keras tensorflow-model-optimization)",
-            "tensorflow-model-optimization": "--mode=int8_qat (pip install tf_keras tensorflow-model-optimization)",
-            "tensorboard": "the search's curves while it runs (pip install tensorboard)",
-            "tensorflow-datasets": "--dataset=tfds:NAME (pip install tensorflow-datasets)",
+OPTIONAL = {"tf-keras": f"--mode=int8_qat ({extras.install('qat')})",
+            "tensorflow-model-optimization": f"--mode=int8_qat ({extras.install('qat')})",
+            "tensorboard": f"the search's curves while it runs ({extras.install('tensorboard')})",
+            "tensorflow-datasets": f"--dataset=tfds:NAME ({extras.install('tfds')})",
             "adbutils": "phones without an adb on the PATH: it contains one (pip install adbutils)"}
 INTERPRETERS = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 BENCHMARKS = ("benchmark_model", "android_aarch64_benchmark_model")
@@ -97,7 +97,7 @@ def version(package: str) -> str | None:
 def packages() -> list[Finding]:
     """Examines the Python packages, required and optional."""
     required = [Finding("Packages", name, bool(version(name)), version(name) or
-                        f"missing; needed for {use}: pip install -r requirements.txt")
+                        f"missing; needed for {use}: pip install {name}")
                 for name, use in PACKAGES.items()]
     required += [Finding("Packages", name, False, printable(
         f"{path} is in the way of our package: rename it, or work in another folder", 300))
@@ -116,7 +116,7 @@ def interpreters() -> list[Finding]:
                                     timeout=60, stdin=subprocess.DEVNULL)
             failure = "" if result.returncode == 0 else (result.stderr.strip().splitlines() or ["fails"])[-1]
         advice = "would enable timing with that runtime" + (
-            " (no wheel for Python 3.12 and newer)" if package == "tflite-runtime" else ": pip install ai-edge-litert")
+            " (Linux and Python 3.11 only)" if package == "tflite-runtime" else ": pip install ai-edge-litert")
         findings.append(Finding("TFLite", package, bool(installed) and not failure,
                                 printable(f"{installed} does not load: {failure}", 200) if failure
                                 else installed or advice))
@@ -171,13 +171,13 @@ def gpus() -> list[Finding]:
     """Examines graphics cards: asks TensorFlow for them, if the machine has an NVIDIA driver."""
     if not shutil.which("nvidia-smi") and not glob.glob("/dev/nvidia[0-9]*"):
         return [Finding("GPU", "GPU", False, "no NVIDIA driver; a GPU would enable --strategy=mirrored, larger "
-                        "searches and --measurer=xla (pip install tensorflow[and-cuda])")]
+                        f"searches and --measurer=xla ({extras.install('cuda')})")]
     code = "import tensorflow as tf; print(*[d.name for d in tf.config.list_physical_devices('GPU')], sep=chr(10))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
                             stdin=subprocess.DEVNULL, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
     names = [name for name in result.stdout.splitlines() if name.strip()]
     return [Finding("GPU", printable(name, 60), True, "seen by TensorFlow") for name in names] or [
-        Finding("GPU", "GPU", False, "there is a driver, but TensorFlow sees no GPU: pip install tensorflow[and-cuda]")]
+        Finding("GPU", "GPU", False, f"there is a driver, but TensorFlow sees no GPU: {extras.install('cuda')}")]
 
 
 def machine() -> list[Finding]:

@@ -54,6 +54,7 @@ NOT_RUN = {
     "pip install pre-commit": "downloads, and changes the repository",
     'pip install "tensorflow[and-cuda]': "GPU",
     'pip install ".[cuda]"': "GPU",
+    'pip install ".[tfds,tensorboard]"': "downloads; tests/test_ranges.py resolves the extras",
     "make test": "this test is one of them",
     "make lint": "downloads what it checks with",
     "python -m pytest": "tests themselves",

@@ -13,14 +13,15 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("pnas_tf", "export", "latency")
 EVERYTHING = (*PACKAGES, "benchmarks", "scripts")
 # Wings and modules of pnas_tf: each imports only those to its left. Two that stand together do not know each other.
-WINGS = (("errors", "terminal", "machine", "adb_path", "siblings", "packages"), ("workspaces",), ("files",), ("data",),
-         ("space",), ("network",), ("cost", "supernet"), ("run_folder", "cli"), ("report", "train"), ("derive",),
-         ("search",), ("net_config", "keras_mobilenet"), ("notebook", "doctor", "import_weights", "auto", "__main__"))
+WINGS = (("errors", "terminal", "machine", "adb_path", "siblings", "packages"), ("extras", "workspaces"),
+         ("files",), ("data",), ("space",), ("network",), ("cost", "supernet"), ("run_folder", "cli"), ("report", "train"),
+         ("derive",), ("search",), ("net_config", "keras_mobilenet"), ("notebook", "doctor", "import_weights",
+         "auto", "__main__"))
 # Folders of package data have an __init__.py alone.
 DATA_FOLDERS = ("archs", "tables", "datasets", "weights")
 # Text and data: what may be imported before TensorFlow is. Expectation is the differentiable twin of a cost.
-LIGHT = ("errors", "terminal", "machine", "adb_path", "siblings", "packages", "workspaces", "files", "space", "cost",
-         "run_folder", "cli")
+LIGHT = ("errors", "terminal", "machine", "adb_path", "siblings", "packages", "extras", "workspaces", "files", "space",
+         "cost", "run_folder", "cli")
 HEAVY_MODULES = ("pnas_tf.cost.expectation",)
 HEAVY = {"tensorflow", "keras", "tf_keras"}
 MAX_MODULE, MAX_FUNCTION, MAX_PARAMETERS = 350, 60, 8

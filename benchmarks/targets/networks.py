@@ -3,8 +3,8 @@
     python -m benchmarks.targets.networks                                       # with the times measured so far
     python -m benchmarks.targets.networks --measure=float32 --measure=int8      # times all networks first
 
-Times of whole networks are kept in networks_float32.jsonl and networks_int8.jsonl beside this file. Networks are visited
-in turns on an otherwise idle machine; a measurement that was stopped goes on with the networks that it lacks.
+Times of whole networks are kept in networks_float32.jsonl and networks_int8.jsonl beside this file. Networks are 
+visited in turns on an otherwise idle machine; a measurement that was stopped goes on with the networks that it lacks.
 """
 
 import os
@@ -76,7 +76,8 @@ them.
 def page() -> str:
     """The page, with the times measured so far."""
     archs = sorted(map(arch_lib.load, arch_lib.names()), key=lambda arch: sizes(arch)[1])
-    return "\n".join([INTRODUCTION + table_of_sizes(archs), *sources(), NOTES, measured_on(), "", table_of_times(archs), ""])
+    return "\n".join([INTRODUCTION + table_of_sizes(archs), *sources(), NOTES, measured_on(), "", table_of_times(archs),
+                      ""])
 
 
 def table_of_sizes(archs: Sequence[Arch]) -> str:

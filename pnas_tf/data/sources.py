@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from pnas_tf import extras
 from pnas_tf.data import decoding, folders, pictures, readers
 from pnas_tf.data import labelled as labelled_lib
 from pnas_tf.data.labelled import Labelled
@@ -143,10 +144,9 @@ def _folder(request: Request) -> Labelled:
 def _tfds(request: Request) -> Labelled:
     """A data set that TensorFlow Datasets has prepared on this machine, read into memory."""
     name, where = request.argument, f"tfds:{request.argument}"
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError:
-        raise InputError(f"{where} needs TensorFlow Datasets: pip install tensorflow-datasets.") from None
+    extras.check("tfds", where)
+    import tensorflow_datasets as tfds
+
     try:
         builder = tfds.builder(name, data_dir=request.data_dir)
         splits, features = dict(builder.info.splits), builder.info.features

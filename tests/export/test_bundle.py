@@ -1,6 +1,7 @@
 """Bundles are complete, both runtimes reproduce their outputs without this project, and a (test) phone times them."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import resource
@@ -57,8 +58,8 @@ def test_contents(packed):
 
 @pytest.mark.parametrize("runtime", ["ai_edge_litert", "tflite_runtime"])
 def test_runner_reproduces_the_outputs(packed, runtime):
-    if runtime == "tflite_runtime" and sys.version_info >= (3, 12):
-        pytest.skip("tflite-runtime has no wheel for Python 3.12")
+    if importlib.util.find_spec(runtime) is None:
+        pytest.skip(f"{runtime} is not installed")
     done = run_program(sys.executable, packed, f"--runtime={runtime}")
     assert done.returncode == 0, done.stdout + done.stderr
     modes = [line.split(":")[0] for line in done.stdout.splitlines()]

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import importlib.util
 import itertools
 import json
 import os
@@ -200,7 +201,7 @@ def test_only_and_target_name(tmp_path):
     assert table.target == "my_phone" and list(table.rows) == [KEY]
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite_runtime has no wheel for this Python")
+@pytest.mark.skipif(importlib.util.find_spec("tflite_runtime") is None, reason="tflite-runtime is not installed")
 def test_tflite_runtime_in_a_process_of_its_own(tmp_path):
     """TensorFlow is loaded in this process, where tflite_runtime fails."""
     settings = {**QUICK, "runtime": "tflite_runtime"}
