@@ -34,8 +34,8 @@ def opened(path: str, way_out: str = "") -> BufferedReader:
         InputError: If the file is missing or not regular, or cannot be read.
     """
     try:
-        # Opening a pipe without O_NONBLOCK waits for its writer.
-        file = open(path, "rb", opener=lambda name, how: os.open(name, how | os.O_NONBLOCK))  # noqa: SIM115
+        # Opening a pipe without NONBLOCK waits for its writer.
+        file = open(path, "rb", opener=lambda name, how: os.open(name, how | workspaces.NONBLOCK))  # noqa: SIM115
     except (OSError, ValueError) as error:  # a path with a null character is a ValueError
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}). {way_out}".rstrip()
                          ) from None
@@ -190,7 +190,7 @@ def _write_or_undo(file: IO[bytes], entry: Any) -> None:
 
 def own(path: str, how: int) -> int:
     """Opens a file to change it, as the `opener` of `open`. A link is refused: what it leads to is not ours."""
-    return os.open(path, how | os.O_NOFOLLOW, 0o666)
+    return os.open(path, how | workspaces.NOFOLLOW, 0o666)
 
 
 def drop_half_line(file: Any) -> None:
@@ -257,7 +257,7 @@ def write_whole(path: str, write: Callable[[str], Any], *, replace: bool = True)
         with workspaces.workspace(folder) as space:
             temporary = os.path.join(space, name)
             write(temporary)
-            with open(temporary, "rb") as file:
+            with open(temporary, "rb+") as file:  # Windows syncs only files that are open for writing
                 os.fsync(file.fileno())
             if replace:
                 os.replace(temporary, path)

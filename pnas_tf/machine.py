@@ -1,8 +1,13 @@
 """The memory of this machine, as far as this process may use it."""
 
 import contextlib
-import os
-import resource
+
+import psutil
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 # Limits of a container: control groups of version 2 and 1.
 _GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -10,10 +15,11 @@ _GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 def memory_bytes() -> int:
     """Bytes of memory of this machine, or fewer if a container or `ulimit` (-v or -d) allows fewer."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [psutil.virtual_memory().total]
     for path in _GROUPS:
         with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:  # `max` is no number
             limits.append(int(file.read(30)))
-    limits += [limit for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
-               if (limit := resource.getrlimit(kind)[0]) != resource.RLIM_INFINITY]
+    if resource:
+        limits += [limit for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+                   if (limit := resource.getrlimit(kind)[0]) != resource.RLIM_INFINITY]
     return min(limits)

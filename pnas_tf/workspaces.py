@@ -2,7 +2,7 @@
 
 import contextlib
 import ctypes
-import fcntl
+import hashlib
 import os
 import shutil
 import sys
@@ -10,10 +10,14 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
+import filelock
+
 from pnas_tf.errors import InputError
 
 # Beginnings of the names of files and folders in the making, and of folders among the temporary files of all programs.
 _WORKSPACE, _PRIVATE = ".writing-", ".pnas_tf-"
+# Flags of os.open that Windows does not have, nor pipes among its files.
+NONBLOCK, NOFOLLOW = getattr(os, "O_NONBLOCK", 0), getattr(os, "O_NOFOLLOW", 0)
 _TEMPORARY = "Free some space, or name another folder by the environment variable TMPDIR."
 
 
@@ -42,7 +46,8 @@ def _folder_in(folder: str, prefix: str) -> Iterator[str]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-        os.close(holder)
+        if holder is not None:
+            os.close(holder)
 
 
 def remove_left(folder: str, prefix: str = _WORKSPACE) -> None:
@@ -52,6 +57,8 @@ def remove_left(folder: str, prefix: str = _WORKSPACE) -> None:
         folder: Folder to look into; never through links.
         prefix: Beginning of the names.
     """
+    if os.name == "nt":  # see `_locked_folder`
+        return
     with contextlib.suppress(OSError):
         left = [entry.path for entry in os.scandir(folder) if entry.name.startswith(prefix) and not entry.is_symlink()
                 and entry.stat(follow_symlinks=False).st_uid == os.getuid()]
@@ -61,12 +68,17 @@ def remove_left(folder: str, prefix: str = _WORKSPACE) -> None:
                     shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
 
-def _locked_folder(folder: str, prefix: str) -> tuple[str, int]:
-    """Path of a new workspace, and the open file that keeps it locked until it is closed or this process ends."""
+def _locked_folder(folder: str, prefix: str) -> tuple[str, int | None]:
+    """Path of a new workspace, and the open file that keeps it locked until it is closed or this process ends.
+
+    Windows opens no folders, so nothing is locked there, and `remove_left` removes nothing.
+    """
     while True:
         path = tempfile.mkdtemp(prefix=prefix, dir=folder)
+        if os.name == "nt":
+            return path, None
         with contextlib.suppress(FileNotFoundError):  # another process has just taken it for a remnant
-            holder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            holder = os.open(path, os.O_RDONLY)
             try:
                 is_locked = lock(holder)
             except OSError:  # a file system without locks, on which nothing is removed either
@@ -78,7 +90,7 @@ def _locked_folder(folder: str, prefix: str) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[int]:
-    holder = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    holder = os.open(path, os.O_RDONLY | NONBLOCK | NOFOLLOW)
     try:
         yield holder
     finally:
@@ -125,6 +137,8 @@ def put_folder(new: str, place: str) -> None:
 
 def _exchanged(one: str, other: str) -> bool:
     """Exchanges two paths in one step, as Linux and macOS can on most file systems; returns whether it did."""
+    if os.name == "nt":
+        return False
     here, exchange = -2 if sys.platform == "darwin" else -100, 2  # AT_FDCWD; RENAME_EXCHANGE or RENAME_SWAP
     libc = ctypes.CDLL(None)
     rename = getattr(libc, "renameatx_np" if sys.platform == "darwin" else "renameat2", None)
@@ -154,8 +168,37 @@ def lock(file: IO[Any] | int) -> bool:
     Raises:
         OSError: If the file system does not support locks.
     """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return filelock.lock_descriptor(file if isinstance(file, int) else file.fileno(), blocking=False)
+
+
+@contextlib.contextmanager
+def only_writer(path: str) -> Iterator[bool]:
+    """Within this context, no other process that calls this function writes a file.
+
+    An empty hidden file beside it is locked: on Windows, nobody could read a file that is locked itself.
+
+    Args:
+        path: The file; it need not exist.
+
+    Yields:
+        False if another process is the writer.
+
+    Raises:
+        OSError: If the folder cannot be written or its file system does not support locks.
+    """
+    folder, name = os.path.split(os.path.realpath(path))
+    beside = os.path.join(folder, f".lock-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}")
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = stack.enter_context(open(beside, "ab", opener=lambda own, how: os.open(own, how | NOFOLLOW, 0o666)))
+            if not lock(file):
+                yield False
+                return
+            with contextlib.suppress(FileNotFoundError):  # removed by a writer that has just ended
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(beside)):
+                    break
+        try:
+            yield True
+        finally:
+            with contextlib.suppress(OSError):  # on Windows, an open file cannot be removed
+                os.unlink(beside)

@@ -102,6 +102,29 @@ def test_a_lock_holds_between_processes(tmp_path):
     assert other() == "True"
 
 
+def test_a_file_has_one_writer_at_a_time_and_no_lock_stays_beside_it(tmp_path):
+    """Also where a killed writer has left its lock, and where the writer before ends between opening and locking."""
+    path, is_alone = str(tmp_path / "t.jsonl"), "with workspaces.only_writer({!r}) as alone: print(alone)"
+
+    def other():
+        code = f"from pnas_tf import workspaces\n{is_alone.format(path)}"
+        return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                              check=True).stdout.strip()
+
+    with workspaces.only_writer(path) as alone:
+        beside, = tmp_path.iterdir()
+        with workspaces.only_writer(path) as second:
+            assert alone and not second and other() == "False"
+    assert list(tmp_path.iterdir()) == []
+    beside.touch()
+    assert other() == "True" and list(tmp_path.iterdir()) == []
+    (tmp_path / "precious").write_text("precious")
+    beside.symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError), workspaces.only_writer(path):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
 @pytest.mark.parametrize("value, number", [(3, 3), (0.5, 0.5), (True, None), ("3", None), (None, None),
                                            (float("nan"), None), (float("inf"), None), (10**400, None), (2e18, None)])
 def test_only_finite_numbers_are_numbers(value, number):

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -14,9 +15,9 @@ PACKAGES = ("pnas_tf", "export", "latency")
 EVERYTHING = (*PACKAGES, "benchmarks", "scripts")
 # Wings and modules of pnas_tf: each imports only those to its left. Two that stand together do not know each other.
 WINGS = (("errors", "terminal", "machine", "adb_path", "siblings", "packages"), ("extras", "workspaces"),
-         ("files",), ("data",), ("space",), ("network",), ("cost", "supernet"), ("run_folder", "cli"), ("report", "train"),
-         ("derive",), ("search",), ("net_config", "keras_mobilenet"), ("notebook", "doctor", "import_weights",
-         "auto", "__main__"))
+         ("files",), ("data",), ("space",), ("network",), ("cost", "supernet"), ("run_folder", "cli"),
+         ("report", "train"), ("derive",), ("search",), ("net_config", "keras_mobilenet"),
+         ("notebook", "doctor", "import_weights", "auto", "__main__"))
 # Folders of package data have an __init__.py alone.
 DATA_FOLDERS = ("archs", "tables", "datasets", "weights")
 # Text and data: what may be imported before TensorFlow is. Expectation is the differentiable twin of a cost.
@@ -100,6 +101,26 @@ def test_package_import_is_light():
     code = "import sys, pnas_tf, pnas_tf.space, pnas_tf.cost; " \
            "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_text_and_data_and_the_doctor_do_without_what_unix_alone_has(tmp_path):
+    """On Linux, with the names hidden. Windows itself has not been tried."""
+    light = [name for name in sources(("pnas_tf",)) if name.count(".") and name.split(".")[1] in LIGHT
+             and name not in HEAVY_MODULES]
+    done = subprocess.run([sys.executable, ROOT / "tests" / "programs" / "without_unix.py", tmp_path, *light],
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=200,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    assert "+ tensorflow " in done.stdout and "GB free here" in done.stdout and "cannot be examined" not in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "lines.jsonl", "run", "t.jsonl"]
+
+
+def test_what_windows_lacks_is_asked_for_in_one_place():
+    places = {"fcntl": set(), "termios": set(), "import resource\n": {"pnas_tf.machine"}, "O_CLOEXEC": set(),
+              "O_NONBLOCK": {"pnas_tf.workspaces"}, "O_NOFOLLOW": {"pnas_tf.workspaces"},
+              **{f"os.{name}": set() for name in ("sysconf", "uname", "statvfs", "fork", "mkfifo", "getuid")}}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in sources().items()}
+    assert {part: {name for name, text in texts.items() if part in text} for part in places} == places
 
 
 # Small rooms.

@@ -36,8 +36,10 @@ class Android:
             settings: Settings of the measurements, and the phones to use.
 
         Raises:
-            InputError: If there is no such benchmark_model.
+            InputError: If there is no such benchmark_model, or this machine runs Windows.
         """
+        if os.name == "nt":  # it cannot wait for the output of several programs at once
+            raise InputError("Phones are timed from Linux and macOS; on Windows, run this command in WSL.")
         self._settings = settings
         self._binary, self._digest = _binary(settings.benchmark_binary, settings.binary_sha256)
         self._stopped = threading.Event()

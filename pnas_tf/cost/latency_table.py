@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
+from io import FileIO
 from typing import Any
 
 from pnas_tf import files, workspaces
@@ -201,7 +202,7 @@ def annotate(path: str, *, calibrated_ms: Mapping[OpKey, float], accuracy: Mappi
         ms = calibrated_ms.get(_key(entry, path, 0))
         return line if ms is None or "choice" in entry else json.dumps({**entry, "calibrated_ms": ms})
 
-    with open_to_add(path):  # other programs must not add rows meanwhile: they would be lost with the old file
+    with _only_writer(path):  # other programs must not add rows meanwhile: they would be lost with the old file
         table = read(path)
         lines = files.read_text(path, MAX_BYTES, _WAY_OUT).splitlines()[1:]
         entries = table.header.get("accuracy")
@@ -221,20 +222,35 @@ def open_to_add(path: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     Raises:
         InputError: If another process is adding to the table, or the file cannot be written.
     """
-    try:
-        file = open(path, "r+b", buffering=0)  # noqa: SIM115
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another file.") from None
-
-    with file:
-        if not workspaces.lock(file):
-            raise InputError(f"{path}: another program is adding to this table. Wait for it, or stop it.")
-        if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-            raise InputError(f"{path}: another program has just written this table. Run the same command again.")
+    with _only_writer(path), _opened(path) as file:
         content = file.read(MAX_BYTES + 1)
         if content.startswith(_BEGIN) and b"\n" in content and len(content) <= MAX_BYTES:
             file.truncate(content.rfind(b"\n") + 1)
         yield functools.partial(files.add_line, file, path, what="row")
+
+
+@contextlib.contextmanager
+def _only_writer(path: str) -> Iterator[None]:
+    """Refuses other processes that write a table meanwhile."""
+    with contextlib.ExitStack() as stack:
+        try:
+            is_alone = stack.enter_context(workspaces.only_writer(path))
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        if not is_alone:
+            raise InputError(f"{path}: another program is adding to this table. Wait for it, or stop it.")
+        yield
+
+
+def _opened(path: str) -> FileIO:
+    try:
+        return open(path, "r+b", buffering=0)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: str, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written ({error.strerror}). Choose another file.")
 
 
 def header(target: str, **facts: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import shutil
 from typing import Any
 
 import keras
@@ -207,8 +208,7 @@ def save_weights(model: Any, file_path: str) -> None:
     def write(temporary):
         # HDF5 crashes on a full disk, so free space is checked first.
         needed_bytes = 2**20 + sum(2048 + 4 * math.prod(variable.shape) for variable in model.weights)
-        disk = os.statvfs(os.path.dirname(temporary))
-        if disk.f_bavail * disk.f_frsize < needed_bytes:
+        if shutil.disk_usage(os.path.dirname(temporary)).free < needed_bytes:
             raise OSError(errno.ENOSPC, f"{needed_bytes:,} bytes are needed")
         model.save_weights(temporary)
 

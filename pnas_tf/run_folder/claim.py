@@ -3,9 +3,10 @@
 import contextlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 from pnas_tf import files, workspaces
 from pnas_tf.errors import InputError, shown
@@ -106,18 +107,25 @@ def locked(run_dir: str) -> Iterator[None]:
     with file:
         try:
             if not workspaces.lock(file):
-                file.seek(0)
-                raise InputError(f"{run_dir} is in use by another process ({file.read(80).strip()}). Wait until it "
-                                 "ends, stop it, or use another --run_dir.")
+                raise InputError(f"{run_dir} is in use by another process{_holder(file)}. Wait until it ends, stop it, "
+                                 "or use another --run_dir.")
         except OSError as error:
             print(f"Warning: {run_dir} cannot be locked ({error.strerror}). Make sure that no other process writes "
                   "there.")
         with contextlib.suppress(OSError):  # the lock also holds if the disk is full and nothing can be written
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {os.uname().nodename}")
+            file.write(f"process {os.getpid()} on {platform.node()}")
             file.flush()
         _remove_left(RunFolder(run_dir))
         yield
+
+
+def _holder(file: IO[str]) -> str:
+    """The process that has locked a file, in brackets; "" where it is unknown, as on Windows, which hides the text."""
+    with contextlib.suppress(OSError):
+        file.seek(0)
+        return f" ({file.read(80).strip()})"
+    return ""
 
 
 def _remove_left(folder: RunFolder) -> None:

@@ -17,7 +17,7 @@ import pytest
 from export import apart, convert, interpreter, timed_files, timing
 from latency import build_table, host, measure, profile, space_flags
 from latency.phones import worker
-from pnas_tf import files, workspaces
+from pnas_tf import workspaces
 from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.space.blocks import OpKey
@@ -94,10 +94,9 @@ def test_a_second_start_leaves_the_row_that_the_first_is_writing(built, tmp_path
     lines = built.splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2]) + lines[2][:30])
     before = path.read_bytes()
-    with path.open("rb+") as file:  # as the first start has opened it
-        assert workspaces.lock(file)
-        with pytest.raises(InputError, match="another program is adding to this table"):
-            build(path)
+    with workspaces.only_writer(str(path)), \
+            pytest.raises(InputError, match="another program is adding to this table"):
+        build(path)
     assert path.read_bytes() == before
     build(path)
     assert path.read_bytes().startswith(b"".join(lines[:2]))
@@ -118,22 +117,6 @@ def test_two_starts_at_once_make_one_table(built, tmp_path, monkeypatch):
     monkeypatch.setitem(measure.MEASURERS, "host", First)
     build(path)
     assert path.read_bytes() == built
-
-
-def test_a_table_that_was_replaced_while_it_was_opened_is_not_added_to(built, tmp_path, monkeypatch):
-    """By `latency.compare --calibrate`: rows would go into a file that is gone."""
-    path, lock = tmp_path / "t.jsonl", workspaces.lock
-
-    def replaced_first(file):
-        monkeypatch.setattr(workspaces, "lock", lock)  # writing takes locks, too
-        files.write_text(str(path), built.decode())
-        return lock(file)
-
-    path.write_bytes(built)
-    monkeypatch.setattr(workspaces, "lock", replaced_first)
-    with pytest.raises(InputError, match="another program has just written this table"), \
-            latency_table.open_to_add(str(path)):
-        pass
 
 
 @pytest.fixture
