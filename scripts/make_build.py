@@ -13,7 +13,8 @@ PACKAGES = ("pnas_tf", "export", "latency")
 PROGRAMS = ("benchmarks", "scripts")
 HEAVY = {"tensorflow", "keras", "tf_keras"}
 # Patterns of the data files of packages, relative to the package.
-DATA = {"pnas_tf.archs": {"*.json"}, "pnas_tf.tables": {"*.jsonl"}, "pnas_tf.datasets": {"fashion_mnist_small.*"},
+DATA = {"pnas_tf.archs": {"*.json"}, "pnas_tf.flags": {"*.flags"}, "pnas_tf.tables": {"*.jsonl"},
+        "pnas_tf.datasets": {"fashion_mnist_small.*"},
         "pnas_tf.weights": {"efficientnet_lite0.*"},
         "pnas_tf.report.templates": {"*.html"}, "export.templates": {"Classifier.*"}}
 # Packages and modules whose files a module reads without importing them.

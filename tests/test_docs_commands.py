@@ -124,7 +124,7 @@ SQUEEZED = {
                                 "--run_dir=runs/timed",
     "python -m pnas_tf.search --flagfile=mobile.flags": "--max_steps=2 --batch_size=4",
     "python -m pnas_tf.train": "--max_steps=8 --overwrite",
-    "python -m pnas_tf.train --flagfile=flags/train.flags": "--max_steps=2 --batch_size=4 --overwrite",
+    "python -m pnas_tf.train --flagfile=train.flags": "--max_steps=2 --batch_size=4 --overwrite",
     "python -m export.tflite": "--allow_drop --check_images=64 --qat_epochs=1 --timing_seconds=0",
     "python -m benchmarks.speed.depthwise_gradient": "--runs=1",
     "python -m benchmarks.speed.epoch_share": "--space=cifar_mb --image_size=32 --batch_size=4 --steps=2 --rounds=1",
@@ -268,9 +268,6 @@ def workplace(tmp_path_factory, write_space, random_state):
     network.portable(model).save(folder / "photos.keras")
     np.savez(folder / "net.npz", **random_state(net_config.write(import_weights.load_arch("proxyless_mobile", 5))))
     keras.applications.MobileNetV2(weights=None, classes=5).save_weights(folder / "mobilenet_v2.weights.h5")
-    for path in ROOT.glob("*.flags"):
-        (folder / path.name).symlink_to(path)
-    (folder / "flags").symlink_to(ROOT / "flags")
     return folder
 
 

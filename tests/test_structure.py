@@ -19,7 +19,7 @@ WINGS = (("errors", "terminal", "machine", "adb_path", "siblings", "packages"), 
          ("report", "train"), ("derive",), ("search",), ("net_config", "keras_mobilenet"),
          ("notebook", "doctor", "import_weights", "auto", "__main__"))
 # Folders of package data have an __init__.py alone.
-DATA_FOLDERS = ("archs", "tables", "datasets", "weights")
+DATA_FOLDERS = ("archs", "flags", "tables", "datasets", "weights")
 # Text and data: what may be imported before TensorFlow is. Expectation is the differentiable twin of a cost.
 LIGHT = ("errors", "terminal", "machine", "adb_path", "siblings", "packages", "extras", "workspaces", "files", "space",
          "cost", "run_folder", "cli")

@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality.tree_search --data_dir=DIR --out_dir=runs/tree
 
-Searches with flags/cifar10_small.flags, by gradients and by REINFORCE. Then it trains alike the searched networks,
+Searches with cifar10_small.flags, by gradients and by REINFORCE. Then it trains alike the searched networks,
 random networks of the space, and the PyramidNet without cells that has as many parameters. Everything is kept in
 --out_dir, and no step is done twice. Writes results.json, results.md and tree_search.svg.
 """
@@ -18,7 +18,7 @@ from absl import flags
 from benchmarks import steps
 from benchmarks.quality import study, study_results
 from pnas_tf import files
-from pnas_tf.cli import start
+from pnas_tf.cli import flag_files, start
 from pnas_tf.report import plots
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space import arch as arch_lib
@@ -26,7 +26,7 @@ from pnas_tf.space import blocks as blocks_lib
 from pnas_tf.space import spaces, tree_cells
 from pnas_tf.space.arch import Arch
 
-FLAG_FILE = "flags/cifar10_small.flags"
+FLAG_FILE = "cifar10_small.flags"
 UPDATES = {"gradient": (), "reinforce": ("--arch_update=reinforce", "--arch_every=3")}
 SEEDS, RANDOM = 2, 5
 TRAIN = ("--batch_size=96", "--lr=0.1", "--weight_decay=1e-4", "--label_smoothing=0")
@@ -51,7 +51,7 @@ class TreeStudy(study.Study):
         """
         super().__init__(out_dir, data, workers, launcher)
         self._epochs, self._search_flags = epochs, search_flags
-        self.space = spaces.load(run_folder.read_flags(FLAG_FILE)["space"])
+        self.space = spaces.load(run_folder.read_flags(flag_files.path_of(FLAG_FILE))["space"])
         self._table = self.path("host.jsonl")
 
     def search(self) -> None:

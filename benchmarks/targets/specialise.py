@@ -185,7 +185,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("data_dir", None, "Folder of the data set's files.")
     flags.DEFINE_string("uniform", "mb_k5_e3", "Op of the uniform network, whose milliseconds on each device are the "
                         "targets.")
-    flags.DEFINE_string("search_flags", "flags/cifar10_mb.flags",
+    flags.DEFINE_string("search_flags", "cifar10_mb.flags",
                         "Flag file of the search, for what is not given here.")
     flags.DEFINE_integer("search_steps", 2000, "Weight steps of the search.", 2)
     flags.DEFINE_integer("epochs", 3, "Epochs of the training of each network.", 1)

@@ -56,6 +56,7 @@ def _parse(manual, takes, argv):
         sys.exit(0)
     try:
         _check_text(argv)
+        argv = [argv[0], *flag_files.found(argv[1:])]
         flag_files.check(argv[1:])
         positional = flags.FLAGS(argv)
         if takes and len(positional) > 1 and not flags.FLAGS[takes].present:

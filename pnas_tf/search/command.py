@@ -14,6 +14,7 @@ from pnas_tf import files, search
 from pnas_tf.cli import settings, start
 from pnas_tf.cost import limits, table_accuracy, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
+from pnas_tf.errors import InputError
 from pnas_tf.report import facts as run_facts
 from pnas_tf.report import kept_limits
 from pnas_tf.run_folder import RunFolder, claim, versions
@@ -51,6 +52,7 @@ def by_flags(make_timer: MakeTimer | None = None) -> None:
     if not make_timer or config.latency_loss == "none":
         limits.refuse_whole_networks(request.bounds)
     request = dataclasses.replace(request, named_by=[*start.import_flags(), *request.named_by])
+    _check_named(config.dataset, run_dir)
     start.load_tensorflow()
     from pnas_tf.search import replicas
 
@@ -64,6 +66,15 @@ def by_flags(make_timer: MakeTimer | None = None) -> None:
             return
     for arch, folder in archs:
         print(_summary(arch, folder, settings.differing(config, settings.ImageSettings)))
+
+
+def _check_named(dataset: str, run_dir: str | None) -> None:
+    """Raises InputError if the images or the folder are missing: flag files leave them to the user."""
+    missing = {"the images": not dataset and "--dataset=folder:PATH",
+               "a folder for the results": not run_dir and "--run_dir=DIR"}
+    if flags_to_name := [flag for flag in missing.values() if flag]:
+        raise InputError(f"Name {' and '.join(what for what, flag in missing.items() if flag)}: "
+                         f"{' '.join(flags_to_name)}.")
 
 
 def _problem(request: Request) -> Problem:

@@ -2,7 +2,7 @@ r"""Trains the network of a search, or a published network, on your data.
 
     python -m pnas_tf.train --run_dir=runs/quickstart
     python -m pnas_tf.train --arch=proxyless_mobile --dataset=folder:photos --run_dir=runs/photos
-    python -m pnas_tf.train --flagfile=flags/train.flags --run_dir=runs/mobile   # the paper's recipe
+    python -m pnas_tf.train --flagfile=train.flags --run_dir=runs/mobile   # the paper's recipe
     python -m pnas_tf.train --arch=efficientnet_lite0 --dataset=folder:photos --image_size=96 \
         --run_dir=runs/lite0                      # fine-tunes shipped ImageNet weights
 

@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 def test_searches_and_times_in_pieces(folder, tmp_path):
     table, out_dir = latency_table.read(str(folder / "host.jsonl")), tmp_path / "out"
-    search_flags = [f"--flagfile={ROOT}/quickstart.flags", f"--space={folder}/space.json",
+    search_flags = ["--flagfile=quickstart.flags", f"--space={folder}/space.json",
                     "--dataset=fashion_mnist_small", "--max_steps=8"]
     settings = on_target.Settings(targets=2, seeds=1, max_drift=10.0, minutes=1.0)
     one_search = dataclasses.replace(settings, at_most=1)
@@ -54,7 +54,7 @@ def test_searches_and_times_in_pieces(folder, tmp_path):
     (entry,) = files.read_lines(str(out_dir / "searches.jsonl"))
     whole = subprocess.run(
         [sys.executable, "-m", "benchmarks.targets.on_target", f"--space={folder}/space.json", f"--table={table.path}",
-         f"--search_flags={ROOT}/quickstart.flags", "--max_steps=8", "--targets=2", "--seeds=1", "--max_drift=10",
+         "--search_flags=quickstart.flags", "--max_steps=8", "--targets=2", "--seeds=1", "--max_drift=10",
          f"--out_dir={out_dir}"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert whole.returncode == 0, whole.stderr
     assert "1 of 2 searches to do" in whole.stdout and "Of 2, as measured (mean of both passes):" in whole.stdout
@@ -77,7 +77,7 @@ def test_searches_and_times_in_pieces(folder, tmp_path):
 @pytest.mark.parametrize("checked", [False, True])
 def test_one_search_for_all_targets_of_a_seed(folder, tmp_path, checked):
     table = latency_table.read(str(folder / "host.jsonl"))
-    search_flags = [f"--flagfile={ROOT}/quickstart.flags", f"--space={folder}/space.json",
+    search_flags = ["--flagfile=quickstart.flags", f"--space={folder}/space.json",
                     "--dataset=fashion_mnist_small", "--max_steps=8"]
     settings = on_target.Settings(targets=2, seeds=2, workers=2, one_supernet=True, checked=checked, max_drift=10.0)
     result = on_target.run(TINY, table, str(tmp_path), search_flags, settings)

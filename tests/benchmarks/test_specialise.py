@@ -101,7 +101,7 @@ def test_op_that_some_choice_lacks_is_refused():
 @pytest.mark.slow
 def test_all_devices_and_the_cost_of_several(folder, tmp_path):
     command = [sys.executable, "-m", "benchmarks.targets.specialise", f"--space={folder}/space.json", DATA,
-               "--uniform=mb_k3_e3", f"--search_flags={ROOT}/quickstart.flags", "--search_steps=8", "--epochs=1",
+               "--uniform=mb_k3_e3", "--search_flags=quickstart.flags", "--search_steps=8", "--epochs=1",
                "--train_steps=2", "--batch_size=32", "--networks=0", "--cost_steps=8", "--cost_pairs=1",
                f"--steps={','.join(specialise.STEPS)}", f"--out_dir={tmp_path}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)

@@ -212,7 +212,7 @@ def test_a_search_whose_finalists_are_timed(folder, tmp_path):
     """The command on this machine; the same command again; and on the folder of a search with trials but no timing."""
     def searched(module, run_dir, *more):
         done = subprocess.run(
-            [sys.executable, "-m", module, f"--flagfile={ROOT}/quickstart.flags", f"--space={folder}/space.json",
+            [sys.executable, "-m", module, "--flagfile=quickstart.flags", f"--space={folder}/space.json",
              "--dataset=fashion_mnist_small", "--max_steps=8", f"--table={folder}/host.jsonl", *more,
              f"--run_dir={run_dir}"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr

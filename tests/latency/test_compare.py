@@ -319,7 +319,7 @@ def test_entry_point_calibrates(built, tmp_path):
 
 @pytest.mark.parametrize("name", ["quickstart", "flags/cifar10_mb"])
 def test_shipped_table_has_its_accuracy_for_the_searches_that_use_it(name):
-    text = (ROOT / f"{name}.flags").read_text()
+    text = (ROOT / "pnas_tf" / "flags" / f"{name}.flags").read_text()
     table, space = (latency_table.read(re.search(r"^--table=(.*)$", text, flags=re.M)[1]),
                     SPACES[re.search(r"^--space=(.*)$", text, flags=re.M)[1]])
     table.check_covers(space)

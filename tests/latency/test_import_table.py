@@ -158,7 +158,7 @@ def test_tunas_rows_are_costs():
 
 
 def test_mobile_flags_and_the_shipped_table_agree():
-    flags = dict(line[2:].split("=", 1) for line in (ROOT / "mobile.flags").read_text().splitlines()
+    flags = dict(line[2:].split("=", 1) for line in (ROOT / "pnas_tf/flags/mobile.flags").read_text().splitlines()
                  if line.startswith("--"))
     table = latency_table.read(flags["table"])
     table.check_covers(spaces.load(flags["space"]))

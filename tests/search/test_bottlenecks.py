@@ -29,7 +29,7 @@ def test_search_at_224_pixels(tmp_path, write_space):
         pixels = random.integers(0, 255, (240 + number, 300, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.jpg")
     write_space(spaces.SPACES["mobile_2024"].for_data(224, 3, 2), tmp_path / "space.json", tmp_path / "table.jsonl")
-    run("pnas_tf.search", "--flagfile=flags/mobile_2024.flags", f"--dataset=folder:{tmp_path}/photos", "--batch_size=4",
+    run("pnas_tf.search", "--flagfile=mobile_2024.flags", f"--dataset=folder:{tmp_path}/photos", "--batch_size=4",
         f"--table={tmp_path}/table.jsonl", "--max_steps=6", "--front=2", f"--run_dir={tmp_path}/run")
     found = arch.load(f"{tmp_path}/run/arch.json")
     assert (found.space.name, found.space.input_size, found.space.num_classes) == ("mobile_2024", 224, 2)

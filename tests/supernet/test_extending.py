@@ -54,7 +54,7 @@ def run(module, *more, cwd):
 
 @pytest.mark.slow
 def test_commands_of_the_document(my_ops, tmp_path):
-    (tmp_path / "quickstart.flags").write_text((ROOT / "quickstart.flags").read_text())
+    (tmp_path / "quickstart.flags").write_text((ROOT / "pnas_tf" / "flags" / "quickstart.flags").read_text())
     shorter = {"build_table": ["--runs=2", "--rounds=1"], "search": ["--max_steps=12"], "train": ["--max_steps=8"],
                "tflite": ["--allow_drop"]}
     block = re.search(r"## Every command\n\n```\n(.*?)```", DOCUMENT, re.DOTALL)[1]

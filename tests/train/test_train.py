@@ -33,7 +33,7 @@ def test_train_flags_are_the_recipe_of_the_paper():
     """The command runs in a process of its own, since a process can define a flag only once."""
     code = ("import json, sys; from absl import flags; from pnas_tf.train import command; command.define_flags(); "
             "flags.FLAGS(sys.argv); print(json.dumps(flags.FLAGS.flag_values_dict()))")
-    result = subprocess.run([sys.executable, "-c", code, "--flagfile=flags/train.flags"], cwd=ROOT, check=True,
+    result = subprocess.run([sys.executable, "-c", code, "--flagfile=pnas_tf/flags/train.flags"], cwd=ROOT, check=True,
                             capture_output=True, text=True)
     parsed = json.loads(result.stdout)
     recipe = {"epochs": 300, "batch_size": 256, "lr": 0.05, "momentum": 0.9, "weight_decay": 4e-5,
@@ -225,7 +225,7 @@ def trial(small_arch, small_npz, tmp_path_factory):
     """A trial run of train.flags on an arch in the format of the shipped archs."""
     folder = tmp_path_factory.mktemp("trial")
     small_arch.save(str(folder / "small.json"))
-    command = ["--flagfile=flags/train.flags", f"--arch={folder}/small.json", f"--dataset=npz:{small_npz}",
+    command = ["--flagfile=train.flags", f"--arch={folder}/small.json", f"--dataset=npz:{small_npz}",
                f"--run_dir={folder}/run", "--batch_size=64", "--max_steps=15"]
     return folder, command, subprocess.run([sys.executable, "-m", "pnas_tf.train", *command], cwd=ROOT,
                                            capture_output=True, text=True, timeout=600, check=False)
@@ -239,7 +239,7 @@ def test_trial_run_of_the_recipe(trial, small_npz):
     assert facts["dropout"] == 0 and facts["colour_jitter"] == "strong"
     assert facts["data"] == {"dataset": f"npz:{small_npz}", "data_dir": None, "seed": 0, "held_out_size": None,
                              "background": "white"}
-    assert "--flagfile=flags/train.flags" in facts["command"]
+    assert "--flagfile=train.flags" in facts["command"]
 
 
 def test_arch_that_was_named_lies_beside_the_model(trial, small_arch):
@@ -344,7 +344,7 @@ def wait_for(path):
 
 
 def bad_cases(folder, small_npz):
-    recipe = [f"--arch={folder}/small.json", f"--dataset=npz:{small_npz}", "--flagfile=flags/train.flags"]
+    recipe = [f"--arch={folder}/small.json", f"--dataset=npz:{small_npz}", "--flagfile=train.flags"]
     return {
         "other settings": ([f"--run_dir={folder}/run", *recipe, "--batch_size=64", "--lr=0.2", "--max_steps=15"],
                            "model.keras was trained with other settings (lr). Use another --run_dir, or --overwrite"),
