@@ -15,8 +15,8 @@ from pnas_tf.report import plots
 BANDS = ((35e6, 45e6), (45e6, 55e6), (55e6, 65e6), (65e6, 80e6))
 # Order of the ways to choose in the tables; others follow.
 WAYS = ("found", "delivered", "most probable within the limits", "arg-max", "least inherited loss of all scored",
-        "least inherited loss of 64 random", "most MACs", "fewest skips, then most MACs", "best of 4 trained",
-        "best of 16 trained")
+        "least inherited loss of 64 random", "evolution by inherited loss", "most MACs", "fewest skips, then most MACs",
+        "best of 4 trained", "best of 16 trained", "best of all, each trained once")
 
 Rows = Sequence[dict[str, Any]]
 
@@ -58,6 +58,8 @@ def write(output: str, rows: Rows, truth: Truth, ms: Cost) -> str:
     text = "\n\n".join([
         ranking_table([row for row in rows if "all" in row]),
         f"Table of the host\n\n{regrets([row for row in choices if row['table'] == host])}",
+        "Table of the host in int8, without architecture steps\n\n"
+        + regrets([row for row in choices if row["table"].startswith("host") and row["table"] != host]),
         "Made-up prices, without architecture steps\n\n"
         + regrets([row for row in choices if row["table"].startswith("made_up")])])
     files.write_text(os.path.join(output, "results.md"), text + "\n")

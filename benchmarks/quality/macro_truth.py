@@ -139,3 +139,26 @@ def best_of_random(truth: Truth, cost: Cost, bound: float, count: int, by: np.nd
     drawn = np.random.default_rng(seed).choice(within, (DRAWS, count))
     chosen = drawn[np.arange(DRAWS), np.argmax(by[drawn], axis=1)]
     return float(truth.accuracy[within].max() - truth.accuracy[chosen].mean())
+
+
+def best_by_one_training(truth: Truth, cost: Cost, bound: float) -> list[tuple[float, float]]:
+    """What one full training of every network within a bound finds: the noise of trainings sets this limit.
+
+    The network of highest accuracy in one training is judged by its other trainings, which did not choose it.
+
+    Args:
+        truth: Truth of the space, with at least two trainings of each network.
+        cost: Cost of each op.
+        bound: Largest cost.
+
+    Returns:
+        Regret and rank for each training that chooses.
+    """
+    within = truth.within(cost, bound)
+    results = []
+    for number in range(truth.trainings.shape[1]):
+        chosen = within[np.argmax(truth.trainings[within, number])]
+        accuracy = np.delete(truth.trainings[chosen], number).mean()
+        results.append((float(truth.accuracy[within].max() - accuracy),
+                        float(np.mean(truth.accuracy[within] > accuracy))))
+    return results

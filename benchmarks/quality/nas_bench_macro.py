@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import steps
-from benchmarks.quality import macro_results, macro_truth
+from benchmarks.quality import macro_evolution, macro_results, macro_truth
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.cost import latency_table, prices, within_limits
@@ -41,8 +41,8 @@ MADE_UP = {11: 0.0, 12: 0.5, 13: 1.0, 14: 0.0, 15: 1.0}
 BATCH_SIZE = 96
 SEARCH = ("--share=kernels", f"--batch_size={BATCH_SIZE}", "--warmup_epochs=9", "--search_epochs=3", "--arch_every=1",
           "--warmup_lr=0.2", "--lr=0.05", "--held_out_size=5000")
-# Random networks whose inherited losses are scored one by one.
-INHERITED = 1000
+# Random networks whose inherited losses are scored one by one, and batches of a loss.
+INHERITED, LOSS_BATCHES = 1000, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,13 +112,15 @@ class Benchmark:
                              "MACs.")
         return f"Parameters and MACs of all {len(self.truth.paths):,} networks are the published ones."
 
-    def host_table(self) -> Table:
-        """The table of this machine, measured once."""
-        file = self.path("host.jsonl")
-        if not os.path.exists(self.path("logs", "table.done")):
+    def host_table(self, dtype: str = "float32") -> Table:
+        """The table of this machine for a number format, measured once."""
+        suffix = "" if dtype == "float32" else f"_{dtype}"
+        file, done = self.path(f"host{suffix}.jsonl"), self.path("logs", f"table{suffix}.done")
+        if not os.path.exists(done):
             steps.command("latency.build_table", [f"--space={self._space_file()}", "--measurer=host",
-                                                  f"--output={file}"], self.path("logs", "table.log"))
-            files.write_text(self.path("logs", "table.done"), "")
+                                                  f"--dtype={dtype}", f"--output={file}"],
+                          self.path("logs", f"table{suffix}.log"))
+            files.write_text(done, "")
         table = latency_table.read(file)
         return Table.of(table.target, prices.matrix(self.space, prices.milliseconds(table)), self.truth)
 
@@ -180,11 +182,12 @@ class Benchmark:
                       "delivered": front.ordered(pool, found, False)[0].arch.path,
                       "most probable within the limits": within_limits.most_probable(probs, limits),
                       "arg-max": within_limits.most_probable(probs)}
+            chosen["evolution by inherited loss"] = self._evolved(seed, table, target_ms, scorer, inherited)
             rows += self._rows(seed, table, target_ms, chosen, inherited)
         rows.append({"seed": seed, "table": "effects", **macro_results.ranking(
-            self.truth, self.truth.paths, scores.effects.loss(self.truth.paths)), "networks": len(self.truth.paths)})
+            self.truth, self.truth.paths, scores.leaning.loss(self.truth.paths)), "networks": len(self.truth.paths)})
         even = uniform_probs(net.space).astype(np.float32)
-        for other in made_up(self.space, self.truth):
+        for other in (self.host_table("int8"), *made_up(self.space, self.truth)):
             for target_ms in other.targets:
                 goal = _goal(other, target_ms)
                 pool = Pool(goal, even, scores)
@@ -194,12 +197,21 @@ class Benchmark:
         return rows
 
     def _inherited(self, seed: int, scorer) -> tuple[np.ndarray, np.ndarray]:
-        """Random networks and their inherited losses on 3 batches, scored once and kept in a file."""
+        """Random networks and their inherited losses, scored once and kept in a file."""
         file = self.path(f"inherited_{seed}.json")
         paths = np.random.default_rng(seed).permutation(self.truth.paths)[:INHERITED]
         if not os.path.exists(file):
-            files.write_text(file, json.dumps([scorer.score(path, 3).loss for path in paths]) + "\n")
+            files.write_text(file, json.dumps([scorer.score(path, LOSS_BATCHES).loss for path in paths]) + "\n")
         return paths, np.array(files.read_json(file))
+
+    def _evolved(self, seed, table, target_ms, scorer, inherited) -> np.ndarray | None:
+        """The network that evolution by inherited loss finds within a target."""
+        def fits(path):
+            return table.ms.of_path(path) <= target_ms * (1 + 1e-9)
+
+        counts = [len(block.ops) for block in self.space.choices.values()]
+        return macro_evolution.evolve(*inherited, lambda path: scorer.score(path, LOSS_BATCHES).loss, fits, counts,
+                                      seed)
 
     def _rows(self, seed, table, target_ms, chosen, inherited) -> list[dict[str, Any]]:
         """The chosen networks and the rivals that need no supernet, judged by the truth."""
@@ -218,6 +230,9 @@ class Benchmark:
                  "regret": self.truth.regret(path, table.ms, target_ms),
                  "rank": self.truth.rank(path, table.ms, target_ms)}
                 for way, path in chosen.items() if path is not None]
+        rows += [{"seed": seed, "table": table.name, "target_ms": target_ms, "way": "best of all, each trained once",
+                  "regret": regret, "rank": rank}
+                 for regret, rank in macro_truth.best_by_one_training(self.truth, table.ms, target_ms)]
         return rows + [{"seed": seed, "table": table.name, "target_ms": target_ms, "way": f"best of {count} trained",
                         "regret": macro_truth.best_of_random(self.truth, table.ms, target_ms, count,
                                                              self.truth.trainings[:, 0], seed)} for count in (4, 16)]

@@ -88,7 +88,7 @@ def judged(finalists: Sequence[Finalist], goal: Goal) -> list[Finalist]:
 
 
 def _by_loss(finalists: Iterable[Finalist]) -> list[Finalist]:
-    return sorted(finalists, key=lambda finalist: finalist.rank_loss)
+    return sorted(finalists, key=lambda finalist: finalist.expected_loss)
 
 
 def _fits(finalist: Finalist, goal: Goal) -> bool:

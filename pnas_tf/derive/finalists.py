@@ -9,7 +9,6 @@ import numpy as np
 
 from pnas_tf import files
 from pnas_tf.cost.goal import Goal
-from pnas_tf.network.evaluate import Score
 from pnas_tf.space.arch import Arch
 
 FORMAT = "pnas_tf.finalists/1"
@@ -27,11 +26,11 @@ class Finalist:
             for, once it is.
         eligible: Whether the network may be delivered: it keeps every limit, according to the table or, if finalists
             are timed, on the device.
-        first_look: Score on a set of held-out images, with the supernet's weights and each batch's statistics.
-        loss: Loss on all held-out images, likewise; None if the network was not among the best after the first look.
+        expected_loss: Loss that its ops make it expect, by which networks are compared; see `op_effects` and `lean`.
+        loss: Loss on all held-out images, with the supernet's weights and each batch's statistics; None if the network
+            was not among the best by expected loss.
         accuracy: Accuracy on all held-out images, or None like the loss.
         measured_ms: Milliseconds of the whole network on the device, if it was timed; see `device_check`.
-        expected_loss: Loss that its ops make it expect, by which networks are compared; see `op_effects`.
         trial_accuracy: Held-out accuracy after a trial training, if there was one; see `trials`.
     """
 
@@ -40,22 +39,11 @@ class Finalist:
     log_prob: float
     costs: dict[str, float]
     eligible: bool
-    first_look: Score
+    expected_loss: float
     loss: float | None = None
     accuracy: float | None = None
     measured_ms: float | None = None
-    expected_loss: float | None = None
     trial_accuracy: float | None = None
-
-    @property
-    def first_loss(self) -> float:
-        """Loss of the first look."""
-        return self.first_look.loss
-
-    @property
-    def rank_loss(self) -> float:
-        """Loss by which networks are compared: the expected loss, or that of the first look if there is none."""
-        return self.first_loss if self.expected_loss is None else self.expected_loss
 
 
 def save(path: str, goal: Goal, finalists: Sequence[Finalist], labels: np.ndarray) -> None:
@@ -69,7 +57,6 @@ def save(path: str, goal: Goal, finalists: Sequence[Finalist], labels: np.ndarra
     """
     def entry(finalist: Finalist) -> dict[str, Any]:
         fields = {field.name: getattr(finalist, field.name) for field in dataclasses.fields(finalist)}
-        fields["first_loss"] = fields.pop("first_look").loss
         return {name: value for name, value in fields.items() if name != "arch" and value is not None} | {
             "ops": finalist.arch.ops}
 

@@ -1,7 +1,8 @@
 """The front of a search: the best network at each of several budgets, and the choice of the one to deliver.
 
-The networks come from the probabilities, from rules that need no search, and from sums of the effects of ops: once some
-networks are scored, the network of the best sum at a budget is a small integer program. All are judged by these sums.
+The networks come from the probabilities, from rules that need no search, and from sums of the effects of ops: once
+random networks are scored, the network of the best sum at a budget is a small integer program. All are judged by these
+sums.
 """
 
 import dataclasses
@@ -24,9 +25,9 @@ ABOVE = 1.1
 # Networks that are scored on all held-out images: within the target, and at each other budget.
 LOOKS, BUDGET_LOOKS = 8, 1
 # Random networks for each op of each choice, at least and at most in all.
-RANDOM_FOR_OP, LEAST_RANDOM, MOST_RANDOM = 8, 96, 256
-# Networks sampled from the probabilities at each budget, and rounds of best sums.
-SAMPLES, ROUNDS = 12, 3
+RANDOM_FOR_OP, LEAST_RANDOM, MOST_RANDOM = 12, 144, 384
+# Networks sampled from the probabilities at each budget.
+SAMPLES = 12
 # With fewer held-out images than this, one of them is more than half a point of accuracy.
 FEW_IMAGES = 200
 
@@ -49,7 +50,7 @@ def budgets(goal: Goal, count: int) -> list[float]:
 
 
 def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
-    """Fills a pool: suggestions at each budget, random networks, then in rounds those of the best sums of effects.
+    """Fills a pool: suggestions at each budget, random networks, which are scored, and then the best sums of effects.
 
     The best at each budget are then scored on all held-out images.
 
@@ -60,13 +61,12 @@ def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
     """
     pool.add_arg_max()
     below = None
-    for bound in terminal.countdown(bounds, "Scoring suggested networks, budget", len(bounds)):
+    for bound in bounds:
         goal = dataclasses.replace(pool.goal, target_ms=bound, keeps_ms=True)
         pool.suggest(goal, SAMPLES, seed, below / bound if below else None)
         below = bound
     pool.add_random(min(MOST_RANDOM, max(LEAST_RANDOM, RANDOM_FOR_OP * int(pool.goal.ms.mask.sum()))))
-    for _ in range(ROUNDS):
-        pool.add_best_sums(bounds)
+    pool.add_best_sums(bounds)
     target = pool.goal.limit_ms or math.inf
     for bound in terminal.countdown(bounds, "Scoring the best networks on all held-out images, budget", len(bounds)):
         for finalist in pool.within(bound)[:LOOKS if bound == min(max(bounds), target) else BUDGET_LOOKS]:
@@ -86,10 +86,10 @@ def ordered(pool: Pool, candidates: Sequence[Finalist], use_all_ms: bool) -> lis
     Returns:
         First the one to deliver, then the others that are eligible, then the rest, each by expected loss.
     """
-    known = sorted(candidates, key=lambda each: (not each.eligible, each.rank_loss))
+    known = sorted(candidates, key=lambda each: (not each.eligible, each.expected_loss))
     best = known[0]
     equal = [best] if use_all_ms else [each for each in known if each.eligible
-                                       and each.rank_loss - best.rank_loss <= pool.error(each, best)]
+                                       and each.expected_loss - best.expected_loss <= pool.error(each, best)]
     chosen = min(equal, key=lambda each: each.costs["ms"], default=best)
     return [pool.with_scores(each) for each in (chosen, *(each for each in known if each is not chosen))]
 
@@ -134,7 +134,7 @@ def picks(pool: Pool, bounds: Sequence[float], chosen: Finalist) -> list[Pick]:
     named = {front_name(each.costs["ms"]): each for each in (*best, top, chosen)}
     networks = [pool.look_closely(each) for each in named.values()]
     slope = _accuracy_for_loss(networks)
-    return sorted((Pick(each, slope * (each.rank_loss - top.rank_loss),
+    return sorted((Pick(each, slope * (each.expected_loss - top.expected_loss),
                         math.hypot(slope * pool.error(each, top), pool.accuracy_error(each, top)))
                    for each in networks), key=lambda pick: pick.ms)
 

@@ -42,6 +42,8 @@ class OpEffects:
         seen: Features of the networks that were fitted, perhaps compressed, float64 [rows, features].
         prior: Prior variance of each feature as a multiple of that of the noise, float64 [features].
         precision: Inverse of the covariance of these rows, likewise, float64 [rows, rows].
+        lean: What is added to the mean of each effect by a rule, see `lean`; its standard error is as large as itself,
+            float64 [features].
     """
 
     space: Space
@@ -51,6 +53,7 @@ class OpEffects:
     seen: np.ndarray
     prior: np.ndarray
     precision: np.ndarray
+    lean: np.ndarray
 
     @staticmethod
     def fit(space: Space, paths: np.ndarray, losses: Sequence[float], images: Sequence[int]) -> "OpEffects":
@@ -80,23 +83,30 @@ class OpEffects:
         prior = np.square(np.concatenate([np.full(kinds, kind), np.full(seen.shape[1] - kinds, own)]))
         variance = max((float(y @ residual) + rest) / len(logs), 1e-12)
         return OpEffects(space, level + FREE**2 * sets.T @ residual, prior * (seen.T @ residual), math.sqrt(variance),
-                         seen, prior, precision)
+                         seen, prior, precision, np.zeros(len(prior)))
 
     def loss(self, paths: np.ndarray) -> np.ndarray:
         """Expected losses of networks on images of mean difficulty, int [networks, choices] -> float64 [networks]."""
-        return np.exp(self.difficulty.mean() + features(self.space, paths) @ self.mean)
+        return np.exp(self.difficulty.mean() + features(self.space, paths) @ (self.mean + self.lean))
 
     def error(self, path: np.ndarray, other: np.ndarray) -> float:
         """Standard error of the difference between the expected losses of two networks, int [choices] each."""
         difference = np.subtract(*features(self.space, np.stack([path, other])))
         shared = self.seen @ (self.prior * difference)
-        variance = difference @ (self.prior * difference) - shared @ self.precision @ shared
-        return float(self.loss(np.asarray(path)[None])[0] * self.noise * math.sqrt(max(0.0, variance)))
+        variance = max(0.0, difference @ (self.prior * difference) - shared @ self.precision @ shared)
+        return float(self.loss(np.asarray(path)[None])[0] * math.hypot(self.noise * math.sqrt(variance),
+                                                                       difference @ self.lean))
+
+    def leaning(self, lean: np.ndarray) -> "OpEffects":
+        """The effects with a lean for each op at each choice, float64 [choices, ops]."""
+        own = np.concatenate([lean[row, :len(block.ops)] for row, block in enumerate(self.space.choices.values())])
+        return dataclasses.replace(self, lean=np.concatenate([np.zeros(len(self.mean) - len(own)), own]))
 
     def matrix(self) -> np.ndarray:
         """The effect of each op at each choice, float64 [choices, ops]; 0 for entries that a choice lacks."""
         names, blocks = _op_names(self.space), list(self.space.choices.values())
-        kind, own = self.mean[:len(names)], iter(self.mean[len(names):])
+        effects = self.mean + self.lean
+        kind, own = effects[:len(names)], iter(effects[len(names):])
         rows = [[kind[names.index(op)] + next(own) for op in block.ops] for block in blocks]
         widest = max(map(len, rows))
         return np.array([row + [0.0] * (widest - len(row)) for row in rows])

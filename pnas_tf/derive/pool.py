@@ -1,6 +1,7 @@
-"""The networks of one goal that a search compares: each scored on few images, and all judged by the effects of ops."""
+"""The networks of one goal that a search compares, judged by the effects of ops on the losses of random networks."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,7 +42,7 @@ class Pool:
         self._found: dict[bytes, Finalist] = {}
 
     def add(self, how: str, path: np.ndarray) -> None:
-        """Takes a first look at a network, unless it is in the pool.
+        """Adds a network, unless it is in the pool.
 
         Args:
             how: Origin of the network, one of the names in `run_folder.folder`.
@@ -52,12 +53,13 @@ class Pool:
             costs = {"ms": goal.ms.of_path(path), **{limit.name: limit.cost.of_path(path) for limit in goal.limits}}
             log_prob = float(np.sum(np.log(np.maximum(self._probs[np.arange(len(path)), path], 1e-30))))
             self._found[path.tobytes()] = Finalist(how, from_path(self.scores.space, path), log_prob, costs, False,
-                                                   self.scores.first_look(path))
+                                                   math.inf)
 
     def add_random(self, count: int) -> None:
-        """Adds networks drawn evenly from the whole space; they show the effects of all ops.
+        """Adds networks drawn evenly from the whole space, and scores them: they show the effects of all ops.
 
-        Networks near the front alone would show less: there, effects of ops hide behind each other.
+        No other network has a part in these effects. The supernet has trained what the probabilities prefer more than
+        the rest, so the ops of such networks look better than they are; and effects hide behind each other there.
 
         Args:
             count: Number of draws, the same for every goal of the supernet.
@@ -66,6 +68,7 @@ class Pool:
         for path in terminal.countdown(rng.integers(counts, size=(count, len(counts))), "Scoring random networks",
                                        count):
             self.add(RANDOM, path)
+            self.scores.first_look(path.astype(np.int32))
 
     def suggest(self, goal: Goal, samples: int, seed: int, least: float | None = None) -> None:
         """Adds what the probabilities, and the rules that need no search, suggest within the limits of a goal.
@@ -93,7 +96,7 @@ class Pool:
         Args:
             bounds: Budgets in milliseconds.
         """
-        gain = Cost(-self.scores.effects.matrix(), 0.0, self.goal.ms.mask)
+        gain = Cost(-self.scores.leaning.matrix(), 0.0, self.goal.ms.mask)
         for bound in bounds:
             path = within_limits.most_of(gain, self._limits(bound))
             if path is not None:
@@ -104,19 +107,20 @@ class Pool:
 
         A network that was scored on all held-out images counts by a quarter with its own loss:
 
-            log expected = log sum + 0.25 * (log own - log sum - mean over these networks of (log own - log sum))
+            log expected = log leaning sum
+                           + 0.25 * (log own - log sum - mean over these networks of (log own - log sum))
         """
         networks = list(self._found.values())
         paths = self._paths(networks)
-        expected = np.log(self.scores.effects.loss(paths))
+        expected, sums = (np.log(effects.loss(paths)) for effects in (self.scores.leaning, self.scores.effects))
         own = [self.scores.whole(path) for path in paths]
         looked_at = np.array([score is not None and np.isfinite(score.loss) for score in own])
         if looked_at.any():
             beyond = np.log([score.loss for score, close in zip(own, looked_at, strict=True) if score and close]) \
-                - expected[looked_at]
+                - sums[looked_at]
             expected[looked_at] += OWN * (beyond - beyond.mean())
         return sorted((dataclasses.replace(each, expected_loss=float(np.exp(loss)))
-                       for each, loss in zip(networks, expected, strict=True)), key=lambda each: each.rank_loss)
+                       for each, loss in zip(networks, expected, strict=True)), key=lambda each: each.expected_loss)
 
     def finalists(self, goal: Goal, least: float = 0.0) -> list[Finalist]:
         """All networks, those of least expected loss first; those that keep the limits are eligible.
@@ -151,7 +155,7 @@ class Pool:
 
     def error(self, finalist: Finalist, other: Finalist) -> float:
         """Standard error of the difference between the expected losses of two networks."""
-        return self.scores.effects.error(finalist.arch.path, other.arch.path)
+        return self.scores.leaning.error(finalist.arch.path, other.arch.path)
 
     def accuracy_error(self, finalist: Finalist, other: Finalist) -> float:
         """Standard error of the difference between the accuracies of two networks on the same held-out images."""

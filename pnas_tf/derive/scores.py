@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from pnas_tf.cost import prices
+from pnas_tf.derive import lean
 from pnas_tf.derive.op_effects import OpEffects
 from pnas_tf.errors import InputError
 from pnas_tf.network.evaluate import Score
@@ -32,13 +34,14 @@ class Scores:
             scorer: Scorer of the supernet on held-out images.
         """
         self.space, self.labels = space, scorer.labels
+        self._macs = prices.matrix(space, prices.macs())
         self._scorer, self._sets = scorer, min(SETS, max(1, scorer.num_batches // SET_BATCHES))
         self._first: dict[bytes, tuple[int, Score]] = {}
         self._whole: dict[bytes, tuple[Score, np.ndarray]] = {}
         self._effects: OpEffects | None = None
 
     def first_look(self, path: np.ndarray) -> Score:
-        """Score on one set of images, int32 [choices]."""
+        """Score on one set of images of a network that the effects are fitted to, int32 [choices]."""
         if path.tobytes() not in self._first:
             turn = len(self._first) % self._sets
             score = self._scorer.score(path, SET_BATCHES * (turn + 1), SET_BATCHES * turn)
@@ -72,7 +75,7 @@ class Scores:
 
     @property
     def effects(self) -> OpEffects:
-        """Effects of ops on the losses of all networks so far.
+        """Effects of ops on the losses of the first looks so far.
 
         Raises:
             InputError: If no loss is finite.
@@ -87,3 +90,8 @@ class Scores:
             paths, losses, turns = zip(*known, strict=True)
             self._effects = OpEffects.fit(self.space, np.stack(paths), losses, turns)
         return self._effects
+
+    @property
+    def leaning(self) -> OpEffects:
+        """Effects by which networks are compared: those of `effects`, with a lean towards large networks."""
+        return lean.towards(self._macs, self.effects)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.quality import macro_results, macro_truth, nas_bench_macro
+from benchmarks.quality import macro_evolution, macro_results, macro_truth, nas_bench_macro
 from pnas_tf import files
 from pnas_tf.cost import prices
 from pnas_tf.errors import InputError
@@ -56,6 +56,33 @@ def test_regret_and_rank_by_hand(truth_file):
     assert not any(unskipped[row] == 0 for row in (1, 3, 4, 6, 7))
     assert macro_truth.best_of_random(truth, free, 1.0, 20_000, truth.accuracy) < 0.01
     assert macro_truth.best_of_random(truth, free, 1.0, 4, truth.accuracy) > 0.1
+
+
+def test_one_training_of_every_network_is_judged_by_the_others():
+    """By hand: training 0 chooses network 2, training 1 network 1; network 3 is above the bound."""
+    paths = np.array([[0], [1], [2], [3]], np.int32)
+    trainings = np.array([[80.0, 84.0], [81.0, 87.0], [85.0, 81.0], [99.0, 99.0]])
+    truth = macro_truth.Truth(paths, trainings.mean(1), trainings, np.zeros(4), np.zeros(4))
+    cost = prices.Cost(np.array([[0, 1, 2, 3]], np.float32), 0.0, np.ones((1, 4), bool))
+    assert macro_truth.best_by_one_training(truth, cost, 2.0) == [
+        (pytest.approx(84 - 81), pytest.approx(3 / 3)), (pytest.approx(84 - 81), pytest.approx(3 / 3))]
+
+
+def test_evolution_finds_the_least_loss_within_the_target():
+    """A loss that is a sum, of which 64 random networks hold no minimum; networks with an op 2 at b1 do not fit."""
+    rng, paths = np.random.default_rng(0), np.array(list(itertools.product(range(3), repeat=8)))
+    effects = rng.uniform(0, 1, (8, 3))
+
+    def loss(path):
+        return float(effects[np.arange(8), path].sum())
+
+    losses = effects[np.arange(8), paths].sum(1)
+    random = rng.permutation(len(paths))[:200]
+    first = [index for index in random if paths[index, 0] != 2][:64]
+    best = macro_evolution.evolve(paths[random], losses[random], loss, lambda path: path[0] != 2, [3] * 8, seed=1)
+    assert best[0] != 2 and loss(best) < losses[first].min() - 0.1
+    assert loss(best) < np.quantile(losses[paths[:, 0] != 2], 0.002)
+    assert macro_evolution.evolve(paths[random], losses[random], loss, lambda path: False, [3] * 8, seed=1) is None
 
 
 def test_other_files_are_refused(tmp_path):

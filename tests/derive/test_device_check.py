@@ -15,7 +15,6 @@ from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import latency_table, network_times
 from pnas_tf.derive import device_check, finalists
 from pnas_tf.errors import InputError
-from pnas_tf.network import evaluate
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space import arch
 from tests.spaces import two_choices
@@ -28,8 +27,7 @@ ARCHS = {network.fingerprint(): network for network in (
 
 
 def finalist_of(network, table_ms, loss, **more):
-    look = evaluate.Score(loss, 0.5, 100)
-    return finalists.Finalist(run_folder.SAMPLE, network, 0.0, {"ms": table_ms}, True, look, **more)
+    return finalists.Finalist(run_folder.SAMPLE, network, 0.0, {"ms": table_ms}, True, loss, **more)
 
 
 class Device:
@@ -76,7 +74,7 @@ def test_a_table_that_is_off_is_asked_for_as_much_less_or_more(factor, target_ms
     fitting = [finalist for finalist in ranked if finalist.eligible]
     assert [finalist.costs["ms"] for finalist in fitting] == [1 + number / 100 for number in timed[1]]
     assert all(0.98 * target_ms <= finalist.measured_ms <= target_ms for finalist in fitting) and len(ranked) == 5
-    assert [finalist.first_loss for finalist in ranked] == sorted(finalist.first_loss for finalist in ranked)
+    assert [finalist.expected_loss for finalist in ranked] == sorted(each.expected_loss for each in ranked)
 
 
 def test_a_table_that_knows_nothing_is_given_up():

@@ -15,7 +15,6 @@ import tensorflow as tf
 from pnas_tf.cost import prices
 from pnas_tf.cost.goal import Goal
 from pnas_tf.derive import deliver, finalists, trials
-from pnas_tf.network import evaluate
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space import arch, blocks, spaces, tree_cells
@@ -26,7 +25,6 @@ TINY = spaces.mb_space("tiny", input_size=8, input_channels=1, num_classes=4,
                       stem=blocks.Block("stem", ("conv_k3",), 8, 2), first=blocks.Block("b00", ("mb_k3_e1",), 8, 2),
                       stages=(spaces.Stage(8, 2, 1), spaces.Stage(16, 1, 1)), mix=16)
 COUNTS = [len(block.ops) for block in TINY.choices.values()]
-LOOK = evaluate.Score(0.0, 0.5, 100)
 PATHS = np.array(list(itertools.product(*map(range, COUNTS))))
 
 
@@ -49,7 +47,7 @@ def test_trials_are_of_networks_that_differ():
     archs = [arch.Arch(alike, dict.fromkeys(alike.choices, "mb_k3_e3") | {skipped: "zero"}) for skipped in names]
     assert archs[0].ops != archs[1].ops and archs[0].fingerprint() == archs[1].fingerprint()
     other = arch.Arch(alike, dict.fromkeys(alike.choices, "mb_k3_e3") | {names[0]: "mb_k5_e3"})
-    candidates = [finalists.Finalist(run_folder.SAMPLE, candidate, 0.0, {}, True, evaluate.Score(loss, 0.5, 100))
+    candidates = [finalists.Finalist(run_folder.SAMPLE, candidate, 0.0, {}, True, loss)
                   for candidate, loss in zip((*archs, other), (1.0, 1.1, 1.2), strict=True)]
     assert trials.entrants(candidates, 3) == [candidates[0], candidates[2]]
     assert trials.entrants([dataclasses.replace(candidates[0], eligible=False), *candidates[1:]], 1) == [candidates[1]]
@@ -58,7 +56,7 @@ def test_trials_are_of_networks_that_differ():
 def test_a_trial_of_most_macs_comes_right_after_that_of_least_loss():
     ops = [dict.fromkeys(TINY.choices, op) for op in ("mb_k3_e3", "mb_k5_e3", "mb_k3_e6", "mb_k5_e6")]
     hows = (run_folder.SAMPLE, run_folder.MOST_PROBABLE, run_folder.SAMPLE, run_folder.MOST_MACS)
-    candidates = [finalists.Finalist(how, arch.Arch(TINY, path_ops), 0.0, {}, True, LOOK)
+    candidates = [finalists.Finalist(how, arch.Arch(TINY, path_ops), 0.0, {}, True, 0.0)
                   for how, path_ops in zip(hows, ops, strict=True)]
     assert trials.entrants(candidates, 2) == [candidates[0], candidates[3]]
     assert trials.entrants(candidates, 4) == [candidates[0], candidates[3], candidates[1], candidates[2]]
@@ -72,7 +70,7 @@ def test_a_trial_of_most_macs_comes_right_after_that_of_least_loss():
 def test_what_needs_no_search_has_to_be_beaten_by_more_than_chance(accuracies, images, first):
     """By hand: the network of most MACs has 70 % after its trial; two samples are compared with it."""
     hows = (run_folder.SAMPLE, run_folder.MOST_MACS, run_folder.SAMPLE)
-    entrants = [finalists.Finalist(how, None, 0.0, {}, True, LOOK, trial_accuracy=accuracy)
+    entrants = [finalists.Finalist(how, None, 0.0, {}, True, 0.0, trial_accuracy=accuracy)
                 for how, accuracy in zip(hows, (accuracies[0], 0.70, accuracies[1]), strict=True)]
     ranked = trials.ranked(entrants, images)
     assert ranked[0] == entrants[first] and sorted(map(id, ranked)) == sorted(map(id, entrants))
@@ -98,7 +96,7 @@ def test_the_file_records_the_images_that_finalists_were_scored_on(net, tmp_path
     images = tf.zeros((4, 8, 8, 1))
     several = path_scorer.PathScorer(net, [(images, tf.constant(labels)) for labels in ([3, 3, 0, 1], [3, 2, 3, 3])])
     goal = Goal("t", costs(net, 0), 1.6)
-    ranked = [finalists.Finalist(run_folder.SAMPLE, arch.from_path(TINY, path), 0.0, {"ms": 1.0}, True, LOOK)
+    ranked = [finalists.Finalist(run_folder.SAMPLE, arch.from_path(TINY, path), 0.0, {"ms": 1.0}, True, 0.0)
               for path in PATHS[:2]]
     finalists.save(str(tmp_path / "finalists.json"), goal, ranked, several.labels)
     facts = json.loads((tmp_path / "finalists.json").read_text())
