@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 
 from export import agreement
-from latency import measure, measurer_flags, space_flags
+from latency import anchors, measure, measurer_flags, space_flags
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.cost import latency_table, table_commands
@@ -51,7 +51,6 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
     """
     keys = _keys(space, only)
     device = measure.measurer_of(measurer, **(settings or {}))
-    between = measure.context_build(space)
     facts = device.facts()
     if not os.path.exists(output):
         head = latency_table.header(**{**facts, "target": target_name or facts["target"]})
@@ -63,7 +62,8 @@ def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str
             raise InputError(f"{output} holds the target {table.target[:80]!r}, not {target_name!r}. "
                              "Leave out --target_name, or build another table by --output.")
         if missing := [key for key in keys if key not in table.rows]:
-            _add_rows(add, device, missing, between)
+            _add_rows(add, device, missing, space)
+    _divide_by_pace(latency_table.read(output))
     return latency_table.read(output)
 
 
@@ -74,13 +74,21 @@ def kinds() -> measurer_flags.Kinds:
             for name, measurer in measure.MEASURERS.items()}
 
 
+def _divide_by_pace(table: LatencyTable) -> None:
+    """Adds paced_ms to the rows of a table, and how far the pace wandered to its header, if new rows have anchors."""
+    if any("anchors" in row and "paced_ms" not in row for row in table.rows.values()):
+        paced = anchors.paced(table.rows, anchors.references_of(table.header))
+        latency_table.annotate(table.path, rows=paced.rows, header={"pace": paced.wandered})
+
+
 def _add_rows(add: Callable[[dict[str, Any]], None], device: measure.Measurer, keys: Sequence[OpKey],
-              between: measure.Build) -> None:
+              space: Space) -> None:
     """Measures rows and adds each to a table.
 
     The overhead of a call, unless the measurer knows it, is measured between networks of this space: it is 0.5 us among
     small networks and 7 us among ImageNet networks.
     """
+    between = measure.context_build(space)
     overhead_ms = device.facts().get("overhead_ms")
     if overhead_ms is None:
         overhead = {"the overhead of a call": measure.op_build(measure.OVERHEAD_KEY)}
@@ -91,7 +99,8 @@ def _add_rows(add: Callable[[dict[str, Any]], None], device: measure.Measurer, k
         # Every network has one classifier. Only its row keeps the overhead of a call, so the sum of a network's rows
         # contains that overhead once, too.
         subtracted_ms = 0.0 if ops.is_classifier(key.op) else overhead_ms
-        add(latency_table.row(key, **less_overhead(times, subtracted_ms), overhead_ms=subtracted_ms))
+        add(latency_table.row(key, **less_overhead(anchors.named(times, space), subtracted_ms),
+                              overhead_ms=subtracted_ms))
 
 
 def less_overhead(times: dict[str, float], overhead_ms: float) -> dict[str, float]:
@@ -145,6 +154,7 @@ def _main() -> None:
         table = run(space=dataclasses.replace(space, input_size=side), output=f.output, measurer=f.measurer,
                     only=f.only, target_name=f.target_name, settings=settings)
     print(f"\nTarget: {table.target} ({table.header['device']}, {table.header['runtime']})\n"
+          f"{''.join(f'Pace:   {text}{chr(10)}' for text in anchors.words(table.header))}"
           f"Rows:   {len(table.rows)}\nTable:  {f.output}\n"
           f"Next:   {_next(f)}")
 

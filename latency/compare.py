@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from latency import calibrate, measure, space_flags, timed_networks, verdict
+from latency import anchors, calibrate, fitted_table, measure, space_flags, timed_networks, verdict
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.cost import latency_table, network_times, prices, table_commands
@@ -59,7 +59,7 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
         table.check_covers(arch)
     device = measure.from_header({**table.header, **(settings or {})}, table.path)
     runs = [(arch, 1) for arch in _alternating(archs, others)] + [(arch, 2) for arch in archs]
-    measured = timed_networks.measured(times, device, runs)
+    measured = timed_networks.measured(times, device, runs, anchors.references_of(table.header))
 
     def ms(arch, number=1):
         return measured[network_times.digest(arch), number]
@@ -73,7 +73,7 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
                  "again_ms": ms(arch, 2)} for arch in archs]
     predicted, first, second = (np.array([network[name] for network in networks])
                                 for name in ("predicted_ms", "measured_ms", "again_ms"))
-    plain = np.array([prices.of_arch(arch, functools.partial(_median_ms, table)) for arch in archs])
+    plain = np.array([prices.of_arch(arch, functools.partial(_paced_ms, table)) for arch in archs])
     return {"target": table.target, "networks": networks, "figures": figures(predicted, first),
             "uncalibrated": figures(plain, first), "noise": figures(second, first), "calibrated_ms": calibrated}
 
@@ -84,20 +84,17 @@ def _alternating(archs, others):
     return [group[i] for i in range(longest) for group in (archs, others) if i < len(group)]
 
 
-def _median_ms(table: LatencyTable, block_name: str, key: OpKey) -> float:
-    """Measured milliseconds, without calibration, of a row that the table has."""
+def _paced_ms(table: LatencyTable, block_name: str, key: OpKey) -> float:
+    """Milliseconds, without calibration, of a row that the table has."""
     row = table.row(block_name, key)
     assert row is not None
-    return row["median_ms"]
+    return latency_table.paced_ms(row)
 
 
 def _calibrated(table: LatencyTable, archs: Sequence[Arch], network_ms: Sequence[float]) -> dict[OpKey, float]:
     """Corrected milliseconds by key, for all rows that the networks' space needs."""
-    rows = {key: _median_ms(table, block.name, key) for block, key in archs[0].space.op_keys()}
-    numbers = {key: number for number, key in enumerate(rows)}
-    counts = np.zeros((len(archs), len(rows)))
-    for arch, count in zip(archs, counts, strict=True):
-        np.add.at(count, [numbers[key] for _, key in arch.op_keys()], 1)
+    rows = {key: _paced_ms(table, block.name, key) for block, key in archs[0].space.op_keys()}
+    counts = fitted_table.occurrences(list(rows), archs)
     corrected = calibrate.fit(counts, np.array(list(rows.values())), [key.op for key in rows], np.array(network_ms))
     return dict(zip(rows, map(float, corrected), strict=True))
 
@@ -146,7 +143,7 @@ def over_range(table: LatencyTable, space: Space, count: int, seed: int) -> list
     from pnas_tf.space import blocks
 
     # Rows without calibration, so that a calibrated table gives the same networks.
-    ms = prices.matrix(space, functools.partial(_median_ms, table))
+    ms = prices.matrix(space, functools.partial(_paced_ms, table))
     rng, (low, high) = np.random.default_rng(seed), ms.range
     targets_ms = np.exp(rng.uniform(np.log(low), np.log(high), count))
     # Each network has a seed of its own: with a common seed, networks of nearly equal targets would be the same.
@@ -210,8 +207,8 @@ def _write_down(table: LatencyTable, space: Space, result: dict[str, Any], calib
              **verdict.figures(result),
              "uncalibrated_rmse_of_mean": result["uncalibrated"]["rmse_of_mean"],
              "date": datetime.date.today().isoformat()}
-    latency_table.annotate(table.path, calibrated_ms=result["calibrated_ms"],
-                           accuracy={latency_table.accuracy_name(space): entry})
+    latency_table.annotate(table.path, rows={key: {"calibrated_ms": ms} for key, ms in result["calibrated_ms"].items()},
+                           header={"accuracy": {latency_table.accuracy_name(space): entry}})
 
 
 def _define_flags() -> None:

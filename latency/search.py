@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags
 
-from latency import measure, timed_networks
+from latency import anchors, measure, timed_networks
 from pnas_tf.cli import start
 from pnas_tf.cost import network_times, prices, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
@@ -67,12 +67,12 @@ def _times(table, header, compared, archs, run_folder):
     middle = math.log(np.median([prices.of_arch(arch, table.ms) for arch in archs]))
     names = {network_times.digest(arch) for arch in archs}
     others = [(arch, ms) for arch, ms in compared if network_times.digest(arch) not in names]
-    anchors = sorted(others, key=lambda anchor: abs(math.log(anchor[1]) - middle))[:ANCHORS]
-    together = [*archs, *(arch for arch, _ in anchors)]
+    others_near = sorted(others, key=lambda other: abs(math.log(other[1]) - middle))[:ANCHORS]
+    together = [*archs, *(arch for arch, _ in others_near)]
     device = measure.from_header({**header, "together": len(together)}, table.path)
-    ms = timed_networks.in_one_pass(run_folder.finalist_times, device, together)
-    now, then = np.array(ms[len(archs):]), np.array([ms for _, ms in anchors])
-    pace = float(np.median(now / then)) if anchors else 1.0
+    ms = timed_networks.in_one_pass(run_folder.finalist_times, device, together, anchors.references_of(table.header))
+    now, then = np.array(ms[len(archs):]), np.array([ms for _, ms in others_near])
+    pace = float(np.median(now / then)) if others_near else 1.0
     sram = network_times.facts(run_folder.finalist_times, "sram_bytes")
     costs = [{"ms": network_ms / pace} for network_ms in ms[:len(archs)]]
     return [{**cost, **({"sram_bytes": sram[name]} if name in sram else {})}

@@ -5,12 +5,13 @@
 
 import json
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latency import measure
+from latency import anchors, measure
 from pnas_tf import files
-from pnas_tf.cost import network_times
+from pnas_tf.cost import latency_table, network_times
 from pnas_tf.cost.network_times import FORMAT, digest
 from pnas_tf.space.arch import Arch
 
@@ -18,42 +19,75 @@ from pnas_tf.space.arch import Arch
 Timed = tuple[str, int]
 
 
-def measured(path: str | None, device: measure.Measurer, runs: Sequence[tuple[Arch, int]]) -> dict[Timed, float]:
+def measured(path: str | None, device: measure.Measurer, runs: Sequence[tuple[Arch, int]],
+             references_ms: Mapping[str, float] | None = None) -> dict[Timed, float]:
+    """Milliseconds of networks, at the device's reference pace if the pace is known; see `measured_rows`."""
+    rows = measured_rows(path, device, runs, references_ms)
+    return {name: latency_table.paced_ms(row) for name, row in rows.items()}
+
+
+def measured_rows(path: str | None, device: measure.Measurer, runs: Sequence[tuple[Arch, int]],
+                  references_ms: Mapping[str, float] | None = None) -> dict[Timed, dict[str, Any]]:
     """Times the networks that a file lacks, and adds their times to the file.
 
     Args:
         path: Path of the file; None to keep nothing.
         device: Measurer to time on.
-        runs: Networks and passes, in the order of measurement. A network is timed once in each of its passes.
+        runs: Networks of one space and passes, in the order of measurement. A network is timed once in each of its
+            passes.
+        references_ms: Milliseconds of anchors at the pace that times are brought to; see `anchors.references_of`.
 
     Returns:
-        median_ms of each of `runs`.
+        Measurement of each of `runs`.
 
     Raises:
         InputError: If the file is of another kind, or holds times of another target.
     """
     facts = device.facts()
-    times = _read(path, facts) if path else {}
-    missing = {(digest(arch), number): arch for arch, number in runs if (digest(arch), number) not in times}
+    rows = _read(path, facts) if path else {}
+    missing = {(digest(arch), number): arch for arch, number in runs if (digest(arch), number) not in rows}
     for number in sorted({number for _, number in missing}):
         builds = {name: measure.network_build(arch) for (name, its_pass), arch in missing.items() if its_pass == number}
-        for name, row in measure.with_progress(device, builds, what=f"pass {number}, {len(builds)} networks"):
-            times[name, number] = row["median_ms"]
+        for name, row in measure.with_progress(device, builds, _anchor(facts, runs),
+                                               what=f"pass {number}, {len(builds)} networks"):
+            arch = missing[name, number]
+            rows[name, number] = {"network": name, "pass": number, "ops": arch.ops, "time_s": round(time.time(), 3),
+                                  **anchors.named(row, arch.space)}
             if path:
-                files.append_line(path, {"network": name, "pass": number, "ops": missing[name, number].ops, **row})
-    return {name: times[name] for name in ((digest(arch), number) for arch, number in runs)}
+                files.append_line(path, rows[name, number])
+    if missing:
+        _divide_by_pace(path, rows, references_ms or {})
+    return {name: rows[name] for name in ((digest(arch), number) for arch, number in runs)}
 
 
-def in_one_pass(path: str, device: measure.Measurer, archs: Sequence[Arch]) -> list[float]:
+def _anchor(facts, runs):
+    """The anchor of the networks' table, for a measurer that times an anchor beside its models."""
+    return measure.context_build(runs[0][0].space) if facts.get("anchor") else None
+
+
+def _divide_by_pace(path, rows, references_ms):
+    """Adds paced_ms to measurements that have anchors, and to their lines in the file."""
+    paced = anchors.paced(rows, references_ms)
+    for name, facts in paced.rows.items():
+        rows[name] = {**rows[name], **facts}
+    if path and paced.rows:
+        header, _ = network_times.read(path)
+        lines = [{**header, "pace": paced.wandered}, *rows.values()]
+        files.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def in_one_pass(path: str, device: measure.Measurer, archs: Sequence[Arch],
+                references_ms: Mapping[str, float] | None = None) -> list[float]:
     """Times of networks that were visited in turns, from an earlier pass that has all of them or from a new pass.
 
     Args:
         path: Path of the file that keeps the times.
         device: Measurer to time on.
         archs: Networks with different digests.
+        references_ms: As for `measured`.
 
     Returns:
-        median_ms of each network.
+        Milliseconds of each network.
     """
     names = {digest(arch) for arch in archs}
     passes: dict[int, set[str]] = {}
@@ -61,14 +95,14 @@ def in_one_pass(path: str, device: measure.Measurer, archs: Sequence[Arch]) -> l
         passes.setdefault(number, set()).add(name)
     complete = (number for number, timed in passes.items() if names <= timed)
     number = next(complete, max(passes, default=0) + 1)
-    ms = measured(path, device, [(arch, number) for arch in archs])
+    ms = measured(path, device, [(arch, number) for arch in archs], references_ms)
     return [ms[digest(arch), number] for arch in archs]
 
 
-def _read(path: str, facts: dict[str, Any]) -> dict[Timed, float]:
-    """The times in a file. A missing file is made, with a header only."""
+def _read(path: str, facts: dict[str, Any]) -> dict[Timed, dict[str, Any]]:
+    """The measurements in a file. A missing file is made, with a header only."""
     if not os.path.exists(path):
         files.write_text(path, json.dumps({"format": FORMAT, **facts}) + "\n")
-    header, rows = network_times.read(path)
+    header, lines = network_times.read(path)
     measure.check_same(header, facts, path)
-    return {(name, number): ms for name, number, ms, _ in rows}
+    return {(line.network, line.number): line.row for line in lines}

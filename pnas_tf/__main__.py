@@ -9,9 +9,9 @@ import importlib.util
 from pnas_tf import siblings
 from pnas_tf.cli import output
 
-COMMANDS = ("pnas_tf.doctor", "pnas_tf.auto", "latency.build_table", "latency.compare", "latency.import_table",
-            "pnas_tf.search", "latency.search", "pnas_tf.train", "export.tflite", "export.bundle", "latency.profile",
-            "pnas_tf.report", "pnas_tf.import_weights", "pnas_tf.net_config")
+COMMANDS = ("pnas_tf.doctor", "pnas_tf.auto", "latency.build_table", "latency.compare", "latency.transfer",
+            "latency.import_table", "pnas_tf.search", "latency.search", "pnas_tf.train", "export.tflite",
+            "export.bundle", "latency.profile", "pnas_tf.report", "pnas_tf.import_weights", "pnas_tf.net_config")
 
 
 def first_line(module: str) -> str:

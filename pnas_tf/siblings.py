@@ -57,7 +57,7 @@ def _run(module: str) -> None:
 
 
 # Console scripts. A script that imported its module by itself would end in a traceback if another is in the way.
-search_timed, export, bundle, build_table, compare, import_table, profile = (
+search_timed, export, bundle, build_table, compare, transfer, import_table, profile = (
     functools.partial(_run, module) for module in (
         "latency.search", "export.tflite", "export.bundle", "latency.build_table", "latency.compare",
-        "latency.import_table", "latency.profile"))
+        "latency.transfer", "latency.import_table", "latency.profile"))

@@ -62,8 +62,9 @@ class Android:
                 "statistic": "median_ms is the tool's median, or its mean where a row says median_from: mean; of "
                              "several rounds the best",
                 "context": "each run follows one of the same op", "needs": "--benchmark_binary=PATH",
-                "battery_percent": state.battery_percent,
-                "battery_celsius": state.battery_celsius, "thermal_status": state.thermal_status,
+                "anchor": "a network of the space, timed before and after each batch of models",
+                "battery_percent": state.battery_percent, "battery_celsius": state.battery_celsius,
+                "thermal_status": state.thermal_status,
                 "date": datetime.date.today().isoformat()}
 
     def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None,

@@ -49,7 +49,7 @@ class PhoneSettings:
     timeout_seconds: float = setting(150.0, "Longest time that one model may take.", low=1, high=1e5)
     max_celsius: float = setting(40.0, "Temperature of the battery above which nothing is measured.", low=0, high=100)
     max_drift: float = setting(0.05, "Relative change of the anchor network's time above which a phone's last batch "
-                               "is measured again.", low=0, high=1000)
+                               "is measured again; smaller changes are corrected.", low=0, high=1000)
 
     def __post_init__(self):
         check(self)

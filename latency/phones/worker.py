@@ -58,6 +58,7 @@ class Worker:
             stopped: Event that makes all waiting raise `Stopped`.
         """
         self.phone, self._prepare, self._settings, self._stopped = phone, prepare, settings, stopped
+        self._anchors: list[list[float]] = []  # runs of the anchor network: seconds since the epoch, milliseconds
 
     def start(self, anchor: bytes) -> float:
         """Times the anchor network until two times in a row agree.
@@ -107,8 +108,10 @@ class Worker:
         timed, failed = self._time_all(file_names)
         anchor_ms = self._anchor_ms()
         self._check_pace(anchor_ms, reference_ms)
-        facts = {"phone": self.phone.name, "anchor_ms": anchor_ms, **_before_and_after(before, self.phone.state())}
-        return BatchResult({name: {**_times(benchmark), **facts} for name, benchmark in timed.items()}, failed)
+        facts = {"phone": self.phone.name, "anchor_ms": anchor_ms, "anchors": self._anchors[-2:],
+                 **_before_and_after(before, self.phone.state())}
+        return BatchResult({name: {**_times(benchmark), "time_s": time_s, **facts}
+                            for name, (benchmark, time_s) in timed.items()}, failed)
 
     def recover(self, anchor: bytes, reference_ms: float) -> None:
         """Waits until the phone is attached, cool and back at its first pace.
@@ -141,8 +144,8 @@ class Worker:
             self._wait(max(self._settings.cooldown_seconds, 0.1))
 
     def _time_all(self, file_names):
-        """The best benchmark of each model, and the reason for each model that has none."""
-        timed: dict[Any, Benchmark] = {}
+        """The best benchmark of each model with its time, and the reason for each model that has none."""
+        timed: dict[Any, tuple[Benchmark, float]] = {}
         failed: dict[Any, str] = {}
         rng = random.Random(0)
         for _ in range(self._settings.rounds):
@@ -152,7 +155,8 @@ class Worker:
                 except BenchmarkError as error:
                     failed[name] = str(error)
                 else:
-                    timed[name] = min(benchmark, timed.get(name, benchmark), key=_typical_ms)
+                    latest = benchmark, _now_s()
+                    timed[name] = min(latest, timed.get(name, latest), key=lambda timed: _typical_ms(timed[0]))
         return {name: benchmark for name, benchmark in timed.items() if name not in failed}, failed
 
     def _time_with_retries(self, file_name):
@@ -167,7 +171,9 @@ class Worker:
 
     def _anchor_ms(self):
         try:
-            return _typical_ms(self._time_with_retries(ANCHOR))
+            anchor_ms = _typical_ms(self._time_with_retries(ANCHOR))
+            self._anchors.append([_now_s(), anchor_ms])
+            return anchor_ms
         except BenchmarkError as error:  # every phone that works can run the anchor network
             raise DeviceError(f"{self.phone.serial} cannot time its anchor network: {error}") from None
 
@@ -203,6 +209,10 @@ def _typical(benchmark: Benchmark) -> str:
 
 def _typical_ms(benchmark):
     return benchmark.median_ms if _typical(benchmark) == "median" else benchmark.mean_ms
+
+
+def _now_s():
+    return round(time.time(), 3)
 
 
 def _times(benchmark):

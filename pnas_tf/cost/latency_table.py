@@ -1,8 +1,9 @@
 """A latency table: measured milliseconds of each op on one target, as JSON Lines.
 
 Line 1 is the header: what was measured, where and how. Each further line is one measurement. A missing row is an error;
-it never counts as 0. `latency.compare --calibrate` adds `calibrated_ms` to rows, the milliseconds that the op adds to
-whole networks, and leaves the measured times unchanged.
+it never counts as 0. Measured times stay as they are. Where the device's pace is known, `latency.build_table` adds
+`paced_ms`, the median at one reference pace. `latency.compare --calibrate` adds `calibrated_ms`, the milliseconds that
+the op adds to whole networks.
 """
 
 import contextlib
@@ -160,8 +161,13 @@ def names() -> list[str]:
 
 
 def row_ms(row: Mapping[str, Any]) -> float:
-    """Milliseconds of a measurement: calibrated if it has been calibrated."""
-    return row.get("calibrated_ms", row["median_ms"])
+    """Milliseconds of a measurement: calibrated if it has been calibrated, else those of `paced_ms`."""
+    return row["calibrated_ms"] if "calibrated_ms" in row else paced_ms(row)
+
+
+def paced_ms(row: Mapping[str, Any]) -> float:
+    """Milliseconds of a measurement without calibration, at the device's reference pace if the pace is known."""
+    return row.get("paced_ms", row["median_ms"])
 
 
 def row(key: OpKey, *, median_ms: float, **more: Any) -> dict[str, Any]:
@@ -184,30 +190,30 @@ def accuracy_name(space: Space) -> str:
             f"{'-'.join(str(width) for width in widths)}")
 
 
-def annotate(path: str, *, calibrated_ms: Mapping[OpKey, float], accuracy: Mapping[str, dict[str, Any]]) -> None:
-    """Adds the results of a comparison with whole networks to a table.
-
-    Readers see the old file or the new file, never half of it.
+def annotate(path: str, *, rows: Mapping[OpKey, Mapping[str, float]],
+             header: Mapping[str, Mapping[str, dict[str, Any]]]) -> None:
+    """Adds what was computed from measurements to a table. Readers see the old file or the new one, never half of it.
 
     Args:
         path: File of the table. Its measurements stay unchanged.
-        calibrated_ms: Calibrated milliseconds by key. Rows of other keys stay unchanged.
-        accuracy: Entries for the header by `accuracy_name`. Other entries stay unchanged.
+        rows: Further facts by key: calibrated_ms, or paced_ms and more. Rows of other keys stay unchanged.
+        header: Entries by name in line 1: accuracy by `accuracy_name`, pace by anchor. Other entries stay unchanged.
 
     Raises:
         InputError: If the file is not a table or cannot be written.
     """
     def annotated(line: str) -> str:
         entry = json.loads(line)
-        ms = calibrated_ms.get(_key(entry, path, 0))
-        return line if ms is None or "choice" in entry else json.dumps({**entry, "calibrated_ms": ms})
+        facts = rows.get(_key(entry, path, 0))
+        return line if facts is None or "choice" in entry else json.dumps({**entry, **facts})
 
     with _only_writer(path):  # other programs must not add rows meanwhile: they would be lost with the old file
-        table = read(path)
+        first = dict(read(path).header)
         lines = files.read_text(path, MAX_BYTES, _WAY_OUT).splitlines()[1:]
-        entries = table.header.get("accuracy")
-        header = {**table.header, "accuracy": {**(entries if isinstance(entries, dict) else {}), **accuracy}}
-        files.write_text(path, "\n".join([json.dumps(header), *map(annotated, lines)]) + "\n")
+        for name, entries in header.items():
+            before = first.get(name)
+            first[name] = {**(before if isinstance(before, dict) else {}), **entries}
+        files.write_text(path, "\n".join([json.dumps(first), *map(annotated, lines)]) + "\n")
 
 
 @contextlib.contextmanager
@@ -292,7 +298,7 @@ def parse(text: str, path: str) -> LatencyTable:
         entry = _object(line, path, number)
         key = _key(entry, path, number)
         for name in ("median_ms", *(name for name in entry if name.endswith("_ms"))):
-            if name in ("median_ms", "calibrated_ms") or entry[name] is not None:
+            if name in ("median_ms", "paced_ms", "calibrated_ms") or entry[name] is not None:
                 _check_time(entry.get(name), f"{path}, line {number}: {name}")
         choice = entry.get("choice")
         if choice is None:

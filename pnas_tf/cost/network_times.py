@@ -1,16 +1,18 @@
 """Times of whole networks that a table was compared with, in the JSON Lines file beside the table.
 
 Line 1 is a header like that of a table. Each further line is one network: {"network": ..., "pass": 1, "ops": {...},
-"median_ms": 1.92, ...}. A network is named by its `digest`. `latency.timed_networks` writes the file.
+"median_ms": 1.92, ...}, with paced_ms if the device's pace is known. A network is named by its `digest`.
+`latency.timed_networks` writes the file.
 """
 
 import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pnas_tf import files
+from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
@@ -18,8 +20,21 @@ from pnas_tf.space.blocks import Space
 FORMAT = "pnas_tf.network_times/1"
 MAX_BYTES = 200_000_000
 
-# Digest of a network, number of the pass over all networks in which it was timed, milliseconds, ops.
-Line = tuple[str, int, float, Any]
+
+class Line(NamedTuple):
+    """One time of one network.
+
+    Attributes:
+        network: Digest of the network.
+        number: Number of the pass over all networks in which it was timed.
+        ms: Milliseconds, at the device's reference pace if the pace is known.
+        row: The whole line.
+    """
+
+    network: str
+    number: int
+    ms: float
+    row: dict[str, Any]
 
 
 def beside(table_path: str) -> str:
@@ -68,11 +83,11 @@ def compared(table_path: str, space: Space) -> ComparedNetworks:
     header, rows = read(path)
     first: dict[str, tuple[Arch, float]] = {}
     again: list[str] = []
-    for name, _, ms, ops in rows:
-        if name in first:
-            again.append(name)
-        elif arch := _network(space, ops, name):
-            first[name] = arch, ms
+    for line in rows:
+        if line.network in first:
+            again.append(line.network)
+        elif arch := _network(space, line.row.get("ops"), line.network):
+            first[line.network] = arch, line.ms
     judged = {name: first[name] for name in again}
     settings: dict[str, int] = {name: header[name] for name in ("rounds", "runs") if name in header}
     return ComparedNetworks(settings, list((judged | first).values()), len(judged))
@@ -103,7 +118,7 @@ def read(path: str) -> tuple[dict[str, Any], list[Line]]:
         header, *rows = lines
         if header["format"] != FORMAT:
             raise ValueError("another format")
-        return header, [(str(row["network"]), int(row["pass"]), _milliseconds(row["median_ms"]), row.get("ops"))
+        return header, [Line(str(row["network"]), int(row["pass"]), _milliseconds(latency_table.paced_ms(row)), row)
                         for row in rows]
     except (ValueError, TypeError, KeyError, OverflowError):
         raise InputError(f"{path}: does not hold times of networks as latency.compare writes them. {way_out}") from None

@@ -38,8 +38,8 @@ def folder(tmp_path_factory):
     table = build_table.run(space=TINY, output=str(folder / "host.jsonl"), settings=QUICK)
     archs, _ = compare.random_networks(TINY, 3, 0, 0)
     result = compare.run(table=table, archs=archs, times=str(folder / "host.networks.jsonl"))
-    latency_table.annotate(table.path, calibrated_ms={},
-                           accuracy={latency_table.accuracy_name(TINY): result["figures"]})
+    latency_table.annotate(table.path, rows={},
+                           header={"accuracy": {latency_table.accuracy_name(TINY): result["figures"]}})
     return folder
 
 

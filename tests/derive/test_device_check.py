@@ -140,8 +140,8 @@ def folder(tmp_path_factory):
     table = build_table.run(space=TINY, output=str(folder / "host.jsonl"), settings={"rounds": 2, "runs": 3})
     archs, others = compare.random_networks(TINY, 3, 2, 0)
     result = compare.run(table=table, archs=archs, others=others, times=str(folder / "host.networks.jsonl"))
-    latency_table.annotate(table.path, calibrated_ms={},
-                           accuracy={latency_table.accuracy_name(TINY): result["figures"]})
+    latency_table.annotate(table.path, rows={},
+                           header={"accuracy": {latency_table.accuracy_name(TINY): result["figures"]}})
     return folder
 
 

@@ -240,8 +240,8 @@ def test_held_out_error_is_that_of_fits_without_the_networks():
 
 
 def test_annotated_table_predicts_by_calibrated_rows(built, table):
-    latency_table.annotate(table.path, calibrated_ms={KEY: 2.5}, accuracy={
-        latency_table.accuracy_name(SPACE): {"networks": 9, "rmse_of_mean": 0.01}})
+    latency_table.annotate(table.path, rows={KEY: {"calibrated_ms": 2.5}}, header={"accuracy": {
+        latency_table.accuracy_name(SPACE): {"networks": 9, "rmse_of_mean": 0.01}}})
     after = latency_table.read(table.path)
     assert after.ms("b00", KEY) == 2.5 and after.rows[KEY]["median_ms"] == table.rows[KEY]["median_ms"]
     price = prices.milliseconds(after)
@@ -256,7 +256,7 @@ def test_annotated_table_predicts_by_calibrated_rows(built, table):
         line for line in old[1:] if '"mb_k3_e3"' not in line]
     for line, was in zip(lines[1:], old[1:], strict=True):
         assert {**json.loads(was), **({"calibrated_ms": 2.5} if '"mb_k3_e3"' in was else {})} == json.loads(line)
-    latency_table.annotate(table.path, calibrated_ms={}, accuracy={"another": {"networks": 3}})
+    latency_table.annotate(table.path, rows={}, header={"accuracy": {"another": {"networks": 3}}})
     again = latency_table.read(table.path)
     assert set(again.header["accuracy"]) == {latency_table.accuracy_name(SPACE), "another"}
     assert again.ms("b00", KEY) == 2.5
@@ -265,7 +265,7 @@ def test_annotated_table_predicts_by_calibrated_rows(built, table):
 def test_one_program_at_a_time_writes_a_table(built, table):
     with latency_table.open_to_add(table.path):
         with pytest.raises(InputError, match="another program"):
-            latency_table.annotate(table.path, calibrated_ms={KEY: 2.5}, accuracy={})
+            latency_table.annotate(table.path, rows={KEY: {"calibrated_ms": 2.5}}, header={})
         with pytest.raises(InputError, match="another program"):
             build_table.run(space=SPACE.for_data(8, 3, 4), output=table.path, settings=QUICK)
     with open(table.path, "rb") as file:
