@@ -19,7 +19,18 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from latency import anchors, calibrate, fitted_table, measure, space_flags, timed_networks, verdict
+from latency import (
+    anchors,
+    calibrate,
+    compare_list,
+    fitted_table,
+    measure,
+    network_list,
+    space_flags,
+    timed_networks,
+    verdict,
+)
+from latency.figures import figures
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.cost import latency_table, network_times, prices, table_commands
@@ -97,32 +108,6 @@ def _calibrated(table: LatencyTable, archs: Sequence[Arch], network_ms: Sequence
     counts = fitted_table.occurrences(list(rows), archs)
     corrected = calibrate.fit(counts, np.array(list(rows.values())), [key.op for key in rows], np.array(network_ms))
     return dict(zip(rows, map(float, corrected), strict=True))
-
-
-def figures(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float | None]:
-    """Agreement of predictions with measurements.
-
-    Args:
-        predicted: Predicted milliseconds, float64 [networks].
-        measured: Measured milliseconds, float64 [networks].
-
-    Returns:
-        within_5_percent, within_10_percent: Shares of networks whose prediction is off by at most that much.
-        bias: Mean relative error, mean(predicted / measured) - 1.
-        rmse_ms: Root mean square error in milliseconds.
-        rmse_of_mean: Relative error, rmse_ms / mean(measured).
-        spearman, kendall: Rank correlations; None for fewer than 3 networks.
-    """
-    from scipy import stats
-
-    error = predicted / measured - 1
-    rmse_ms = float(np.sqrt(np.mean((predicted - measured) ** 2)))
-    ranked = len(measured) > 2
-    return {"within_5_percent": float(np.mean(np.abs(error) <= 0.05)),
-            "within_10_percent": float(np.mean(np.abs(error) <= 0.10)), "bias": float(np.mean(error)),
-            "rmse_ms": rmse_ms, "rmse_of_mean": rmse_ms / float(np.mean(measured)),
-            "spearman": float(stats.spearmanr(predicted, measured).statistic) if ranked else None,
-            "kendall": float(stats.kendalltau(predicted, measured).statistic) if ranked else None}
 
 
 def over_range(table: LatencyTable, space: Space, count: int, seed: int) -> list[Arch]:
@@ -225,8 +210,26 @@ def _define_flags() -> None:
     flags.DEFINE_integer("together", 0, "host: Networks that are visited in turns; 0: as for the table.", 0, 65536)
     flags.DEFINE_integer("seed", 0, "Seed of the random networks.", 0, 2**31 - 2)
     flags.DEFINE_string("times", None, "File that keeps the networks' times; default: TABLE.networks.jsonl.")
+    flags.DEFINE_string("measured", None, "File of networks with times of your own, to judge by these in place of new "
+                        "measurements; see latency.import_table --format=networks.")
     flags.DEFINE_string("plot", None, "File for a scatter plot, .svg; default: TABLE.svg.")
     flags.DEFINE_string("json", None, "File for the result.")
+
+
+def _judge_by_list(f, table: LatencyTable) -> None:
+    """Judges a table by a user's list of networks and times."""
+    if f.calibrate or f.arch:
+        raise InputError("--measured judges by the networks of a file; leave out --calibrate and --arch.")
+    space = space_flags.space_of(f)
+    result = compare_list.run(table, network_list.read(f.measured, space))
+    print(compare_list.words(result))
+    if os.path.isfile(table.path):
+        latency_table.annotate(table.path, rows={}, header={"accuracy": {
+            latency_table.accuracy_name(space): compare_list.accuracy(result)}})
+        print(f"Table:  {table.path} (accuracy for {space.name})")
+    if f.json:
+        files.write_text(f.json, json.dumps(result, indent=1) + "\n")
+        print(f"Result: {f.json}")
 
 
 def _main() -> None:
@@ -235,6 +238,9 @@ def _main() -> None:
         raise InputError("Name the table: --table=TABLE.jsonl.")
     table = latency_table.read(f.table)
     is_file = os.path.isfile(table.path)  # else it is a shipped table, which is never changed
+    if f.measured:
+        _judge_by_list(f, table)
+        return
     if f.calibrate and (f.arch or not is_file):
         raise InputError("--calibrate fits a table's file to networks of a space: give --space and a table of your own "
                          f"by --table=FILE; got --table={f.table}" + (f" and --arch={f.arch}." if f.arch else "."))

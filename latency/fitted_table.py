@@ -61,8 +61,7 @@ def fitted(timed: Sequence[TimedArch], tables: Sequence[LatencyTable]) -> Fitted
     Raises:
         InputError: If there are too few networks, or a table lacks an op.
     """
-    if len(timed) < LEAST_NETWORKS:
-        raise InputError(f"Rows are fitted to at least {LEAST_NETWORKS} networks, got {len(timed)}. Time more of them.")
+    check_enough(len(timed))
     space = timed[0].arch.space
     for table in tables:
         table.check_covers(space)
@@ -75,6 +74,16 @@ def fitted(timed: Sequence[TimedArch], tables: Sequence[LatencyTable]) -> Fitted
             for key, ms, error in zip(keys, fit.row_ms.round(6).tolist(), fit.error_ms.round(6).tolist(), strict=True)]
     return FittedTable(rows, {**_facts(fit, networks, sources, errors),
                               "accuracy": {latency_table.accuracy_name(space): accuracy(networks.ms, errors)}})
+
+
+def check_enough(networks: int) -> None:
+    """Raises InputError if rows cannot be fitted to so few networks.
+
+    Args:
+        networks: Number of networks.
+    """
+    if networks < LEAST_NETWORKS:
+        raise InputError(f"Rows are fitted to at least {LEAST_NETWORKS} networks, got {networks}. Time more of them.")
 
 
 def networks_of(keys: Sequence[OpKey], timed: Sequence[TimedArch]) -> Networks:

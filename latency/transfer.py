@@ -45,10 +45,11 @@ def run(*, archs: Sequence[Arch], tables: Sequence[LatencyTable], output: str, m
         InputError: If the table exists, a table lacks an op, or networks cannot be timed.
     """
     _check_new(output)
+    fitted_table.check_enough(len(archs))
     for table in tables:
         table.check_covers(archs[0].space)
     device = measure.measurer_of(measurer, **(settings or {}))
-    rows = timed_networks.measured_rows(_times(output), device, [(arch, 1) for arch in archs])
+    rows = timed_networks.measured_rows(network_times.beside(output), device, [(arch, 1) for arch in archs])
     timed = [timed_arch(arch, rows[network_times.digest(arch), 1]) for arch in archs]
     fitted = fitted_table.fitted(timed, tables)
     facts = device.facts()
@@ -67,10 +68,6 @@ def timed_arch(arch: Arch, row: dict[str, Any]) -> TimedArch:
         row: Measurement as `timed_networks.measured_rows` returns it.
     """
     return TimedArch(arch, row["median_ms"], row["time_s"], row.get("pace"))
-
-
-def _times(output):
-    return network_times.beside(output)
 
 
 def _check_new(output):
