@@ -81,7 +81,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("seed", 0, "Seed of the random networks.", 0, 2**31 - 2)
     space_flags.define()
     flags.DEFINE_enum("measurer", "host", list(measure.MEASURERS), "As for latency.build_table.")
-    measurer_flags.define(build_table.KINDS)
+    measurer_flags.define(build_table.kinds())
     flags.DEFINE_string("target_name", None, "Name of the target; default: host_xnnpack1_float32 and the like.")
     flags.DEFINE_string("output", None, "The table, a .jsonl file.")
 
@@ -92,7 +92,7 @@ def _main() -> None:
         raise InputError("Name the tables of other devices, and the table to make: --from=A.jsonl,B.jsonl "
                          "--output=TABLE.jsonl.")
     _check_new(f.output)
-    space, settings = space_flags.space_of(f), measurer_flags.given(f.measurer, build_table.KINDS)
+    space, settings = space_flags.space_of(f), measurer_flags.given(f.measurer, build_table.kinds())
     tables = [latency_table.read(path) for path in f["from"].value]
     archs, _ = compare.random_networks(space, f.networks, 0, f.seed)
     for arch in archs:
