@@ -45,6 +45,6 @@ def test_a_console_script_names_the_file(stranger, tmp_path):
 
 def test_the_list_of_commands_and_the_doctor_name_the_file(stranger, tmp_path):
     done = python(tmp_path, "-m", "pnas_tf")
-    assert done.stdout.count(f"not found: {stranger} is in its way") == 7  # of export, and of latency, which imports it
+    assert done.stdout.count(f"not found: {stranger} is in its way") == 8  # of export, and of latency, which imports it
     code = "from pnas_tf import doctor; print(*[each.text for each in doctor.packages() if each.name == 'export'])"
     assert python(tmp_path, "-c", code).stdout.startswith(f"{stranger} is in the way")
