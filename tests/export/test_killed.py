@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("strace"), reason="apt-get install strace")]
 
 
-def run(*arguments, kill=None):
-    """Runs a command. It is killed at a system call if it comes to that; returns whether it was.
+def run(*arguments, kill=None, how="-m"):
+    """Runs a command, or a program with how="-c". It is killed at a system call if it comes to that; returns whether it was.
 
     Args:
         arguments: Module and flags.
@@ -26,7 +26,7 @@ def run(*arguments, kill=None):
         calls, when = kill.split(":")
         strace = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e",
                   f"inject={calls}:signal=KILL:{when}"]
-    done = subprocess.run([*strace, sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True,
+    done = subprocess.run([*strace, sys.executable, how, *arguments], cwd=ROOT, capture_output=True, text=True,
                           check=False, timeout=600)
     assert done.returncode in ((0, -signal.SIGKILL, 128 + signal.SIGKILL) if kill else (0,)), done.stderr
     return done.returncode != 0
@@ -59,6 +59,25 @@ def test_a_bundle(small_run, tmp_path):
         assert contents(out) == contents(tmp_path / "whole"), (calls, number)
     print(f"\n{killed} kills.")
     assert killed == 4 and left == ["old", "old", "old", "new"]
+
+
+def test_a_folder_in_place_of_another(tmp_path):
+    """Killed at every renaming and removal in turn, there is the earlier folder or the new one, whole."""
+    program = ("import sys\nfrom export import bundle\n"
+               "bundle._write_folder({'bundle.json': sys.argv[2].encode(), 'a/b': b'1', 'c': b'2'}, sys.argv[1])")
+    whole = {text: {"bundle.json": text.encode(), "a/b": b"1", "c": b"2"} for text in ("old", "new")}
+    left = []
+    for calls in (CALLS[0], "unlink,unlinkat,rmdir"):
+        for number in range(1, 20):
+            out = tmp_path / f"{calls}_{number}" / "bundle"
+            run(program, str(out), "old", how="-c")
+            killed = run(program, str(out), "new", kill=f"{calls}:when={number}", how="-c")
+            left += [text for text, files in whole.items() if contents(out) == files]
+            run(program, str(out), "new", how="-c")
+            assert contents(out) == whole["new"] and [path.name for path in out.parent.iterdir()] == ["bundle"]
+            if not killed:
+                break
+    assert len(left) >= 8 and set(left) == {"old", "new"}
 
 
 def test_a_training(small_arch, small_npz, tmp_path):
