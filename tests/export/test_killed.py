@@ -15,11 +15,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("strace"), r
 
 
 def run(*arguments, kill=None, how="-m"):
-    """Runs a command, or a program with how="-c". It is killed at a system call if it comes to that; returns whether it was.
+    """Runs a command. It is killed at a system call if it comes to that; returns whether it was.
 
     Args:
-        arguments: Module and flags.
+        arguments: Module and flags; with how="-c", a program and its arguments.
         kill: Names and number of the system call, as `strace --inject` reads them: "rename,renameat,renameat2:when=3".
+        how: How Python starts the first argument.
     """
     strace = []
     if kill:

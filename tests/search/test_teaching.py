@@ -182,7 +182,7 @@ def test_the_teacher_sees_larger_images_of_the_same_files(photos, capsys):
     assert capsys.readouterr().out.count("Left out") == 1
     large, expected = small.at_size(24), data_lib.load(f"folder:{photos}", image_size=24)
     assert capsys.readouterr().out.count("Left out") == 1 and large.image_shape == expected.image_shape
-    for part in ("train", "held_out", "test"):
+    for part in ("train", "test"):
         ours, theirs = (next(iter(getattr(each, part).batches(8)))[0] for each in (large, expected))
         np.testing.assert_array_equal(ours, theirs)
     assert next(iter(small.train.batches(8)))[0].shape == (8, 8, 8, 3)
