@@ -55,7 +55,8 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
             space = dataclasses.replace(space, input_size=largest_size)
         source = _trained(largest(space), config, larger, RunFolder(folder.teacher))
     teacher = read_teacher(source, space)
-    check_answers(teacher, source, data.held_out)
+    with data_lib.naming_broken_images(data):
+        check_answers(teacher, source, data.held_out)
     kept = RunFolder(folder.teacher).model
     if not os.path.exists(kept):  # a file of the user's, which the training of the found network needs, too
         os.makedirs(folder.teacher, exist_ok=True)

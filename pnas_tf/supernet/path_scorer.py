@@ -35,7 +35,7 @@ class PathScorer:
         self._taught = tf.function(criterion.taught, autograph=False, reduce_retracing=True)
         self._set(batches)
         self._score = tf.function(
-            lambda images, labels, taught, path: self._loss_and_right(labels, supernet(images, path), taught),
+            lambda images, labels, taught, path: self._score_batch(labels, supernet(images, path), taught),
             autograph=False, reduce_retracing=True)
 
     def on(self, batches: Iterable[Batch]) -> "PathScorer":
@@ -70,9 +70,9 @@ class PathScorer:
     def score_images(self, path: np.ndarray, batches: int | None = None, first: int = 0) -> tuple[Score, np.ndarray]:
         """As `score`, and whether each image is classified correctly, bool [images]."""
         path = tf.constant(path, tf.int32)
-        losses, right = zip(*(self._score(*batch, path) for batch in self._batches[first:batches]), strict=True)
-        return mean_score((tf.stack([loss, tf.reduce_mean(tf.cast(correct, tf.float32))]), correct.shape[0])
-                          for loss, correct in zip(losses, right, strict=True)), np.concatenate(right)
+        values, right = zip(*(self._score(*batch, path) for batch in self._batches[first:batches]), strict=True)
+        return mean_score(zip(values, map(len, right), strict=True)), np.concatenate(right)
 
-    def _loss_and_right(self, labels, logits, taught):
-        return self._criterion.loss(labels, logits, taught), is_right(labels, logits)
+    def _score_batch(self, labels, logits, taught):
+        loss, right = self._criterion.loss(labels, logits, taught), is_right(labels, logits)
+        return tf.stack([loss, tf.reduce_mean(tf.cast(right, tf.float32))]), right
