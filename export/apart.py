@@ -73,9 +73,12 @@ class Apart:
         mark, modules = secrets.token_hex(8), _archive()
         self._mark = f"\n{mark}".encode()
         # In a session of its own, because Ctrl-C must not reach it: this program ends it.
-        self._process = subprocess.Popen(
-            command(["-c", _PROGRAM, mark, str(len(modules)), folder, str(idle_s)]), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, start_new_session=True, bufsize=0)
+        words = command(["-c", _PROGRAM, mark, str(len(modules)), folder, str(idle_s)])
+        try:
+            self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
+                                             stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        except OSError as error:
+            raise EndedError(f"{words[0]} cannot be run on this machine ({error.strerror})", None) from None
         assert self._process.stdin and self._process.stdout
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         os.set_blocking(self._stdin.fileno(), False)

@@ -73,6 +73,8 @@ def test_a_measurer_with_a_command(example, tmp_path):
     facts = module.Container(module.ContainerSettings(docker=str(docker), container="mine",
                                                       remote_python=sys.executable)).facts()
     assert facts["measurer"] == "container" and facts["runtime"] == interpreter.runtime_name("litert")
+    with pytest.raises(InputError, match="mine: no_docker cannot be run on this machine"):
+        module.Container(module.ContainerSettings(docker="no_docker", container="mine")).facts()
     with pytest.raises(InputError, match="other: exit code 1"):
         module.Container(module.ContainerSettings(docker=str(docker), container="other")).facts()
 
