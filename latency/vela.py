@@ -26,7 +26,8 @@ from pnas_tf.errors import InputError
 FAMILIES = {"ethos-u55": ((32, 64, 128, 256), "Ethos_U55_High_End_Embedded"),
             "ethos-u65": ((256, 512), "Ethos_U65_Embedded"),
             "ethos-u85": ((128, 256, 512, 1024, 2048), "Ethos_U85_SYS_Flash_High")}
-INSTALL = "Install it: pip install ethos-u-vela. Or name its program in another environment: --vela_binary=PATH."
+INSTALL = ("Install it: pip install 'ethos-u-vela>=5,<6'. Or name its program in another environment: "
+           "--vela_binary=PATH.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +58,13 @@ class Vela:
 
     def __init__(self, settings: VelaSettings):
         """Compiles a small model; raises InputError if Vela is not installed or refuses the settings."""
-        import keras
-
         self._program = _program(settings.vela_binary)
         self._version = self._run("--version").strip()
-        if not re.fullmatch(r"\d+(\.\w+)+", self._version):
-            raise InputError(f"{self._program[0]} is not Arm's Vela: its version is {self._version[:40]!r}. {INSTALL}")
+        if not re.fullmatch(r"5(\.\w+)+", self._version):
+            raise InputError(f"{self._program[-1]} is not Arm's Vela 5: its version is {self._version[:40]!r}. "
+                             f"{INSTALL}")
+        import keras  # slow, and of no use without Vela
+
         system = settings.system_config or FAMILIES[settings.accelerator.rpartition("-")[0]][1]
         self._settings = dataclasses.replace(settings, system_config=system)
         smallest = convert.randomise(keras.Sequential([keras.Input((8, 8, 8)), keras.layers.Conv2D(8, 1)]))
@@ -123,7 +125,7 @@ class Vela:
             done = subprocess.run([*self._program, *arguments], stdin=subprocess.DEVNULL, capture_output=True,
                                   text=True, errors="replace", timeout=600)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise InputError(f"{self._program[0]} cannot be run as Vela: {error}. {INSTALL}") from None
+            raise InputError(f"{self._program[-1]} cannot be run as Vela: {error}. {INSTALL}") from None
         if done.returncode:
             *_, last = ["it said nothing", *(done.stderr or done.stdout).strip().splitlines()]
             raise InputError(f"Vela failed with exit code {done.returncode}: {last.rpartition('Error: ')[2][:400]}")

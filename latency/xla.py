@@ -31,9 +31,9 @@ class XlaSettings:
 
 
 class Xla:
-    """TensorFlow with XLA, `tf.function(jit_compile=True)`, on a GPU or the CPU.
+    """TensorFlow with XLA, on a GPU if there is one, else on the CPU.
 
-    The time includes waiting for the device, but not compiling.
+    `tf.function(jit_compile=True)` in batches. The time includes waiting for the device, but not compiling.
     """
 
     Settings: ClassVar[type[Any]] = XlaSettings

@@ -41,7 +41,9 @@ def test_size_is_that_of_the_exported_file(name, mode):
                                               ("cifar_mb", "float32", 2), ("cifar_mb", "int8", 3)])
 def test_peak_is_that_of_the_exported_graph_and_of_the_largest_block(name, mode, seed):
     arch, model = random_network(name, seed)
-    exported = graph.peak_activation_bytes(graph.describe(convert.to_time(model, mode)))
+    contents = graph.describe(convert.to_time(model, mode))
+    exported = graph.peak_activation_bytes(contents)
+    assert graph.count_macs(contents) == network.count_macs(model)
     price = prices.peak_activation_bytes(mode)
     assert network.peak_activation_bytes(model, mode) == exported
     assert max(price(block.name, key) for block, key in arch.op_keys()) == exported

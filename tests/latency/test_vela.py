@@ -115,8 +115,8 @@ def test_wrong_settings_are_told_in_velas_words():
 
 
 @pytest.mark.parametrize("path, words", [
-    ("/no/such/vela", "Vela is not at /no/such/vela. Install it: pip install ethos-u-vela"),
-    ("/bin/false", "Vela failed with exit code 1"), ("/bin/true", "/bin/true is not Arm's Vela: its version is ")])
+    ("/no/such/vela", "Vela is not at /no/such/vela. Install it: pip install 'ethos-u-vela"),
+    ("/bin/false", "Vela failed with exit code 1"), ("/bin/true", "/bin/true is not Arm's Vela 5: its version is ")])
 def test_a_program_that_is_not_vela(path, words):
     with pytest.raises(InputError, match=words):
         vela.Vela(vela.VelaSettings(vela_binary=path))
