@@ -3,8 +3,8 @@
     python -m benchmarks.targets.networks                                       # with the times measured so far
     python -m benchmarks.targets.networks --measure=float32 --measure=int8      # times all networks first
 
-Times of whole networks are kept in networks_float32.jsonl and networks_int8.jsonl beside this file. Networks are
-visited in turns on an otherwise idle machine; a measurement that was stopped goes on with the networks that it lacks.
+Times of whole networks are kept in networks_float32.jsonl and networks_int8.jsonl beside this file. Measure on an
+otherwise idle machine: networks are visited in turns.
 """
 
 import os

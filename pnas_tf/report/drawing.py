@@ -109,8 +109,7 @@ def _cell(name: str, places: Sequence[Block], arch: Arch, input_shape: tuple[int
 
 
 def _box(block: Block, op: str, input_shape: tuple[int, int, int]) -> Box:
-    values = plots.parameters(op)
-    kernel, expansion = values.get("k"), values.get("e", 1)
+    kernel, expansion = plots.kernel_of(op), plots.parameters(op).get("e", 1)
     if op == ops.ZERO:
         # The gap is as long as the longest candidate op, so it shows the saving.
         longest = max(plots.parameters(other).get("e", 1) for other in block.ops)

@@ -188,11 +188,21 @@ def test_strip_and_table_have_every_block(tmp_path, space_name):
             assert classes[name] == ["box", "skipped"]
         else:
             *kernels, expansion = re.fullmatch(r"(?:mb_k|uib_s)(\d)(?:_m(\d))?_e(\d)", op).groups()
-            assert classes[name] == ["box", "chosen", f"k{max(kernel for kernel in kernels if kernel)}"]
+            kernel = max(int(kernel or 0) for kernel in kernels)
+            assert classes[name] == ["box", "chosen", *([f"k{kernel}"] if kernel else [])]
             assert heights[name] == f"--expansion: {expansion}"
     assert all(classes[block.name] == ["box", "fixed"] for block in arch.space.all_blocks if len(block.ops) == 1)
     assert sum(tag == "tr" for tag, _ in page.elements[page.elements.index(("table", {"id": "blocks"})):]) \
         >= 1 + len(boxes)
+
+
+def test_a_bottleneck_is_labelled_by_expansion_and_both_depthwise_convolutions():
+    """It has the colour of the larger of the two, and none if it has neither."""
+    small = {box.block.name: box for box in drawing.boxes(arch_lib.load("mobilenet_v4_conv_small"))}
+    assert [(small[name].label, small[name].kernel) for name in ("b04", "b05", "b09")] == [
+        ("UIB3 5+5", 5), ("UIB2 0+3", 3), ("UIB4 3+0", 3)]
+    assert drawing.of_arch(arch_lib.load("mobilenet_v4_conv_small"))[-1].side == 1
+    assert plots.kernel_of("uib_s0_m0_e4") is None
 
 
 def test_stages_are_the_resolutions():

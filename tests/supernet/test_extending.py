@@ -184,4 +184,6 @@ def test_other_ops_can_be_trained_for_int8(network_of):
                                        int8_io="float32")
     logits = interpreter.run(interpreter.make_interpreter(content), images)
     expected = np.asarray(quantised(images, training=False))
-    assert np.abs(logits - expected).max() < 0.5 * expected.std()  # about two steps of int8
+    # Ranges start at -6 to 6, and three batches hardly move them: a step of int8 is 12 / 255, a third of the deviation.
+    assert np.sqrt(np.mean((logits - expected) ** 2)) < 12 / 255
+    assert expected.std() > 2.5 * 12 / 255
