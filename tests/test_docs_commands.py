@@ -83,6 +83,7 @@ RUN_BY = {
     "python -m benchmarks.quality.search_quality": "benchmarks/test_search_quality.py",
     "python -m benchmarks.quality.tree_search": "benchmarks/test_tree_search.py",
     "python -m benchmarks.targets.time_statistics": "benchmarks/test_time_statistics.py",
+    "python -m benchmarks.targets.networks": "benchmarks/test_networks.py",
 }
 # Small data, files and numbers in place of those of a document.
 CHANGED = {

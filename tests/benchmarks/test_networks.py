@@ -1,6 +1,9 @@
 """The page of networks is what its program writes, and its times are those of the files beside the program."""
 
 import json
+import re
+
+import pytest
 
 from benchmarks.targets import networks
 from pnas_tf.cost import network_times
@@ -20,3 +23,17 @@ def test_measured_times_enter_the_page(tmp_path, monkeypatch):
     page = networks.page()
     assert "one thread: int8 on 2 cores of CPU, litert 9, 2026-01-02." in " ".join(page.split())
     assert "| `mobilenet_v2` | - | - | not yet | 12.34 |" in page
+
+
+@pytest.mark.slow
+def test_networks_are_measured_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "HERE", str(tmp_path))
+    monkeypatch.setattr(networks, "PAGE", str(tmp_path / "networks.md"))
+    monkeypatch.setattr(arch, "names", lambda: ["mobilenet_v4_conv_small"])
+    networks.run(["float32", "int8"])
+    files = [(tmp_path / f"networks_{mode}.jsonl").read_text() for mode in networks.MODES]
+    assert all(len(lines.splitlines()) == 2 for lines in files)
+    page = (tmp_path / "networks.md").read_text()
+    assert re.search(r"\| `mobilenet_v4_conv_small` \| - \| - \| \d+\.\d\d \| \d+\.\d\d \|", page)
+    networks.run(["float32", "int8"])
+    assert files == [(tmp_path / f"networks_{mode}.jsonl").read_text() for mode in networks.MODES]

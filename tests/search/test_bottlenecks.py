@@ -38,7 +38,7 @@ def test_search_at_224_pixels(tmp_path, write_space):
 
 
 def test_search_and_export_of_small_images(tmp_path, write_space):
-    write_space(spaces.SPACES["cifar_uib"].for_data(28, 1, 10), tmp_path / "space.json", tmp_path / "table.jsonl")
+    write_space(spaces.SPACES["cifar_uib"].for_data(32, 1, 10), tmp_path / "space.json", tmp_path / "table.jsonl")
     run("pnas_tf.search", "--space=cifar_uib", "--dataset=fashion_mnist_small", f"--table={tmp_path}/table.jsonl",
         "--batch_size=32", "--warmup_epochs=1", "--search_epochs=1", "--arch_every=1", "--max_steps=20", "--front=2",
         f"--run_dir={tmp_path}/run")
