@@ -49,8 +49,9 @@ class Photos:
 
     def __str__(self) -> str:
         test = f", and {self.test:,} for the test" if self.test else "; a fifth of them is for the test"
-        return (f"{sum(self.counts):,} pictures of {self.classes:,} classes in {self.path}, {min(self.counts):,} to "
-                f"{max(self.counts):,} of a class{test}.")
+        least, most = min(self.counts), max(self.counts)
+        each = f"{least:,} of each class" if least == most else f"{least:,} to {most:,} of a class"
+        return f"{sum(self.counts):,} pictures of {self.classes:,} classes in {self.path}, {each}{test}."
 
 
 def read(path: str) -> Photos:

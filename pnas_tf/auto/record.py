@@ -54,7 +54,9 @@ class Record:
             InputError: If the record cannot be written.
         """
         before = self._entry(step)
-        if before.get("reads") is not None:  # it was complete, and has run again from its beginning
+        if before.get("reads") is not None:  # it was complete, and has run again
+            if ended.code:  # such as a refusal of other pictures: with the former ones, it is complete
+                return
             before = {}
         self._entries[step.name] = {
             "command": step.command, "reads": self._digests(step) if ended.code == 0 else None,
