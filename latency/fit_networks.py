@@ -89,14 +89,21 @@ def fit(networks: Networks, sources: np.ndarray) -> Fit:
     """
     if networks.pace is not None:
         return _rows(networks.counts, networks.ms / networks.pace, sources)
-    pace = np.ones(len(networks.ms))
+    # The mixture alone comes first: rows of their own would take a share of the pace that they never give back.
+    row_ms = _weights((networks.counts / networks.ms[:, None]) @ sources.T) @ sources
+    pace, _ = _pace(networks, row_ms)
     for _ in range(ROUNDS):
         rows = _rows(networks.counts, networks.ms / pace, sources)
-        curve = pace_lib.curve(networks.times, networks.ms / (networks.counts @ rows.row_ms))
-        before, pace = pace, curve.left_out()[0] / np.exp(curve.usual_log)
+        before, (pace, curve) = pace, _pace(networks, rows.row_ms)
         if np.max(np.abs(pace / before - 1)) < SETTLED:
             break
     return dataclasses.replace(rows, pace=curve)
+
+
+def _pace(networks, row_ms):
+    """The pace at each network as the others show it, relative to the usual pace; and the curve of the pace."""
+    curve = pace_lib.curve(networks.times, networks.ms / (networks.counts @ row_ms))
+    return curve.left_out()[0] / np.exp(curve.usual_log), curve
 
 
 def held_out_errors(networks: Networks, sources: np.ndarray) -> np.ndarray:

@@ -84,6 +84,9 @@ RUN_BY = {
     "python -m benchmarks.quality.tree_search": "benchmarks/test_tree_search.py",
     "python -m benchmarks.targets.time_statistics": "benchmarks/test_time_statistics.py",
     "python -m benchmarks.targets.networks": "benchmarks/test_networks.py",
+    "python -m benchmarks.targets.transfer": "benchmarks/test_transfer.py",
+    "python -m latency.import_table --format=networks": "latency/test_network_lists.py",
+    "python -m latency.compare --table=mine_table.jsonl": "latency/test_network_lists.py",
 }
 # Small data, files and numbers in place of those of a document.
 CHANGED = {
@@ -98,6 +101,7 @@ CHANGED = {
     "quickstart cifar_mb;": "quickstart;",
     "--target_name=": "--rounds=1 --runs=2 --target_name=",
     "--networks=100": "--networks=4",
+    "--networks=50": "--networks=10",
     "--networks=30": "--networks=4",
     "--networks=20": "--networks=4",
     "--networks=6": "--networks=2",
@@ -120,6 +124,7 @@ SQUEEZED = {
     "python -m latency.build_table --space=proxyless_imagenet --measurer=xla --batch_size=8":
         "--rounds=1 --runs=2 --only=mb_k3_e3",
     "python -m latency.compare": "--rounds=1 --runs=2",
+    "python -m latency.transfer": "--rounds=1 --runs=2",
     "python -m pnas_tf.search": "--max_steps=8",
     "python -m latency.search": "--flagfile=quickstart.flags --table=runs/host.jsonl --target_ms=0.2 --max_steps=8 "
                                 "--run_dir=runs/timed",

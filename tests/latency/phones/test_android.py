@@ -10,7 +10,10 @@ import pytest
 
 from export import convert
 from latency import build_table, compare, measure
+from latency.search import network_timer
+from pnas_tf.cost import network_times
 from pnas_tf.errors import InputError
+from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space.spaces import from_json
 
 ADB_DEVICE = Path(__file__).parents[2] / "adb_device"
@@ -159,3 +162,35 @@ def test_two_phones_share_the_work(client, device, tmp_path, expected):
     assert len({row["phone"] for row in table.rows.values()}) == 2
     timed = [{line.split()[0] for line in phone.read("runs.log") if "/m0" in line} for phone in phones]
     assert all(timed)
+
+
+@pytest.mark.slow
+@ANY_CLIENT
+def test_a_phone_that_becomes_slower(client, device, tmp_path, expected, monkeypatch):
+    """Rows, networks and finalists of a search stay at the pace of the table's first rows; what was measured stays."""
+    path, phone = tmp_path / "t.jsonl", device()
+    build(client, path, only=["mb_k3_e3"])
+    phone.fault("benchmark", "us=$((us * 104 / 100))")
+    table = build(client, path)
+    for key, row in table.rows.items():
+        slower = 1.0 if key.op == "mb_k3_e3" else 1.04
+        assert row["median_ms"] == pytest.approx(slower * expected[key], abs=0.002)
+        assert row["pace"] == pytest.approx(slower, abs=0.006) and row["pace_error"] < 0.02
+        assert table.ms("b00", key) == row["paced_ms"] == pytest.approx(expected[key], rel=0.008)
+    (wandered,) = table.header["pace"].values()
+    assert wandered["low"] == pytest.approx(1.0, abs=0.006) and wandered["high"] == pytest.approx(1.04, abs=0.006)
+
+    monkeypatch.setenv("PATH", f"{Path(client.path).parent}:/usr/bin:/bin")
+    archs, _ = compare.random_networks(SPACE, 4, 0, seed=0)
+    true_ms = [len(convert.convert(measure.network_build(arch)(), "float32")) / 1000 for arch in archs]
+    phone.fault("benchmark", "us=$((us * 103 / 100))")
+    result = compare.run(table=table, archs=archs[:2], times=network_times.beside(table.path))
+    lines = (tmp_path / "t.networks.jsonl").read_text().splitlines()
+    for ms, network in zip(true_ms, result["networks"], strict=False):
+        assert network["measured_ms"] == pytest.approx(ms, rel=0.008)
+        raw = [json.loads(line)["median_ms"] for line in lines[1:] if json.loads(line)["ops"] == network["ops"]]
+        assert raw == pytest.approx([1.03 * ms] * 2, abs=0.002)
+
+    phone.fault("benchmark", "us=$((us * 98 / 100))")
+    timer = network_timer(table, SPACE)
+    assert timer(archs[2:], run_folder.RunFolder(str(tmp_path))) == pytest.approx(true_ms[2:], rel=0.012)
