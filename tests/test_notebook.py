@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import pnas_tf
 from pnas_tf import data, network
 from pnas_tf.cost import image_size, latency_table
 from pnas_tf.errors import InputError
@@ -33,6 +34,14 @@ def table(tmp_path_factory, write_space):
     folder = tmp_path_factory.mktemp("table")
     write_space(TINY, folder / "space.json", folder / "table.jsonl")
     return latency_table.read(str(folder / "table.jsonl"))
+
+
+def test_the_package_has_them_at_its_top():
+    """tests/test_structure.py checks that importing it loads no TensorFlow."""
+    assert pnas_tf.Search is Search and pnas_tf.build_network is network.build_network
+    assert {"Search", "build_network"} <= set(dir(pnas_tf))
+    with pytest.raises(AttributeError, match="'pnas_tf' has no attribute 'search_all'"):
+        pnas_tf.search_all  # noqa: B018
 
 
 def small_search(table, small_data, **kwargs):

@@ -35,6 +35,7 @@ RARE = frozenset((
     "vela_config", "system_config", "memory_mode", "arena_kib", "vela_binary", "library_path"))
 EVERYWHERE = {"flagfile=FILE": "File with further flags, one per line.",
               "verbosity=1": "Shows the log of TensorFlow and its converter, for a bug report.",
+              "version": "Version of the package.",
               "help, --helpfull": "This text; the same text with every flag explained."}
 
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from absl import app, flags
 
+from pnas_tf import __version__
 from pnas_tf.cli import flag_files, output
 from pnas_tf.cli import help as command_help
 from pnas_tf.errors import InputError, printable
@@ -53,6 +54,9 @@ def _parse(manual, takes, argv):
     names = {argument.lstrip("-") for argument in argv[1:] if argument.startswith("-")}
     if names & {"help", "h", "?", "helpshort", "helpfull"}:
         print(command_help.render(manual, _own_flags(), full="helpfull" in names))
+        sys.exit(0)
+    if "version" in names:
+        print(f"pnas_tf {__version__}")
         sys.exit(0)
     try:
         _check_text(argv)

@@ -8,10 +8,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import pnas_tf
 from pnas_tf import __main__ as listing
 from pnas_tf.cli import help as command_help
 
@@ -56,7 +58,7 @@ def defined_flags(command):
     return names
 
 
-@pytest.mark.parametrize("module", listing.COMMANDS)
+@pytest.mark.parametrize("module", listing.COMMANDS.values())
 def test_help_is_short_and_names_every_flag_once(module):
     done = start(module, "--help")
     assert done.returncode == 0 and done.stderr == ""
@@ -115,7 +117,7 @@ def test_the_list_has_every_command():
                 for path in (ROOT / folder).glob("*.py")
                 if "start.start(" in path.read_text(encoding="utf-8")}
     programs |= {f"pnas_tf.{path.parent.name}" for path in (ROOT / "pnas_tf").glob("*/__main__.py")}
-    assert set(listing.COMMANDS) == programs and len(listing.COMMANDS) == len(programs)
+    assert sorted(listing.COMMANDS.values()) == sorted(programs)
     done = start("pnas_tf")
     assert done.returncode == 0
     for command in programs:
@@ -123,11 +125,41 @@ def test_the_list_has_every_command():
         assert re.search(rf"python -m {re.escape(command)} +{re.escape(first_line)}", done.stdout)
 
 
+def test_one_door_to_all_commands():
+    """The words are those of the console scripts: `pnas search` and `pnas-search`."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    modules = {name.removeprefix("pnas-"): entry.partition(":")[0].removesuffix(".command")
+               for name, entry in scripts.items() if name != "pnas"}
+    assert modules == dict(listing.COMMANDS) and scripts["pnas"] == "pnas_tf.__main__:main"
+    assert start("pnas_tf", "net-config", "--help").stdout == start("pnas_tf.net_config", "--help").stdout
+    done = start("pnas_tf", "search", "--flagfile=quickstart.flags")
+    assert done.returncode == 1 and done.stderr == "Error: Name a folder for the results: --run_dir=DIR.\n"
+
+
+@pytest.mark.parametrize(("word", "meant"), [
+    ("serach", "Did you mean search?"), ("build_table", "Did you mean latency?"), ("export.tflite", "mean export?"),
+    ("pnas-train", "Did you mean train?"), ("--run_dir=x", "Name a command before its flags"),
+    ("qqq\x1b[2J", "no command 'qqq?[2J'. All commands")])
+def test_an_unknown_word_is_one_line_with_the_nearest_command(word, meant, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["pnas", word])
+    monkeypatch.setattr(listing.output, "guard", lambda: None)
+    with pytest.raises(SystemExit) as stop:
+        listing.main()
+    assert meant in stop.value.code and stop.value.code.startswith("Error: ") and "\n" not in stop.value.code
+
+
+@pytest.mark.parametrize("arguments", [("pnas_tf", "--version"), ("pnas_tf", "report", "--version"),
+                                       ("pnas_tf.report", "--version")])
+def test_version(arguments):
+    done = start(*arguments)
+    assert done.returncode == 0 and done.stdout == f"pnas_tf {pnas_tf.__version__}\n" and done.stderr == ""
+
+
 def test_import_loads_nothing_heavy():
     heavy = "{'tensorflow', 'keras', 'numpy', 'matplotlib', 'jinja2', 'absl', 'scipy'}"
     subprocess.run([sys.executable, "-c", f"import sys, pnas_tf; assert not {heavy} & set(sys.modules)"], cwd=ROOT,
                    check=True)
-    for module in listing.COMMANDS:
+    for module in listing.COMMANDS.values():
         code = (f"import sys, {module}; "
                 "assert not {'tensorflow', 'keras', 'tf_keras', 'matplotlib.pyplot'} & set(sys.modules), sys.modules")
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
