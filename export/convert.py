@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from export import litert
 from export.graph import check_runnable, describe
 from pnas_tf.errors import InputError
 from pnas_tf.terminal import quiet
@@ -32,7 +33,8 @@ def convert(model: Any, mode: str, calibration: Iterable[np.ndarray] | None = No
         Contents of a `.tflite`.
 
     Raises:
-        InputError: If TFLite has no built-in op for a part of the model, or calibration images do not fit the model.
+        InputError: If TFLite has no built-in op for a part of the model, calibration images do not fit the model, or
+            this TensorFlow has no converter.
         ValueError: If the mode is int8 and there are no calibration images.
     """
     if mode not in MODES:
@@ -107,16 +109,16 @@ def convert_function(function: Callable[[Any], Any], input_shape: tuple[int, ...
 
 def _converted(function, input_shape, mode, calibration, int8_io, inputs):
     import tensorflow as tf
-    from tensorflow.lite.python.convert_phase import ConverterError
 
+    lite, converter_error = litert.converter()
     # The converter gets a concrete function only: if it also gets the Keras model as "trackable", variables are not
     # frozen and outputs are NaN (tensorflow 2.21 with keras 3). A SavedModel in between takes 2 to 4 times as long.
     specs = [tf.TensorSpec(input_shape, tf.float32, name="image" if number == 0 else f"image_{number}")
              for number in range(inputs)]
     concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
+    converter = lite.TFLiteConverter.from_concrete_functions([concrete])
     if mode != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.optimizations = [lite.Optimize.DEFAULT]
     if mode == "dynamic":
         # With a scale for each channel of dense weights, FULLY_CONNECTED has version 12, which runtimes before 2.17 do
         # not support.
@@ -126,11 +128,11 @@ def _converted(function, input_shape, mode, calibration, int8_io, inputs):
     if mode == "int8":
         if calibration is not None:
             converter.representative_dataset = lambda: _samples(calibration, input_shape, inputs)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.target_spec.supported_ops = [lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(int8_io)
     try:
         return converter.convert()
-    except ConverterError as error:
+    except converter_error as error:
         ops = sorted(set(re.findall(r"'(tf\.\w+)' op", str(error))))
         raise InputError(f"TFLite cannot express this model as {mode}: no built-in op for "
                          f"{', '.join(ops) or 'a part of it'}. Build that layer from other ops.") from error

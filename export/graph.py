@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from export import litert
 from pnas_tf.errors import InputError
 
 # Operators of models whose variables were not frozen, and custom operators. Built-in kernels run none of them.
@@ -93,17 +94,17 @@ def describe(content: bytes) -> Contents:
     Only an interpreter checks every part of a file. If the file comes from outside, load it in an interpreter first.
 
     Raises:
-        InputError: If the file is damaged, or newer than this version of TensorFlow.
+        InputError: If the file is damaged, or newer than this version of LiteRT.
     """
     try:
         return _described(content)
     except Exception as error:  # The type depends on where the file is damaged; none is a defect of this program.
-        raise InputError("Not a .tflite that this version of TensorFlow can describe "
+        raise InputError("Not a .tflite that this version of LiteRT can describe "
                          f"({type(error).__name__}: {' '.join(str(error).split())[:100]}). Export it again.") from None
 
 
 def _described(content: bytes) -> Contents:
-    from tensorflow.lite.python import schema_py_generated as schema
+    schema = litert.schema()
 
     op_names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     type_names = {code: name for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
@@ -221,7 +222,7 @@ def unpack(content: bytes) -> Any:
     Args:
         content: A file that the converter has just written or an interpreter has accepted; nothing is checked here.
     """
-    from tensorflow.lite.python import schema_py_generated as schema
+    schema = litert.schema()
 
     return schema.ModelT.InitFromPackedBuf(content, 0)
 
@@ -229,7 +230,7 @@ def unpack(content: bytes) -> Any:
 def pack(model: Any) -> bytes:
     """Packs a `ModelT` to a `.tflite`; a zip archive of labels that was appended to the file is not included."""
     import flatbuffers
-    from tensorflow.lite.python import schema_py_generated as schema
+    schema = litert.schema()
 
     buffers = model.buffers
     builder = flatbuffers.Builder(4096 + sum(len(buffer.data) for buffer in buffers if buffer.data is not None))

@@ -1,11 +1,11 @@
 """Runs a `.tflite` on this host with one of the TFLite runtimes that are installed."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from export import litert
 from pnas_tf import extras, files, packages
 from pnas_tf.errors import InputError
 from pnas_tf.terminal import quiet
@@ -70,7 +70,7 @@ def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "x
         model = files.read_bytes(model, files.MAX_MODEL_BYTES, way_out="")
     # Callers that do not name a runtime load TensorFlow sooner or later, and tflite_runtime would fail beside it.
     name = "tf.lite" if runtime == "auto" and installed_runtime() == "tflite_runtime" else installed_runtime(runtime)
-    interpreter_class, resolver = load(name)
+    interpreter_class, resolver = litert.interpreter(name)
     kinds = {"xnnpack": resolver.AUTO, "none": resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
     try:
         with quiet():
@@ -154,20 +154,3 @@ def _reader(interpreter):
         return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
     return read
-
-
-def load(name: str) -> tuple[Any, Any]:
-    """Imports a runtime; returns its classes Interpreter and OpResolverType."""
-    if name == "litert":
-        from ai_edge_litert import interpreter as litert
-
-        return litert.Interpreter, litert.OpResolverType
-    if name == "tflite_runtime":
-        if "tensorflow" in sys.modules:
-            raise InputError("tflite_runtime fails in a process that has loaded TensorFlow. Use the runtime litert.")
-        from tflite_runtime import interpreter as tflite
-
-        return tflite.Interpreter, tflite.OpResolverType
-    import tensorflow as tf
-
-    return tf.lite.Interpreter, tf.lite.experimental.OpResolverType

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from export import graph as graph_lib
+from export import litert
 from pnas_tf import files as files_lib
 from pnas_tf.errors import InputError, printable
 
@@ -104,7 +105,7 @@ def build(info: Info) -> bytes:
 
 def attach(content: bytes, metadata: bytes) -> bytes:
     """Puts a metadata buffer into a model; weights keep their alignment."""
-    from tensorflow.lite.python import schema_py_generated as schema
+    schema = litert.schema()
 
     model = graph_lib.unpack(content)
     model.metadata = [entry for entry in model.metadata or [] if entry.name != BUFFER_NAME.encode()]

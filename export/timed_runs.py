@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from export import interpreter, machine_state, timing
+from export import interpreter, litert, machine_state, timing
 from pnas_tf import workspaces
 from pnas_tf.errors import InputError
 
@@ -108,10 +108,11 @@ class _Server:
 
     def __init__(self) -> None:
         self._visit: Visit | None = None
-        self._alone = socket.socket(socket.AF_UNIX)
+        self._alone: socket.socket | None = None
 
     def alone(self) -> bool:
         """Takes the right to time models on this machine; returns False if another process has it."""
+        self._alone = socket.socket(socket.AF_UNIX)
         try:
             self._alone.bind(ALONE)
         except OSError:
@@ -123,7 +124,7 @@ class _Server:
         if cpu_mask != "all":
             os.sched_setaffinity(0, {core for core in range(64) if int(cpu_mask, 16) >> core & 1})
         runtime = interpreter.installed_runtime(settings["runtime"])
-        interpreter.load(runtime)
+        litert.interpreter(runtime)
         self._visit = here(**{**settings, "runtime": runtime})
         return interpreter.runtime_name(runtime)
 

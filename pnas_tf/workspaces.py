@@ -10,8 +10,6 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
-import filelock
-
 from pnas_tf.errors import InputError
 
 # Beginnings of the names of files and folders in the making, and of folders among the temporary files of all programs.
@@ -168,6 +166,8 @@ def lock(file: IO[Any] | int) -> bool:
     Raises:
         OSError: If the file system does not support locks.
     """
+    import filelock  # only here: boards that time models need this module, and may not have the package
+
     return filelock.lock_descriptor(file if isinstance(file, int) else file.fileno(), blocking=False)
 
 

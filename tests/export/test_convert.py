@@ -1,6 +1,9 @@
 """A small MBConv network is converted in every mode and compared with Keras; faulty models are refused."""
 
+import re
+import sys
 from collections import Counter
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from export import convert, interpreter
+from export import convert, interpreter, metadata
 from export import graph as graph_lib
 from export import inputs as inputs_lib
 from pnas_tf import network
@@ -85,6 +88,30 @@ def test_int8_is_all_integer_and_as_right_as_keras(model, images, data):
     keras_top1 = np.mean(model.predict(images, verbose=0).argmax(1) == labels)
     top1 = np.mean(interpreter.run(runner, images).argmax(1) == labels)
     assert keras_top1 > 0.9 and keras_top1 - top1 <= 0.015
+
+
+def test_without_tf_lite_files_are_read_run_and_packed_and_conversion_is_refused(model, images, monkeypatch):
+    """As in a later TensorFlow, from which tf.lite is gone. What needs the converter says so in one line."""
+    content = exported(model, "float32", images)
+    expected = interpreter.run(interpreter.make_interpreter(content), images[:4])
+    for name in [name for name in sys.modules if name.startswith("tensorflow.lite")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delattr(tf, "lite")
+    packed = graph_lib.pack(graph_lib.unpack(content))
+    assert graph_lib.describe(packed).ops == graph_lib.describe(content).ops
+    assert metadata.attach(content, b"facts") != content
+    np.testing.assert_array_equal(interpreter.run(interpreter.make_interpreter(packed), images[:4]), expected)
+    with pytest.raises(InputError, match=r"TensorFlow 2\.\d+\.\d+ has no tf\.lite, whose converter .*pip install"):
+        exported(model, "float32", images)
+    with pytest.raises(InputError, match=r"has no tf\.lite\. Use the runtime litert"):
+        interpreter.make_interpreter(content, runtime="tf.lite")
+
+
+def test_tf_lite_and_litert_are_asked_for_in_one_module():
+    asking = re.compile(r"tf\.lite\.\w|tensorflow\.lite|(?:from|import) ai_edge_litert|(?:from|import) tflite_runtime")
+    folder = Path(convert.__file__).parents[1]
+    sources = [path for name in ("pnas_tf", "export", "latency") for path in (folder / name).rglob("*.py")]
+    assert [path.name for path in sources if asking.search(path.read_text(encoding="utf-8"))] == ["litert.py"]
 
 
 def test_quantised_input_and_output_by_hand(model, images):
