@@ -131,8 +131,8 @@ def _solve(gain: np.ndarray, mask: np.ndarray, limits: Sequence[Limit], least: f
     """The path of largest summed gain, float64 [choices, ops], that keeps every limit; None if there is none."""
     from scipy import optimize, sparse
 
-    rows = np.nonzero(mask)[0]
-    one_each = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))))
+    rows = np.nonzero(mask)[0].astype(np.int32)  # milp of SciPy 1.11 reads no other integers
+    one_each = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows), dtype=np.int32))))
     constraints = [optimize.LinearConstraint(one_each, 1, 1)]
     for number, limit in enumerate(limits):
         # Scaled to the part of the bound that the choices may use, so that the solver's tolerance is relative, too.

@@ -48,7 +48,7 @@ class BatchNormalization(SavedAsStock, keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         fused = training and self.trainable and mask is None and len(inputs.shape) == 4 and self.axis in (-1, 3)
-        if not (fused and self.scale and self.center) or self.renorm:
+        if not (fused and self.scale and self.center) or getattr(self, "renorm", False):  # Keras 3.13 has none
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance = fused_batch_norm(inputs, keras.ops.convert_to_tensor(self.gamma, "float32"),
                                                    keras.ops.convert_to_tensor(self.beta, "float32"), self.epsilon)
