@@ -73,6 +73,20 @@ def free_port():
         return listener.getsockname()[1]
 
 
+@pytest.fixture(scope="session")
+def interpreters():
+    """Interpreters of the supported versions, from the PATH or pyenv."""
+    pythons = {}
+    for minor in (11, 12, 13):
+        paths = [shutil.which(f"python3.{minor}"),
+                 *map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python"))]
+        working = [path for path in paths if path and subprocess.run(
+            [path, "-c", f"import sys, venv; sys.exit(sys.version_info[1] != {minor})"], check=False).returncode == 0]
+        if working:
+            pythons[f"3.{minor}"] = working[0]
+    return pythons
+
+
 @pytest.fixture(scope="session", params=["any", pytest.param("wheel", marks=pytest.mark.slow)])
 def adb_server(request, tmp_path_factory):
     """An adb client, with a server on a port of its own and keys in a folder of its own: Debian's, or else the newer

@@ -3,7 +3,6 @@
 import importlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -120,24 +119,11 @@ def test_all_commands_from_another_folder(scripts, tmp_path):
     walk(scripts, tmp_path)
 
 
-def interpreters():
-    """Interpreters of the supported versions, from the PATH or pyenv."""
-    pythons = {}
-    for minor in (11, 12, 13):
-        paths = [shutil.which(f"python3.{minor}"),
-                 *map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python"))]
-        working = [path for path in paths if path and subprocess.run(
-            [path, "-c", f"import sys, venv; sys.exit(sys.version_info[1] != {minor})"], check=False).returncode == 0]
-        if working:
-            pythons[f"3.{minor}"] = working[0]
-    return pythons
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
-def test_install_with_all_requirements(wheel, tmp_path, version):
+def test_install_with_all_requirements(wheel, interpreters, tmp_path, version):
     """Downloads gigabytes from the package index, which takes minutes."""
-    python = interpreters().get(version)
+    python = interpreters.get(version)
     if not python:
         pytest.skip(f"no Python {version} here")
     scripts = fresh(tmp_path / "environment", wheel, python)
