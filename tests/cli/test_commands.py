@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 # Commands with flags that another module defines.
 SHARED = {"latency.build_table": "latency.space_flags", "latency.compare": "latency.space_flags",
           "latency.transfer": "latency.space_flags",
+          "latency.import_table": "latency.space_flags",
           "latency.search": "pnas_tf.search.command"}
 
 
