@@ -4,8 +4,9 @@
 
 The file holds `archs`, whole numbers [networks, layers], and under the name of each device milliseconds [networks] in
 the order in which the networks were timed. It can be made from the data of HELP (HayeonLee/HELP, data/fbnet). Each
-phone is predicted with the tables of all other devices. Three ways to know its pace:
+phone is predicted with the tables of all other devices. Ways to know its pace:
 
+    no pace     as full, with times as they are
     full        a table from four fifths of all networks, no other device; pace from networks near in time
     neighbours  50 or 100 networks give the rows; the pace of any network is that of all networks near in time but
                 itself, which stand in for an anchor network that is timed all along
@@ -68,12 +69,12 @@ def counts_of(archs: np.ndarray) -> np.ndarray:
     return np.concatenate([chosen, np.ones((len(archs), 1))], axis=1)
 
 
-def full_table(counts: np.ndarray, ms: np.ndarray) -> float:
-    """Share of held-out networks within 5 % by a table of the device itself."""
+def full_table(counts: np.ndarray, ms: np.ndarray, pace: np.ndarray | None = None) -> float:
+    """Share of held-out networks within 5 % by a table of the device itself; without `pace` it is estimated."""
     times, flat, errors = np.arange(len(ms), dtype=np.float64), np.ones((1, counts.shape[1])), np.empty(len(ms))
     fold = np.random.default_rng(0).integers(FOLDS, size=len(ms))
     for number in range(FOLDS):
-        networks, held_out = Networks(counts, ms, None, times), fold == number
+        networks, held_out = Networks(counts, ms, pace, times), fold == number
         errors[held_out] = fit_networks.errors_of(fit_networks.fit(networks.part(~held_out), flat),
                                                   networks.part(held_out))
     return within(errors)
@@ -123,6 +124,7 @@ def run(path: str, phones: Sequence[str] = PHONES, repeats: int = 5) -> dict[str
     result: dict[str, dict[str, list[float]]] = {}
     for phone in phones:
         sources = np.stack([table for name, table in tables.items() if name != phone])
+        result.setdefault("no pace", {})[phone] = [full_table(counts, ms[phone], np.ones(len(counts)))]
         result.setdefault("full", {})[phone] = [full_table(counts, ms[phone])]
         for timed in TIMED:
             stretches = np.linspace(0, len(counts) - 2 * timed, 2 * repeats).astype(int)
