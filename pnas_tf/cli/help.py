@@ -12,7 +12,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Files": ("run_dir", "pick", "compare", "model", "model_takes", "source", "format", "arch", "init_weights",
               "teacher", "output", "zip", "examples", "overwrite", "json", "plot", "times"),
     "Data": ("photos", "dataset", "data_dir", "image_size", "smaller_images", "image_channels", "num_classes",
-             "broken_images", "class_weights", "held_out_size", "colour_jitter", "cutout"),
+             "broken_images", "class_weights", "held_out_size", "colour_jitter"),
     "Search space": ("space", "width_mult", "only", "import"),
     "Device and limits": ("table", "ms", "target_ms", "targets", "limit", "measurer", "target_name", "device",
                           "benchmark_binary", "serial", "host", "remote_python", "runtime", "delegate",
@@ -27,7 +27,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 OTHER = "Other"
 RARE = frozenset((
     "active_draw", "alpha_lr", "arch_every", "arch_update", "background", "bn_recalibration_batches",
-    "checkpoint_minutes", "expected_latency", "front", "share", "teacher_epochs", "distill", "temperature",
+    "checkpoint_minutes", "cutout", "expected_latency", "front", "share", "teacher_epochs", "distill", "temperature",
     "use_all_ms", "ema", "mixup", "cutmix", "randaugment", "latency_loss", "latency_strength", "paths",
     "reinforce_samples", "reward", "allow_drop", "calibration_images", "check_images", "qat_batch_size",
     "qat_epochs", "qat_lr", "verbose", "adb", "binary_sha256", "cooldown_seconds", "cpu_mask", "max_celsius",

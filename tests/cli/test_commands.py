@@ -15,6 +15,7 @@ import pytest
 
 import pnas_tf
 from pnas_tf import __main__ as listing
+from pnas_tf import siblings
 from pnas_tf.cli import help as command_help
 
 ROOT = Path(__file__).parents[2]
@@ -129,8 +130,9 @@ def test_the_list_has_every_command():
 def test_one_door_to_all_commands():
     """The words are those of the console scripts: `pnas search` and `pnas-search`."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
-    modules = {name.removeprefix("pnas-"): entry.partition(":")[0].removesuffix(".command")
-               for name, entry in scripts.items() if name != "pnas"}
+    ends = {name.removeprefix("pnas-"): entry.split(":") for name, entry in scripts.items() if name != "pnas"}
+    modules = {name: getattr(siblings, function).args[0] if module == "pnas_tf.siblings" else
+               module.removesuffix(".command") for name, (module, function) in ends.items()}
     assert modules == dict(listing.COMMANDS) and scripts["pnas"] == "pnas_tf.__main__:main"
     assert start("pnas_tf", "net-config", "--help").stdout == start("pnas_tf.net_config", "--help").stdout
     done = start("pnas_tf", "search", "--flagfile=quickstart.flags")
