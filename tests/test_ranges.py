@@ -27,7 +27,9 @@ SOURCES = ("promise", "ethos-u-vela")
 # Tests that use TensorFlow, Keras, LiteRT, NumPy and absl in most of the ways in which the commands do.
 QUICK_TESTS = ("tests/space", "tests/cost", "tests/cli/test_settings.py", "tests/cli/test_flag_files.py",
                "tests/network/test_network.py", "tests/network/test_layers.py", "tests/supernet/test_supernet.py",
-               "tests/export/test_convert.py", "tests/export/test_metadata.py", "tests/export/test_qat.py")
+               "tests/export/test_convert.py")
+# Those of all modes, for which the extra [qat] is needed.
+QAT_TESTS = ("tests/export/test_metadata.py", "tests/export/test_qat.py")
 needs_uv = pytest.mark.skipif(importlib.util.find_spec("uv") is None, reason="no uv: pip install uv")
 
 
@@ -148,6 +150,7 @@ def test_both_ends_of_the_ranges_run_quick_tests(tmp_path, interpreters, python,
     for arguments in ((f"--resolution={resolution}", "-r", "pyproject.toml", f"--extra={extra}"),
                       ("-r", "requirements-dev.txt")):
         subprocess.run([*uv, "pip", "install", "--quiet", f"--python={program}", *arguments], cwd=ROOT, check=True)
-    done = subprocess.run([program, "-m", "pytest", "-q", "-p", "no:cacheprovider", *QUICK_TESTS], cwd=ROOT,
+    done = subprocess.run([program, "-m", "pytest", "-q", "-p", "no:cacheprovider", *QUICK_TESTS,
+                           *(QAT_TESTS if extra == "qat" else ())], cwd=ROOT,
                           capture_output=True, text=True, timeout=3600, check=False)
     assert done.returncode == 0, done.stdout[-5000:]
