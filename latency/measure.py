@@ -78,7 +78,9 @@ class Measurer(Protocol):
 
         Yields:
             (name in `builds`, measurement) as soon as a measurement is complete, in any order. A measurement has
-            median_ms, min_ms, mean_ms, std_ms, runs, and any further facts for a table's row.
+            median_ms, min_ms, mean_ms, std_ms, runs, and any further facts for a table's row. If the measurer times
+            `between` as an anchor, its facts say so (`anchor`), and a measurement has time_s and anchors, by which
+            `latency.anchors` divides it by the device's pace.
 
         Raises:
             InputError: At the end, if models could not be timed; the others have been yielded.

@@ -103,7 +103,8 @@ def test_name_of_a_space_has_no_control_characters():
 
 @pytest.mark.parametrize("value", [HUGE, -HUGE, float("nan"), float("inf"), -0.1, 1e7, True, "1", [1], {}],
                          ids=range(10))
-@pytest.mark.parametrize("name", ["median_ms", "min_ms", "std_ms", "calibrated_ms", "overhead_ms", "anchor_ms"])
+@pytest.mark.parametrize("name", ["median_ms", "min_ms", "std_ms", "calibrated_ms", "paced_ms", "overhead_ms",
+                                  "anchor_ms"])
 def test_values_that_are_no_times_are_refused(name, value):
     refused(table, row={name: value}, match=f"line 2: {name} is not a time")
 
