@@ -146,12 +146,6 @@ def show(result: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines)
 
 
-def _define_flags() -> None:
-    flags.DEFINE_string("data", None, "The .npz file of networks and times.")
-    flags.DEFINE_list("phones", list(PHONES), "Devices to predict.")
-    flags.DEFINE_integer("repeats", 5, "Draws of the timed networks.", 1, 1000)
-
-
 def _main() -> None:
     f = flags.FLAGS
     if not f.data:
@@ -159,6 +153,13 @@ def _main() -> None:
     print("\nHeld-out networks within 5 %:\n\n" + show(run(f.data, f.phones, f.repeats)))
 
 
-if __name__ == "__main__":
-    _define_flags()
+def main() -> None:
+    """Entry point."""
+    flags.DEFINE_string("data", None, "The .npz file of networks and times.")
+    flags.DEFINE_list("phones", list(PHONES), "Devices to predict.")
+    flags.DEFINE_integer("repeats", 5, "Draws of the timed networks.", 1, 1000)
     start.start(_main)
+
+
+if __name__ == "__main__":
+    main()
