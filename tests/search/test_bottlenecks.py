@@ -33,8 +33,9 @@ def test_search_at_224_pixels(tmp_path, write_space):
         f"--table={tmp_path}/table.jsonl", "--max_steps=6", "--front=2", f"--run_dir={tmp_path}/run")
     found = arch.load(f"{tmp_path}/run/arch.json")
     assert (found.space.name, found.space.input_size, found.space.num_classes) == ("mobile_2024", 224, 2)
-    losses = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert losses and all(np.isfinite(line["loss"]) for line in losses if line.get("loss") is not None)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["held_out_loss"] for line in lines if line.get("phase") == "search"]
+    assert losses and np.all(np.isfinite(losses))
 
 
 def test_search_and_export_of_small_images(tmp_path, write_space):

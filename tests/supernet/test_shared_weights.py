@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from pnas_tf import network
 from pnas_tf.network import evaluate, slicing
+from pnas_tf.space import arch as arch_lib
 from pnas_tf.space import spaces
 from pnas_tf.supernet import shared_weights, supernet
 from tests.spaces import SMALL
@@ -105,6 +106,21 @@ def test_weight_step_equals_that_of_a_plain_keras_network(net, batch, path):
 @pytest.mark.parametrize("path", [[0, 4, 3, 5], [1, 2, 0, 3]])
 def test_weight_step_of_bottlenecks_equals_that_of_a_plain_keras_network(bottlenecks, batch, path):
     assert_step_is_that_of_keras(bottlenecks, batch, path)
+
+
+@pytest.mark.slow
+def test_a_step_of_mobile_2024_has_the_loss_of_mobilenet_v4():
+    """Not compiled: 29 ops in each of 12 choices take minutes to trace."""
+    space, small = (each.for_data(64, 3, 2) for each in (
+        spaces.SPACES["mobile_2024"], arch_lib.load("mobilenet_v4_conv_small")))
+    net, arch = supernet.Supernet(space, seed=3, share="kernels"), arch_lib.Arch(space, small.ops)
+    images = tf.constant(np.random.default_rng(0).normal(size=(4, 64, 64, 3)), tf.float32)
+    batch = images, tf.constant([0, 1, 1, 0], tf.int32)
+    model = network.assemble(arch, layers=keras.layers)
+    net.copy_weights_to(model, arch)
+    expected = float(evaluate.cross_entropy(batch[1], model(images, training=True)))
+    losses = [float(weight_step(net, batch, tf.constant(arch.path))) for _ in range(2)]
+    assert losses[0] == pytest.approx(expected, abs=1e-4) and np.isfinite(losses[1]) and losses[1] != losses[0]
 
 
 def assert_step_is_that_of_keras(net, batch, path):
