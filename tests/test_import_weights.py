@@ -155,6 +155,7 @@ def test_imported_network_exports(imported, small_npz, tmp_path):
     np.testing.assert_allclose(interpreter.run(runner, images), expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_imported_network_trains_on_with_the_same_padding(imported, small_npz, tmp_path):
     folder, *_ = imported
     result = run("pnas_tf.train", f"--arch={folder}/arch.json", f"--init_weights={folder}/model.keras", "--epochs=8",

@@ -124,6 +124,7 @@ def test_runner_normalises_and_fills_the_last_batch(small_model, small_data, tmp
     assert done.returncode == 0 and "as expected" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_runner_gives_grey_examples_to_a_colour_input(grey_run, grey_data, tmp_path):
     bundle.run(run_dir=str(grey_run), data=grey_data, modes=facts.MODES, output=str(tmp_path / "b"))
     done = run_program(sys.executable, tmp_path / "b")

@@ -30,7 +30,7 @@ def test_every_setting_is_a_flag_without_a_default_of_its_own(defined):
 
 
 def test_help_names_the_measurers_where_they_differ(defined):
-    assert defined["threads"].help == "host, xla, android: CPU threads; default: 1."
+    assert defined["threads"].help == "host, xla, android, ssh: CPU threads; default: 1."
     assert defined["pause_seconds"].help == "android: Pause between two models; default: 0."
     assert defined["rounds"].help == ("host, xla, ssh: Visits of each model, spread over time; default: 6. android: "
                                       "Passes over a batch of models; the best time of a model counts; default: 1.")

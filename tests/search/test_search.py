@@ -203,6 +203,7 @@ def test_search_is_quiet(finished):
     assert finished[1].stderr == ""
 
 
+@pytest.mark.slow
 def test_same_command_on_a_finished_folder_ends_at_once_with_the_same_arch(finished, files):
     run_dir, _ = finished
     before = (run_dir / "arch.json").read_bytes()
@@ -287,12 +288,11 @@ def test_run_flags_run_again(finished, tmp_path):
     assert (tmp_path / "again" / "arch.json").read_bytes() == (finished[0] / "arch.json").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [
-    ["--arch_update=reinforce"],
-    *(pytest.param(flags, marks=pytest.mark.slow) for flags in (
-        ["--class_weights=balanced", "--expected_latency=pair", "--latency_loss=add_linear"],
-        ["--paths=all", "--latency_loss=add_linear"], ["--latency_loss=none", "--active_draw=softmax"],
-        ["--precision=mixed_bfloat16", "--bn_recalibration_batches=0"]))])
+    ["--arch_update=reinforce"], ["--class_weights=balanced", "--expected_latency=pair", "--latency_loss=add_linear"],
+    ["--paths=all", "--latency_loss=add_linear"], ["--latency_loss=none", "--active_draw=softmax"],
+    ["--precision=mixed_bfloat16", "--bn_recalibration_batches=0"]])
 def test_other_methods_search_too(files, tmp_path, method):
     result = run(command(files, tmp_path / "run", *method, "--max_steps=6"))
     assert result.returncode == 0, result.stderr

@@ -70,7 +70,7 @@ def test_export_and_bundle_take_the_normalisation_of_the_arch(small_npz, small_a
         config = ExportConfig(mode=("float32",), timing_seconds=0, input=form, check_images=64, allow_drop=True)
         facts, = tflite.run(model=small_model, data=loaded, config=config, out_dir=str(tmp_path), arch=arch)
         assert facts["normalisation"] == normalisation
-        files = bundle.contents(str(tmp_path), loaded, ["float32"], 8, 0)
+        files, _ = bundle.contents(str(tmp_path), loaded, ["float32"], 8, 0)
         manifest = json.loads(files["bundle.json"])
         # The runner's arithmetic gives the logits of the network on images normalised as the arch says.
         logits = np.array(manifest["expected"]["logits"]["float32"])

@@ -65,6 +65,7 @@ def weight_step(net, batch, path):
     return loss
 
 
+@pytest.mark.slow
 def test_published_weight_count_of_the_imagenet_space():
     assert supernet.Supernet(spaces.SPACES["proxyless_imagenet"]).count_weights() == 16_034_168
 

@@ -45,6 +45,7 @@ def test_train_flags_are_the_recipe_of_the_paper():
     assert recipe_lib.DROPOUT.keys() <= set(arch.names())
 
 
+@pytest.mark.slow
 def test_weight_decay_is_the_coupled_one_and_spares_batch_norm():
     """With given gradients, against SGD with Nesterov momentum and decay as part of the gradient, in NumPy."""
     image = keras.Input((4, 4, 3))

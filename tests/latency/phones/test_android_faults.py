@@ -269,6 +269,7 @@ def test_killed_and_resumed(client, device, path, expected, tmp_path):
     check_ended(client, device(), path, expected, tmp_path, signal.SIGKILL, -signal.SIGKILL)
 
 
+@pytest.mark.slow
 @ANY_CLIENT
 def test_stopped_by_ctrl_c_and_resumed(client, device, path, expected, tmp_path):
     check_ended(client, device(), path, expected, tmp_path, signal.SIGINT, 130)
