@@ -2,9 +2,9 @@
 
     python -m latency.search --flagfile=quickstart.flags --table=host.jsonl --target_ms=0.5 --run_dir=runs/quickstart
 
-The device is this machine or an attached phone. Flags and run folder are the same as for pnas_tf.search. If the folder
-holds a finished search, the command only times its finalists and chooses among them. It works best with a table that
-latency.compare has calibrated.
+The device is that of the table: this machine, a phone, a board, or Vela's estimate for a microcontroller. Flags and run
+folder are the same as for pnas_tf.search. If the folder holds a finished search, the command only times its finalists
+and chooses among them. It works best with a table that latency.compare has calibrated.
 """
 
 import functools
