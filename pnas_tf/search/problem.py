@@ -95,7 +95,7 @@ def load_data(config: SearchConfig, space: Space, image_size: int) -> "Data":
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """The task of a search. The command and `notebook.Search` make it in the same way.
+    """The task of a search. The command and `pnas_tf.Search` make it in the same way.
 
     Attributes:
         space: Space fitted to the data.
