@@ -48,7 +48,7 @@ def last_words(folder: RunFolder, goal: Goal, argument: str) -> str:
         train = f"python -m pnas_tf.train --run_dir={shlex.quote(folder.path)} --pick={others[0]:.3g}ms"
         lines += [f"          Train another network of the search, of {', '.join(f'{ms:.3g}' for ms in others)} ms:",
                   f"              {train}"]
-    lines += ["          For a phone or another board, measure a table on it (docs/latency_tables.md):",
+    lines += ["          For a phone or another board, measure a table on it (docs/start.md):",
               f"              python -m pnas_tf.auto {shlex.quote(argument)} --table=TABLE.jsonl --run_dir=DIR"]
     return "\n".join(lines)
 
