@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pnas_tf import __main__ as listing
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SCRIPTS = PROJECT["project"]["scripts"]
@@ -91,11 +93,15 @@ def scripts(wheel, tmp_path_factory):
 
 @pytest.mark.slow
 def test_console_scripts_from_another_folder(scripts, tmp_path):
-    for name, entry in SCRIPTS.items():
-        output = subprocess.run([scripts / name, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False,
-                              timeout=120).stdout
-        manual = importlib.import_module(entry.split(":")[0].removesuffix(".command")).__doc__
-        assert manual.splitlines()[0] in output and "--flagfile" in output, name
+    def printed(*command):
+        return subprocess.run([scripts / command[0], *command[1:]], cwd=tmp_path, capture_output=True, text=True,
+                              check=False, timeout=120).stdout
+
+    assert SCRIPTS.keys() == {"pnas", *(f"pnas-{word}" for word in listing.COMMANDS)}
+    for word, module in listing.COMMANDS.items():
+        manual = importlib.import_module(module).__doc__
+        assert manual.splitlines()[0] in printed(f"pnas-{word}", "--help"), word
+    assert printed("pnas", "report", "--help") == printed("pnas-report", "--help")
 
 
 def walk(scripts, folder):
