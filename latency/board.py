@@ -90,10 +90,10 @@ class Board(host.Host):
         settings, board = self._settings, self._board
         target = interpreter.target_name(threads=settings.threads, delegate=settings.delegate, dtype=settings.dtype,
                                          runtime=board["runtime"].partition(" ")[0])
-        device = re.sub(r"[^a-z0-9]+", "_", str(board["device"]).lower()).strip("_")[:50] or "board"
-        return {"target": f"{device}_{target.removeprefix('host_')}", "measurer": self.NAME, **board,
-                **host.facts_of(settings), "needs": self.NEEDS, **{name: getattr(settings, name) for name in (
-                    "warmup_seconds", "wait_seconds", "timeout_seconds")}}
+        device = re.sub(r"[^a-z0-9]+", "_", str(board.get("device") or "").lower()).strip("_")[:50] or "board"
+        return {"target": f"{device}_{target.removeprefix('host_')}", "measurer": self.NAME, "device":
+                "unknown", **board, **host.facts_of(settings), "needs": self.NEEDS, **{
+                    name: getattr(settings, name) for name in ("warmup_seconds", "wait_seconds", "timeout_seconds")}}
 
     def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None,
                 visited: Callable[[], object] = lambda: None) -> Iterator[tuple[Any, dict[str, Any]]]:
@@ -101,7 +101,9 @@ class Board(host.Host):
         warned = False
         for name, times in super().measure(builds, between, visited):
             state = _plain(self._link.state())
-            if (now := [text for text in state.get("throttled") or () if text.endswith("now")]) and not warned:
+            limits = state.get("throttled")
+            now = [text for text in limits if text.endswith("now")] if isinstance(limits, list) else []
+            if now and not warned:
                 say(f"{self._name} is slowed down ({', '.join(now)}; {state.get('celsius')} degrees Celsius): its "
                     "times are too long. Cool it, give it a stronger power supply, or close its other programs.")
                 warned = True

@@ -166,9 +166,18 @@ def lock(file: IO[Any] | int) -> bool:
     Raises:
         OSError: If the file system does not support locks.
     """
-    import filelock  # only here: boards that time models need this module, and may not have the package
+    descriptor = file if isinstance(file, int) else file.fileno()
+    try:
+        import filelock  # only here: boards that time models need this module, and may not have the package
+    except ImportError:  # boards run Linux, where filelock has the same locks
+        import fcntl
 
-    return filelock.lock_descriptor(file if isinstance(file, int) else file.fileno(), blocking=False)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+    return filelock.lock_descriptor(descriptor, blocking=False)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -300,6 +301,16 @@ def test_boards_that_give_no_facts(ssh, liar, answer, match):
     fails(ssh(remote_python=liar(answer)).facts, match)
 
 
+@pytest.mark.parametrize("state", ["{}", '{"throttled": 5}'])
+def test_boards_that_say_little(ssh, liar, state):
+    facts = ssh(remote_python=liar("{}", '"litert 9"')).facts()
+    assert facts["target"] == "board_xnnpack1_float32" and facts["device"] == "unknown"
+    device = ssh()
+    device.visiting = lambda builds, between: contextlib.nullcontext((lambda name: [1.0], lambda name: None))
+    device._link = SimpleNamespace(state=lambda: json.loads(state))
+    assert [row["median_ms"] for _, row in device.measure({"a": None})] == [1.0]
+
+
 def test_boards_that_lie(ssh, liar, builds):
     """Facts are numbers and printable texts, and times are as many numbers as there were runs."""
     lies = {"device": "x\x1b[2J\n" * 100, "cores": {"a": []}, "core_khz": {"0": "fast", "z": 3, "1": 5},
@@ -344,6 +355,22 @@ def test_what_is_sent_is_what_the_timing_code_imports():
             "('export', 'pnas_tf', 'tensorflow', 'keras', 'absl')))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert sorted(done.stdout.split()) == sorted(apart.MODULES)
+
+
+def test_a_board_needs_numpy_and_a_runtime_alone(models, tmp_path):
+    """What else this project installs is hidden there; a folder that a killed process left is removed, too."""
+    hidden = "import sys; sys.modules.update(dict.fromkeys(('absl', 'filelock', 'psutil', 'scipy', 'tqdm'))); "
+    left = tmp_path / "there" / ".writing-left"
+    left.mkdir(parents=True)
+    (tmp_path / "0.tflite").write_bytes(models["op 1"])
+    process = apart.Apart(lambda arguments: [sys.executable, "-I", "-c", hidden + arguments[1], *arguments[2:]],
+                          folder=str(left.parent))
+    with contextlib.closing(process):
+        assert not left.exists()
+        assert process.ask("begin", {"runtime": "litert", "threads": 1, "delegate": "xnnpack", "runs": 2},
+                           "all") == interpreter.runtime_name("litert")
+        process.put(str(tmp_path / "0.tflite"))
+        assert len(process.visit("0.tflite", 2)) == 2
 
 
 @pytest.mark.slow
