@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from latency import fit_networks
+from latency.figures import figures
 from latency.fit_networks import Fit, Networks
 from pnas_tf.cost import latency_table, prices
 from pnas_tf.cost.latency_table import LatencyTable
@@ -67,13 +68,20 @@ def fitted(timed: Sequence[TimedArch], tables: Sequence[LatencyTable]) -> Fitted
         table.check_covers(space)
     keys = list(dict.fromkeys(key for _, key in space.op_keys()))
     networks = networks_of(keys, timed)
-    sources = {table.target: _prices(space, table.ms) for table in tables} or _simple(space)
+    sources = {name: _prices(space, table.ms) for name, table in _named(tables).items()} or _simple(space)
     fit = fit_networks.fit(networks, np.array(list(sources.values())))
     errors = fit_networks.held_out_errors(networks, np.array(list(sources.values())))
     rows = [latency_table.row(key, median_ms=ms, error_ms=error, fitted=True)
             for key, ms, error in zip(keys, fit.row_ms.round(6).tolist(), fit.error_ms.round(6).tolist(), strict=True)]
     return FittedTable(rows, {**_facts(fit, networks, sources, errors),
                               "accuracy": {latency_table.accuracy_name(space): accuracy(networks.ms, errors)}})
+
+
+def _named(tables: Sequence[LatencyTable]) -> dict[str, LatencyTable]:
+    """Tables by their target, with their number if several have the same."""
+    targets = [table.target for table in tables]
+    return {table.target if targets.count(table.target) == 1 else f"{table.target} {number}": table
+            for number, table in enumerate(tables, start=1)}
 
 
 def check_enough(networks: int) -> None:
@@ -121,12 +129,8 @@ def accuracy(ms: np.ndarray, errors: np.ndarray) -> dict[str, Any]:
         ms: Milliseconds of networks, float64 [networks].
         errors: Relative errors of predictions for them, float64 [networks].
     """
-    rmse_ms = float(np.sqrt(np.mean((errors * ms) ** 2)))
     return {"networks": len(ms), "calibrated_on": len(ms), "by": "cross-validation",
-            "within_5_percent": float(np.mean(np.abs(errors) <= 0.05)),
-            "within_10_percent": float(np.mean(np.abs(errors) <= 0.10)), "bias": float(np.mean(errors)),
-            "rmse_ms": rmse_ms, "rmse_of_mean": rmse_ms / float(np.mean(ms)),
-            "date": datetime.date.today().isoformat()}
+            **figures(ms * (1 + errors), ms), "date": datetime.date.today().isoformat()}
 
 
 def words(facts: Mapping[str, Any]) -> str:

@@ -24,6 +24,10 @@ from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 from pnas_tf.space import memory
 from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import Space
+
+# Added to seeds: `latency.compare` has none that large, so it does not judge a table by the networks of its fit.
+OWN_SEEDS = 2**31
 
 
 def run(*, archs: Sequence[Arch], tables: Sequence[LatencyTable], output: str, measurer: str = "host",
@@ -60,6 +64,20 @@ def run(*, archs: Sequence[Arch], tables: Sequence[LatencyTable], output: str, m
     return latency_table.read(output)
 
 
+def random_networks(space: Space, count: int, seed: int) -> list[Arch]:
+    """Random networks to fit a table to, others than `latency.compare` draws to judge it by.
+
+    Args:
+        space: Space of the networks.
+        count: Number of different networks.
+        seed: Seed of the random networks.
+
+    Raises:
+        InputError: If the space has too few networks.
+    """
+    return compare.random_networks(space, count, 0, OWN_SEEDS + seed)[0]
+
+
 def timed_arch(arch: Arch, row: dict[str, Any]) -> TimedArch:
     """A network with its measurement.
 
@@ -94,7 +112,7 @@ def _main() -> None:
     _check_new(f.output)
     space, settings = space_flags.space_of(f), measurer_flags.given(f.measurer, build_table.kinds())
     tables = [latency_table.read(path) for path in f["from"].value]
-    archs, _ = compare.random_networks(space, f.networks, 0, f.seed)
+    archs = random_networks(space, f.networks, f.seed)
     for arch in archs:
         memory.check_network(arch)
     start.load_tensorflow()

@@ -128,11 +128,13 @@ def facts(path: str, name: str) -> dict[str, float]:
     """A further fact of each network in a file of times, such as sram_bytes, by the network's digest.
 
     Args:
-        path: Path of the file, which `read` accepts.
+        path: Path of the file.
         name: Name of the fact; networks without it are left out.
+
+    Raises:
+        InputError: If the file does not hold times of networks.
     """
-    _, *rows = files.read_lines(path, MAX_BYTES)
-    values = {row["network"]: files.number(row.get(name)) for row in rows}
+    values = {line.network: files.number(line.row.get(name)) for line in read(path)[1]}
     return {network: value for network, value in values.items() if value is not None}
 
 

@@ -4,6 +4,7 @@ The lists are made up after the pattern of published ones: phones that drift, wh
 of timing. The true rows are known.
 """
 
+import dataclasses
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ from latency import compare, compare_list, fitted_table, import_table, measure, 
 from latency.fitted_table import TimedArch
 from pnas_tf.cost import latency_table, network_times, prices
 from pnas_tf.errors import InputError
+from pnas_tf.space import spaces
 from pnas_tf.space.spaces import from_json
 
 OPS = ["mb_k3_e3", "mb_k5_e3", "mb_k3_e6"]
@@ -123,6 +125,22 @@ def test_a_new_device_from_networks_and_other_tables(tmp_path, others, truth):
     with pytest.raises(InputError, match="at least 10 networks, got 5"):
         transfer.run(archs=archs[:5], tables=others, output=str(tmp_path / "few.jsonl"))
     assert not (tmp_path / "few.jsonl").exists()
+
+
+def test_a_table_is_not_judged_by_the_networks_that_it_was_fitted_to():
+    space = spaces.SPACES["quickstart"]
+    fitted = set(map(network_times.digest, transfer.random_networks(space, 50, 0)))
+    judged = set(map(network_times.digest, sum(compare.random_networks(space, 50, 50, 0), [])))
+    assert len(fitted) == 50 and not fitted & judged
+
+
+def test_tables_of_the_same_target_both_count(others, truth):
+    """All tables of machines like this one have the same target, unless their users named it."""
+    one, two = (dataclasses.replace(table, header={**table.header, "target": "host"}) for table in others)
+    networks = timed(truth, 60, 0)
+    made, usual = fitted_table.fitted(networks, [one, two]), fitted_table.fitted(networks, others)
+    assert list(made.facts["fitted"]["weights"].values()) == list(usual.facts["fitted"]["weights"].values())
+    assert list(made.facts["fitted"]["weights"]) == ["host 1", "host 2"]
 
 
 @pytest.mark.parametrize(("line", "message"), [
