@@ -7,7 +7,7 @@ took part.
 
 import collections
 import dataclasses
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -70,6 +70,15 @@ def paced(measurements: Mapping[Name, Mapping[str, Any]], references_ms: Mapping
                                                                                    for row in of_rows])),
             "runs": sum(map(len, runs.values()))}
     return result
+
+
+def are_new(measurements: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether there are measurements with anchors that `paced` has not corrected yet.
+
+    Args:
+        measurements: Rows of a table, or of a file of networks' times.
+    """
+    return any("anchors" in row and "paced_ms" not in row for row in measurements)
 
 
 def named(times: Mapping[str, Any], space: Space) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from pnas_tf.space.blocks import OpKey, Space
 LEAST_MS = 1e-4
 
 
-
 def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str, Any] | None = None,
         only: Sequence[str] = (), target_name: str | None = None) -> LatencyTable:
     """Measures the rows that a table lacks.
@@ -76,7 +75,7 @@ def kinds() -> measurer_flags.Kinds:
 
 def _divide_by_pace(table: LatencyTable) -> None:
     """Adds paced_ms to the rows of a table, and how far the pace wandered to its header, if new rows have anchors."""
-    if any("anchors" in row and "paced_ms" not in row for row in table.rows.values()):
+    if anchors.are_new(table.rows.values()):
         paced = anchors.paced(table.rows, anchors.references_of(table.header))
         latency_table.annotate(table.path, rows=paced.rows, header={"pace": paced.wandered})
 

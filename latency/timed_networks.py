@@ -55,7 +55,7 @@ def measured_rows(path: str | None, device: measure.Measurer, runs: Sequence[tup
                                   **anchors.named(row, arch.space)}
             if path:
                 files.append_line(path, rows[name, number])
-    if missing:
+    if anchors.are_new(rows.values()):  # of this run, or of one that was killed before it came here
         _divide_by_pace(path, rows, references_ms or {})
     return {name: rows[name] for name in ((digest(arch), number) for arch, number in runs)}
 

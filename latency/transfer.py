@@ -52,12 +52,14 @@ def run(*, archs: Sequence[Arch], tables: Sequence[LatencyTable], output: str, m
     fitted_table.check_enough(len(archs))
     for table in tables:
         table.check_covers(archs[0].space)
-    device = measure.measurer_of(measurer, **(settings or {}))
-    rows = timed_networks.measured_rows(network_times.beside(output), device, [(arch, 1) for arch in archs])
+    device, times = measure.measurer_of(measurer, **(settings or {})), network_times.beside(output)
+    rows = timed_networks.measured_rows(times, device, [(arch, 1) for arch in archs])
     timed = [timed_arch(arch, rows[network_times.digest(arch), 1]) for arch in archs]
     fitted = fitted_table.fitted(timed, tables)
     facts = device.facts()
-    header = latency_table.header(**{**facts, "target": target_name or facts["target"]}, **fitted.facts)
+    # The pace that rows were brought to, so that networks that are timed later are brought to the same.
+    pace = {name: value for name, value in network_times.read(times)[0].items() if name == "pace"}
+    header = latency_table.header(**{**facts, "target": target_name or facts["target"], **pace}, **fitted.facts)
     text = "".join(json.dumps(line) + "\n" for line in [header, *fitted.rows])
     latency_table.parse(text, output)
     files.create(output, text.encode())

@@ -10,7 +10,17 @@ import json
 import numpy as np
 import pytest
 
-from latency import compare, compare_list, fitted_table, import_table, measure, network_list, transfer
+from latency import (
+    anchors,
+    compare,
+    compare_list,
+    fitted_table,
+    import_table,
+    measure,
+    network_list,
+    timed_networks,
+    transfer,
+)
 from latency.fitted_table import TimedArch
 from pnas_tf.cost import latency_table, network_times, prices
 from pnas_tf.errors import InputError
@@ -107,7 +117,7 @@ def test_a_new_device_from_networks_and_other_tables(tmp_path, others, truth):
     archs, _ = compare.random_networks(SPACE, 30, 0, seed=0)
     facts = measure.measurer_of("host").facts()
     rng = np.random.default_rng(2)
-    lines = [{"format": network_times.FORMAT, **facts}]
+    lines = [{"format": network_times.FORMAT, **facts, "pace": {"anchor": {"reference_ms": 2.5}}}]
     for place, arch in enumerate(archs):
         pace = 1 + 0.1 * np.sin(place / 5)
         ms = pace * prices.of_arch(arch, truth.ms) * np.exp(0.005 * rng.standard_normal())
@@ -118,6 +128,7 @@ def test_a_new_device_from_networks_and_other_tables(tmp_path, others, truth):
     table = transfer.run(archs=archs, tables=others, output=str(path))
     assert shares(table, truth) > 0.9 and table.target == facts["target"] and table.header["measurer"] == "host"
     assert table.accuracy(SPACE)["within_5_percent"] > 0.9
+    assert anchors.references_of(table.header) == {"anchor": 2.5}  # what is timed later has the same pace
     ratio = [table.rows[key]["median_ms"] / truth.rows[key]["median_ms"] for key in KEYS]
     assert np.median(ratio) == pytest.approx(1.0, abs=0.02)  # the anchor's pace was given, and so the level is known
     with pytest.raises(InputError, match="exists already"):
@@ -141,6 +152,19 @@ def test_tables_of_the_same_target_both_count(others, truth):
     made, usual = fitted_table.fitted(networks, [one, two]), fitted_table.fitted(networks, others)
     assert list(made.facts["fitted"]["weights"].values()) == list(usual.facts["fitted"]["weights"].values())
     assert list(made.facts["fitted"]["weights"]) == ["host 1", "host 2"]
+
+
+def test_times_are_divided_by_the_pace_after_a_stop(tmp_path):
+    """The program was killed after its last network, and before the times were divided."""
+    archs, device = compare.random_networks(SPACE, 4, 0, seed=0)[0], measure.measurer_of("host")
+    lines = [{"format": network_times.FORMAT, **device.facts()}]
+    lines += [{"network": network_times.digest(arch), "pass": 1, "ops": arch.ops, "median_ms": 3.0, "time_s": place,
+               "anchor": "a", "anchors": [[place - 0.5, 2.0], [place + 0.5, 2.0]]} for place, arch in enumerate(archs)]
+    path = tmp_path / "t.networks.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = timed_networks.measured_rows(str(path), device, [(arch, 1) for arch in archs])
+    assert all(row["pace"] == pytest.approx(1.0) and row["paced_ms"] == pytest.approx(3.0) for row in rows.values())
+    assert "reference_ms" in network_times.read(str(path))[0]["pace"]["a"]
 
 
 @pytest.mark.parametrize(("line", "message"), [
