@@ -34,13 +34,15 @@ def run(table: LatencyTable, timed: Sequence[TimedArch]) -> dict[str, Any]:
         pace: Smallest and largest pace, relative to the usual pace in this list.
 
     Raises:
-        InputError: If there are fewer than 3 networks, or the table lacks a row.
+        InputError: If there are fewer than 3 networks, the table lacks a row, or it predicts 0 ms.
     """
     if len(timed) < 3:
         raise InputError(f"A table is judged by at least 3 networks, got {len(timed)}.")
     for network in timed:
         table.check_covers(network.arch)
     predicted = np.array([prices.of_arch(network.arch, table.ms) for network in timed])
+    if not predicted.all():
+        raise InputError(f"Table {table.target} ({table.path}) predicts 0 ms for a whole network. Choose another table.")
     measured = np.array([network.ms for network in timed])
     curve = pace.curve(np.array([network.time_s for network in timed]), measured / predicted)
     paces, usual = curve.left_out()[0], float(np.exp(curve.usual_log))
@@ -71,6 +73,7 @@ def words(result: Mapping[str, Any]) -> str:
              f"{'':24} {'within 5 %':>10} {'10 %':>6} {'bias':>7} {'RMSE':>8} {'spearman':>9}"]
     for name, part in (("divided by the pace", "figures"), ("as measured", "as_measured")):
         f = result[part]
+        rank = "" if f["spearman"] is None else f" {f['spearman']:>9.4f}"
         lines.append(f"{name:24} {f['within_5_percent']:>10.0%} {f['within_10_percent']:>6.0%} {f['bias']:>+7.1%} "
-                     f"{f['rmse_of_mean']:>8.1%} {f['spearman']:>9.4f}")
+                     f"{f['rmse_of_mean']:>8.1%}{rank}")
     return "\n".join(lines)

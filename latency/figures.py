@@ -21,7 +21,7 @@ def figures(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float | No
 
     error = predicted / measured - 1
     rmse_ms = float(np.sqrt(np.mean((predicted - measured) ** 2)))
-    ranked = len(measured) > 2
+    ranked = len(measured) > 2 and np.ptp(predicted) > 0 and np.ptp(measured) > 0
     return {"within_5_percent": float(np.mean(np.abs(error) <= 0.05)),
             "within_10_percent": float(np.mean(np.abs(error) <= 0.10)), "bias": float(np.mean(error)),
             "rmse_ms": rmse_ms, "rmse_of_mean": rmse_ms / float(np.mean(measured)),

@@ -60,12 +60,14 @@ def fitted(timed: Sequence[TimedArch], tables: Sequence[LatencyTable]) -> Fitted
             follow operations, data moved, and a constant for each op.
 
     Raises:
-        InputError: If there are too few networks, or a table lacks an op.
+        InputError: If there are too few networks, a table lacks an op, or all its ops have 0 ms.
     """
     check_enough(len(timed))
     space = timed[0].arch.space
     for table in tables:
         table.check_covers(space)
+        if not any(table.ms(block.name, key) for block, key in space.op_keys()):
+            raise InputError(f"Table {table.target} ({table.path}) has 0 ms for every op. Choose another table (--from).")
     keys = list(dict.fromkeys(key for _, key in space.op_keys()))
     networks = networks_of(keys, timed)
     sources = {name: _prices(space, table.ms) for name, table in _named(tables).items()} or _simple(space)

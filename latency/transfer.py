@@ -87,7 +87,7 @@ def timed_arch(arch: Arch, row: dict[str, Any]) -> TimedArch:
         arch: The network.
         row: Measurement as `timed_networks.measured_rows` returns it.
     """
-    return TimedArch(arch, row["median_ms"], row["time_s"], row.get("pace"))
+    return TimedArch(arch, row["median_ms"], row.get("time_s", 0.0), row.get("pace"))  # older files have no times
 
 
 def _check_new(output):

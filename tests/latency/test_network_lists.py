@@ -154,6 +154,20 @@ def test_tables_of_the_same_target_both_count(others, truth):
     assert list(made.facts["fitted"]["weights"]) == ["host 1", "host 2"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_networks_that_all_take_the_same(others, truth):
+    """Phones whose clocks tell whole milliseconds give such lists. A table of nothing but 0 is refused."""
+    networks = [dataclasses.replace(network, ms=5.0) for network in timed(truth, 12, 0)]
+    result = compare_list.run(others[0], networks)
+    assert result["as_measured"]["spearman"] is None and "as measured" in compare_list.words(result)
+    json.dumps([compare_list.accuracy(result), fitted_table.fitted(networks, others).facts], allow_nan=False)
+    zero = table_of("zero", np.zeros(len(KEYS)))
+    with pytest.raises(InputError, match=r"zero \(zero\) predicts 0 ms for a whole network"):
+        compare_list.run(zero, networks)
+    with pytest.raises(InputError, match=r"zero \(zero\) has 0 ms for every op"):
+        fitted_table.fitted(networks, [*others, zero])
+
+
 def test_times_are_divided_by_the_pace_after_a_stop(tmp_path):
     """The program was killed after its last network, and before the times were divided."""
     archs, device = compare.random_networks(SPACE, 4, 0, seed=0)[0], measure.measurer_of("host")
@@ -172,7 +186,8 @@ def test_times_are_divided_by_the_pace_after_a_stop(tmp_path):
     ('{"ops": [0, 0, 0, 3], "ms": 1}', "b03 must be one of mb_k3_e3, mb_k5_e3, mb_k3_e6, or a number from 0 to 2"),
     ('{"ops": [0, 0, 0, true], "ms": 1}', "b03 must be one of"), ('{"ops": [0, 0, 0, "zero"], "ms": 1}', "b03 must be"),
     ('{"ops": {"b00": "zero"}, "ms": 1}', "ops must be a list, or an object with the choices"),
-    ('{"ops": [0, 0, 0, 0], "ms": 0}', "ms must be milliseconds above 0"),
+    ('{"ops": [0, 0, 0, 0], "ms": 0}', "ms must be milliseconds, at least 0.0001, got 0"),
+    ('{"ops": [0, 0, 0, 0], "ms": 1e-300}', "ms must be milliseconds, at least"),
     ('{"ops": [0, 0, 0, 0], "ms": NaN}', "ms must be"),
     ('{"ops": [0, 0, 0, 0], "ms": 1, "time": 1}', "1 of 2 lines have a time"),
     ('{"ops": [0, 0, 0, 0]}', "expected an object with ops"), ("[1", "not valid JSON"), ("5", "expected an object")])
