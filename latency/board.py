@@ -71,7 +71,12 @@ class Board(host.Host):
         Args:
             settings: Settings of the measurements.
             name: Name of the board in messages.
+
+        Raises:
+            InputError: If this machine runs Windows.
         """
+        if os.name == "nt":  # it cannot wait for a program's output and input at once
+            raise InputError("Boards are timed from Linux and macOS; on Windows, run this command in WSL.")
         self._settings, self._name = settings, name
         self._timed = {name: getattr(settings, name) for name in (
             "runtime", "threads", "delegate", "runs", "warmup_seconds")}

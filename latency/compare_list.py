@@ -42,7 +42,8 @@ def run(table: LatencyTable, timed: Sequence[TimedArch]) -> dict[str, Any]:
         table.check_covers(network.arch)
     predicted = np.array([prices.of_arch(network.arch, table.ms) for network in timed])
     if not predicted.all():
-        raise InputError(f"Table {table.target} ({table.path}) predicts 0 ms for a whole network. Choose another table.")
+        raise InputError(f"Table {table.target} ({table.path}) predicts 0 ms for a whole network. "
+                         "Choose another table.")
     measured = np.array([network.ms for network in timed])
     curve = pace.curve(np.array([network.time_s for network in timed]), measured / predicted)
     paces, usual = curve.left_out()[0], float(np.exp(curve.usual_log))

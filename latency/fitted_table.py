@@ -67,7 +67,8 @@ def fitted(timed: Sequence[TimedArch], tables: Sequence[LatencyTable]) -> Fitted
     for table in tables:
         table.check_covers(space)
         if not any(table.ms(block.name, key) for block, key in space.op_keys()):
-            raise InputError(f"Table {table.target} ({table.path}) has 0 ms for every op. Choose another table (--from).")
+            raise InputError(f"Table {table.target} ({table.path}) has 0 ms for every op. "
+                             "Choose another table (--from).")
     keys = list(dict.fromkeys(key for _, key in space.op_keys()))
     networks = networks_of(keys, timed)
     sources = {name: _prices(space, table.ms) for name, table in _named(tables).items()} or _simple(space)

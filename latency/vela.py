@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from export import convert
-from pnas_tf import files, workspaces
+from pnas_tf import extras, files, workspaces
 from pnas_tf.cli.settings import check, setting
 from pnas_tf.errors import InputError
 
@@ -26,8 +26,10 @@ from pnas_tf.errors import InputError
 FAMILIES = {"ethos-u55": ((32, 64, 128, 256), "Ethos_U55_High_End_Embedded"),
             "ethos-u65": ((256, 512), "Ethos_U65_Embedded"),
             "ethos-u85": ((128, 256, 512, 1024, 2048), "Ethos_U85_SYS_Flash_High")}
-INSTALL = ("Install it: pip install 'ethos-u-vela>=5,<6'. Or name its program in another environment: "
-           "--vela_binary=PATH.")
+# Numbers of Vela's summary: hertz, cycles, and KiB of each memory.
+MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
+SUMMARY = ("core_clock", "cycles_total", *(f"{memory}_memory_used" for memory in MEMORIES))
+INSTALL = f"Install it: {extras.install('vela')}. Or name its program in another environment: --vela_binary=PATH."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Vela:
         self._settings = dataclasses.replace(settings, system_config=system)
         smallest = convert.randomise(keras.Sequential([keras.Input((8, 8, 8)), keras.layers.Conv2D(8, 1)]))
         summary, _ = self._compiled(smallest)
-        self._clock_mhz = settings.clock_mhz or float(summary["core_clock"]) / 1e6
+        self._clock_mhz = settings.clock_mhz or summary["core_clock"] / 1e6
 
     def facts(self) -> dict[str, Any]:
         """See `measure.Measurer`."""
@@ -97,8 +99,7 @@ class Vela:
                 continue
             cycles = int(summary["cycles_total"])
             ms = cycles / (self._clock_mhz * 1e3)
-            sram, dram, *flash = (round(1024 * float(summary[f"{memory}_memory_used"]))
-                                  for memory in ("sram", "dram", "on_chip_flash", "off_chip_flash"))
+            sram, dram, *flash = (round(1024 * summary[f"{memory}_memory_used"]) for memory in MEMORIES)
             yield name, {"median_ms": ms, "min_ms": ms, "mean_ms": ms, "std_ms": 0.0, "runs": 1, "cycles": cycles,
                          "sram_bytes": sram, "dram_bytes": dram, "flash_bytes": sum(flash)}
         if refused:
@@ -106,8 +107,8 @@ class Vela:
                              f"to the CPU, whose cycles it does not count: {'; '.join(refused)}. Leave these ops out "
                              "of the space, or build them from operators that the NPU has.")
 
-    def _compiled(self, model: Any) -> tuple[dict[str, str], list[str]]:
-        """Vela's summary of a model, and the operators that it leaves to the CPU."""
+    def _compiled(self, model: Any) -> tuple[dict[str, float], list[str]]:
+        """Vela's summary of a model (`SUMMARY`), and the operators that it leaves to the CPU."""
         settings, ini = self._settings, self._settings.vela_config
         options = [f"--arena-cache-size={round(1024 * settings.arena_kib)}"] if settings.arena_kib else []
         with workspaces.temporary_folder() as folder:
@@ -116,8 +117,13 @@ class Vela:
                       f"--memory-mode={settings.memory_mode}", "--verbose-performance", *options,
                       f"--output-dir={folder}", f"--config={os.path.abspath(ini) if os.path.isfile(ini) else ini}",
                       path)
-            (summary,), layers = (_rows(folder, part) for part in ("summary_*", "per-layer"))
-        return summary, [layer["Original Operator"] for layer in layers if layer["Target"] != "NPU"]
+            try:
+                (summary,), layers = (_rows(folder, part) for part in ("summary_*", "per-layer"))
+                on_cpu = [layer["Original Operator"] for layer in layers if layer["Target"] != "NPU"]
+                return {name: float(summary[name]) for name in SUMMARY}, on_cpu
+            except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+                raise InputError(f"{self._program[-1]} did not write the summary that Vela 5.2 writes "
+                                 f"({type(error).__name__}: {error}). {INSTALL}") from None
 
     def _run(self, *arguments: str) -> str:
         """Runs Vela and returns its output."""
@@ -144,5 +150,6 @@ def _program(path: str | None) -> list[str]:
 
 def _rows(folder: str, part: str) -> list[dict[str, str]]:
     """The rows of a CSV file that Vela has written about model.tflite."""
-    with open(next(pathlib.Path(folder).glob(f"model_{part}.csv")), encoding="utf-8", newline="") as file:
+    (path,) = pathlib.Path(folder).glob(f"model_{part}.csv")
+    with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -2,19 +2,21 @@
 
 import importlib.util
 import platform
+import shlex
 import sys
 from collections.abc import Mapping
 
 from pnas_tf.errors import InputError
 
-# Packages of each extra, as pip knows them, by the modules that are imported.
+# Packages of each extra, as pip reads them, by the modules that are imported; with their range where the command refuses
+# other versions.
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "qat": {"tf_keras": "tf-keras", "tensorflow_model_optimization": "tensorflow-model-optimization"},
     "tflite-runtime": {"tflite_runtime": "tflite-runtime"},
     "cuda": {"tensorflow": "tensorflow[and-cuda]"},
     "tfds": {"tensorflow_datasets": "tensorflow-datasets"},
     "tensorboard": {"tensorboard": "tensorboard"},
-    "vela": {"ethosu": "ethos-u-vela"},
+    "vela": {"ethosu": "ethos-u-vela>=5,<6"},
 }
 
 
@@ -24,8 +26,7 @@ def install(extra: str) -> str:
     Args:
         extra: Key of `EXTRAS`.
     """
-    packages = [f"'{name}'" if "[" in name else name for name in EXTRAS[extra].values()]
-    return f"pip install {' '.join(packages)}"
+    return shlex.join(["pip", "install", *EXTRAS[extra].values()])
 
 
 def check(extra: str, user: str) -> None:

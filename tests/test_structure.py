@@ -116,7 +116,8 @@ def test_text_and_data_and_the_doctor_do_without_what_unix_alone_has(tmp_path):
 
 
 def test_what_windows_lacks_is_asked_for_in_one_place():
-    places = {"fcntl": {"pnas_tf.workspaces"}, "termios": set(), "import resource\n": {"pnas_tf.machine"}, "O_CLOEXEC": set(),
+    places = {"fcntl": {"pnas_tf.workspaces"}, "termios": set(), "import resource\n": {"pnas_tf.machine"},
+              "O_CLOEXEC": set(),
               "O_NONBLOCK": {"pnas_tf.workspaces"}, "O_NOFOLLOW": {"pnas_tf.workspaces"},
               **{f"os.{name}": set() for name in ("sysconf", "uname", "statvfs", "fork", "mkfifo")},
               "os.getuid": {"pnas_tf.workspaces"}}

@@ -93,6 +93,7 @@ def _settings(header: Mapping[str, Any]) -> list[str]:
     flags = [f"--{name}={str(value)[:200]}" for name, value in values.items() if value != DEFAULTS[name]]
     if isinstance(header.get("cpu_mask"), str):
         flags.append(f"--cpu_mask={header['cpu_mask'][:40]}")
-    if NEEDS.fullmatch(str(header.get("needs"))):
-        flags.append(header["needs"])
+    needs = header.get("needs", "--benchmark_binary=PATH" if measurer == "android" else None)  # older tables lack it
+    if NEEDS.fullmatch(str(needs)):
+        flags.append(needs)
     return flags

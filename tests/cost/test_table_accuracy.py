@@ -124,6 +124,8 @@ def test_a_target_above_every_network_is_called_that(tmp_path):
     ({"measurer": "android", "runtime": "benchmark_model, version not printed", "delegate": "gpu", "cpu_mask": "f0",
       "batch_size": 1, "needs": "--benchmark_binary=PATH"},
      ["--measurer=android", "--delegate=gpu", "--cpu_mask=f0", "--benchmark_binary=PATH"]),
+    ({"measurer": "android", "runtime": "benchmark_model, version not printed"},  # as earlier versions wrote it
+     ["--measurer=android", "--benchmark_binary=PATH"]),
     ({"measurer": "ssh", "runtime": "litert 2.3.0", "cpu_mask": "f0", "threads": 4, "needs": "--host=USER@BOARD"},
      ["--measurer=ssh", "--threads=4", "--cpu_mask=f0", "--host=USER@BOARD"]),
     ({"measurer": "ssh", "needs": "--host=x --import=evil.py"}, ["--measurer=ssh"]),

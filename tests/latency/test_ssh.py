@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from export import apart, convert, interpreter, machine_state, timing
-from latency import board_link, measure
+from latency import board, board_link, measure
 from latency.ssh import Ssh, SshSettings
 from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
@@ -299,6 +299,11 @@ def test_boards_that_print_anything(ssh, program, lines, match):
                          ids=["half", "deep", "number"])
 def test_boards_that_give_no_facts(ssh, liar, answer, match):
     fails(ssh(remote_python=liar(answer)).facts, match)
+
+
+def test_windows_is_told_of_wsl(monkeypatch):
+    monkeypatch.setattr(board, "os", SimpleNamespace(name="nt"))
+    fails(lambda: Ssh(SshSettings(**QUICK)), r"Boards are timed from Linux and macOS; .* in WSL")
 
 
 @pytest.mark.parametrize("state", ["{}", '{"throttled": 5}'])

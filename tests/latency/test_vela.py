@@ -122,6 +122,15 @@ def test_a_program_that_is_not_vela(path, words):
         vela.Vela(vela.VelaSettings(vela_binary=path))
 
 
+def test_a_vela_that_writes_something_else(tmp_path):
+    path = tmp_path / "vela"
+    path.write_text("#!/bin/sh\necho 5.9.0\n")
+    path.chmod(0o755)
+    with pytest.raises(InputError, match=r"vela did not write the summary that Vela 5\.2 writes") as caught:
+        vela.Vela(vela.VelaSettings(vela_binary=str(path)))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """A table of `quickstart`."""
