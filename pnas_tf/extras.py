@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from pnas_tf.errors import InputError
 
-# Packages of each extra, as pip reads them, by the modules that are imported; with their range where the command refuses
-# other versions.
+# Packages of each extra by the modules that are imported, as pip reads them: with the range where other versions are
+# refused.
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "qat": {"tf_keras": "tf-keras", "tensorflow_model_optimization": "tensorflow-model-optimization"},
     "tflite-runtime": {"tflite_runtime": "tflite-runtime"},

@@ -35,7 +35,7 @@ def _main() -> None:
     config = settings.read(AutoConfig)
     if not config.photos:
         raise InputError("Name the folder of your pictures, with one folder for each class in it: "
-                         "python -m pnas_tf.auto photos --ms=5")
+                         "python -m pnas_tf.auto photos")
     photos = photos_lib.read(config.photos)
     folder = RunFolder(flags.FLAGS.run_dir or os.path.join("runs", os.path.basename(os.path.abspath(photos.path))))
     _check_place(folder.path, photos.path)
