@@ -35,11 +35,13 @@ class Readings:
     Attributes:
         ways: Way to read each image, as in `pictures.Header`, int32 [images].
         digests: SHA-256 of each file, or of its ends (`fingerprint.py`), uint8 [images, 32].
+        are_ends: Whether the digests are of the ends of files, as in data sets of more than `MAX_WHOLE` files.
         rendering: Background, and white of 16-bit images.
     """
 
     ways: np.ndarray
     digests: np.ndarray
+    are_ends: bool
     rendering: Rendering
 
 
@@ -94,7 +96,7 @@ def inspected(labelled: Labelled, policy: str, background: tuple[int, int, int],
         used = [look for look in looks if not look.reason]
         return Readings(np.array([look.header.reading for look in used], np.int32),
                         np.frombuffer(b"".join(look.digest for look in used), np.uint8).reshape(len(used), -1),
-                        Rendering(background, white or pictures.WHITES[-1]))
+                        len(paths) > MAX_WHOLE, Rendering(background, white or pictures.WHITES[-1]))
 
     return (Labelled(labelled.x_train[~bad_train], labelled.y_train[~bad_train], labelled.x_test[~bad_test],
                      labelled.y_test[~bad_test], labelled.class_names),

@@ -198,8 +198,8 @@ def _data(labelled: Labelled, held_out: np.ndarray, spec: str, file_size: int,
         # Converted once, so that the training and the held-out part share one copy.
         x_train, x_test = tf.convert_to_tensor(labelled.x_train), tf.convert_to_tensor(labelled.x_test)
         if readings:
-            x_train, x_test = (Files(paths, tf.convert_to_tensor(part.ways), part.digests, part.rendering,
-                                     frozenset(part.ways.tolist()))
+            x_train, x_test = (Files(paths, tf.convert_to_tensor(part.ways), part.digests, part.are_ends,
+                                     part.rendering, frozenset(part.ways.tolist()))
                                for paths, part in zip((x_train, x_test), readings, strict=True))
     part = FilePart if readings else ArrayPart
 

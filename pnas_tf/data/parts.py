@@ -194,11 +194,18 @@ class Part(abc.ABC):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Digest of the labels and images, in hexadecimal. It tells other contents under the same name apart."""
+        """Digest of the labels and images, in hexadecimal, and how it was made if that is unusual.
+
+        It tells other contents under the same name apart.
+        """
         digest = hashlib.sha256(self.labels().astype("<i4").tobytes())
         for content in self._contents():
             digest.update(content)
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()[:16] + self._rule()
+
+    def _rule(self) -> str:
+        """How the fingerprint was made, in words that follow it; "" if in the usual way."""
+        return ""
 
     @abc.abstractmethod
     def _contents(self) -> Iterable[bytes]:
@@ -258,6 +265,7 @@ class Files:
         paths: Paths, bytes [images].
         readings: Way to read each file, as in `pictures.Header`, int32 [images].
         digests: SHA-256 of each file as it was when the data set was loaded (`fingerprint.py`), uint8 [images, 32].
+        are_ends: Whether the digests are of the ends of files, as in large data sets.
         rendering: Background, and white of 16-bit images.
         ways: Values that occur in `readings`.
     """
@@ -265,6 +273,7 @@ class Files:
     paths: tf.Tensor
     readings: tf.Tensor
     digests: np.ndarray
+    are_ends: bool
     rendering: Rendering
     ways: frozenset[int]
 
@@ -284,6 +293,11 @@ class FilePart(Part):
 
     def _contents(self):
         return [self._files.digests[np.asarray(self._members)].tobytes()]
+
+    def _rule(self):
+        # Earlier versions read a small part of a large data set whole, so its record there is another.
+        is_small = len(np.asarray(self._members)) <= inspection.MAX_WHOLE
+        return " of the ends of files" if self._files.are_ends and is_small else ""
 
     def at_size(self, image_size):
         other = copy.copy(self)
