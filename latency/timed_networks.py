@@ -3,6 +3,7 @@
 `pnas_tf.cost.network_times` describes the file.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -41,9 +42,17 @@ def measured_rows(path: str | None, device: measure.Measurer, runs: Sequence[tup
         Measurement of each of `runs`.
 
     Raises:
-        InputError: If the file is of another kind, or holds times of another target.
+        InputError: If the file is of another kind, holds times of another target, or another process writes it.
     """
     facts = device.facts()
+    # Alone, because lines of another program would be lost when the file is written anew with the pace.
+    with latency_table.only_writer(path) if path else contextlib.nullcontext():
+        rows = _complete(path, device, facts, runs, references_ms or {})
+    return {name: rows[name] for name in ((digest(arch), number) for arch, number in runs)}
+
+
+def _complete(path, device, facts, runs, references_ms):
+    """The measurements in a file, with those of `runs` that it lacked."""
     rows = _read(path, facts) if path else {}
     missing = {(digest(arch), number): arch for arch, number in runs if (digest(arch), number) not in rows}
     for number in sorted({number for _, number in missing}):
@@ -56,8 +65,8 @@ def measured_rows(path: str | None, device: measure.Measurer, runs: Sequence[tup
             if path:
                 files.append_line(path, rows[name, number])
     if anchors.are_new(rows.values()):  # of this run, or of one that was killed before it came here
-        _divide_by_pace(path, rows, references_ms or {})
-    return {name: rows[name] for name in ((digest(arch), number) for arch, number in runs)}
+        _divide_by_pace(path, rows, references_ms)
+    return rows
 
 
 def _anchor(facts, runs):

@@ -52,8 +52,8 @@ class _Child:
         self.send(signal.SIGCONT)
 
     def send(self, number: int) -> None:
-        """Sends a signal, if the process runs."""
-        if self.process:
+        """Sends a signal, if the process runs. On Windows, there is none to send: Ctrl-C reaches the process itself."""
+        if self.process and os.name == "posix":
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
 

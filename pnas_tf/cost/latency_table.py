@@ -207,7 +207,7 @@ def annotate(path: str, *, rows: Mapping[OpKey, Mapping[str, float]],
         facts = rows.get(_key(entry, path, 0))
         return line if facts is None or "choice" in entry else json.dumps({**entry, **facts})
 
-    with _only_writer(path):  # other programs must not add rows meanwhile: they would be lost with the old file
+    with only_writer(path):  # other programs must not add rows meanwhile: they would be lost with the old file
         first = dict(read(path).header)
         lines = files.read_text(path, MAX_BYTES, _WAY_OUT).splitlines()[1:]
         for name, entries in header.items():
@@ -228,7 +228,7 @@ def open_to_add(path: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     Raises:
         InputError: If another process is adding to the table, or the file cannot be written.
     """
-    with _only_writer(path), _opened(path) as file:
+    with only_writer(path), _opened(path) as file:
         content = file.read(MAX_BYTES + 1)
         if content.startswith(_BEGIN) and b"\n" in content and len(content) <= MAX_BYTES:
             file.truncate(content.rfind(b"\n") + 1)
@@ -236,15 +236,23 @@ def open_to_add(path: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
 
 @contextlib.contextmanager
-def _only_writer(path: str) -> Iterator[None]:
-    """Refuses other processes that write a table meanwhile."""
+def only_writer(path: str) -> Iterator[None]:
+    """Refuses other processes that write a table, or the times of networks beside it, meanwhile.
+
+    Args:
+        path: The file; it need not exist, and its folder is made if it is missing.
+
+    Raises:
+        InputError: If another process writes it, or its folder cannot be written.
+    """
     with contextlib.ExitStack() as stack:
         try:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
             is_alone = stack.enter_context(workspaces.only_writer(path))
         except OSError as error:
             raise _unwritable(path, error) from None
         if not is_alone:
-            raise InputError(f"{path}: another program is adding to this table. Wait for it, or stop it.")
+            raise InputError(f"{path}: another program is adding to this file. Wait for it, or stop it.")
         yield
 
 

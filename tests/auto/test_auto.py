@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -216,6 +217,16 @@ def test_a_command_gets_a_signal_once_and_is_waited_for(tmp_path, whole_group):
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=30)
     assert said.startswith("caught 1\nEnded(code=130, signal=2, seconds=") and process.returncode == 0
+
+
+def test_windows_sends_ctrl_c_to_both(monkeypatch):
+    """There, a process gets no signal but its own end, and Ctrl-C reaches the command without our help."""
+    command = child._Child()
+    command.process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    monkeypatch.setattr(child, "os", SimpleNamespace(name="nt"))
+    command.stop(signal.SIGINT)
+    command.process.communicate(b"\n", timeout=30)
+    assert command.process.returncode == 0 and command.caught == [signal.SIGINT]
 
 
 @pytest.fixture(scope="module")

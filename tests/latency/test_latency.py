@@ -95,7 +95,7 @@ def test_a_second_start_leaves_the_row_that_the_first_is_writing(built, tmp_path
     path.write_bytes(b"".join(lines[:2]) + lines[2][:30])
     before = path.read_bytes()
     with workspaces.only_writer(str(path)), \
-            pytest.raises(InputError, match="another program is adding to this table"):
+            pytest.raises(InputError, match="another program is adding to this file"):
         build(path)
     assert path.read_bytes() == before
     build(path)
