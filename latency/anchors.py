@@ -35,7 +35,8 @@ class Paced:
     wandered: dict[str, dict[str, float]]
 
 
-def paced(measurements: Mapping[Name, Mapping[str, Any]], references_ms: Mapping[str, float]) -> Paced:
+def paced(measurements: Mapping[Name, Mapping[str, Any]], references_ms: Mapping[str, float], path: str
+          ) -> Paced:
     """Corrects measurements.
 
         pace = anchor_ms(time) / reference_ms
@@ -47,6 +48,7 @@ def paced(measurements: Mapping[Name, Mapping[str, Any]], references_ms: Mapping
     Args:
         measurements: Rows of a table, or of a file of networks' times. Those without an anchor are left out.
         references_ms: Milliseconds of anchors at the reference pace, where they are known.
+        path: File of the measurements, for messages.
 
     Raises:
         InputError: If the anchors of a measurement are no times.
@@ -57,7 +59,8 @@ def paced(measurements: Mapping[Name, Mapping[str, Any]], references_ms: Mapping
             groups[row["anchor"]][name] = row
     result = Paced({}, {})
     for anchor, rows in groups.items():
-        runs = {phone: _runs(rows, phone) for phone in dict.fromkeys(str(row.get("phone")) for row in rows.values())}
+        phones = dict.fromkeys(str(row.get("phone")) for row in rows.values())
+        runs = {phone: _runs(rows, phone, path) for phone in phones}
         reference_ms = references_ms.get(anchor) or float(np.median(np.concatenate(
             [list(ms_by_time.values()) for ms_by_time in runs.values()])))
         for phone, ms_by_time in runs.items():
@@ -117,7 +120,7 @@ def references_of(header: Mapping[str, Any]) -> dict[str, float]:
             if isinstance(entry, dict) and _is_time(entry.get("reference_ms"))}
 
 
-def _runs(rows, phone):
+def _runs(rows, phone, path):
     """Runs of the anchor on one phone: milliseconds by time."""
     runs = {}
     for row in rows.values():
@@ -126,8 +129,8 @@ def _runs(rows, phone):
             if not (isinstance(pairs, list) and pairs and _is_number(row.get("time_s")) and all(
                     isinstance(pair, list) and len(pair) == 2 and _is_number(pair[0]) and _is_time(pair[1])
                     for pair in pairs)):
-                raise InputError("A row's anchors must be pairs of seconds and milliseconds and its time_s seconds. "
-                                 "Remove the row, then run the same command again.")
+                raise InputError(f"{path}: a row's anchors must be pairs of seconds and milliseconds and its time_s "
+                                 "seconds. Remove the row, then run the same command again.")
             runs.update(map(tuple, pairs))
     return runs
 

@@ -76,7 +76,7 @@ def kinds() -> measurer_flags.Kinds:
 def _divide_by_pace(table: LatencyTable) -> None:
     """Adds paced_ms to the rows of a table, and how far the pace wandered to its header, if new rows have anchors."""
     if anchors.are_new(table.rows.values()):
-        paced = anchors.paced(table.rows, anchors.references_of(table.header))
+        paced = anchors.paced(table.rows, anchors.references_of(table.header), table.path)
         latency_table.annotate(table.path, rows=paced.rows, header={"pace": paced.wandered})
 
 

@@ -46,7 +46,7 @@ def measured_rows(path: str | None, device: measure.Measurer, runs: Sequence[tup
     """
     facts = device.facts()
     # Alone, because lines of another program would be lost when the file is written anew with the pace.
-    with latency_table.only_writer(path) if path else contextlib.nullcontext():
+    with files.only_writer(path) if path else contextlib.nullcontext():
         rows = _complete(path, device, facts, runs, references_ms or {})
     return {name: rows[name] for name in ((digest(arch), number) for arch, number in runs)}
 
@@ -76,7 +76,7 @@ def _anchor(facts, runs):
 
 def _divide_by_pace(path, rows, references_ms):
     """Adds paced_ms to measurements that have anchors, and to their lines in the file."""
-    paced = anchors.paced(rows, references_ms)
+    paced = anchors.paced(rows, references_ms, path or "times of networks")
     for name, facts in paced.rows.items():
         rows[name] = {**rows[name], **facts}
     if path and paced.rows:

@@ -138,6 +138,27 @@ def _parsed(content: bytes) -> Any:
     return value
 
 
+@contextlib.contextmanager
+def only_writer(path: str) -> Iterator[None]:
+    """Refuses other processes that add lines to a file meanwhile, or write it anew.
+
+    Args:
+        path: The file; it need not exist, and its folder is made if it is missing.
+
+    Raises:
+        InputError: If another process writes it, or its folder cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            is_alone = stack.enter_context(workspaces.only_writer(path))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another file.") from None
+        if not is_alone:
+            raise InputError(f"{path}: another program is adding to this file. Wait for it, or stop it.")
+        yield
+
+
 def append_line(path: str, entry: Any) -> None:
     """Adds one line to a JSON Lines file. An incomplete last line, left by a stopped program, is removed first.
 

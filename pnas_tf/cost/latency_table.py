@@ -17,7 +17,7 @@ from importlib import resources
 from io import FileIO
 from typing import Any
 
-from pnas_tf import files, workspaces
+from pnas_tf import files
 from pnas_tf.cost import coverage, table_commands
 from pnas_tf.errors import InputError, shown
 from pnas_tf.space import ops
@@ -207,7 +207,7 @@ def annotate(path: str, *, rows: Mapping[OpKey, Mapping[str, float]],
         facts = rows.get(_key(entry, path, 0))
         return line if facts is None or "choice" in entry else json.dumps({**entry, **facts})
 
-    with only_writer(path):  # other programs must not add rows meanwhile: they would be lost with the old file
+    with files.only_writer(path):  # other programs must not add rows meanwhile: they would be lost with the old file
         first = dict(read(path).header)
         lines = files.read_text(path, MAX_BYTES, _WAY_OUT).splitlines()[1:]
         for name, entries in header.items():
@@ -228,43 +228,18 @@ def open_to_add(path: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     Raises:
         InputError: If another process is adding to the table, or the file cannot be written.
     """
-    with only_writer(path), _opened(path) as file:
+    with files.only_writer(path), _opened(path) as file:
         content = file.read(MAX_BYTES + 1)
         if content.startswith(_BEGIN) and b"\n" in content and len(content) <= MAX_BYTES:
             file.truncate(content.rfind(b"\n") + 1)
         yield functools.partial(files.add_line, file, path, what="row")
 
 
-@contextlib.contextmanager
-def only_writer(path: str) -> Iterator[None]:
-    """Refuses other processes that write a table, or the times of networks beside it, meanwhile.
-
-    Args:
-        path: The file; it need not exist, and its folder is made if it is missing.
-
-    Raises:
-        InputError: If another process writes it, or its folder cannot be written.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-            is_alone = stack.enter_context(workspaces.only_writer(path))
-        except OSError as error:
-            raise _unwritable(path, error) from None
-        if not is_alone:
-            raise InputError(f"{path}: another program is adding to this file. Wait for it, or stop it.")
-        yield
-
-
 def _opened(path: str) -> FileIO:
     try:
         return open(path, "r+b", buffering=0)
     except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _unwritable(path: str, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be written ({error.strerror}). Choose another file.")
+        raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another file.") from None
 
 
 def header(target: str, **facts: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from latency import (
     transfer,
 )
 from latency.fitted_table import TimedArch
-from pnas_tf import workspaces
+from pnas_tf import files, workspaces
 from pnas_tf.cost import latency_table, network_times, prices
 from pnas_tf.errors import InputError
 from pnas_tf.space import spaces
@@ -176,7 +176,7 @@ def test_times_are_divided_by_the_pace_after_a_stop(tmp_path):
     lines += [{"network": network_times.digest(arch), "pass": 1, "ops": arch.ops, "median_ms": 3.0, "time_s": place,
                "anchor": "a", "anchors": [[place - 0.5, 2.0], [place + 0.5, 2.0]]} for place, arch in enumerate(archs)]
     path = tmp_path / "new" / "t.networks.jsonl"
-    with latency_table.only_writer(str(path)):  # it makes the folder
+    with files.only_writer(str(path)):  # it makes the folder
         pass
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with workspaces.only_writer(str(path)), pytest.raises(InputError, match="another program is adding to this file"):

@@ -80,7 +80,7 @@ def batches(true):
 def test_rows_are_brought_to_one_pace():
     """A pace that swings by 4 % to either side: rows are off by up to 4 % as measured, and by 0.5 % when divided."""
     rows = batches(lambda time_s: float(np.exp(0.04 * np.sin(time_s / 90))))
-    paced = anchors.paced(rows, {"network": 5.0})
+    paced = anchors.paced(rows, {"network": 5.0}, "t.jsonl")
 
     def errors(ms):
         return np.abs([ms[name] / row["true_ms"] - 1 for name, row in rows.items()])
@@ -93,7 +93,7 @@ def test_rows_are_brought_to_one_pace():
     for name, row in paced.rows.items():
         assert row["paced_ms"] * row["pace"] == pytest.approx(rows[name]["median_ms"])
     # Without a reference, the median run is the reference.
-    free = anchors.paced(rows, {})
+    free = anchors.paced(rows, {}, "t.jsonl")
     runs = {(row["phone"], *run) for row in rows.values() for run in row["anchors"]}
     assert free.wandered["network"]["reference_ms"] == pytest.approx(np.median([ms for _, _, ms in runs]))
     header = {"pace": free.wandered}
@@ -102,7 +102,7 @@ def test_rows_are_brought_to_one_pace():
 
 
 def test_rows_without_an_anchor_are_left_out():
-    assert anchors.paced({"old": {"median_ms": 1.0, "anchor_ms": 2.0}}, {}) == anchors.Paced({}, {})
+    assert anchors.paced({"old": {"median_ms": 1.0, "anchor_ms": 2.0}}, {}, "t.jsonl") == anchors.Paced({}, {})
     for header in ({}, {"pace": 3}, {"pace": {"a": 3, "b": {"reference_ms": "x", "low": None}}}):
         assert anchors.references_of(header) == {} and anchors.words(header) == []
 
@@ -111,5 +111,5 @@ def test_rows_without_an_anchor_are_left_out():
                                     {"anchors": [[1.0, 0.0]]}, {"anchors": [[1.0, True]]}])
 def test_anchors_of_nonsense_are_one_line(change):
     row = {"median_ms": 1.0, "anchor": "network", "time_s": 2.0, "anchors": [[1.0, 5.0]], **change}
-    with pytest.raises(InputError, match="pairs of seconds and milliseconds"):
-        anchors.paced({"row": row}, {})
+    with pytest.raises(InputError, match=r"^t\.jsonl: a row's anchors must be pairs of seconds and milliseconds"):
+        anchors.paced({"row": row}, {}, "t.jsonl")
