@@ -62,6 +62,7 @@ class Watch(keras.callbacks.Callback):
         self.batches += 1
 
 
+@pytest.mark.slow
 def test_space_and_table_to_network(table, small_data, tmp_path):
     search, watch = small_search(table, small_data), Watch()
     history = search.fit(callbacks=[watch, keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))])
