@@ -39,11 +39,9 @@ class VelaSettings:
     accelerator: str = setting("ethos-u55-128", "NPU, and its multiply-accumulates per cycle.",
                                choices=[f"{name}-{macs}" for name, (sizes, _) in FAMILIES.items() for macs in sizes])
     vela_config: str = setting("Arm/vela.ini", "Vela's configuration file: one that Vela ships, or a path.")
-    system_config: str = setting("", "System_Config in that file: clock and memories. Without it, "
-                                 f"{', '.join(system for _, system in FAMILIES.values())}.")
+    system_config: str = setting("", "System_Config in that file: clock and memories. Without it, one for the NPU.")
     memory_mode: str = setting("Shared_Sram", "Memory_Mode in that file: what is kept in which memory.")
-    clock_mhz: float = setting(0.0, "Clock that turns cycles into milliseconds; 0: that of --system_config.", low=0,
-                               high=100_000)
+    clock_mhz: float = setting(0.0, "Clock of the NPU in MHz; 0: that of --system_config.", low=0, high=100_000)
     arena_kib: float = setting(0.0, "SRAM in KiB that Vela tries to keep a model within, at the price of cycles; 0: "
                                "what is fastest, or what --memory_mode says.", low=0, high=1e6)
     dtype: str = setting("int8", "Number format, always int8.", choices=("int8",))
@@ -71,21 +69,21 @@ class Vela:
         self._settings = dataclasses.replace(settings, system_config=system)
         smallest = convert.randomise(keras.Sequential([keras.Input((8, 8, 8)), keras.layers.Conv2D(8, 1)]))
         summary, _ = self._compiled(smallest)
-        self._clock_mhz = settings.clock_mhz or summary["core_clock"] / 1e6
+        clock_mhz = settings.clock_mhz or summary["core_clock"] / 1e6
+        self._settings = dataclasses.replace(self._settings, clock_mhz=clock_mhz)
 
     def facts(self) -> dict[str, Any]:
         """See `measure.Measurer`."""
-        settings, clock = self._settings, f"{self._clock_mhz:g}"
-        soc = [settings.system_config, settings.memory_mode, f"{clock} MHz"]
-        soc += [f"arena of {settings.arena_kib:g} KiB"] if settings.arena_kib else []
-        if os.path.isfile(settings.vela_config):
-            soc.append(f"configuration {files.sha256(settings.vela_config)[:16]}")
-        return {"target": f"{settings.accelerator}_{clock}mhz_int8", "measurer": "vela", "device": settings.accelerator,
-                "soc": ", ".join(soc), "runtime": f"vela {self._version}", "dtype": settings.dtype,
-                "vela_config": settings.vela_config, "system_config": settings.system_config,
-                "memory_mode": settings.memory_mode, "accelerator": settings.accelerator, "clock_mhz": self._clock_mhz,
-                "arena_kib": settings.arena_kib, "rounds": 1, "overhead_ms": 0.0, "batch_size": 1,
-                "context": "estimated by the compiler", "date": datetime.date.today().isoformat()}
+        settings, ini = self._settings, self._settings.vela_config
+        soc = f"{settings.system_config}, {settings.memory_mode}, {settings.clock_mhz:g} MHz"
+        soc += f", arena of {settings.arena_kib:g} KiB" if settings.arena_kib else ""
+        soc += f", configuration {files.sha256(ini)[:16]}" if os.path.isfile(ini) else ""
+        facts = {"target": f"{settings.accelerator}_{settings.clock_mhz:g}mhz_int8", "measurer": "vela",
+                 "device": settings.accelerator, "soc": soc, "runtime": f"vela {self._version}", "rounds": 1,
+                 "overhead_ms": 0.0, "batch_size": 1, "context": "estimated by the compiler",
+                 "date": datetime.date.today().isoformat(), **dataclasses.asdict(settings)}
+        del facts["vela_binary"]  # a path of this machine: the runtime says which Vela it is
+        return facts
 
     def measure(self, builds: Mapping[Any, Callable[[], Any]], between: Callable[[], Any] | None = None,
                 visited: Callable[[], object] = lambda: None) -> Iterator[tuple[Any, dict[str, Any]]]:
@@ -97,11 +95,10 @@ class Vela:
             if on_cpu:
                 refused.append(f"{name} ({', '.join(on_cpu)})")
                 continue
-            cycles = int(summary["cycles_total"])
-            ms = cycles / (self._clock_mhz * 1e3)
+            ms = summary["cycles_total"] / (self._settings.clock_mhz * 1e3)
             sram, dram, *flash = (round(1024 * summary[f"{memory}_memory_used"]) for memory in MEMORIES)
-            yield name, {"median_ms": ms, "min_ms": ms, "mean_ms": ms, "std_ms": 0.0, "runs": 1, "cycles": cycles,
-                         "sram_bytes": sram, "dram_bytes": dram, "flash_bytes": sum(flash)}
+            yield name, {"median_ms": ms, "min_ms": ms, "mean_ms": ms, "std_ms": 0.0, "runs": 1, "sram_bytes": sram,
+                         "dram_bytes": dram, "flash_bytes": sum(flash), "cycles": int(summary["cycles_total"])}
         if refused:
             raise InputError(f"{len(refused)} of {len(builds)} models have no estimate, because Vela leaves operators "
                              f"to the CPU, whose cycles it does not count: {'; '.join(refused)}. Leave these ops out "
@@ -115,8 +112,8 @@ class Vela:
             path = workspaces.write_temporary(folder, "model.tflite", convert.to_time(model, "int8"))
             self._run(f"--accelerator-config={settings.accelerator}", f"--system-config={settings.system_config}",
                       f"--memory-mode={settings.memory_mode}", "--verbose-performance", *options,
-                      f"--output-dir={folder}", f"--config={os.path.abspath(ini) if os.path.isfile(ini) else ini}",
-                      path)
+                      f"--config={os.path.abspath(ini) if os.path.isfile(ini) else ini}",
+                      f"--output-dir={folder}", path)
             try:
                 (summary,), layers = (_rows(folder, part) for part in ("summary_*", "per-layer"))
                 on_cpu = [layer["Original Operator"] for layer in layers if layer["Target"] != "NPU"]
@@ -142,14 +139,12 @@ def _program(path: str | None) -> list[str]:
     """The beginning of a command that runs Vela."""
     if not path and importlib.util.find_spec("ethosu"):
         return [sys.executable, "-P", "-m", "ethosu.vela"]
-    found = shutil.which(path or "vela")
-    if not found:
-        raise InputError(f"Arm's compiler Vela is not {f'at {path}' if path else 'installed'}. {INSTALL}")
-    return [found]
+    if found := shutil.which(path or "vela"):
+        return [found]
+    raise InputError(f"Arm's compiler Vela is not {f'at {path}' if path else 'installed'}. {INSTALL}")
 
 
 def _rows(folder: str, part: str) -> list[dict[str, str]]:
     """The rows of a CSV file that Vela has written about model.tflite."""
     (path,) = pathlib.Path(folder).glob(f"model_{part}.csv")
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
