@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import pnas_tf
 from pnas_tf import __main__ as listing
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +72,20 @@ def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == shipped_files()
+
+
+@pytest.mark.slow
+def test_the_metadata_of_the_wheel(wheel):
+    """What a package index shows: version, URLs, and a page whose links need no files of the repository."""
+    with zipfile.ZipFile(wheel) as archive:
+        name, = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        fields, _, page = archive.read(name).decode().partition("\n\n")
+    fields = fields.splitlines()
+    assert f"Version: {pnas_tf.__version__}" in fields
+    assert "Description-Content-Type: text/markdown" in fields
+    assert {f"Project-URL: {name}, {url}" for name, url in PROJECT["project"]["urls"].items()} <= set(fields)
+    assert page.startswith("# pnas_tf") and "## Quickstart" in page
+    assert not re.findall(r"\]\((?!https?:|#)[^)]+\)", page)
 
 
 def fresh(folder, wheel, python=sys.executable):
