@@ -8,15 +8,16 @@ BIN := $(VENV)/bin
 BUILDIFIER := npx --yes @bazel/buildifier@8.2.1
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help quickstart test test-slow lint wheel clean
+.PHONY: help quickstart test test-slow lint docs wheel clean
 
 help:
 	@echo "make quickstart   table of this machine, search, training, .tflite, report (RUN=$(RUN))"
 	@echo "make test         quick tests (minutes)"
 	@echo "make test-slow    long tests"
 	@echo "make lint         ruff, mypy, buildifier (if npx is here)"
+	@echo "make docs         build/api/index.html: every module, class and function"
 	@echo "make wheel        dist/*.whl and dist/*.tar.gz"
-	@echo "make clean        removes the virtual environment, dist/ and runs/"
+	@echo "make clean        removes the virtual environment, build/, dist/ and runs/"
 	@echo "PYTHON=python3.12 make ...   another Python"
 
 $(VENV)/.installed: requirements.txt
@@ -53,6 +54,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	@if $(BUILDIFIER) --version > /dev/null 2>&1; then $(BUILDIFIER) -mode=check -lint=warn $$(git ls-files "*BUILD") MODULE.bazel; \
 	else echo "No npx, or it cannot fetch buildifier: left out."; fi
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python scripts/make_api_pages.py build/api
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build

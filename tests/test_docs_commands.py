@@ -64,6 +64,7 @@ NOT_RUN = {
 # Commands by their beginning, with the test that runs them.
 RUN_BY = {
     "make quickstart": "test_quickstart.py",
+    "make docs": "test_api.py",
     "pip install .": "test_packaging.py",
     "python -m latency.build_table --space=quickstart --measurer=vela": "latency/test_vela.py",
     "python -m latency.search --flagfile=quickstart.flags --table=runs/u55.jsonl": "latency/test_vela.py",

@@ -111,7 +111,7 @@ def _run_step(step: Step, steps: Sequence[Step], record: Record, overwrite: bool
         sys.exit(128 + (ended.signal or signal.SIGINT))
     if ended.code < 0:
         raise InputError(f"{place}: a signal ({signal.Signals(-ended.code).name}) has ended it; if the memory ran out, "
-                         f"see docs/faq.md. To continue: {_same_command()}")
+                         f"see docs/troubleshooting.md. To continue: {_same_command()}")
     if ended.code:
         raise InputError(f"{place}: ended with exit code {ended.code}, for the reason above. Afterwards, this "
                          f"continues: {_same_command()}")
