@@ -93,7 +93,10 @@ def _overview(steps: Sequence[Step], record: Record, folder: RunFolder) -> str:
         complete = not left and record.is_complete(step)  # what comes after a step that runs may have to run again
         left += [] if complete else [step]
         lines.append(f"  {number} {step.name:<8} {'complete' if complete else _about(step.seconds):<14} {step.purpose}")
-    return "\n".join([*lines, f"  in all     {_about(plan.total(left)) if left else 'nothing to do'}"])
+    lines.append(f"  in all     {_about(plan.total(left)) if left else 'nothing to do'}")
+    if left:
+        lines.append('Ctrl-C stops, and the same command continues. The commands after "Next:" run by themselves here.')
+    return "\n".join(lines)
 
 
 def _run_step(step: Step, steps: Sequence[Step], record: Record, overwrite: bool) -> None:

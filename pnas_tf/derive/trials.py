@@ -38,7 +38,7 @@ def run(finalists: Sequence[Finalist], folder: RunFolder, prepare: Prepare, *, d
     in the folder before are not trained again.
 
     Args:
-        finalists: Finalists from `finalists.find`.
+        finalists: Finalists, the one that would be delivered without trials first.
         folder: Folder of the goal's results; it has a run folder for each trial.
         prepare: Function that writes arch.json and the inherited weights of a finalist into a run folder.
         data: Data set; its test images are not used.
