@@ -37,6 +37,16 @@ def test_links_lead_to_files_and_headings(path):
         assert not anchor or anchor in headings(target), link
 
 
+def test_links_lead_from_readme_to_every_page():
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        path = ahead.pop()
+        reached.add(path)
+        links = re.findall(r"\]\((?!http)([^)#]+\.md)[^)]*\)", path.read_text(encoding="utf-8"))
+        ahead += [page for link in links if (page := (path.parent / link).resolve()) not in reached]
+    assert set(ROOT.glob("docs/*.md")) <= reached
+
+
 @each_document
 def test_paths_exist(path):
     for name in PATH.findall(path.read_text(encoding="utf-8")):
