@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.quality.macro_truth import Truth
 from pnas_tf import files
 from pnas_tf.cost.prices import Cost
-from pnas_tf.report import plots
+from pnas_tf.report import figure_file
 
 # Bands of MACs in millions, of 6,561 networks that have 8 to 106.
 BANDS = ((35e6, 45e6), (45e6, 55e6), (55e6, 65e6), (65e6, 80e6))
@@ -110,7 +110,7 @@ def plot(truth: Truth, ms: Cost, rows: Rows) -> str:
     costs = ms.of_paths(truth.paths)
     order = np.argsort(costs)
     best = np.maximum.accumulate(truth.accuracy[order])
-    with matplotlib.rc_context(plots.FILE_STYLE):
+    with matplotlib.rc_context(figure_file.STYLE):
         figure = Figure(figsize=(7, 5), layout="constrained")
         axes = figure.add_subplot()
         axes.plot(costs, truth.accuracy, ".", color="#64707d", markersize=1, alpha=0.4, rasterized=True,
@@ -123,4 +123,4 @@ def plot(truth: Truth, ms: Cost, rows: Rows) -> str:
                       markersize=11 if marker == "*" else 6, label=way)
         axes.set(xlabel="milliseconds by the table", ylabel="published accuracy, %", ylim=(82, 93.5))
         axes.legend(loc="lower right", frameon=False)
-        return plots.as_file(figure)
+        return figure_file.as_svg(figure)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pnas_tf import files
-from pnas_tf.report import plots
+from pnas_tf.report import figure_file, plots
 
 BASE = "lite0"
 # Name, colour and marker of each kind of rivals, by the first word of the rival's name.
@@ -126,7 +126,7 @@ def trade_off(rows: Rows) -> str:
     from matplotlib.figure import Figure
 
     folders = list(dict.fromkeys(row["folder"] for row in rows))
-    with matplotlib.rc_context(plots.FILE_STYLE):
+    with matplotlib.rc_context(figure_file.STYLE):
         figure = Figure(figsize=(3.6 * len(folders) + 0.6, 3.8), layout="constrained")
         for axes, folder in zip(figure.subplots(1, len(folders), squeeze=False)[0], folders, strict=True):
             here = [row for row in rows if row["folder"] == folder]
@@ -141,4 +141,4 @@ def trade_off(rows: Rows) -> str:
         figure.axes[0].set_ylabel("test accuracy, %")
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False,
                       fontsize=8)
-        return plots.as_file(figure)
+        return figure_file.as_svg(figure)

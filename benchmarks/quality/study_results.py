@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks import steps
 from benchmarks.quality import study as study_lib
 from pnas_tf import files
-from pnas_tf.report import plots
+from pnas_tf.report import figure_file, plots
 
 
 class Kind(NamedTuple):
@@ -250,7 +250,7 @@ def trade_off(rows, targets: dict[str, float]) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(plots.FILE_STYLE):
+    with matplotlib.rc_context(figure_file.STYLE):
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.add_subplot()
         for kind, (label, color, marker) in KINDS.items():
@@ -265,4 +265,4 @@ def trade_off(rows, targets: dict[str, float]) -> str:
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
-        return plots.as_file(figure)
+        return figure_file.as_svg(figure)

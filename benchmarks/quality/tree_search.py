@@ -19,7 +19,7 @@ from benchmarks import steps
 from benchmarks.quality import study, study_results
 from pnas_tf import files
 from pnas_tf.cli import flag_files, start
-from pnas_tf.report import plots
+from pnas_tf.report import figure_file
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space import blocks as blocks_lib
@@ -173,7 +173,7 @@ def plot(rows: list[dict[str, Any]]) -> str:
 
     styles = {"gradient": ("D", "#c05621"), "reinforce": ("s", "#86377b"), "random": ("o", "#64707d"),
               "plain": ("X", "#000000")}
-    with rc_context(plots.FILE_STYLE):
+    with rc_context(figure_file.STYLE):
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.add_subplot()
         for kind, label in KINDS.items():
@@ -186,7 +186,7 @@ def plot(rows: list[dict[str, Any]]) -> str:
         axes.grid(alpha=0.3)
         if rows:
             axes.legend(frameon=False, fontsize=8)
-        return plots.as_file(figure)
+        return figure_file.as_svg(figure)
 
 
 def _define_flags() -> None:

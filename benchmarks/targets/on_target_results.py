@@ -103,11 +103,11 @@ def plot(result: dict[str, Any], title: str) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    from pnas_tf.report import plots
+    from pnas_tf.report import figure_file, plots
 
     networks = result["networks"]
     targets_ms = [network["target_ms"] for network in networks]
-    with rc_context(plots.FILE_STYLE):
+    with rc_context(figure_file.STYLE):
         figure = Figure(figsize=(9, 4), layout="constrained")
         left, right = figure.subplots(1, 2)
         ends = [0.9 * min(targets_ms), 1.1 * max(targets_ms)]
@@ -125,4 +125,4 @@ def plot(result: dict[str, Any], title: str) -> str:
         right.set_ylim(*(limit(edge, *right.get_ylim()) for limit, edge in ((min, -5), (max, 5))))
         plots.plain_ticks(left.xaxis, left.yaxis, right.xaxis)
         right.legend(frameon=False)
-        return plots.as_file(figure)
+        return figure_file.as_svg(figure)

@@ -66,12 +66,12 @@ def plot(archs: Mapping[str, Arch]) -> str:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    from pnas_tf.report import drawing, plots
+    from pnas_tf.report import drawing, figure_file, plots
 
     strips = {name: [box for stage in drawing.of_arch(arch) for box in stage.boxes if box.kind != "fixed"]
               for name, arch in archs.items()}
     columns = max(map(len, strips.values()))
-    with rc_context(plots.FILE_STYLE):
+    with rc_context(figure_file.STYLE):
         figure = Figure(figsize=(2 + 0.6 * columns, 0.5 + 0.8 * len(strips)), layout="constrained")
         axes = figure.add_subplot()
         for row, boxes in enumerate(strips.values()):
@@ -88,7 +88,7 @@ def plot(archs: Mapping[str, Arch]) -> str:
                                Patch(fill=False, edgecolor="#64707d", linestyle=":", label="skipped")],
                       loc="outside upper right", ncols=4, frameon=False,
                       title="height: expansion")
-        return plots.as_file(figure)
+        return figure_file.as_svg(figure)
 
 
 def _draw(axes, box, row, column):

@@ -78,7 +78,7 @@ def run(config: AutoConfig, photos: Photos, folder: RunFolder, *, overwrite: boo
     print(f"\n{goal.words}", flush=True)
     for step in steps[len(first):]:
         _run_step(step, steps, record, overwrite)
-    print(f"\n{outcome.durations(steps, record)}\n\n{outcome.last_words(folder, goal, photos.path)}")
+    print(f"\n{outcome.durations(steps, record)}\n\n{outcome.last_words(folder, photos.path)}")
 
 
 def _goal(config: AutoConfig, photos: Photos, folder: RunFolder) -> Goal:

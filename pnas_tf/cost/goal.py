@@ -38,6 +38,8 @@ class Goal:
             networks get slower ops rather than larger ones.
         table_doubt: Words about a table whose comparison with whole networks went badly, or "".
         whole: Limits that finalists are measured for as whole networks; see `limits.of_whole_networks`.
+        pretrained_ms: Milliseconds of the whole pretrained network that the space is a part of, at the size of the
+            images that it learns from as the teacher; None if the space starts from no such network.
     """
 
     target: str
@@ -49,6 +51,7 @@ class Goal:
     knee_ms: float | None = None
     table_doubt: str = ""
     whole: tuple[Bound, ...] = ()
+    pretrained_ms: float | None = None
 
     @property
     def limit_ms(self) -> float | None:

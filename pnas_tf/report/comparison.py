@@ -168,6 +168,7 @@ def search_charts(compared: Sequence[Run]) -> tuple[list[Chart], int]:
                 for name, epochs in thinned]
 
     charts = [Chart(title, plots.line_chart(f"all-{key}", lines(key), from_zero=key == "entropy"))
-              for key, title in (("expected_ms", "Expected latency, ms"), ("entropy", "Entropy of the choices, nats"),
+              for key, title in (("expected_ms", "Expected latency, ms"),
+                                 ("entropy", "How open the choices are: entropy in nats"),
                                  ("held_out_loss", "Held-out loss of sampled networks"))]
     return [chart for chart in charts if chart.svg], max(0, len(searched) - MAX_LINES)

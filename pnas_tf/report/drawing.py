@@ -6,7 +6,7 @@ import itertools
 import struct
 from collections.abc import Sequence
 
-from pnas_tf.report import plots
+from pnas_tf.report import figure_file, plots
 from pnas_tf.space import ops
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Block
@@ -156,7 +156,7 @@ def png(arch: Arch) -> bytes:
 
     drawn = of_arch(arch)
     count = sum(len(stage.boxes) for stage in drawn)
-    with matplotlib.rc_context(plots.FILE_STYLE):
+    with matplotlib.rc_context(figure_file.STYLE):
         figure = Figure(figsize=(min(40, 1.5 + 0.42 * count), 3.0), dpi=100, layout="constrained")
         axes = figure.add_subplot()
         place = 0.0

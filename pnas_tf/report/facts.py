@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from pnas_tf import files
@@ -51,7 +52,6 @@ class Facts:
         epochs: Logged epochs of the search in order, as they stand in metrics.jsonl.
         train: Contents of train.json, or {}.
         exports: Contents of each <mode>.json of the present model, with its mode.
-        stale: Modes of the exports of an earlier model.
         flags: Flags of the search by name, or {}.
         finalists: Finalists of the search, best first, as they stand in finalists.json, or [].
         held_out: Images that the finalists were scored on, or None.
@@ -60,6 +60,9 @@ class Facts:
         compared: Contents of compare.json, or None.
         mistakes: Contents of mistakes.json, or None.
         front: Networks of front.json by milliseconds, or [].
+        stale: Modes of the exports of an earlier model.
+        teacher: Contents of train.json of the search's teacher, or {}.
+        bundle: Contents of bundle.json in the bundle for an app, or {}.
     """
 
     run_dir: str
@@ -76,6 +79,8 @@ class Facts:
     mistakes: Mistakes | None = None
     front: list[FrontNetwork] = dataclasses.field(default_factory=list)
     stale: list[str] = dataclasses.field(default_factory=list)
+    teacher: dict[str, Any] = dataclasses.field(default_factory=dict)
+    bundle: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def cost(self, name: str) -> float | None:
         """A number of the arch's costs by name, or None."""
@@ -156,13 +161,13 @@ def collect(run_dir: str) -> Facts:
         raise InputError(f"{run_dir}: nothing to report, neither arch.json nor an epoch in metrics.jsonl. "
                          "Search first: python -m pnas_tf.search --flagfile=quickstart.flags "
                          f"--run_dir={shlex.quote(run_dir)}")
-    finalists = _read_object(folder.finalists) if os.path.exists(folder.finalists) else {}
+    finalists = _object_if_there(folder.finalists)
     exported = [{**_read_object(folder.export_facts(mode)), "mode": mode} for mode in MODES
                 if os.path.exists(folder.export_facts(mode))]
     stale = [export["mode"] for export in exported if exports.is_stale(run_dir, export)]
     return Facts(
         run_dir, arch, epochs,
-        train=_read_object(folder.training_facts) if os.path.exists(folder.training_facts) else {},
+        train=_object_if_there(folder.training_facts),
         exports=[export for export in exported if export["mode"] not in stale],
         stale=stale,
         flags=folder.read_flags() if os.path.exists(folder.flags) else {},
@@ -173,7 +178,9 @@ def collect(run_dir: str) -> Facts:
         starts=versions.read(run_dir),
         compared=_read_compared(folder.comparison) if os.path.exists(folder.comparison) else None,
         mistakes=mistakes.read(folder.mistakes) if os.path.exists(folder.mistakes) else None,
-        front=front_file.read(folder.front) if os.path.exists(folder.front) else [])
+        front=front_file.read(folder.front) if os.path.exists(folder.front) else [],
+        teacher=_teacher(folder),
+        bundle=_bundle(folder, exported))
 
 
 def parts(run_dir: str) -> list[str]:
@@ -225,6 +232,28 @@ def _read_object(path: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a JSON object, got {str(data)[:40]!r}. Write it again.")
     return data
+
+
+def _teacher(folder: RunFolder) -> dict[str, Any]:
+    """Contents of train.json of the search's teacher; {} if there is none, or if this folder is the teacher's own."""
+    teacher = os.path.dirname(folder.teacher_model)
+    if not teacher or os.path.realpath(teacher) == os.path.realpath(folder.path):
+        return {}
+    return _object_if_there(RunFolder(teacher).training_facts)
+
+
+def _bundle(folder: RunFolder, exported: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Contents of bundle.json; {} if there is no bundle, or if it holds an earlier state of an export."""
+    bundle = RunFolder(folder.bundle())
+    for export in exported:
+        packed = _object_if_there(bundle.export_facts(export["mode"]))
+        if packed and packed.get("sha256") != export.get("sha256"):
+            return {}
+    return _object_if_there(bundle.file("bundle.json"))
+
+
+def _object_if_there(path: str) -> dict[str, Any]:
+    return _read_object(path) if os.path.exists(path) else {}
 
 
 def number_of_text(value: str | None) -> float | None:

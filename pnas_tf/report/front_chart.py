@@ -26,11 +26,11 @@ def chart(front: Sequence[FrontNetwork], target_ms: float | None) -> plots.Chart
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(plots.STYLE):
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
         axes = figure.add_subplot()
         ms, points = [each.ms for each in front], [-100 * each.gain for each in front]
         axes.errorbar(ms, points, yerr=[100 * each.gain_error for each in front], color=plots.SERIES[0], marker="o",
-                      markersize=5, linewidth=1.5, elinewidth=1, capsize=3, label="best network at each budget")
+                      markersize=5, linewidth=1.5, elinewidth=1, capsize=3, label="best at each budget")
         for each in front:
             if each.delivered:
                 axes.plot(each.ms, -100 * each.gain, "*", color=plots.SERIES[1], markersize=17, zorder=3,
@@ -41,7 +41,7 @@ def chart(front: Sequence[FrontNetwork], target_ms: float | None) -> plots.Chart
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
         axes.set(xlabel="predicted, ms", ylabel="accuracy, points")
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside upper left", ncols=2, borderpad=0)
         return plots.Chart("Accuracy against milliseconds", plots.inline(figure, "front"),
                            "Expected accuracy beside that of the best network within the target, before any of them "
                            "is trained alone. The bars are standard errors of the comparison.")
@@ -58,7 +58,8 @@ def rows(front: Sequence[FrontNetwork]) -> list[dict[str, Any]]:
     for each in front:
         other = [f"{choice}: {op}" for choice, op in each.ops.items() if delivered and op != delivered.get(choice)]
         more = len(other) - NAMED
-        found.append({"ms": each.ms, "points": -100 * each.gain, "error": 100 * each.gain_error,
+        points = 0.0 - round(100 * each.gain, 1)  # 0.0, not -0.0
+        found.append({"ms": each.ms, "points": points, "error": 100 * each.gain_error,
                       "params": each.costs.get("params"), "delivered": each.delivered, "folder": each.folder,
                       "differs": ", ".join(other[:NAMED]) + (f" and {more} more" if more > 0 else "")})
     return found

@@ -152,11 +152,12 @@ def confusion_chart(mistakes: Mistakes) -> plots.Chart | None:
                                      color=plots.SERIES[0] if right else plots.SERIES[1],
                                      alpha=0.08 + 0.62 * share if right else min(0.9, 0.12 + 1.5 * share)))
             if count <= MAX_NUMBERED:
-                axes.text(predicted, label, str(images), ha="center", va="center", fontsize=9)
+                axes.text(predicted, label, str(images), ha="center", va="center", fontsize=10)
         axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5), aspect="equal", xlabel="predicted class",
                  ylabel="class")
-        axes.set_xticks(range(count), names, rotation=90, fontsize=8)
-        axes.set_yticks(range(count), names, fontsize=8)
+        size_of_names = 10 if count <= MAX_NUMBERED else 8
+        axes.set_xticks(range(count), names, rotation=90, fontsize=size_of_names)
+        axes.set_yticks(range(count), names, fontsize=size_of_names)
         axes.tick_params(length=0)
         return plots.Chart("Confusion matrix", plots.inline(figure, "confusion"),
                            "A row is a class, and its cells are the classes that the network names. The stronger the "

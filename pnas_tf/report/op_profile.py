@@ -11,7 +11,7 @@ from typing import Any
 from pnas_tf import files
 from pnas_tf.errors import InputError, printable
 from pnas_tf.files import number
-from pnas_tf.report import plots
+from pnas_tf.report import figure_file, plots
 from pnas_tf.space import ops
 
 FORMAT = "pnas_tf.profile/1"
@@ -155,7 +155,7 @@ def chart(profile: dict[str, Any], name: str | None = None) -> str:
 
     parts = by_block(profile)
     colors = [plots.color_of(plots.kernel_of(part.op)) for part in parts]
-    with matplotlib.rc_context(plots.STYLE if name else plots.FILE_STYLE):
+    with matplotlib.rc_context(plots.STYLE if name else figure_file.STYLE):
         figure = Figure(figsize=(6.2, 0.7 + 0.21 * len(parts)), layout="constrained")
         axes = figure.add_subplot()
         bars = axes.barh(range(len(parts)), [part.ms for part in parts], color=colors, height=0.75)
@@ -166,4 +166,4 @@ def chart(profile: dict[str, Any], name: str | None = None) -> str:
         axes.tick_params(length=0)
         axes.margins(x=0.1)
         axes.set_xlabel("ms")
-        return plots.inline(figure, name) if name else plots.as_file(figure)
+        return plots.inline(figure, name) if name else figure_file.as_svg(figure)

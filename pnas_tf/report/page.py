@@ -8,17 +8,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from pnas_tf import __version__, files, packages, terminal
-from pnas_tf.cost import table_commands
 from pnas_tf.errors import InputError
 from pnas_tf.files import number
-from pnas_tf.report import comparison, drawing, front_chart, heat_maps, mistakes, op_profile, plots, summary
+from pnas_tf.report import (
+    comparison,
+    drawing,
+    front_chart,
+    heat_maps,
+    mistakes,
+    next_steps,
+    op_profile,
+    plots,
+    summary,
+    verdict,
+)
 from pnas_tf.report import facts as run_facts
 from pnas_tf.report.facts import Facts, text
 from pnas_tf.run_folder import RunFolder, measured, versions
-from pnas_tf.run_folder.folder import SAMPLE
 
 # Packages whose versions a report names.
 DEPENDENCIES = ("tensorflow", "keras", "ai-edge-litert")
+# Largest number of finalists in the table.
+MAX_FINALISTS = 60
 
 
 def run(run_dir: str) -> str:
@@ -81,7 +92,8 @@ def render(facts: Facts) -> str:
     epochs = [epoch for epoch in facts.epochs if isinstance(epoch.get("probs"), dict) and epoch["probs"]]
     maps = heat_maps.of_search(epochs)
     return _template("report.html").render(
-        title=facts.title, facts=facts, cards=summary.cards(facts), rows=_fact_rows(facts),
+        title=facts.title, facts=facts, verdict=verdict.of_run(facts), steps=next_steps.of_run(facts),
+        cards=summary.cards(facts), rows=_fact_rows(facts),
         stale=summary.stale(facts) if facts.stale else "",
         stages=stages, boxes=boxes, summary=drawing.counts(boxes), kernels=drawing.kernels(boxes),
         front=front_chart.chart(facts.front, facts.target_ms), front_rows=front_chart.rows(facts.front),
@@ -91,13 +103,13 @@ def render(facts: Facts) -> str:
         warmup_share=sum(epoch.get("phase") == "warmup" for epoch in epochs) / max(1, len(epochs)),
         search_charts=plots.search_charts(facts.epochs, facts.target_ms),
         warnings=run_facts.warnings(facts), finalists=_finalist_rows(facts),
-        compared_chart=_compared_chart(facts), compare_command=_compare_command(facts),
+        compared_chart=_compared_chart(facts), compare_command=next_steps.compare_command(facts),
         profile_charts=[plots.Chart(f"{mode}.tflite", op_profile.chart(profile, f"profile-{mode}"),
                                     op_profile.note(profile)) for mode, profile in facts.profiles.items()],
         train_charts=plots.train_charts(facts.train.get("history")),
         confusion=mistakes.confusion_chart(facts.mistakes) if facts.mistakes else None,
         run_dir=shlex.quote(facts.run_dir),
-        command=f"python -m pnas_tf.search --flagfile={shlex.quote(RunFolder(facts.run_dir).flags)}")
+        command=next_steps.search_command(facts))
 
 
 def render_comparison(collected: Sequence[Facts]) -> str:
@@ -130,22 +142,17 @@ def _compared_chart(facts: Facts) -> plots.Chart | None:
     return plots.Chart("Whole networks", svg, f"{note}.")
 
 
-def _compare_command(facts: Facts) -> str:
-    space = facts.flags.get("space") or (facts.arch.space.name if facts.arch else "SPACE")
-    named_by = table_commands.named_by(space, run_facts.number_of_text(facts.flags.get("width_mult")) or 1.0)
-    return table_commands.compare(facts.flags.get("table") or "TABLE.jsonl", [
-        *(table_commands.space_flags(facts.arch.space, named_by) if facts.arch else named_by), "--networks=20",
-        f"--json={RunFolder(facts.run_dir).comparison}"])
-
-
 def _finalist_rows(facts: Facts) -> list[dict[str, Any]]:
-    """The best five finalists, all finalists that are not samples, and all that were timed or had a trial."""
-    rows = []
+    """The best five finalists, the best of each origin, and those that were timed or had a trial."""
+    rows: list[dict[str, Any]] = []
+    origins: set[str | None] = set()
     for place, finalist in enumerate(facts.finalists, start=1):
-        costs = finalist.get("costs")
+        how, costs = text(finalist.get("how")), finalist.get("costs")
         costs = costs if isinstance(costs, dict) else {}
-        if place <= 5 or finalist.get("how") != SAMPLE or {"trial_accuracy", "measured_ms"} & finalist.keys():
-            rows.append({"place": place, "how": text(finalist.get("how")), "ms": number(costs.get("ms")),
+        is_shown = place <= 5 or how not in origins or {"trial_accuracy", "measured_ms"} & finalist.keys()
+        origins.add(how)
+        if is_shown and len(rows) < MAX_FINALISTS:
+            rows.append({"place": place, "how": how, "ms": number(costs.get("ms")),
                          "loss": number(finalist.get("loss")), "expected": number(finalist.get("expected_loss")),
                          "accuracy": number(finalist.get("accuracy")),
                          "measured": number(finalist.get("measured_ms")),

@@ -12,6 +12,7 @@ from typing import Any
 
 from pnas_tf.errors import InputError, printable
 from pnas_tf.files import number
+from pnas_tf.report import figure_file
 from pnas_tf.space import ops
 
 # Colours of kernel sizes in networks, heat maps and bars: each has a contrast of at least 4.5:1 to white text, and
@@ -40,8 +41,6 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "grid.color": _LINE, "grid.linewidth": 0.6,
     "legend.frameon": False, "legend.labelcolor": _INK, "figure.facecolor": "none", "axes.facecolor": "none",
 }
-# Style of SVG and PNG files, in plain colours.
-FILE_STYLE = {"svg.hashsalt": "pnas_tf", "text.parse_math": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,14 +96,16 @@ def search_charts(epochs: Sequence[dict[str, Any]], target_ms: float | None) -> 
                                                  level=("target", target_ms) if target_ms else None),
               "According to the latency table: the mean over networks drawn from the probabilities, and the single "
               "most probable network."),
-        *(Chart(f"Multiplier of the limit on {printable(limit, 40)}, nats",
+        *(Chart(f"Weight of the limit on {printable(limit, 40)}",
                 line_chart(f"multiplier-{place}", [line(f"multiplier_{limit}", limit)], shaded=shaded),
-                "Weight of 100 % above the limit in the loss of an architecture step. A negative multiplier pulls the "
-                "cost up, towards the limit.")
+                "The search raises this weight while networks exceed the limit. It is the Lagrange multiplier: what "
+                "100 % above the limit adds to the loss of an architecture step, in nats. Below 0, it pulls the cost "
+                "up, towards the limit.")
           for place, limit in enumerate(limits)),
-        Chart("Entropy of the choices, nats", line_chart("entropy", [line("entropy", "entropy")], shaded=shaded,
+        Chart("How open the choices are", line_chart("entropy", [line("entropy", "entropy")], shaded=shaded,
                                                          from_zero=True),
-              "Mean over the choices. It falls as the search decides; at 0 every choice is certain."),
+              "Entropy of the probabilities in nats, a mean over the choices. It falls as the search decides; at 0 "
+              "every choice is certain."),
         Chart("Loss", line_chart("loss", [line("train_loss", "training"), line("held_out_loss", "held out")],
                                  shaded=shaded),
               "Loss of sampled networks. Weights learn from the training part, probabilities from the held-out part."),
@@ -217,7 +218,7 @@ def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, titl
     from matplotlib.figure import Figure
 
     line, point, star = (_MUTED, SERIES[0], SERIES[1]) if name else ("#64707d", "#2b6cb0", "#c05621")
-    with matplotlib.rc_context(STYLE if name else FILE_STYLE):
+    with matplotlib.rc_context(STYLE if name else figure_file.STYLE):
         figure = Figure(figsize=(5.2, 4.6) if name else (5, 5), layout="constrained")
         axes = figure.add_subplot()
         every = [*measured_ms, *predicted_ms, *(found_ms or ())]
@@ -238,7 +239,7 @@ def scatter(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, titl
         if not name:
             axes.set_title(title)
         axes.legend(frameon=False, loc="upper left")
-        return inline(figure, name) if name else as_file(figure)
+        return inline(figure, name) if name else figure_file.as_svg(figure)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,13 +300,6 @@ def trade_off(points: Sequence[Point], name: str, x_label: str) -> str:
         axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, symbol=" %"))
         figure.legend(loc="outside upper left", ncols=2, borderpad=0)
         return inline(figure, name)
-
-
-def as_file(figure) -> str:
-    """A figure as the contents of an SVG file; the same figure gives the same text."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
 
 
 def inline(figure, name: str) -> str:

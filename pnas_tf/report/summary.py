@@ -36,15 +36,14 @@ def cards(facts: Facts) -> list[Card]:
     """Cards of accuracy, predicted and measured milliseconds, target, further limits, parameters and multiply-adds."""
     accuracy, images = number(facts.train.get("test_accuracy")), number(facts.train.get("test_images"))
     predicted, expected = facts.cost("table_ms"), facts.cost("expected_ms")
-    target = facts.target or "no target named"
     shown = [Card("Test accuracy", terminal.percent(accuracy), f"on {images:,} images" if images else "")
              if accuracy is not None else Card("Test accuracy", "not yet measured", "train the network", "open")]
     if predicted is not None:
-        shown.append(Card("Predicted", terminal.ms(predicted), target))
+        shown.append(Card("Predicted", terminal.ms(predicted), "by the latency table"))
     elif expected is not None:
-        shown.append(Card("Predicted", terminal.ms(expected), f"{target}; expected under the probabilities"))
+        shown.append(Card("Predicted", terminal.ms(expected), "expected under the probabilities"))
     else:
-        shown.append(Card("Predicted", "not known", target, "open"))
+        shown.append(Card("Predicted", "not known", "", "open"))
     shown += [_measured(facts), target_kept(facts), *map(_limit, kept_limits.of_run(facts))]
     for name, label in (("params", "Parameters"), ("macs", "Multiply-adds")):
         value = facts.size(name)
@@ -65,7 +64,9 @@ def _measured(facts: Facts) -> Card:
         return Card("Measured", "not yet measured", "export the network", "open")
     time = measured.of_export(export)
     ms = time.ms if time else None
-    note = f"{export['mode']}.tflite on {text(export.get('target')) or 'a target not named'}"
+    where = "" if export.get("target") == facts.target else \
+        f" on {text(export.get('target')) or 'a target not named'}"  # the page's head names the search's own
+    note = f"{export['mode']}.tflite{where}"
     if predicted and ms and export.get("target") == facts.target:
         note += f"; prediction {abs(predicted / ms - 1) * 100:.0f} % {'above' if predicted >= ms else 'below'}"
     doubt = time.doubt if time else ""
@@ -124,10 +125,19 @@ def summary(facts: Facts) -> str:
 
 
 def stale(facts: Facts) -> str:
-    """A sentence about the exports of an earlier model."""
-    names, modes = ", ".join(f"{mode}.tflite" for mode in facts.stale), ",".join(facts.stale)
-    return (f"{names}: made from an earlier model. Export again: python -m export.tflite "
-            f"--run_dir={shlex.quote(facts.run_dir)} --mode={modes}")
+    """Sentences about the exports of an earlier model."""
+    return f"{stale_files(facts)} Export again: {export_again(facts)}"
+
+
+def stale_files(facts: Facts) -> str:
+    """The exports of an earlier model, in a sentence."""
+    return f"{', '.join(f'{mode}.tflite' for mode in facts.stale)}: made from an earlier model."
+
+
+def export_again(facts: Facts) -> str:
+    """Command that makes the exports of an earlier model again."""
+    modes = ",".join(facts.stale)
+    return shlex.join(["python", "-m", "export.tflite", f"--run_dir={facts.run_dir}", f"--mode={modes}"])
 
 
 def _network(facts: Facts) -> list[str]:

@@ -140,7 +140,8 @@ class Problem:
         goals = []
         for table, target_ms in request.targets:
             table.check_covers(space, request.named_by)
-            goals.append(goal_for(space, table, target_ms, request.bounds, keeps_ms=config.latency_loss != "none"))
+            goal = goal_for(space, table, target_ms, request.bounds, keeps_ms=config.latency_loss != "none")
+            goals.append(dataclasses.replace(goal, pretrained_ms=_pretrained_ms(request, table)))
         if len({goal.name for goal in goals}) < len(goals):
             raise InputError("--targets names a table twice with the same milliseconds.")
         lengths = config.lengths(space, data.train.size)
@@ -150,6 +151,14 @@ class Problem:
         plan = plan.squeezed(config.max_steps) if config.max_steps else plan
         return Problem(space, data, tuple(goals), tuple(table for table, _ in request.targets), plan, batch_size,
                        request.largest_size)
+
+
+def _pretrained_ms(request: Request, table: LatencyTable) -> float | None:
+    """Milliseconds of the whole pretrained network of a space for its largest images; None if they are not known."""
+    space, side = request.space, request.largest_size
+    if not space.pretrained or side not in image_size.sizes(space, table):
+        return None
+    return image_size.whole_ms(dataclasses.replace(space, input_size=side), table)
 
 
 def _check_split(config: SearchConfig) -> None:

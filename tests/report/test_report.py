@@ -154,9 +154,9 @@ def check_safe(html):
 def test_every_part_is_shown(tmp_path):
     run_folder(tmp_path)
     page = page_of(tmp_path)
-    assert [name for name in page.ids() if name in (
-        "headline", "architecture", "search", "probabilities", "training", "exports", "facts")] == [
-        "headline", "architecture", "search", "probabilities", "training", "exports", "facts"]
+    assert [name for name in page.ids() if name in {tag.get("id") for kind, tag in page.elements if kind == "section"}
+            ] == ["verdict", "next", "headline", "exports", "architecture", "search", "probabilities", "training",
+                  "prediction", "profiles", "facts"]
     for shown in ("87.25 %", "0.398 ms", TARGET, "0.421 ms", "80,123", "4,123,456", "missed by 5.2 %, as measured",
                   "prediction 5 % below",  # headline
                   "float32.tflite", "330 kB", "100.00 %", "2.1e-06", "int8.tflite", "99.30 %", "not yet measured",
@@ -192,8 +192,8 @@ def test_strip_and_table_have_every_block(tmp_path, space_name):
             assert classes[name] == ["box", "chosen", *([f"k{kernel}"] if kernel else [])]
             assert heights[name] == f"--expansion: {expansion}"
     assert all(classes[block.name] == ["box", "fixed"] for block in arch.space.all_blocks if len(block.ops) == 1)
-    assert sum(tag == "tr" for tag, _ in page.elements[page.elements.index(("table", {"id": "blocks"})):]) \
-        >= 1 + len(boxes)
+    table = page.elements.index(("table", {"class": "rows", "id": "blocks"}))
+    assert sum(tag == "tr" for tag, _ in page.elements[table:]) >= 1 + len(boxes)
 
 
 def test_a_bottleneck_is_labelled_by_expansion_and_both_depthwise_convolutions():
@@ -265,7 +265,8 @@ def test_verdict_goes_by_the_target_itself(tmp_path):
     assert "kept, as predicted" in page.text
     assert f"float32.tflite on {TARGET}".replace("_", "_ ") in page.text and "prediction 5 %" not in page.text
     write(tmp_path / "int8.json", {"measured_ms": 0.5, "target": "pixel6_xnnpack1_int8"})
-    assert "0.500 ms int8.tflite on" in (text := page_of(tmp_path).text) and "missed by 25.0 %, as measured" in text
+    text = page_of(tmp_path).text
+    assert "0.500 ms int8.tflite; prediction 20 % below" in text and "missed by 25.0 %, as measured" in text
 
 
 def test_hostile_text_is_escaped(tmp_path):
@@ -291,7 +292,7 @@ def test_names_of_limits_cannot_become_markup(tmp_path, name):
     run_folder(tmp_path)
     write_metrics(tmp_path, [{**line, f"multiplier_{name}": 0.01} for line in epoch_lines(SPACES["quickstart"], 4)])
     page = page_of(tmp_path)
-    assert f"Multiplier of the limit on {printable(name, 40)}, nats" in page.text
+    assert f"Weight of the limit on {printable(name, 40)}" in page.text
 
 
 def strings(value, path=()):
@@ -520,8 +521,8 @@ def test_finalists_multipliers_and_warnings_are_shown(tmp_path):
     page = page_of(tmp_path)
     assert "derivation" in page.ids()
     for shown in ("Of 11 candidate networks", "most probable within the limits", "0.396 ms", "0.212 ms", "0.8777",
-                  "the expected latency was +125% off the target", "Multiplier of the limit on ms",
-                  "Multiplier of the limit on params"):
+                  "the expected latency was +125% off the target", "Weight of the limit on ms",
+                  "Weight of the limit on params"):
         assert shown in page.text, shown
     assert page.text.count("sample ") <= 8  # only the best five places, and those that are not samples
 

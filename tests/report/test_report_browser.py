@@ -14,6 +14,7 @@ import pytest
 from pnas_tf.report import page as page_lib
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.spaces import SPACES
+from tests.report.test_report import whole_run_folder
 
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))),
                None)
@@ -110,9 +111,23 @@ def open_page(browser, path, width):
     return messages, [url for url in urls if not url.startswith("data:") and url != path.as_uri()], content_width
 
 
+# Tables, cards and commands that are cut at a side, and names of the target that are broken.
+CUT = """[...document.querySelectorAll("table, table *, pre, .card, section, p, li")]
+  .filter(element => getComputedStyle(element).display != "inline" && (element.scrollWidth > element.clientWidth + 1
+    || element.getBoundingClientRect().right > innerWidth + 1))
+  .map(element => element.outerHTML.slice(0, 80)).join("; ")"""
+BROKEN = """[...document.querySelectorAll(".word")].filter(word => word.textContent.includes("host_xnnpack1_float32")
+  && word.offsetHeight > 1.7 * parseFloat(getComputedStyle(word).lineHeight)).length"""
+
+
+def value_of(browser, expression):
+    """Value of an expression in the open page."""
+    return browser("Runtime.evaluate", expression=expression)["result"].get("value")
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Paths of two pages: the report of a run, and two runs side by side."""
+    """Paths of three pages: the reports of two runs, and two runs side by side."""
     folder, space, runs = tmp_path_factory.mktemp("browser"), SPACES["proxyless_mobile"], []
     for name, op in (("fast", "mb_k3_e3"), ("slow", "mb_k7_e6")):
         run = folder / name
@@ -129,14 +144,19 @@ def pages(tmp_path_factory):
         (run / "compare.json").write_text(json.dumps({"networks": [{"predicted_ms": 1.0, "measured_ms": 1.1}] * 3}))
         runs.append(str(run))
     page_lib.compare(runs, str(folder / "comparison.html"))
-    return [Path(page_lib.run(runs[0])), folder / "comparison.html"]
+    whole = folder / "whole"
+    whole.mkdir()
+    whole_run_folder(whole)
+    return [Path(page_lib.run(runs[0])), folder / "comparison.html", Path(page_lib.run(str(whole)))]
 
 
-@pytest.mark.parametrize("page", [0, 1], ids=["run", "comparison"])
+@pytest.mark.parametrize("page", [0, 1, 2], ids=["run", "comparison", "whole"])
 @pytest.mark.parametrize("width", [1200, 390])
 def test_quiet_offline_and_no_wider_than_the_window(browser, pages, page, width):
     messages, urls, content_width = open_page(browser, pages[page], width)
     assert messages == [] and urls == [] and content_width <= width
+
+    assert value_of(browser, CUT) == "" and value_of(browser, BROKEN) == 0
 
 
 def test_the_browser_would_tell(browser, pages):
@@ -147,6 +167,9 @@ def test_the_browser_would_tell(browser, pages):
     messages, urls, content_width = open_page(browser, page, 390)
     assert ["Content Security Policy" in message["entry"]["text"] for message in messages] == [True, True]
     assert content_width >= 2000
+    bad += """<div style="overflow: auto"><table style="width: 2000px"><tr><td>cut</table></div>
+        <span class="word" style="display: inline-block; width: 5rem; line-height: 1rem">host_xnnpack1_<wbr>float32"""
     page.write_text(bad, encoding="utf-8")
     _, urls, _ = open_page(browser, page, 390)
+    assert "<table" in value_of(browser, CUT) and value_of(browser, BROKEN) == 1
     assert urls == ["http://127.0.0.1:9/x.png"]
