@@ -108,9 +108,9 @@ def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch
 
 
 def _announce(number, modes, images, seconds):
-    """Prints the step that begins, and the time left, of which the seconds so far give an idea."""
+    """Tells the step that begins, and the time left, of which the seconds so far give an idea."""
     left = f"; {terminal.seconds(round(seconds / number * (len(modes) - number)))} left." if number else "."
-    print(f"{modes[number]}, {number + 1} of {len(modes)}: converting, checking on {images:,} images{left}", flush=True)
+    terminal.say(f"{modes[number]}, {number + 1} of {len(modes)}: converting, checking on {images:,} images{left}")
 
 
 def _described(mode, model, data, arch, config, shared):
@@ -136,11 +136,11 @@ def _timed(contents, config, anchor):
     """Facts about the times of files by mode."""
     if not contents:
         return {}
-    print(f"Timing {', '.join(contents)} in turns.", flush=True)
+    terminal.say(f"Timing {', '.join(contents)} in turns.")
     return timed_files.measured(
         contents, threads=config.threads, delegate=config.delegate, patience_seconds=config.timing_seconds,
-        anchor=anchor, waiting=lambda: print("This machine is busy, so they are timed again, for up to "
-                                             f"{terminal.seconds(config.timing_seconds)}.", flush=True))
+        anchor=anchor, waiting=lambda: terminal.say("This machine is busy, so they are timed again, for up to "
+                                                    f"{terminal.seconds(config.timing_seconds)}."))
 
 
 def _draw(part, count, data, config):

@@ -16,6 +16,7 @@ import numpy as np
 from absl import flags
 
 from latency import anchors, measure, timed_networks
+from pnas_tf import terminal
 from pnas_tf.cli import start
 from pnas_tf.cost import network_times, prices, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
@@ -55,10 +56,10 @@ def network_timer(table: LatencyTable, space: Space, named_by: Sequence[str] = (
     header = {**table.header, **networks.settings}
     measure.from_header(header, table.path)  # raises now rather than after a long search
     if not networks.ms:
-        print(f"The table of {table.target} was not compared with networks of {space.name}, so times of finalists "
-              "cannot be corrected for the device's current speed. To correct them, first run: "
-              + table_commands.compare(table.file, [*table_commands.space_flags(space, named_by), "--networks=30",
-                                                    "--calibrate=100"]))
+        terminal.say(
+            f"The table of {table.target} was not compared with networks of {space.name}, so times of finalists cannot "
+            "be corrected for the device's current speed. To correct them, first run: " + table_commands.compare(
+                table.file, [*table_commands.space_flags(space, named_by), "--networks=30", "--calibrate=100"]))
     return functools.partial(_times, table, header, networks.ms)
 
 

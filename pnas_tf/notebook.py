@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from pnas_tf import data as data_lib
-from pnas_tf import network, workspaces
+from pnas_tf import network, terminal, workspaces
 from pnas_tf.cost import latency_table
 from pnas_tf.cost import limits as limits_lib
 from pnas_tf.cost.goal import Goal
@@ -82,8 +82,11 @@ class Search:
         elif not isinstance(images, Data):
             images = _in_memory(images, self.config, request.space)
         self.problem = Problem.of(request, images)
-        print(*filter(None, (self.problem.size_note(), self.goal.summary(),
-                             self.goal.table_doubt and f"Warning: {self.goal.table_doubt}")), sep="\n")
+        if note := self.problem.size_note():
+            terminal.say(note)
+        terminal.say(self.goal.summary())
+        if self.goal.table_doubt:
+            terminal.warn(self.goal.table_doubt)
         # Images in memory are there at one size, which is then the teacher's, too.
         teacher_size = self.problem.largest_size if self.data.rendering or is_spec else 0
         with workspaces.temporary_folder() as path:

@@ -1,6 +1,14 @@
-"""Output for people: numbers in readable units, and silence for libraries that print on their own."""
+"""Output for people: what the library says while it works, numbers in readable units, and silence for other libraries.
+
+Everything that functions of this package say goes through the logger `pnas_tf`, which prints it as it stands:
+
+    logging.getLogger("pnas_tf").setLevel("ERROR")      # silence; "WARNING" leaves warnings
+
+docs/python.md has more. Only commands print on their own.
+"""
 
 import contextlib
+import logging
 import os
 import shutil
 import sys
@@ -9,6 +17,38 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+class _Stdout(logging.Handler):
+    """Prints messages on the `sys.stdout` of the moment, which notebooks and tests replace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a message at once."""
+        print(self.format(record), flush=True)
+
+
+def _logger() -> logging.Logger:
+    """The logger of the package; what a program has set before the package is imported stays."""
+    logger = logging.getLogger("pnas_tf")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(_Stdout())
+        logger.propagate = False  # the root logger would print it again, with a prefix
+    return logger
+
+
+_LOGGER = _logger()
+
+
+def say(text: str) -> None:
+    """Tells the user something: one line or several."""
+    _LOGGER.info("%s", text)
+
+
+def warn(text: str) -> None:
+    """Warns the user; the line begins with `Warning: `."""
+    _LOGGER.warning("Warning: %s", text)
 
 
 def ms(value: float) -> str:
@@ -39,12 +79,12 @@ def seconds(value: float) -> str:
 
 
 def status(text: str) -> None:
-    """Shows a line that the next output replaces. Nothing happens if stdout is a file or a pipe.
+    """Shows a line that the next output replaces. Nothing happens if stdout is a file or a pipe, or in silence.
 
     Args:
         text: The line, cut to the width of the terminal; "" removes the line before.
     """
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and _LOGGER.isEnabledFor(logging.INFO):
         width = shutil.get_terminal_size().columns - 1
         sys.stdout.write(f"\r\x1b[2K{text[:width]}")
         sys.stdout.flush()

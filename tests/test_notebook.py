@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import logging
 from pathlib import Path
 
 import keras
@@ -82,7 +83,7 @@ def test_space_and_table_to_network(table, small_data, tmp_path):
     np.testing.assert_allclose(batch, search.searcher.supernet(images, search.searcher.supernet.path(arch)), atol=1e-4)
 
 
-def test_arrays_and_tf_data_are_searched_like_their_file(table, small_data, small_npz):
+def test_arrays_and_tf_data_are_searched_like_their_file(table, small_data, small_npz, capsys):
     arrays = np.load(small_npz)
     train, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
     pairs = tf.data.Dataset.from_tensor_slices
@@ -91,7 +92,12 @@ def test_arrays_and_tf_data_are_searched_like_their_file(table, small_data, smal
     for part in ("train", "held_out", "test"):
         batches = [next(iter(getattr(each, part).batches(500)))[0] for each in (data_of_search, small_data)]
         np.testing.assert_array_equal(*batches)
+    assert "architecture steps" in capsys.readouterr().out
+    log = logging.getLogger("pnas_tf")
+    log.setLevel("ERROR")
     assert small_search(table, train).data.test.size == round(len(train[1]) / 5)
+    log.setLevel("INFO")
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.slow

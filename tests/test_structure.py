@@ -81,6 +81,17 @@ def test_wings_import_one_way():
             assert there < own or same, f"{name} imports {other}, which is not to its left"
 
 
+def test_only_commands_print():
+    """Functions for programs and notebooks speak by `terminal.say` and `warn`, which a program can silence."""
+    for name, path in sources().items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        is_command = name.startswith("pnas_tf.cli.") or {"main", "_main", "by_flags"} & {
+            node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print":
+                assert is_command or name == "pnas_tf.terminal", f"{name}, line {node.lineno} prints"
+
+
 def test_text_and_data_import_no_tensorflow():
     """At the top of a module: a price that counts layers, for one, loads Keras when it is asked."""
     for name, path in sources(("pnas_tf",)).items():

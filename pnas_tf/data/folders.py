@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from pnas_tf import terminal
 from pnas_tf.data import pictures
 from pnas_tf.errors import InputError, printable
 
@@ -87,28 +88,29 @@ def _list_classes(path: str, class_names: Sequence[str]) -> Listing:
 
 
 def _report(path: str, stray: Sequence[str], others: Sequence[str], nested: int) -> None:
-    """Prints what is unusual in the folder of the classes."""
+    """Tells what is unusual in the folder of the classes."""
     if nested:
-        print(f"{nested:,} images of {printable(path)} are in folders inside the class folders: they have the class of "
-              "the outer folder.")
+        terminal.say(f"{nested:,} images of {printable(path)} are in folders inside the class folders: they have the "
+                     "class of the outer folder.")
     if stray:
-        print(f"Left out: {len(stray):,} image files of {printable(path)} in no class folder ({_short(stray)}).")
+        terminal.say(f"Left out: {len(stray):,} image files of {printable(path)} in no class folder "
+                     f"({_short(stray)}).")
     if others:
         kinds = collections.Counter(os.path.splitext(name)[1].lower() or "no ending" for name in others)
         heif = {".heic", ".heif"} & set(kinds)
-        print(f"Left out: {len(others):,} files of {printable(path)} that are not read ("
-              + printable(", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))) + ")."
-              + (" To read HEIC: pip install pillow-heif." if heif else ""))
+        terminal.say(f"Left out: {len(others):,} files of {printable(path)} that are not read ("
+                     + printable(", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))) + ")."
+                     + (" To read HEIC: pip install pillow-heif." if heif else ""))
 
 
 def _report_parts(path: str, parts: Sequence[str], test: str | None) -> None:
-    """Prints the folders beside `train` that are not read, with their numbers of images."""
+    """Tells the folders beside `train` that are not read, with their numbers of images."""
     endings = pictures.endings()
     for part in parts:
         count = sum(name.lower().endswith(endings) for name in _files(os.path.join(path, part)))
         if count:
-            print(f"Left out: {count:,} images of {printable(os.path.join(path, part))}. Training images are those of "
-                  f"train, test images {f'those of {test}' if test else 'a part of these'}.")
+            terminal.say(f"Left out: {count:,} images of {printable(os.path.join(path, part))}. Training images are "
+                         f"those of train, test images {f'those of {test}' if test else 'a part of these'}.")
 
 
 def _short(names: Sequence[str]) -> str:

@@ -85,12 +85,12 @@ def inspected(labelled: Labelled, policy: str, background: tuple[int, int, int],
     bad_train, bad_test = np.split(bad, [len(labelled.x_train)])
     if bad.any():
         _check_left_out(labelled, bad_train, bad_test, _named(paths, reasons, _NAMED_IN_ERRORS), policy, spec)
-        print(f"Left out: {bad.sum():,} of {len(bad):,} image files: {_named(paths, reasons, _NAMED)}.")
+        terminal.say(f"Left out: {bad.sum():,} of {len(bad):,} image files: {_named(paths, reasons, _NAMED)}.")
     peaks = [look.peak for look in looks if look.header.is_wide and not look.reason]
     white = min(value for value in pictures.WHITES if max(peaks) <= value) if peaks else 0
     if white:
-        print(f"Images of 16 bits: white is {white:,}, as the largest value of the data set fits in "
-              f"{white.bit_length()} bits.")
+        terminal.say(f"Images of 16 bits: white is {white:,}, as the largest value of the data set fits in "
+                     f"{white.bit_length()} bits.")
 
     def readings(looks: Sequence[_Look]) -> Readings:
         used = [look for look in looks if not look.reason]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pnas_tf import network
+from pnas_tf import network, terminal
 from pnas_tf.cost import expectation
 from pnas_tf.cost.goal import Goal
 from pnas_tf.data import Data
@@ -108,7 +108,7 @@ def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: 
 
 def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: Data, choice: LastChoice) -> Arch:
     goal, folder, probs = result.goal, result.folder, net.probs(number).numpy()
-    print("Comparing finalists on held-out images.", flush=True)
+    terminal.say("Comparing finalists on held-out images.")
     pool, bounds = Pool(goal, probs, scores), front_lib.budgets(goal, choice.budgets)
     timer = choice.timers[number] if choice.timers and goal.keeps_ms else None
     front_lib.explore(pool, bounds, choice.seed)
@@ -122,11 +122,11 @@ def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: D
     front = front_lib.picks(pool, bounds, chosen)
     kept = device_check.keeping_limits([pick.finalist.arch for pick in front], goal, timer, folder)
     front = list(itertools.compress(front, kept))
-    print(front_lib.table(front, chosen, goal, len(scores.labels)))
-    print(_summary(goal, candidates))
+    terminal.say(front_lib.table(front, chosen, goal, len(scores.labels)))
+    terminal.say(_summary(goal, candidates))
     archs = [_write(net, pick.finalist, goal, probs, folder.front_part(pick.ms)) for pick in front]
     front_lib.save(folder.front, goal, front, chosen, archs)
-    return _write(net, chosen, goal, probs, folder, lambda model: print(_recalibrated(model, data, choice)))
+    return _write(net, chosen, goal, probs, folder, lambda model: terminal.say(_recalibrated(model, data, choice)))
 
 
 def _candidates(pool: Pool, folder: RunFolder, timer: device_check.Timer | None, choice: LastChoice) -> list[Finalist]:

@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from pnas_tf import terminal
 from pnas_tf.cost.goal import Goal
 from pnas_tf.derive.finalists import Finalist
 from pnas_tf.errors import InputError
@@ -56,7 +57,7 @@ def run(suggest: Suggest, goal: Goal, timer: Timer, folder: RunFolder) -> list[F
                    if finalist.eligible and finalists[finalist.arch.fingerprint()].measured_ms is None][:COUNT]
         if not untimed:
             break
-        print(f"Timing {len(untimed)} finalists on {goal.target}.", flush=True)
+        terminal.say(f"Timing {len(untimed)} finalists on {goal.target}.")
         costs = timer([finalist.arch for finalist in untimed], folder)
         finalists |= {finalist.arch.fingerprint(): _measured(finalist, cost)
                       for finalist, cost in zip(untimed, costs, strict=True)}

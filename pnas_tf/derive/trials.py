@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pnas_tf import files
+from pnas_tf import files, terminal
 from pnas_tf.data import Data
 from pnas_tf.derive.finalists import Finalist
 from pnas_tf.run_folder import RunFolder
@@ -56,7 +56,7 @@ def run(finalists: Sequence[Finalist], folder: RunFolder, prepare: Prepare, *, d
         trial = RunFolder(os.path.join(folder.trials, str(number)))
         facts = _facts(trial, finalist)
         if facts is None:
-            print(f"Trial {number + 1} of {len(chosen)}: {finalist.how}, {recipe.epochs} epochs.", flush=True)
+            terminal.say(f"Trial {number + 1} of {len(chosen)}: {finalist.how}, {recipe.epochs} epochs.")
             os.makedirs(trial, exist_ok=True)
             prepare(finalist, trial)
             facts = _trained(finalist, without_test, recipe, trial)
@@ -71,7 +71,7 @@ def _trained(finalist: Finalist, data: Data, recipe: Recipe, trial: RunFolder) -
     try:
         return fit(finalist.arch, data, recipe, trial)
     except NonFinite as error:
-        print(f"Warning: this trial counts as an accuracy of 0. {error}")
+        terminal.warn(f"this trial counts as an accuracy of 0. {error}")
         return {"test_accuracy": 0.0}
 
 

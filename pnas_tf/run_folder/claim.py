@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-from pnas_tf import files, workspaces
+from pnas_tf import files, terminal, workspaces
 from pnas_tf.errors import InputError, shown
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder import folder as run_folder
@@ -44,7 +44,7 @@ def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwri
                              f"{f'; and {len(changed) - 5} more' if len(changed) > 5 else ''}. Use another --run_dir, "
                              "or the same flags and files to resume that run, or --overwrite to remove it.")
         if changed:
-            print(f"Removing the run in {run_dir}: it had other flags or files ({changed[0]}).")
+            terminal.say(f"Removing the run in {run_dir}: it had other flags or files ({changed[0]}).")
             _remove_run(run_dir)
         if not os.path.exists(file):
             # --overwrite is not recorded: the user has to give it each time that a run should be removed.
@@ -110,8 +110,8 @@ def locked(run_dir: str) -> Iterator[None]:
                 raise InputError(f"{run_dir} is in use by another process{_holder(file)}. Wait until it ends, stop it, "
                                  "or use another --run_dir.")
         except OSError as error:
-            print(f"Warning: {run_dir} cannot be locked ({error.strerror}). Make sure that no other process writes "
-                  "there.")
+            terminal.warn(f"{run_dir} cannot be locked ({error.strerror}). Make sure that no other process writes "
+                          "there.")
         with contextlib.suppress(OSError):  # the lock also holds if the disk is full and nothing can be written
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}")

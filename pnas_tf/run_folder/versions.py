@@ -7,7 +7,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from pnas_tf import __version__, files
+from pnas_tf import __version__, files, terminal
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 
@@ -26,7 +26,7 @@ def current() -> dict[str, Any]:
 def note(run_dir: str) -> None:
     """Adds an entry to versions.json if this is the first start of the run, or if the last start had other versions.
 
-    Prints a warning in the latter case.
+    Warns in the latter case.
 
     Args:
         run_dir: Run folder.
@@ -41,8 +41,9 @@ def note(run_dir: str) -> None:
         return
     if last:
         changes = changed(last, now)
-        print(f"Warning: versions have changed since the last start ({', '.join(changes[:5])}"
-              f"{', ...' if len(changes) > 5 else ''}). The result may differ from that of an uninterrupted search.")
+        terminal.warn(f"versions have changed since the last start ({', '.join(changes[:5])}"
+                      f"{', ...' if len(changes) > 5 else ''}). The result may differ from that of an uninterrupted "
+                      "search.")
     entry = {"date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), **now}
     files.write_text(file_path, json.dumps({"format": FORMAT, "starts": [*starts, entry]}, indent=1) + "\n")
 

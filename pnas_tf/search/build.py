@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from pnas_tf import terminal
 from pnas_tf.cost.goal import Goal
 from pnas_tf.network.criterion import LABELS_ALONE, Criterion
 from pnas_tf.search import arch_updaters, objective, replicas, schedule, searcher
@@ -68,7 +69,7 @@ def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedul
 
 
 def alpha_lr(method: Method, net: Supernet, plan: Schedule, goals: int) -> float:
-    """The learning rate of alpha: the method's own, or scaled to the number of steps. Prints it.
+    """The learning rate of alpha: the method's own, or scaled to the number of steps. Says what it is.
 
     Args:
         method: Settings of the update of alpha.
@@ -79,6 +80,6 @@ def alpha_lr(method: Method, net: Supernet, plan: Schedule, goals: int) -> float
     ops, arch_steps = net.mask.shape[1], plan.arch_steps // goals
     observed = 2 if method.arch_update == "gradient" and method.paths == "two" else ops
     lr = method.alpha_lr or schedule.alpha_lr(arch_steps, ops, observed)
-    print(f"{arch_steps:,} architecture steps{' for each goal' if goals > 1 else ''} at learning rate {lr:.3g}: an "
-          f"alpha can move by about {schedule.alpha_travel(lr, arch_steps, ops, observed):.1f}.")
+    terminal.say(f"{arch_steps:,} architecture steps{' for each goal' if goals > 1 else ''} at learning rate "
+                 f"{lr:.3g}: an alpha can move by about {schedule.alpha_travel(lr, arch_steps, ops, observed):.1f}.")
     return lr

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf import files
+from pnas_tf import files, terminal
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import stopping
@@ -81,8 +81,7 @@ def restore(searcher: Searcher, folder: RunFolder) -> float:
         except UNREADABLE as error:
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             if path != checkpoints[0]:
-                print(f"Warning: {path} cannot be loaded ({reason}). Continuing from the checkpoint before it.",
-                      flush=True)
+                terminal.warn(f"{path} cannot be loaded ({reason}). Continuing from the checkpoint before it.")
     if checkpoints:
         raise InputError(f"{checkpoints[0]} cannot be loaded ({reason}). Remove {folder.checkpoints} to search from "
                          "the start, or choose another --run_dir.")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from pnas_tf import terminal
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import checkpoints
@@ -37,7 +38,7 @@ def into_supernet(net: Supernet, source: str) -> None:
     if not any(given):
         raise InputError(f"{source}: no op of {net.space.name} has weights of the same shape in it. Search without "
                          "--init_weights, or name a run of this space.")
-    print(f"Weights of {sum(given):,} of {len(given):,} ops come from {source}; the others start from scratch.")
+    terminal.say(f"Weights of {sum(given):,} of {len(given):,} ops come from {source}; the others start from scratch.")
 
 
 def _assign_flat(candidate: Candidate, values: Mapping[str, np.ndarray]) -> bool:

@@ -1,7 +1,6 @@
 """The records of a search at each epoch: a line on the terminal, metrics, arch.json, events, a checkpoint."""
 
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +27,7 @@ RANDOM_PATHS = 10
 
 
 class SearchLog(keras.callbacks.Callback):
-    """Writes the run folder of a search, epoch by epoch, and prints its progress.
+    """Writes the run folder of a search, epoch by epoch, and tells its progress.
 
     Within an epoch it writes checkpoints: after some minutes, and when the search is asked to stop.
     """
@@ -82,11 +81,11 @@ class SearchLog(keras.callbacks.Callback):
             self._save()
             if stops:
                 raise KeyboardInterrupt
-        if sys.stderr.isatty() and now - self._last_progress > 1:
+        if now - self._last_progress > 1:
             self._last_progress = now
             step = (self._steps_done() - 1) % steps + 1
-            print(f"\r  step {step}/{steps}, {1e3 * (now - self._epoch_begin) / step:.0f} ms a step, "
-                  f"{self._left()}   ", end="", file=sys.stderr, flush=True)
+            terminal.status(f"  step {step}/{steps}, {1e3 * (now - self._epoch_begin) / step:.0f} ms a step, "
+                            f"{self._left()}")
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes everything. The checkpoint comes last, so that the files of the epochs it contains exist.
@@ -110,7 +109,8 @@ class SearchLog(keras.callbacks.Callback):
             self._events.write(lines[-1], result.goal, arch, prefix)
         self._events.flush()
         self._save(epoch_ends=True)
-        print(self._progress(), flush=True)
+        terminal.status("")
+        terminal.say(self._progress())
         if self._stop.signal is not None:
             raise KeyboardInterrupt
 
@@ -163,7 +163,7 @@ class SearchLog(keras.callbacks.Callback):
         else:
             off = [ms / limit - 1 for ms, limit in zip(expected, limits, strict=True)]
             parts.append(f"{min(off):+.0%} to {max(off):+.0%} off {len(off)} targets")
-        return ("\r" if sys.stderr.isatty() else "") + ", ".join([*parts, self._left()])
+        return ", ".join([*parts, self._left()])
 
 
 def _of_goal(logs: Mapping[str, Any], number: int) -> dict[str, float]:

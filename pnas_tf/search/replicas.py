@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from pnas_tf import terminal
 from pnas_tf.data.parts import ALONE, Share
 from pnas_tf.errors import InputError
 
@@ -103,8 +104,8 @@ def starting_again(name: str) -> Iterator[None]:
                 tf.errors.DeadlineExceededError, tf.errors.InternalError)
         if name != "multi_worker" or not isinstance(error, lost):
             raise
-        print(f"Lost another worker ({type(error).__name__}). Starting again; start the lost worker with its own "
-              "command.", flush=True)
+        terminal.say(f"Lost another worker ({type(error).__name__}). Starting again; start the lost worker with its "
+                     "own command.")
         os.execv(sys.executable, sys.orig_argv)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from pnas_tf import data as data_lib
+from pnas_tf import terminal
 from pnas_tf.derive import deliver, device_check, trials
 from pnas_tf.derive.deliver import LastChoice, Result
 from pnas_tf.run_folder import RunFolder
@@ -49,7 +50,7 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
         memory.check_space(problem.space, batch_size, recompute=config.memory == "recompute")
     criterion = teaching.criterion_of(config, problem.space, data, folder, problem.largest_size)
     model = build.compiled_searcher(problem.space, problem.goals, plan, config, criterion=criterion, devices=devices)
-    print(_summary(problem, model.supernet, devices))
+    terminal.say(_summary(problem, model.supernet, devices))
     done, epoch_seconds = _restored(model, folder, config, devices)
     results = [Result(goal, folder if len(problem.goals) == 1 else folder.part(goal.name)) for goal in problem.goals]
     stop = stop or Stop()
@@ -91,8 +92,8 @@ def _restored(model: searcher.Searcher, folder: RunFolder, config: SearchConfig,
     replicas.check_agree(devices, done, f"steps done in {folder}")
     if done:
         epoch, steps = divmod(done, plan.steps_per_epoch)
-        print(f"Continuing after epoch {epoch} of {plan.epochs}"
-              f"{f' and {steps:,} of {plan.steps_per_epoch:,} steps' if steps else ''}.", flush=True)
+        terminal.say(f"Continuing after epoch {epoch} of {plan.epochs}"
+                     f"{f' and {steps:,} of {plan.steps_per_epoch:,} steps' if steps else ''}.")
     return done, epoch_seconds
 
 

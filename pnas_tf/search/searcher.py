@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnas_tf import terminal
 from pnas_tf.data.loading import Part
 from pnas_tf.network.criterion import SMOOTHED, Criterion
 from pnas_tf.network.evaluate import accuracy_of
@@ -141,7 +142,7 @@ class Searcher(keras.Model):
                 updater.calibrate(*swaps)
             scales = ", ".join(f"{float(multiplier.scale.value.numpy()):.3g} ({multiplier.name})"
                                for updater in self.updaters for multiplier in updater.multipliers)
-            print(f"Multipliers at which cost and accuracy have equal influence, in nats: {scales}.", flush=True)
+            terminal.say(f"Multipliers at which cost and accuracy have equal influence, in nats: {scales}.")
 
     def _path_seed(self, number):
         """The seed of a step's paths, int32 [2]: even numbers for weight steps, odd numbers for architecture steps."""

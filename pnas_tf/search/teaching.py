@@ -92,8 +92,8 @@ def start_from_pretrained(net: Supernet, full_network: str = "") -> None:
         for op, candidate in zip(mixed_op.block.ops, mixed_op.candidates, strict=True):
             if candidate:
                 candidate.set_layer_weights(source.layers_of(mixed_op.block, op, candidate.layer_shapes()))
-    print(f"Every op starts as a part of {name}"
-          + (", as trained on these images." if trained else ", with its ImageNet weights."))
+    terminal.say(f"Every op starts as a part of {name}"
+                 + (", as trained on these images." if trained else ", with its ImageNet weights."))
 
 
 def _layers_in(path: str, expected: slicing.Layers, space: Space, full: Arch) -> slicing.Layers:
@@ -124,10 +124,10 @@ def _trained(arch: Arch, config: SearchConfig, data: Data, folder: RunFolder) ->
                     broken_images=config.broken_images)
     os.makedirs(folder.path, exist_ok=True)
     arch.save(folder.arch)
-    print("First the teacher: the largest network of the space.", flush=True)
+    terminal.say("First the teacher: the largest network of the space.")
     supernet.set_graph_optimiser(True)
     facts = fit(arch, data, recipe, folder)
     supernet.set_graph_optimiser(False)
-    print(f"The teacher's test accuracy is {facts['test_accuracy']:.2%}; trained in "
-          f"{terminal.seconds(round(facts['seconds']))}.", flush=True)
+    terminal.say(f"The teacher's test accuracy is {facts['test_accuracy']:.2%}; trained in "
+                 f"{terminal.seconds(round(facts['seconds']))}.")
     return folder.model

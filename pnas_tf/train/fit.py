@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf import data as data_lib
-from pnas_tf import files, network
+from pnas_tf import files, network, terminal
 from pnas_tf.data import Data, mixing
 from pnas_tf.network import build
 from pnas_tf.network.criterion import Teacher
@@ -65,8 +65,8 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     epochs, steps = _length(recipe, data.train.steps_per_epoch(recipe.batch_size))
     _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
     facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
-    print(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
-          f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
+    terminal.say(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
+                 f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
     how = {"init": recipe.init_weights, "dropout": dropout, "colour_jitter": recipe.colour_jitter,
            **{name: getattr(recipe, name) for name in ("drop_path", "cutout", "precision", "ema", "mixup", "cutmix",
                                                        "randaugment", "teacher", "distill", "temperature")}}
@@ -121,7 +121,7 @@ def _train(model: keras.Model, batches: Batches, recipe: Recipe, state: Training
     """Trains for the epochs that are not done yet, on the batches after the steps that are done."""
     first = state.epochs_done
     if first:
-        print(f"Continuing after epoch {first} of {epochs}.")
+        terminal.say(f"Continuing after epoch {first} of {epochs}.")
         state.restore(model)
     if first < epochs:
         images, held_out = batches(first * steps)

@@ -8,7 +8,7 @@ from pnas_tf import terminal
 
 
 class Progress(keras.callbacks.Callback):
-    """Prints a line after each epoch. On a terminal, another line counts the steps and the seconds left in an epoch.
+    """Says a line after each epoch. On a terminal, another line counts the steps and the seconds left in an epoch.
 
     The first step is announced, because TensorFlow compiles the network in it, which can take a minute.
     """
@@ -27,7 +27,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Announces the first step."""
-        print("Compiling the first step.", flush=True)
+        terminal.say("Compiling the first step.")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Notes the number of the epoch."""
@@ -49,10 +49,9 @@ class Progress(keras.callbacks.Callback):
         terminal.status(f"{self._where}, held-out images")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Prints the line of the epoch."""
+        """Says the line of the epoch."""
         logs, done = logs or {}, epoch + 1
         left = (time.monotonic() - self._begin) / (done - self._first) * (self._epochs - done)
         terminal.status("")
-        print(f"{self._where}, loss {logs['loss']:.3f} acc {logs['accuracy']:.3f}, held-out loss "
-              f"{logs['val_loss']:.3f} acc {logs['val_accuracy']:.3f}, {terminal.seconds(round(left))} left",
-              flush=True)
+        terminal.say(f"{self._where}, loss {logs['loss']:.3f} acc {logs['accuracy']:.3f}, held-out loss "
+                     f"{logs['val_loss']:.3f} acc {logs['val_accuracy']:.3f}, {terminal.seconds(round(left))} left")
