@@ -21,6 +21,7 @@ from latency.phones.android import Android
 from latency.ssh import Ssh
 from latency.vela import Vela
 from latency.xla import Xla
+from pnas_tf import terminal
 from pnas_tf.errors import InputError, shown
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import OpKey, Space
@@ -185,9 +186,7 @@ def with_progress(device: Measurer, builds: Mapping[Any, Build], between: Build 
         between: As for `Measurer.measure`.
         what: Name of the models, in front of the bar.
     """
-    from tqdm import tqdm
-
-    with tqdm(total=len(builds) * device.facts()["rounds"], desc=what, unit="visit") as bar:
+    with terminal.bar(len(builds) * device.facts()["rounds"], what) as bar:
         yield from device.measure(builds, between, bar.update)
 
 

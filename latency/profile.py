@@ -24,7 +24,7 @@ from latency import host, measure, measurer_flags, split_model
 from latency.host import HostSettings
 from latency.phones import android
 from latency.phones.settings import PhoneSettings
-from pnas_tf import files, workspaces
+from pnas_tf import files, terminal, workspaces
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError
 from pnas_tf.report import op_profile
@@ -73,15 +73,13 @@ def of_host(content: bytes, settings: HostSettings) -> dict[str, Any]:
     Returns:
         The part of the profile that depends on the device.
     """
-    from tqdm import tqdm
-
     pieces = split_model.cut(content)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(workspaces.temporary_folder())
         models = {WHOLE: content, CALL: _smallest(), **{str(i): piece.content for i, piece in enumerate(pieces)}}
         paths = {key: workspaces.write_temporary(folder, f"{key}.tflite", model) for key, model in models.items()}
         visit = stack.enter_context(host.visits(settings, paths[WHOLE]))
-        bar = stack.enter_context(tqdm(total=len(paths) * settings.rounds, unit="visit", desc="timing"))
+        bar = stack.enter_context(terminal.bar(len(paths) * settings.rounds, "timing"))
 
         def noted_visit(key):
             times = visit(paths[key])

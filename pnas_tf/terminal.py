@@ -14,17 +14,24 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+# Least seconds between two updates of a line on a terminal, and of a bar in a file.
+INTERVAL_SECONDS, FILE_SECONDS = 0.2, 5.0
 
 
-class _Stdout(logging.Handler):
-    """Prints messages on the `sys.stdout` of the moment, which notebooks and tests replace."""
+class _Printer(logging.Handler):
+    """Prints messages on the `sys.stdout` of the moment, which notebooks and tests replace; asides on `sys.stderr`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints a message at once."""
-        print(self.format(record), flush=True)
+        if getattr(record, "is_aside", False):
+            from tqdm import tqdm
+
+            tqdm.write(self.format(record), file=sys.stderr)
+        else:
+            print(self.format(record), flush=True)
 
 
 def _logger() -> logging.Logger:
@@ -33,7 +40,7 @@ def _logger() -> logging.Logger:
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
     if not logger.handlers:
-        logger.addHandler(_Stdout())
+        logger.addHandler(_Printer())
         logger.propagate = False  # the root logger would print it again, with a prefix
     return logger
 
@@ -49,6 +56,29 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Warns the user; the line begins with `Warning: `."""
     _LOGGER.warning("Warning: %s", text)
+
+
+def aside(text: str) -> None:
+    """Tells the user something on stderr, without breaking a bar."""
+    _LOGGER.info("%s", text, extra={"is_aside": True})
+
+
+def is_silent() -> bool:
+    """Whether a program wants no progress."""
+    return not _LOGGER.isEnabledFor(logging.INFO)
+
+
+def bar(total: int, what: str) -> Any:
+    """A tqdm bar on stderr that counts visits to things that are measured; a file gets a line every few seconds.
+
+    Args:
+        total: Number of visits.
+        what: Words in front of the bar.
+    """
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=what, unit="visit", disable=is_silent(),
+                mininterval=INTERVAL_SECONDS if sys.stderr.isatty() else FILE_SECONDS)
 
 
 def ms(value: float) -> str:
@@ -84,14 +114,12 @@ def status(text: str) -> None:
     Args:
         text: The line, cut to the width of the terminal; "" removes the line before.
     """
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and _LOGGER.isEnabledFor(logging.INFO):
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not is_silent():
         width = shutil.get_terminal_size().columns - 1
         sys.stdout.write(f"\r\x1b[2K{text[:width]}")
         sys.stdout.flush()
 
 
-# Least seconds between two updates of a line on a terminal.
-INTERVAL_SECONDS = 0.2
 
 
 def countdown(items: Iterable[T], what: str, count: int) -> Iterator[T]:

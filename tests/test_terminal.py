@@ -60,8 +60,16 @@ def test_messages_are_lines_on_standard_output_until_a_program_says_otherwise(lo
     monkeypatch.setenv("TERM", "xterm")
     terminal.warn("few images.")
     terminal.status("1 of 9")
+    terminal.aside("a device waits")
+    with terminal.bar(9, "ops") as bar:
+        bar.update(9)
     assert capsys.readouterr() == ("", "")
     log.setLevel("INFO")
+    terminal.aside("a device waits")
+    with terminal.bar(9, "ops") as bar:
+        bar.update(9)
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith("a device waits\n") and "ops: 100%" in shown.err
     terminal.status("1 of 9")
     assert "1 of 9" in capsys.readouterr().out
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from latency.phones.facts import State
 from latency.phones.phone import THROTTLING, BenchmarkError, Phone
 from latency.phones.session import InUseError
 from latency.phones.settings import PhoneSettings
-from pnas_tf import workspaces
+from pnas_tf import terminal, workspaces
 from pnas_tf.errors import printable
 
 # Number of runs without a time after which a model counts as failed.
@@ -236,7 +235,5 @@ def temporary_files(contents: Mapping[str, bytes]) -> Iterator[list[str]]:
 
 
 def say(text: str) -> None:
-    """Prints one line to stderr without breaking a progress bar. Characters that control a terminal are replaced."""
-    from tqdm import tqdm
-
-    tqdm.write(printable(text), file=sys.stderr)
+    """Tells one line of a device beside a progress bar. Characters that control a terminal are replaced."""
+    terminal.aside(printable(text))

@@ -92,7 +92,8 @@ def _overview(steps: Sequence[Step], record: Record, folder: RunFolder) -> str:
     for number, step in enumerate(steps, start=1):
         complete = not left and record.is_complete(step)  # what comes after a step that runs may have to run again
         left += [] if complete else [step]
-        lines.append(f"  {number} {step.name:<8} {'complete' if complete else _about(step.seconds):<14} {step.purpose}")
+        lines.append(f"  {number} {step.name:<8} {'complete' if complete else _about(step.seconds):<14} {step.purpose}"
+                     f"{'; begun before' if record.is_begun(step) else ''}")
     lines.append(f"  in all     {_about(plan.total(left)) if left else 'nothing to do'}")
     if left:
         lines.append('Ctrl-C stops, and the same command continues. The commands after "Next:" run by themselves here.')
@@ -105,7 +106,10 @@ def _run_step(step: Step, steps: Sequence[Step], record: Record, overwrite: bool
     if record.is_complete(step):
         print(f"\n{place}: complete.", flush=True)
         return
-    print(f"\n{place}: {step.purpose}; {_about(step.seconds)}.\n{step.command}\n", flush=True)
+    length = f"continues from what it has saved; at most {_about(step.seconds)}" if record.is_begun(step) \
+        else _about(step.seconds)
+    print(f"\n{place}: {step.purpose}; {length}.\n{step.command}\n", flush=True)
+    record.begin(step)
     more = ["--overwrite"] if overwrite and step.name in REFUSING else []
     ended = child.run(step.module, [*step.arguments, *more])
     record.add(step, ended)

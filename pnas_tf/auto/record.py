@@ -43,9 +43,24 @@ class Record:
         entry = self._entry(step)
         return bool(entry) and entry.get("reads") == self._digests(step) and all(map(os.path.exists, step.writes))
 
+    def is_begun(self, step: Step) -> bool:
+        """Whether an earlier start has begun a step and not completed it, even if it was killed."""
+        entry = self._entry(step)
+        return bool(entry) and entry.get("reads") is None
+
     def seconds(self, step: Step) -> float:
         """Seconds that a step has taken, over all starts of the same command."""
         return number(self._entry(step).get("seconds")) or 0.0
+
+    def begin(self, step: Step) -> None:
+        """Notes that a command begins, for the case that this process is killed.
+
+        Raises:
+            InputError: If the record cannot be written.
+        """
+        if not self._entry(step):
+            self._entries[step.name] = {"command": step.command, "reads": None}
+            self._write()
 
     def add(self, step: Step, ended: Ended) -> None:
         """Notes that a command has ended.
@@ -63,6 +78,9 @@ class Record:
             "estimated_seconds": round(step.seconds, 1),
             "seconds": round((number(before.get("seconds")) or 0.0) + ended.seconds, 1),
             "cpu_seconds": round((number(before.get("cpu_seconds")) or 0.0) + ended.cpu_seconds, 1)}
+        self._write()
+
+    def _write(self) -> None:
         if os.path.isdir(os.path.dirname(self._file)):  # a command that refuses its flags makes no folder
             files.write_text(self._file, json.dumps({"format": FORMAT, "steps": self._entries}, indent=1) + "\n")
 

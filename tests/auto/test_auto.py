@@ -159,6 +159,8 @@ def test_a_step_is_complete_until_its_command_or_its_files_change(two_classes, t
     Record(folder, seen).add(step, child.Ended(0, None, 5.0, 6.0))
     record = Record(folder, seen)
     assert record.is_complete(step) and record.seconds(step) == 15.0  # of both starts
+    record.begin(step)
+    assert Record(folder, seen).is_complete(step) and not record.is_begun(step)
     Record(folder, dataclasses.replace(seen, digest="of other pictures")).add(step, child.Ended(1, None, 5.0, 6.0))
     assert Record(folder, seen).is_complete(step)  # a refusal changes nothing
     other = dataclasses.replace(step, arguments=(*step.arguments, "--seed=1"))
@@ -169,6 +171,19 @@ def test_a_step_is_complete_until_its_command_or_its_files_change(two_classes, t
     Path(folder.arch).write_text("1")
     os.remove(folder.model)
     assert not record.is_complete(step)
+
+
+def test_a_step_whose_process_was_killed_is_known_to_have_begun(two_classes, tmp_path):
+    seen, folder = photos.read(str(two_classes)), RunFolder(str(tmp_path))
+    step = plan.later_steps(AutoConfig(), seen, folder, Goal(1.0, 0.5, 96, 96))[0]
+    assert not Record(folder, seen).is_begun(step)
+    Record(folder, seen).begin(step)
+    killed = Record(folder, seen)
+    assert killed.is_begun(step) and not killed.is_complete(step) and killed.seconds(step) == 0.0
+    other = dataclasses.replace(step, arguments=(*step.arguments, "--seed=1"))
+    assert not killed.is_begun(other)
+    killed.add(step, child.Ended(0, None, 5.0, 6.0))
+    assert not Record(folder, seen).is_begun(step) and killed.seconds(step) == 5.0
 
 
 def test_the_rule_fits_recorded_times():
