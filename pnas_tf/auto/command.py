@@ -106,8 +106,8 @@ def _run_step(step: Step, steps: Sequence[Step], record: Record, overwrite: bool
     if record.is_complete(step):
         print(f"\n{place}: complete.", flush=True)
         return
-    length = f"continues from what it has saved; at most {_about(step.seconds)}" if record.is_begun(step) \
-        else _about(step.seconds)
+    length = f"{_about(step.seconds)} from its beginning; continues what an earlier start has saved" \
+        if record.is_begun(step) else _about(step.seconds)
     print(f"\n{place}: {step.purpose}; {length}.\n{step.command}\n", flush=True)
     record.begin(step)
     more = ["--overwrite"] if overwrite and step.name in REFUSING else []

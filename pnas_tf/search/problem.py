@@ -77,6 +77,19 @@ class Request:
         """The images that the config names, at the size of the space."""
         return load_data(self.config, self.space, self.space.input_size)
 
+    def pretrained_ms(self, table: LatencyTable) -> float | None:
+        """Milliseconds of the whole pretrained network for images of `largest_size`.
+
+        Args:
+            table: Latency table of a target.
+
+        Returns:
+            None if the space starts from no such network, or the table lacks rows of it.
+        """
+        if not self.space.pretrained or self.largest_size not in image_size.sizes(self.space, table):
+            return None
+        return image_size.whole_ms(dataclasses.replace(self.space, input_size=self.largest_size), table)
+
 
 def load_data(config: SearchConfig, space: Space, image_size: int) -> "Data":
     """The images that a config names.
@@ -141,7 +154,7 @@ class Problem:
         for table, target_ms in request.targets:
             table.check_covers(space, request.named_by)
             goal = goal_for(space, table, target_ms, request.bounds, keeps_ms=config.latency_loss != "none")
-            goals.append(dataclasses.replace(goal, pretrained_ms=_pretrained_ms(request, table)))
+            goals.append(dataclasses.replace(goal, pretrained_ms=request.pretrained_ms(table)))
         if len({goal.name for goal in goals}) < len(goals):
             raise InputError("--targets names a table twice with the same milliseconds.")
         lengths = config.lengths(space, data.train.size)
@@ -151,14 +164,6 @@ class Problem:
         plan = plan.squeezed(config.max_steps) if config.max_steps else plan
         return Problem(space, data, tuple(goals), tuple(table for table, _ in request.targets), plan, batch_size,
                        request.largest_size)
-
-
-def _pretrained_ms(request: Request, table: LatencyTable) -> float | None:
-    """Milliseconds of the whole pretrained network of a space for its largest images; None if they are not known."""
-    space, side = request.space, request.largest_size
-    if not space.pretrained or side not in image_size.sizes(space, table):
-        return None
-    return image_size.whole_ms(dataclasses.replace(space, input_size=side), table)
 
 
 def _check_split(config: SearchConfig) -> None:

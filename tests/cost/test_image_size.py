@@ -68,10 +68,13 @@ def test_a_table_of_absurd_sizes_is_soon_read(table_file, tmp_path):
 
 
 def test_a_search_takes_the_size_unless_told(table_file):
-    ms = image_size.LEAST_SHARE * whole_ms(latency_table.read(str(table_file)), 64)
+    table = latency_table.read(str(table_file))
+    ms = image_size.LEAST_SHARE * whole_ms(table, 64)
     config = SearchConfig(space="lite0", table=str(table_file), target_ms=1.01 * ms)
     request = Request.of(config)
     assert (request.space.input_size, request.largest_size) == (64, 96)
+    assert request.pretrained_ms(table) == pytest.approx(whole_ms(table, 96))  # of the teacher's images
+    assert dataclasses.replace(request, largest_size=128).pretrained_ms(table) is None  # not priced, so not 0
     request = Request.of(dataclasses.replace(config, image_size=32))
     assert (request.space.input_size, request.largest_size) == (32, 32)
     request = Request.of(SearchConfig(space="quickstart", table="x86_xnnpack1_float32"))
