@@ -125,6 +125,11 @@ def whole_run_folder(folder):
     write(folder / "float32.profile.json", {
         "format": "pnas_tf.profile/1", "network_ms": 0.4, "method": "benchmark", "target": TARGET,
         "operators": [{"operator": "CONV_2D", "block": "b01", "op": "mb_k3_e3", "ms": 0.2}] * 2})
+    for part in ("bundle", "teacher"):
+        (folder / part).mkdir()
+    write(folder / "bundle" / "bundle.json", {"recommended": "int8", "reason": "It is the smallest."})
+    (folder / "teacher" / "model.keras").write_bytes(b"weights")
+    write(folder / "teacher" / "train.json", {"test_accuracy": 0.9, "test_images": 2000})
 
 
 def page_of(folder):
@@ -319,7 +324,8 @@ def replaced(value, path, new):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["metrics.jsonl", "arch.json", "train.json", "float32.json", "finalists.json",
-                                  "front.json", "mistakes.json", "compare.json", "float32.profile.json"])
+                                  "front.json", "mistakes.json", "compare.json", "float32.profile.json",
+                                  "bundle/bundle.json", "teacher/train.json"])
 def test_no_string_of_any_file_becomes_markup(tmp_path, file):
     """Every string of a file in turn is markup: the page holds it as text, or the file is refused in a line."""
     whole_run_folder(tmp_path)

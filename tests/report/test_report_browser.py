@@ -151,7 +151,7 @@ def pages(tmp_path_factory):
 
 
 @pytest.mark.parametrize("page", [0, 1, 2], ids=["run", "comparison", "whole"])
-@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("width", [1200, 800, 390])
 def test_quiet_offline_and_no_wider_than_the_window(browser, pages, page, width):
     messages, urls, content_width = open_page(browser, pages[page], width)
     assert messages == [] and urls == [] and content_width <= width
