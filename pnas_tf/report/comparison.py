@@ -123,18 +123,40 @@ def differing_flags(compared: Sequence[Run]) -> list[tuple[str, list[str | None]
             if len({value for value, run in zip(values, compared, strict=True) if run.facts.flags}) > 1]
 
 
+def verdicts(compared: Sequence[Run]) -> list[str]:
+    """The most accurate network on each target and data set that at least two runs share, and the others beside it."""
+    return [_verdict(target, dataset, group) for (target, dataset), group in _groups(compared).items()
+            if len(group) > 1]
+
+
+def _verdict(target: str, dataset: str, group: Sequence[Point]) -> str:
+    best = max(group, key=lambda point: (point.accuracy, -point.ms))
+    others = [f"{point.label}{'' if point.searched else ' (a baseline)'} by "
+              f"{100 * (best.accuracy - point.accuracy):.1f} points"
+              + (f", at {100 * point.ms / best.ms:.0f} % of its milliseconds" if best.ms > 0 else "")
+              for point in sorted(group, key=lambda point: -point.accuracy) if point is not best]
+    predicted = "" if all(point.measured for point in group) else " Some milliseconds are predicted, not measured."
+    return (f"On {dataset}, {best.label} is the most accurate: {terminal.percent(best.accuracy)} in "
+            f"{terminal.ms(best.ms)} on {target}. Below it: {'; '.join(others)}.{predicted}")
+
+
 def trade_offs(compared: Sequence[Run]) -> list[Chart]:
     """Accuracy against latency (paper figure 4): a chart for each target and data set that at least two runs share."""
+    return [Chart(f"Accuracy on {dataset} against milliseconds on {target}",
+                  plots.trade_off(group, f"trade-off-{place}", f"ms on {target}"),
+                  "Circles, joined by a line: networks from searches. Squares: baselines, trained without a "
+                  "search. Hollow marks: milliseconds are predicted, not measured.")
+            for place, ((target, dataset), group) in enumerate(_groups(compared).items()) if len(group) > 1]
+
+
+def _groups(compared: Sequence[Run]) -> dict[tuple[str, str], list[Point]]:
+    """Networks with an accuracy and milliseconds by target and data set."""
     points: dict[tuple[str, str], list[Point]] = {}
     for run in compared:
         for target, (ms, accuracy, measured) in _results(run.facts).items():
             points.setdefault((target, run.facts.dataset or "an unnamed data set"), []).append(
                 Point(run.name, ms, accuracy, run.searched, measured))
-    return [Chart(f"Accuracy on {dataset} against milliseconds on {target}",
-                  plots.trade_off(group, f"trade-off-{place}", f"ms on {target}"),
-                  "Circles, joined by a line: networks from searches. Squares: baselines, trained without a "
-                  "search. Hollow marks: milliseconds are predicted, not measured.")
-            for place, ((target, dataset), group) in enumerate(points.items()) if len(group) > 1]
+    return points
 
 
 def _results(facts: Facts) -> dict[str, tuple[float, float, bool]]:

@@ -122,7 +122,8 @@ def render_comparison(collected: Sequence[Facts]) -> str:
     charts, left_out = comparison.search_charts(compared)
     return _template("comparison.html").render(
         title=f"{len(compared)} runs side by side", runs=compared, rows=comparison.rows(compared),
-        flag_rows=comparison.differing_flags(compared), trade_offs=comparison.trade_offs(compared),
+        verdicts=comparison.verdicts(compared), flag_rows=comparison.differing_flags(compared),
+        trade_offs=comparison.trade_offs(compared),
         search_charts=charts, left_out=left_out,
         kernels=sorted({kernel for run in compared for kernel in drawing.kernels(run.boxes)}),
         version=f"pnas_tf {__version__}")

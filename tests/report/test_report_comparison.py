@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pnas_tf.errors import InputError
-from pnas_tf.report import drawing, page
+from pnas_tf.report import comparison, drawing, facts, page
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Block
@@ -69,6 +69,14 @@ def test_numbers_and_flags_side_by_side(three_runs, tmp_path):
     assert rows["float32.tflite"][2] == "9 kB, 86.00 %, 0.300 ms"
     assert cells(html, "differing")[1:] == [["lr", "0.85", "0.89", "&ndash;"]]
     assert html.count('class="run"') == 3 and html.count("not searched: a baseline") == 1
+
+
+def test_the_verdict_compares_with_the_most_accurate(three_runs):
+    runs = comparison.runs([facts.collect(run) for run in three_runs])
+    assert comparison.verdicts(runs) == [
+        f"On fashion_mnist_small, good is the most accurate: 89.00 % in 0.400 ms on {TARGET}. Below it: uniform (a "
+        "baseline) by 3.0 points, at 75 % of its milliseconds; fast by 4.0 points, at 50 % of its milliseconds."]
+    assert comparison.verdicts(runs[:1]) == []
 
 
 def test_trade_off_is_drawn_to_scale(three_runs, tmp_path):
