@@ -79,6 +79,9 @@ def run(config: AutoConfig, photos: Photos, folder: RunFolder, *, overwrite: boo
     for step in steps[len(first):]:
         _run_step(step, steps, record, overwrite)
     print(f"\n{outcome.durations(steps, record)}\n\n{outcome.last_words(folder, photos.path)}")
+    if config.max_steps:
+        print(f"Trial:    search and training ended after {config.max_steps} steps at most, so accuracies say nothing "
+              "yet. For a full run, leave out --max_steps, and name another --run_dir or --overwrite this one.")
 
 
 def _goal(config: AutoConfig, photos: Photos, folder: RunFolder) -> Goal:

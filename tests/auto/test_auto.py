@@ -262,7 +262,7 @@ def test_the_whole_way_and_a_stop_in_the_middle(pictures):
     assert again.returncode == 0, again.stdout + again.stderr
     assert "1 table    complete" in again.stdout
     for words in ("Goal: ", "of its milliseconds", "6/6 report: took", "Durations: table ", "Result:   ", "Take ",
-                  "python runs/photos/bundle/run.py"):
+                  "python runs/photos/bundle/run.py", "Trial:    search and training ended after 8 steps"):
         assert words in again.stdout
     for module in ("pnas_tf.search", "pnas_tf.train"):  # by hand, without a stop
         command = re.search(rf"^python -m ({module} .*)$", again.stdout, flags=re.M)[1]
