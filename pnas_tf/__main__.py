@@ -70,7 +70,7 @@ def _list() -> None:
     print("ProxylessNAS for Keras and TFLite: the best network for your data on your device.\n")
     for word, module in COMMANDS.items():
         print(f"  {word:<16} python -m {module:<22} {first_line(module)}")
-    print("\nEach has a --help: python -m pnas_tf search --help. To begin with pictures, in a folder with one subfolder "
+    print("\nEach has a --help: python -m pnas_tf search --help. To begin with pictures, a folder with one subfolder "
           "for each class: python -m pnas_tf auto FOLDER.")
 
 
