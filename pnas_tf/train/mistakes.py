@@ -65,4 +65,4 @@ def summary(mistakes: dict[str, Any]) -> str:
     label, predicted, images = max(confused, key=lambda entry: entry[2])
     classes = ", ".join(f"{name} {terminal.percent(rate)}" for rate, name in sorted(rates)[:3])
     return (f"Worst classes: {classes}. Commonest confusion: {names[label]} taken for {names[predicted]}, "
-            f"{images:,} times.")
+            f"{'once' if images == 1 else f'{images:,} times'}.")

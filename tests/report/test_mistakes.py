@@ -65,6 +65,7 @@ def test_summary_names_the_worst(found):
     confusion = [[0, 0, 3], [0, 1, 1], [1, 1, 4], [2, 2, 1], [2, 0, 3], [4, 4, 2], [4, 0, 2]]
     assert mistakes.summary({"classes": classes, "confusion": confusion}) == (
         "Worst classes: c 25.00 %, e 50.00 %, a 75.00 %. Commonest confusion: c taken for a, 3 times.")
+    assert mistakes.summary({"classes": classes, "confusion": [[0, 1, 1]]}).endswith("a taken for b, once.")
     assert mistakes.summary({"classes": classes[1:2], "confusion": [[0, 0, 4]]}) == ""
 
 
