@@ -146,12 +146,14 @@ def _kinds(settings: type) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class ImageSettings:
-    """Settings of images that search and training share: broken files, small classes, cutout."""
+    """Settings of images that search and training share: broken files, small classes, crops, cutout."""
 
     broken_images: str = setting("skip", "Image files that cannot be read: left out and named, or an error.",
                                  choices=("skip", "refuse"))
     class_weights: str = setting("none", "Weight of an image in the loss: none gives every image 1; balanced gives "
                                  "every class the same total.", choices=("none", "balanced"))
+    crop_area: float = setting(0.0, "Smallest share of an image file's area that a random crop covers; 0: the paper's "
+                               "0.08, or 0.35 from pretrained weights on fewer than 10,000 images.", low=0, high=1)
     cutout: int = setting(0, "Side in pixels of a square of each training image that is set to the mean; 0: none. The "
                           "paper uses 16 for CIFAR-10.", low=0, high=8192)
 

@@ -11,10 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf.data import pictures
-from pnas_tf.data.pictures import BY_PILLOW, UPRIGHT, Rendering
+from pnas_tf.data.pictures import BY_PILLOW, CROP_AREA, UPRIGHT, Rendering
 
-# The original's recipe for ImageNet: area and aspect ratio of the random crop, and central part of the evaluation view.
-CROP_AREA = (0.08, 1.0)
+# The original's recipe for ImageNet: aspect ratio of the random crop, and central part of the evaluation view.
 CROP_RATIO = (3 / 4, 4 / 3)
 CENTRAL_PART = 224 / 256
 
@@ -59,13 +58,14 @@ def of_contents(contents: tf.Tensor, background: tuple[int, int, int] = (255, 25
     return ImageFile(contents, tf.constant("An image"), number, Rendering(background))
 
 
-def random_crop(file: ImageFile, image_size: int, seed: tf.Tensor) -> tf.Tensor:
+def random_crop(file: ImageFile, image_size: int, seed: tf.Tensor, smallest: float = CROP_AREA) -> tf.Tensor:
     """Decodes a random part of an image file, resizes it, and flips it with probability 1/2.
 
     Args:
         file: The image file.
         image_size: Height and width of the result.
         seed: Seed, integers [2].
+        smallest: Smallest share of the image's area that the part covers.
 
     Returns:
         float32 [image_size, image_size, 3].
@@ -75,7 +75,7 @@ def random_crop(file: ImageFile, image_size: int, seed: tf.Tensor) -> tf.Tensor:
     def window(shape):
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
             shape, tf.constant([[[0.0, 0.0, 1.0, 1.0]]]), crop_seed, min_object_covered=0.0,
-            aspect_ratio_range=CROP_RATIO, area_range=CROP_AREA, max_attempts=10)
+            aspect_ratio_range=CROP_RATIO, area_range=(smallest, 1.0), max_attempts=10)
         return tf.concat([begin[:2], size[:2]], 0)
 
     return tf.image.stateless_random_flip_left_right(_resized_part(file, window, image_size), flip_seed)

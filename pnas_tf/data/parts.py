@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf.data import augment as augment_lib
-from pnas_tf.data import decoding, inspection
+from pnas_tf.data import decoding, inspection, pictures
 from pnas_tf.data.decoding import ImageFile
 from pnas_tf.data.pictures import Rendering
 from pnas_tf.data.rand_augment import RandAugment
@@ -37,18 +37,23 @@ ALONE = Share()
 
 
 @dataclasses.dataclass(frozen=True)
-class Change:
-    """Random changes of training images besides crops and flips.
+class Changes:
+    """Random changes of training images besides flips, and crops of images in memory.
 
     Attributes:
-        jitter: Largest changes of colour. Only images in files have them.
+        jitter: Largest changes of colour, a key of `augment.JITTERS`. Only images in files have them.
         cutout: Side of the square that is set to the mean, pixels; 0 for none.
-        randaugment: RandAugment, or None.
+        randaugment: Magnitude of `RandAugment`; 0 for none.
+        crop_area: Smallest share of the area that a crop covers. Images in memory are cropped by a few pixels.
     """
 
-    jitter: augment_lib.Jitter
-    cutout: int
-    randaugment: RandAugment | None
+    jitter: str = "normal"
+    cutout: int = 0
+    randaugment: float = 0.0
+    crop_area: float = pictures.CROP_AREA
+
+
+USUAL = Changes()
 
 
 class Part(abc.ABC):
@@ -75,6 +80,9 @@ class Part(abc.ABC):
         """Whether images have one channel."""
         return len(self._mean) == 1
 
+    def _randaugment(self, changes: Changes | None) -> RandAugment | None:
+        return RandAugment(changes.randaugment, grey=self._grey) if changes and changes.randaugment else None
+
     @property
     def size(self) -> int:
         """Number of images."""
@@ -92,9 +100,8 @@ class Part(abc.ABC):
         """Number of full batches in one pass over the images, at least 1."""
         return max(1, self.size // batch_size)
 
-    def batches(self, batch_size: int, *, augment: bool = False, jitter: str = "normal", cutout: int = 0,
-                randaugment: float = 0.0, seed: int | None = None, skip_steps: int = 0,
-                share: Share = ALONE) -> tf.data.Dataset:
+    def batches(self, batch_size: int, *, augment: bool = False, changes: Changes = USUAL, seed: int | None = None,
+                skip_steps: int = 0, share: Share = ALONE) -> tf.data.Dataset:
         """Batches of normalised images and their labels.
 
         With a seed, batches never end, every batch is full (images repeat if there are fewer than a batch), and each
@@ -104,9 +111,7 @@ class Part(abc.ABC):
         Args:
             batch_size: Number of images in a batch.
             augment: Whether to change images at random; needs a seed.
-            jitter: Largest changes of colour, a key of `augment.JITTERS`. Only augmented images in files have them.
-            cutout: Side of the square of augmented images that is set to the mean, pixels; 0 for none.
-            randaugment: Magnitude of `RandAugment` for augmented images; 0 for none.
+            changes: How augmented images are changed.
             seed: Seed of the order and of the changes, or None.
             skip_steps: Number of batches to skip at the start. They are not read.
             share: Replicas to serve; needs a seed if it leaves some out. Each element is then one replica's part of a
@@ -124,9 +129,8 @@ class Part(abc.ABC):
             order = self._once(batch_size) if seed is None else self._endless(batch_size, seed, skip_steps)
             if seed is None:
                 order = order.skip(skip_steps)
-            randomly = RandAugment(randaugment, grey=self._grey) if augment and randaugment else None
-            change = Change(augment_lib.JITTERS[jitter], cutout, randomly) if augment else None
-            images = self._read(self._shared(order, batch_size, share), batch_size, share, seed is not None, change)
+            images = self._read(self._shared(order, batch_size, share), batch_size, share, seed is not None,
+                                changes if augment else None)
             if seed is None:  # Keras warns if the number of batches is unknown
                 images = images.apply(tf.data.experimental.assert_cardinality(
                     max(0, -(-self.size // batch_size) - skip_steps)))
@@ -221,7 +225,7 @@ class Part(abc.ABC):
 
     @abc.abstractmethod
     def _read(self, order: tf.data.Dataset, batch_size: int, share: Share, endless: bool,
-              change: Change | None) -> tf.data.Dataset:
+              changes: Changes | None) -> tf.data.Dataset:
         """Turns elements of `_shared` into images and labels.
 
         Random changes of an image depend on its place in the batch, not on the share.
@@ -242,16 +246,18 @@ class ArrayPart(Part):
     def _views(self, positions):
         return tf.gather(self._images, positions)
 
-    def _read(self, order, batch_size, share, endless, change):
+    def _read(self, order, batch_size, share, endless, changes):
+        randaugment = self._randaugment(changes)
+
         def read(positions, seed, places):
             images = tf.gather(self._images, positions)
-            if change:
+            if changes:
                 images = augment_lib.crop_and_flip(images, seed, places, batch_size)
-            if change and change.randaugment:
-                images = change.randaugment.batch(images, seed, places, batch_size)
+            if randaugment:
+                images = randaugment.batch(images, seed, places, batch_size)
             images = augment_lib.normalise(images, self._mean, self._std)
-            if change and change.cutout:
-                images = augment_lib.cutout(images, seed, places, batch_size, change.cutout)
+            if changes and changes.cutout:
+                images = augment_lib.cutout(images, seed, places, batch_size, changes.cutout)
             return images, tf.gather(self._labels, positions)
 
         return order.map(read, tf.data.AUTOTUNE, deterministic=True)
@@ -316,24 +322,26 @@ class FilePart(Part):
         for position in positions:
             yield decoding.central_crop(self._files[position], self._image_size)
 
-    def _read(self, order, batch_size, share, endless, change):
+    def _read(self, order, batch_size, share, endless, changes):
+        randaugment = self._randaugment(changes)
+
         def one_by_one(positions, seed, places):
             seeds = tf.gather(tf.random.split(seed, batch_size), places)
             return tf.data.Dataset.from_tensor_slices((positions, seeds))
 
         def read(position, seed):
             file = self._files[position]
-            if change:
+            if changes:
                 crop_seed, colour_seed = tf.unstack(tf.random.split(seed, 2))
-                image = decoding.random_crop(file, self._image_size, crop_seed)
-                image = augment_lib.colour_jitter(image, colour_seed, change.jitter)
-                if change.randaugment:
-                    image = change.randaugment(image, tf.random.fold_in(seed, 2))
+                image = decoding.random_crop(file, self._image_size, crop_seed, changes.crop_area)
+                image = augment_lib.colour_jitter(image, colour_seed, augment_lib.JITTERS[changes.jitter])
+                if randaugment:
+                    image = randaugment(image, tf.random.fold_in(seed, 2))
             else:
                 image = decoding.central_crop(file, self._image_size)
             image = augment_lib.normalise(image, self._mean, self._std)
-            if change and change.cutout:
-                image = augment_lib.cutout(image[None], seed, [0], 1, change.cutout)[0]
+            if changes and changes.cutout:
+                image = augment_lib.cutout(image[None], seed, [0], 1, changes.cutout)[0]
             return image, tf.gather(self._labels, position)
 
         images = order.flat_map(one_by_one).map(read, tf.data.AUTOTUNE, deterministic=True)

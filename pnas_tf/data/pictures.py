@@ -25,6 +25,8 @@ from pnas_tf.data import file_ends, jpeg_scans, plain_jpeg
 from pnas_tf.data.file_ends import Ends
 from pnas_tf.errors import InputError
 
+# The original's recipe for ImageNet: smallest share of an image's area that a random crop covers.
+CROP_AREA = 0.08
 # Ways to read a file: by Pillow; or by TensorFlow, then turned. The latter are the values of EXIF's orientation.
 BY_PILLOW, UPRIGHT = 0, 1
 _TURNED = range(2, 9)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnas_tf import terminal
-from pnas_tf.data.loading import Part
+from pnas_tf.data.parts import USUAL, Changes, Part
 from pnas_tf.network.criterion import SMOOTHED, Criterion
 from pnas_tf.network.evaluate import accuracy_of
 from pnas_tf.search import replicas
@@ -175,7 +175,7 @@ def alpha_optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
 
 
 def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_size: int, seed: int,
-                        first_step: int = 0, devices: tf.distribute.Strategy | None = None, cutout: int = 0
+                        first_step: int = 0, devices: tf.distribute.Strategy | None = None, changes: Changes = USUAL
                         ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """The batches of a search from weight step `first_step` to its end.
 
@@ -190,7 +190,7 @@ def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_s
         seed: Seed of order and augmentation.
         first_step: Number of weight steps already done.
         devices: Strategy whose replicas share the batches; None for the current strategy.
-        cutout: Side in pixels of the cutout in training images, see `Part.batches`.
+        changes: How training images are changed.
 
     Returns:
         Dataset of ((images, labels), (held-out images, held-out labels)).
@@ -198,7 +198,7 @@ def alternating_batches(train: Part, held_out: Part, schedule: Schedule, batch_s
     due = np.array([schedule.arch_due(step) for step in range(first_step, schedule.steps)], np.int64)
 
     def batches_of(share):
-        training = train.batches(batch_size, augment=True, cutout=cutout, seed=seed, skip_steps=first_step,
+        training = train.batches(batch_size, augment=True, changes=changes, seed=seed, skip_steps=first_step,
                                  share=share)
         held = held_out.batches(batch_size, seed=seed + 1, skip_steps=schedule.arch_steps_before(first_step),
                                 share=share)

@@ -14,22 +14,26 @@ import tensorflow as tf
 from pnas_tf import data as data_lib
 from pnas_tf import files, network, terminal
 from pnas_tf.data import Data, mixing
+from pnas_tf.data.parts import Changes
 from pnas_tf.network import build
 from pnas_tf.network.criterion import Teacher
-from pnas_tf.network.evaluate import Score, cross_entropy
+from pnas_tf.network.evaluate import Score, cross_entropy, recalibrate
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import memory
 from pnas_tf.space.arch import Arch
-from pnas_tf.train import initial_weights, mistakes
+from pnas_tf.train import first_classifier, initial_weights, mistakes
 from pnas_tf.train.events import Events
 from pnas_tf.train.non_finite import NonFinite, StopOnNonFinite
 from pnas_tf.train.progress import Progress
-from pnas_tf.train.recipe import NONE, Recipe
+from pnas_tf.train.recipe import FROZEN, NONE, Recipe
 from pnas_tf.train.state import CONTENTS, TrainingState
 from pnas_tf.train.student import Student, kept_steps, lessons, read_teacher
 
 # Function from the number of steps done to the batches of training and of held-out images.
 Batches = Callable[[int], tuple[tf.data.Dataset, tf.data.Dataset]]
+
+# Batches that set the batch norm statistics of a part of a pretrained network.
+_RECALIBRATION = 20
 
 
 def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[str, Any] | None = None, *,
@@ -57,19 +61,21 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         memory.check_network(arch, recipe.batch_size)
     keras.utils.set_random_seed(recipe.seed)
     dropout = recipe.dropout_of(arch.space.name)
-    model = initial_weights.build(arch, recipe.init_weights, folder, dropout=dropout, drop_path=recipe.drop_path,
-                                  precision=recipe.precision)
+    model, has_new_classifier = initial_weights.build(arch, recipe.init_weights, folder, dropout=dropout,
+                                                      drop_path=recipe.drop_path, precision=recipe.precision)
     teacher = None if recipe.teacher == NONE else read_teacher(recipe.teacher, arch.space)
     if teacher:
         model = Student(model, teacher, recipe.distill, recipe.temperature)
     epochs, steps = _length(recipe, data.train.steps_per_epoch(recipe.batch_size))
-    _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
     facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
     terminal.say(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
                  f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
-    how = {"init": recipe.init_weights, "dropout": dropout, "colour_jitter": recipe.colour_jitter,
-           **{name: getattr(recipe, name) for name in ("drop_path", "cutout", "precision", "ema", "mixup", "cutmix",
-                                                       "randaugment", "teacher", "distill", "temperature")}}
+    _freeze_batch_norm(model, recipe.batch_norm == FROZEN)
+    _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
+    how = {"init": recipe.init_weights, "dropout": dropout,
+           **{name: getattr(recipe, name) for name in ("colour_jitter", "drop_path", "cutout", "precision", "ema",
+                                                       "mixup", "cutmix", "randaugment", "crop_area", "batch_norm",
+                                                       "teacher", "distill", "temperature")}}
     kept = kept_steps(data.image_shape, recipe.batch_size, data.train.steps_per_epoch(recipe.batch_size)) \
         if teacher else 0
     state = TrainingState(folder, {
@@ -79,6 +85,8 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay", "label_smoothing",
                                                     "class_weights", "seed")}, **how}, overwrite=overwrite)
     with data_lib.naming_broken_images(data):
+        if has_new_classifier and not state.epochs_done:
+            _start_classifier(model, data, recipe, is_whole=initial_weights.is_whole(arch, recipe.init_weights))
         images = functools.partial(_batches, data, recipe, teacher, kept)
         _train(model, images, recipe, state, folder.training_logs, epochs, steps)
         score, wrong = mistakes.find(model, data.test, data.class_names)
@@ -86,6 +94,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
               "test_images": score.images, "test_loss": score.loss, "test_accuracy": score.accuracy,
               "history": state.history, "settings": state.settings, **(record or {})}
+    _freeze_batch_norm(model, False)
     build.save_model(model, folder.model)
     files.write_text(folder.mistakes, json.dumps(wrong) + "\n")
     files.write_text(folder.training_facts, json.dumps(facts, indent=1) + "\n")
@@ -98,6 +107,22 @@ def _check_finite(score: Score, folder: RunFolder) -> None:
     if not math.isfinite(score.loss):
         raise NonFinite(f"The trained network's loss is {score.loss} on {score.images:,} test images, so "
                         f"{folder.model} is not written. Lower --lr, with --overwrite or another --run_dir.")
+
+
+def _start_classifier(model: keras.Model, data: Data, recipe: Recipe, *, is_whole: bool) -> None:
+    """Fits the classifier to the features of the training images."""
+    if not is_whole:  # the layers of a part see other features than in the whole network
+        recalibrate(model, data.train.batches(recipe.batch_size, seed=recipe.seed).take(_RECALIBRATION))
+    right = first_classifier.start(model, data.train, recipe.label_smoothing, recipe.seed)
+    terminal.say(f"The classifier starts as the best linear one on the pretrained features: {right:.1%} of training "
+                 "images right, left out in turn.")
+
+
+def _freeze_batch_norm(model: keras.Model, frozen: bool) -> None:
+    """Keeps batch norm at its statistics, scales and offsets in training, or lets it learn."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = not frozen
 
 
 def _length(recipe: Recipe, steps: int) -> tuple[int, int]:
@@ -145,8 +170,9 @@ def _batches(data: Data, recipe: Recipe, teacher: Teacher | None, kept: int, don
     teacher's logits.
     """
     skip_steps = 0 if kept else done
-    images = data.train.batches(recipe.batch_size, augment=True, jitter=recipe.colour_jitter, cutout=recipe.cutout,
-                                randaugment=recipe.randaugment, seed=recipe.seed, skip_steps=skip_steps)
+    changes = Changes(recipe.colour_jitter, recipe.cutout, recipe.randaugment, recipe.crop_area)
+    images = data.train.batches(recipe.batch_size, augment=True, changes=changes, seed=recipe.seed,
+                                skip_steps=skip_steps)
     held_out = data.held_out.batches(256)
     if recipe.mixup or recipe.cutmix:
         images = mixing.mixed(images, data.num_classes, mixup=recipe.mixup, cutmix=recipe.cutmix, seed=recipe.seed,

@@ -1,7 +1,7 @@
 """The initial weights of a training: from scratch, from a supernet, or from a trained network."""
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
@@ -10,6 +10,18 @@ from pnas_tf.space.arch import Arch
 
 AUTO, SCRATCH, INHERITED, IMAGENET = "auto", "scratch", "inherited", "imagenet"
 ENDING = ".keras"
+
+
+class Start(NamedTuple):
+    """A network that is ready to train.
+
+    Attributes:
+        model: Keras model from images to logits.
+        has_new_classifier: Whether the layers before the classifier are trained and the classifier is not.
+    """
+
+    model: Any
+    has_new_classifier: bool
 
 
 def check(init: str) -> None:
@@ -24,8 +36,24 @@ def check(init: str) -> None:
                          "python -m pnas_tf.import_weights.")
 
 
+def is_whole(arch: Arch, init: str) -> bool:
+    """Whether a training starts from a whole trained network, for which its batch norm statistics hold.
+
+    Args:
+        arch: Network to train.
+        init: As for `build`, but not `auto`.
+    """
+    if init != IMAGENET:
+        return init not in (SCRATCH, INHERITED)
+    if not arch.space.pretrained:
+        return False
+    here, there = ([(block.name, op, block.filters) for block, op in each.blocks()][:-1]  # without the classifier
+                   for each in (arch, arch_lib.load(arch.space.pretrained)))
+    return here == there
+
+
 def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, drop_path: float = 0.0,
-          precision: str = "float32") -> Any:
+          precision: str = "float32") -> Start:
     """Builds a network that is ready to train.
 
     Args:
@@ -39,7 +67,7 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
         precision: Keras policy of the layers.
 
     Returns:
-        Keras model from images to logits. It pads as PyTorch does if the network in the file does.
+        The network and how it starts. It pads as PyTorch does if the network in the file does.
 
     Raises:
         InputError: If the weights are missing, damaged or of another network.
@@ -55,14 +83,14 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
             _check_finite(model, folder.inherited_weights)
         if init == IMAGENET:
             _cut_out(model, arch)
-        return model
+        return Start(model, init == IMAGENET)
     init = _model_file(init)
     source = read_model(init)
     layers = fast_layers.PyTorchPadded(kind) if fast_layers.is_pytorch_padded(source) else kind
     model = network.assemble(arch, dropout=dropout, drop_path=drop_path, layers=layers)
-    _copy(source, model, init, head=f"{arch.space.head[-1].name}_")
+    is_new = _copy(source, model, init, head=f"{arch.space.head[-1].name}_")
     _check_finite(model, init)
-    return model
+    return Start(model, is_new)
 
 
 def read_model(path: str) -> Any:
@@ -122,18 +150,22 @@ def _cut_out(model: Any, arch: Arch) -> None:
             model.get_layer(layer).set_weights(values)
 
 
-def _copy(source: Any, model: Any, path: str, head: str) -> None:
-    """Copies weights by layer name, which contains block and op. Only the head may differ in shape."""
+def _copy(source: Any, model: Any, path: str, head: str) -> bool:
+    """Copies weights by layer name, which contains block and op. Only the head may differ; returns whether it does."""
     given = {layer.name: layer for layer in getattr(source, "layers", ()) if layer.weights}
     needed = {layer.name: layer for layer in model.layers if layer.weights}
     different = sorted(given.keys() ^ needed.keys())
     if different:
         raise InputError(f"{path} holds a network other than {model.name}: only one of them has {different[0][:60]}. "
                          "Name the network of the file by --arch.")
+    is_new = False
     for name, layer in needed.items():
         there, here = ([tuple(weight.shape) for weight in each.weights] for each in (given[name], layer))
         if there == here:
             layer.set_weights(given[name].get_weights())
-        elif not name.startswith(head):
+        elif name.startswith(head):
+            is_new = True
+        else:
             raise InputError(f"{path}: {name} holds {there}, {model.name} needs {here}. Name the network of the "
                              "file by --arch.")
+    return is_new

@@ -5,12 +5,19 @@ import os
 from collections.abc import Sequence
 
 from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
+from pnas_tf.data.pictures import CROP_AREA
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
-from pnas_tf.train.initial_weights import AUTO, ENDING, IMAGENET, INHERITED, SCRATCH
+from pnas_tf.train.initial_weights import AUTO, ENDING, IMAGENET, INHERITED, SCRATCH, is_whole
 
 NONE = "none"
+# Batch norm by the statistics of each batch, or by those of the initial weights.
+BATCH, FROZEN = "batch", "frozen"
+# Fewer images than these cannot change all of a pretrained network.
+FEW = 10_000
+# Crops of images from which few images are learned: objects stay whole.
+LARGE_CROPS = 0.35
 
 # Dropout rates with which the authors trained their networks, and the defaults for networks of these spaces.
 DROPOUT = {"proxyless_gpu": 0.3, "proxyless_cpu": 0.2, "proxyless_mobile": 0.1, "proxyless_mobile_14": 0.3}
@@ -29,7 +36,10 @@ class Recipe(ImageSettings):
                           "few images.", low=0)
     batch_size: int = setting(0, "Images per step; 0: 256, or fewer on few images.", low=0)
     lr: float = setting(0.0, "Learning rate at the start, which falls to 0 as a cosine; 0: 0.05 from scratch, 0.02 "
-                        "from trained weights.", low=0)
+                        "from trained weights, 0.002 with frozen batch norm.", low=0)
+    batch_norm: str = setting(AUTO, "Batch norm in training: by each batch, or frozen, by the statistics of the "
+                              "initial weights. auto: frozen if a whole trained network is fine-tuned on fewer than "
+                              "10,000 images.", choices=(AUTO, BATCH, FROZEN))
     momentum: float = setting(0.9, "Nesterov momentum of SGD.", low=0, high=0.999)
     weight_decay: float = setting(4e-5, "Decay of convolution and dense weights.", low=0)
     label_smoothing: float = setting(0.1, "Label smoothing of the training loss.", low=0, high=1)
@@ -82,11 +92,14 @@ class Recipe(ImageSettings):
             init = (SCRATCH if not arch.space.pretrained else
                     INHERITED if teacher and os.path.exists(folder.inherited_weights) else IMAGENET)
         teacher = (teacher or NONE) if self.teacher == AUTO else self.teacher
+        few = images < FEW
+        how = self.batch_norm if self.batch_norm != AUTO else FROZEN if few and is_whole(arch, init) else BATCH
         return dataclasses.replace(
-            self, init_weights=init, teacher=teacher,
+            self, init_weights=init, teacher=teacher, batch_norm=how,
+            crop_area=self.crop_area or crop_area_for(images, init != SCRATCH),
             epochs=self.epochs or epochs_for(images, init == SCRATCH, teacher != NONE),
             batch_size=min(images, self.batch_size or batch_size_for(images)),
-            lr=self.lr or (0.05 if init == SCRATCH else 0.02))
+            lr=self.lr or (0.05 if init == SCRATCH else 0.002 if how == FROZEN else 0.02))
 
 
 def check_teacher_flag(teacher: str, words: Sequence[str]) -> None:
@@ -100,13 +113,18 @@ def batch_size_for(images: int) -> int:
     return next((size for size in (32, 64, 128) if images < 16 * 2 * size), 256)
 
 
+def crop_area_for(images: int, is_pretrained: bool) -> float:
+    """Smallest share of an image's area that a random crop covers, for so many training images."""
+    return LARGE_CROPS if is_pretrained and images < FEW else CROP_AREA
+
+
 def epochs_for(images: int, from_scratch: bool, taught: bool = False) -> int:
     """Epochs for so many training images: the paper's 300 from scratch, and no more than a few hours on few images.
 
     On few images, a teacher has more to say than the labels, and a student goes on learning three times as long.
     """
     if from_scratch:
-        return 300 if images >= 10_000 else 100
-    if taught and images < 10_000:
+        return 100 if images < FEW else 300
+    if taught and images < FEW:
         return max(16, min(48, 40_000 // images))
-    return 8 if images >= 10_000 else 16
+    return 16 if images < FEW else 8

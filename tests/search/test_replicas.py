@@ -72,8 +72,9 @@ def test_two_replicas_apply_the_mean_of_their_gradients():
 @pytest.mark.parametrize("share", [parts_lib.Share(0, 2, 2), parts_lib.Share(0, 4, 4)])
 def test_replicas_parts_are_the_batch_that_one_would_get(share):
     part = data.load("fashion_mnist_small").train
-    whole = list(part.batches(16, augment=True, cutout=6, seed=7, skip_steps=2).take(3).as_numpy_iterator())
-    parts = list(part.batches(16, augment=True, cutout=6, seed=7, skip_steps=2, share=share).take(3 * share.count)
+    how = {"augment": True, "changes": parts_lib.Changes(cutout=6), "seed": 7, "skip_steps": 2}
+    whole = list(part.batches(16, **how).take(3).as_numpy_iterator())
+    parts = list(part.batches(16, **how, share=share).take(3 * share.count)
                  .as_numpy_iterator())
     for step, (images, labels) in enumerate(whole):
         own = parts[step * share.count:(step + 1) * share.count]

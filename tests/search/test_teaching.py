@@ -66,7 +66,7 @@ def test_every_op_starts_as_its_part_of_the_pretrained_network():
 
 def test_a_smaller_network_starts_from_imagenet(tmp_path):
     arch = Arch(SHORT, {"b01": "mb_k3_e3", "b02": "zero", "b03": "mb_k3_e4", "b04": "mb_k5_e3"})
-    model = initial_weights.build(arch, initial_weights.IMAGENET, RunFolder(str(tmp_path)))
+    model = initial_weights.build(arch, initial_weights.IMAGENET, RunFolder(str(tmp_path))).model
     theirs = pretrained.load("efficientnet_lite0")["b03_mb_k5_e6_depthwise"][0]
     kernel = model.get_layer("b03_mb_k3_e4_depthwise").get_weights()[0]
     centres = {theirs[1:4, 1:4, channel].tobytes() for channel in range(theirs.shape[2])}

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from pnas_tf import data
 from pnas_tf.data import mixing
+from pnas_tf.data.parts import Changes
 from pnas_tf.data.rand_augment import RandAugment
 from pnas_tf.network.evaluate import cross_entropy
 from pnas_tf.run_folder import RunFolder
@@ -60,7 +61,7 @@ def test_beta_has_the_moments_of_its_definition(alpha):
 
 def test_mixed_batches_depend_on_the_step_alone(small_data):
     def batches(skip):
-        plain = small_data.train.batches(32, augment=True, randaugment=0.5, seed=5, skip_steps=skip)
+        plain = small_data.train.batches(32, augment=True, changes=Changes(randaugment=0.5), seed=5, skip_steps=skip)
         return mixing.mixed(plain, 4, mixup=0.4, cutmix=1.0, seed=5, skip_steps=skip)
 
     steps = list(batches(0).take(12))
@@ -92,7 +93,8 @@ def test_randaugment_of_files_goes_on_at_any_step(tmp_path):
         for number in range(10):
             keras.utils.save_img(tmp_path / label / f"{number}.png", rng.integers(0, 256, (40, 40, 3)), scale=False)
     part = data.load(f"folder:{tmp_path}", image_size=32).train
-    plain, first, again = (list(part.batches(8, augment=True, randaugment=strength, seed=3, skip_steps=skip).take(3))
+    plain, first, again = (list(part.batches(8, augment=True, changes=Changes(randaugment=strength), seed=3,
+                                             skip_steps=skip).take(3))
                            for strength, skip in ((0.0, 0), (0.5, 0), (0.5, 2)))
     np.testing.assert_array_equal(first[2][0], again[0][0])
     np.testing.assert_array_equal(first[0][1], plain[0][1])
@@ -113,7 +115,7 @@ class Weights(keras.callbacks.Callback):
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_ema_is_the_average_of_the_weights(small_arch, small_data, tmp_path, precision):
     keras.utils.set_random_seed(0)
-    model = fit_lib.initial_weights.build(small_arch, "scratch", RunFolder(str(tmp_path)), precision=precision)
+    model = fit_lib.initial_weights.build(small_arch, "scratch", RunFolder(str(tmp_path)), precision=precision).model
     fit_lib._compile(model, Recipe(ema=0.7, lr=0.05, precision=precision), 10, None)
     weights = Weights()
     history = model.fit(small_data.train.batches(32, seed=0), steps_per_epoch=5, epochs=2, verbose=0,

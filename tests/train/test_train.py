@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from pnas_tf import data, network
 from pnas_tf.data import augment, loading
+from pnas_tf.data.parts import Changes
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder, claim
 from pnas_tf.space import arch
@@ -119,7 +120,7 @@ def test_jitter_of_files_is_the_one_asked_for(tmp_path):
     part = data.load(f"folder:{tmp_path}", image_size=8).train
 
     def colours(jitter):
-        batch, _ = next(iter(part.batches(4, augment=True, jitter=jitter, seed=1).as_numpy_iterator()))
+        batch, _ = next(iter(part.batches(4, augment=True, changes=Changes(jitter), seed=1).as_numpy_iterator()))
         return np.round(batch[:, 4, 4] * np.array(loading.IMAGENET_STD) + np.array(loading.IMAGENET_MEAN), 1)
 
     np.testing.assert_allclose(colours("none"), [[200, 100, 50]] * 4, atol=0.5)
@@ -142,7 +143,7 @@ def test_one_pass_says_its_length(tmp_path, small_data):
 # Where it starts.
 
 def test_dropout_is_that_of_the_network(small_arch, tmp_path):
-    model = initial_weights.build(small_arch, "scratch", RunFolder(str(tmp_path)), dropout=0.3)
+    model = initial_weights.build(small_arch, "scratch", RunFolder(str(tmp_path)), dropout=0.3).model
     assert model.get_layer("dropout").rate == 0.3
 
 
@@ -168,7 +169,7 @@ def test_batches_with_cutout_are_those_without_but_for_the_squares(files, tmp_pa
         part = data.load(f"folder:{tmp_path}", image_size=32).train
     else:
         part = data.load("fashion_mnist_small").train
-    plain, cut = (next(iter(part.batches(8, augment=True, jitter="none", seed=3, skip_steps=5, cutout=side)))
+    plain, cut = (next(iter(part.batches(8, augment=True, changes=Changes("none", side), seed=3, skip_steps=5)))
                   for side in (0, 10))
     np.testing.assert_array_equal(plain[1], cut[1])
     changed = np.any(plain[0] != cut[0], axis=-1)
@@ -179,7 +180,8 @@ def test_batches_with_cutout_are_those_without_but_for_the_squares(files, tmp_pa
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_and_leaves_a_float32_file(small_arch, tmp_path, precision):
-    model = initial_weights.build(small_arch, "scratch", RunFolder(str(tmp_path)), precision=precision, drop_path=0.3)
+    model = initial_weights.build(small_arch, "scratch", RunFolder(str(tmp_path)), precision=precision,
+                                  drop_path=0.3).model
     kinds = {layer.compute_dtype for layer in model.layers if layer.weights and "classifier" not in layer.name}
     assert kinds == {precision.removeprefix("mixed_")}
     assert {weight.dtype for weight in model.weights} == {"float32"} and model.output.dtype == "float32"
@@ -191,11 +193,11 @@ def test_mixed_precision_trains_and_leaves_a_float32_file(small_arch, tmp_path, 
 
 def test_file_of_the_same_arch_gives_everything_but_a_head_of_other_classes(small_model, small_arch, tmp_path):
     small_model.save(tmp_path / "model.keras")
-    same = initial_weights.build(small_arch, str(tmp_path / "model.keras"), RunFolder(str(tmp_path)), dropout=0.2)
+    same = initial_weights.build(small_arch, str(tmp_path / "model.keras"), RunFolder(str(tmp_path)), dropout=0.2).model
     for mine, theirs in zip(same.get_weights(), small_model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     other = arch.Arch(small_arch.space.for_data(24, 3, 7), small_arch.ops)
-    model = initial_weights.build(other, str(tmp_path / "model.keras"), RunFolder(str(tmp_path)))
+    model = initial_weights.build(other, str(tmp_path / "model.keras"), RunFolder(str(tmp_path))).model
     assert model.input_shape == (None, 24, 24, 3) and model.output_shape == (None, 7)
     for mine, theirs in zip(model.get_weights()[:-2], small_model.get_weights()[:-2], strict=True):
         np.testing.assert_array_equal(mine, theirs)

@@ -1,0 +1,87 @@
+"""The classifier with which a fine-tuning starts: the best linear one on the features of the pretrained network.
+
+A classifier that starts at random sends random gradients through the pretrained weights until it has learned, and a
+short training on few images ends before the damage is mended. Ridge regression finds a good one at the price of one
+look at the images ("Fine-tuning can distort pretrained features", Kumar et al., ICLR 2022).
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy import optimize
+
+from pnas_tf.data.parts import Part
+
+# Images that are looked at; more hardly change the classifier, and its time grows with their square.
+MOST_IMAGES = 4000
+# Strengths of the ridge, in units of the mean square of a direction in which the features vary.
+STRENGTHS = np.logspace(-3, 3, 13)
+
+
+def start(model: keras.Model, images: Part, label_smoothing: float, seed: int) -> float:
+    """Sets the weights of a network's last layer by ridge regression on the features of training images.
+
+    The strength of the ridge has the most right answers, and the scale of the logits the least cross-entropy, over
+    images that are left out of the regression in turn (in closed form).
+
+    Args:
+        model: Network from images to logits; its last layer with weights is dense.
+        images: Training images.
+        label_smoothing: Label smoothing of the training.
+        seed: Seed of the images that are looked at.
+
+    Returns:
+        Share of right answers on the images that are left out in turn; there are at most `MOST_IMAGES`.
+    """
+    dense = [layer for layer in model.layers if layer.weights][-1]
+    features, labels = _features(keras.Model(model.inputs, dense.input), images, seed)
+    targets = np.eye(dense.units)[labels]
+    mean, deviation = features.mean(0), features.std(0) + 1e-6
+    share = targets.mean(0)
+    left, sizes, right = np.linalg.svd((features - mean) / deviation, full_matrices=False)
+    projected = left.T @ (targets - share)
+    best = max((_left_out(left, sizes, projected, targets, share, strength) for strength in STRENGTHS),
+               key=lambda found: found[0])
+    accuracy, strength, answers = best
+    scale = _scale(answers, targets, label_smoothing)
+    kernel = right.T @ (projected * (_shrunk(sizes, strength) / np.maximum(sizes, 1e-12))[:, None])
+    kernel *= scale / deviation[:, None]
+    dense.set_weights([kernel.astype(np.float32), (scale * share - mean @ kernel).astype(np.float32)])
+    return accuracy
+
+
+def _features(body: keras.Model, images: Part, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of training images without random changes, float64 [images, features], and their labels."""
+    look = tf.function(lambda batch: body(batch, training=False), autograph=False, reduce_retracing=True)
+    batch_size = 50
+    batches = images.batches(batch_size) if images.size <= MOST_IMAGES else \
+        images.batches(batch_size, seed=seed).take(MOST_IMAGES // batch_size)
+    features, labels = zip(*((look(batch).numpy(), label.numpy()) for batch, label in batches), strict=True)
+    return np.concatenate(features).astype(np.float64), np.concatenate(labels)
+
+
+def _shrunk(sizes: np.ndarray, strength: float) -> np.ndarray:
+    """How much of each direction a ridge of this strength leaves, from 0 to 1."""
+    squares = sizes ** 2
+    return squares / (squares + strength * squares.mean())
+
+
+def _left_out(left: np.ndarray, sizes: np.ndarray, projected: np.ndarray, targets: np.ndarray, share: np.ndarray,
+              strength: float) -> tuple[float, float, np.ndarray]:
+    """(share of right answers, strength, answers) of a ridge regression on images that are left out in turn."""
+    kept = _shrunk(sizes, strength)
+    own = 1 / len(left) + (left ** 2) @ kept  # how much an image's answer depends on its own label
+    answers = share + left @ (kept[:, None] * projected)
+    answers = targets - (targets - answers) / np.maximum(1 - own, 1e-6)[:, None]
+    return float(np.mean(answers.argmax(1) == targets.argmax(1))), strength, answers
+
+
+def _scale(answers: np.ndarray, targets: np.ndarray, label_smoothing: float) -> float:
+    """The factor that turns answers into the logits of the least cross-entropy."""
+    smooth = (1 - label_smoothing) * targets + label_smoothing / targets.shape[1]
+
+    def loss(log_scale: float) -> float:
+        logits = np.exp(log_scale) * answers
+        return float(np.mean(np.logaddexp.reduce(logits, 1) - np.sum(smooth * logits, 1)))
+
+    return float(np.exp(optimize.minimize_scalar(loss, bounds=(0.0, np.log(64)), method="bounded").x))

@@ -1,0 +1,88 @@
+"""The classifier with which a fine-tuning starts, against ridge regressions that really leave each image out."""
+
+import keras
+import numpy as np
+import pytest
+
+from pnas_tf import data
+from pnas_tf.train import first_classifier
+
+
+@pytest.fixture(scope="module")
+def images():
+    """60 images of 4 classes that differ a little in colour."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 4
+    pixels = np.clip(rng.normal(120, 40, (60, 3, 3, 3)) + 25 * np.eye(4)[labels][:, None, None, :3], 0, 255)
+    return data.from_arrays((pixels.astype(np.uint8), labels), (pixels[:8].astype(np.uint8), labels[:8])).train
+
+
+@pytest.fixture
+def model():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential([keras.Input((3, 3, 3)), keras.layers.Flatten(), keras.layers.Dense(4)])
+
+
+def ridge(features, targets, strength):
+    """Answers to other features by a ridge regression with an intercept, solved as a system of equations."""
+    mean, share = features.mean(0), targets.mean(0)
+    centred = features - mean
+    weights = np.linalg.solve(centred.T @ centred + strength * np.eye(centred.shape[1]),
+                              centred.T @ (targets - share))
+    return lambda others: (others - mean) @ weights + share
+
+
+def test_leaving_out_in_closed_form_equals_leaving_out(images):
+    rng = np.random.default_rng(3)
+    features, targets = rng.normal(size=(25, 6)), np.eye(3)[rng.integers(0, 3, 25)]
+    features -= features.mean(0)
+    left, sizes, _ = np.linalg.svd(features, full_matrices=False)
+    share = targets.mean(0)
+    _, _, answers = first_classifier._left_out(left, sizes, left.T @ (targets - share), targets, share, 0.1)
+    penalty = 0.1 * np.mean(sizes ** 2)
+    others = np.array([np.arange(25) != image for image in range(25)])
+    expected = [ridge(features[rest], targets[rest], penalty)(features[~rest])[0] for rest in others]
+    np.testing.assert_allclose(answers, expected, atol=1e-9)
+
+
+def test_it_is_the_ridge_regression_scaled_to_the_least_loss(images, model):
+    accuracy = first_classifier.start(model, images, 0.1, seed=0)
+    batch, labels = next(iter(images.batches(60)))
+    logits, features = model(batch).numpy(), batch.numpy().reshape(len(labels), -1).astype(np.float64)
+    standard = (features - features.mean(0)) / (features.std(0) + 1e-6)
+    sizes = np.linalg.svd(standard, compute_uv=False)
+    # Logits are the answers of one of the ridges, times one positive number.
+    answers = [ridge(standard, np.eye(4)[labels], strength * np.mean(sizes ** 2))(standard)
+               for strength in first_classifier.STRENGTHS]
+    scales = [np.sum(logits * each) / np.sum(each * each) for each in answers]
+    errors = [np.abs(logits - scale * each).max() for scale, each in zip(scales, answers, strict=True)]
+    best = int(np.argmin(errors))
+    assert errors[best] < 1e-4 and scales[best] > 0
+    # The share of right answers is that of really leaving out, up to the standardisation, which is not done again.
+    rest = ~np.eye(len(labels), dtype=bool)
+    right = [ridge(standard[others], np.eye(4)[labels[others]], first_classifier.STRENGTHS[best] * np.mean(sizes ** 2))(
+        standard[~others]).argmax() == labels[~others][0] for others in rest]
+    assert accuracy == pytest.approx(np.mean(right)) and accuracy > 0.4
+
+
+def test_the_scale_has_the_least_loss():
+    rng = np.random.default_rng(4)
+    targets = np.eye(5)[rng.integers(0, 5, 200)]
+    answers = 0.3 * targets + rng.normal(0, 0.1, targets.shape)
+
+    def loss(scale):
+        chances = np.exp(scale * answers) / np.exp(scale * answers).sum(1, keepdims=True)
+        return -np.mean(np.sum((0.9 * targets + 0.1 / 5) * np.log(chances), 1))
+
+    scales = np.linspace(1, 64, 64_000)
+    best = scales[np.argmin([loss(scale) for scale in scales[::40]]) * 40]
+    assert first_classifier._scale(answers, targets, 0.1) == pytest.approx(best, abs=0.05)
+
+
+def test_a_sample_of_many_images_is_the_same_for_a_seed(images, model, monkeypatch):
+    monkeypatch.setattr(first_classifier, "MOST_IMAGES", 50)
+    weights = []
+    for _ in range(2):
+        first_classifier.start(model, images, 0.1, seed=5)
+        weights.append(model.layers[-1].get_weights()[0])
+    np.testing.assert_array_equal(*weights)
