@@ -21,6 +21,7 @@ from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
 from pnas_tf.supernet import supernet
 from pnas_tf.train import initial_weights
+from pnas_tf.train.fit import fit
 from pnas_tf.train.recipe import Recipe
 from tests import forked
 from tests.spaces import TINY
@@ -91,6 +92,13 @@ def test_defaults_depend_on_the_task(tmp_path):
     short = Arch(SHORT, {"b01": "mb_k3_e3", "b02": "zero", "b03": "mb_k3_e4", "b04": "zero"})
     few = Recipe().settled(short, 490, folder)
     assert (few.epochs, few.batch_size, few.init_weights) == (16, 32, "imagenet")
+    assert (few.batch_norm, few.lr, few.crop_area) == ("batch", 0.02, 0.35)  # a part of the network
+    whole = teaching.largest(LITE0.for_data(96, 3, 5))
+    fine_tuned, retrained = (Recipe().settled(whole, images, folder) for images in (490, 10_000))
+    assert (fine_tuned.batch_norm, fine_tuned.lr, fine_tuned.crop_area) == ("frozen", 0.002, 0.35)
+    assert (retrained.batch_norm, retrained.lr, retrained.crop_area) == ("batch", 0.02, 0.08)
+    chosen = Recipe(batch_norm="batch", crop_area=0.5, lr=0.1).settled(whole, 490, folder)
+    assert (chosen.batch_norm, chosen.crop_area, chosen.lr) == ("batch", 0.5, 0.1)
     for part in ("teacher", "goal"):
         os.makedirs(tmp_path / part)
     (tmp_path / "teacher" / "model.keras").touch()
@@ -102,6 +110,27 @@ def test_defaults_depend_on_the_task(tmp_path):
     assert (after.init_weights, after.teacher) == ("inherited", str(tmp_path / "teacher" / "model.keras"))
     assert [Recipe().settled(short, images, RunFolder(str(tmp_path / "goal"))).epochs
             for images in (490, 1600, 9000, 10_000)] == [48, 25, 16, 8]
+
+
+def test_frozen_batch_norm_is_as_before_the_training(photos, tmp_path):
+    arch = Arch(SHORT, {"b01": "mb_k3_e6", "b02": "mb_k3_e6", "b03": "mb_k5_e6", "b04": "mb_k5_e6"})
+    data = data_lib.load(f"folder:{photos}", image_size=32, normalisation=SHORT.normalisation)
+
+    def trained(batch_norm, epochs):  # of one step each
+        folder = RunFolder(str(tmp_path / f"{batch_norm}{epochs}"))
+        recipe = Recipe(init_weights="imagenet", batch_norm=batch_norm, epochs=epochs, lr=0.01)
+        fit(arch, data, recipe, folder)
+        return initial_weights.read_model(folder.model)
+
+    def weights(model, is_norm):
+        return [value for layer in model.layers for value in layer.get_weights()
+                if isinstance(layer, keras.layers.BatchNormalization) == is_norm]
+
+    one, two, free = trained("frozen", 1), trained("frozen", 2), trained("batch", 1)
+    assert all(np.array_equal(*pair) for pair in zip(weights(one, True), weights(two, True), strict=True))
+    assert not all(np.array_equal(*pair) for pair in zip(weights(one, True), weights(free, True), strict=True))
+    assert not all(np.array_equal(*pair) for pair in zip(weights(one, False), weights(two, False), strict=True))
+    assert all(layer.trainable for layer in one.layers)  # whoever loads the file can train all of it
 
 
 @pytest.mark.slow
