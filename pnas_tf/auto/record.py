@@ -58,7 +58,7 @@ class Record:
         Raises:
             InputError: If the record cannot be written.
         """
-        if not self._entry(step):
+        if not self._entry(step) and not self._was_complete(step):
             self._entries[step.name] = {"command": step.command, "reads": None}
             self._write()
 
@@ -68,17 +68,19 @@ class Record:
         Raises:
             InputError: If the record cannot be written.
         """
-        before = self._entry(step)
-        if before.get("reads") is not None:  # it was complete, and has run again
-            if ended.code:  # such as a refusal of other pictures: with the former ones, it is complete
-                return
-            before = {}
+        if self._was_complete(step) and ended.code:
+            return  # such as a refusal of other pictures or flags: with the former ones, it is complete
+        before = {} if self._was_complete(step) else self._entry(step)
         self._entries[step.name] = {
             "command": step.command, "reads": self._digests(step) if ended.code == 0 else None,
             "estimated_seconds": round(step.seconds, 1),
             "seconds": round((number(before.get("seconds")) or 0.0) + ended.seconds, 1),
             "cpu_seconds": round((number(before.get("cpu_seconds")) or 0.0) + ended.cpu_seconds, 1)}
         self._write()
+
+    def _was_complete(self, step: Step) -> bool:
+        """Whether a step has been completed in this folder, by this command or by one with other flags."""
+        return self._entries.get(step.name, {}).get("reads") is not None
 
     def _write(self) -> None:
         if os.path.isdir(os.path.dirname(self._file)):  # a command that refuses its flags makes no folder

@@ -69,7 +69,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     epochs, steps = _length(recipe, data.train.steps_per_epoch(recipe.batch_size))
     facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
     terminal.say(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
-                 f"{data.train.size:,} images, {epochs} epochs of {steps} steps.")
+                 f"{data.train.size:,} images, {epochs} epoch{'s' * (epochs != 1)} of {steps} steps.")
     _freeze_batch_norm(model, recipe.batch_norm == FROZEN)
     _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
     how = {"init": recipe.init_weights, "dropout": dropout,

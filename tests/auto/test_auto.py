@@ -165,6 +165,10 @@ def test_a_step_is_complete_until_its_command_or_its_files_change(two_classes, t
     assert Record(folder, seen).is_complete(step)  # a refusal changes nothing
     other = dataclasses.replace(step, arguments=(*step.arguments, "--seed=1"))
     assert not record.is_complete(other) and record.seconds(other) == 0.0
+    refused = Record(folder, seen)
+    refused.begin(other)
+    refused.add(other, child.Ended(1, None, 5.0, 6.0))
+    assert Record(folder, seen).is_complete(step)  # nor does a refusal of other flags
     assert not Record(folder, dataclasses.replace(seen, digest="of other pictures")).is_complete(step)
     Path(folder.arch).write_text("2")
     assert not record.is_complete(step)
