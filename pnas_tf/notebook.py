@@ -128,7 +128,7 @@ class Search:
         with data_lib.naming_broken_images(self.data):
             self.searcher.go_on(lambda step: searcher.alternating_batches(
                 self.data.train, self.data.held_out, problem.plan, problem.batch_size, config.seed, step,
-                cutout=config.cutout), [StopOnNonFinite(), *callbacks])
+                changes=build.changes(problem, config)), [StopOnNonFinite(), *callbacks])
         return self.searcher.history
 
     def arch(self) -> Arch:

@@ -6,13 +6,16 @@ import tensorflow as tf
 
 from pnas_tf import terminal
 from pnas_tf.cost.goal import Goal
+from pnas_tf.data.parts import Changes
 from pnas_tf.network.criterion import LABELS_ALONE, Criterion
 from pnas_tf.search import arch_updaters, objective, replicas, schedule, searcher
 from pnas_tf.search.config import Method, SearchConfig
+from pnas_tf.search.problem import Problem
 from pnas_tf.search.schedule import Schedule
 from pnas_tf.space.blocks import Space
 from pnas_tf.supernet import supernet
 from pnas_tf.supernet.supernet import Supernet
+from pnas_tf.train.recipe import crop_area_for
 
 Updater = arch_updaters.GradientUpdater | arch_updaters.ReinforceUpdater
 
@@ -83,3 +86,9 @@ def alpha_lr(method: Method, net: Supernet, plan: Schedule, goals: int) -> float
     terminal.say(f"{arch_steps:,} architecture steps{' for each goal' if goals > 1 else ''} at learning rate "
                  f"{lr:.3g}: an alpha can move by about {schedule.alpha_travel(lr, arch_steps, ops, observed):.1f}.")
     return lr
+
+
+def changes(problem: Problem, config: SearchConfig) -> Changes:
+    """How training images are changed in weight steps."""
+    return Changes(cutout=config.cutout, crop_area=config.crop_area or crop_area_for(
+        problem.data.train.size, problem.space.pretrained is not None))

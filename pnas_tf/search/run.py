@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from pnas_tf import data as data_lib
 from pnas_tf import terminal
-from pnas_tf.data.parts import Changes
 from pnas_tf.derive import deliver, device_check, trials
 from pnas_tf.derive.deliver import LastChoice, Result
 from pnas_tf.run_folder import RunFolder
@@ -20,7 +19,7 @@ from pnas_tf.search.stopping import Stop, StopOnNonFinite
 from pnas_tf.space import memory
 from pnas_tf.space.arch import Arch
 from pnas_tf.supernet.path_scorer import PathScorer
-from pnas_tf.train.recipe import Recipe, crop_area_for
+from pnas_tf.train.recipe import Recipe
 
 # Number of held-out batches that score the most probable network after each epoch.
 VALIDATION_BATCHES = 10
@@ -55,8 +54,7 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
     done, epoch_seconds = _restored(model, folder, config, devices)
     results = [Result(goal, folder if len(problem.goals) == 1 else folder.part(goal.name)) for goal in problem.goals]
     stop = stop or Stop()
-    changes = Changes(cutout=config.cutout, crop_area=config.crop_area or crop_area_for(
-        data.train.size, problem.space.pretrained is not None))
+    changes = build.changes(problem, config)
     with data_lib.naming_broken_images(data):
         scorer = PathScorer(model.supernet, data.held_out.batches(batch_size).take(VALIDATION_BATCHES),
                             criterion.without_smoothing())

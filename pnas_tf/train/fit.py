@@ -78,12 +78,8 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
                                                        "teacher", "distill", "temperature")}}
     kept = kept_steps(data.image_shape, recipe.batch_size, data.train.steps_per_epoch(recipe.batch_size)) \
         if teacher else 0
-    state = TrainingState(folder, {
-        "arch": arch.to_json(), "dataset": data.name, "images": data.train.size, "epochs": epochs, "steps": steps,
-        CONTENTS: " ".join(part.fingerprint for part in (data.train, data.held_out, data.test)),
-        "kept": kept, "rendering": dataclasses.asdict(data.rendering) if data.rendering else None,
-        **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay", "label_smoothing",
-                                                    "class_weights", "seed")}, **how}, overwrite=overwrite)
+    settings = _settings(arch, data, recipe) | how
+    state = TrainingState(folder, {"epochs": epochs, "steps": steps, "kept": kept, **settings}, overwrite=overwrite)
     with data_lib.naming_broken_images(data):
         if has_new_classifier and not state.epochs_done:
             _start_classifier(model, data, recipe, is_whole=initial_weights.is_whole(arch, recipe.init_weights))
@@ -100,6 +96,15 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     files.write_text(folder.training_facts, json.dumps(facts, indent=1) + "\n")
     state.remove()
     return facts
+
+
+def _settings(arch: Arch, data: Data, recipe: Recipe) -> dict[str, Any]:
+    """What determines the result of a training, but for its length and what `fit` reports."""
+    return {"arch": arch.to_json(), "dataset": data.name, "images": data.train.size,
+            CONTENTS: " ".join(part.fingerprint for part in (data.train, data.held_out, data.test)),
+            "rendering": dataclasses.asdict(data.rendering) if data.rendering else None,
+            **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay",
+                                                        "label_smoothing", "class_weights", "seed")}}
 
 
 def _check_finite(score: Score, folder: RunFolder) -> None:
