@@ -10,7 +10,7 @@ from pnas_tf.cost import latency_table, network_times
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import ops, spaces
-from pnas_tf.space.arch import Arch
+from pnas_tf.space.arch import Arch, from_chosen
 from pnas_tf.space.blocks import Space
 
 # Space of the anchor of a model that has no arch.
@@ -57,8 +57,8 @@ def of_run(run_dir: str | None, arch: Arch | None, *, threads: int, delegate: st
 
 def small(space: Space) -> Arch:
     """A network of a space that skips what can be skipped, and has the first op of every other choice."""
-    return Arch(space, {name: ops.ZERO if ops.ZERO in block.ops else block.ops[0]
-                        for name, block in space.choices.items()})
+    return from_chosen(space, {name: ops.ZERO if ops.ZERO in choice.ops else choice.ops[0]
+                               for name, choice in space.choices.items()})
 
 
 def _compared(run_dir: str, space: Space, threads: int, delegate: str) -> Iterator[Anchor]:

@@ -44,7 +44,7 @@ from pnas_tf.space.blocks import OpKey, Space
 
 
 def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = (), times: str | None = None,
-        settings: Mapping[str, int] | None = None) -> dict[str, Any]:
+        settings: Mapping[str, int] | None = None, space: Space | None = None) -> dict[str, Any]:
     """Times networks on the target of a table.
 
     Args:
@@ -53,6 +53,7 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
         others: Networks to calibrate the table on. If there are any, the corrected rows are judged.
         times: Path of the file that keeps the networks' times; None to keep nothing.
         settings: Rounds, runs and together, if they differ from those of the table.
+        space: Space that the networks were drawn from; None for that of the first.
 
     Returns:
         target: Name of the target.
@@ -70,12 +71,12 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
         table.check_covers(arch)
     device = measure.from_header({**table.header, **(settings or {})}, table.path)
     runs = [(arch, 1) for arch in _alternating(archs, others)] + [(arch, 2) for arch in archs]
-    measured = timed_networks.measured(times, device, runs, anchors.references_of(table.header))
+    measured = timed_networks.measured(times, device, runs, anchors.references_of(table.header), space)
 
     def ms(arch, number=1):
         return measured[network_times.digest(arch), number]
 
-    calibrated = _calibrated(table, others, [ms(arch) for arch in others]) if others else {}
+    calibrated = _calibrated(table, space or archs[0].space, others, [ms(arch) for arch in others]) if others else {}
 
     def corrected_ms(block_name, key):
         return calibrated[key] if key in calibrated else table.ms(block_name, key)
@@ -102,9 +103,10 @@ def _paced_ms(table: LatencyTable, block_name: str, key: OpKey) -> float:
     return latency_table.paced_ms(row)
 
 
-def _calibrated(table: LatencyTable, archs: Sequence[Arch], network_ms: Sequence[float]) -> dict[OpKey, float]:
+def _calibrated(table: LatencyTable, space: Space, archs: Sequence[Arch], network_ms: Sequence[float]
+                ) -> dict[OpKey, float]:
     """Corrected milliseconds by key, for all rows that the networks' space needs."""
-    rows = {key: _paced_ms(table, block.name, key) for block, key in archs[0].space.op_keys()}
+    rows = {key: _paced_ms(table, block.name, key) for block, key in space.op_keys()}
     counts = fitted_table.occurrences(list(rows), archs)
     corrected = calibrate.fit(counts, np.array(list(rows.values())), [key.op for key in rows], np.array(network_ms))
     return dict(zip(rows, map(float, corrected), strict=True))
@@ -262,7 +264,8 @@ def _main() -> None:
     stem = table.path.removesuffix(".jsonl")
     times = f.times or (network_times.beside(table.path) if is_file else None)
     result = run(table=table, archs=archs, others=others, times=times,
-                 settings={name: f[name].value for name in ("rounds", "runs", "together") if f[name].value})
+                 settings={name: f[name].value for name in ("rounds", "runs", "together") if f[name].value},
+                 space=space)
     print(_show(result))
     if space and is_file:
         _write_down(table, space, result, len(others), seed=f.seed, over_range=f.over_range)

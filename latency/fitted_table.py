@@ -51,19 +51,20 @@ class FittedTable:
     facts: dict[str, Any]
 
 
-def fitted(timed: Sequence[TimedArch], tables: Sequence[LatencyTable]) -> FittedTable:
+def fitted(timed: Sequence[TimedArch], tables: Sequence[LatencyTable], space: Space | None = None) -> FittedTable:
     """Fits rows for every op of a space.
 
     Args:
         timed: Networks of one space, all with a pace or all without.
         tables: Tables of other devices that have every op of the space; empty for none, and rows are then assumed to
             follow operations, data moved, and a constant for each op.
+        space: Space that the networks were drawn from; None for that of the first.
 
     Raises:
         InputError: If there are too few networks, a table lacks an op, or all its ops have 0 ms.
     """
     check_enough(len(timed))
-    space = timed[0].arch.space
+    space = space or timed[0].arch.space
     for table in tables:
         table.check_covers(space)
         if not any(table.ms(block.name, key) for block, key in space.op_keys()):

@@ -57,7 +57,7 @@ def run(*, source: str, source_format: str, output: str, target_name: str | None
     stem = os.path.splitext(source)[0]
     if source_format == NETWORKS:
         assert space, "a list of networks is of a space"
-        imported = _fitted(network_list.read(source, space), tables)
+        imported = _fitted(network_list.read(source, space), tables, space)
     else:
         imported = published.FORMATS[source_format](_read(source), lambda suffix: _read(stem + suffix))
     facts = {**imported.facts, **({"device": device} if device else {}),
@@ -72,8 +72,8 @@ def run(*, source: str, source_format: str, output: str, target_name: str | None
     return latency_table.read(output)
 
 
-def _fitted(timed: Sequence[TimedArch], tables: Sequence[LatencyTable]) -> published.Imported:
-    fitted = fitted_table.fitted(timed, tables)
+def _fitted(timed: Sequence[TimedArch], tables: Sequence[LatencyTable], space: Space) -> published.Imported:
+    fitted = fitted_table.fitted(timed, tables, space)
     return published.Imported({"device": "not named by the file", "runtime": "not named by the file", "statistic":
                                "median_ms is fitted to whole networks, error_ms its standard deviation",
                                **fitted.facts}, fitted.rows)

@@ -23,7 +23,7 @@ from latency.vela import Vela
 from latency.xla import Xla
 from pnas_tf import terminal
 from pnas_tf.errors import InputError, shown
-from pnas_tf.space.arch import Arch
+from pnas_tf.space.arch import Arch, from_chosen
 from pnas_tf.space.blocks import OpKey, Space
 
 # Function that makes the Keras model to time. Models are made one after the other, so that few exist at a time.
@@ -218,7 +218,7 @@ def context(space: Space) -> Arch:
 
 
 def random_archs(space: Space, count: int, seed: int = 0) -> list[Arch]:
-    """Random networks: every op of a choice is equally likely.
+    """Random networks: every op of a choice is equally likely, and all filters are.
 
     Args:
         space: Space of the networks.
@@ -226,7 +226,7 @@ def random_archs(space: Space, count: int, seed: int = 0) -> list[Arch]:
         seed: Seed of the random ops.
     """
     rng = np.random.default_rng(seed)
-    return [Arch(space, {name: str(rng.choice(block.ops)) for name, block in space.choices.items()})
+    return [from_chosen(space, {name: str(rng.choice(choice.ops)) for name, choice in space.choices.items()})
             for _ in range(count)]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from latency.fitted_table import TimedArch
 from pnas_tf import files
 from pnas_tf.errors import InputError, shown
-from pnas_tf.space.arch import Arch
+from pnas_tf.space.arch import Arch, from_chosen
 from pnas_tf.space.blocks import Space
 
 MAX_BYTES = 20_000_000
@@ -69,7 +69,8 @@ def _arch(ops: Any, space: Space, where: str) -> Arch:
     if not isinstance(ops, dict) or set(ops) != set(space.choices):
         raise InputError(f"{where}: ops must be a list, or an object with the choices of {space.name} "
                          f"({', '.join(list(space.choices)[:3])}, ...), got {shown(ops)}.")
-    return Arch(space, {name: _op(ops[name], block.ops, f"{where}: {name}") for name, block in space.choices.items()})
+    return from_chosen(space, {name: _op(ops[name], choice.ops, f"{where}: {name}")
+                               for name, choice in space.choices.items()})
 
 
 def _op(op: Any, candidates: tuple[str, ...], where: str) -> str:

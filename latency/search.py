@@ -60,10 +60,10 @@ def network_timer(table: LatencyTable, space: Space, named_by: Sequence[str] = (
             f"The table of {table.target} was not compared with networks of {space.name}, so times of finalists cannot "
             "be corrected for the device's current speed. To correct them, first run: " + table_commands.compare(
                 table.file, [*table_commands.space_flags(space, named_by), "--networks=30", "--calibrate=100"]))
-    return functools.partial(_times, table, header, networks.ms)
+    return functools.partial(_times, table, header, networks.ms, space)
 
 
-def _times(table, header, compared, archs, run_folder):
+def _times(table, header, compared, space, archs, run_folder):
     """Costs of networks: milliseconds at the pace of the comparison, and SRAM if the device's compiler plans it."""
     middle = math.log(np.median([prices.of_arch(arch, table.ms) for arch in archs]))
     names = {network_times.digest(arch) for arch in archs}
@@ -71,7 +71,8 @@ def _times(table, header, compared, archs, run_folder):
     others_near = sorted(others, key=lambda other: abs(math.log(other[1]) - middle))[:ANCHORS]
     together = [*archs, *(arch for arch, _ in others_near)]
     device = measure.from_header({**header, "together": len(together)}, table.path)
-    ms = timed_networks.in_one_pass(run_folder.finalist_times, device, together, anchors.references_of(table.header))
+    ms = timed_networks.in_one_pass(run_folder.finalist_times, device, together, anchors.references_of(table.header),
+                                    space)
     now, then = np.array(ms[len(archs):]), np.array([ms for _, ms in others_near])
     pace = float(np.median(now / then)) if others_near else 1.0
     sram = network_times.facts(run_folder.finalist_times, "sram_bytes")

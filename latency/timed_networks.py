@@ -15,20 +15,22 @@ from pnas_tf import files
 from pnas_tf.cost import latency_table, network_times
 from pnas_tf.cost.network_times import FORMAT, digest
 from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import Space
 
 # Digest of a network, and number of the pass over all networks in which it was timed.
 Timed = tuple[str, int]
 
 
 def measured(path: str | None, device: measure.Measurer, runs: Sequence[tuple[Arch, int]],
-             references_ms: Mapping[str, float] | None = None) -> dict[Timed, float]:
+             references_ms: Mapping[str, float] | None = None, space: Space | None = None) -> dict[Timed, float]:
     """Milliseconds of networks, at the device's reference pace if the pace is known; see `measured_rows`."""
-    rows = measured_rows(path, device, runs, references_ms)
+    rows = measured_rows(path, device, runs, references_ms, space)
     return {name: latency_table.paced_ms(row) for name, row in rows.items()}
 
 
 def measured_rows(path: str | None, device: measure.Measurer, runs: Sequence[tuple[Arch, int]],
-                  references_ms: Mapping[str, float] | None = None) -> dict[Timed, dict[str, Any]]:
+                  references_ms: Mapping[str, float] | None = None, space: Space | None = None
+                  ) -> dict[Timed, dict[str, Any]]:
     """Times the networks that a file lacks, and adds their times to the file.
 
     Args:
@@ -37,6 +39,8 @@ def measured_rows(path: str | None, device: measure.Measurer, runs: Sequence[tup
         runs: Networks of one space and passes, in the order of measurement. A network is timed once in each of its
             passes.
         references_ms: Milliseconds of anchors at the pace that times are brought to; see `anchors.references_of`.
+        space: Space that the networks were drawn from, which has the table's anchor; None for that of the first
+            network, which differs if filters are searched.
 
     Returns:
         Measurement of each of `runs`.
@@ -47,21 +51,22 @@ def measured_rows(path: str | None, device: measure.Measurer, runs: Sequence[tup
     facts = device.facts()
     # Alone, because lines of another program would be lost when the file is written anew with the pace.
     with files.only_writer(path) if path else contextlib.nullcontext():
-        rows = _complete(path, device, facts, runs, references_ms or {})
+        rows = _complete(path, device, facts, runs, references_ms or {}, space or runs[0][0].space)
     return {name: rows[name] for name in ((digest(arch), number) for arch, number in runs)}
 
 
-def _complete(path, device, facts, runs, references_ms):
+def _complete(path, device, facts, runs, references_ms, space):
     """The measurements in a file, with those of `runs` that it lacked."""
     rows = _read(path, facts) if path else {}
     missing = {(digest(arch), number): arch for arch, number in runs if (digest(arch), number) not in rows}
     for number in sorted({number for _, number in missing}):
         builds = {name: measure.network_build(arch) for (name, its_pass), arch in missing.items() if its_pass == number}
-        for name, row in measure.with_progress(device, builds, _anchor(facts, runs),
+        for name, row in measure.with_progress(device, builds, _anchor(facts, space),
                                                what=f"pass {number}, {len(builds)} networks"):
             arch = missing[name, number]
-            rows[name, number] = {"network": name, "pass": number, "ops": arch.ops, "time_s": round(time.time(), 3),
-                                  **anchors.named(row, arch.space)}
+            rows[name, number] = {"network": name, "pass": number, "ops": arch.ops, **_filters(arch),
+                                  "time_s": round(time.time(), 3),
+                                  **anchors.named(row, space)}
             if path:
                 files.append_line(path, rows[name, number])
     if anchors.are_new(rows.values()):  # of this run, or of one that was killed before it came here
@@ -69,9 +74,15 @@ def _complete(path, device, facts, runs, references_ms):
     return rows
 
 
-def _anchor(facts, runs):
+def _filters(arch):
+    """The filters of each block of a chain, which name a network of a space that searches filters."""
+    space = arch.space
+    return {"filters": {block.name: block.filters for block in space.all_blocks}} if space.is_chain else {}
+
+
+def _anchor(facts, space):
     """The anchor of the networks' table, for a measurer that times an anchor beside its models."""
-    return measure.context_build(runs[0][0].space) if facts.get("anchor") else None
+    return measure.context_build(space) if facts.get("anchor") else None
 
 
 def _divide_by_pace(path, rows, references_ms):
@@ -86,7 +97,7 @@ def _divide_by_pace(path, rows, references_ms):
 
 
 def in_one_pass(path: str, device: measure.Measurer, archs: Sequence[Arch],
-                references_ms: Mapping[str, float] | None = None) -> list[float]:
+                references_ms: Mapping[str, float] | None = None, space: Space | None = None) -> list[float]:
     """Times of networks that were visited in turns, from an earlier pass that has all of them or from a new pass.
 
     Args:
@@ -94,6 +105,7 @@ def in_one_pass(path: str, device: measure.Measurer, archs: Sequence[Arch],
         device: Measurer to time on.
         archs: Networks with different digests.
         references_ms: As for `measured`.
+        space: As for `measured`.
 
     Returns:
         Milliseconds of each network.
@@ -104,7 +116,7 @@ def in_one_pass(path: str, device: measure.Measurer, archs: Sequence[Arch],
         passes.setdefault(number, set()).add(name)
     complete = (number for number, timed in passes.items() if names <= timed)
     number = next(complete, max(passes, default=0) + 1)
-    ms = measured(path, device, [(arch, number) for arch in archs], references_ms)
+    ms = measured(path, device, [(arch, number) for arch in archs], references_ms, space)
     return [ms[digest(arch), number] for arch in archs]
 
 

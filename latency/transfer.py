@@ -31,7 +31,8 @@ OWN_SEEDS = 2**31
 
 
 def run(*, archs: Sequence[Arch], tables: Sequence[LatencyTable], output: str, measurer: str = "host",
-        settings: dict[str, Any] | None = None, target_name: str | None = None) -> LatencyTable:
+        settings: dict[str, Any] | None = None, target_name: str | None = None, space: Space | None = None
+        ) -> LatencyTable:
     """Times networks and writes a table.
 
     Args:
@@ -41,6 +42,7 @@ def run(*, archs: Sequence[Arch], tables: Sequence[LatencyTable], output: str, m
         measurer: Key of `measure.MEASURERS`.
         settings: Fields of the measurer's settings that differ from their defaults.
         target_name: Name of the target in place of the measurer's own name for it.
+        space: Space that the networks were drawn from; None for that of the first.
 
     Returns:
         The table, from its file.
@@ -50,12 +52,13 @@ def run(*, archs: Sequence[Arch], tables: Sequence[LatencyTable], output: str, m
     """
     _check_new(output)
     fitted_table.check_enough(len(archs))
+    space = space or archs[0].space
     for table in tables:
-        table.check_covers(archs[0].space)
+        table.check_covers(space)
     device, times = measure.measurer_of(measurer, **(settings or {})), network_times.beside(output)
-    rows = timed_networks.measured_rows(times, device, [(arch, 1) for arch in archs])
+    rows = timed_networks.measured_rows(times, device, [(arch, 1) for arch in archs], space=space)
     timed = [timed_arch(arch, rows[network_times.digest(arch), 1]) for arch in archs]
-    fitted = fitted_table.fitted(timed, tables)
+    fitted = fitted_table.fitted(timed, tables, space)
     facts = device.facts()
     # The pace that rows were brought to, so that networks that are timed later are brought to the same.
     pace = {name: value for name, value in network_times.read(times)[0].items() if name == "pace"}
@@ -119,7 +122,7 @@ def _main() -> None:
         memory.check_network(arch)
     start.load_tensorflow()
     table = run(archs=archs, tables=tables, output=f.output, measurer=f.measurer, settings=settings,
-                target_name=f.target_name)
+                target_name=f.target_name, space=space)
     print(f"\nTarget: {table.target} ({table.header['device']}, {table.header['runtime']})\n"
           f"{fitted_table.words(table.header)}\nTable:  {f.output}\nNext:   "
           + start.next_command("pnas_tf.search", f"--space={f.space}", f"--table={f.output}", "--run_dir=DIR"))

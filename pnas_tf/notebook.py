@@ -28,7 +28,7 @@ from pnas_tf.derive.scores import Scores
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import build, searcher, teaching
-from pnas_tf.search.config import SearchConfig
+from pnas_tf.search.config import ALL, SearchConfig
 from pnas_tf.search.problem import Problem, Request
 from pnas_tf.search.stopping import StopOnNonFinite
 from pnas_tf.space import spaces
@@ -75,6 +75,9 @@ class Search:
         else:
             settings["dataset"] = arrays.NAME
         self.config = SearchConfig(space=space.name, table=table.path, limit=limit, **settings)
+        if self.config.stages != ALL:
+            raise InputError(f"stages={self.config.stages!r} needs a run folder: use python -m pnas_tf.search "
+                             f"--stages={self.config.stages}.")
         request = Request.of(self.config, space, table)
         limits_lib.refuse_whole_networks(request.bounds)
         if is_spec:

@@ -38,3 +38,14 @@ def two_choices(ops: Sequence[str]) -> Space:
         blocks=(Block("b00", ("mb_k3_e1",), 8, strides=2),
                 *(Block(f"b0{number}", tuple(ops), 8, shortcut=True) for number in (1, 2))),
         head=(Block("classifier", ("classifier",), 10),))
+
+
+# Filters are searched in two stages and in the head; a block lies between two stages with a shortcut of its own.
+WIDE = Space(
+    "wide", input_size=8, input_channels=3, num_classes=4,
+    stem=(Block("stem", ("conv_k3",), 8),),
+    blocks=(Block("b00", ("mb_k3_e1",), 12, widths=(8, 12)),
+            Block("b01", ("mb_k3_e1", "mb_k5_e2", "zero"), 12, shortcut=True, widths=(8, 12)),
+            Block("b02", ("mb_k3_e2", "mbse_k3_e2"), 24, strides=2, widths=(16, 20, 24)),
+            Block("b03", ("conv_k3",), 24, shortcut=True, widths=(16, 20, 24))),
+    head=(Block("mix", ("conv_k1",), 24, widths=(16, 24)), Block("classifier", ("classifier",), 4)))

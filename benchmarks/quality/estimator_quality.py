@@ -50,11 +50,11 @@ def measure(net, batches: Sequence[tuple[Any, Any]], paths: int, seed: int) -> I
     """
     import tensorflow as tf
 
-    from pnas_tf.search import arch_updaters
+    from pnas_tf.search import observers
 
     @tf.function(autograph=False)
     def observe(images, labels, path):
-        gradients, _, loss, _ = arch_updaters.all_gate_gradients(net, images, labels, path)
+        gradients, _, loss, _ = observers.all_gate_gradients(net, images, labels, path)
         return gradients, loss
 
     def mean(path):
@@ -67,13 +67,13 @@ def measure(net, batches: Sequence[tuple[Any, Any]], paths: int, seed: int) -> I
     for number in range(paths):
         path = rng.integers(counts).astype(np.int32)
         at_path = mean(path)
-        for row, (name, block) in enumerate(net.space.choices.items()):
+        for row, block in enumerate(block for block in net.space.all_blocks if block.name in net.space.choices):
             of_ops = []
             for op in range(counts[row]):
                 changed = path.copy()
                 changed[row] = op
                 of_ops.append(at_path if op == path[row] else mean(changed))
-            yield {"path": number, "choice": name, "shortcut": block.shortcut, "ops": list(block.ops),
+            yield {"path": number, "choice": block.name, "shortcut": block.shortcut, "ops": list(block.ops),
                    "losses": [float(loss) for _, loss in of_ops],
                    "gate_gradients": [gradients[row, :counts[row]].tolist() for gradients, _ in of_ops]}
 

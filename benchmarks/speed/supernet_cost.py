@@ -24,6 +24,7 @@ from absl import flags
 
 from pnas_tf import files
 from pnas_tf.cli import start
+from pnas_tf.errors import InputError
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space import blocks, spaces
 
@@ -183,7 +184,7 @@ def _gated(net, images, labels, paths):
     import numpy as np
     import tensorflow as tf
 
-    from pnas_tf.search import arch_updaters
+    from pnas_tf.search import observers
     from pnas_tf.supernet import gates
 
     counts = net.mask.sum(1).astype(np.int32)
@@ -191,12 +192,12 @@ def _gated(net, images, labels, paths):
     def step(path):
         if paths == "two":
             involved = tf.stack([path, (path + 1) % counts], axis=1)
-            rows, _, loss, _ = arch_updaters.gate_gradients(net, images, labels, path,
+            rows, _, loss, _ = observers.gate_gradients(net, images, labels, path,
                                                             [[pair[1]] for pair in tf.unstack(involved)])
             gradient = tf.stack(rows)
         else:
             involved = tf.where(net.mask, tf.range(net.mask.shape[1])[None], -1)
-            gradient, _, loss, _ = arch_updaters.all_gate_gradients(net, images, labels, path)
+            gradient, _, loss, _ = observers.all_gate_gradients(net, images, labels, path)
         net.alpha.assign_sub(1e-3 * gates.alpha_gradient(net.alpha.value, involved, gradient))
         return loss
 
@@ -303,6 +304,10 @@ def _main() -> None:
     f = flags.FLAGS
     chosen = spaces.load(f.space)
     chosen = chosen.for_data(f.image_size, chosen.input_channels, chosen.num_classes)
+    if chosen.width_choices and "weighted_sum" in f.kinds:
+        kinds = ",".join(kind for kind in f.kinds if kind != "weighted_sum")
+        raise InputError(f"weighted_sum adds up the outputs of all ops, and {chosen.name} searches filters, which make "
+                         f"outputs of different shapes. Measure the other kinds: --kinds={kinds}")
     if f.in_process:
         start.load_tensorflow()
         print(json.dumps(dataclasses.asdict(measure(chosen, f.kinds[0], f.batch_size, f.paths, f.repeats, f.seed,

@@ -118,7 +118,7 @@ def goal_for(space: Space, table: LatencyTable, target_ms: float, bounds: Sequen
                          "together, although each can be kept alone. Raise one of them (--limit).")
     low, high = prices.of_arch(from_path(space, quickest), prices.milliseconds(table)), ms.range[1]
     quick = quick_ops(ms, prices.matrix(space, prices.macs()))
-    knee = ms.fixed + float(np.where(quick, ms.matrix, -np.inf).max(1).sum())
+    knee = dataclasses.replace(ms, mask=quick).range[1]
     target_ms = target_ms or max(low, DEFAULT_TARGET * knee)
     if keeps_ms and target_ms < low:
         raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}"
@@ -139,12 +139,14 @@ def quick_ops(ms: Cost, macs: Cost) -> np.ndarray:
     as a kernel of 7x7 has that the device's library does not make fast.
 
     Args:
-        ms: Milliseconds of each op.
-        macs: Multiply-accumulates of each op.
+        ms: Milliseconds of each op; at evenly drawn widths, if filters are searched.
+        macs: Multiply-accumulates of each op, likewise.
 
     Returns:
         bool [choices, ops]; every choice has at least one such op.
     """
+    even = ms.mask / ms.mask.sum(1, keepdims=True)
+    ms, macs = ms.around(even), macs.around(even)
     slower = ms.matrix[:, :, None] >= SLOW * ms.matrix[:, None, :]
     wasteful = ms.matrix[:, :, None] * macs.matrix[:, None, :] >= SLOW * ms.matrix[:, None, :] * macs.matrix[:, :, None]
     working = (macs.matrix > 0) & ms.mask
@@ -184,15 +186,14 @@ def check_limits(space: Space, bounds: Sequence[Bound]) -> None:
     for name, bound in bounds:
         if name not in ("params", "macs"):
             continue
-        least = sum(min(_count(space, block, op, name) for op in block.ops) for block in space.all_blocks)
+        least = sum(min(_count(space, block, key, name) for key in space.keys(block)) for block in space.all_blocks)
         if bound < least:
             raise InputError(f"No network of {space.name} keeps {name}<={bound:g}: they have {least:,} or more "
                              "(--limit).")
 
 
-def _count(space: Space, block: Block, op: str, name: str) -> int:
+def _count(space: Space, block: Block, key: OpKey, name: str) -> int:
     """Parameters or MACs of an op of ours at a block; 0 if they are not known without the images or TensorFlow."""
-    key = space.op_key(block, op)
     if block is space.all_blocks[-1]:
         key = dataclasses.replace(key, filters=2)
     elif block is space.all_blocks[0]:
@@ -205,7 +206,7 @@ def least_ms(space: Space, table: LatencyTable, block: Block) -> float:
     """Milliseconds of the cheapest op of a block, for any image channels and number of classes."""
     ends = (space.all_blocks[0].name, space.all_blocks[-1].name)
     costs = []
-    for key in (space.op_key(block, op) for op in block.ops):
+    for key in space.keys(block):
         if key.is_free:
             return 0.0
         if block.name in ends:

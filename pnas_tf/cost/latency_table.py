@@ -185,9 +185,9 @@ def row(key: OpKey, *, median_ms: float, **more: Any) -> dict[str, Any]:
 
 def accuracy_name(space: Space) -> str:
     """Name of a space in the header's `accuracy`: the space's name, the size of its images, and its widths."""
-    widths = dict.fromkeys(block.filters for block in space.all_blocks[:-1])
+    widths = dict.fromkeys("|".join(map(str, block.widths or (block.filters,))) for block in space.all_blocks[:-1])
     return (f"{space.name} {space.input_size}x{space.input_size}x{space.input_channels} "
-            f"{'-'.join(str(width) for width in widths)}")
+            f"{'-'.join(widths)}")
 
 
 def annotate(path: str, *, rows: Mapping[OpKey, Mapping[str, float]],

@@ -122,6 +122,9 @@ def within_peak(space: Space, name: str, bound: float, price: prices.Price) -> S
     Raises:
         InputError: If a block has no op within the bound, or the space is not a chain of blocks.
     """
+    if space.width_choices:
+        raise InputError(f"{name}: this limit removes single ops, which need less memory at smaller widths, and "
+                         f"{space.name} searches filters. Leave it out, or give each block one number of filters.")
     if not space.is_chain:
         raise InputError(f"{name}: this limit works only for chains of blocks, and {space.name} has blocks whose "
                          "outputs are in memory at the same time. Leave it out, or limit macs or size_bytes.")

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from pnas_tf import files
 from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
-from pnas_tf.space.arch import Arch
+from pnas_tf.space import widths
+from pnas_tf.space.arch import Arch, from_chosen
 from pnas_tf.space.blocks import Space
 
 FORMAT = "pnas_tf.network_times/1"
@@ -86,20 +87,24 @@ def compared(table_path: str, space: Space) -> ComparedNetworks:
     for line in rows:
         if line.network in first:
             again.append(line.network)
-        elif arch := _network(space, line.row.get("ops"), line.network):
+        elif arch := _network(space, line.row, line.network):
             first[line.network] = arch, line.ms
     judged = {name: first[name] for name in again}
     settings: dict[str, int] = {name: header[name] for name in ("rounds", "runs") if name in header}
     return ComparedNetworks(settings, list((judged | first).values()), len(judged))
 
 
-def _network(space, ops, name):
-    """The network of a space with these ops; None if its digest differs, which means that it is of another space."""
-    if not isinstance(ops, dict) or set(ops) != set(space.choices):
+def _network(space, row, name):
+    """The network of a space in a row; None if its digest differs, which means that it is of another space."""
+    ops, filters = row.get("ops"), row.get("filters")
+    if not isinstance(ops, dict):
         return None
-    if any(ops[choice] not in block.ops for choice, block in space.choices.items()):
+    if isinstance(filters, dict):
+        ops = ops | {choice: str(filters.get(choice.removesuffix(widths.FILTERS)))
+                     for choice in space.choices if choice.endswith(widths.FILTERS)}
+    if set(ops) != set(space.choices) or any(ops[name] not in choice.ops for name, choice in space.choices.items()):
         return None
-    arch = Arch(space, ops)
+    arch = from_chosen(space, ops)
     return arch if digest(arch) == name else None
 
 

@@ -2,12 +2,16 @@
 
 A price is the cost of one op at a block; a `Cost` holds the costs of all ops of all choices of a space. The cost of a
 network is the sum over its blocks. To add a cost, write a function here that returns a price.
+
+The cost of a block depends on its op and, where filters are searched, on the filters of its input and its own. It is
+then a `Term` over these choices.
 """
 
 import dataclasses
 import functools
+import string
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,41 +25,131 @@ from pnas_tf.space.blocks import OpKey, Space, op_mask
 Price = Callable[[str, OpKey], float]
 
 
+class Term(NamedTuple):
+    """Costs of a block that depend on several choices at once.
+
+    Attributes:
+        choices: Indices of two or more different choices, in the order of the axes.
+        values: Cost of each combination, float32 [ops of the first choice, ops of the second, ...].
+    """
+
+    choices: tuple[int, ...]
+    values: np.ndarray
+
+    @property
+    def letters(self) -> str:
+        """Letters of the axes for `einsum`."""
+        return string.ascii_letters[:len(self.choices)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Cost:
     """One additive cost of every network of a space.
 
         cost(path) = fixed + sum over choices of matrix[choice, path[choice]]
+                     + sum over terms of values[path[first choice], path[second choice], ...]
 
     Attributes:
         matrix: Cost of each op, float32 [choices, ops]; 0 for `zero` and for entries that a choice lacks.
         fixed: Cost of the blocks without a choice.
         mask: Entries of the matrix that are ops, bool [choices, ops].
+        terms: Costs that depend on several choices; none if all filters of the space are fixed.
     """
 
     matrix: np.ndarray
     fixed: float
     mask: np.ndarray
+    terms: tuple[Term, ...] = ()
 
     def of_path(self, path: np.ndarray) -> float:
         """Cost of one network, given as op indices, int [choices]."""
-        return self.fixed + float(np.sum(self.matrix[np.arange(len(path)), path]))
+        alone = self.fixed + float(np.sum(self.matrix[np.arange(len(path)), path]))
+        return alone + sum(float(values[tuple(path[list(choices)])]) for choices, values in self.terms)
 
     def of_paths(self, paths: np.ndarray) -> np.ndarray:
         """Costs of networks, int [networks, choices] -> float64 [networks]."""
         ops = np.arange(paths.shape[1])
-        return self.fixed + np.sum(self.matrix.astype(np.float64)[ops, paths], axis=1)
+        alone = self.fixed + np.sum(self.matrix.astype(np.float64)[ops, paths], axis=1)
+        return alone + sum(values.astype(np.float64)[tuple(paths[:, choices].T)] for choices, values in self.terms)
+
+    def expected(self, probs: np.ndarray) -> float:
+        """Expected cost if every choice is drawn by its probabilities, float [choices, ops]."""
+        total = self.fixed + float(np.sum(probs * self.matrix))
+        return total + sum(float(np.einsum(",".join([term.letters, *term.letters]) + "->", term.values,
+                                           *self._rows(term, probs))) for term in self.terms)
+
+    def around(self, probs: np.ndarray) -> "Cost":
+        """The cost without terms that is nearest to this one for networks drawn by their probabilities.
+
+            matrix'[choice, op] = expected cost of all that depends on the choice, if it has the op
+
+        A part of a term counts fully at each of its choices, and `fixed` is less by what is counted too often, so that
+        the expected cost stays what it is.
+
+        Args:
+            probs: Probabilities, float [choices, ops]; rows sum to 1.
+        """
+        if not self.terms:
+            return self
+        matrix = self.matrix.astype(np.float64)
+        for term in self.terms:
+            rows = self._rows(term, probs)
+            for axis, choice in enumerate(term.choices):
+                others = [number for number in range(len(rows)) if number != axis]
+                formula = ",".join([term.letters, *(term.letters[number] for number in others)])
+                matrix[choice, :len(rows[axis])] += np.einsum(f"{formula}->{term.letters[axis]}", term.values,
+                                                              *(rows[number] for number in others))
+        fixed = self.expected(probs) - float(np.sum(probs * matrix))
+        return Cost(matrix.astype(np.float32), fixed, self.mask)
 
     @property
     def range(self) -> tuple[float, float]:
         """Costs of the cheapest and of the most expensive network."""
-        low = np.where(self.mask, self.matrix, np.inf).min(1).sum()
-        high = np.where(self.mask, self.matrix, -np.inf).max(1).sum()
-        return self.fixed + float(low), self.fixed + float(high)
+        return self.fixed + self._least(1.0), self.fixed - self._least(-1.0)
+
+    def _least(self, sign: float) -> float:
+        """The least sum over choices and terms, of costs times `sign`.
+
+        Choices are eliminated one after the other: the sum of all that depends on a choice, minimised over its ops, is
+        a term of the choices beside it. Those with the fewest neighbours come first, so terms stay small.
+        """
+        sizes = {choice: size for choices, values in self.terms
+                 for choice, size in zip(choices, values.shape, strict=True)}
+        alone = np.where(self.mask, sign * self.matrix.astype(float), np.inf)
+        parts = [Term((row,), values[:sizes.get(row)]) for row, values in enumerate(alone)]
+        parts += [Term(choices, sign * values.astype(float)) for choices, values in self.terms]
+
+        def around(choice: int) -> list[int]:
+            return sorted({other for part in parts if choice in part.choices for other in part.choices} - {choice})
+
+        left, total = set(range(len(self.matrix))), 0.0
+        while left:
+            choice = min(left, key=lambda each: len(around(each)))
+            axes = [choice, *around(choice)]
+            joined: Any = sum(_spread(part, axes) for part in parts if choice in part.choices)
+            parts = [part for part in parts if choice not in part.choices]
+            left.remove(choice)
+            if len(axes) > 1:
+                parts.append(Term(tuple(axes[1:]), joined.min(axis=0)))
+            else:
+                total += float(joined.min())
+        return total
+
+    @staticmethod
+    def _rows(term: Term, probs: np.ndarray) -> list[np.ndarray]:
+        return [np.asarray(probs[choice, :size], np.float64)
+                for choice, size in zip(term.choices, term.values.shape, strict=True)]
+
+
+def _spread(term: Term, axes: list[int]) -> np.ndarray:
+    """The values of a term as an array whose axes are these choices, of length 1 for those that it lacks."""
+    sizes = dict(zip(term.choices, term.values.shape, strict=True))
+    order = sorted(range(len(term.choices)), key=lambda number: axes.index(term.choices[number]))
+    return term.values.transpose(order).reshape([sizes.get(axis, 1) for axis in axes])
 
 
 def matrix(space: Space, price: Price) -> Cost:
-    """Prices every candidate op of a space.
+    """Prices every candidate op of a space, at all widths.
 
     Raises:
         InputError: If the price of an op is not known.
@@ -63,13 +157,18 @@ def matrix(space: Space, price: Price) -> Cost:
     rows = {name: row for row, name in enumerate(space.choices)}
     mask = op_mask(space)
     values = np.zeros(mask.shape, np.float32)
-    fixed = 0.0
-    for block, key in space.op_keys():
-        if block.name in rows:
-            values[rows[block.name], block.ops.index(key.op)] = price(block.name, key)
+    fixed, terms = 0.0, []
+    for block in space.all_blocks:
+        axes = [rows[name] for name in space.axes(block)]
+        costs = [0.0 if key.is_free else price(block.name, key) for key in space.keys(block)]
+        if not axes:
+            fixed += costs[0]
+        elif len(axes) == 1:
+            values[axes[0], :len(costs)] += costs
         else:
-            fixed += price(block.name, key)
-    return Cost(values, fixed, mask)
+            shape = [int(mask[row].sum()) for row in axes]
+            terms.append(Term(tuple(axes), np.reshape(np.array(costs, np.float32), shape)))
+    return Cost(values, fixed, mask, tuple(terms))
 
 
 def of_arch(arch: Arch, price: Price) -> float:

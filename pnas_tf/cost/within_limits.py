@@ -5,7 +5,9 @@ to solve exactly.
 Networks are given as paths, op indices int32 [choices].
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,12 +37,13 @@ def most_probable(probs: np.ndarray, limits: Sequence[Limit] = (), least: float 
     """
     if not limits:
         return np.argmax(probs, axis=1).astype(np.int32)
-    return _solve(np.log(np.maximum(probs.astype(np.float64), 1e-30)), limits[0].cost.mask, limits, least)
+    log_probs = np.log(np.maximum(probs.astype(np.float64), 1e-30))
+    return _solve(Cost(log_probs, 0.0, limits[0].cost.mask), limits, least)
 
 
 def cheapest(cost: Cost, limits: Sequence[Limit]) -> np.ndarray | None:
     """The path of the cheapest network that keeps every limit, or None if there is none."""
-    return _solve(-cost.matrix.astype(np.float64), cost.mask, limits, 0.0)
+    return _solve(cost, limits, 0.0, sign=-1.0)
 
 
 def most_of(cost: Cost, limits: Sequence[Limit], least: float = 0.0) -> np.ndarray | None:
@@ -54,7 +57,7 @@ def most_of(cost: Cost, limits: Sequence[Limit], least: float = 0.0) -> np.ndarr
     Returns:
         The path, or None if no network keeps the limits.
     """
-    return _solve(cost.matrix.astype(np.float64), cost.mask, limits, least)
+    return _solve(cost, limits, least)
 
 
 def samples(probs: np.ndarray, limits: Sequence[Limit], least: float, count: int, seed: int) -> np.ndarray:
@@ -114,8 +117,11 @@ def keeps(paths: np.ndarray, limits: Sequence[Limit], least: float) -> np.ndarra
 
 
 def _tilted(probs: np.ndarray, limit: Limit, share: float) -> np.ndarray:
-    """`probs * exp(-t * cost)`, normalised, with the t that makes the expected cost a share of the bound."""
-    costs, aim = limit.cost.matrix.astype(np.float64), share * limit.bound - limit.cost.fixed
+    """`probs * exp(-t * cost)`, normalised, with the t that makes the expected cost a share of the bound.
+
+    Of a cost with terms, the exponent has the part that is additive around `probs`.
+    """
+    costs, aim = limit.cost.around(probs).matrix.astype(np.float64), share * limit.bound
     unit = max(float(costs.max()), 1e-12)
     low, high = -200.0, 200.0
     for _ in range(60):
@@ -123,17 +129,24 @@ def _tilted(probs: np.ndarray, limit: Limit, share: float) -> np.ndarray:
         logits = np.where(probs > 0, np.log(np.maximum(probs, 1e-30)) - middle * costs / unit, -np.inf)
         tilted = np.exp(logits - logits.max(1, keepdims=True))
         tilted /= tilted.sum(1, keepdims=True)
-        low, high = (middle, high) if np.sum(tilted * costs) > aim else (low, middle)
+        low, high = (middle, high) if limit.cost.expected(tilted) > aim else (low, middle)
     return tilted
 
 
-def _solve(gain: np.ndarray, mask: np.ndarray, limits: Sequence[Limit], least: float) -> np.ndarray | None:
-    """The path of largest summed gain, float64 [choices, ops], that keeps every limit; None if there is none."""
-    from scipy import optimize, sparse
+def _solve(gain: Cost, limits: Sequence[Limit], least: float, sign: float = 1.0) -> np.ndarray | None:
+    """The path of largest gain that keeps every limit; None if there is none.
 
-    rows = np.nonzero(mask)[0].astype(np.int32)  # milp of SciPy 1.11 reads no other integers
-    one_each = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows), dtype=np.int32))))
-    constraints = [optimize.LinearConstraint(one_each, 1, 1)]
+    Args:
+        gain: Gain of each op; its mask tells which ops may be taken.
+        limits: Limits to keep.
+        least: Share of the first limit's bound that the network uses at least.
+        sign: 1 for the largest gain, -1 for the smallest.
+    """
+    from scipy import optimize
+
+    program = _Program(gain.mask, dict.fromkeys(term.choices for cost in (gain, *(limit.cost for limit in limits))
+                                                for term in cost.terms))
+    constraints = [optimize.LinearConstraint(*program.consistency())]
     for number, limit in enumerate(limits):
         # Scaled to the part of the bound that the choices may use, so that the solver's tolerance is relative, too.
         room = limit.bound - limit.cost.fixed
@@ -141,14 +154,72 @@ def _solve(gain: np.ndarray, mask: np.ndarray, limits: Sequence[Limit], least: f
             return None
         low = least * limit.bound - limit.cost.fixed if number == 0 and least else -np.inf
         unit = room or 1.0
-        constraints.append(optimize.LinearConstraint(limit.cost.matrix[mask].astype(np.float64)[None] / unit,
+        constraints.append(optimize.LinearConstraint(program.coefficients(limit.cost)[None] / unit,
                                                      low / unit, room / unit * (1 - 1e-6)))
     with quiet():  # HiGHS prints lines of its own now and then
-        result = optimize.milp(-gain[mask], integrality=np.ones(len(rows)), bounds=optimize.Bounds(0, 1),
-                               constraints=constraints, options={"mip_rel_gap": 0.0, "time_limit": 60.0})
+        result = optimize.milp(-sign * program.coefficients(gain), integrality=program.is_whole,
+                               bounds=optimize.Bounds(0, 1), constraints=constraints,
+                               options={"mip_rel_gap": 0.0, "time_limit": 60.0})
     if result.x is None:
         return None
-    chosen = np.full(mask.shape, -1.0)
-    chosen[mask] = result.x
-    path = np.argmax(chosen, axis=1).astype(np.int32)
+    path = program.path(result.x)
     return path if keeps(path[None], limits, 0.0)[0] else None
+
+
+class _Program:
+    """The variables of the integer program: one for each op of each choice, and one for each combination in a term.
+
+    A variable is 1 for what the network has. That of a combination needs no condition that it is whole: sums of them
+    over all but one choice equal the variable of that choice's op.
+
+    Attributes:
+        is_whole: Whether each variable has to be a whole number, 0 or 1, int [variables].
+    """
+
+    def __init__(self, mask: np.ndarray, combined: Iterable[tuple[int, ...]]):
+        """
+        Args:
+            mask: Ops that may be taken, bool [choices, ops].
+            combined: Choices of each kind of term, all different.
+        """
+        self._mask, self._number = mask, np.where(mask, np.cumsum(mask).reshape(mask.shape) - 1, -1)
+        count = int(mask.sum())
+        self._combinations: dict[tuple[int, ...], np.ndarray] = {}
+        for choices in combined:  # ops of each combination, and the number of its variable in the last column
+            ops = np.array(list(itertools.product(*(np.nonzero(mask[choice])[0] for choice in choices))))
+            self._combinations[choices] = np.column_stack([ops, count + np.arange(len(ops))])
+            count += len(ops)
+        self.is_whole = (np.arange(count) < mask.sum()).astype(int)
+
+    def consistency(self) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Matrix and bounds: one op for each choice, and combinations that agree with the ops."""
+        from scipy import sparse
+
+        rows, columns = list(np.nonzero(self._mask)[0]), list(range(int(self._mask.sum())))
+        values, sums = [1.0] * len(rows), [1.0] * len(self._mask)
+        for choices, combinations in self._combinations.items():
+            for axis, choice in enumerate(choices):
+                for op in np.nonzero(self._mask[choice])[0]:
+                    having = combinations[combinations[:, axis] == op, -1]
+                    rows += [len(sums)] * (len(having) + 1)
+                    columns += [*having, self._number[choice, op]]
+                    values += [*np.ones(len(having)), -1.0]
+                    sums.append(0.0)
+        # milp of SciPy 1.11 reads no other integers than of 32 bits.
+        places = np.array(rows, np.int32), np.array(columns, np.int32)
+        return sparse.csr_array((values, places), shape=(len(sums), len(self.is_whole))), np.array(sums), np.array(sums)
+
+    def coefficients(self, cost: Cost) -> np.ndarray:
+        """The cost of each variable, float64 [variables]."""
+        result = np.zeros(len(self.is_whole))
+        result[self._number[self._mask]] = cost.matrix[self._mask]
+        for choices, values in cost.terms:
+            *ops, variables = self._combinations[choices].T
+            result[variables] += values[tuple(ops)]
+        return result
+
+    def path(self, solution: np.ndarray) -> np.ndarray:
+        """Op indices of a solution, int32 [choices]."""
+        chosen = np.full(self._mask.shape, -1.0)
+        chosen[self._mask] = solution[self._number[self._mask]]
+        return np.argmax(chosen, axis=1).astype(np.int32)

@@ -118,14 +118,14 @@ def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: D
                                    lambda finalist, trial: _write(net, finalist, goal, probs, trial))
     chosen = pool.look_closely(candidates[0])
     candidates = [chosen, *candidates[1:]]
-    finalists.save(folder.finalists, goal, candidates, scores.labels)
+    finalists.save(folder.finalists, goal, candidates, scores.labels, net.space)
     front = front_lib.picks(pool, bounds, chosen)
     kept = device_check.keeping_limits([pick.finalist.arch for pick in front], goal, timer, folder)
     front = list(itertools.compress(front, kept))
     terminal.say(front_lib.table(front, chosen, goal, len(scores.labels)))
     terminal.say(_summary(goal, candidates))
     archs = [_write(net, pick.finalist, goal, probs, folder.front_part(pick.ms)) for pick in front]
-    front_lib.save(folder.front, goal, front, chosen, archs)
+    front_lib.save(folder.front, goal, front, chosen, archs, net.space)
     return _write(net, chosen, goal, probs, folder, lambda model: terminal.say(_recalibrated(model, data, choice)))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from pnas_tf import files
 from pnas_tf.cost.goal import Goal
 from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import Space
 
 FORMAT = "pnas_tf.finalists/1"
 
@@ -46,7 +47,7 @@ class Finalist:
     trial_accuracy: float | None = None
 
 
-def save(path: str, goal: Goal, finalists: Sequence[Finalist], labels: np.ndarray) -> None:
+def save(path: str, goal: Goal, finalists: Sequence[Finalist], labels: np.ndarray, space: Space) -> None:
     """Writes finalists.json: every finalist with its scores, best first, and the size of what they were scored on.
 
     Args:
@@ -54,11 +55,12 @@ def save(path: str, goal: Goal, finalists: Sequence[Finalist], labels: np.ndarra
         goal: Goal of the finalists.
         finalists: Finalists, best first.
         labels: Labels of all held-out images that `scored` used, int [images].
+        space: Space that was searched.
     """
     def entry(finalist: Finalist) -> dict[str, Any]:
         fields = {field.name: getattr(finalist, field.name) for field in dataclasses.fields(finalist)}
         return {name: value for name, value in fields.items() if name != "arch" and value is not None} | {
-            "ops": finalist.arch.ops}
+            "ops": finalist.arch.chosen_in(space)}
 
     files.write_text(path, json.dumps({
         "format": FORMAT, "target": goal.target, "limits": dict(goal.bounds),

@@ -19,6 +19,7 @@ from pnas_tf.derive.pool import Pool
 from pnas_tf.run_folder.folder import front_name
 from pnas_tf.run_folder.front_file import FORMAT
 from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import Space
 
 # A budget above the target, as a multiple of it: what a little more would buy.
 ABOVE = 1.1
@@ -139,7 +140,7 @@ def picks(pool: Pool, bounds: Sequence[float], chosen: Finalist) -> list[Pick]:
                    for each in networks), key=lambda pick: pick.ms)
 
 
-def save(path: str, goal: Goal, front: Sequence[Pick], chosen: Finalist, archs: Sequence[Arch]) -> None:
+def save(path: str, goal: Goal, front: Sequence[Pick], chosen: Finalist, archs: Sequence[Arch], space: Space) -> None:
     """Writes front.json.
 
     Args:
@@ -148,12 +149,13 @@ def save(path: str, goal: Goal, front: Sequence[Pick], chosen: Finalist, archs: 
         front: Result of `picks`.
         chosen: Network that is delivered.
         archs: Arch of each network, with its parameters and MACs.
+        space: Space that was searched.
     """
     entries = [{"ms": pick.ms, "folder": front_name(pick.ms), "how": pick.finalist.how,
                 "costs": {**pick.finalist.costs, **{name: arch.costs[name] for name in ("params", "macs")}},
                 "expected_loss": pick.finalist.expected_loss, "gain": pick.gain, "gain_error": pick.gain_error,
                 "held_out_accuracy": pick.finalist.accuracy, "delivered": _same(pick.finalist, chosen),
-                "ops": arch.ops} for pick, arch in zip(front, archs, strict=True)]
+                "ops": arch.chosen_in(space)} for pick, arch in zip(front, archs, strict=True)]
     files.write_text(path, json.dumps({"format": FORMAT, "target": goal.target, "target_ms": goal.limit_ms,
                                        "networks": entries}, indent=1) + "\n")
 

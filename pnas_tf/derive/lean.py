@@ -22,12 +22,14 @@ def towards(cost: Cost, effects: OpEffects) -> OpEffects:
 
         log loss = sum of effects - SHARE * deviation(sum of effects) * (cost - mean(cost)) / deviation(cost)
 
-    Mean and deviation are over all networks of the space. Both are sums over choices, so the lean is one, too.
+    Mean and deviation are over all networks of the space. Both are sums over choices, so the lean is one, too. Where
+    filters are searched, the cost is the additive part around evenly drawn networks.
 
     Args:
         cost: What large networks have more of, such as MACs.
         effects: Effects of the ops of the space.
     """
+    cost = cost.around(cost.mask / cost.mask.sum(1, keepdims=True))
     deviation = _deviation(cost.matrix.astype(np.float64), cost.mask)
     if deviation == 0:
         return effects

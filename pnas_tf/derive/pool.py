@@ -145,24 +145,27 @@ class Pool:
 
     def look_closely(self, finalist: Finalist) -> Finalist:
         """The network with its loss and accuracy on all held-out images."""
-        self.scores.close_look(finalist.arch.path)
+        self.scores.close_look(self._path(finalist))
         return self.with_scores(finalist)
 
     def with_scores(self, finalist: Finalist) -> Finalist:
         """The network with its loss and accuracy on all held-out images, if they are known."""
-        score = self.scores.whole(finalist.arch.path)
+        score = self.scores.whole(self._path(finalist))
         return dataclasses.replace(finalist, loss=score.loss, accuracy=score.accuracy) if score else finalist
 
     def error(self, finalist: Finalist, other: Finalist) -> float:
         """Standard error of the difference between the expected losses of two networks."""
-        return self.scores.leaning.error(finalist.arch.path, other.arch.path)
+        return self.scores.leaning.error(self._path(finalist), self._path(other))
 
     def accuracy_error(self, finalist: Finalist, other: Finalist) -> float:
         """Standard error of the difference between the accuracies of two networks on the same held-out images."""
-        return self.scores.accuracy_error(finalist.arch.path, other.arch.path)
+        return self.scores.accuracy_error(self._path(finalist), self._path(other))
+
+    def _path(self, finalist: Finalist) -> np.ndarray:
+        return finalist.arch.path_in(self.scores.space)
 
     def _paths(self, networks: Sequence[Finalist]) -> np.ndarray:
-        return np.stack([each.arch.path for each in networks])
+        return np.stack([self._path(each) for each in networks])
 
     def _limits(self, bound: float) -> tuple[Limit, ...]:
         return Limit("ms", self.goal.ms, bound), *self.goal.limits

@@ -1,5 +1,6 @@
 """Networks worth scoring: those that the probabilities suggest, and those that need no search."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,4 +49,4 @@ def _unskipped(space: Space, macs: Cost) -> Cost:
     """MACs, and for each block that is not skipped more than all MACs together."""
     skips = np.array([[op == ops.ZERO for op in block.ops] + [False] * (macs.mask.shape[1] - len(block.ops))
                       for block in space.choices.values()])
-    return Cost(macs.matrix + np.where(macs.mask & ~skips, 2 * macs.range[1], 0), macs.fixed, macs.mask)
+    return dataclasses.replace(macs, matrix=macs.matrix + np.where(macs.mask & ~skips, 2 * macs.range[1], 0))

@@ -16,6 +16,7 @@ from pnas_tf.data import Data
 from pnas_tf.derive.finalists import Finalist
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder.folder import FEWEST_SKIPS, MOST_MACS
+from pnas_tf.space import arch as arch_lib
 from pnas_tf.supernet import supernet
 from pnas_tf.train.fit import fit
 from pnas_tf.train.non_finite import NonFinite
@@ -132,6 +133,6 @@ def _facts(trial: RunFolder, finalist: Finalist) -> dict[str, Any] | None:
     """train.json of an earlier trial of the same network, or None."""
     if not all(map(os.path.exists, (trial.training_facts, trial.arch))):
         return None
-    if files.read_json(trial.arch).get("ops") != finalist.arch.ops:
+    if arch_lib.load(trial.arch).fingerprint() != finalist.arch.fingerprint():
         return None
     return files.read_json(trial.training_facts)

@@ -63,6 +63,7 @@ class Facts:
         stale: Modes of the exports of an earlier model.
         teacher: Contents of train.json of the search's teacher, or {}.
         bundle: Contents of bundle.json in the bundle for an app, or {}.
+        widths: Contents of the run folder of the first stage, in which filters were searched, or None.
     """
 
     run_dir: str
@@ -81,6 +82,7 @@ class Facts:
     stale: list[str] = dataclasses.field(default_factory=list)
     teacher: dict[str, Any] = dataclasses.field(default_factory=dict)
     bundle: dict[str, Any] = dataclasses.field(default_factory=dict)
+    widths: "Facts | None" = None
 
     def cost(self, name: str) -> float | None:
         """A number of the arch's costs by name, or None."""
@@ -152,6 +154,12 @@ def collect(run_dir: str) -> Facts:
         InputError: If the folder is missing or holds neither a network nor epochs of a search, or if a file in it is
             damaged.
     """
+    stage = RunFolder(RunFolder(run_dir).stage_of_widths)
+    facts = _collected(run_dir)
+    return dataclasses.replace(facts, widths=_collected(stage.path)) if os.path.exists(stage.arch) else facts
+
+
+def _collected(run_dir: str) -> Facts:
     folder = RunFolder(run_dir)
     if not os.path.isdir(run_dir):
         raise InputError(f"{run_dir}: no such folder. Name the folder of a search by --run_dir.")

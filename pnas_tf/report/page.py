@@ -13,6 +13,7 @@ from pnas_tf.files import number
 from pnas_tf.report import (
     comparison,
     drawing,
+    first_stage,
     front_chart,
     heat_maps,
     mistakes,
@@ -89,7 +90,7 @@ def render(facts: Facts) -> str:
     """The page of a run, HTML."""
     stages = drawing.of_arch(facts.arch) if facts.arch else []
     boxes = [box for stage in stages for box in stage.boxes]
-    epochs = [epoch for epoch in facts.epochs if isinstance(epoch.get("probs"), dict) and epoch["probs"]]
+    epochs = _epochs_with_probs(facts)
     maps = heat_maps.of_search(epochs)
     return _template("report.html").render(
         title=facts.title, facts=facts, verdict=verdict.of_run(facts), steps=next_steps.of_run(facts),
@@ -97,7 +98,8 @@ def render(facts: Facts) -> str:
         stale=summary.stale(facts) if facts.stale else "",
         stages=stages, boxes=boxes, summary=drawing.counts(boxes), kernels=drawing.kernels(boxes),
         front=front_chart.chart(facts.front, facts.target_ms), front_rows=front_chart.rows(facts.front),
-        maps=maps, ops=facts.arch.ops if facts.arch else {},
+        maps=maps, ops=first_stage.chosen_of(facts.arch, maps),
+        first=first_stage.of_run(facts, heat_maps.of_search(_epochs_with_probs(facts.widths))),
         final={heat_map.choice: dict(heat_map.final) for heat_map in maps.all},
         heat_map_span=[epochs[0]["epoch"] + 1, epochs[-1]["epoch"] + 1] if epochs else [],
         warmup_share=sum(epoch.get("phase") == "warmup" for epoch in epochs) / max(1, len(epochs)),
@@ -110,6 +112,10 @@ def render(facts: Facts) -> str:
         confusion=mistakes.confusion_chart(facts.mistakes) if facts.mistakes else None,
         run_dir=shlex.quote(facts.run_dir),
         command=next_steps.search_command(facts))
+
+
+def _epochs_with_probs(facts: Facts | None) -> list[dict[str, Any]]:
+    return [epoch for epoch in facts.epochs if isinstance(epoch.get("probs"), dict) and epoch["probs"]] if facts else []
 
 
 def render_comparison(collected: Sequence[Facts]) -> str:
@@ -169,9 +175,13 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     if space:
         rows.append(("Input", f"{space.input_size} \N{MULTIPLICATION SIGN} {space.input_size} \N{MULTIPLICATION SIGN} "
                               f"{space.input_channels}, {space.num_classes:,} classes"))
-        size = space.size
+        # The network has one number of filters; the probabilities tell whether they were searched, too.
+        probs = epochs[-1].get("probs") if epochs else None
+        counts = [len(row) for row in probs.values() if isinstance(row, dict)] if isinstance(probs, dict) else []
+        size, choices = (math.prod(counts), len(counts)) if len(counts) > len(space.choices) else (
+            space.size, len(space.choices))
         size_text = f"{size:,}" if size < 10 ** 24 else f"about 10^{math.log10(size):.0f}"
-        rows.append(("Size of the space", f"{size_text} networks, {len(space.choices)} choices"))
+        rows.append(("Size of the space", f"{size_text} networks, {choices} choices"))
     rows.append(("Target", facts.target))
     rows.append(("Seed", facts.flags.get("seed")))
     if epochs:

@@ -1,6 +1,6 @@
 """Updates alpha on a held-out batch: by the gradient of binary gates, or by REINFORCE (paper section 3)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -8,17 +8,11 @@ import tensorflow as tf
 
 from pnas_tf.cost import expectation
 from pnas_tf.cost.prices import Cost
-from pnas_tf.network.criterion import LABELS_ALONE, Criterion
-from pnas_tf.network.evaluate import accuracy_of, cross_entropy
-from pnas_tf.search import replicas
+from pnas_tf.search import observers, replicas
 from pnas_tf.search.config import Method
 from pnas_tf.search.objective import Lagrangian, LatencyLoss, Reward
 from pnas_tf.supernet import gates
 from pnas_tf.supernet.supernet import Supernet
-
-# Compiled passes through the supernet: results of `observer` and `evaluator`.
-Observe = Callable[..., tuple[tf.Tensor, ...]]
-Evaluate = Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
 
 class GradientUpdater(keras.layers.Layer):
@@ -39,11 +33,13 @@ class GradientUpdater(keras.layers.Layer):
     the output of the other is only observed. Their alphas move against each other, and a shift of both keeps the
     probability of every other op (paper section 3.2.1). With `all`, one op runs with gradients, and the outputs of all
     ops are observed. docs/method.md derives the mean of each kind of step.
+
+    For choices of filters, `L_i - L_j` is measured instead: see `observers.gate_gradients`.
     """
 
     def __init__(self, supernet: Supernet, cost: Cost, latency_loss: LatencyLoss, method: Method | None = None, *,
                  limits: Sequence[tuple[Cost, Lagrangian]] = (), alpha: keras.Variable | None = None,
-                 observe: Observe | None = None):
+                 observe: observers.Observe | None = None):
         """Prepares the step.
 
         Args:
@@ -57,7 +53,8 @@ class GradientUpdater(keras.layers.Layer):
                 of the step alone, as in the authors' code. They differ if the loss is not linear in milliseconds.
             limits: Further costs that join the loss, each with its multiplier.
             alpha: Alpha of the supernet that learns; the first alpha if None.
-            observe: Result of `observer` with the same paths, which several updaters may share; None to make it.
+            observe: Result of `observers.observer` with the same paths, which several updaters may share; None to make
+                it.
         """
         super().__init__(name="gradient_updater")
         method = method or Method()
@@ -66,7 +63,7 @@ class GradientUpdater(keras.layers.Layer):
         self._limit_losses = [multiplier for _, multiplier in limits]
         self._paths, self._active_draw = method.paths, method.active_draw
         self._expected_latency = method.expected_latency
-        self._observe = observe or observer(supernet, method.paths)
+        self._observe = observe or observers.observer(supernet, method.paths)
         self._sample_on_all = replicas.on_all(supernet.distribute_strategy, self._sample)
         self._apply_on_all = replicas.on_all(supernet.distribute_strategy, self._apply)
         self.built = True
@@ -131,8 +128,8 @@ class GradientUpdater(keras.layers.Layer):
             changes: Change of loss of each swap in nats, float [n, choices].
         """
         costs = self._costs if isinstance(self._latency_loss, Lagrangian) else self._costs[1:]
-        rows = np.arange(pairs.shape[1])
-        for cost, multiplier in zip(costs, self.multipliers, strict=True):
+        rows, probs = np.arange(pairs.shape[1]), gates.probabilities(self._alpha.value, self._supernet.mask).numpy()
+        for cost, multiplier in zip((cost.around(probs) for cost in costs), self.multipliers, strict=True):
             shares = np.abs(cost.matrix[rows, pairs[..., 1]] - cost.matrix[rows, pairs[..., 0]]) / multiplier.bound
             if changes.size and np.median(shares) > 0 and np.median(np.abs(changes)) > 0:
                 multiplier.scale.assign(np.median(np.abs(changes)) / np.median(shares))
@@ -156,8 +153,9 @@ class GradientUpdater(keras.layers.Layer):
             ce_gradient = gates.two_sided_gradient(before, mask, active, gate_gradient)
         else:
             ce_gradient = gates.alpha_gradient(before, involved, gate_gradient)
-        # The expected cost is linear in the gates, too: its derivative by a gate is the cost of the gate's op.
-        matrix = sum(weight * cost.matrix for weight, cost in zip(weights, self._costs, strict=True))
+        # The expected cost is linear in each gate, too: its derivative by a gate is the expected cost of the gate's op.
+        matrix = sum(weight * expectation.slopes(cost, cost_probs)
+                     for weight, cost in zip(weights, self._costs, strict=True))
         op_costs = tf.gather(matrix, tf.maximum(involved, 0), batch_dims=1)
         gradient = ce_weight * ce_gradient + gates.alpha_gradient(before, involved, op_costs)
         # After an overflow in float16, the step has no information on accuracy, and latency alone must not move alpha.
@@ -207,7 +205,7 @@ class ReinforceUpdater(keras.layers.Layer):
 
     def __init__(self, supernet: Supernet, cost: Cost, reward: Reward, samples: int = 10,
                  baseline_decay: float = 0.9, *, limits: Sequence[tuple[Cost, Lagrangian]] = (),
-                 alpha: keras.Variable | None = None, evaluate: Evaluate | None = None):
+                 alpha: keras.Variable | None = None, evaluate: observers.Evaluate | None = None):
         """Prepares the step.
 
         Args:
@@ -218,7 +216,7 @@ class ReinforceUpdater(keras.layers.Layer):
             baseline_decay: Share of the old baseline that stays at an update.
             limits: Further costs that lower the reward, each with its multiplier.
             alpha: Alpha of the supernet that learns; the first alpha if None.
-            evaluate: Result of `evaluator`, which several updaters may share; None to make it.
+            evaluate: Result of `observers.evaluator`, which several updaters may share; None to make it.
         """
         super().__init__(name="reinforce_updater")
         self._supernet, self._alpha = supernet, supernet.alpha if alpha is None else alpha
@@ -227,7 +225,7 @@ class ReinforceUpdater(keras.layers.Layer):
         self._samples, self._decay = samples, baseline_decay
         self.baseline = self.add_weight(name="baseline", shape=(), initializer="zeros", trainable=False)
         self.updates = self.add_weight(name="updates", shape=(), dtype="int32", initializer="zeros", trainable=False)
-        self._evaluate = evaluate or evaluator(supernet)
+        self._evaluate = evaluate or observers.evaluator(supernet)
         self._sample_on_all = replicas.on_all(supernet.distribute_strategy, self._sample)
         self._apply_on_all = replicas.on_all(supernet.distribute_strategy, self._apply)
         self.built = True
@@ -250,7 +248,7 @@ class ReinforceUpdater(keras.layers.Layer):
         """Moves alpha by the rewards of the paths, and returns the logs of `update`."""
         alpha, mask = self._alpha, self._supernet.mask
         probs = gates.probabilities(alpha.value, mask)
-        ms, *others = (cost.fixed + tf.reduce_sum(expectation.of_ops(cost, paths), axis=1) for cost in self._costs)
+        ms, *others = (expectation.of_paths(cost, paths) for cost in self._costs)
         rewards = self._reward_of(accuracies, ms)
         for cost, multiplier, path_costs in zip(self._costs[1:], self.multipliers, others, strict=True):
             rewards -= multiplier.step(expectation.expected(cost, probs)) * (path_costs / multiplier.bound - 1.0)
@@ -267,84 +265,3 @@ class ReinforceUpdater(keras.layers.Layer):
 
 def _multiplier_logs(multipliers):
     return {f"multiplier_{loss.name}": loss.multiplier.value.read_value() for loss in multipliers}
-
-
-def observer(supernet: Supernet, paths: str = "two", criterion: Criterion = LABELS_ALONE) -> Observe:
-    """Compiles the gate gradients of an architecture step, for two ops of each choice or for all ops.
-
-    Args:
-        supernet: Supernet whose ops run.
-        paths: `two` or `all`.
-        criterion: Loss of the logits.
-
-    Returns:
-        A function of images, labels, involved ops, int32 [choices, k], and active ops, int32 [choices]; with two paths,
-        the first involved op is active. It returns float32 [choices, k] and the other results of `gate_gradients`.
-    """
-    def observe(images, labels, involved, active):
-        if paths == "all":
-            return all_gate_gradients(supernet, images, labels, active, criterion)
-        others = [[pair[1]] for pair in tf.unstack(involved)]
-        rows, *rest = gate_gradients(supernet, images, labels, active, others, criterion)
-        return tf.stack(rows), *rest
-
-    return replicas.on_all(supernet.distribute_strategy, observe)
-
-
-def evaluator(supernet: Supernet) -> Evaluate:
-    """Compiles the score of a path.
-
-    Args:
-        supernet: Supernet whose ops run.
-
-    Returns:
-        A function of images, labels and the path, int32 [choices], that returns accuracy and cross-entropy.
-    """
-    def evaluate(images, labels, path):
-        logits = supernet(images, path)
-        return replicas.mean([accuracy_of(labels, logits), cross_entropy(labels, logits)])
-
-    return replicas.on_all(supernet.distribute_strategy, evaluate)
-
-
-def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,
-                   others: list[list[tf.Tensor | int]], criterion: Criterion = LABELS_ALONE
-                   ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Derivatives of the loss with respect to the gates of some ops, while one path runs (paper equation 3).
-
-        dL/dg_j = <dL/dy, o_j>
-
-    Args:
-        supernet: Supernet whose ops run.
-        images: Images, float32 [batch, height, width, channels].
-        labels: Classes, int32 [batch].
-        active: Active op of each choice, int32 [choices].
-        others: Further ops to observe, one list for each choice.
-        criterion: Loss of the logits.
-
-    Returns:
-        The derivatives, float32 [1 + others] for each choice, the active op first; whether they are finite (in float16
-        they may overflow, and are then 0); the loss; the accuracy. All are means over replicas.
-    """
-    rows = [tf.zeros([1 + len(row)]) for row in others]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(rows)
-        logits = supernet.run_gated(images, active, others, rows)
-        loss = criterion.loss(labels, logits, criterion.taught(images))
-        scaled = supernet.loss_scale.scaled(loss)
-    *rows, loss, accuracy = replicas.mean([*tape.gradient(scaled, rows), loss, accuracy_of(labels, logits)])
-    rows, finite = supernet.loss_scale.unscaled(rows)
-    return rows, finite, loss, accuracy
-
-
-def all_gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,
-                       criterion: Criterion = LABELS_ALONE) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The gate gradients of all ops, the active op's once, with arguments and other results of `gate_gradients`.
-
-    Returns:
-        The derivatives, float32 [choices, ops], 0 for ops that a choice lacks; then as `gate_gradients`.
-    """
-    others = [list(range(count)) for count in supernet.mask.sum(1)]
-    rows, *rest = gate_gradients(supernet, images, labels, active, others, criterion)
-    rows = [tf.pad(row[1:], [[0, supernet.mask.shape[1] + 1 - row.shape[0]]]) for row in rows]
-    return tf.stack(rows), *rest

@@ -8,7 +8,7 @@ from pnas_tf import terminal
 from pnas_tf.cost.goal import Goal
 from pnas_tf.data.parts import Changes
 from pnas_tf.network.criterion import LABELS_ALONE, Criterion
-from pnas_tf.search import arch_updaters, objective, replicas, schedule, searcher
+from pnas_tf.search import arch_updaters, objective, observers, replicas, schedule, searcher
 from pnas_tf.search.config import Method, SearchConfig
 from pnas_tf.search.problem import Problem
 from pnas_tf.search.schedule import Schedule
@@ -56,8 +56,8 @@ def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedul
         criterion: Loss of gradients. Rewards use accuracy.
     """
     arch_steps = max(1, plan.arch_steps // len(goals))
-    shared = arch_updaters.evaluator(net) if method.arch_update == "reinforce" \
-        else arch_updaters.observer(net, method.paths, criterion)
+    shared = observers.evaluator(net) if method.arch_update == "reinforce" \
+        else observers.observer(net, method.paths, criterion)
     for goal, alpha in zip(goals, net.alphas, strict=True):
         limits = [(limit.cost, objective.Lagrangian(limit.bound, arch_steps, one_sided=True, name=limit.name))
                   for limit in goal.limits]

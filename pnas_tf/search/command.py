@@ -18,7 +18,7 @@ from pnas_tf.errors import InputError
 from pnas_tf.report import facts as run_facts
 from pnas_tf.report import kept_limits
 from pnas_tf.run_folder import RunFolder, claim, versions
-from pnas_tf.search.config import TEACHERS, SearchConfig
+from pnas_tf.search.config import ALL, TEACHERS, SearchConfig
 from pnas_tf.search.problem import Problem, Request
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
@@ -99,8 +99,7 @@ def _problem(request: Request) -> Problem:
 def _searched(problem: Problem, config: SearchConfig, run_dir: str, devices: "tf.distribute.Strategy",
               make_timer: MakeTimer | None) -> list[tuple[Arch, RunFolder]]:
     """Runs the search while this process holds the run folder; returns the networks with their folders."""
-    from pnas_tf.search import replicas, stopping
-    from pnas_tf.search.run import run
+    from pnas_tf.search import replicas, run, stages, stopping
 
     chief = replicas.is_chief(devices)
     timers = [make_timer(table, problem.space) for table in problem.tables] if make_timer and chief else []
@@ -110,7 +109,8 @@ def _searched(problem: Problem, config: SearchConfig, run_dir: str, devices: "tf
         try:
             if chief:
                 versions.note(run_dir)
-            archs = run(problem, config, RunFolder(run_dir), devices=devices, timers=timers, stop=stop)
+            search_it = run.run if config.stages == ALL else stages.run
+            archs = search_it(problem, config, RunFolder(run_dir), devices=devices, timers=timers, stop=stop)
         except KeyboardInterrupt:
             _stopped(stop, run_dir)
             raise
@@ -138,7 +138,8 @@ def _inputs(problem: Problem, config: SearchConfig) -> Mapping[str, str]:
             "training images": str(data.train.size), "held-out images": str(data.held_out.size),
             "contents of the training images": data.train.fingerprint,
             "contents of the held-out images": data.held_out.fingerprint,
-            **{f"milliseconds on {goal.target}": digest(goal.ms.matrix.tobytes() + str(goal.ms.fixed).encode())
+            **{f"milliseconds on {goal.target}": digest(goal.ms.matrix.tobytes() + str(goal.ms.fixed).encode()
+                                                         + b"".join(term.values.tobytes() for term in goal.ms.terms))
                for goal in problem.goals}}
 
 

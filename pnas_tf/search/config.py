@@ -9,6 +9,8 @@ from pnas_tf.train.recipe import batch_size_for
 
 # Words for the teacher of a search; anything else is the path of a file.
 TEACHERS = ("auto", "none", "largest")
+# What is searched one after the other: everything at once; or filters and depth, then ops.
+ALL, WIDTHS_THEN_OPS = "all", "widths,ops"
 
 
 class Lengths(NamedTuple):
@@ -75,6 +77,8 @@ class SearchConfig(ImageSettings, Method):
         (), "A further limit, never exceeded: params<=3e6, macs<=3e8, size_bytes<=4e6 (of the .tflite) or "
         "peak_activation_bytes<=5e5, or sram_bytes<=5e5 on a table of --measurer=vela (only in latency.search); may be "
         "repeated.", repeated=True)
+    stages: str = setting(ALL, "all: everything at once. widths,ops: filters and depth with one op in every block, "
+                          "then the ops within the filters found.", choices=(ALL, WIDTHS_THEN_OPS))
     init_weights: str = setting("", "Initial weights: the folder of an earlier search, or a .keras file of a trained "
                                 "or imported network; ops that it lacks start from scratch.")
     share: str = setting("auto", "What the ops of a block share: none, or kernels (slices of one set of weights). "

@@ -11,7 +11,7 @@ from pnas_tf.cost.goal import Goal, check_limits, check_reachable, goal_for
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.search.config import TEACHERS, SearchConfig
+from pnas_tf.search.config import ALL, TEACHERS, SearchConfig
 from pnas_tf.search.schedule import Schedule
 from pnas_tf.space import memory, spaces
 from pnas_tf.space.blocks import Space
@@ -62,6 +62,8 @@ class Request:
         _check_split(config)
         targets = [_target(text) for text in config.targets] or [
             (table or _table(config.table, config.space), config.target_ms)]
+        if config.stages != ALL:
+            _check_stages(space, config, len(targets))
         size, largest = _image_sizes(config, space, targets)
         space = dataclasses.replace(space, input_size=size)
         memory.check_space(space)
@@ -164,6 +166,37 @@ class Problem:
         plan = plan.squeezed(config.max_steps) if config.max_steps else plan
         return Problem(space, data, tuple(goals), tuple(table for table, _ in request.targets), plan, batch_size,
                        request.largest_size)
+
+
+    def within(self, space: Space, config: SearchConfig) -> "Problem":
+        """The same task in a part of the space, with the same milliseconds.
+
+        Args:
+            space: Part of the space.
+            config: Settings of the search.
+
+        Raises:
+            InputError: If no network of the part keeps all limits.
+        """
+        bounds = tuple(limits_lib.parse(text) for text in config.limit)
+        goals = tuple(goal_for(space, table, goal.target_ms, bounds, keeps_ms=goal.keeps_ms)
+                      for table, goal in zip(self.tables, self.goals, strict=True))
+        return dataclasses.replace(self, space=space, goals=goals)
+
+
+def _check_stages(space: Space, config: SearchConfig, targets: int) -> None:
+    """Raises InputError if a search of this space and number of targets cannot have two stages."""
+    flag = f"--stages={config.stages}"
+    if not space.width_choices:
+        raise InputError(f"{flag} needs a space in which filters are searched, and {space.name} has one number of "
+                         f"filters for each block. Name another, such as --space=cifar_mb{spaces.WIDTHS}.")
+    if targets > 1:
+        raise InputError(f"{flag} needs one target, since each has filters of its own, got {targets}. Search for each "
+                         "in a run of its own.")
+    if config.init_weights:
+        raise InputError(f"{flag} starts each stage from scratch: leave out --init_weights.")
+    if config.strategy == "multi_worker":
+        raise InputError(f"{flag} runs on one machine: leave out --strategy=multi_worker.")
 
 
 def _check_split(config: SearchConfig) -> None:

@@ -89,9 +89,8 @@ def start_from_pretrained(net: Supernet, full_network: str = "") -> None:
     layers = trained or layers
     source = slicing.FullNetwork(full, layers)
     for mixed_op in net.mixed_ops:
-        for op, candidate in zip(mixed_op.block.ops, mixed_op.candidates, strict=True):
-            if candidate:
-                candidate.set_layer_weights(source.layers_of(mixed_op.block, op, candidate.layer_shapes()))
+        for candidate in filter(None, mixed_op.candidates):
+            candidate.set_layer_weights(source.layers_of(mixed_op.block, candidate.key.op, candidate.layer_shapes()))
     terminal.say(f"Every op starts as a part of {name}"
                  + (", as trained on these images." if trained else ", with its ImageNet weights."))
 

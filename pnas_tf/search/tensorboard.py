@@ -22,7 +22,7 @@ class Events:
             InputError: If the folder cannot be written.
         """
         self._folder = folder
-        self._drawn: dict[str, dict[str, str]] = {}  # the ops of the last picture, by prefix
+        self._drawn: dict[str, str] = {}  # the network of the last picture, by prefix
         with self._naming_full_disk():
             self._writer = tf.summary.create_file_writer(folder)
 
@@ -43,8 +43,8 @@ class Events:
         with self._writer.as_default(step=line["epoch"] + 1), self._naming_full_disk():
             for name, value in values.items():
                 tf.summary.write(prefix + name, tf.constant(value, tf.float32), metadata=_plugin("scalars"))
-            if self._drawn.get(prefix) != arch.ops:  # drawing takes longer than everything else
-                self._drawn[prefix] = arch.ops
+            if self._drawn.get(prefix) != arch.fingerprint():  # drawing takes longer than everything else
+                self._drawn[prefix] = arch.fingerprint()
                 png = drawing.png(arch)
                 width, height = drawing.png_size(png)
                 tf.summary.write(f"{prefix}architecture", tf.constant([str(width), str(height), png]),

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from pnas_tf import files
 from pnas_tf.errors import InputError, shown
 from pnas_tf.files import write_text
-from pnas_tf.space import ops, spaces
+from pnas_tf.space import ops, spaces, widths
 from pnas_tf.space.blocks import Block, OpKey, Space
 
 FORMAT = "pnas_tf.arch/1"
@@ -24,12 +24,13 @@ class Arch:
     """One network of a space.
 
     Attributes:
-        space: Space that the network belongs to.
+        space: Space that the network belongs to, with one number of filters for each block.
         ops: Op text by choice name.
         costs: Facts about the network: target, expected_ms, table_ms, params, macs, ...
 
     Raises:
-        InputError: If a choice has no op, or an op that the choice does not offer (on construction).
+        InputError: If a choice has no op, or an op that the choice does not offer, or a block has several numbers of
+            filters (on construction).
     """
 
     space: Space
@@ -38,6 +39,9 @@ class Arch:
 
     def __post_init__(self):
         choices = self.space.choices
+        if searched := self.space.width_choices:
+            raise InputError(f"An arch of {self.space.name} needs one number of filters for each block: "
+                             f"{next(iter(searched))} has several.")
         unknown, missing = sorted(set(self.ops) - set(choices)), sorted(set(choices) - set(self.ops))
         if unknown or missing:
             raise InputError(f"An arch of {self.space.name} needs one op for each choice: "
@@ -60,10 +64,25 @@ class Arch:
         pairs = [(block, self.space.op_key(block, self.op_of(block))) for block in self.space.all_blocks]
         return [(block, key) for block, key in pairs if not key.is_free]
 
+    def chosen_in(self, space: Space) -> dict[str, str]:
+        """What the network has at each choice of a space, by name; the inverse of `from_chosen`.
+
+        Args:
+            space: The network's space, or one with several numbers of filters where the network has one of them.
+        """
+        filters = {block.name: str(block.filters) for block in self.space.all_blocks}
+        return {name: filters[name.removesuffix(widths.FILTERS)] if choice.filters else self.ops[name]
+                for name, choice in space.choices.items()}
+
+    def path_in(self, space: Space) -> np.ndarray:
+        """The index of what the network has at each choice of a space, int32 [choices]; the inverse of `from_path`."""
+        chosen = self.chosen_in(space)
+        return np.array([choice.ops.index(chosen[name]) for name, choice in space.choices.items()], np.int32)
+
     @property
     def path(self) -> np.ndarray:
-        """The index of the op of each choice, int32 [choices]; the inverse of `from_path`."""
-        return np.array([block.ops.index(self.ops[name]) for name, block in self.space.choices.items()], np.int32)
+        """The index of the op of each choice of the network's own space, int32 [choices]."""
+        return self.path_in(self.space)
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that are equal for equal networks, whatever names the space and its blocks have.
@@ -109,9 +128,27 @@ class Arch:
 
 
 def from_path(space: Space, path: Iterable[int]) -> Arch:
-    """The arch of a path: one op index for each choice, in the order of `Space.choices`."""
-    return Arch(space, {name: block.ops[int(index)]
-                        for (name, block), index in zip(space.choices.items(), path, strict=True)})
+    """The arch of a path: one index for each choice, in the order of `Space.choices`. Its filters are plain numbers."""
+    return from_chosen(space, {name: choice.ops[int(index)]
+                               for (name, choice), index in zip(space.choices.items(), path, strict=True)})
+
+
+def from_chosen(space: Space, chosen: Mapping[str, str]) -> Arch:
+    """The arch with these ops and filters. Its space has plain numbers of filters.
+
+    Args:
+        space: Space, perhaps with several numbers of filters.
+        chosen: Op, or number of filters as text, by the name of each choice.
+
+    Raises:
+        InputError: If an entry is missing, unknown, or not offered by its choice.
+    """
+    sizes = {name: choice for name, choice in space.choices.items() if choice.filters}
+    for name, choice in sizes.items():
+        if chosen.get(name) not in choice.ops:
+            raise InputError(f"Choice {name} offers {', '.join(choice.ops)}; got {shown(chosen.get(name))}.")
+    plain = widths.fixed(space, tuple(int(chosen[name]) for name in sizes)) if sizes else space
+    return Arch(plain, {name: op for name, op in chosen.items() if name not in sizes})
 
 
 def from_json(data: Any, where: str = "arch") -> Arch:

@@ -1,6 +1,6 @@
 """A search space as data: blocks joined into a graph without cycles.
 
-    Block    a position of the network, with the ops that it may hold
+    Block    a position of the network, with the ops that it may hold, and perhaps several numbers of filters
     OpKey    one op at one input shape: what a measurement depends on, and a row of a latency table
     Space    stem, searchable blocks and head
 
@@ -18,7 +18,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from pnas_tf.errors import InputError
-from pnas_tf.space import checks, ops
+from pnas_tf.space import checks, ops, widths
+from pnas_tf.space.widths import Choice
 
 Value = TypeVar("Value")
 
@@ -50,11 +51,12 @@ class Block:
     Attributes:
         name: Name of the block, and of its choice if it has one: `b07`, or `b07/n3` inside a cell.
         ops: Candidate ops in the order of their alphas. A block with a single op is fixed.
-        filters: Output channels.
+        filters: Output channels; the largest number of `widths` if there are any.
         strides: Stride in height and width, 1 or 2.
         shortcut: Whether the block's input is added to the op's output.
         inputs: Names of earlier blocks; the sum of their outputs is the block's input. Empty if the block reads
             the block before it. In a block with the op `join`, the last input is the shortcut.
+        widths: Output channels to choose from, in ascending order; empty if they are fixed. See `widths.py`.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Block:
     strides: int = 1
     shortcut: bool = False
     inputs: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -144,14 +147,19 @@ class Space:
         return self.stem + self.blocks + self.head
 
     @functools.cached_property
-    def choices(self) -> dict[str, Block]:
-        """Blocks with more than one op, by name, in the order of the network."""
-        return {block.name: block for block in self.all_blocks if len(block.ops) > 1}
+    def choices(self) -> dict[str, Choice]:
+        """What a search decides, by name, in the order of the network: ops of blocks, filters of stages."""
+        return widths.choices(self)
+
+    @functools.cached_property
+    def width_choices(self) -> dict[str, str]:
+        """Name of the choice of a block's filters, by block name, for blocks whose filters are searched."""
+        return widths.by_block(self)
 
     @property
     def size(self) -> int:
         """Number of archs in the space."""
-        return math.prod(len(block.ops) for block in self.choices.values())
+        return math.prod(len(choice.ops) for choice in self.choices.values())
 
     @property
     def is_chain(self) -> bool:
@@ -208,14 +216,26 @@ class Space:
         return value
 
     def op_key(self, block: Block, op: str) -> OpKey:
-        """Key of the table row that prices an op of a block."""
+        """Key of the table row that prices an op of a block; of its row at the largest widths, if they are searched."""
         return OpKey(op, self._input_shapes[block.name], block.filters, block.strides, block.shortcut,
                      max(1, len(block.inputs)))
 
+    def axes(self, block: Block) -> tuple[str, ...]:
+        """Names of the choices that the table row of a block depends on: its op, its input's filters, its filters."""
+        return widths.axes(self, block)
+
+    def keys(self, block: Block) -> list[OpKey]:
+        """Keys of all table rows that a block may need, `zero` included.
+
+        They are in the order of an array whose axes are the choices `axes`, the last of which varies fastest. A block
+        of fixed filters, behind another, has one key for each op.
+        """
+        return widths.keys(self, block)
+
     def op_keys(self) -> Iterator[tuple[Block, OpKey]]:
-        """Pairs of a block and the key of one of its ops, for every op that computes something."""
+        """Pairs of a block and the key of a row that it may need, for every op that computes something."""
         for block in self.all_blocks:
-            for key in (self.op_key(block, op) for op in block.ops):
+            for key in self.keys(block):
                 if not key.is_free:
                     yield block, key
 
@@ -241,7 +261,8 @@ class Space:
 
         def scale(block: Block) -> Block:
             factor = max(1.0, width_mult) if block in self.head else width_mult
-            return dataclasses.replace(block, filters=make_divisible(block.filters * factor))
+            scaled = [make_divisible(filters * factor) for filters in block.widths or (block.filters,)]
+            return widths.with_filters(block, scaled)
 
         head = (*(scale(block) for block in self.head[:-1]), self.head[-1])
         return dataclasses.replace(self, stem=tuple(map(scale, self.stem)),
@@ -280,6 +301,8 @@ class Space:
         for block in (*data["stem"], *data["blocks"], *data["head"]):
             if not block["inputs"]:
                 del block["inputs"]
+            if searched := block.pop("widths"):
+                block["filters"] = searched
         return data
 
 
@@ -291,7 +314,7 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 def op_mask(space: Space) -> np.ndarray:
     """Mask of the alpha matrix: bool [choices, ops], False where a choice has fewer ops than the matrix has columns."""
-    counts = np.array([len(block.ops) for block in space.choices.values()])
+    counts = np.array([len(choice.ops) for choice in space.choices.values()])
     return np.arange(max(counts)) < counts[:, None]
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # blocks.py imports this module
 MAX_BLOCKS = 3000
 MAX_OPS = 100
 MAX_INPUTS = 16
+MAX_WIDTHS = 8
 MAX_SIDE = 8192
 # Networks whose weights ship with the package; `network.pretrained` loads them.
 PRETRAINED = ("efficientnet_lite0",)
@@ -45,6 +46,7 @@ def check(space: "Space") -> None:
     if len(space.all_blocks) > MAX_BLOCKS:
         raise InputError(f"A space has at most {MAX_BLOCKS} blocks, got {len(space.all_blocks)}.")
     shapes: dict[str, tuple[int, int]] = {}  # side and channels of each block's output
+    widths: dict[str, tuple[int, ...]] = {}  # filters that each block offers, if there are several
     layer_names: set[str] = set()
     before = (space.input_size, space.input_channels)
     for block in space.all_blocks:
@@ -54,13 +56,13 @@ def check(space: "Space") -> None:
             raise InputError(f"{where} occurs twice ({block.prefix} in layer names).")
         layer_names.add(block.prefix)
         side, channels = _input_of(block, where, shapes, before)
+        _check_widths(space, block, where, widths.get(space.sources[block.name][0], ()) if widths else ())
+        widths |= {block.name: block.widths} if block.widths else {}
         if block.shortcut and (block.strides != 1 or channels != block.filters):
             raise InputError(f"{where}: a shortcut needs stride 1 and as many filters as input channels "
                              f"({channels}), got stride {block.strides} and {block.filters} filters.")
         if ops.ZERO in block.ops and (not block.shortcut or len(block.inputs) > 1):
             raise InputError(f"{where}: zero needs a shortcut, or nothing would pass, and a single input.")
-        for op in block.ops:
-            ops.check(op, where, channels, block.filters, block.strides)
         is_last, classifiers = block is space.head[-1], sum(map(ops.is_classifier, block.ops))
         if classifiers != is_last or (is_last and len(block.ops) > 1):
             raise InputError(f"{where}: the last block of the head, and no other, holds a single op, one of "
@@ -68,11 +70,30 @@ def check(space: "Space") -> None:
         before = shapes[block.name] = (-(-side // block.strides), block.filters)
     if space.head[-1].filters != space.num_classes:
         raise InputError(f"The classifier has {space.head[-1].filters} filters for {space.num_classes} classes.")
+    for block in space.all_blocks:  # whose widths are known to fit each other by now
+        for key in space.keys(block):
+            ops.check(key.op, f"block {block.name!r}", key.input[2], key.filters, key.strides)
     sources = {name for names in space.sources.values() for name in names}
     for block in space.all_blocks[:-1]:
         if block.name not in sources:
             raise InputError(f"block {block.name!r}: no later block reads its output. Name it in the inputs of a later "
                              "block, or leave it out.")
+
+
+def _check_widths(space: "Space", block: "Block", where: str, before: tuple[int, ...]) -> None:
+    """Checks the filters that a block offers, and its shortcut against those that the block before it offers."""
+    widths = block.widths
+    if widths and not (isinstance(widths, tuple) and 1 < len(widths) <= MAX_WIDTHS and all(
+            _whole(width, 1, 1_000_000) for width in widths) and list(widths) == sorted(set(widths))
+            and widths[-1] == block.filters):
+        raise InputError(f"{where}: filters to choose from must be 2 to {MAX_WIDTHS} different whole numbers in "
+                         f"ascending order, got {shown(list(widths))}.")
+    if widths and (not space.is_chain or block is space.all_blocks[-1] or space.pretrained):
+        raise InputError(f"{where}: filters to choose from need a chain of blocks without pretrained weights, and not "
+                         "the classifier. Give one number of filters.")
+    if block.shortcut and widths != before:
+        raise InputError(f"{where}: a shortcut needs the filters of its input, "
+                         f"{list(before) or 'a single number'}, got {list(widths) or block.filters}.")
 
 
 def name_like(text: str) -> str:

@@ -76,7 +76,11 @@ def check_space(space: Space, images: int = 0, *, recompute: bool = False) -> No
     for block in space.all_blocks:
         each = [0 if key.is_free else _count(key).kept for key in (space.op_key(block, op) for op in block.ops)]
         kept += sum(each) // len(each)
-    need = of_ops([key for _, key in space.op_keys()], images * (0 if recompute else kept), images)
+    # At smaller widths an op has layers of its own and a slice of the weights.
+    largest = [key for block in space.all_blocks for key in (space.op_key(block, op) for op in block.ops)
+               if not key.is_free]
+    need = of_ops(largest, images * (0 if recompute else kept), images)
+    need = dataclasses.replace(need, count=sum(_count(key).layers for _, key in space.op_keys()))
     check(need, f"The supernet of {space.name}", space, MAX_SUPERNET_LAYERS)
 
 

@@ -4,6 +4,7 @@ To add a space, add an entry to `SPACES`, or write a JSON file (see `Space.to_js
 """
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -13,13 +14,16 @@ from typing import Any, NamedTuple
 from pnas_tf.errors import InputError
 from pnas_tf.files import read_json
 from pnas_tf.space import ops, tree_cells
-from pnas_tf.space.blocks import Block, Space
-from pnas_tf.space.checks import MAX_BLOCKS, MAX_INPUTS, MAX_OPS
+from pnas_tf.space.blocks import Block, Space, make_divisible
+from pnas_tf.space.checks import MAX_BLOCKS, MAX_INPUTS, MAX_OPS, MAX_WIDTHS
+from pnas_tf.space.widths import with_filters
 
 # The ops of the paper's mobile spaces, in the order of the alphas.
 MB_OPS = tuple(f"mb_k{k}_e{e}" for k in (3, 5, 7) for e in (3, 6))
 # Universal inverted bottlenecks: sizes of the start and the middle depthwise, each with every expansion.
 UIB_KERNELS = ((0, 3), (0, 5), (3, 0), (5, 0), (3, 3), (5, 5), (0, 0))
+# Ending of the name of a space in which filters are searched, and filters to choose from as multiples of its own.
+WIDTHS, FACTORS = "_widths", (0.75, 1.0, 1.25)
 # Fields that the JSON of a space may leave out.
 OPTIONAL = {"normalisation", "pretrained"}
 
@@ -41,7 +45,7 @@ def from_json(data: Any, where: str = "space") -> Space:
                          f"{', '.join(sorted(OPTIONAL))}.")
 
     def block(entry: Any) -> Block:
-        allowed = {field.name for field in dataclasses.fields(Block)}
+        allowed = {field.name for field in dataclasses.fields(Block)} - {"widths"}  # a list in the place of filters
         if not isinstance(entry, dict) or not {"name", "ops", "filters"} <= set(entry) <= allowed:
             raise InputError(f"{where}: a block is a JSON object with name, ops, filters, and perhaps "
                              f"{', '.join(sorted(allowed - {'name', 'ops', 'filters'}))}.")
@@ -50,7 +54,12 @@ def from_json(data: Any, where: str = "space") -> Space:
         inputs = entry.get("inputs", [])
         if not isinstance(inputs, list) or len(inputs) > MAX_INPUTS:
             raise InputError(f"{where}: inputs of a block is a list of at most {MAX_INPUTS} names.")
-        return Block(**{**entry, "ops": tuple(entry["ops"]), "inputs": tuple(inputs)})
+        fields = {**entry, "ops": tuple(entry["ops"]), "inputs": tuple(inputs)}
+        if isinstance(entry["filters"], list):
+            if not 1 < len(entry["filters"]) <= MAX_WIDTHS:
+                raise InputError(f"{where}: filters of a block is a number, or a list of 2 to {MAX_WIDTHS}.")
+            fields |= {"filters": entry["filters"][-1], "widths": tuple(entry["filters"])}
+        return Block(**fields)
 
     parts = {}
     for part in ("stem", "blocks", "head"):
@@ -68,6 +77,7 @@ def from_json(data: Any, where: str = "space") -> Space:
 def load(name_or_path: str) -> Space:
     """Loads a space by its name (in `SPACES`, or a tree space such as `cifar_tree_b2_f88`), or a JSON file by its path.
 
+    `_widths` behind a name, as in `cifar_mb_widths`, makes filters choices, see `with_searched_widths`.
     An arch, shipped or in a file, stands for the space that it is of.
 
     Raises:
@@ -76,28 +86,51 @@ def load(name_or_path: str) -> Space:
     space = SPACES.get(name_or_path) or tree_cells.named(name_or_path)
     if space:
         return space
+    if name_or_path.endswith(WIDTHS) and (fixed := SPACES.get(name_or_path.removesuffix(WIDTHS))):
+        return with_searched_widths(fixed, name_or_path)
     for entry in resources.files("pnas_tf").joinpath("archs").iterdir():
         if entry.name == f"{name_or_path}.json":
             return from_json(json.loads(entry.read_text(encoding="utf-8"))["space"], name_or_path)
     if not os.path.exists(name_or_path):
         raise InputError(f"Unknown space {name_or_path!r}. Known: {', '.join(SPACES)}, cifar_tree_bB_fF "
                          "with B blocks in each of 3 stages (up to 18) and F filters in the last (72 to 1600), or the "
-                         "path of a JSON file.")
+                         f"path of a JSON file. Behind a name, {WIDTHS} makes filters choices: cifar_mb{WIDTHS}.")
     data = read_json(name_or_path)
     return from_json(data["space"] if isinstance(data, dict) and "space" in data else data, name_or_path)
+
+
+def with_searched_widths(space: Space, name: str) -> Space:
+    """A space in which the filters of each stage with choices of ops are searched: 0.75, 1 or 1.25 times its own.
+
+    Args:
+        space: Chain of blocks without pretrained weights.
+        name: Name of the new space.
+
+    Raises:
+        InputError: If the space is no such chain.
+    """
+    if not space.is_chain or space.pretrained:
+        raise InputError(f"{name}: filters can be searched in chains of blocks without pretrained weights, and "
+                         f"{space.name} is none. Take another space, such as cifar_mb{WIDTHS}.")
+
+    def searched(block: Block) -> Block:
+        return with_filters(block, [make_divisible(factor * block.filters) for factor in FACTORS]) \
+            if len(block.ops) > 1 else block
+
+    return dataclasses.replace(space, name=name, blocks=tuple(map(searched, space.blocks)))
 
 
 class Stage(NamedTuple):
     """Consecutive blocks of one width.
 
     Attributes:
-        filters: Output channels of each block.
+        filters: Output channels of each block; several in ascending order if they are searched.
         blocks: Number of blocks.
         strides: Stride of the first block; the others have stride 1.
         ops: Candidate ops of each block, without `zero`. A stage with a single op is fixed.
     """
 
-    filters: int
+    filters: int | tuple[int, ...]
     blocks: int
     strides: int
     ops: tuple[str, ...] = MB_OPS
@@ -127,21 +160,25 @@ def chain(first: Sequence[Block], stages: Sequence[Stage]) -> tuple[Block, ...]:
     """Blocks after a stem, each of which reads the block before it: some fixed ones, then stages.
 
     Every choice offers those ops of its stage that work at its stride, and `zero` where the block has a shortcut: at
-    stride 1 with equal widths (paper section 3.1). The blocks of the stages are numbered after the fixed ones.
+    stride 1 with equal widths (paper section 3.1). The blocks of the stages are numbered after the fixed ones. The
+    blocks of a stage share one choice of filters.
 
     Args:
         first: Fixed blocks, `b00` first; at least one.
         stages: Stages after them.
     """
-    blocks, channels = [*first], first[-1].filters
+    blocks, channels = [*first], first[-1].widths or (first[-1].filters,)
     for stage in stages:
+        filters = stage.filters if isinstance(stage.filters, tuple) else (stage.filters,)
         for number in range(stage.blocks):
             strides = stage.strides if number == 0 else 1
-            shortcut = strides == 1 and channels == stage.filters
-            candidates = tuple(op for op in stage.ops if not ops.requirement(op, channels, stage.filters, strides))
+            shortcut = strides == 1 and channels == filters
+            candidates = tuple(op for op in stage.ops if not any(
+                ops.requirement(op, *sides, strides) for sides in itertools.product(channels, filters)))
             candidates += (ops.ZERO,) if shortcut and len(stage.ops) > 1 else ()
-            blocks.append(Block(f"b{len(blocks):02d}", candidates, stage.filters, strides, shortcut))
-            channels = stage.filters
+            block = Block(f"b{len(blocks):02d}", candidates, filters[-1], strides, shortcut)
+            blocks.append(with_filters(block, filters))
+            channels = filters
     return tuple(blocks)
 
 

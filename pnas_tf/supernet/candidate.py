@@ -84,7 +84,8 @@ class Candidate(keras.layers.Layer):
 
     Attributes:
         key: Op, input shape, filters and strides.
-        prefix: Prefix of the layer names, block and op: `b07_mb_k5_e6`.
+        prefix: Prefix of the layer names, block and op: `b07_mb_k5_e6`. The name of the candidate itself has the widths
+            behind it, if they are searched: `b07_mb_k5_e6_24x32`.
         layers: Layers as pure functions, in order.
         weights_of_op: Trainable weights with the optimizer's velocity.
         stats: All moving statistics of batch norm, float32 [m]; None if the op has none.
@@ -99,9 +100,9 @@ class Candidate(keras.layers.Layer):
             prefix: Prefix of the layer names, block and op: `b07_mb_k5_e6`.
             recorded: Result of `record`; None to record the op here.
             shared: Slice of shared weights; None if the op has weights of its own.
-            **kwargs: Arguments of `keras.layers.Layer`.
+            **kwargs: Arguments of `keras.layers.Layer`, such as a name other than `prefix`.
         """
-        super().__init__(name=prefix, **kwargs)
+        super().__init__(**{"name": prefix, **kwargs})
         self.key, self.prefix = key, prefix
         recorded = recorded or record(key, prefix)
         self.layers = recorded.layers
@@ -175,7 +176,8 @@ class Candidate(keras.layers.Layer):
         replay = _Replay(self.layers, weights, lambda: weights_lib.read(stats, self.stats.shape))
         # Arguments of a TensorFlow function have no shape in its graph, and oneDNN's pass for convolutions aborts
         # without a shape.
-        y = _build_op(self.key, self.prefix, tf.ensure_shape(x, x.shape), replay)
+        x = tf.ensure_shape(x, [*x.shape[:-1], self.key.input[2]])
+        y = _build_op(self.key, self.prefix, x, replay)
         if update_stats and replay.observed:
             # The raw op on the handle also works inside a branch and under a distribution strategy.
             change = self._stat_rates() * (tf.concat(replay.observed, 0) - weights_lib.read(stats, self.stats.shape))

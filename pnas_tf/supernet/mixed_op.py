@@ -4,6 +4,9 @@
 TensorFlow would fill in zeros for every op that was not sampled. Instead, they go to a probe, a vector as long as the
 sampled op's weights, and the branch of that op applies the gradient to its own variables. Ops that were not sampled are
 neither read nor written. A block with a single op has no branch.
+
+Where filters are searched, each op has a candidate for each of its widths, in the order of `Space.keys`. The index of
+a candidate combines the op and the widths. The widths share weights (`shared_weights.py`).
 """
 
 import functools
@@ -25,51 +28,47 @@ class MixedOp(keras.layers.Layer):
 
     Attributes:
         block: Block of the space.
-        candidates: Candidates in the order of the block's ops, None for `zero`.
+        candidates: Candidates in the order of the block's ops and widths, None for `zero`.
+        widths: Number of candidates of each op: the widths that it may have.
         shared: Weights that several of its candidates share; none if every candidate has weights of its own.
-        body: Functions that run and update the block's ops; blocks of one signature may share them.
+        body: Functions that run and update the block's ops; blocks of the same keys may share them.
     """
 
-    def __init__(self, block: Block, input_shape: tuple[int, int, int], recompute: bool = False,
+    def __init__(self, block: Block, keys: Sequence[OpKey], recompute: bool = False,
                  share: bool = False, like: "MixedOp | None" = None, **kwargs):
         """Creates the candidates.
 
         Args:
             block: Block of the space.
-            input_shape: Height, width and channels of the block's input.
+            keys: Keys of its candidates, see `Space.keys`.
             recompute: Whether only the block's input is kept for the backward pass, which then runs the op again. This
                 takes less memory and more time.
             share: Whether ops of one type are slices of one set of weights: see `shared_weights`.
-            like: Block of the same `signature`, whose body the new block shares; it has its own variables.
+            like: Block of the same keys, whose body the new block shares; it has its own variables.
             **kwargs: Arguments of `keras.layers.Layer`.
         """
         super().__init__(name=block.prefix, **kwargs)
-        self.block = block
-        models: Sequence[Candidate | None] = like.candidates if like else [None] * len(block.ops)
-        keys = {op: OpKey(op, input_shape, block.filters, block.strides, block.shortcut)
-                for op in block.ops if op != ops.ZERO}
-        recorded = {op: record(keys[op], block.layer_name(op), model)
-                    for op, model in zip(block.ops, models, strict=True) if op != ops.ZERO}
-        self.shared = list(_shared(block, recorded)) if share else []
-        slices = {op: each for shared in self.shared for op, each in shared.slices.items()}
+        self.block, self.widths = block, len(keys) // len(block.ops)
+        models: Sequence[Candidate | None] = like.candidates if like else [None] * len(keys)
+        labels = [_label(key, self.widths) for key in keys]
+        recorded = {label: record(key, block.layer_name(key.op), model)
+                    for label, key, model in zip(labels, keys, models, strict=True) if key.op != ops.ZERO}
+        self.shared = list(_shared(block, dict(zip(labels, keys, strict=True)), recorded, share, self.widths > 1))
+        slices = {label: each for shared in self.shared for label, each in shared.slices.items()}
         self.candidates: list[Candidate | None] = [
-            None if op == ops.ZERO else
-            Candidate(keys[op], block.layer_name(op), recorded[op], slices.get(op)) for op in block.ops]
-        self.body: Body = like.body if like else Body(block, input_shape, self.candidates, recompute)
+            None if key.op == ops.ZERO else
+            Candidate(key, block.layer_name(key.op), recorded[label], slices.get(label), name=block.layer_name(label))
+            for label, key in zip(labels, keys, strict=True)]
+        self.body: Body = like.body if like else Body(block, keys, self.candidates, recompute)
         self.body.users += 1
         self.built = True
-
-    @staticmethod
-    def signature(block: Block, input_shape: tuple[int, int, int]) -> tuple:
-        """Everything that two blocks must have in common to share a body."""
-        return block.ops, input_shape, block.filters, block.strides, block.shortcut
 
     def run_path(self, x: tf.Tensor, index: tf.Tensor | None, probe: tf.Tensor | None = None) -> tf.Tensor:
         """Runs the block with one op.
 
         Args:
             x: Input, [batch, height, width, channels].
-            index: Index of the op, scalar int32; None for a block with a single op.
+            index: Index of the candidate, scalar int32; None for a block with a single one.
             probe: Probe from `new_probe` that receives the gradient of the op's weights; the op's batch norm
                 statistics are then updated, too. None for no gradient and no update.
 
@@ -84,9 +83,9 @@ class MixedOp(keras.layers.Layer):
 
         Args:
             x: Input, [batch, height, width, channels].
-            active: Index of the op that runs with a gradient to x, scalar int32.
-            others: Index of the op of each further gate, scalar int32. The active op may be among them; it does not run
-                again.
+            active: Index of the candidate that runs with a gradient to x, scalar int32.
+            others: Index of the op of each further gate, scalar int32; it runs at the widths of the active one. The
+                active op may be among them; it does not run again.
             gate: Gates, float32 [1 + others], the active op's first; they receive the gradients.
 
         Returns:
@@ -113,20 +112,27 @@ class MixedOp(keras.layers.Layer):
                 for candidate in self.candidates]
 
 
-def _shared(block: Block, recorded: dict[str, Recorded]) -> Iterator[shared_weights.SharedWeights]:
-    """One set of weights for each group of ops that have the same type and the same layers."""
+def _label(key: OpKey, widths: int) -> str:
+    """Name of a candidate in its block: the op, and its widths if it has several: `mb_k3_e6_24x32`."""
+    return key.op if widths == 1 else f"{key.op}_{key.input[2]}x{key.filters}"
+
+
+def _shared(block: Block, keys: dict[str, OpKey], recorded: dict[str, Recorded], share: bool, by_width: bool
+            ) -> Iterator[shared_weights.SharedWeights]:
+    """One set of weights for each group of candidates: widths of an op or, with `share`, ops of one type and layers."""
     groups: dict[tuple, dict[str, Recorded]] = {}
-    for op, each in recorded.items():
+    for label, each in recorded.items():
+        op = keys[label].op
         names = tuple(layer.name.removeprefix(block.layer_name(op)) for layer in each.layers)
-        groups.setdefault((ops.parse(op)[0], names), {})[op] = each
+        groups.setdefault((ops.parse(op)[0] if share else op, names), {})[label] = each
     for number, group in enumerate(groups.values()):
-        initial = {op: each.weights for op, each in group.items()}
+        initial = {label: each.weights for label, each in group.items()}
         if shared_weights.can_share([[value.shape for value in values] for values in initial.values()]):
-            yield shared_weights.SharedWeights(f"{block.prefix}_shared_{number}", initial)
+            yield shared_weights.SharedWeights(f"{block.prefix}_shared_{number}", initial, by_width)
 
 
 class Body:
-    """The computations of all blocks of one signature, as functions of tensors and of handles of variables.
+    """The computations of all blocks of the same keys, as functions of tensors and of handles of variables.
 
     The body of a single block is part of the step's graph. A body that serves several blocks is a TensorFlow function
     of its own, traced once: a tree space of 648 choices has only 41 different bodies.
@@ -135,17 +141,20 @@ class Body:
         users: Number of blocks that the body serves.
     """
 
-    def __init__(self, block: Block, input_shape: tuple[int, int, int], candidates: Sequence[Candidate | None],
-                 recompute: bool):
+    def __init__(self, block: Block, keys: Sequence[OpKey], candidates: Sequence[Candidate | None], recompute: bool):
         """Prepares the body.
 
         Args:
             block: One of the blocks that the body serves.
-            input_shape: Height, width and channels of the block's input.
+            keys: Keys of the candidates.
             candidates: Candidates of that block. Their code is used, but not their variables.
             recompute: Whether the backward pass runs the op again: see `MixedOp`.
         """
-        self._block, self._input_shape, self._candidates, self._recompute = block, input_shape, candidates, recompute
+        self._block, self._candidates, self._recompute = block, candidates, recompute
+        self._widths = len(keys) // len(block.ops)
+        filters = {key.filters for key in keys}
+        sides = [-(-side // block.strides) for side in keys[0].input[:2] if not ops.is_classifier(keys[0].op)]
+        self._output = [*sides, filters.pop() if len(filters) == 1 else None]
         # A block without layers costs less than a call of a function.
         self._may_share = any(candidate.layer_names for candidate in candidates if candidate)
         self._compiled: dict[str, Callable] = {}
@@ -204,16 +213,22 @@ class Body:
         return branches[0]() if index is None else tf.switch_case(index, branches)
 
     def _observed(self, upstream, x, active, other, own, handles):
-        """Gradient of another gate, `sum(dL/dy * o)`; for the active op it is `own`, which is known already."""
+        """Gradient of another op's gate, `sum(dL/dy * o)`; for the active op it is `own`, which is known already."""
 
         def branch(candidate, resources):
             return lambda: (tf.constant(0.0) if candidate is None else
                             gates.product(upstream, candidate.run(x, handles=resources)))
 
         branches = [branch(*pair) for pair in zip(self._candidates, handles, strict=True)]
+        if self._widths == 1:
+            op, candidate = active, other
+        else:
+            op, candidate = active // self._widths, other * self._widths + active % self._widths
         if isinstance(other, int):
-            return tf.cond(tf.equal(active, other), lambda: own, branches[other])
-        return tf.switch_case(other, branches)
+            of_op = branches[other * self._widths:(other + 1) * self._widths]
+            return tf.cond(tf.equal(op, other), lambda: own, of_op[0] if len(of_op) == 1 else
+                           lambda: tf.switch_case(active % self._widths, of_op))
+        return tf.switch_case(candidate, branches)
 
     def _run(self, run, handles, x, index, probe):
         """Calls `run(candidate, handles, x, probe, update_stats)` for the op at `index`, or for the only op."""
@@ -256,8 +271,7 @@ class Body:
             return branches[0]()
         y = tf.switch_case(index, branches)
         if x is not None and len(x.shape) == 4:
-            side = [-(-size // self._block.strides) for size in self._input_shape[:2]]
-            y.set_shape([x.shape[0], *side, self._block.filters])
+            y.set_shape([x.shape[0], *self._output])
         return y
 
 

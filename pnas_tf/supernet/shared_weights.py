@@ -11,6 +11,10 @@ Every step then trains what all of these ops use, and the supernet is as large a
 (Stamoulis et al. 2019) and TuNAS (Bender et al. 2020) share weights in this way. Batch norm statistics are not shared:
 each op observes its own inputs.
 
+Where filters are searched, the widths of an op share its weights in the same way, whatever `--share` says: a width is
+the first channels. Scales and offsets of batch norm are then separate for each number of channels (Yu et al. 2019,
+"Slimmable neural networks"), since the sums over more channels are larger.
+
 The arrays are cut into cells along the edges of all slices. Cells that the same ops use are kept in one flat variable,
 so a step reads and updates a few variables as a whole, and leaves the rest of the block bitwise unchanged.
 """
@@ -58,18 +62,20 @@ class SharedWeights(keras.layers.Layer):
         weights_count: Number of weights.
     """
 
-    def __init__(self, name: str, initial: Mapping[str, Sequence[np.ndarray]]):
+    def __init__(self, name: str, initial: Mapping[str, Sequence[np.ndarray]], by_width: bool = False):
         """Creates the variables. Where the ops' initial values differ, the largest op's count.
 
         Args:
             name: Name of the layer.
             initial: Initial values of all arrays of each op, in order, by op; see `can_share`.
+            by_width: Whether arrays of one axis, those of batch norm, are shared only by ops that need the same number
+                of channels.
         """
         super().__init__(name=name)
         shapes = [[_stored_shape(value.shape) for value in values] for values in initial.values()]
         groups: dict[tuple[int, ...], list[Cell]] = {}
-        for cell in _cells(shapes):
-            groups.setdefault(_users(cell, shapes), []).append(cell)
+        for cell in _cells(shapes, by_width):
+            groups.setdefault(_users(cell, shapes, by_width), []).append(cell)
         cells = list(groups.values())
         self.weights_count = sum(math.prod(_shape(cell)) for group in cells for cell in group)
         layouts = [Layout([_shape(cell) for cell in group]) for group in cells]
@@ -190,21 +196,26 @@ def _unstored_tensor(value: tf.Tensor, shape: Shape) -> tf.Tensor:
     return tf.reshape(sort(value), shape)
 
 
-def _cells(shapes: Sequence[Sequence[Shape]]) -> list[Cell]:
+def _cells(shapes: Sequence[Sequence[Shape]], by_width: bool) -> list[Cell]:
     """All cells that at least one op uses; `shapes` are as stored."""
-    cells = []
+    cells: list[Cell] = []
     for number, arrays in enumerate(zip(*shapes, strict=True)):
+        if by_width and len(arrays[0]) == 1:
+            cells += [(number, ((0, size),)) for (size,) in sorted(set(arrays))]
+            continue
         axes = []
         for sizes in zip(*arrays, strict=True):
             edges = [0, *sorted(set(sizes))]
             axes.append(list(itertools.pairwise(edges)))
         cells += [(number, bounds) for bounds in itertools.product(*axes)]
-    return [cell for cell in cells if _users(cell, shapes)]
+    return [cell for cell in cells if _users(cell, shapes, by_width)]
 
 
-def _users(cell: Cell, shapes: Sequence[Sequence[Shape]]) -> tuple[int, ...]:
+def _users(cell: Cell, shapes: Sequence[Sequence[Shape]], by_width: bool) -> tuple[int, ...]:
     """Indices of the ops that use a cell."""
     number, bounds = cell
+    if by_width and len(bounds) == 1:
+        return tuple(op for op, arrays in enumerate(shapes) if arrays[number] == bounds[0][1:])
     return tuple(op for op, arrays in enumerate(shapes)
                  if all(end <= size for (_, end), size in zip(bounds, arrays[number], strict=True)))
 

@@ -1,5 +1,7 @@
 """The supernet (paper section 3.1): all ops of all choices, the alphas, and methods that run one path."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -71,7 +73,7 @@ class Supernet(keras.Model):
         self.alphas = [self.add_weight(name="alpha", shape=self.mask.shape, dtype="float32", trainable=False,
                                        initializer=lambda shape, dtype: start.astype("float32"))
                        for _ in range(goals)]
-        self._positions = {name: row for row, name in enumerate(space.choices)}
+        self._rows = {name: row for row, name in enumerate(space.choices)}
         self.built = True
 
     def call(self, images: tf.Tensor, path: tf.Tensor | None = None) -> tf.Tensor:
@@ -85,7 +87,7 @@ class Supernet(keras.Model):
             Logits, float32 [batch, classes].
         """
         path = self.best_path() if path is None else path
-        return self._thread(images, lambda op, x, row: op.run_path(x, None if row is None else path[row]))
+        return self._thread(images, lambda op, x: op.run_path(x, self._candidate(op, path)))
 
     @property
     def alpha(self) -> keras.Variable:
@@ -119,7 +121,7 @@ class Supernet(keras.Model):
             Logits, float32 [batch, classes].
         """
         probe_of = dict(zip(self.mixed_ops, probes, strict=True))
-        return self._thread(images, lambda op, x, row: op.run_path(x, None if row is None else path[row], probe_of[op]))
+        return self._thread(images, lambda op, x: op.run_path(x, self._candidate(op, path), probe_of[op]))
 
     def run_gated(self, images: tf.Tensor, active: tf.Tensor, others: list[list[tf.Tensor | int]],
                   gate_rows: list[tf.Tensor]) -> tf.Tensor:
@@ -130,12 +132,16 @@ class Supernet(keras.Model):
             active: Op indices of the path, int32 [choices].
             others: Further ops to observe, for each choice.
             gate_rows: Gates of each choice, float32 [1 + others], the active op's first; they receive the gradients.
+                Choices of filters have no gates.
 
         Returns:
             Logits, float32 [batch, classes].
         """
-        return self._thread(images, lambda op, x, row: op.run_path(x, None) if row is None else
-                            op.run_gated(x, active[row], others[row], gate_rows[row]))
+        def run(op, x):
+            index, row = self._candidate(op, active), self._rows.get(op.block.name)
+            return op.run_path(x, index) if row is None else op.run_gated(x, index, others[row], gate_rows[row])
+
+        return self._thread(images, run)
 
     def probes(self) -> list[tf.Tensor]:
         """Probes of all blocks, with respect to which a weight step differentiates: see `mixed_op.new_probe`."""
@@ -153,8 +159,7 @@ class Supernet(keras.Model):
             weight_decay: Coupled weight decay: see `Candidate.update`.
         """
         for mixed_op, gradient in zip(self.mixed_ops, gradients, strict=True):
-            row = self._positions.get(mixed_op.block.name)
-            mixed_op.update(None if row is None else path[row], gradient, learning_rate, momentum, weight_decay)
+            mixed_op.update(self._candidate(mixed_op, path), gradient, learning_rate, momentum, weight_decay)
 
     def arch(self, path: np.ndarray) -> Arch:
         """The arch of a path of op indices [choices]."""
@@ -162,7 +167,7 @@ class Supernet(keras.Model):
 
     def path(self, arch: Arch) -> np.ndarray:
         """The op indices of an arch of this space, int32 [choices]."""
-        return arch.path
+        return arch.path_in(self.space)
 
     def copy_weights_to(self, model: keras.Model, arch: Arch) -> None:
         """Gives a derived network the weights and statistics that its ops have in the supernet.
@@ -171,8 +176,9 @@ class Supernet(keras.Model):
             model: Network from `build_network(arch)`.
             arch: Arch of this supernet's space.
         """
+        path = self.path(arch)
         for mixed_op in self.mixed_ops:
-            candidate = mixed_op.candidates[mixed_op.block.ops.index(arch.op_of(mixed_op.block))]
+            candidate = mixed_op.candidates[self._candidate(mixed_op, path) or 0]
             for name, weights in (candidate.layer_weights() if candidate else {}).items():
                 model.get_layer(name).set_weights(weights)
 
@@ -188,9 +194,17 @@ class Supernet(keras.Model):
 
         def run_block(block, values):
             x = values[0] if len(values) == 1 else tf.add_n(values)
-            return run(next(mixed_ops), x, self._positions.get(block.name))
+            return run(next(mixed_ops), x)
 
         return tf.cast(self.space.thread(tf.cast(images, self._precision), run_block), tf.float32)
+
+    def _candidate(self, mixed_op, path):
+        """Index of the candidate of a block that a path takes, of the type of `path`; None if there is only one."""
+        index = None
+        for name in self.space.axes(mixed_op.block):
+            own = path[self._rows[name]]
+            index = own if index is None else index * len(self.space.choices[name].ops) + own
+        return index
 
 
 def _mixed_ops(space, recompute, share):
@@ -199,10 +213,10 @@ def _mixed_ops(space, recompute, share):
     A shared body is traced once, which spaces with many choices need. Calling it makes steps 2 to 4 % slower, so the
     few blocks of a chain do not share.
     """
-    shapes, by_signature, mixed_ops = space.input_shapes(), {}, []
+    by_keys, mixed_ops = {}, []
     for block in space.all_blocks:
-        signature = MixedOp.signature(block, shapes[block.name])
-        mixed_ops.append(MixedOp(block, shapes[block.name], recompute, share, like=by_signature.get(signature)))
+        keys = tuple(dataclasses.replace(key, summed=1) for key in space.keys(block))  # the supernet adds up the inputs
+        mixed_ops.append(MixedOp(block, keys, recompute, share, like=by_keys.get(keys)))
         if not space.is_chain:
-            by_signature.setdefault(signature, mixed_ops[-1])
+            by_keys.setdefault(keys, mixed_ops[-1])
     return mixed_ops

@@ -98,7 +98,7 @@ def test_the_file_records_the_images_that_finalists_were_scored_on(net, tmp_path
     goal = Goal("t", costs(net, 0), 1.6)
     ranked = [finalists.Finalist(run_folder.SAMPLE, arch.from_path(TINY, path), 0.0, {"ms": 1.0}, True, 0.0)
               for path in PATHS[:2]]
-    finalists.save(str(tmp_path / "finalists.json"), goal, ranked, several.labels)
+    finalists.save(str(tmp_path / "finalists.json"), goal, ranked, several.labels, TINY)
     facts = json.loads((tmp_path / "finalists.json").read_text())
     assert (facts["held_out_images"], facts["largest_class_share"]) == (8, 0.625)
     assert [entry["ops"] for entry in facts["finalists"]] == [finalist.arch.ops for finalist in ranked]

@@ -52,7 +52,7 @@ def test_a_part_has_the_centre_and_the_first_channels(full):
     source = slicing.FullNetwork(arch, weights_of(model))
     part = Arch(SMALL, dict.fromkeys(SMALL.choices, "mb_k3_e3"))
     small = network.build_network(part)
-    block = SMALL.choices["b03"]
+    block = next(block for block in SMALL.blocks if block.name == "b03")
     shapes = {layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in small.layers
               if layer.name.startswith("b03_") and layer.weights}
     layers = source.layers_of(block, "mb_k3_e3", shapes)
@@ -66,7 +66,7 @@ def test_a_part_has_the_centre_and_the_first_channels(full):
 def test_what_is_no_part_is_refused(full):
     arch, model = full
     source = slicing.FullNetwork(arch, weights_of(model))
-    block = SMALL.choices["b03"]
+    block = next(block for block in SMALL.blocks if block.name == "b03")
     with pytest.raises(InputError, match="cannot be cut out of b03_mb_k7_e6"):
         source.layers_of(block, "mb_k7_e6", {"b03_mb_k7_e6_expand": [(1, 1, 8, 96)]})
     classifier = SMALL.head[-1]

@@ -13,7 +13,7 @@ from benchmarks.quality import estimator_quality, estimators
 from pnas_tf.cost import expectation, prices
 from pnas_tf.cost import goal as goals_lib
 from pnas_tf.network import evaluate
-from pnas_tf.search import arch_updaters, objective, schedule
+from pnas_tf.search import arch_updaters, objective, observers, schedule
 from pnas_tf.search import build as search_build
 from pnas_tf.search.config import Method
 from pnas_tf.space import blocks as blocks_lib
@@ -69,7 +69,7 @@ def forward(net, batch):
 @pytest.fixture(scope="module")
 def gate_gradients(net, batch):
     """Gradient of each gate for each path, [choices, ops]; tests of the supernet compare these with autodiff."""
-    compute = tf.function(lambda path: arch_updaters.all_gate_gradients(net, *batch, path)[0], autograph=False)
+    compute = tf.function(lambda path: observers.all_gate_gradients(net, *batch, path)[0], autograph=False)
     return {path: compute(tf.constant(path)).numpy().astype(np.float64) for path in PATHS}
 
 
@@ -530,7 +530,7 @@ def test_each_goal_has_its_own_alpha(batch):
     both = supernet.Supernet(TINY, seed=1, goals=2)
     first, second = (alpha.numpy() for alpha in both.alphas)
     np.testing.assert_array_equal(first, second)
-    observe = arch_updaters.observer(both)
+    observe = observers.observer(both)
     updaters = [arch_updaters.GradientUpdater(both, MS, objective.no_latency(), alpha=alpha, observe=observe)
                 for alpha in both.alphas]
     optimizer = keras.optimizers.Adam(0.1, beta_1=0.0)
