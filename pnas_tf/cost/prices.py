@@ -64,7 +64,7 @@ class Cost:
     def of_path(self, path: np.ndarray) -> float:
         """Cost of one network, given as op indices, int [choices]."""
         alone = self.fixed + float(np.sum(self.matrix[np.arange(len(path)), path]))
-        return alone + sum(float(values[tuple(path[list(choices)])]) for choices, values in self.terms)
+        return alone + sum(float(values[tuple(path[choice] for choice in choices)]) for choices, values in self.terms)
 
     def of_paths(self, paths: np.ndarray) -> np.ndarray:
         """Costs of networks, int [networks, choices] -> float64 [networks]."""

@@ -154,7 +154,7 @@ def collect(run_dir: str) -> Facts:
         InputError: If the folder is missing or holds neither a network nor epochs of a search, or if a file in it is
             damaged.
     """
-    stage = RunFolder(RunFolder(run_dir).stage_of_widths)
+    stage = RunFolder(RunFolder(run_dir).first_stage)
     facts = _collected(run_dir)
     return dataclasses.replace(facts, widths=_collected(stage.path)) if os.path.exists(stage.arch) else facts
 

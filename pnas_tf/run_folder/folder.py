@@ -18,7 +18,7 @@ FEWEST_SKIPS, BEST_SUM, RANDOM = "fewest skips, then most MACs", "best sum of op
 # Folder of the networks of the front.
 FRONT = "front"
 # Folder of the first of two stages, in which filters are searched.
-STAGE_OF_WIDTHS = "widths"
+FIRST_STAGE = "first_stage"
 # Largest number of folders between a part of a run and the run: the goal's, FRONT, and that of a network of the front.
 PART_DEPTH = 3
 
@@ -210,7 +210,7 @@ class RunFolder:
     def written_folders(self) -> list[str]:
         """Every folder that commands write."""
         return [self.checkpoints, self.logs, self.training, self.bundle(), self.trials, self.teacher,
-                self.file(FRONT), self.stage_of_widths]
+                self.file(FRONT), self.first_stage]
 
     def check_there(self) -> None:
         """Raises InputError if the folder of a running search is gone, so that no part of it is made again."""
@@ -232,9 +232,9 @@ class RunFolder:
         return folder
 
     @property
-    def stage_of_widths(self) -> str:
+    def first_stage(self) -> str:
         """The run folder of the first of two stages, inside that of the search."""
-        return self.file(STAGE_OF_WIDTHS)
+        return self.file(FIRST_STAGE)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged epochs of a search in order. If an epoch was logged twice, the later line counts.

@@ -3,7 +3,7 @@
 A search of everything at once favours small filters, since they learn most in few epochs; MobileNetV4 was therefore
 found in two stages (Qin et al. 2024, section 5). The first stage has few choices, so its supernet learns quickly:
 
-    widths   every block has the standard op, or is skipped; filters are chosen. Results in the folder `widths`.
+    widths   every block has the standard op, or is skipped; filters are chosen. Results in the folder `first_stage`.
     ops      filters are those found; every block has all its ops, and may be skipped. Results in the run folder.
 
 Both stages have the same target, and the standard op takes about as long as the ops of a block do on average.
@@ -20,7 +20,7 @@ from pnas_tf.cost.goal import Goal
 from pnas_tf.derive.device_check import Timer
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.run_folder.folder import STAGE_OF_WIDTHS
+from pnas_tf.run_folder.folder import FIRST_STAGE
 from pnas_tf.search import run as run_lib
 from pnas_tf.search.config import SearchConfig
 from pnas_tf.search.problem import Problem
@@ -38,12 +38,12 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
     Raises:
         InputError: As `run.run`; or if no network with the standard op reaches the target.
     """
-    op, stage = standard_op(problem.space, problem.goals[0]), folder.part(STAGE_OF_WIDTHS)
+    op, stage = standard_op(problem.space, problem.goals[0]), folder.part(FIRST_STAGE)
     coarse = _finished(stage)
     if coarse is None:
         print(f"Stage 1 of 2: filters and depth, with {op} in every block.", flush=True)
         part = _in_stage(problem, config, with_one_op(problem.space, op), f"Stage widths, with {op} in every block")
-        found = run_lib.run(part, dataclasses.replace(config, trials=0), stage, devices=devices, stop=stop)
+        found = run_lib.run(part, _first(config), stage, devices=devices, stop=stop)
         if not found:
             return []
         coarse = found[0]
@@ -55,6 +55,11 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
     part = _in_stage(problem, config, widths.fixed(space, tuple(filters.values())),
                      "Stage ops, within the filters found")
     return run_lib.run(part, config, folder, devices=devices, timers=timers, stop=stop)
+
+
+def _first(config: SearchConfig) -> SearchConfig:
+    """Settings of the first stage: filters that leave milliseconds unused would leave them to slower ops."""
+    return dataclasses.replace(config, trials=0, use_all_ms=True)
 
 
 def standard_op(space: Space, goal: Goal) -> str:

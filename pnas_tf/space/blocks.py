@@ -232,6 +232,11 @@ class Space:
         """
         return widths.keys(self, block)
 
+    def count_keys(self, block: Block) -> int:
+        """Length of `keys`."""
+        return len(block.ops) * math.prod(len(self.choices[name].filters) for name in self.axes(block)
+                                          if self.choices[name].filters)
+
     def op_keys(self) -> Iterator[tuple[Block, OpKey]]:
         """Pairs of a block and the key of a row that it may need, for every op that computes something."""
         for block in self.all_blocks:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pnas_tf.errors import InputError, shown
 from pnas_tf.space import ops
+from pnas_tf.space.widths import FILTERS
 
 if TYPE_CHECKING:  # blocks.py imports this module
     from pnas_tf.space.blocks import Block, Space
@@ -16,6 +17,7 @@ MAX_BLOCKS = 3000
 MAX_OPS = 100
 MAX_INPUTS = 16
 MAX_WIDTHS = 8
+MAX_ROWS = 100_000  # in a space in which filters are searched
 MAX_SIDE = 8192
 # Networks whose weights ship with the package; `network.pretrained` loads them.
 PRETRAINED = ("efficientnet_lite0",)
@@ -70,6 +72,9 @@ def check(space: "Space") -> None:
         before = shapes[block.name] = (-(-side // block.strides), block.filters)
     if space.head[-1].filters != space.num_classes:
         raise InputError(f"The classifier has {space.head[-1].filters} filters for {space.num_classes} classes.")
+    if widths and sum(space.count_keys(block) for block in space.all_blocks) > MAX_ROWS:
+        raise InputError(f"{space.name} needs more than {MAX_ROWS:,} table rows, as each op has one for each of its "
+                         "filters and its input's. Give fewer filters or ops.")
     for block in space.all_blocks:  # whose widths are known to fit each other by now
         for key in space.keys(block):
             ops.check(key.op, f"block {block.name!r}", key.input[2], key.filters, key.strides)
@@ -88,6 +93,8 @@ def _check_widths(space: "Space", block: "Block", where: str, before: tuple[int,
             and widths[-1] == block.filters):
         raise InputError(f"{where}: filters to choose from must be 2 to {MAX_WIDTHS} different whole numbers in "
                          f"ascending order, got {shown(list(widths))}.")
+    if widths and any(each.name.endswith(FILTERS) for each in space.all_blocks):
+        raise InputError(f"{where}: where filters are searched, no name of a block may end in {FILTERS}.")
     if widths and (not space.is_chain or block is space.all_blocks[-1] or space.pretrained):
         raise InputError(f"{where}: filters to choose from need a chain of blocks without pretrained weights, and not "
                          "the classifier. Give one number of filters.")

@@ -210,8 +210,8 @@ def _lite0() -> Space:
     return dataclasses.replace(space, normalisation=(127, 128), pretrained="efficientnet_lite0")
 
 
-def _uib_ops(expansions: Sequence[int]) -> tuple[str, ...]:
-    return tuple(f"uib_s{start}_m{middle}_e{e}" for start, middle in UIB_KERNELS for e in expansions)
+def _uib_ops(expansions: Sequence[int], kernels: Sequence[tuple[int, int]] = UIB_KERNELS) -> tuple[str, ...]:
+    return tuple(f"uib_s{start}_m{middle}_e{e}" for start, middle in kernels for e in expansions)
 
 
 def _mobile_2024() -> Space:
@@ -222,6 +222,15 @@ def _mobile_2024() -> Space:
     return Space("mobile_2024", 224, 3, 1000, stem=(Block("stem", ("convrelu_k3",), 32, 2),),
                  blocks=chain(first, (Stage(96, 6, 2, uib), Stage(128, 6, 2, uib))),
                  head=(Block("mix", ("convrelu_k1",), 960), Block("classifier", ("mlpclassifier_h1280",), 1000)))
+
+
+def _mobile_2024_medium() -> Space:
+    """Widths, depth and fixed blocks of MobileNetV4-Conv-M, which is one of its networks."""
+    uib = _uib_ops((2, 4, 6), (*UIB_KERNELS, (3, 5)))
+    return Space("mobile_2024_medium", 256, 3, 1000, stem=(Block("stem", ("convrelu_k3",), 32, 2),),
+                 blocks=chain([Block("b00", ("fusedrelu_k3_e4",), 48, 2)],
+                              (Stage(80, 2, 2, uib), Stage(160, 8, 2, uib), Stage(256, 11, 2, uib))),
+                 head=_mobile_2024().head)
 
 
 # Filters, blocks and stride of the stages for 32x32 images, on feature maps of 16, 8 and 4 pixels.
@@ -241,6 +250,8 @@ SPACES: dict[str, Space] = {
     "proxyless_mobile": _imagenet("proxyless_mobile", 32),
     # Around MobileNetV4-Conv-S (2024), with its universal inverted bottlenecks: 12 choices.
     "mobile_2024": _mobile_2024(),
+    # Around MobileNetV4-Conv-M, for 256x256 pixels: 21 choices.
+    "mobile_2024_medium": _mobile_2024_medium(),
     # For 32x32 images: 12 choices on feature maps of 16, 8 and 4 pixels.
     "cifar_mb": _cifar("cifar_mb", MB_OPS),
     # The same widths and depth with universal inverted bottlenecks.

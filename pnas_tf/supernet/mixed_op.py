@@ -125,10 +125,11 @@ def _shared(block: Block, keys: dict[str, OpKey], recorded: dict[str, Recorded],
         op = keys[label].op
         names = tuple(layer.name.removeprefix(block.layer_name(op)) for layer in each.layers)
         groups.setdefault((ops.parse(op)[0] if share else op, names), {})[label] = each
-    for number, group in enumerate(groups.values()):
+    for number, ((kind, _), group) in enumerate(groups.items()):
         initial = {label: each.weights for label, each in group.items()}
         if shared_weights.can_share([[value.shape for value in values] for values in initial.values()]):
-            yield shared_weights.SharedWeights(f"{block.prefix}_shared_{number}", initial, by_width)
+            name = block.layer_name(f"shared_{number}" if share else f"{kind}_widths")
+            yield shared_weights.SharedWeights(name, initial, by_width)
 
 
 class Body:

@@ -140,6 +140,18 @@ def test_filters_that_make_no_network_are_one_line(changes, expected):
     assert "\n" not in str(error.value)
 
 
+def test_names_and_numbers_of_rows_are_bounded():
+    data = WIDE.to_json()
+    data["blocks"][0]["name"] = "b02/filters"
+    with pytest.raises(InputError, match="no name of a block may end in /filters"):
+        spaces.from_json(data)
+    ops = [f"mb_k{k}_e{e}" for k in (1, 3, 5, 7, 9, 11) for e in range(1, 13)]
+    block = {"ops": ops, "filters": [8, 9, 10, 11, 12, 13, 14, 15], "strides": 1, "shortcut": False}
+    data["blocks"] = [{"name": f"b{number}", **block} for number in range(30)]
+    with pytest.raises(InputError, match="more than 100,000 table rows"):
+        spaces.from_json(data)
+
+
 def test_a_limit_on_peaks_is_refused_where_filters_are_searched():
     with pytest.raises(InputError, match="wide searches filters"):
         limits.within_peak(WIDE, limits.PEAK, 1e9, lambda name, key: 1.0)

@@ -97,7 +97,7 @@ def test_a_search_in_two_stages(tmp_path):
 
     printed = run(*command)
     assert "Stage 1 of 2: filters and depth" in printed and "Stage 2 of 2: ops, within b01/filters" in printed
-    first, found = (arch_lib.load(f"{tmp_path}/run/{name}arch.json") for name in ("widths/", ""))
+    first, found = (arch_lib.load(f"{tmp_path}/run/{name}arch.json") for name in ("first_stage/", ""))
     assert [block.filters for block in found.space.blocks] == [block.filters for block in first.space.blocks]
     assert found.costs["table_ms"] <= found.costs["target_ms"] and set(first.ops.values()) <= {*OPS, "zero"}
     assert "Stage 1 of 2" not in run(*command) and arch_lib.load(f"{tmp_path}/run/arch.json") == found

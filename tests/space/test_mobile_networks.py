@@ -59,10 +59,19 @@ def test_conv_small_is_a_network_of_mobile_2024():
     assert len(space.choices) == 12 and sum("zero" in block.ops for block in space.choices.values()) == 10
 
 
+def test_conv_medium_is_a_network_of_mobile_2024_medium():
+    medium, space = arch.load("mobilenet_v4_conv_medium"), spaces.SPACES["mobile_2024_medium"]
+    found = arch.Arch(space, {block.name: op for block, op in medium.blocks() if block.name in space.choices})
+    assert found.fingerprint() == medium.fingerprint()
+    assert len(space.choices) == 21 and sum("zero" in choice.ops for choice in space.choices.values()) == 18
+    wide = spaces.load("mobile_2024_medium_widths")
+    assert arch.from_path(wide, found.path_in(wide)).fingerprint() == medium.fingerprint()
+
+
 def test_a_choice_that_strides_offers_no_block_without_depthwise():
     for name in ("mobile_2024", "cifar_uib"):
-        for block in spaces.SPACES[name].choices.values():
-            assert any(op.startswith("uib_s0_m0_") for op in block.ops) == (block.strides == 1)
+        for block in spaces.SPACES[name].all_blocks:
+            assert len(block.ops) == 1 or any(op.startswith("uib_s0_m0_") for op in block.ops) == (block.strides == 1)
 
 
 def test_cifar_uib_has_the_blocks_of_cifar_mb():

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from pnas_tf import network
 from pnas_tf.network import evaluate, slicing
-from pnas_tf.search import observers
+from pnas_tf.search import checkpoints, initial_weights, observers
 from pnas_tf.space import blocks, widths
 from pnas_tf.supernet import supernet
 from tests.spaces import SMALL, WIDE
@@ -104,6 +104,7 @@ def test_a_width_is_the_first_channels_and_has_a_batch_norm_of_its_own(net):
     assert not np.allclose(narrow["b02_mb_k3_e2_project_bn"][0], wide["b02_mb_k3_e2_project_bn"][0][:16])
 
 
+@pytest.mark.slow
 def test_the_supernet_is_as_large_as_its_largest_networks_and_the_batch_norms():
     """Of each block: the arrays of its largest op, and scale and offset of the smaller widths."""
     net = supernet.Supernet(WIDE)
@@ -114,6 +115,7 @@ def test_the_supernet_is_as_large_as_its_largest_networks_and_the_batch_norms():
         12 * 24 + 25 * 24 + 24 * 12 + 4 * (16 + 24) + 2 * (8 + 12))
 
 
+@pytest.mark.slow
 def test_gates_of_ops_are_those_of_the_plain_widths(net, batch):
     """With the filters fixed, the supernet of the plain space has the same gate gradients of ops."""
     path = np.array([1, 0, 1, 1, 0], np.int32)
@@ -158,6 +160,7 @@ def test_other_supernets_run_the_same_widths(batch, options):
         assert float(step(tf.constant(path))) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_space_without_searched_filters_has_the_weights_that_it_had():
     """Names and shapes of the variables: checkpoints of earlier versions fit."""
     fixed = supernet.Supernet(SMALL)
@@ -166,3 +169,17 @@ def test_a_space_without_searched_filters_has_the_weights_that_it_had():
     searched = dataclasses.replace(SMALL, head=(widths.with_filters(SMALL.head[0], [16, 24]), SMALL.head[1]))
     mix = supernet.Supernet(searched).mixed_ops[-2]
     assert [each.name for each in mix.candidates] == ["mix_conv_k1_16x16", "mix_conv_k1_16x24"]
+
+
+@pytest.mark.slow
+def test_another_search_gives_the_weights_that_widths_share(monkeypatch, capsys):
+    before, after = moved(WIDE), supernet.Supernet(WIDE, seed=7)
+    values = {variable.path: np.asarray(variable) for variable in before.weights}
+    monkeypatch.setattr(checkpoints, "read_weights", lambda folder: values)
+    initial_weights.into_supernet(after, ".")
+    assert "Weights of 30 of 30 ops" in capsys.readouterr().out
+    for mine, theirs in zip(variables(after, "kernels"), variables(before, "kernels"), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    del values["b01_mb_k5_e2_widths/kernel_0"]
+    initial_weights.into_supernet(after, ".")
+    assert "Weights of 28 of 30 ops" in capsys.readouterr().out
