@@ -179,7 +179,8 @@ class Problem:
             InputError: If no network of the part keeps all limits.
         """
         bounds = tuple(limits_lib.parse(text) for text in config.limit)
-        goals = tuple(goal_for(space, table, goal.target_ms, bounds, keeps_ms=goal.keeps_ms)
+        goals = tuple(dataclasses.replace(goal_for(space, table, goal.target_ms, bounds, keeps_ms=goal.keeps_ms),
+                                          table_doubt=goal.table_doubt)  # the table was compared with the whole space
                       for table, goal in zip(self.tables, self.goals, strict=True))
         return dataclasses.replace(self, space=space, goals=goals)
 

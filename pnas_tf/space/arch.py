@@ -70,7 +70,7 @@ class Arch:
         Args:
             space: The network's space, or one with several numbers of filters where the network has one of them.
         """
-        filters = {block.name: str(block.filters) for block in self.space.all_blocks}
+        filters = {block.name: str(block.filters) for block in self.space.all_blocks} if space.width_choices else {}
         return {name: filters[name.removesuffix(widths.FILTERS)] if choice.filters else self.ops[name]
                 for name, choice in space.choices.items()}
 

@@ -48,7 +48,7 @@ def check(space: "Space") -> None:
     if len(space.all_blocks) > MAX_BLOCKS:
         raise InputError(f"A space has at most {MAX_BLOCKS} blocks, got {len(space.all_blocks)}.")
     shapes: dict[str, tuple[int, int]] = {}  # side and channels of each block's output
-    widths: dict[str, tuple[int, ...]] = {}  # filters that each block offers, if there are several
+    offered: tuple[int, ...] = ()  # filters of the block before, if there are several
     layer_names: set[str] = set()
     before = (space.input_size, space.input_channels)
     for block in space.all_blocks:
@@ -58,8 +58,8 @@ def check(space: "Space") -> None:
             raise InputError(f"{where} occurs twice ({block.prefix} in layer names).")
         layer_names.add(block.prefix)
         side, channels = _input_of(block, where, shapes, before)
-        _check_widths(space, block, where, widths.get(space.sources[block.name][0], ()) if widths else ())
-        widths |= {block.name: block.widths} if block.widths else {}
+        _check_widths(space, block, where, offered)
+        offered = block.widths
         if block.shortcut and (block.strides != 1 or channels != block.filters):
             raise InputError(f"{where}: a shortcut needs stride 1 and as many filters as input channels "
                              f"({channels}), got stride {block.strides} and {block.filters} filters.")
@@ -72,7 +72,10 @@ def check(space: "Space") -> None:
         before = shapes[block.name] = (-(-side // block.strides), block.filters)
     if space.head[-1].filters != space.num_classes:
         raise InputError(f"The classifier has {space.head[-1].filters} filters for {space.num_classes} classes.")
-    if widths and sum(space.count_keys(block) for block in space.all_blocks) > MAX_ROWS:
+    searched = any(block.widths for block in space.all_blocks)
+    if taken := [block.name for block in space.all_blocks if searched and block.name.endswith(FILTERS)]:
+        raise InputError(f"block {taken[0]!r}: where filters are searched, no name of a block may end in {FILTERS}.")
+    if searched and sum(space.count_keys(block) for block in space.all_blocks) > MAX_ROWS:
         raise InputError(f"{space.name} needs more than {MAX_ROWS:,} table rows, as each op has one for each of its "
                          "filters and its input's. Give fewer filters or ops.")
     for block in space.all_blocks:  # whose widths are known to fit each other by now
@@ -93,8 +96,6 @@ def _check_widths(space: "Space", block: "Block", where: str, before: tuple[int,
             and widths[-1] == block.filters):
         raise InputError(f"{where}: filters to choose from must be 2 to {MAX_WIDTHS} different whole numbers in "
                          f"ascending order, got {shown(list(widths))}.")
-    if widths and any(each.name.endswith(FILTERS) for each in space.all_blocks):
-        raise InputError(f"{where}: where filters are searched, no name of a block may end in {FILTERS}.")
     if widths and (not space.is_chain or block is space.all_blocks[-1] or space.pretrained):
         raise InputError(f"{where}: filters to choose from need a chain of blocks without pretrained weights, and not "
                          "the classifier. Give one number of filters.")

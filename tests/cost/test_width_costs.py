@@ -140,6 +140,22 @@ def test_filters_that_make_no_network_are_one_line(changes, expected):
     assert "\n" not in str(error.value)
 
 
+def test_odd_spaces_are_one_line_or_spaces():
+    """Fields of random blocks replaced by values of any kind."""
+    rng = np.random.default_rng(0)
+    odd = [None, True, -1, 8, 12, 1.5, "24", [], [8], [8, 12], [12, 8], [8, "a"], [[8], 12], {"a": 1}, [8.0, 12]]
+    for _ in range(300):
+        data = WIDE.to_json()
+        block = rng.choice([*data["stem"], *data["blocks"], *data["head"]])
+        block[str(rng.choice([*block, "widths", "inputs"]))] = odd[rng.integers(len(odd))]
+        try:
+            space = spaces.from_json(data)
+        except InputError as error:
+            assert "\n" not in str(error)
+        else:
+            assert spaces.from_json(space.to_json()) == space
+
+
 def test_names_and_numbers_of_rows_are_bounded():
     data = WIDE.to_json()
     data["blocks"][0]["name"] = "b02/filters"
