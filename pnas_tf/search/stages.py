@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from pnas_tf import terminal
 from pnas_tf.cost.goal import Goal
 from pnas_tf.derive.device_check import Timer
 from pnas_tf.errors import InputError
@@ -41,7 +42,7 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
     op, stage = standard_op(problem.space, problem.goals[0]), folder.part(FIRST_STAGE)
     coarse = _finished(stage)
     if coarse is None:
-        print(f"Stage 1 of 2: filters and depth, with {op} in every block.", flush=True)
+        terminal.say(f"Stage 1 of 2: filters and depth, with {op} in every block.")
         part = _in_stage(problem, config, with_one_op(problem.space, op), f"Stage widths, with {op} in every block")
         found = run_lib.run(part, _first(config), stage, devices=devices, stop=stop)
         if not found:
@@ -51,7 +52,7 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
     sizes = {block.name: block.filters for block in coarse.space.all_blocks}
     filters = {name: sizes[name.removesuffix(widths.FILTERS)] for name, choice in space.choices.items()
                if choice.filters}
-    print(f"Stage 2 of 2: ops, within {', '.join(f'{name} {count}' for name, count in filters.items())}.", flush=True)
+    terminal.say(f"Stage 2 of 2: ops, within {', '.join(f'{name} {count}' for name, count in filters.items())}.")
     part = _in_stage(problem, config, widths.fixed(space, tuple(filters.values())),
                      "Stage ops, within the filters found")
     return run_lib.run(part, config, folder, devices=devices, timers=timers, stop=stop)

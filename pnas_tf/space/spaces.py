@@ -77,7 +77,7 @@ def from_json(data: Any, where: str = "space") -> Space:
 def load(name_or_path: str) -> Space:
     """Loads a space by its name (in `SPACES`, or a tree space such as `cifar_tree_b2_f88`), or a JSON file by its path.
 
-    `_widths` behind a name, as in `cifar_mb_widths`, makes filters choices, see `with_searched_widths`.
+    `_widths` behind a name, as in --space=cifar_mb_widths, makes filters choices, see `with_searched_widths`.
     An arch, shipped or in a file, stands for the space that it is of.
 
     Raises:
