@@ -182,7 +182,7 @@ def test_the_file_and_the_text_say_what_more_milliseconds_gain(tmp_path):
         right[0] - right[1], ddof=1) / np.sqrt(12)
     assert picks[0].gain_error == pytest.approx(np.sqrt(of_effects ** 2 + of_images ** 2)) and best.gain_error == 0
     archs = [pick.finalist.arch.with_costs(params=1000, macs=2000) for pick in picks]
-    front.save(str(tmp_path / "front.json"), goal, picks, ranked[0], archs)
+    front.save(str(tmp_path / "front.json"), goal, picks, ranked[0], archs, SPACE)
     assert json.loads((tmp_path / "front.json").read_text())["target"] == "phone"
     networks = front_file.read(str(tmp_path / "front.json"))
     assert [network.ms for network in networks] == [pick.ms for pick in picks]
