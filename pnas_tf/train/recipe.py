@@ -9,7 +9,7 @@ from pnas_tf.data.pictures import CROP_AREA
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
-from pnas_tf.train.initial_weights import AUTO, ENDING, IMAGENET, INHERITED, SCRATCH, is_whole
+from pnas_tf.train.initial_weights import AUTO, ENDING, IMAGENET, INHERITED, SCRATCH
 
 NONE = "none"
 # Batch norm by the statistics of each batch, or by those of the initial weights.
@@ -38,7 +38,7 @@ class Recipe(ImageSettings):
     lr: float = setting(0.0, "Learning rate at the start, which falls to 0 as a cosine; 0: 0.05 from scratch, 0.02 "
                         "from trained weights, 0.002 with frozen batch norm.", low=0)
     batch_norm: str = setting(AUTO, "Batch norm in training: by each batch, or frozen, by the statistics of the "
-                              "initial weights. auto: frozen if a whole trained network is fine-tuned on fewer than "
+                              "initial weights. auto: frozen from a trained network, or parts of it, on fewer than "
                               "10,000 images.", choices=(AUTO, BATCH, FROZEN))
     momentum: float = setting(0.9, "Nesterov momentum of SGD.", low=0, high=0.999)
     weight_decay: float = setting(4e-5, "Decay of convolution and dense weights.", low=0)
@@ -93,11 +93,12 @@ class Recipe(ImageSettings):
                     INHERITED if teacher and os.path.exists(folder.inherited_weights) else IMAGENET)
         teacher = (teacher or NONE) if self.teacher == AUTO else self.teacher
         few = images < FEW
-        how = self.batch_norm if self.batch_norm != AUTO else FROZEN if few and is_whole(arch, init) else BATCH
+        is_pretrained = init not in (SCRATCH, INHERITED)
+        how = self.batch_norm if self.batch_norm != AUTO else FROZEN if few and is_pretrained else BATCH
         return dataclasses.replace(
             self, init_weights=init, teacher=teacher, batch_norm=how,
             crop_area=self.crop_area or crop_area_for(images, init != SCRATCH),
-            epochs=self.epochs or epochs_for(images, init == SCRATCH, teacher != NONE),
+            epochs=self.epochs or epochs_for(images, init == SCRATCH, teacher != NONE and how == BATCH),
             batch_size=min(images, self.batch_size or batch_size_for(images)),
             lr=self.lr or (0.05 if init == SCRATCH else 0.002 if how == FROZEN else 0.02))
 

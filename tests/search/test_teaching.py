@@ -92,7 +92,7 @@ def test_defaults_depend_on_the_task(tmp_path):
     short = Arch(SHORT, {"b01": "mb_k3_e3", "b02": "zero", "b03": "mb_k3_e4", "b04": "zero"})
     few = Recipe().settled(short, 490, folder)
     assert (few.epochs, few.batch_size, few.init_weights) == (16, 32, "imagenet")
-    assert (few.batch_norm, few.lr, few.crop_area) == ("batch", 0.02, 0.35)  # a part of the network
+    assert (few.batch_norm, few.lr, few.crop_area) == ("frozen", 0.002, 0.35)  # as for the whole network
     whole = teaching.largest(LITE0.for_data(96, 3, 5))
     fine_tuned, retrained = (Recipe().settled(whole, images, folder) for images in (490, 10_000))
     assert (fine_tuned.batch_norm, fine_tuned.lr, fine_tuned.crop_area) == ("frozen", 0.002, 0.35)
@@ -108,6 +108,7 @@ def test_defaults_depend_on_the_task(tmp_path):
     assert (after.init_weights, after.teacher) == ("scratch", str(tmp_path / "teacher" / "model.keras"))
     after = Recipe().settled(short, 490, RunFolder(str(tmp_path / "goal")))
     assert (after.init_weights, after.teacher) == ("inherited", str(tmp_path / "teacher" / "model.keras"))
+    assert (after.batch_norm, after.lr, after.crop_area) == ("batch", 0.02, 0.35)
     assert [Recipe().settled(short, images, RunFolder(str(tmp_path / "goal"))).epochs
             for images in (490, 1600, 9000, 10_000)] == [48, 25, 16, 8]
 
