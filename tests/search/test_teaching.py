@@ -113,6 +113,7 @@ def test_defaults_depend_on_the_task(tmp_path):
             for images in (490, 1600, 9000, 10_000)] == [48, 25, 16, 8]
 
 
+@pytest.mark.slow  # three trainings
 def test_frozen_batch_norm_is_as_before_the_training(photos, tmp_path):
     arch = Arch(SHORT, {"b01": "mb_k3_e6", "b02": "mb_k3_e6", "b03": "mb_k5_e6", "b04": "mb_k5_e6"})
     data = data_lib.load(f"folder:{photos}", image_size=32, normalisation=SHORT.normalisation)
