@@ -65,6 +65,8 @@ def check(space: "Space") -> None:
                              f"({channels}), got stride {block.strides} and {block.filters} filters.")
         if ops.ZERO in block.ops and (not block.shortcut or len(block.inputs) > 1):
             raise InputError(f"{where}: zero needs a shortcut, or nothing would pass, and a single input.")
+        for op in block.ops:
+            ops.check(op, where, channels, block.filters, block.strides)
         is_last, classifiers = block is space.head[-1], sum(map(ops.is_classifier, block.ops))
         if classifiers != is_last or (is_last and len(block.ops) > 1):
             raise InputError(f"{where}: the last block of the head, and no other, holds a single op, one of "
@@ -78,7 +80,7 @@ def check(space: "Space") -> None:
     if searched and sum(space.count_keys(block) for block in space.all_blocks) > MAX_ROWS:
         raise InputError(f"{space.name} needs more than {MAX_ROWS:,} table rows, as each op has one for each of its "
                          "filters and its input's. Give fewer filters or ops.")
-    for block in space.all_blocks:  # whose widths are known to fit each other by now
+    for block in space.all_blocks if searched else ():  # the smaller filters, too, which fit each other by now
         for key in space.keys(block):
             ops.check(key.op, f"block {block.name!r}", key.input[2], key.filters, key.strides)
     sources = {name for names in space.sources.values() for name in names}
