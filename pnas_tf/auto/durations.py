@@ -60,7 +60,7 @@ def of_training(space: Space, pictures: int, side: int, share: float, max_steps:
         share: Milliseconds of the network as a share of those of the whole pretrained network.
         max_steps: Limit on steps, for a trial run; 0 for none.
     """
-    seen = epochs_for(pictures, from_scratch=False, taught=True) * pictures
+    seen = epochs_for(pictures, from_scratch=False) * pictures
     if max_steps:
         seen = min(seen, max_steps * SearchConfig().lengths(space, pictures).batch_size)
     return START + TRAIN + (TRAIN_PICTURE + TRAIN_WHOLE * share) * _work(seen, side)

@@ -143,6 +143,11 @@ def test_a_quicker_network_that_is_as_good_is_delivered():
                    if each.costs["ms"] < chosen.costs["ms"])
         assert "zero" not in chosen.arch.ops.values() and best.loss is not None
         quicker += chosen.costs["ms"] < best.costs["ms"]
+        # Around a pretrained network, it is the slowest that is as good.
+        pool.scores.space = dataclasses.replace(SPACE, pretrained="efficientnet_lite0")
+        slowest = front.ordered(pool, finalists, False)[0]
+        assert slowest.costs["ms"] == max(each.costs["ms"] for each in finalists if each.eligible and
+                                          each.expected_loss - best.expected_loss <= pool.error(each, best))
     assert quicker >= 1
 
 

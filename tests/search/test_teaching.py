@@ -106,11 +106,14 @@ def test_defaults_depend_on_the_task(tmp_path):
     after = Recipe().settled(tiny, 490, RunFolder(str(tmp_path / "goal")))
     # A supernet that started from scratch is no start for the found network.
     assert (after.init_weights, after.teacher) == ("scratch", str(tmp_path / "teacher" / "model.keras"))
-    after = Recipe().settled(short, 490, RunFolder(str(tmp_path / "goal")))
-    assert (after.init_weights, after.teacher) == ("inherited", str(tmp_path / "teacher" / "model.keras"))
-    assert (after.batch_norm, after.lr, after.crop_area) == ("batch", 0.02, 0.35)
-    assert [Recipe().settled(short, images, RunFolder(str(tmp_path / "goal"))).epochs
+    teacher = str(tmp_path / "teacher" / "model.keras")
+    after, many = (Recipe().settled(short, images, RunFolder(str(tmp_path / "goal"))) for images in (490, 10_000))
+    assert (after.init_weights, after.teacher, after.batch_norm, after.epochs) == ("imagenet", teacher, "frozen", 16)
+    assert (many.init_weights, many.teacher, many.batch_norm, many.epochs) == ("inherited", teacher, "batch", 8)
+    inherited = Recipe(init_weights="inherited")
+    assert [inherited.settled(short, images, RunFolder(str(tmp_path / "goal"))).epochs
             for images in (490, 1600, 9000, 10_000)] == [48, 25, 16, 8]
+    assert inherited.settled(short, 490, RunFolder(str(tmp_path / "goal"))).lr == 0.02
 
 
 @pytest.mark.slow  # three trainings
