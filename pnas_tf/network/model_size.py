@@ -1,6 +1,7 @@
 """The size of the network that a .keras file describes, before any of its weights are made."""
 
 import math
+from concurrent import futures
 from typing import Any
 
 import keras
@@ -21,12 +22,19 @@ def check(config: Any, path: str) -> None:
         Exception: If Keras cannot read the config; the exception depends on what is wrong.
     """
     memory.check(Need(0, 0, _layers(config)), f"{path}: its network")
+    # Keras keeps a list of variables without values for each thread, and makes the values later: this thread ends.
+    with futures.ThreadPoolExecutor(1) as thread:
+        memory.check(thread.submit(_need, config).result(), f"{path}: its network")
+
+
+def _need(config: Any) -> Need:
+    """What a network needs, without its weights."""
     with keras.StatelessScope(initialize_variables=False):  # in which variables have shapes and no values
         model = keras.saving.deserialize_keras_object(_not_compiled(config), safe_mode=True)
         layers = list(getattr(model, "layers", ()))
         weights = sum(math.prod(variable.shape) for variable in getattr(model, "variables", ()))
     peak = max((_elements(layer) for layer in layers), default=0)
-    memory.check(Need(BYTES * COPIES * weights, BYTES * peak, len(layers)), f"{path}: its network")
+    return Need(BYTES * COPIES * weights, BYTES * peak, len(layers))
 
 
 def _not_compiled(node: Any) -> Any:

@@ -4,6 +4,7 @@ import json
 import zipfile
 
 import keras
+import numpy as np
 import pytest
 
 from pnas_tf.errors import InputError
@@ -34,3 +35,7 @@ def test_a_compiled_model_is_counted(tmp_path):
     dense["units"] = 10**12
     with pytest.raises(InputError, match=r"model\.keras: its network"):
         model_size.check(config, "model.keras")
+    # Keras is not left with weights that it would make at the next chance.
+    layer = keras.layers.Dense(1)
+    layer.build((1, 1))
+    layer.stateless_call(layer.trainable_variables, [], np.ones((1, 1), np.float32))

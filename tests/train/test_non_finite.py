@@ -55,7 +55,7 @@ def test_the_last_good_epoch_is_kept(small_arch, small_data, tmp_path, monkeypat
         fit_lib.fit(small_arch, small_data, recipe, RunFolder(str(tmp_path)))
     state = json.loads((tmp_path / "training" / "state.json").read_text())
     assert state["epochs_done"] == 2 and len(state["history"]["loss"]) == 2
-    model = initial_weights.build(small_arch, "scratch", RunFolder(str(tmp_path)))
+    model = initial_weights.build(small_arch, "scratch", RunFolder(str(tmp_path))).model
     model.compile("sgd")
     model.load_weights(tmp_path / "training" / "epoch_2.weights.h5", skip_mismatch=False)
     assert len(good) == len(model.weights)
