@@ -63,7 +63,7 @@ def _features(body: keras.Model, images: Part, seed: int) -> tuple[np.ndarray, n
 def _shrunk(sizes: np.ndarray, strength: float) -> np.ndarray:
     """How much of each direction a ridge of this strength leaves, from 0 to 1."""
     squares = sizes ** 2
-    return squares / (squares + strength * squares.mean())
+    return squares / (squares + strength * max(squares.mean(), 1e-12))  # 0 if no feature varies
 
 
 def _left_out(left: np.ndarray, sizes: np.ndarray, projected: np.ndarray, targets: np.ndarray, share: np.ndarray,

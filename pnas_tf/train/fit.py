@@ -70,8 +70,6 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
     terminal.say(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
                  f"{data.train.size:,} images, {epochs} epoch{'s' * (epochs != 1)} of {steps} steps.")
-    _freeze_batch_norm(model, recipe.batch_norm == FROZEN)
-    _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
     how = {"init": recipe.init_weights, "dropout": dropout,
            **{name: getattr(recipe, name) for name in ("colour_jitter", "drop_path", "cutout", "precision", "ema",
                                                        "mixup", "cutmix", "randaugment", "crop_area", "batch_norm",
@@ -83,6 +81,8 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     with data_lib.naming_broken_images(data):
         if has_new_classifier and not state.epochs_done:
             _start_classifier(model, data, recipe, is_whole=initial_weights.is_whole(arch, recipe.init_weights))
+        _freeze_batch_norm(model, recipe.batch_norm == FROZEN)
+        _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
         images = functools.partial(_batches, data, recipe, teacher, kept)
         _train(model, images, recipe, state, folder.training_logs, epochs, steps)
         score, wrong = mistakes.find(model, data.test, data.class_names)

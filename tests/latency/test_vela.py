@@ -157,7 +157,7 @@ def test_sums_of_rows_are_near_whole_networks(table, u55):
 def test_search_within_sram(table, tmp_path, u55):
     """From the table to a network that Vela compiles within the limit, and a front that keeps it, too."""
     bound = 45_000
-    flags = [f"--flagfile={ROOT}/quickstart.flags", f"--table={table.path}", "--target_ms=0.5", "--max_steps=8",
+    flags = ["--flagfile=quickstart.flags", f"--table={table.path}", "--target_ms=0.5", "--max_steps=8",
              "--front=3", f"--limit=sram_bytes<={bound}", f"--run_dir={tmp_path / 'run'}"]
 
     def command(module):

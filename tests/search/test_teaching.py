@@ -131,10 +131,14 @@ def test_frozen_batch_norm_is_as_before_the_training(photos, tmp_path):
         return [value for layer in model.layers for value in layer.get_weights()
                 if isinstance(layer, keras.layers.BatchNormalization) == is_norm]
 
+    start = initial_weights.build(arch, "imagenet", RunFolder(str(tmp_path))).model
     one, two, free = trained("frozen", 1), trained("frozen", 2), trained("batch", 1)
     assert all(np.array_equal(*pair) for pair in zip(weights(one, True), weights(two, True), strict=True))
     assert not all(np.array_equal(*pair) for pair in zip(weights(one, True), weights(free, True), strict=True))
     assert not all(np.array_equal(*pair) for pair in zip(weights(one, False), weights(two, False), strict=True))
+    # A part of a network has statistics of its own before they are frozen.
+    assert not any(np.array_equal(*(model.get_layer(layer.name).moving_mean for model in (one, start)))
+                   for layer in one.layers if isinstance(layer, keras.layers.BatchNormalization))
     assert all(layer.trainable for layer in one.layers)  # whoever loads the file can train all of it
 
 

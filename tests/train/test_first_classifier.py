@@ -86,3 +86,12 @@ def test_a_sample_of_many_images_is_the_same_for_a_seed(images, model, monkeypat
         first_classifier.start(model, images, 0.1, seed=5)
         weights.append(model.layers[-1].get_weights()[0])
     np.testing.assert_array_equal(*weights)
+
+
+def test_features_that_do_not_vary_leave_the_shares_of_the_classes(images):
+    model = keras.Sequential([keras.Input((3, 3, 3)), keras.layers.Rescaling(0.0), keras.layers.Flatten(),
+                              keras.layers.Dense(4)])
+    assert first_classifier.start(model, images, 0.1, seed=0) < 0.5
+    batch, _ = next(iter(images.batches(60)))
+    logits = model(batch).numpy()
+    assert np.all(np.isfinite(logits)) and np.ptp(logits) < 1e-6
