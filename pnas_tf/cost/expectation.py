@@ -23,7 +23,7 @@ def expected(cost: Cost, probs: tf.Tensor) -> tf.Tensor:
     total = cost.fixed + tf.reduce_sum(probs * cost.matrix)
     for term in cost.terms:
         rows = [probs[choice, :size] for choice, size in zip(term.choices, term.values.shape, strict=True)]
-        total += tf.einsum(",".join([term.letters, *term.letters]) + "->", tf.cast(term.values, rows[0].dtype), *rows)
+        total += tf.einsum(term.expectation, tf.cast(term.values, rows[0].dtype), *rows)
     return total
 
 

@@ -41,6 +41,11 @@ class Term(NamedTuple):
         """Letters of the axes for `einsum`."""
         return string.ascii_letters[:len(self.choices)]
 
+    @property
+    def expectation(self) -> str:
+        """Formula of `einsum` for the expected value, from the values and the probabilities of each choice."""
+        return ",".join([self.letters, *self.letters]) + "->"
+
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
@@ -75,8 +80,8 @@ class Cost:
     def expected(self, probs: np.ndarray) -> float:
         """Expected cost if every choice is drawn by its probabilities, float [choices, ops]."""
         total = self.fixed + float(np.sum(probs * self.matrix))
-        return total + sum(float(np.einsum(",".join([term.letters, *term.letters]) + "->", term.values,
-                                           *self._rows(term, probs))) for term in self.terms)
+        return total + sum(float(np.einsum(term.expectation, term.values, *self._rows(term, probs)))
+                           for term in self.terms)
 
     def around(self, probs: np.ndarray) -> "Cost":
         """The cost without terms that is nearest to this one for networks drawn by their probabilities.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
 from pnas_tf.space.blocks import Space
-from pnas_tf.train.recipe import batch_size_for
+from pnas_tf.train.recipe import FEW, batch_size_for
 
 # Words for the teacher of a search; anything else is the path of a file.
 TEACHERS = ("auto", "none", "largest")
@@ -125,7 +125,7 @@ class SearchConfig(ImageSettings, Method):
             space: Space to search.
             images: Number of training images.
         """
-        few = images < 10_000
+        few = images < FEW
         default = PRETRAINED_FEW if space.pretrained and few else PRETRAINED if space.pretrained else FROM_SCRATCH
         return Lengths(min(images, self.batch_size or batch_size_for(images)),
                        default.warmup_epochs if self.warmup_epochs is None else self.warmup_epochs,

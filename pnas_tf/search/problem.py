@@ -167,7 +167,6 @@ class Problem:
         return Problem(space, data, tuple(goals), tuple(table for table, _ in request.targets), plan, batch_size,
                        request.largest_size)
 
-
     def within(self, space: Space, config: SearchConfig) -> "Problem":
         """The same task in a part of the space, with the same milliseconds.
 

@@ -40,9 +40,8 @@ def start(model: keras.Model, images: Part, label_smoothing: float, seed: int) -
     share = targets.mean(0)
     left, sizes, right = np.linalg.svd((features - mean) / deviation, full_matrices=False)
     projected = left.T @ (targets - share)
-    best = max((_left_out(left, sizes, projected, targets, share, strength) for strength in STRENGTHS),
-               key=lambda found: found[0])
-    accuracy, strength, answers = best
+    accuracy, strength, answers = max((_left_out(left, sizes, projected, targets, share, strength)
+                                       for strength in STRENGTHS), key=lambda found: found[0])
     scale = _scale(answers, targets, label_smoothing)
     kernel = right.T @ (projected * (_shrunk(sizes, strength) / np.maximum(sizes, 1e-12))[:, None])
     kernel *= scale / deviation[:, None]

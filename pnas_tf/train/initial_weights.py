@@ -18,10 +18,12 @@ class Start(NamedTuple):
     Attributes:
         model: Keras model from images to logits.
         has_new_classifier: Whether the layers before the classifier are trained and the classifier is not.
+        is_part: Whether it lacks parts of the network that was trained, so that batch norm statistics do not hold.
     """
 
     model: Any
     has_new_classifier: bool
+    is_part: bool = False
 
 
 def check(init: str) -> None:
@@ -34,22 +36,6 @@ def check(init: str) -> None:
     if not os.path.isfile(_model_file(init)):
         raise InputError(f"{_model_file(init)[:300]}: no such file. Train a network, or import one: "
                          "python -m pnas_tf.import_weights.")
-
-
-def is_whole(arch: Arch, init: str) -> bool:
-    """Whether a training starts from a whole trained network, for which its batch norm statistics hold.
-
-    Args:
-        arch: Network to train.
-        init: As for `build`, but not `auto`.
-    """
-    if init != IMAGENET:
-        return init not in (SCRATCH, INHERITED)
-    if not arch.space.pretrained:
-        return False
-    here, there = ([(block.name, op, block.filters) for block, op in each.blocks()][:-1]  # without the classifier
-                   for each in (arch, arch_lib.load(arch.space.pretrained)))
-    return here == there
 
 
 def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, drop_path: float = 0.0,
@@ -83,7 +69,7 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
             _check_finite(model, folder.inherited_weights)
         if init == IMAGENET:
             _cut_out(model, arch)
-        return Start(model, init == IMAGENET)
+        return Start(model, init == IMAGENET, init == IMAGENET and _is_part(arch))
     init = _model_file(init)
     source = read_model(init)
     layers = fast_layers.PyTorchPadded(kind) if fast_layers.is_pytorch_padded(source) else kind
@@ -132,6 +118,13 @@ def _check_finite(model: Any, path: str) -> None:
 
     if found := non_finite_layer(model):
         raise InputError(f"{path}: {found}, which no training can start from. Use other --init_weights.")
+
+
+def _is_part(arch: Arch) -> bool:
+    """Whether an arch lacks parts of the pretrained network of its space; image size and classes do not count."""
+    here, there = ([(block.name, op, block.filters) for block, op in each.blocks()][:-1]  # without the classifier
+                   for each in (arch, arch_lib.load(str(arch.space.pretrained))))
+    return here != there
 
 
 def _cut_out(model: Any, arch: Arch) -> None:
