@@ -1,6 +1,6 @@
 """A block of the supernet with its candidate ops. One of them runs in a weight step, several in an architecture step.
 
-`tf.switch_case` runs the branch of the sampled op alone. Gradients do not go to the candidates' variables, since
+A switch (`switch.py`) runs the branch of the sampled op alone. Gradients do not go to the candidates' variables, since
 TensorFlow would fill in zeros for every op that was not sampled. Instead, they go to a probe, a vector as long as the
 sampled op's weights, and the branch of that op applies the gradient to its own variables. Ops that were not sampled are
 neither read nor written. A block with a single op has no branch.
@@ -10,6 +10,7 @@ a candidate combines the op and the widths. The widths share weights (`shared_we
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from pnas_tf.space import ops
 from pnas_tf.space.blocks import Block, OpKey
 from pnas_tf.supernet import gates, shared_weights
 from pnas_tf.supernet.candidate import Candidate, Handles, Recorded, record
+from pnas_tf.supernet.switch import Branch, Switch
 
 
 class MixedOp(keras.layers.Layer):
@@ -60,7 +62,6 @@ class MixedOp(keras.layers.Layer):
             Candidate(key, block.layer_name(key.op), recorded[label], slices.get(label), name=block.layer_name(label))
             for label, key in zip(labels, keys, strict=True)]
         self.body: Body = like.body if like else Body(block, keys, self.candidates, recompute)
-        self.body.users += 1
         self.built = True
 
     def run_path(self, x: tf.Tensor, index: tf.Tensor | None, probe: tf.Tensor | None = None) -> tf.Tensor:
@@ -75,7 +76,7 @@ class MixedOp(keras.layers.Layer):
         Returns:
             The block's output, shortcut included.
         """
-        return self.body.call("run_path", x, index, probe, self._handles(stats=probe is not None))
+        return self.body.run_path(x, index, probe, self._handles(stats=probe is not None))
 
     def run_gated(self, x: tf.Tensor, active: tf.Tensor, others: Sequence[tf.Tensor | int], gate: tf.Tensor,
                   ) -> tf.Tensor:
@@ -91,7 +92,7 @@ class MixedOp(keras.layers.Layer):
         Returns:
             The block's output with the active op, shortcut included.
         """
-        return self.body.call("run_gated", x, active, list(others), gate, self._handles())
+        return self.body.run_gated(x, active, others, gate, self._handles())
 
     def update(self, index: tf.Tensor | None, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float,
                weight_decay: float) -> None:
@@ -104,7 +105,7 @@ class MixedOp(keras.layers.Layer):
             momentum: Nesterov momentum: see `Candidate.update`.
             weight_decay: Coupled weight decay: see `Candidate.update`.
         """
-        self.body.call("update", index, gradient, learning_rate, momentum, weight_decay, self._handles(momentum=True))
+        self.body.update(index, gradient, learning_rate, momentum, weight_decay, self._handles(momentum=True))
 
     def _handles(self, stats: bool = False, momentum: bool = False) -> list[Handles]:
         """The variables of each candidate that the body needs, and no others: each variable delays the first step."""
@@ -135,11 +136,8 @@ def _shared(block: Block, keys: dict[str, OpKey], recorded: dict[str, Recorded],
 class Body:
     """The computations of all blocks of the same keys, as functions of tensors and of handles of variables.
 
-    The body of a single block is part of the step's graph. A body that serves several blocks is a TensorFlow function
-    of its own, traced once: a tree space of 648 choices has only 41 different bodies.
-
-    Attributes:
-        users: Number of blocks that the body serves.
+    The blocks share the traces of their branches, see `switch.Switch`: a tree space of 648 choices has only 41
+    different bodies.
     """
 
     def __init__(self, block: Block, keys: Sequence[OpKey], candidates: Sequence[Candidate | None], recompute: bool):
@@ -156,124 +154,162 @@ class Body:
         filters = {key.filters for key in keys}
         sides = [-(-side // block.strides) for side in keys[0].input[:2] if not ops.is_classifier(keys[0].op)]
         self._output = [*sides, filters.pop() if len(filters) == 1 else None]
-        # A block without layers costs less than a call of a function.
-        self._may_share = any(candidate.layer_names for candidate in candidates if candidate)
-        self._compiled: dict[str, Callable] = {}
-        self.users = 0
-
-    def call(self, name: str, *args: Any) -> Any:
-        """Calls one of the methods below by name, as a TensorFlow function if several blocks share this body."""
-        method = getattr(self, name)
-        if self.users < 2 or not self._may_share or tf.executing_eagerly():
-            return method(*args)
-        if name not in self._compiled:
-            # If TensorFlow inlined the function, the graph would be as large as if nothing were shared.
-            self._compiled[name] = tf.function(method, autograph=False, experimental_attributes={"_noinline": True})
-        return self._compiled[name](*args)
+        self._switches: dict[Any, Switch] = {}
 
     def run_path(self, x: tf.Tensor, index: tf.Tensor | None, probe: tf.Tensor | None,
                  handles: Sequence[Handles]) -> tf.Tensor:
         """Does what `MixedOp.run_path` does, with the handles of each candidate."""
-
-        def run(candidate, own, x, probe, update_stats):
-            if candidate is None:
-                return tf.identity(x)
-            y = candidate.run(x, probe=probe, update_stats=update_stats, handles=own)
-            return x + y if self._block.shortcut else y
-
-        return self._run(run, handles, x, index, probe)
+        if probe is None:
+            return self._shaped(x, *self._switched("score", self._whole, index, handles, x))
+        if self._recompute:
+            return self._shaped(x, self._recomputed("path", self._whole, index, handles, x, probe))
+        train = functools.partial(self._whole, update_stats=True)
+        return self._shaped(x, *self._switched("train", train, index, handles, x, probe, inputs=2))
 
     def run_gated(self, x: tf.Tensor, active: tf.Tensor, others: Sequence[tf.Tensor | int], gate: tf.Tensor,
                   handles: Sequence[Handles]) -> tf.Tensor:
         """Does what `MixedOp.run_gated` does, with the handles of each candidate."""
-
-        def run(candidate, own, x, probe, update_stats):
-            return tf.zeros_like(x) if candidate is None else candidate.run(x, handles=own)
 
         def observe(upstream, output):
             late_x = fast_layers.after(upstream, x)
             own = gates.product(upstream, output)
             return tf.stack([own, *(self._observed(upstream, late_x, active, other, own, handles) for other in others)])
 
-        y = gates.binary_gate(gate, self._run(run, handles, x, active, None), observe)
+        if self._recompute:
+            output = self._recomputed("op", self._alone, active, handles, x)
+        else:
+            (output,) = self._switched("op", self._alone, active, handles, x, inputs=1)
+        y = gates.binary_gate(gate, self._shaped(x, output), observe)
         return x + y if self._block.shortcut else y
 
     def update(self, index: tf.Tensor | None, gradient: tf.Tensor, learning_rate: tf.Tensor, momentum: float,
-               weight_decay: float, handles: Sequence[Handles]) -> tf.Tensor:
+               weight_decay: float, handles: Sequence[Handles]) -> None:
         """Does what `MixedOp.update` does, with the handles of each candidate."""
 
-        def branch(candidate, own):
-            def run():
-                if candidate is not None:
-                    candidate.update(gradient, learning_rate, momentum, weight_decay, handles=own)
-                return tf.constant(0)
+        def run(candidate, own, gradient, learning_rate):
+            if candidate is not None:
+                candidate.update(gradient, learning_rate, momentum, weight_decay, handles=own)
+            return tf.constant(0)
 
-            return run
+        self._switched(("update", momentum, weight_decay), run, index, handles, gradient, learning_rate)
 
-        branches = [branch(*pair) for pair in zip(self._candidates, handles, strict=True)]
-        return branches[0]() if index is None else tf.switch_case(index, branches)
+    def _whole(self, candidate, own, x, probe=None, update_stats=False):
+        """The output of a block with one op."""
+        if candidate is None:
+            return tf.identity(x)
+        y = candidate.run(x, probe=probe, update_stats=update_stats, handles=own)
+        return x + y if self._block.shortcut else y
+
+    def _alone(self, candidate, own, x, probe=None, update_stats=False):
+        """The output of one op, without the shortcut; the arguments are those of `_whole`, for `_recomputed`."""
+        return tf.zeros_like(x) if candidate is None else candidate.run(x, handles=own)
 
     def _observed(self, upstream, x, active, other, own, handles):
         """Gradient of another op's gate, `sum(dL/dy * o)`; for the active op it is `own`, which is known already."""
 
-        def branch(candidate, resources):
-            return lambda: (tf.constant(0.0) if candidate is None else
-                            gates.product(upstream, candidate.run(x, handles=resources)))
+        def product(candidate, resources, upstream, x):
+            return tf.constant(0.0) if candidate is None else gates.product(upstream,
+                                                                            candidate.run(x, handles=resources))
 
-        branches = [branch(*pair) for pair in zip(self._candidates, handles, strict=True)]
-        if self._widths == 1:
-            op, candidate = active, other
-        else:
-            op, candidate = active // self._widths, other * self._widths + active % self._widths
-        if isinstance(other, int):
-            of_op = branches[other * self._widths:(other + 1) * self._widths]
-            return tf.cond(tf.equal(op, other), lambda: own, of_op[0] if len(of_op) == 1 else
-                           lambda: tf.switch_case(active % self._widths, of_op))
-        return tf.switch_case(candidate, branches)
+        widths = self._widths
+        if not isinstance(other, int):
+            candidate = other if widths == 1 else other * widths + active % widths
+            return self._switched("observe", product, candidate, handles, upstream, x)[0]
 
-    def _run(self, run, handles, x, index, probe):
-        """Calls `run(candidate, handles, x, probe, update_stats)` for the op at `index`, or for the only op."""
-        if not self._recompute:
-            return self._switch(index, [functools.partial(run, candidate, own, x, probe, probe is not None)
-                                        for candidate, own in zip(self._candidates, handles, strict=True)], x)
-        return self._recomputed(run, handles, x, index, new_probe() if probe is None else probe, probe is not None)
+        def unless_active(candidate, resources, own, upstream, x):
+            return product(candidate, resources, upstream, x)
 
-    def _recomputed(self, run, handles, x, index, probe, update_stats):
-        """Does what `_run` does, but keeps only x for the backward pass, which runs the op once more."""
-        pairs = list(zip(self._candidates, handles, strict=True))
+        of_op = range(other * widths, (other + 1) * widths)
+        switch = self._switch(("observe", other), lambda: [
+            lambda own, *args: tf.identity(own),
+            *(_branch(unless_active, self._candidates[number], handles, number, 3) for number in of_op)])
+        return switch.run(tf.where(tf.equal(active // widths, other), 0, 1 + active % widths), own, upstream, x,
+                          *_flat(handles))[0]
+
+    def _switched(self, name, run, index, handles, *args, inputs=0):
+        """The outputs of `run(candidate, handles of the candidate, *args)` for the op at `index`, or for the only op.
+
+        Args:
+            name: Name of what `run` does, with everything else that it depends on.
+            run: Function of tensors.
+            index: Index of the op; None for the only one.
+            handles: Handles of each candidate.
+            *args: Tensors.
+            inputs: Number of these that the gradient goes to, from the first.
+        """
+        if index is None:
+            return tf.nest.flatten(run(self._candidates[0], handles[0], *args))
+        switch = self._switch(name, lambda: [_branch(run, candidate, handles, number, len(args))
+                                             for number, candidate in enumerate(self._candidates)])
+        return switch.run(index, *args, *_flat(handles), inputs=inputs)
+
+    def _switch(self, name, make_branches):
+        if name not in self._switches:
+            self._switches[name] = Switch(make_branches(), apart=name[0] != "update")
+        return self._switches[name]
+
+    def _recomputed(self, name, run, index, handles, x, probe=None):
+        """The output that `_switched` has, but only x is kept for the backward pass, which runs the op once more."""
+        trained = probe is not None
+
+        def first(candidate, own, x):
+            return run(candidate, own, x, update_stats=trained)
+
+        def again(candidate, own, x, upstream):
+            inner = new_probe()
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch([x, inner])
+                y = run(candidate, own, x, inner if trained else None)
+            return tape.gradient(y, [x, inner], upstream, unconnected_gradients="zero")
 
         @tf.custom_gradient
         def forward(x, probe):
-            y = self._switch(index, [functools.partial(run, candidate, own, x, None, update_stats)
-                                     for candidate, own in pairs], x)
+            (y,) = self._switched((name, "first"), first, index, handles, x)
 
             def gradient(upstream, variables=None):
                 late_x = fast_layers.after(upstream, x)
-
-                def branch(candidate, own):
-                    def differentiate():
-                        inner = new_probe()
-                        with tf.GradientTape(watch_accessed_variables=False) as tape:
-                            tape.watch([late_x, inner])
-                            y = run(candidate, own, late_x, inner if update_stats else None, False)
-                        return tape.gradient(y, [late_x, inner], upstream, unconnected_gradients="zero")
-
-                    return differentiate
-
-                gradients = self._switch(index, [branch(*pair) for pair in pairs])
+                gradients = self._switched((name, "again"), again, index, handles, late_x, upstream)
                 return tuple(gradients) if variables is None else (tuple(gradients), [None] * len(variables))
 
             return y, gradient
 
-        return forward(x, probe)
+        return forward(x, new_probe() if probe is None else probe)
 
-    def _switch(self, index, branches, x=None):
-        if len(branches) == 1:
-            return branches[0]()
-        y = tf.switch_case(index, branches)
-        if x is not None and len(x.shape) == 4:
+    def _shaped(self, x, y):
+        """The block's output with its shape, which a switch does not know if its branches differ in what they know."""
+        if len(self._candidates) > 1 and len(x.shape) == 4 and not tf.executing_eagerly():
             y.set_shape([x.shape[0], *self._output])
         return y
+
+
+def _flat(handles: Sequence[Handles]) -> list[tf.Tensor]:
+    """All handles, one after the other."""
+    return [each for own in handles
+            for each in (*own.kernels, *([] if own.stats is None else [own.stats]), *own.momenta)]
+
+
+def _branch(run: Callable, candidate: Candidate | None, handles: Sequence[Handles], number: int, count: int) -> Branch:
+    """A branch that calls `run(candidate, handles of the candidate, *args)`.
+
+    Its arguments are these and then all handles of all candidates, as `_flat` has them.
+
+    Args:
+        run: Function to call.
+        candidate: Candidate.
+        handles: Handles of all candidates, of which only the numbers count.
+        number: Position of the candidate.
+        count: Number of arguments besides handles.
+    """
+    own, skipped = handles[number], len(_flat(handles[:number]))
+
+    def branch(*args):
+        resources = iter(args[count + skipped:])
+        mine = Handles(tuple(itertools.islice(resources, len(own.kernels))),
+                       None if own.stats is None else next(resources),
+                       tuple(itertools.islice(resources, len(own.momenta))))
+        return run(candidate, mine, *args[:count])
+
+    return branch
 
 
 def new_probe() -> tf.Tensor:

@@ -208,15 +208,10 @@ class Supernet(keras.Model):
 
 
 def _mixed_ops(space, recompute, share):
-    """All blocks with their candidates; in spaces of cells, blocks that compute the same share a body.
-
-    A shared body is traced once, which spaces with many choices need. Calling it makes steps 2 to 4 % slower, so the
-    few blocks of a chain do not share.
-    """
+    """All blocks with their candidates; blocks that compute the same share a body."""
     by_keys, mixed_ops = {}, []
     for block in space.all_blocks:
         keys = tuple(dataclasses.replace(key, summed=1) for key in space.keys(block))  # the supernet adds up the inputs
         mixed_ops.append(MixedOp(block, keys, recompute, share, like=by_keys.get(keys)))
-        if not space.is_chain:
-            by_keys.setdefault(keys, mixed_ops[-1])
+        by_keys.setdefault(keys, mixed_ops[-1])
     return mixed_ops

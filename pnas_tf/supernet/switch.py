@@ -1,0 +1,159 @@
+"""A switch between branches, of which an index chooses one, in a step as well as in its gradient.
+
+`tf.switch_case` is expensive where branches have gradients. Each intermediate value of each branch goes from the
+forward to the backward pass by itself, every branch fills in what the others have, and so the graph grows with the
+square of the number of branches. Each switch traces all branches and their gradients again. Here a branch hands over
+all its intermediate values as one tensor, and switches with the same branches share their traces.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+# Function of tensors to a tensor or several.
+Branch = Callable[..., tf.Tensor | Sequence[tf.Tensor]]
+
+
+class Traces(NamedTuple):
+    """The branches as TensorFlow functions.
+
+    Attributes:
+        forward: Functions of the arguments and of `captured` to the results and, if there is a gradient, a variant that
+            holds what the gradient needs.
+        backward: Functions of the gradient of the result and of that variant to the gradients of the first arguments;
+            empty without a gradient.
+        captured: Tensors that the branches use and that are not among their arguments, such as constants.
+    """
+
+    forward: list[Any]
+    backward: list[Any]
+    captured: list[tf.Tensor]
+
+
+class Switch:
+    """Branches with the same arguments, traced once for all arguments of the same types and shapes."""
+
+    def __init__(self, branches: Sequence[Branch], apart: bool = True):
+        """
+        Args:
+            branches: Branches, whose results have the same types. They use no tensor of another graph that they are not
+                given.
+            apart: Whether each branch stays a graph of its own. It is then prepared when it first runs, once for all
+                switches, and costs nothing where it does not run; but its call takes some 30 microseconds.
+        """
+        self._branches, self._apart = list(branches), apart
+        self._traced: dict[Any, Traces] = {}
+
+    def run(self, index: tf.Tensor, *args: tf.Tensor, inputs: int = 0) -> list[tf.Tensor]:
+        """The results of the branch at an index.
+
+        Args:
+            index: Index of the branch, scalar int32.
+            *args: Arguments of the branch.
+            inputs: Number of arguments, from the first, that get a gradient; a branch then has one result.
+        """
+        if tf.executing_eagerly():
+            return tf.nest.flatten(self._branches[int(index)](*args))
+        traces = self._traces(args, inputs)
+        others = [each if each.dtype == tf.resource else tf.stop_gradient(each)
+                  for each in (*args[inputs:], *traces.captured)]
+        if not inputs:
+            return _case(tf.raw_ops.Case, index, traces.forward, others)
+
+        @tf.custom_gradient
+        def choose(*first):
+            result, kept = _case(tf.raw_ops.Case, index, traces.forward, [*first, *others])
+            return result, lambda upstream: _case(tf.raw_ops.StatelessCase, index, traces.backward, [upstream, kept])
+
+        return [choose(*args[:inputs])]
+
+    def _traces(self, args, inputs):
+        key = inputs, *((each.dtype, str(each.shape)) for each in args)
+        if key not in self._traced:
+            self._traced[key] = _trace(self._branches, args, inputs, self._apart)
+        return self._traced[key]
+
+
+def _trace(branches: Sequence[Branch], args: Sequence[tf.Tensor], inputs: int, apart: bool) -> Traces:
+    """Traces branches and, with respect to their first `inputs` arguments, their gradients."""
+    bodies, backward = zip(*(_traced(branch, args, inputs, apart) for branch in branches), strict=True)
+    captured = [each for body in bodies for each in body.captured_inputs]
+    ends = itertools.accumulate((len(body.captured_inputs) for body in bodies), initial=len(args))
+    forward = [_function(_giving(body, len(args), *span), [*args, *captured])
+               for body, span in zip(bodies, itertools.pairwise(ends), strict=True)]
+    return Traces(forward, list(backward) if inputs else [], captured)
+
+
+def _giving(body: Any, count: int, begin: int, end: int) -> Callable:
+    """A function that calls `body` with its first `count` arguments and those from `begin` to `end`."""
+    return lambda *args: _call(body, [*args[:count], *args[begin:end]])
+
+
+def _traced(branch: Branch, args: Sequence[tf.Tensor], inputs: int, apart: bool) -> tuple[Any, Any]:
+    """A branch as a function of its arguments, and its gradient; None in place of the gradient without `inputs`."""
+    backward = None
+
+    def forward(*args):
+        nonlocal backward
+        # Arguments of a TensorFlow function have no shape in its graph, and oneDNN's pass for convolutions aborts
+        # without a shape.
+        shaped = [each if each.dtype == tf.resource else tf.ensure_shape(each, each.shape) for each in args]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(shaped[:inputs])
+            result = branch(*shaped)
+        if not inputs:
+            return tf.nest.flatten(result)
+        gradient = _function(lambda upstream: tape.gradient(result, shaped[:inputs], upstream,
+                                                            unconnected_gradients="zero"),
+                             [tf.TensorSpec(result.shape, result.dtype)], apart)
+        needed = gradient.captured_inputs
+        backward = _backward(gradient, needed)
+        return result, tf.raw_ops.OptionalFromValue(components=needed) if needed else tf.raw_ops.OptionalNone()
+
+    return _function(forward, args, apart), backward
+
+
+def _backward(gradient: Any, needed: Sequence[tf.Tensor]) -> Any:
+    """A function of (upstream, variant) from the gradient as a function of (upstream, *needed)."""
+    types, shapes = [each.dtype for each in needed], [each.shape for each in needed]
+
+    def backward(upstream, kept):
+        values = tf.raw_ops.OptionalGetValue(optional=kept, output_types=types, output_shapes=shapes) if needed else []
+        return _call(gradient, [upstream, *values])
+
+    return _function(backward, [gradient.inputs[0], tf.TensorSpec([], tf.variant)])
+
+
+def _function(function: Callable, args: Sequence[Any], apart: bool = False) -> Any:
+    """A function traced for arguments like the given ones.
+
+    Args:
+        function: Function of tensors.
+        args: Tensors or specs.
+        apart: Whether graphs that call it do so in a node, instead of taking it in.
+    """
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True} if apart else None
+                       ).get_concrete_function(*args)
+
+
+def _call(function: Any, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The outputs of a traced function that is given everything that it captured, too."""
+    outputs = tf.raw_ops.StatefulPartitionedCall(args=list(args), f=function,
+                                                 Tout=[each.dtype for each in function.outputs])
+    for output, like in zip(outputs, function.outputs, strict=True):
+        output.set_shape(like.shape)
+    return outputs
+
+
+def _case(op: Callable, index: tf.Tensor, branches: Sequence[Any], args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The outputs of the traced function at an index; a shape is unknown if the functions do not agree on it."""
+    shapes = [column[0] if len({str(shape) for shape in column}) == 1 else tf.TensorShape(None)
+              for column in zip(*([each.shape for each in branch.outputs] for branch in branches), strict=True)]
+    results = op(branch_index=index, input=list(args), Tout=[each.dtype for each in branches[0].outputs],
+                 branches=list(branches), output_shapes=shapes)
+    # As for tf.switch_case: the switch becomes nodes of the graph that it is in. Otherwise oneDNN's passes, which see
+    # only such graphs, would leave the branches out.
+    results[0].op._set_attr("_lower_using_switch_merge", tf.compat.v1.AttrValue(b=True))
+    return results
