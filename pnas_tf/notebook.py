@@ -85,7 +85,7 @@ class Search:
         elif not isinstance(images, Data):
             images = _in_memory(images, self.config, request.space)
         self.problem = Problem.of(request, images)
-        if note := self.problem.size_note():
+        for note in self.problem.notes():
             terminal.say(note)
         terminal.say(self.goal.summary())
         if self.goal.table_doubt:
@@ -95,8 +95,7 @@ class Search:
         with workspaces.temporary_folder() as path:
             folder = RunFolder(path)
             self._criterion = teaching.criterion_of(self.config, self.space, self.data, folder, teacher_size)
-            self.searcher = build.compiled_searcher(self.space, self.problem.goals, self.problem.plan, self.config,
-                                                    criterion=self._criterion)
+            self.searcher = build.compiled_searcher(self.problem, self.config, criterion=self._criterion)
             if self.space.pretrained:
                 teaching.start_from_pretrained(self.searcher.supernet, RunFolder(folder.teacher).model)
 

@@ -27,7 +27,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 OTHER = "Other"
 RARE = frozenset((
     "active_draw", "alpha_lr", "arch_every", "arch_update", "background", "bn_recalibration_batches",
-    "batch_norm", "checkpoint_minutes", "crop_area", "cutout", "expected_latency", "front", "share", "stages",
+    "batch_norm", "checkpoint_minutes", "crop_area", "cutout", "expected_latency", "front", "pretrained_parts",
+    "share", "stages",
     "teacher_epochs", "distill", "temperature", "use_all_ms", "ema", "mixup", "cutmix", "randaugment",
     "latency_loss", "latency_strength", "paths", "reinforce_samples", "reward", "allow_drop",
     "calibration_images", "check_images", "qat_batch_size", "qat_epochs", "qat_lr", "verbose", "adb",

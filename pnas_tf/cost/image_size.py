@@ -8,7 +8,7 @@ import dataclasses
 
 from pnas_tf.cost.goal import least_ms
 from pnas_tf.cost.latency_table import LatencyTable
-from pnas_tf.space import arch as arch_lib
+from pnas_tf.space import whole_blocks
 from pnas_tf.space.blocks import Space
 
 # Images are the largest at which the target is at least this share of the whole network's milliseconds.
@@ -57,7 +57,6 @@ def suited(space: Space, table: LatencyTable, target_ms: float) -> int:
 
 def whole_ms(space: Space, table: LatencyTable) -> float:
     """Milliseconds of the pretrained network of a space, at the size of the space's images."""
-    whole = arch_lib.load(str(space.pretrained))
-    ops = {block.name: whole.op_of(block) for block in whole.space.all_blocks}
-    return sum(least_ms(space, table, dataclasses.replace(block, ops=(ops.get(block.name, block.ops[0]),)))
+    ops = whole_blocks.ops_of(space)
+    return sum(least_ms(space, table, dataclasses.replace(block, ops=(ops[block.name],)))
                for block in space.all_blocks)

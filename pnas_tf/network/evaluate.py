@@ -41,7 +41,7 @@ def score_network(model: keras.Model, batches: Iterable[Batch]) -> Score:
     return mean_score((score(images, labels), labels.shape[0]) for images, labels in batches)
 
 
-def recalibrate(model: keras.Model, batches: Iterable[Batch]) -> None:
+def recalibrate(model: keras.Model, batches: Iterable[Batch], may_lower: bool = True) -> None:
     """Sets the moving statistics of batch norm to the mean of the batch statistics of this network.
 
     In the supernet, an op was trained on the outputs of all ops of the block before it. In a derived network only one
@@ -50,10 +50,13 @@ def recalibrate(model: keras.Model, batches: Iterable[Batch]) -> None:
     Args:
         model: Network from images to logits. Its other weights do not change.
         batches: Pairs of training images and labels.
+        may_lower: Whether variances may become lower than they are. A channel that many images of a pretraining need,
+            and these images do not, hardly varies in them: divided by that variance, it would be loud noise.
     """
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     moving = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
     momenta = [layer.momentum for layer in layers]
+    earlier = [np.asarray(layer.moving_variance) for layer in layers]
     for layer in layers:
         layer.momentum = 0.0  # makes moving statistics those of the last batch
     observe = tf.function(lambda images: model(images, training=True), autograph=False, reduce_retracing=True)
@@ -63,8 +66,9 @@ def recalibrate(model: keras.Model, batches: Iterable[Batch]) -> None:
         sums, count = [total + np.asarray(variable) for total, variable in zip(sums, moving, strict=True)], count + 1
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
-    for variable, total in zip(moving, sums, strict=True):
-        variable.assign(total / count)
+    for layer, (means, variances), before in zip(layers, zip(sums[::2], sums[1::2], strict=True), earlier, strict=True):
+        layer.moving_mean.assign(means / count)
+        layer.moving_variance.assign(np.maximum(variances / count, 0 if may_lower else before))
 
 
 def loss_and_accuracy(labels: tf.Tensor, logits: tf.Tensor, class_weights: np.ndarray | None = None) -> tf.Tensor:

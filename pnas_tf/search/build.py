@@ -12,7 +12,6 @@ from pnas_tf.search import arch_updaters, objective, observers, replicas, schedu
 from pnas_tf.search.config import Method, SearchConfig
 from pnas_tf.search.problem import Problem
 from pnas_tf.search.schedule import Schedule
-from pnas_tf.space.blocks import Space
 from pnas_tf.supernet import supernet
 from pnas_tf.supernet.supernet import Supernet
 from pnas_tf.train.recipe import crop_area_for
@@ -20,26 +19,25 @@ from pnas_tf.train.recipe import crop_area_for
 Updater = arch_updaters.GradientUpdater | arch_updaters.ReinforceUpdater
 
 
-def compiled_searcher(space: Space, goals: Sequence[Goal], plan: Schedule, config: SearchConfig, *,
-                      criterion: Criterion, devices: tf.distribute.Strategy | None = None) -> searcher.Searcher:
+def compiled_searcher(problem: Problem, config: SearchConfig, *, criterion: Criterion,
+                      devices: tf.distribute.Strategy | None = None) -> searcher.Searcher:
     """A supernet with initial weights, and the model that trains it.
 
     Args:
-        space: Space to search, fitted to the data.
-        goals: Goals, one alpha each.
-        plan: Phases and learning rates.
+        problem: Space, goals, one alpha each, and schedule.
         config: Settings of the search.
         criterion: Loss of weight steps, from `criterion_of`; on held-out images its labels are not smoothed.
         devices: Devices from `replicas.strategy`; None for one device.
     """
+    goals, plan = problem.goals, problem.plan
     supernet.set_graph_optimiser(False)
     with (devices or replicas.strategy("none")).scope():
-        net = Supernet(space, config.seed, config.memory == "recompute", config.precision, len(goals),
-                       config.shared_by(space))
+        net = Supernet(problem.space, config.seed, config.memory == "recompute", config.precision, len(goals),
+                       config.shared_by(problem.space), problem.frozen)
         each = list(updaters(config, net, goals, plan, criterion.without_smoothing()))
         optimizer = searcher.alpha_optimizer(alpha_lr(config, net, plan, len(goals)))
     model = searcher.Searcher(net, each, plan, seed=config.seed, criterion=criterion,
-                              weight_decay=config.weight_decay)
+                              weight_decay=0.0 if problem.frozen else config.weight_decay)
     model.compile(optimizer)
     return model
 

@@ -85,7 +85,7 @@ def _problem(request: Request) -> Problem:
     if request.config.class_weights == "none" and (message := data_lib.imbalance(data.train)):
         print(message)
     problem = Problem.of(request, data)
-    if note := problem.size_note():
+    for note in problem.notes():
         print(note)
     for table, goal in zip(problem.tables, problem.goals, strict=True):
         _warn_classifier(table, problem.space)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
 from pnas_tf.space.blocks import Space
-from pnas_tf.train.recipe import FEW, batch_size_for
+from pnas_tf.train.initial_weights import AUTO
+from pnas_tf.train.recipe import BATCH, FEW, FROZEN, batch_size_for
 
 # Words for the teacher of a search; anything else is the path of a file.
 TEACHERS = ("auto", "none", "largest")
@@ -27,7 +28,7 @@ class Lengths(NamedTuple):
 # The paper's search on ImageNet, and searches whose ops start as parts of a pretrained network.
 FROM_SCRATCH = Lengths(256, 40, 120, 5, 0.05, 0.025)
 PRETRAINED = Lengths(256, 3, 3, 1, 0.02, 0.01)
-PRETRAINED_FEW = Lengths(32, 12, 8, 1, 0.02, 0.01)
+PRETRAINED_FEW = Lengths(32, 12, 8, 1, 0.002, 0.002)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +87,13 @@ class SearchConfig(ImageSettings, Method):
                          choices=("auto", "none", "kernels"))
     teacher: str = setting("auto", "Network to learn from: none; largest, that of the space, trained first; or a "
                            ".keras file. auto: largest if the space has a pretrained network.")
+    pretrained_parts: str = setting(
+        AUTO, "Parts of which networks around a pretrained one are made: ops, its blocks also with smaller kernels "
+        "and fewer channels; or blocks, each whole or left out. auto: blocks on fewer than 10,000 images.",
+        choices=(AUTO, "ops", "blocks"))
+    batch_norm: str = setting(AUTO, "Batch norm in the supernet: by each batch, or frozen, by the statistics of the "
+                              "initial weights. auto: frozen around a pretrained network on fewer than 10,000 images.",
+                              choices=(AUTO, BATCH, FROZEN))
     teacher_epochs: int = setting(0, "Epochs of the teacher's training; 0: scaled to the number of images.", low=0)
     distill: float = setting(0.5, "Weight of the teacher in the loss; the rest is the labels'.", low=0, high=1)
     temperature: float = setting(2.0, "Temperature of the teacher's logits.", low=0.1, high=100)
@@ -93,10 +101,12 @@ class SearchConfig(ImageSettings, Method):
     warmup_epochs: int | None = setting(None, "Epochs before alpha learns; default: 40, if pretrained 3 to 12.", low=0)
     search_epochs: int = setting(0, "Epochs with architecture steps; 0: 120, if pretrained 3 to 8.", low=0)
     arch_every: int = setting(0, "Weight steps for each architecture step; 0: 5, if pretrained 1.", low=0)
-    warmup_lr: float = setting(0.0, "Learning rate of the warm-up; 0: 0.05, if pretrained 0.02.", low=0)
-    lr: float = setting(0.0, "Learning rate of the search; 0: 0.025, if pretrained 0.01.", low=0)
+    warmup_lr: float = setting(0.0, "Learning rate of the warm-up; 0: 0.05, if pretrained 0.02 or, with few images, "
+                               "0.002.", low=0)
+    lr: float = setting(0.0, "Learning rate of the search; 0: 0.025, if pretrained 0.01 or, with few images, 0.002.",
+                        low=0)
     label_smoothing: float = setting(0.1, "Label smoothing of weight steps.", low=0, high=1)
-    weight_decay: float = setting(4e-5, "Decay of the weights.", low=0)
+    weight_decay: float = setting(4e-5, "Decay of the weights; none with frozen batch norm.", low=0)
     memory: str = setting("keep", "Activations for gradients: kept, or computed again (less memory, more time).",
                           choices=("keep", "recompute"))
     precision: str = setting("float32", "Number format of the ops' computations; weights, gates and alpha are float32.",
@@ -130,6 +140,16 @@ class SearchConfig(ImageSettings, Method):
         return Lengths(min(images, self.batch_size or batch_size_for(images)),
                        default.warmup_epochs if self.warmup_epochs is None else self.warmup_epochs,
                        *(getattr(self, name) or getattr(default, name) for name in Lengths._fields[2:]))
+
+    def takes_whole_blocks(self, space: Space, images: int) -> bool:
+        """Whether networks of this space, for so many training images, are made of whole pretrained blocks."""
+        few = self.pretrained_parts == AUTO and images < FEW
+        return bool(space.pretrained) and (few or self.pretrained_parts == "blocks")
+
+    def freezes(self, space: Space, images: int) -> bool:
+        """Whether batch norm is frozen in this space, for so many training images."""
+        few = self.batch_norm == AUTO and bool(space.pretrained) and images < FEW
+        return few or self.batch_norm == FROZEN
 
     def shared_by(self, space: Space) -> str:
         """What the ops of a block share in this space: `none` or `kernels`."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pnas_tf.cost import image_size, latency_table, table_commands
@@ -11,9 +11,9 @@ from pnas_tf.cost.goal import Goal, check_limits, check_reachable, goal_for
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.search.config import ALL, TEACHERS, SearchConfig
+from pnas_tf.search.config import ALL, AUTO, TEACHERS, SearchConfig
 from pnas_tf.search.schedule import Schedule
-from pnas_tf.space import memory, spaces
+from pnas_tf.space import memory, spaces, whole_blocks
 from pnas_tf.space.blocks import Space
 from pnas_tf.train.recipe import check_teacher_flag
 
@@ -120,6 +120,7 @@ class Problem:
         plan: Phases and learning rates.
         batch_size: Images per step; at most the number of training images.
         largest_size: Image size of a teacher that the search trains; 0 for that of the search.
+        frozen: Whether batch norm keeps the statistics of the initial weights.
     """
 
     space: Space
@@ -129,14 +130,17 @@ class Problem:
     plan: Schedule
     batch_size: int
     largest_size: int = 0
+    frozen: bool = False
 
-    def size_note(self) -> str:
-        """A sentence for the user about the size of the images that suits the target; "" if there is no choice."""
-        side = self.space.input_size
-        if self.largest_size <= side:
-            return ""
-        return (f"Images of {side} x {side} pixels suit the target; the table also has larger ones, up to "
-                f"{self.largest_size}. --image_size chooses others.")
+    def notes(self) -> Iterator[str]:
+        """Sentences for the user about what was chosen for the target and for the number of images."""
+        side, pretrained = self.space.input_size, self.space.pretrained
+        if self.largest_size > side:
+            yield (f"Images of {side} x {side} pixels suit the target; the table also has larger ones, up to "
+                   f"{self.largest_size}. --image_size chooses others.")
+        if pretrained and whole_blocks.only(self.space) == self.space:
+            yield (f"Each block of {pretrained} stays whole or is left out: parts of blocks need more images to learn "
+                   "from. --pretrained_parts=ops allows them.")
 
     @staticmethod
     def of(request: Request, data: "Data") -> "Problem":
@@ -151,6 +155,8 @@ class Problem:
         """
         config = request.config
         space = request.space.fitted_to(data)
+        if config.takes_whole_blocks(space, data.train.size):
+            space = _of_whole_blocks(space, request)
         space = limits_lib.within_peaks(space, request.bounds, [table for table, _ in request.targets])
         goals = []
         for table, target_ms in request.targets:
@@ -165,7 +171,7 @@ class Problem:
                         lengths.arch_every, lengths.warmup_lr, lengths.lr)
         plan = plan.squeezed(config.max_steps) if config.max_steps else plan
         return Problem(space, data, tuple(goals), tuple(table for table, _ in request.targets), plan, batch_size,
-                       request.largest_size)
+                       request.largest_size, config.freezes(space, data.train.size))
 
     def within(self, space: Space, config: SearchConfig) -> "Problem":
         """The same task in a part of the space, with the same milliseconds.
@@ -182,6 +188,22 @@ class Problem:
                                           table_doubt=goal.table_doubt)  # the table was compared with the whole space
                       for table, goal in zip(self.tables, self.goals, strict=True))
         return dataclasses.replace(self, space=space, goals=goals)
+
+
+def _of_whole_blocks(space: Space, request: Request) -> Space:
+    """The space of whole blocks, unless only smaller ones reach a target and the config leaves the choice."""
+    whole = whole_blocks.only(space)
+    try:
+        if not whole.choices:
+            raise InputError(f"--pretrained_parts=blocks: {space.name} has no block that may be left out.")
+        for table, target_ms in request.targets if request.config.latency_loss != "none" else ():
+            if target_ms:
+                check_reachable(whole, table, target_ms)
+    except InputError:
+        if request.config.pretrained_parts == AUTO:
+            return space
+        raise
+    return whole
 
 
 def _check_stages(space: Space, config: SearchConfig, targets: int) -> None:

@@ -49,7 +49,7 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
     if not tf.config.list_physical_devices("GPU"):  # whose memory is another
         memory.check_space(problem.space, batch_size, recompute=config.memory == "recompute")
     criterion = teaching.criterion_of(config, problem.space, data, folder, problem.largest_size)
-    model = build.compiled_searcher(problem.space, problem.goals, plan, config, criterion=criterion, devices=devices)
+    model = build.compiled_searcher(problem, config, criterion=criterion, devices=devices)
     terminal.say(_summary(problem, model.supernet, devices))
     done, epoch_seconds = _restored(model, folder, config, devices)
     results = [Result(goal, folder if len(problem.goals) == 1 else folder.part(goal.name)) for goal in problem.goals]
@@ -68,8 +68,8 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
         if not replicas.is_chief(devices):
             return []
         return deliver.deliver(model.supernet, results, scorer, data, LastChoice(
-            batch_size, config.bn_recalibration_batches, config.front, config.seed, config.use_all_ms, timers,
-            _trials(problem, config)))
+            batch_size, 0 if problem.frozen else config.bn_recalibration_batches, config.front, config.seed,
+            config.use_all_ms, timers, _trials(problem, config)))
 
 
 def _trials(problem: Problem, config: SearchConfig) -> deliver.Try | None:

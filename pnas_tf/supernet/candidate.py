@@ -14,6 +14,7 @@ An op owns its weights (`weights.py`), or they are a slice of weights that ops o
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -61,7 +62,7 @@ class Recorded(NamedTuple):
         return [value for weights, _ in self.initial for value in weights]
 
 
-def record(key: OpKey, prefix: str, like: "Candidate | None" = None) -> Recorded:
+def record(key: OpKey, prefix: str, like: "Candidate | None" = None, frozen: bool = False) -> Recorded:
     """Records the layers of an op.
 
     Args:
@@ -69,6 +70,7 @@ def record(key: OpKey, prefix: str, like: "Candidate | None" = None) -> Recorded
         prefix: Prefix of the layer names, block and op: `b07_mb_k5_e6`.
         like: Candidate of the same key, whose layers are used again instead of built. The weights are drawn
             independently.
+        frozen: Whether batch norm keeps its statistics, scales and offsets as they are.
     """
     draws = [layer.draw for layer in like.layers if layer.draw] if like else []
     if like and len(draws) == len(like.layers):
@@ -76,7 +78,8 @@ def record(key: OpKey, prefix: str, like: "Candidate | None" = None) -> Recorded
                          for layer in like.layers], [draw() for draw in draws])
     recorder = _Recorder()
     _build_op(key, prefix, keras.Input(key.input), recorder)
-    return Recorded([pure_layer(layer) for layer in recorder.layers], [values_of(layer) for layer in recorder.layers])
+    return Recorded([pure_layer(layer, frozen) for layer in recorder.layers],
+                    [values_of(layer) for layer in recorder.layers])
 
 
 class Candidate(keras.layers.Layer):
@@ -154,7 +157,7 @@ class Candidate(keras.layers.Layer):
 
     def run(self, x: tf.Tensor, *, probe: tf.Tensor | None = None, update_stats: bool = False,
             handles: Handles | None = None) -> tf.Tensor:
-        """Runs the op in training mode: batch norm normalises by the batch.
+        """Runs the op in training mode: batch norm normalises by the batch, unless it is frozen.
 
         With `update_stats`, `stats += rate * (observed - stats)`, where rate is 1 - momentum of the batch norm.
 
@@ -173,12 +176,12 @@ class Candidate(keras.layers.Layer):
         own = self.weights_of_op
         read = [weights_lib.read(handle, kernel.shape) for handle, kernel in zip(kernels, own.kernels, strict=True)]
         weights = own.tensors(read[0] if len(read) == 1 else tf.concat(read, 0), probe) if read else []
-        replay = _Replay(self.layers, weights, lambda: weights_lib.read(stats, self.stats.shape))
+        replay = _Replay(self.layers, weights, functools.cache(lambda: weights_lib.read(stats, self.stats.shape)))
         # Arguments of a TensorFlow function have no shape in its graph, and oneDNN's pass for convolutions aborts
         # without a shape.
         x = tf.ensure_shape(x, [*x.shape[:-1], self.key.input[2]])
         y = _build_op(self.key, self.prefix, x, replay)
-        if update_stats and replay.observed:
+        if update_stats and any(layer.stat_rate for layer in self.layers if layer.stat_shapes):
             # The raw op on the handle also works inside a branch and under a distribution strategy.
             change = self._stat_rates() * (tf.concat(replay.observed, 0) - weights_lib.read(stats, self.stats.shape))
             tf.raw_ops.AssignAddVariableOp(resource=stats, value=change)

@@ -36,8 +36,8 @@ class MixedOp(keras.layers.Layer):
         body: Functions that run and update the block's ops; blocks of the same keys may share them.
     """
 
-    def __init__(self, block: Block, keys: Sequence[OpKey], recompute: bool = False,
-                 share: bool = False, like: "MixedOp | None" = None, **kwargs):
+    def __init__(self, block: Block, keys: Sequence[OpKey], recompute: bool = False, share: bool = False,
+                 frozen: bool = False, like: "MixedOp | None" = None, **kwargs):
         """Creates the candidates.
 
         Args:
@@ -46,6 +46,7 @@ class MixedOp(keras.layers.Layer):
             recompute: Whether only the block's input is kept for the backward pass, which then runs the op again. This
                 takes less memory and more time.
             share: Whether ops of one type are slices of one set of weights: see `shared_weights`.
+            frozen: Whether batch norm keeps its statistics, scales and offsets as they are.
             like: Block of the same keys, whose body the new block shares; it has its own variables.
             **kwargs: Arguments of `keras.layers.Layer`.
         """
@@ -53,7 +54,7 @@ class MixedOp(keras.layers.Layer):
         self.block, self.widths = block, len(keys) // len(block.ops)
         models: Sequence[Candidate | None] = like.candidates if like else [None] * len(keys)
         labels = [_label(key, self.widths) for key in keys]
-        recorded = {label: record(key, block.layer_name(key.op), model)
+        recorded = {label: record(key, block.layer_name(key.op), model, frozen)
                     for label, key, model in zip(labels, keys, models, strict=True) if key.op != ops.ZERO}
         self.shared = list(_shared(block, dict(zip(labels, keys, strict=True)), recorded, share, self.widths > 1))
         slices = {label: each for shared in self.shared for label, each in shared.slices.items()}

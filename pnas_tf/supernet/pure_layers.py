@@ -33,7 +33,7 @@ class PureLayer:
         weight_shapes: Shapes of the layer's trainable variables.
         stat_shapes: Shapes of its non-trainable variables.
         stat_rate: Step of the statistics towards the observed values: `stat += stat_rate * (observed -
-            stat)`. It is 1 if `run` computes the new statistics from the old ones.
+            stat)`. It is 1 if `run` computes the new statistics from the old ones, 0 if it uses them as they are.
         draw: Function that draws initial values for another such layer; None if a layer has to be built for them.
     """
 
@@ -46,22 +46,24 @@ class PureLayer:
 
     @property
     def reads_stats(self) -> bool:
-        """Whether `run` needs the old statistics; batch norm in training mode does not."""
-        return bool(self.stat_shapes) and self.stat_rate == 1.0
+        """Whether `run` needs the old statistics; batch norm by the statistics of the batch does not."""
+        return bool(self.stat_shapes) and self.stat_rate in (0.0, 1.0)
 
 
-def pure_layer(layer: keras.layers.Layer) -> PureLayer:
+def pure_layer(layer: keras.layers.Layer, frozen: bool = False) -> PureLayer:
     """Describes a built layer as a pure function.
 
     Args:
         layer: A layer that has been called once; the result does not use its variables.
+        frozen: Whether batch norm keeps its statistics, scales and offsets as they are.
 
     Raises:
         ValueError: If the layer is a batch norm without scale or center, or normalises over an axis other than the
             channels.
     """
-    run = _FUNCTIONS.get(type(layer), _stateless)(layer)
-    stat_rate = 1.0 - layer.momentum if type(layer) is fast_layers.BatchNormalization else 1.0
+    is_batch_norm = type(layer) is fast_layers.BatchNormalization
+    run = (_frozen_batch_norm if is_batch_norm and frozen else _FUNCTIONS.get(type(layer), _stateless))(layer)
+    stat_rate = 1.0 if not is_batch_norm else 0.0 if frozen else 1.0 - layer.momentum
     return PureLayer(layer.name, run, tuple(tuple(weight.shape) for weight in layer.trainable_variables),
                      tuple(tuple(stat.shape) for stat in layer.non_trainable_variables), stat_rate, _drawing(layer))
 
@@ -144,15 +146,33 @@ def _batch_norm(layer):
     Mean and variance of each channel are taken over batch, height and width. The observed variance is the unbiased
     one, as in the original.
     """
-    epsilon = layer.epsilon
-    if not (layer.scale and layer.center and layer.axis in (-1, 3)):
-        raise ValueError(f"Batch norm {layer.name} needs scale and center over the channels of an image.")
+    epsilon = _epsilon_of_channels(layer)
 
     def run(weights, stats, x):
         y, mean, variance = fast_layers.fused_batch_norm(x, weights[0], weights[1], epsilon)
         return y, [mean, variance]
 
     return run
+
+
+def _frozen_batch_norm(layer):
+    """Batch norm by the statistics that it has; neither they nor scales and offsets learn."""
+    epsilon = _epsilon_of_channels(layer)
+
+    def run(weights, stats, x):
+        gamma, beta = (tf.stop_gradient(weight) for weight in weights)
+        mean, variance = stats
+        scale = gamma * tf.math.rsqrt(variance + epsilon)
+        return x * tf.cast(scale, x.dtype) + tf.cast(beta - mean * scale, x.dtype), stats
+
+    return run
+
+
+def _epsilon_of_channels(layer):
+    """The epsilon of a batch norm over the channels of an image."""
+    if not (layer.scale and layer.center and layer.axis in (-1, 3)):
+        raise ValueError(f"Batch norm {layer.name} needs scale and center over the channels of an image.")
+    return layer.epsilon
 
 
 def _relu(layer):

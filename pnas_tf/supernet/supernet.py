@@ -42,7 +42,7 @@ class Supernet(keras.Model):
     """
 
     def __init__(self, space: Space, seed: int = 0, recompute: bool = False, precision: str = "float32", goals: int = 1,
-                 share: str = "none", **kwargs):
+                 share: str = "none", frozen: bool = False, **kwargs):
         """Creates all weights.
 
         Args:
@@ -55,6 +55,7 @@ class Supernet(keras.Model):
             goals: Number of goals, each with an alpha of its own.
             share: What the ops of a block share: `none`, or `kernels` for slices of one set of weights, see
                 `shared_weights`.
+            frozen: Whether batch norm keeps its statistics, scales and offsets as they are.
             **kwargs: Arguments of `keras.Model`.
 
         Raises:
@@ -67,7 +68,7 @@ class Supernet(keras.Model):
         self.space = space
         self._precision = PRECISIONS[precision]
         self.loss_scale = LossScale(self._precision)
-        self.mixed_ops = _mixed_ops(space, recompute, share == "kernels")
+        self.mixed_ops = _mixed_ops(space, recompute, share == "kernels", frozen)
         self.mask = blocks.op_mask(space)
         start = 1e-3 * np.random.default_rng(seed).standard_normal(self.mask.shape) * self.mask
         self.alphas = [self.add_weight(name="alpha", shape=self.mask.shape, dtype="float32", trainable=False,
@@ -207,11 +208,11 @@ class Supernet(keras.Model):
         return index
 
 
-def _mixed_ops(space, recompute, share):
+def _mixed_ops(space, recompute, share, frozen):
     """All blocks with their candidates; blocks that compute the same share a body."""
     by_keys, mixed_ops = {}, []
     for block in space.all_blocks:
         keys = tuple(dataclasses.replace(key, summed=1) for key in space.keys(block))  # the supernet adds up the inputs
-        mixed_ops.append(MixedOp(block, keys, recompute, share, like=by_keys.get(keys)))
+        mixed_ops.append(MixedOp(block, keys, recompute, share, frozen, like=by_keys.get(keys)))
         by_keys.setdefault(keys, mixed_ops[-1])
     return mixed_ops

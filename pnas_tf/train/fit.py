@@ -32,7 +32,7 @@ from pnas_tf.train.student import Student, kept_steps, lessons, read_teacher
 # Function from the number of steps done to the batches of training and of held-out images.
 Batches = Callable[[int], tuple[tf.data.Dataset, tf.data.Dataset]]
 
-# Batches that set the batch norm statistics of a part of a pretrained network.
+# Batches that set the batch norm statistics of a network of smaller blocks than the pretrained one.
 _RECALIBRATION = 20
 
 
@@ -61,7 +61,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         memory.check_network(arch, recipe.batch_size)
     keras.utils.set_random_seed(recipe.seed)
     dropout = recipe.dropout_of(arch.space.name)
-    model, has_new_classifier, is_part = initial_weights.build(
+    model, has_new_classifier, is_cut = initial_weights.build(
         arch, recipe.init_weights, folder, dropout=dropout, drop_path=recipe.drop_path, precision=recipe.precision)
     teacher = None if recipe.teacher == NONE else read_teacher(recipe.teacher, arch.space)
     if teacher:
@@ -80,7 +80,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     state = TrainingState(folder, {"epochs": epochs, "steps": steps, "kept": kept, **settings}, overwrite=overwrite)
     with data_lib.naming_broken_images(data):
         if has_new_classifier and not state.epochs_done:
-            _start_classifier(model, data, recipe, is_part)
+            _start_classifier(model, data, recipe, is_cut)
         _freeze_batch_norm(model, recipe.batch_norm == FROZEN)
         _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
         images = functools.partial(_batches, data, recipe, teacher, kept)
@@ -114,10 +114,11 @@ def _check_finite(score: Score, folder: RunFolder) -> None:
                         f"{folder.model} is not written. Lower --lr, with --overwrite or another --run_dir.")
 
 
-def _start_classifier(model: keras.Model, data: Data, recipe: Recipe, is_part: bool) -> None:
+def _start_classifier(model: keras.Model, data: Data, recipe: Recipe, is_cut: bool) -> None:
     """Fits the classifier to the features of the training images."""
-    if is_part:  # the layers of a part see other features than in the whole network
-        recalibrate(model, data.train.batches(recipe.batch_size, seed=recipe.seed).take(_RECALIBRATION))
+    if is_cut:  # its layers see other features than in the whole network
+        recalibrate(model, data.train.batches(recipe.batch_size, seed=recipe.seed).take(_RECALIBRATION),
+                    may_lower=False)
     right = first_classifier.start(model, data.train, recipe.label_smoothing, recipe.seed)
     terminal.say(f"The classifier starts as the best linear one on the pretrained features: {right:.1%} of training "
                  "images right, left out in turn.")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
+from pnas_tf.space import whole_blocks
 from pnas_tf.space.arch import Arch
 
 AUTO, SCRATCH, INHERITED, IMAGENET = "auto", "scratch", "inherited", "imagenet"
@@ -18,12 +19,12 @@ class Start(NamedTuple):
     Attributes:
         model: Keras model from images to logits.
         has_new_classifier: Whether the layers before the classifier are trained and the classifier is not.
-        is_part: Whether it lacks parts of the network that was trained, so that batch norm statistics do not hold.
+        is_cut: Whether its blocks are parts of blocks that were trained, so that batch norm statistics do not hold.
     """
 
     model: Any
     has_new_classifier: bool
-    is_part: bool = False
+    is_cut: bool = False
 
 
 def check(init: str) -> None:
@@ -69,7 +70,7 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
             _check_finite(model, folder.inherited_weights)
         if init == IMAGENET:
             _cut_out(model, arch)
-        return Start(model, init == IMAGENET, init == IMAGENET and _is_part(arch))
+        return Start(model, init == IMAGENET, init == IMAGENET and whole_blocks.is_cut(arch))
     init = _model_file(init)
     source = read_model(init)
     layers = fast_layers.PyTorchPadded(kind) if fast_layers.is_pytorch_padded(source) else kind
@@ -118,13 +119,6 @@ def _check_finite(model: Any, path: str) -> None:
 
     if found := non_finite_layer(model):
         raise InputError(f"{path}: {found}, which no training can start from. Use other --init_weights.")
-
-
-def _is_part(arch: Arch) -> bool:
-    """Whether an arch lacks parts of the pretrained network of its space; image size and classes do not count."""
-    here, there = ([(block.name, op, block.filters) for block, op in each.blocks()][:-1]  # without the classifier
-                   for each in (arch, arch_lib.load(str(arch.space.pretrained))))
-    return here != there
 
 
 def _cut_out(model: Any, arch: Arch) -> None:

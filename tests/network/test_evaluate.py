@@ -64,3 +64,17 @@ def test_recalibrated_statistics_are_means_over_batches(batches, layers):
     for variable, old in zip(model.weights, before, strict=True):
         assert np.array_equal(variable.numpy(), old) != (id(variable) in moving)
     assert all(layer.momentum > 0 for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+
+
+def test_variances_that_must_not_fall_only_rise(batches):
+    _, _, model = random_network(3)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    evaluate.recalibrate(model, batches)
+    own = [np.asarray(layer.moving_variance) for layer in norms]
+    for layer in norms[::2]:
+        layer.moving_variance.assign(100 * layer.moving_variance)
+    for layer in norms[1::2]:
+        layer.moving_variance.assign(0.01 * layer.moving_variance)
+    evaluate.recalibrate(model, batches, may_lower=False)
+    for number, (layer, variance) in enumerate(zip(norms, own, strict=True)):
+        np.testing.assert_allclose(layer.moving_variance, (1 if number % 2 else 100) * variance, rtol=1e-5)
