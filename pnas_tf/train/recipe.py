@@ -31,8 +31,7 @@ class Recipe(ImageSettings):
                                 "imagenet, the parts that this arch uses of the pretrained network of its space; or a "
                                 ".keras file of the same arch, or its folder. The classifier is replaced if the "
                                 "number of classes differs. auto: scratch or, where the space has a pretrained "
-                                "network, imagenet, and inherited after a search with a teacher on 10,000 images or "
-                                "more.")
+                                "network, imagenet, and inherited after a search with a teacher.")
     epochs: int = setting(0, "Passes over the training images; 0: 300 from scratch, fewer from trained weights and on "
                           "few images.", low=0)
     batch_size: int = setting(0, "Images per step; 0: 256, or fewer on few images.", low=0)
@@ -90,13 +89,11 @@ class Recipe(ImageSettings):
         init = self.init_weights
         if init == AUTO:
             # Weights of a supernet that started from scratch are no better a start than scratch (paper section 4.2).
-            # On few images, the pretrained weights are a better start than what a supernet has made of them.
             init = (SCRATCH if not arch.space.pretrained else
-                    INHERITED if teacher and images >= FEW and os.path.exists(folder.inherited_weights) else IMAGENET)
+                    INHERITED if teacher and os.path.exists(folder.inherited_weights) else IMAGENET)
         teacher = (teacher or NONE) if self.teacher == AUTO else self.teacher
-        few = images < FEW
-        is_pretrained = init not in (SCRATCH, INHERITED)
-        how = self.batch_norm if self.batch_norm != AUTO else FROZEN if few and is_pretrained else BATCH
+        is_pretrained = init != SCRATCH and (init != INHERITED or arch.space.pretrained)
+        how = self.batch_norm if self.batch_norm != AUTO else FROZEN if images < FEW and is_pretrained else BATCH
         return dataclasses.replace(
             self, init_weights=init, teacher=teacher, batch_norm=how,
             crop_area=self.crop_area or crop_area_for(images, init != SCRATCH),

@@ -108,9 +108,9 @@ def test_defaults_depend_on_the_task(tmp_path):
     assert (after.init_weights, after.teacher) == ("scratch", str(tmp_path / "teacher" / "model.keras"))
     teacher = str(tmp_path / "teacher" / "model.keras")
     after, many = (Recipe().settled(short, images, RunFolder(str(tmp_path / "goal"))) for images in (490, 10_000))
-    assert (after.init_weights, after.teacher, after.batch_norm, after.epochs) == ("imagenet", teacher, "frozen", 16)
+    assert (after.init_weights, after.teacher, after.batch_norm, after.epochs) == ("inherited", teacher, "frozen", 16)
     assert (many.init_weights, many.teacher, many.batch_norm, many.epochs) == ("inherited", teacher, "batch", 8)
-    inherited = Recipe(init_weights="inherited")
+    inherited = Recipe(init_weights="inherited", batch_norm="batch")
     assert [inherited.settled(short, images, RunFolder(str(tmp_path / "goal"))).epochs
             for images in (490, 1600, 9000, 10_000)] == [48, 25, 16, 8]
     assert inherited.settled(short, 490, RunFolder(str(tmp_path / "goal"))).lr == 0.02
@@ -155,7 +155,7 @@ def test_from_photos_to_a_network(photos, write_space, tmp_path):
     trained = forked.run(["pnas_tf.train", f"--run_dir={run}", "--epochs=1"])
     assert trained.returncode == 0, trained.stderr
     facts = json.loads((run / "train.json").read_text())
-    assert facts["init"] == "imagenet" and facts["teacher"].endswith("teacher/model.keras")
+    assert facts["init"] == "inherited" and facts["teacher"].endswith("teacher/model.keras")
     again = forked.run(command)
     assert again.returncode == 0 and "First the teacher" not in again.stdout
 
