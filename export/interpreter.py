@@ -79,7 +79,8 @@ def make_interpreter(model: bytes | str, *, threads: int = 1, delegate: str = "x
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{where}: {name} cannot run it ({' '.join(str(error).split())[:200]}). "
-                         "Export the model again.") from None
+                         "Export the model again, or, if it is new, in another mode: where all values of a layer are "
+                         "alike, they have no int8 scale.") from None
     return interpreter
 
 

@@ -10,7 +10,9 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import pnas_tf
 from pnas_tf import __main__ as listing
@@ -133,6 +135,14 @@ def walk(scripts, folder):
     archs = run(scripts / "python", "-c", "from pnas_tf.space import arch; [arch.load(n) for n in arch.names()]; "
                                           "print(arch.names())", cwd=folder)
     assert "proxyless_mobile" in archs
+    run(scripts / "pnas-doctor", cwd=folder)
+    random = np.random.default_rng(0)
+    for number, name in enumerate(("a", "b", "c") * 12):
+        (folder / "photos" / name).mkdir(parents=True, exist_ok=True)
+        pixels = np.clip(random.normal(60 * (number % 3) + 40, 30, (40, 44, 3)), 0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / "photos" / name / f"{number}.png")
+    run(scripts / "pnas", "auto", "photos", "--image_size=32", "--max_steps=8", "--run_dir=auto", cwd=folder)
+    assert {"arch.json", "int8.tflite", "report.html", "bundle"} <= {path.name for path in (folder / "auto").iterdir()}
 
 
 @pytest.mark.slow
