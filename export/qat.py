@@ -6,14 +6,19 @@ tfmot, the TensorFlow Model Optimization Toolkit, does not support Keras 3. Impo
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from export import convert, inputs
 from export.settings import ExportConfig
+from pnas_tf.data.parts import Changes
 from pnas_tf.errors import InputError
 from pnas_tf.space.arch import Arch
 from pnas_tf.terminal import quiet
+from pnas_tf.train.recipe import FEW, crop_area_for
 
 
 def export(model: Any, arch: Arch, data: Any, config: ExportConfig) -> bytes:
@@ -34,8 +39,10 @@ def export(model: Any, arch: Arch, data: Any, config: ExportConfig) -> bytes:
     import tensorflow as tf
 
     with quiet(not config.verbose):
-        quantised = quantise(twin(model, arch))
-        fine_tune(quantised, data, config)
+        unquantised = twin(model, arch)
+        quantised = quantise(unquantised)
+        start_ranges(quantised, unquantised, data, config)
+        fine_tune(quantised, data, config, is_pretrained=arch.space.pretrained is not None)
     if config.input == "normalised":
         return convert.convert_function(
             lambda images: quantised(images, training=False), (config.batch_size, *model.input_shape[1:]), "int8",
@@ -169,23 +176,60 @@ def _with_rules(model, tfmot):
     return tf_keras.models.clone_model(model, clone_function=annotate)
 
 
-def fine_tune(model: Any, data: Any, config: ExportConfig) -> None:
+def start_ranges(model: Any, unquantised: Any, data: Any, config: ExportConfig) -> None:
+    """Starts the ranges of activations as those of the network before it is quantised.
+
+    tfmot starts them at -6 and 6, and moves them by a thousandth in each step. Few images give few steps.
+
+    Args:
+        model: `tf_keras` model from `quantise`; its ranges change.
+        unquantised: `tf_keras` model that it was made of.
+        data: Data set from `data.load`, of whose training images `calibration_images` are looked at.
+        config: Settings of the export.
+    """
+    import tf_keras
+
+    outputs = {f"quant_{layer.name}": layer.output for layer in unquantised.layers}
+    outputs["quantize_layer"] = unquantised.inputs[0]
+    ranges: dict[str, list] = {layer.name: [] for layer in model.layers if layer.name in outputs}
+    look = tf_keras.Model(unquantised.inputs, {name: outputs[name] for name in ranges})
+    for images, _ in data.train.batches(inputs.BATCH).take(-(-config.calibration_images // inputs.BATCH)):
+        for name, values in look(images, training=False).items():
+            ranges[name].append((float(values.numpy().min()), float(values.numpy().max())))
+    for layer in model.layers:
+        for variable in layer.weights if ranges.get(layer.name) else ():
+            least, most = np.transpose(ranges[layer.name])
+            if re.search(r"(output|activation|layer)_min:0$", variable.name):
+                variable.assign(min(0.0, least.min()))
+            elif re.search(r"(output|activation|layer)_max:0$", variable.name):
+                variable.assign(max(1e-6, most.max()))
+
+
+def fine_tune(model: Any, data: Any, config: ExportConfig, is_pretrained: bool = False) -> None:
     """Trains a quantised model with SGD and Nesterov momentum; the learning rate falls to 0 along a cosine.
+
+    A pretrained network on few images keeps batch norm as it is and sees larger crops, as in `train`.
 
     Args:
         model: `tf_keras` model from `quantise`; its weights change.
         data: Data set from `data.load`.
         config: Settings of the export: qat_epochs, qat_lr, qat_batch_size (reduced if there are fewer images) and seed.
+        is_pretrained: Whether the network is a pretrained one, or a part of it.
     """
     import tf_keras
 
+    if is_pretrained and data.train.size < FEW:
+        for layer in model.layers:
+            inner = getattr(layer, "layer", layer)  # of the wrapper that quantises it
+            inner.trainable = not isinstance(inner, tf_keras.layers.BatchNormalization)
     batch_size = min(config.qat_batch_size, data.train.size)
     steps = data.train.steps_per_epoch(batch_size)
     schedule = tf_keras.optimizers.schedules.CosineDecay(config.qat_lr, steps * config.qat_epochs)
     model.compile(tf_keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
                   tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(data.train.batches(batch_size, augment=True, seed=config.seed), epochs=config.qat_epochs,
-              steps_per_epoch=steps, verbose=0)
+    changes = Changes(crop_area=crop_area_for(data.train.size, is_pretrained))
+    model.fit(data.train.batches(batch_size, augment=True, changes=changes, seed=config.seed),
+              epochs=config.qat_epochs, steps_per_epoch=steps, verbose=0)
 
 
 @contextlib.contextmanager

@@ -33,6 +33,24 @@ def test_twin_of_another_network_is_refused(small_model, small_arch):
             qat.twin(small_model, Arch(small_arch.space, ops))
 
 
+def test_ranges_start_as_those_of_the_network(small_model, small_arch, small_data):
+    """tfmot starts them at -6 and 6, from which few steps lead nowhere."""
+    import keras
+
+    twin = qat.twin(small_model, small_arch)
+    model = qat.quantise(twin)
+    qat.start_ranges(model, twin, small_data, ExportConfig(calibration_images=small_data.train.size))
+    images = next(iter(small_data.train.batches(small_data.train.size)))[0].numpy()
+    ranges = {variable.name.removesuffix(":0"): variable.numpy() for layer in model.layers
+              for variable in layer.weights}
+    for name, values in (
+            ("quantize_layer/quantize_layer", images),
+            ("quant_stem_conv_k3_relu/output",
+             keras.Model(small_model.inputs, small_model.get_layer("stem_conv_k3_relu").output)(images).numpy())):
+        assert ranges[f"{name}_min"] == pytest.approx(min(0.0, values.min()), abs=1e-4), name
+        assert ranges[f"{name}_max"] == pytest.approx(values.max(), rel=1e-4), name
+
+
 def test_environment_is_as_before():
     """Runs in a process of its own, because this one may have imported tfmot already."""
     code = ("import os; from export import qat\n"
