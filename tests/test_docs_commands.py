@@ -80,6 +80,7 @@ RUN_BY = {
     "python -m latency.build_table --space=quickstart --measurer=ssh": "latency/test_ssh.py",
     "python -m latency.compare --table=board.jsonl": "latency/test_ssh.py",
     "python -m benchmarks.speed.soak": "benchmarks/test_soak.py",
+    "python -m benchmarks.speed.waiting": "benchmarks/test_waiting.py",
     "python -m benchmarks.targets.specialise": "benchmarks/test_specialise.py",
     "python -m benchmarks.targets.on_target": "benchmarks/test_on_target.py",
     "python -m benchmarks.quality.search_quality": "benchmarks/test_search_quality.py",
