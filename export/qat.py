@@ -6,7 +6,6 @@ tfmot, the TensorFlow Model Optimization Toolkit, does not support Keras 3. Impo
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 
 from export import convert, inputs
 from export.settings import ExportConfig
-from pnas_tf.data.parts import Changes
 from pnas_tf.errors import InputError
 from pnas_tf.space.arch import Arch
 from pnas_tf.terminal import quiet
@@ -190,7 +188,8 @@ def start_ranges(model: Any, unquantised: Any, data: Any, config: ExportConfig) 
     import tf_keras
 
     outputs = {f"quant_{layer.name}": layer.output for layer in unquantised.layers}
-    outputs["quantize_layer"] = unquantised.inputs[0]
+    # That of the images; a second model in the same process gets a number behind the name.
+    outputs |= {layer.name: unquantised.inputs[0] for layer in model.layers if layer.name.startswith("quantize_layer")}
     ranges: dict[str, list] = {layer.name: [] for layer in model.layers if layer.name in outputs}
     look = tf_keras.Model(unquantised.inputs, {name: outputs[name] for name in ranges})
     for images, _ in data.train.batches(inputs.BATCH).take(-(-config.calibration_images // inputs.BATCH)):
@@ -199,9 +198,9 @@ def start_ranges(model: Any, unquantised: Any, data: Any, config: ExportConfig) 
     for layer in model.layers:
         for variable in layer.weights if ranges.get(layer.name) else ():
             least, most = np.transpose(ranges[layer.name])
-            if re.search(r"(output|activation|layer)_min:0$", variable.name):
+            if variable.name.endswith("_min:0") and "kernel" not in variable.name:
                 variable.assign(min(0.0, least.min()))
-            elif re.search(r"(output|activation|layer)_max:0$", variable.name):
+            elif variable.name.endswith("_max:0") and "kernel" not in variable.name:
                 variable.assign(max(1e-6, most.max()))
 
 
@@ -217,6 +216,8 @@ def fine_tune(model: Any, data: Any, config: ExportConfig, is_pretrained: bool =
         is_pretrained: Whether the network is a pretrained one, or a part of it.
     """
     import tf_keras
+
+    from pnas_tf.data.parts import Changes  # imports TensorFlow
 
     if is_pretrained and data.train.size < FEW:
         for layer in model.layers:

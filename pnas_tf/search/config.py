@@ -101,10 +101,8 @@ class SearchConfig(ImageSettings, Method):
     warmup_epochs: int | None = setting(None, "Epochs before alpha learns; default: 40, if pretrained 3 to 12.", low=0)
     search_epochs: int = setting(0, "Epochs with architecture steps; 0: 120, if pretrained 3 to 8.", low=0)
     arch_every: int = setting(0, "Weight steps for each architecture step; 0: 5, if pretrained 1.", low=0)
-    warmup_lr: float = setting(0.0, "Learning rate of the warm-up; 0: 0.05, if pretrained 0.02 or, with few images, "
-                               "0.002.", low=0)
-    lr: float = setting(0.0, "Learning rate of the search; 0: 0.025, if pretrained 0.01 or, with few images, 0.002.",
-                        low=0)
+    warmup_lr: float = setting(0.0, "Learning rate of the warm-up; 0: 0.05, if pretrained 0.02 or 0.002.", low=0)
+    lr: float = setting(0.0, "Learning rate of the search; 0: 0.025, if pretrained 0.01 or 0.002.", low=0)
     label_smoothing: float = setting(0.1, "Label smoothing of weight steps.", low=0, high=1)
     weight_decay: float = setting(4e-5, "Decay of the weights; none with frozen batch norm.", low=0)
     memory: str = setting("keep", "Activations for gradients: kept, or computed again (less memory, more time).",
