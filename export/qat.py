@@ -190,18 +190,17 @@ def start_ranges(model: Any, unquantised: Any, data: Any, config: ExportConfig) 
     outputs = {f"quant_{layer.name}": layer.output for layer in unquantised.layers}
     # That of the images; a second model in the same process gets a number behind the name.
     outputs |= {layer.name: unquantised.inputs[0] for layer in model.layers if layer.name.startswith("quantize_layer")}
-    ranges: dict[str, list] = {layer.name: [] for layer in model.layers if layer.name in outputs}
+    ranges = {layer.name: (0.0, 1e-6) for layer in model.layers if layer.name in outputs}
     look = tf_keras.Model(unquantised.inputs, {name: outputs[name] for name in ranges})
     for images, _ in data.train.batches(inputs.BATCH).take(-(-config.calibration_images // inputs.BATCH)):
         for name, values in look(images, training=False).items():
-            ranges[name].append((float(values.numpy().min()), float(values.numpy().max())))
+            least, most = ranges[name]
+            ranges[name] = min(least, float(np.min(values))), max(most, float(np.max(values)))
     for layer in model.layers:
-        for variable in layer.weights if ranges.get(layer.name) else ():
-            least, most = np.transpose(ranges[layer.name])
-            if variable.name.endswith("_min:0") and "kernel" not in variable.name:
-                variable.assign(min(0.0, least.min()))
-            elif variable.name.endswith("_max:0") and "kernel" not in variable.name:
-                variable.assign(max(1e-6, most.max()))
+        for variable in layer.weights if layer.name in ranges else ():
+            end = {"_min:0": 0, "_max:0": 1}.get(variable.name[-6:])
+            if end is not None and "kernel" not in variable.name:
+                variable.assign(ranges[layer.name][end])
 
 
 def fine_tune(model: Any, data: Any, config: ExportConfig, is_pretrained: bool = False) -> None:

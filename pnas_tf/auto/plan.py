@@ -1,7 +1,6 @@
 """The steps from a folder of pictures to a report: commands of this project, and the files that they read and write."""
 
 import dataclasses
-import math
 import shlex
 from collections.abc import Sequence
 
@@ -135,7 +134,7 @@ def smaller_sides(side: int) -> list[int]:
     They go down to half of the side, and to 32 pixels, of which a network of five strides of 2 still sees one.
     """
     step = 32 if side > 128 else 16
-    return list(range((side - 1) // step * step, max(31, math.ceil(side / 2) - 1), -step))
+    return [smaller for smaller in range(side // step * step, 0, -step) if max(32, side / 2) <= smaller < side]
 
 
 def not_known_yet(config: AutoConfig) -> Goal:

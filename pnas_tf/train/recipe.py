@@ -92,7 +92,7 @@ class Recipe(ImageSettings):
             init = (SCRATCH if not arch.space.pretrained else
                     INHERITED if teacher and os.path.exists(folder.inherited_weights) else IMAGENET)
         teacher = (teacher or NONE) if self.teacher == AUTO else self.teacher
-        is_pretrained = init != SCRATCH and (init != INHERITED or arch.space.pretrained)
+        is_pretrained = init != SCRATCH and (init != INHERITED or arch.space.pretrained is not None)
         how = self.batch_norm if self.batch_norm != AUTO else FROZEN if images < FEW and is_pretrained else BATCH
         return dataclasses.replace(
             self, init_weights=init, teacher=teacher, batch_norm=how,

@@ -56,12 +56,12 @@ def make_searcher(net, **kwargs):
     return model
 
 
-def weight_step(net, batch, path):
+def weight_step(net, batch, path, decay=DECAY):
     probes = net.probes()
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(probes)
         loss = evaluate.cross_entropy(batch[1], net.run_path(batch[0], path, probes))
-    net.update(path, tape.gradient(loss, probes), tf.constant(LR), MOMENTUM, DECAY)
+    net.update(path, tape.gradient(loss, probes), tf.constant(LR), MOMENTUM, decay)
     return loss
 
 
