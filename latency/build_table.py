@@ -134,8 +134,9 @@ def _define_flags() -> None:
                                 for name, measurer in measure.MEASURERS.items()) + ".")
     measurer_flags.define(kinds())
     flags.DEFINE_list("only", [], "Ops that restrict the table, with commas between: mb_k3_e3,mb_k5_e6.")
-    flags.DEFINE_list("smaller_images", [], "Further sizes of the images, smaller ones, for spaces with a pretrained "
-                      "network: 80,64,48. The search takes the size that suits its target.")
+    flags.DEFINE_list("smaller_images", [], "Further sizes of the images, smaller ones: 80,64,48. A search around a "
+                      "pretrained network takes the size that suits its target; any search can try several by "
+                      "--image_sizes.")
     flags.DEFINE_string("target_name", None, "Name of the target; default: host_xnnpack1_float32 and the like.")
     flags.DEFINE_string("output", None, "The table, a .jsonl file.")
 
@@ -155,14 +156,11 @@ def _main() -> None:
     print(f"\nTarget: {table.target} ({table.header['device']}, {table.header['runtime']})\n"
           f"{''.join(f'Pace:   {text}{chr(10)}' for text in anchors.words(table.header))}"
           f"Rows:   {len(table.rows)}\nTable:  {f.output}\n"
-          f"Next:   {_next(f)}")
+          f"Next:   {_next(f, space)}")
 
 
 def _sizes(texts: Sequence[str], space: Space) -> list[int]:
     """Smaller sizes of a space's images, given as texts."""
-    if texts and not space.pretrained:
-        raise InputError(f"--smaller_images is for spaces with a pretrained network; {space.name} has none. Build one "
-                         "table for each --image_size.")
     sizes = [int(text) if text.isdecimal() and len(text) < 5 else 0 for text in texts]
     if not all(0 < size < space.input_size for size in sizes):
         raise InputError(f"--smaller_images reads numbers of pixels below --image_size ({space.input_size}) with "
@@ -170,14 +168,19 @@ def _sizes(texts: Sequence[str], space: Space) -> list[int]:
     return sizes
 
 
-def _next(f: flags.FlagValues) -> str:
+def _next(f: flags.FlagValues, space: Space) -> str:
     """A search that can use the table: the same space and the same kind of images; and what the command leaves open."""
     names = ["space", "width_mult", *([] if f.smaller_images else ["image_size"])]
     arguments = [f"--{name}={f[name].value}" for name in names if name == "space" or f[name].present]
     own_images = any(f[name].present for name in ("image_size", "image_channels", "num_classes"))
+    several = bool(f.smaller_images) and not space.pretrained
+    if several:
+        arguments += [f"--image_sizes={','.join(map(str, (space.input_size, *f.smaller_images)))}", "--target_ms=MS"]
     command = start.next_command("pnas_tf.search", *arguments, *(["--dataset=folder:IMAGES"] if own_images else []),
                                  f"--table={f.output}", f"--run_dir={table_commands.run_dir(f.output)}")
-    return f"{command}\n        IMAGES is the folder of your images." if own_images else command
+    words = [*(["IMAGES is the folder of your images."] if own_images else []),
+             *(["MS is the largest number of milliseconds."] if several else [])]
+    return "\n        ".join([command, *words])
 
 
 def main() -> None:

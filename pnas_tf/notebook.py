@@ -78,6 +78,9 @@ class Search:
         if self.config.stages != ALL:
             raise InputError(f"stages={self.config.stages!r} needs a run folder: use python -m pnas_tf.search "
                              f"--stages={self.config.stages}.")
+        if self.config.image_sizes:
+            raise InputError("image_sizes needs a run folder: use python -m pnas_tf.search --image_sizes="
+                             f"{','.join(self.config.image_sizes)[:80]}.")
         request = Request.of(self.config, space, table)
         limits_lib.refuse_whole_networks(request.bounds)
         if is_spec:

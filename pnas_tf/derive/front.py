@@ -6,18 +6,18 @@ sums.
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from pnas_tf import files, terminal
+from pnas_tf import terminal
 from pnas_tf.cost.goal import Goal
 from pnas_tf.derive.finalists import Finalist
 from pnas_tf.derive.pool import Pool
+from pnas_tf.run_folder import front_file
 from pnas_tf.run_folder.folder import front_name
-from pnas_tf.run_folder.front_file import FORMAT
+from pnas_tf.run_folder.front_file import FrontNetwork
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
 
@@ -136,7 +136,7 @@ def picks(pool: Pool, bounds: Sequence[float], chosen: Finalist) -> list[Pick]:
     # Each network has a folder named by its milliseconds; of two with the same name, the later of these counts.
     named = {front_name(each.costs["ms"]): each for each in (*best, top, chosen)}
     networks = [pool.look_closely(each) for each in named.values()]
-    slope = _accuracy_for_loss(networks)
+    slope = accuracy_for_loss([each.loss or 0.0 for each in networks], [each.accuracy or 0.0 for each in networks])
     return sorted((Pick(each, slope * (each.expected_loss - top.expected_loss),
                         math.hypot(slope * pool.error(each, top), pool.accuracy_error(each, top)))
                    for each in networks), key=lambda pick: pick.ms)
@@ -153,13 +153,11 @@ def save(path: str, goal: Goal, front: Sequence[Pick], chosen: Finalist, archs: 
         archs: Arch of each network, with its parameters and MACs.
         space: Space that was searched.
     """
-    entries = [{"ms": pick.ms, "folder": front_name(pick.ms), "how": pick.finalist.how,
-                "costs": {**pick.finalist.costs, **{name: arch.costs[name] for name in ("params", "macs")}},
-                "expected_loss": pick.finalist.expected_loss, "gain": pick.gain, "gain_error": pick.gain_error,
-                "held_out_accuracy": pick.finalist.accuracy, "delivered": _same(pick.finalist, chosen),
-                "ops": arch.chosen_in(space)} for pick, arch in zip(front, archs, strict=True)]
-    files.write_text(path, json.dumps({"format": FORMAT, "target": goal.target, "target_ms": goal.limit_ms,
-                                       "networks": entries}, indent=1) + "\n")
+    networks = [FrontNetwork(
+        pick.ms, front_name(pick.ms), pick.finalist.how, pick.gain, pick.gain_error, _same(pick.finalist, chosen),
+        {**pick.finalist.costs, **{name: arch.costs[name] for name in ("params", "macs")}}, arch.chosen_in(space),
+        pick.finalist.expected_loss, pick.finalist.accuracy) for pick, arch in zip(front, archs, strict=True)]
+    front_file.save(path, goal.target, goal.limit_ms, networks)
 
 
 def table(front: Sequence[Pick], chosen: Finalist, goal: Goal, images: int) -> str:
@@ -175,8 +173,8 @@ def table(front: Sequence[Pick], chosen: Finalist, goal: Goal, images: int) -> s
     for pick in front:
         above = goal.limit_ms and pick.ms > goal.limit_ms * (1 + 1e-9)
         mark = "delivered" if _same(pick.finalist, chosen) else "above the target" if above else ""
-        lines.append(f"{pick.ms:10.3g} ms  {-100 * pick.gain:+5.1f} +- {100 * pick.gain_error:.1f} points  "
-                     f"{mark}".rstrip())
+        points = 0.0 - round(100 * pick.gain, 1)  # 0.0, not -0.0
+        lines.append(f"{pick.ms:10.3g} ms  {points:+5.1f} +- {100 * pick.gain_error:.1f} points  {mark}".rstrip())
     delivered = next(pick for pick in front if _same(pick.finalist, chosen))
     best = min((pick for pick in front if not goal.limit_ms or pick.ms <= goal.limit_ms * (1 + 1e-9)),
                key=lambda pick: pick.gain)
@@ -193,9 +191,13 @@ def _same(one: Finalist, other: Finalist) -> bool:
     return one.arch.fingerprint() == other.arch.fingerprint()
 
 
-def _accuracy_for_loss(looked_at: Sequence[Finalist]) -> float:
-    """Accuracy lost for each nat of loss, from networks that have both; at least 0."""
-    losses, accuracies = (np.array([getattr(each, name) for each in looked_at]) for name in ("loss", "accuracy"))
-    if len(looked_at) < 2 or np.ptp(losses) == 0:
+def accuracy_for_loss(losses: Sequence[float], accuracies: Sequence[float]) -> float:
+    """Accuracy lost for each nat of loss, at least 0.
+
+    Args:
+        losses: Losses of some networks.
+        accuracies: Their accuracies, 0 to 1.
+    """
+    if len(losses) < 2 or np.ptp(losses) == 0:
         return 0.0
     return max(0.0, -float(np.polyfit(losses, accuracies, 1)[0]))

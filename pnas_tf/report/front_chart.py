@@ -61,5 +61,6 @@ def rows(front: Sequence[FrontNetwork]) -> list[dict[str, Any]]:
         points = 0.0 - round(100 * each.gain, 1)  # 0.0, not -0.0
         found.append({"ms": each.ms, "points": points, "error": 100 * each.gain_error,
                       "params": each.costs.get("params"), "delivered": each.delivered, "folder": each.folder,
+                      "pixels": each.image_size,
                       "differs": ", ".join(other[:NAMED]) + (f" and {more} more" if more > 0 else "")})
     return found

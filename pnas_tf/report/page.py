@@ -98,6 +98,7 @@ def render(facts: Facts) -> str:
         stale=summary.stale(facts) if facts.stale else "",
         stages=stages, boxes=boxes, summary=drawing.counts(boxes), kernels=drawing.kernels(boxes),
         front=front_chart.chart(facts.front, facts.target_ms), front_rows=front_chart.rows(facts.front),
+        front_sizes=any(each.image_size for each in facts.front),
         maps=maps, ops=first_stage.chosen_of(facts.arch, maps),
         first=first_stage.of_run(facts, heat_maps.of_search(_epochs_with_probs(facts.widths))),
         final={heat_map.choice: dict(heat_map.final) for heat_map in maps.all},

@@ -19,8 +19,11 @@ FEWEST_SKIPS, BEST_SUM, RANDOM = "fewest skips, then most MACs", "best sum of op
 FRONT = "front"
 # Folder of the first of two stages, in which filters are searched.
 FIRST_STAGE = "first_stage"
-# Largest number of folders between a part of a run and the run: the goal's, FRONT, and that of a network of the front.
-PART_DEPTH = 3
+# Folder of the searches at several image sizes.
+IMAGE_SIZES = "image_sizes"
+# Largest number of folders between a part of a run and the run: IMAGE_SIZES and the size's (or the goal's), FRONT, and
+# that of a network of the front.
+PART_DEPTH = 4
 
 
 def front_name(ms: float) -> str:
@@ -67,6 +70,10 @@ class RunFolder:
     def front(self) -> str:
         """The best network at each of several budgets."""
         return self.file("front.json")
+
+    def size_part(self, side: int) -> "RunFolder":
+        """The folder of the search at one of several image sizes: a run folder of its own."""
+        return self.part(os.path.join(IMAGE_SIZES, f"{side}px"))
 
     def front_part(self, ms: float) -> "RunFolder":
         """The folder of a network of the front: a run folder of its own."""
@@ -210,7 +217,7 @@ class RunFolder:
     def written_folders(self) -> list[str]:
         """Every folder that commands write."""
         return [self.checkpoints, self.logs, self.training, self.bundle(), self.trials, self.teacher,
-                self.file(FRONT), self.first_stage]
+                self.file(FRONT), self.first_stage, self.file(IMAGE_SIZES)]
 
     def check_there(self) -> None:
         """Raises InputError if the folder of a running search is gone, so that no part of it is made again."""

@@ -1,8 +1,11 @@
 """front.json: the best network at each of several budgets."""
 
 import dataclasses
+import json
 import os
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from pnas_tf import files
 from pnas_tf.errors import InputError, shown
@@ -28,6 +31,9 @@ class FrontNetwork:
         delivered: Whether the search delivered it.
         costs: Costs by name: ms, params, macs and those of further limits.
         ops: Op of each choice.
+        expected_loss: Held-out loss that is expected of the network, or None.
+        accuracy: Held-out accuracy with inherited weights, 0 to 1, or None.
+        image_size: Height and width of its images where a search had several sizes, or None.
     """
 
     ms: float
@@ -38,6 +44,29 @@ class FrontNetwork:
     delivered: bool
     costs: dict[str, float]
     ops: dict[str, str]
+    expected_loss: float | None = None
+    accuracy: float | None = None
+    image_size: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of front.json."""
+        size = {} if self.image_size is None else {"image_size": self.image_size}
+        return {"ms": self.ms, "folder": self.folder, "how": self.how, "costs": self.costs,
+                "expected_loss": self.expected_loss, "gain": self.gain, "gain_error": self.gain_error,
+                "held_out_accuracy": self.accuracy, "delivered": self.delivered, "ops": self.ops, **size}
+
+
+def save(path: str, target: str, target_ms: float | None, networks: Sequence[FrontNetwork]) -> None:
+    """Writes front.json.
+
+    Args:
+        path: Path of the file.
+        target: Name of the target.
+        target_ms: Milliseconds that were asked for, or None.
+        networks: Networks of the front.
+    """
+    files.write_text(path, json.dumps({"format": FORMAT, "target": target, "target_ms": target_ms,
+                                       "networks": [each.to_json() for each in networks]}, indent=1) + "\n")
 
 
 def read(path: str) -> list[FrontNetwork]:
@@ -95,5 +124,7 @@ def _network(entry) -> FrontNetwork | None:
     texts = {str(key): each for key, each in ops.items() if isinstance(each, str)} if isinstance(ops, dict) else {}
     numbers = {str(key): value for key, each in costs.items() if (value := number(each)) is not None} \
         if isinstance(costs, dict) else {}
+    side = number(entry.get("image_size"))
     return FrontNetwork(ms, name, how if isinstance(how, str) else None, gain, error, entry.get("delivered") is True,
-                        numbers, texts)
+                        numbers, texts, number(entry.get("expected_loss")), number(entry.get("held_out_accuracy")),
+                        int(side) if side and 0 < side < 1e5 else None)

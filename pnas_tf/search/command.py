@@ -60,7 +60,7 @@ def by_flags(make_timer: MakeTimer | None = None) -> None:
         devices = replicas.strategy(config.strategy, config.replicas)
         problem = _problem(request)
         replicas.check_divides(devices, problem.batch_size)
-        archs = _searched(problem, config, run_dir, devices, make_timer)
+        archs = _searched(request, problem, run_dir, devices, make_timer)
         if not replicas.is_chief(devices):
             print("Done; the first worker has written the results.")
             return
@@ -96,25 +96,38 @@ def _problem(request: Request) -> Problem:
     return problem
 
 
-def _searched(problem: Problem, config: SearchConfig, run_dir: str, devices: "tf.distribute.Strategy",
+def _searched(request: Request, problem: Problem, run_dir: str, devices: "tf.distribute.Strategy",
               make_timer: MakeTimer | None) -> list[tuple[Arch, RunFolder]]:
     """Runs the search while this process holds the run folder; returns the networks with their folders."""
-    from pnas_tf.search import replicas, run, stages, stopping
+    from pnas_tf.search import image_sizes, replicas, run, stages, stopping
 
-    chief = replicas.is_chief(devices)
-    timers = [make_timer(table, problem.space) for table in problem.tables] if make_timer and chief else []
+    config, folder, chief = request.config, RunFolder(run_dir), replicas.is_chief(devices)
+
+    def timers_of(part: Problem) -> list["Timer"]:
+        return [make_timer(table, part.space) for table in part.tables] if make_timer and chief else []
+
+    def at_size(side: int) -> Problem:
+        if side == problem.space.input_size:
+            return problem
+        smaller = request.at_size(side)
+        return Problem.of(smaller, smaller.load_data())
+
+    timers = timers_of(problem)
     with (stopping.signals() as stop,
           claim.claimed(run_dir, start.as_text(), _inputs(problem, config), overwrite=flags.FLAGS.overwrite,
                         alone=chief)):
         try:
             if chief:
                 versions.note(run_dir)
-            search_it = run.run if config.stages == ALL else stages.run
-            archs = search_it(problem, config, RunFolder(run_dir), devices=devices, timers=timers, stop=stop)
+            if request.sides:
+                archs = image_sizes.run(request.sides, at_size, config, folder, devices=devices, timers_of=timers_of,
+                                        stop=stop)
+            else:
+                search_it = run.run if config.stages == ALL else stages.run
+                archs = search_it(problem, config, folder, devices=devices, timers=timers, stop=stop)
         except KeyboardInterrupt:
             _stopped(stop, run_dir)
             raise
-    folder = RunFolder(run_dir)
     folders = [folder] if len(problem.goals) == 1 else [RunFolder(folder.file(goal.name)) for goal in problem.goals]
     return list(zip(archs, folders, strict=False))  # processes other than the first have no archs
 

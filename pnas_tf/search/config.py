@@ -66,6 +66,8 @@ class SearchConfig(ImageSettings, Method):
     background: str = setting("white", "Colour behind transparent parts of image files, such as white or #ff8000.")
     image_size: int = setting(0, "Height and width of the images; 0: the space's own or, with a pretrained network, "
                               "the size in the table that suits the target.", low=0, high=8192)
+    image_sizes: tuple[str, ...] = setting((), "Several sizes of images, such as 224,192,160: each is searched in "
+                                           "turn after one warm-up, and the best network of all is delivered.")
     held_out_size: int = setting(0, "Training images held out for alpha; 0: depends on the size of the data set.",
                                  low=0)
     table: str | None = setting(None, "Latency table: a file, or the name of a shipped table.")

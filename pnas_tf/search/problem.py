@@ -35,6 +35,7 @@ class Request:
         bounds: Further limits.
         largest_size: Largest image size at which the tables price the space; a teacher sees images of this size.
         named_by: Flags that name the space, for commands to paste.
+        sides: Sizes of the images if there are several, largest first, which is that of the space.
     """
 
     config: SearchConfig
@@ -43,6 +44,7 @@ class Request:
     bounds: tuple[limits_lib.Bound, ...]
     largest_size: int
     named_by: Sequence[str] = ()
+    sides: tuple[int, ...] = ()
 
     @staticmethod
     def of(config: SearchConfig, space: Space | None = None, table: LatencyTable | None = None) -> "Request":
@@ -64,16 +66,17 @@ class Request:
             (table or _table(config.table, config.space), config.target_ms)]
         if config.stages != ALL:
             _check_stages(space, config, len(targets))
-        size, largest = _image_sizes(config, space, targets)
-        space = dataclasses.replace(space, input_size=size)
-        memory.check_space(space)
+        sides = _several_sizes(config, space, targets) if config.image_sizes else ()
+        size, largest = (sides[0], max(sides)) if sides else _image_size(config, space, targets)
         bounds = tuple(limits_lib.parse(text) for text in config.limit)
-        check_limits(space, bounds)
-        if config.latency_loss != "none":
-            for each, target_ms in targets:
-                if target_ms:
-                    check_reachable(space, each, target_ms)
-        return Request(config, space, targets, bounds, largest, named_by)
+        for side in sides or (size,):
+            _check_size(dataclasses.replace(space, input_size=side), config, targets, bounds)
+        space = dataclasses.replace(space, input_size=size)
+        return Request(config, space, targets, bounds, largest, named_by, sides)
+
+    def at_size(self, side: int) -> "Request":
+        """The same request for images of one of `sides`."""
+        return dataclasses.replace(self, space=dataclasses.replace(self.space, input_size=side))
 
     def load_data(self) -> "Data":
         """The images that the config names, at the size of the space."""
@@ -241,7 +244,7 @@ def _check_split(config: SearchConfig) -> None:
                              f"another (--{name}={there[:20]}, here {here}). Give --{name}={there[:20]}.")
 
 
-def _image_sizes(config: SearchConfig, space: Space, targets: Targets) -> tuple[int, int]:
+def _image_size(config: SearchConfig, space: Space, targets: Targets) -> tuple[int, int]:
     """Size of the images of the search, and the largest size that its teacher may see."""
     by_table = [image_size.sizes(space, table) for table, _ in targets] if space.pretrained else [[]]
     known = [side for side in by_table[0] if all(side in sides for sides in by_table)]
@@ -250,6 +253,45 @@ def _image_sizes(config: SearchConfig, space: Space, targets: Targets) -> tuple[
     if not known:
         return space.input_size, space.input_size
     return (image_size.suited(space, *targets[0]) if len(targets) == 1 else known[0]), known[0]
+
+
+def _several_sizes(config: SearchConfig, space: Space, targets: Targets) -> tuple[int, ...]:
+    """The sizes that --image_sizes names, largest first.
+
+    Raises:
+        InputError: If they are no sizes, the table has no rows of one, or another setting does not go with them.
+    """
+    flag = f"--image_sizes={','.join(config.image_sizes)[:80]}"
+    sides = {int(text) if text.isdecimal() and len(text) < 5 else 0 for text in config.image_sizes}
+    if len(sides) < 2 or not all(0 < side <= image_size.LARGEST for side in sides):
+        raise InputError(f"{flag}: expected two or more sizes in pixels, 1 to {image_size.LARGEST}, such as 224,192.")
+    if len(targets) > 1 or not targets[0][1]:
+        raise InputError(f"{flag} needs one target for all sizes: give --table and --target_ms.")
+    against = {"--image_size": config.image_size, "--stages": config.stages != ALL,
+               "--latency_loss=none": config.latency_loss == "none", "--warmup_epochs=0": config.warmup_epochs == 0,
+               "--strategy=multi_worker": config.strategy == "multi_worker"}
+    if others := [other for other, given in against.items() if given]:
+        raise InputError(f"{flag} does not go with {others[0]}: leave one of them out.")
+    ordered, table = sorted(sides, reverse=True), targets[0][0]
+    if unknown := sides - set(image_size.sizes(space, table)):
+        raise InputError(f"{flag}: {table.file} has no rows for images of {max(unknown)} x {max(unknown)} pixels. "
+                         f"Build a table with --image_size={ordered[0]} "
+                         f"--smaller_images={','.join(map(str, ordered[1:]))}.")
+    return tuple(ordered)
+
+
+def _check_size(space: Space, config: SearchConfig, targets: Targets, bounds: Sequence[limits_lib.Bound]) -> None:
+    """Raises InputError if a space is too large for this machine, or no network keeps a limit or reaches a target."""
+    memory.check_space(space)
+    try:
+        check_limits(space, bounds)
+        for table, target_ms in targets if config.latency_loss != "none" else ():
+            if target_ms:
+                check_reachable(space, table, target_ms)
+    except InputError as error:
+        if not config.image_sizes:
+            raise
+        raise InputError(f"Images of {space.input_size} x {space.input_size} pixels: {error}") from None
 
 
 def _target(text: str) -> tuple[LatencyTable, float]:

@@ -1,6 +1,7 @@
 """Runs a search, from its last checkpoint if there is one, and delivers the networks (paper sections 3.2 and 3.3)."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -45,6 +46,38 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
         KeyboardInterrupt: If the search was stopped; its state is saved if `stop` asked for that.
     """
     devices = devices or replicas.strategy("none")
+    with data_lib.naming_broken_images(problem.data):
+        model, results, scorer = _trained(problem, config, folder, devices, stop or Stop())
+        if not replicas.is_chief(devices):
+            return []
+        return deliver.deliver(model.supernet, results, scorer, problem.data, LastChoice(
+            problem.batch_size, 0 if problem.frozen else config.bn_recalibration_batches, config.front, config.seed,
+            config.use_all_ms, timers, _trials(problem, config)))
+
+
+def warm_up(problem: Problem, config: SearchConfig, folder: RunFolder, *,
+            devices: tf.distribute.Strategy | None = None, stop: Stop | None = None) -> None:
+    """Trains the weights of the warm-up alone, from which other searches start; no network is delivered.
+
+    Args:
+        problem: As for `run`; its schedule ends with the warm-up here.
+        config: Settings of the search.
+        folder: Run folder for the checkpoints, claimed by this process.
+        devices: As for `run`.
+        stop: As for `run`.
+
+    Raises:
+        InputError: As `run`.
+        KeyboardInterrupt: As `run`.
+    """
+    problem = dataclasses.replace(problem, plan=dataclasses.replace(problem.plan, search_epochs=0))
+    with data_lib.naming_broken_images(problem.data):
+        _trained(problem, config, folder, devices or replicas.strategy("none"), stop or Stop())
+
+
+def _trained(problem: Problem, config: SearchConfig, folder: RunFolder, devices: tf.distribute.Strategy, stop: Stop
+             ) -> tuple[searcher.Searcher, list[Result], PathScorer]:
+    """A supernet trained to the end of the schedule, the folder of each goal, and a scorer of the supernet's paths."""
     data, plan, batch_size = problem.data, problem.plan, problem.batch_size
     if not tf.config.list_physical_devices("GPU"):  # whose memory is another
         memory.check_space(problem.space, batch_size, recompute=config.memory == "recompute")
@@ -53,23 +86,17 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
     terminal.say(_summary(problem, model.supernet, devices))
     done, epoch_seconds = _restored(model, folder, config, devices)
     results = [Result(goal, folder if len(problem.goals) == 1 else folder.part(goal.name)) for goal in problem.goals]
-    stop = stop or Stop()
+    scorer = PathScorer(model.supernet, data.held_out.batches(batch_size).take(VALIDATION_BATCHES),
+                        criterion.without_smoothing())
     changes = build.changes(problem, config)
-    with data_lib.naming_broken_images(data):
-        scorer = PathScorer(model.supernet, data.held_out.batches(batch_size).take(VALIDATION_BATCHES),
-                            criterion.without_smoothing())
-        logs = done < plan.steps and replicas.is_chief(devices)
-        callbacks = [StopOnNonFinite(), *([SearchLog(
-            folder, results, scorer, checkpoint_minutes=config.checkpoint_minutes, stop=stop,
-            epoch_seconds=epoch_seconds)] if logs else [])]
-        with stop.after_step() if logs else contextlib.nullcontext():
-            model.go_on(lambda step: searcher.alternating_batches(
-                data.train, data.held_out, plan, batch_size, config.seed, step, devices, changes), callbacks)
-        if not replicas.is_chief(devices):
-            return []
-        return deliver.deliver(model.supernet, results, scorer, data, LastChoice(
-            batch_size, 0 if problem.frozen else config.bn_recalibration_batches, config.front, config.seed,
-            config.use_all_ms, timers, _trials(problem, config)))
+    logs = done < plan.steps and replicas.is_chief(devices)
+    callbacks = [StopOnNonFinite(), *([SearchLog(
+        folder, results, scorer, checkpoint_minutes=config.checkpoint_minutes, stop=stop,
+        epoch_seconds=epoch_seconds)] if logs else [])]
+    with stop.after_step() if logs else contextlib.nullcontext():
+        model.go_on(lambda step: searcher.alternating_batches(
+            data.train, data.held_out, plan, batch_size, config.seed, step, devices, changes), callbacks)
+    return model, results, scorer
 
 
 def _trials(problem: Problem, config: SearchConfig) -> deliver.Try | None:
