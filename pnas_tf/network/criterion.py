@@ -12,14 +12,20 @@ from pnas_tf.network.evaluate import cross_entropy
 
 
 class Teacher:
-    """A trained network whose logits a smaller network learns from (Hinton et al. 2015). It is never trained here."""
+    """A trained network whose logits a smaller network learns from (Hinton et al. 2015). It is never trained here.
+
+    Attributes:
+        num_features: Number of values that its classifier reads; 0 if it has no dense layer as its classifier.
+    """
 
     def __init__(self, model: keras.Model):
         """
         Args:
             model: Model from normalised images to logits [batch, classes].
         """
-        self._model = model
+        self._model, features = model, features_of(model)
+        self.num_features = 0 if features is None else int(features.shape[-1])
+        self._both = None if features is None else keras.Model(model.inputs, [model.output, features])
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         """Logits in inference mode, float32 [batch, classes].
@@ -27,10 +33,34 @@ class Teacher:
         Args:
             images: Normalised images [batch, height, width, channels]; resized if the model takes another size.
         """
+        return tf.cast(self._model(self._sized(images), training=False), tf.float32)
+
+    def logits_and_features(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Logits in inference mode, float32 [batch, classes], and features, float32 [batch, num_features].
+
+        Args:
+            images: As for `logits`.
+        """
+        assert self._both is not None, "it has no features"
+        logits, features = self._both(self._sized(images), training=False)
+        return tf.cast(logits, tf.float32), tf.cast(features, tf.float32)
+
+    def _sized(self, images: tf.Tensor) -> tf.Tensor:
         size = self._model.input_shape[1:3]
-        if tuple(images.shape[1:3]) != tuple(size):
-            images = tf.image.resize(images, size)
-        return tf.cast(self._model(images, training=False), tf.float32)
+        return images if tuple(images.shape[1:3]) == tuple(size) else tf.image.resize(images, size)
+
+
+def features_of(model: keras.Model) -> Any:
+    """What the classifier of a model reads, a Keras tensor [batch, features]; None if that is not to be found."""
+    last = next((layer for layer in reversed(getattr(model, "layers", ())) if layer.weights), None)
+    if not isinstance(last, keras.layers.Dense) or not isinstance(model, keras.Model) or len(model.outputs) != 1:
+        return None
+    try:
+        features = last.input
+        keras.Model(model.inputs, features)
+    except (AttributeError, ValueError):  # the layer is used several times, or is a part of a model in the model
+        return None
+    return features if len(features.shape) == 2 else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +127,24 @@ def distillation(taught: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf
     p = tf.nn.softmax(taught)
     divergence = tf.reduce_sum(p * (tf.nn.log_softmax(taught) - tf.nn.log_softmax(logits)), axis=-1)
     return temperature**2 * tf.reduce_mean(divergence)
+
+
+def feature_distance(taught: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
+    """Distance of a network's features from its teacher's, as a share of how much the teacher's vary in a batch.
+
+        mean((features - taught) ** 2) / mean((taught - mean of the batch) ** 2)
+
+    A hint as in "FitNets" (Romero et al., ICLR 2015), given where the classifier reads: logits of few classes say less.
+
+    Args:
+        taught: Teacher's features, float32 [batch, features].
+        features: Network's features, float [batch, features].
+
+    Returns:
+        Scalar float32: 0 if they are the same, about 1 for a network whose features are always the mean.
+    """
+    spread = tf.reduce_mean(tf.square(taught - tf.reduce_mean(taught, axis=0)))
+    return tf.reduce_mean(tf.square(tf.cast(features, tf.float32) - taught)) / tf.maximum(spread, 1e-6)
 
 
 def check_teacher(model: Any, source: str, channels: int, classes: int) -> None:

@@ -16,7 +16,7 @@ from pnas_tf import files, network, terminal
 from pnas_tf.data import Data, mixing
 from pnas_tf.data.parts import Changes
 from pnas_tf.network import build
-from pnas_tf.network.criterion import Teacher
+from pnas_tf.network.criterion import Teacher, features_of
 from pnas_tf.network.evaluate import Score, cross_entropy, recalibrate
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import memory
@@ -27,7 +27,7 @@ from pnas_tf.train.non_finite import NonFinite, StopOnNonFinite
 from pnas_tf.train.progress import Progress
 from pnas_tf.train.recipe import FROZEN, NONE, Recipe
 from pnas_tf.train.state import CONTENTS, TrainingState
-from pnas_tf.train.student import Student, kept_steps, lessons, read_teacher
+from pnas_tf.train.student import Distillation, Student, kept_steps, lessons, read_teacher
 
 # Function from the number of steps done to the batches of training and of held-out images.
 Batches = Callable[[int], tuple[tf.data.Dataset, tf.data.Dataset]]
@@ -64,8 +64,8 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     model, has_new_classifier, is_cut = initial_weights.build(
         arch, recipe.init_weights, folder, dropout=dropout, drop_path=recipe.drop_path, precision=recipe.precision)
     teacher = None if recipe.teacher == NONE else read_teacher(recipe.teacher, arch.space)
-    if teacher:
-        model = Student(model, teacher, recipe.distill, recipe.temperature)
+    how_taught = _distillation(model, teacher, recipe)
+    learner = Student(model, teacher, how_taught) if teacher else model
     epochs, steps = _length(recipe, data.train.steps_per_epoch(recipe.batch_size))
     facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
     terminal.say(f"Training {arch.space.name}: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
@@ -73,18 +73,18 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     how = {"init": recipe.init_weights, "dropout": dropout,
            **{name: getattr(recipe, name) for name in ("colour_jitter", "drop_path", "cutout", "precision", "ema",
                                                        "mixup", "cutmix", "randaugment", "crop_area", "batch_norm",
-                                                       "teacher", "distill", "temperature")}}
-    kept = kept_steps(data.image_shape, recipe.batch_size, data.train.steps_per_epoch(recipe.batch_size)) \
-        if teacher else 0
+                                                       "teacher", "distill", "temperature", "distill_features")}}
+    kept = kept_steps(data.image_shape, recipe.batch_size, data.train.steps_per_epoch(recipe.batch_size),
+                      teacher.num_features if how_taught.features else 0) if teacher else 0
     settings = _settings(arch, data, recipe) | how
     state = TrainingState(folder, {"epochs": epochs, "steps": steps, "kept": kept, **settings}, overwrite=overwrite)
     with data_lib.naming_broken_images(data):
         if has_new_classifier and not state.epochs_done:
             _start_classifier(model, data, recipe, is_cut)
         _freeze_batch_norm(model, recipe.batch_norm == FROZEN)
-        _compile(model, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
-        images = functools.partial(_batches, data, recipe, teacher, kept)
-        _train(model, images, recipe, state, folder.training_logs, epochs, steps)
+        _compile(learner, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
+        images = functools.partial(_batches, data, recipe, teacher, kept, bool(how_taught.features))
+        _train(learner, images, recipe, state, folder.training_logs, epochs, steps)
         score, wrong = mistakes.find(model, data.test, data.class_names)
     _check_finite(score, folder)
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
@@ -96,6 +96,17 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     files.write_text(folder.training_facts, json.dumps(facts, indent=1) + "\n")
     state.remove()
     return facts
+
+
+def _distillation(model: keras.Model, teacher: Teacher | None, recipe: Recipe) -> Distillation:
+    """The teacher's part of the loss. Features are left out if the network has not as many as the teacher."""
+    own = features_of(model)
+    if teacher is None or not recipe.distill_features:
+        return Distillation(recipe.distill, recipe.temperature)
+    if own is None or own.shape[-1] != teacher.num_features:
+        terminal.say("The teacher's features are not as many as the network's, so its logits alone are learned from.")
+        return Distillation(recipe.distill, recipe.temperature)
+    return Distillation(recipe.distill, recipe.temperature, recipe.distill_features)
 
 
 def _settings(arch: Arch, data: Data, recipe: Recipe) -> dict[str, Any]:
@@ -168,12 +179,12 @@ def _train(model: keras.Model, batches: Batches, recipe: Recipe, state: Training
     model.optimizer.finalize_variable_values(model.trainable_variables)  # with recipe.ema, they become the averages
 
 
-def _batches(data: Data, recipe: Recipe, teacher: Teacher | None, kept: int, done: int
+def _batches(data: Data, recipe: Recipe, teacher: Teacher | None, kept: int, features: bool, done: int
              ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
     """Batches of training images after the steps that are done, and of held-out images.
 
     Both have labels int32 [batch], or shares of classes if images are mixed. Training labels may come with the
-    teacher's logits.
+    teacher's logits and features.
     """
     skip_steps = 0 if kept else done
     changes = Changes(recipe.colour_jitter, recipe.cutout, recipe.randaugment, recipe.crop_area)
@@ -184,7 +195,7 @@ def _batches(data: Data, recipe: Recipe, teacher: Teacher | None, kept: int, don
         images = mixing.mixed(images, data.num_classes, mixup=recipe.mixup, cutmix=recipe.cutmix, seed=recipe.seed,
                               skip_steps=skip_steps)
         held_out = held_out.map(lambda images, labels: (images, tf.one_hot(labels, data.num_classes)))
-    return (lessons(images, teacher, kept, done) if kept and teacher else images), held_out
+    return (lessons(images, teacher, kept, done, features) if kept and teacher else images), held_out
 
 
 def sgd(lr: float, steps: int, momentum: float, weight_decay: float, ema: float = 0.0) -> keras.optimizers.SGD:

@@ -16,6 +16,8 @@ NONE = "none"
 BATCH, FROZEN = "batch", "frozen"
 # Fewer images than these cannot change all of a pretrained network.
 FEW = 10_000
+# Weight of the distance from a teacher's features.
+HINTS = 4.0
 # Crops of images from which few images are learned: objects stay whole.
 LARGE_CROPS = 0.35
 
@@ -57,6 +59,9 @@ class Recipe(ImageSettings):
                            "it had one.")
     distill: float = setting(0.5, "Weight of the teacher in the loss; the rest is the labels'.", low=0, high=1)
     temperature: float = setting(2.0, "Temperature of the teacher's logits.", low=0.1, high=100)
+    distill_features: float | None = setting(
+        None, "Weight of the distance from the teacher's features, those that its classifier reads; default: 4 with "
+        "frozen batch norm, else 0.", low=0, high=1000)
     ema: float = setting(0.0, "Decay of the moving average of the weights that is validated and saved; 0: the weights "
                          "themselves. The average covers about 1 / (1 - ema) steps: a training needs many times as "
                          "many.", low=0, high=0.99999)
@@ -94,10 +99,13 @@ class Recipe(ImageSettings):
         teacher = (teacher or NONE) if self.teacher == AUTO else self.teacher
         is_pretrained = init != SCRATCH and (init != INHERITED or arch.space.pretrained is not None)
         how = self.batch_norm if self.batch_norm != AUTO else FROZEN if images < FEW and is_pretrained else BATCH
+        is_taught, hints = teacher != NONE, self.distill_features
+        if hints is None:
+            hints = HINTS if is_taught and how == FROZEN else 0.0
         return dataclasses.replace(
-            self, init_weights=init, teacher=teacher, batch_norm=how,
+            self, init_weights=init, teacher=teacher, batch_norm=how, distill_features=hints,
             crop_area=self.crop_area or crop_area_for(images, init != SCRATCH),
-            epochs=self.epochs or epochs_for(images, init == SCRATCH, teacher != NONE and how == BATCH),
+            epochs=self.epochs or epochs_for(images, init == SCRATCH, is_taught and (how == BATCH or hints > 0)),
             batch_size=min(images, self.batch_size or batch_size_for(images)),
             lr=self.lr or (0.05 if init == SCRATCH else 0.002 if how == FROZEN else 0.02))
 
@@ -121,10 +129,10 @@ def crop_area_for(images: int, is_pretrained: bool) -> float:
 def epochs_for(images: int, from_scratch: bool, taught: bool = False) -> int:
     """Epochs for so many training images: the paper's 300 from scratch, and no more than a few hours on few images.
 
-    On few images, a teacher has more to say than the labels, and a student goes on learning three times as long.
+    On few images, a teacher has more to say than the labels, and a student goes on learning four times as long.
     """
     if from_scratch:
         return 100 if images < FEW else 300
     if taught and images < FEW:
-        return max(16, min(48, 40_000 // images))
+        return max(16, min(64, 40_000 // images))
     return 16 if images < FEW else 8

@@ -1,5 +1,6 @@
 """A network that also learns from a teacher when `fit` trains it, and the images with what the teacher says of them."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from pnas_tf.data.parts import Part
 from pnas_tf.errors import InputError
-from pnas_tf.network.criterion import Teacher, check_teacher, distillation
+from pnas_tf.network.criterion import Teacher, check_teacher, distillation, feature_distance, features_of
 from pnas_tf.space.blocks import Space
 from pnas_tf.train.initial_weights import read_model
 
@@ -50,7 +51,7 @@ KEPT_EPOCHS = 12
 KEPT_BYTES = 2**30
 
 
-def kept_steps(image_shape: Sequence[int], batch_size: int, steps_per_epoch: int) -> int:
+def kept_steps(image_shape: Sequence[int], batch_size: int, steps_per_epoch: int, num_features: int = 0) -> int:
     """Number of batches that are kept in memory, those of `KEPT_EPOCHS`; 0 if they do not fit or there is a GPU.
 
     On a CPU, a teacher and the reading of images take longer than a step of a small network. A GPU asks the teacher in
@@ -60,61 +61,96 @@ def kept_steps(image_shape: Sequence[int], batch_size: int, steps_per_epoch: int
         image_shape: Height, width and channels.
         batch_size: Images per batch.
         steps_per_epoch: Batches per epoch.
+        num_features: Number of the teacher's features that are kept, too.
     """
     steps = KEPT_EPOCHS * steps_per_epoch
     # A bfloat16 has two bytes and the range of a float32, which a space's normalisation may need.
-    fits = 2 * math.prod(image_shape) * batch_size * steps <= KEPT_BYTES
+    fits = (2 * math.prod(image_shape) + 4 * num_features) * batch_size * steps <= KEPT_BYTES
     return steps if fits and not tf.config.list_physical_devices("GPU") else 0
 
 
-def lessons(batches: tf.data.Dataset, teacher: Teacher, kept: int, skip_steps: int) -> tf.data.Dataset:
-    """Training batches with the teacher's logits; the first ones are kept and repeat.
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+    """How much of a loss a teacher has.
+
+        loss = (1 - weight) * labels' loss + weight * distillation + features * feature distance
+
+    Attributes:
+        weight: Weight of its logits; the rest is the labels'.
+        temperature: Temperature of the logits.
+        features: Weight of the distance from its features; 0 for none.
+    """
+
+    weight: float
+    temperature: float
+    features: float = 0.0
+
+
+def lessons(batches: tf.data.Dataset, teacher: Teacher, kept: int, skip_steps: int, features: bool = False
+            ) -> tf.data.Dataset:
+    """Training batches with what the teacher says of them; the first ones are kept and repeat.
 
     Args:
         batches: Endless batches of images and labels, from step 0.
         teacher: Teacher.
         kept: Number of batches to keep; images are kept as bfloat16.
         skip_steps: Number of steps that are done.
+        features: Whether to ask for the teacher's features, too.
 
     Returns:
-        Data set of (images, (labels, teacher's logits float32 [batch, classes])) from step `skip_steps` on.
+        Data set of (images, (labels, *said)) from step `skip_steps` on, where `said` are the teacher's logits, float32
+        [batch, classes], and its features, float32 [batch, features].
     """
     def ask(images, labels):
-        return tf.cast(images, tf.bfloat16), (labels, teacher.logits(images))
+        return tf.cast(images, tf.bfloat16), (labels, *_said(teacher, images, features))
 
     asked = batches.take(kept).map(ask).cache().repeat().skip(skip_steps % kept)
     return asked.map(lambda images, said: (tf.cast(images, tf.float32), said)).prefetch(tf.data.AUTOTUNE)
 
 
-class Student(keras.Model):
-    """A Keras model whose training loss has a teacher's part: see `criterion.Criterion`.
+def _said(teacher: Teacher, images: tf.Tensor, features: bool) -> tuple[tf.Tensor, ...]:
+    """What a teacher says of images: logits and, if asked for, features."""
+    return teacher.logits_and_features(images) if features else (teacher.logits(images),)
 
-    It shares its layers with the network that it is made from. Labels may come with the teacher's logits, from
-    `lessons`; otherwise each training step asks the teacher. Validation does not ask it.
+
+class Student(keras.Model):
+    """A Keras model whose training loss has a teacher's part: see `Distillation`.
+
+    It shares its layers with the network that it is made from, and returns logits or, if it learns features, logits and
+    features. Labels may come with what the teacher says, from `lessons`; otherwise each training step asks the teacher.
+    Validation does not ask it.
     """
 
-    def __init__(self, model: keras.Model, teacher: Teacher, distill: float, temperature: float):
+    def __init__(self, model: keras.Model, teacher: Teacher, distillation: Distillation):
         """
         Args:
-            model: Network to train.
+            model: Network to train; its classifier reads as many features as the teacher's if features are learned.
             teacher: Network to learn from; it does not become part of the student.
-            distill: Weight of the teacher's part of the loss.
-            temperature: Temperature of the teacher's part.
+            distillation: Weights of the teacher's part.
         """
-        super().__init__(model.inputs, model.outputs, name=model.name)
+        features = bool(distillation.features)
+        super().__init__(model.inputs, [model.output, features_of(model)] if features else model.outputs,
+                         name=model.name)
         # In a function, so that Keras does not take the teacher for a part of this model.
-        self._taught = lambda images: teacher.logits(images)
-        self._distill, self._temperature = distill, temperature
+        self._ask = lambda images: _said(teacher, images, features)
+        self._distillation = distillation
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The compiled loss and, in training, the teacher's part."""
-        labels, said = y if isinstance(y, tuple) else (y, None)
-        loss = super().compute_loss(x, labels, y_pred, sample_weight, training)
+        labels, *said = y if isinstance(y, tuple) else (y,)
+        how, (logits, *features) = self._distillation, _as_list(y_pred)
+        loss = super().compute_loss(x, labels, logits, sample_weight, training)
         if not training:
             return loss
-        said = distillation(self._taught(x) if said is None else said, y_pred, self._temperature)
-        return (1.0 - self._distill) * loss + self._distill * said
+        taught, *hints = said or self._ask(x)
+        loss = (1.0 - how.weight) * loss + how.weight * distillation(taught, logits, how.temperature)
+        return loss + how.features * feature_distance(hints[0], features[0]) if how.features else loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """The compiled metrics, by the labels alone."""
-        return super().compute_metrics(x, y[0] if isinstance(y, tuple) else y, y_pred, sample_weight)
+        labels = y[0] if isinstance(y, tuple) else y
+        return super().compute_metrics(x, labels, _as_list(y_pred)[0], sample_weight)
+
+
+def _as_list(outputs):
+    return outputs if isinstance(outputs, list | tuple) else [outputs]

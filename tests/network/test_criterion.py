@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from pnas_tf.errors import InputError
-from pnas_tf.network.criterion import Criterion, Teacher, check_teacher, distillation
-from pnas_tf.train.student import Student
+from pnas_tf.network.criterion import Criterion, Teacher, check_teacher, distillation, feature_distance
+from pnas_tf.train.student import Distillation, Student
 
 LABELS = np.array([0, 2, 1, 2], np.int32)
 LOGITS = np.array([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3], [-3.0, 2.0, 0.0], [1.0, 1.0, 4.0]], np.float32)
@@ -46,6 +46,12 @@ def dense(size=4, classes=3):
     return keras.Model(inputs, keras.layers.Dense(classes)(keras.layers.Flatten()(inputs)))
 
 
+def hidden():
+    """A network whose classifier reads features that are computed."""
+    inputs = keras.Input((4, 4, 3))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(5)(keras.layers.Flatten()(inputs))))
+
+
 def test_a_teacher_sees_images_of_its_own_size():
     model = dense(2)
     images = np.random.default_rng(0).normal(size=(5, 4, 4, 3)).astype(np.float32)
@@ -60,15 +66,52 @@ def test_what_cannot_teach_is_refused():
             check_teacher(dense(), "t.keras", channels, classes)
 
 
-def test_a_student_trains_on_both_parts_and_keeps_its_own_weights():
+def distance(taught, features):
+    """The feature distance in NumPy."""
+    return np.mean((features - taught) ** 2) / np.mean((taught - taught.mean(0)) ** 2)
+
+
+def test_the_feature_distance_is_a_share_of_how_much_the_teacher_varies():
+    taught, features = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    assert float(feature_distance(taught, features)) == pytest.approx(distance(taught, features), rel=1e-5)
+    assert float(feature_distance(taught, taught)) == 0
+    assert float(feature_distance(taught, np.tile(taught.mean(0), (6, 1)))) == pytest.approx(1, rel=1e-5)
+    assert float(feature_distance(np.ones((6, 4), np.float32), np.ones((6, 4), np.float32))) == 0  # nothing varies
+
+
+def test_features_are_what_the_classifier_reads():
+    model = dense()
+    teacher, images = Teacher(model), np.random.default_rng(0).normal(size=(5, 4, 4, 3)).astype(np.float32)
+    logits, features = teacher.logits_and_features(tf.constant(images))
+    assert teacher.num_features == 4 * 4 * 3
+    np.testing.assert_allclose(logits, model(images), atol=1e-6)
+    np.testing.assert_array_equal(features, images.reshape(5, -1))
+    kernel, bias = model.layers[-1].get_weights()
+    np.testing.assert_allclose(features @ kernel + bias, logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("outer", [
+    lambda inner: keras.Sequential([keras.Input((4, 4, 3)), inner]),  # the classifier is in a model in the model
+    lambda inner: keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(3, 4), keras.layers.Flatten()])])
+def test_a_teacher_whose_features_are_not_found_has_logits(outer):
+    model = outer(dense())
+    teacher, images = Teacher(model), tf.ones((2, 4, 4, 3))
+    assert teacher.num_features == 0
+    np.testing.assert_allclose(teacher.logits(images), model(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("features", [0.0, 3.0])
+def test_a_student_trains_on_all_parts_and_keeps_its_own_weights(features):
     random = np.random.default_rng(0)
-    model, teacher = dense(), dense()
+    model, teacher = hidden(), hidden()
     images, labels = random.normal(size=(8, 4, 4, 3)).astype(np.float32), random.integers(0, 3, 8).astype(np.int32)
-    student = Student(model, Teacher(teacher), 0.25, 2.0)
+    student = Student(model, Teacher(teacher), Distillation(0.25, 2.0, features))
     assert len(student.weights) == len(model.weights)
     student.compile(optimizer=keras.optimizers.SGD(0.0), loss=keras.losses.SparseCategoricalCrossentropy(True))
     own = -np.mean(np.log(softmax(model(images).numpy()))[np.arange(8), labels])
     expected = 0.75 * own + 0.25 * divergence(teacher(images).numpy(), model(images).numpy(), 2.0)
+    expected += features * distance(*(keras.Model(each.inputs, each.layers[-1].input)(images).numpy()
+                                      for each in (teacher, model)))
     history = student.fit(images, labels, batch_size=8, verbose=0, validation_data=(images, labels)).history
     assert history["loss"][0] == pytest.approx(expected, rel=1e-4)
     assert history["val_loss"][0] == pytest.approx(own, rel=1e-4)

@@ -4,11 +4,12 @@ import itertools
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from pnas_tf.network.criterion import Teacher
 from pnas_tf.train import student
-from pnas_tf.train.student import Student, kept_steps, lessons
+from pnas_tf.train.student import Distillation, Student, kept_steps, lessons
 
 
 def batches(count):
@@ -21,7 +22,8 @@ def batches(count):
 def dense(seed):
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((4, 4, 1))
-    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs)))
+    features = keras.layers.Dense(5, activation="relu")(keras.layers.Flatten()(inputs))
+    return keras.Model(inputs, keras.layers.Dense(3)(features))
 
 
 def test_lessons_repeat_with_the_teachers_logits():
@@ -36,14 +38,15 @@ def test_lessons_repeat_with_the_teachers_logits():
             np.testing.assert_allclose(said, model(images), atol=1e-5)
 
 
-def test_a_student_learns_the_same_from_lessons_as_from_the_teacher():
+@pytest.mark.parametrize("features", [0.0, 3.0])
+def test_a_student_learns_the_same_from_lessons_as_from_the_teacher(features):
     teacher, results = dense(1), []
     for taught in (False, True):
-        learner = Student(dense(2), Teacher(teacher), 0.7, 2.0)
+        learner = Student(dense(2), Teacher(teacher), Distillation(0.7, 2.0, features))
         learner.compile(optimizer=keras.optimizers.SGD(0.5), metrics=["accuracy"],
                         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         images = batches(4).map(lambda images, labels: (images, labels % 3))
-        data = lessons(images, Teacher(teacher), 4, 0) if taught else images.repeat()
+        data = lessons(images, Teacher(teacher), 4, 0, features > 0) if taught else images.repeat()
         history = learner.fit(data, steps_per_epoch=4, epochs=2, verbose=0, validation_data=images).history
         results.append((history, learner.get_weights()))
     for name, values in results[0][0].items():
@@ -66,3 +69,6 @@ def test_what_does_not_fit_is_not_kept(monkeypatch):
     monkeypatch.setattr(student, "KEPT_BYTES", 2 * 8 * 8 * 3 * 32 * 120)
     assert kept_steps((8, 8, 3), 32, 10) == 120
     assert kept_steps((8, 8, 3), 32, 11) == 0
+    monkeypatch.setattr(student, "KEPT_BYTES", (2 * 8 * 8 * 3 + 4 * 7) * 32 * 120)
+    assert kept_steps((8, 8, 3), 32, 10, num_features=7) == 120
+    assert kept_steps((8, 8, 3), 32, 10, num_features=8) == 0
