@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pnas_tf.search.config import SearchConfig
 from pnas_tf.space.blocks import Space
-from pnas_tf.train.recipe import epochs_for
+from pnas_tf.train.recipe import KEPT_EPOCHS, epochs_for
 
 # Height and width of the pictures, and number of cores, of the machine that the rule was fitted on.
 SIDE, CORES = 96, 2
@@ -22,7 +22,8 @@ CONVERT, TIME = 0.37, 0.11
 # Search and training: seconds to compile and to choose, and for each picture and epoch at SIDE.
 TEACH, TEACH_PICTURE = 40.0, 0.0105
 SEARCH, SEARCH_PICTURE = 61.0, 0.0070
-# A training with a teacher: for each picture and epoch, whatever the network, and for one as large as the whole.
+# A training with a teacher: for each picture that the teacher is asked about; and for each picture and epoch of a
+# network as large as the whole.
 TRAIN, TRAIN_PICTURE, TRAIN_WHOLE = 27.0, 0.0031, 0.0058
 EXPORT, EXPORT_PICTURE, BUNDLE, REPORT = 12.0, 0.02, 10.0, 2.0
 
@@ -61,10 +62,11 @@ def of_training(space: Space, pictures: int, side: int, share: float, max_steps:
         share: Milliseconds of the network as a share of those of the whole pretrained network.
         max_steps: Limit on steps, for a trial run; 0 for none.
     """
-    seen = epochs_for(pictures, from_scratch=False) * pictures
+    epochs = epochs_for(pictures, from_scratch=False, taught=True)
+    seen, asked = epochs * pictures, min(epochs, KEPT_EPOCHS) * pictures
     if max_steps:
         seen = min(seen, max_steps * SearchConfig().lengths(space, pictures).batch_size)
-    return START + TRAIN + (TRAIN_PICTURE + TRAIN_WHOLE * share) * _work(seen, side)
+    return START + TRAIN + TRAIN_PICTURE * _work(min(seen, asked), side) + TRAIN_WHOLE * share * _work(seen, side)
 
 
 def of_export(pictures: int, side: int) -> float:

@@ -18,6 +18,8 @@ BATCH, FROZEN = "batch", "frozen"
 FEW = 10_000
 # Weight of the distance from a teacher's features.
 HINTS = 4.0
+# The images of so many epochs are kept with what the teacher says of them, if memory allows it. Then they repeat.
+KEPT_EPOCHS = 12
 # Crops of images from which few images are learned: objects stay whole.
 LARGE_CROPS = 0.35
 

@@ -13,6 +13,7 @@ from pnas_tf.errors import InputError
 from pnas_tf.network.criterion import Teacher, check_teacher, distillation, feature_distance, features_of
 from pnas_tf.space.blocks import Space
 from pnas_tf.train.initial_weights import read_model
+from pnas_tf.train.recipe import KEPT_EPOCHS
 
 
 def read_teacher(path: str, space: Space) -> Teacher:
@@ -46,8 +47,7 @@ def check_answers(teacher: Teacher, path: str, images: Part) -> None:
 
 # Images that a teacher is asked about before it teaches.
 _SHOWN = 32
-# The images of so many epochs are kept with the teacher's logits, if they fit into so many bytes. Then they repeat.
-KEPT_EPOCHS = 12
+# What is kept of the images, `KEPT_EPOCHS`, must fit into so many bytes.
 KEPT_BYTES = 2**30
 
 
