@@ -114,8 +114,8 @@ def whole_run_folder(folder):
     write(folder / "finalists.json", {"format": "pnas_tf.finalists/1", "finalists": [finalist("sample", 0.399, 0.9)]})
     write(folder / "front.json", {"format": "pnas_tf.front/1", "target": TARGET, "target_ms": 0.4, "networks": [
         {"ms": ms, "folder": f"{ms}ms", "how": "sample", "costs": {"ms": ms, "params": 1e4}, "expected_loss": 1.0,
-         "gain": 0.4 - ms, "gain_error": 0.01, "held_out_accuracy": 0.5, "delivered": ms == 0.4, "ops": arch.ops}
-        for ms in (0.3, 0.4)]})
+         "gain": 0.4 - ms, "gain_error": 0.01, "held_out_accuracy": 0.5, "delivered": ms == 0.4, "ops": arch.ops,
+         "image_size": side} for ms, side in ((0.3, 20), (0.4, 28))]})
     write(folder / "mistakes.json", {
         "classes": [{"name": name, "accuracy": 0.5, "images": 10} for name in ("cat", "dog")],
         "confusion": [[0, 1, 5], [1, 0, 5]],
@@ -633,3 +633,17 @@ def test_epochs_of_charts_count_from_one():
                             shaded=("warm-up", 0.5, 2.5))
     path = next(each for each in re.findall(r'<path d="([^"]*)"[^>]*var\(--series-1\)', same) if "L" in each)
     assert points == [float(x) for x, _ in re.findall(r"[ML] (\S+) (\S+)", path)] and len(points) == 4
+
+
+def test_the_front_of_several_image_sizes_names_them(tmp_path):
+    """Networks of 20 and 28 pixels; a search at one size has no column of pixels."""
+    whole_run_folder(tmp_path)
+    path, page = tmp_path / "front.json", tmp_path / "report.html"
+    page_of(tmp_path)
+    assert re.findall(r'data-label="pixels">(\d+)<', page.read_text()) == ["20", "28"]
+    front = json.loads(path.read_text())
+    for network in front["networks"]:
+        del network["image_size"]
+    path.write_text(json.dumps(front))
+    page_of(tmp_path)
+    assert "pixels</th>" not in page.read_text() and 'id="front"' in page.read_text()
