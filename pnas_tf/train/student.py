@@ -116,9 +116,8 @@ def _said(teacher: Teacher, images: tf.Tensor, features: bool) -> tuple[tf.Tenso
 class Student(keras.Model):
     """A Keras model whose training loss has a teacher's part: see `Distillation`.
 
-    It shares its layers with the network that it is made from, and returns logits or, if it learns features, logits and
-    features. Labels may come with what the teacher says, from `lessons`; otherwise each training step asks the teacher.
-    Validation does not ask it.
+    It shares its layers with the network that it is made from. Labels may come with what the teacher says, from
+    `lessons`; otherwise each training step asks the teacher. Validation does not ask it.
     """
 
     def __init__(self, model: keras.Model, teacher: Teacher, distillation: Distillation):
@@ -128,29 +127,31 @@ class Student(keras.Model):
             teacher: Network to learn from; it does not become part of the student.
             distillation: Weights of the teacher's part.
         """
+        super().__init__(model.inputs, model.outputs, name=model.name)
         features = bool(distillation.features)
-        super().__init__(model.inputs, [model.output, features_of(model)] if features else model.outputs,
-                         name=model.name)
-        # In a function, so that Keras does not take the teacher for a part of this model.
+        both = keras.Model(model.inputs, [model.output, features_of(model)]) if features else None
+        # In functions, so that Keras does not take the teacher and the outputs of training for parts of this model.
         self._ask = lambda images: _said(teacher, images, features)
-        self._distillation = distillation
+        self._forward = (lambda images: both(images, training=True)) if both else None
+        self._distillation, self._own_features = distillation, None
+
+    def call(self, inputs, training=None, mask=None):
+        """Logits; in training, the features that they come from are kept for the loss of the same step."""
+        if not training or not self._forward:
+            return super().call(inputs, training=training, mask=mask)
+        logits, self._own_features = self._forward(inputs)
+        return logits
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The compiled loss and, in training, the teacher's part."""
         labels, *said = y if isinstance(y, tuple) else (y,)
-        how, (logits, *features) = self._distillation, _as_list(y_pred)
-        loss = super().compute_loss(x, labels, logits, sample_weight, training)
+        loss = super().compute_loss(x, labels, y_pred, sample_weight, training)
         if not training:
             return loss
-        taught, *hints = said or self._ask(x)
-        loss = (1.0 - how.weight) * loss + how.weight * distillation(taught, logits, how.temperature)
-        return loss + how.features * feature_distance(hints[0], features[0]) if how.features else loss
+        how, (taught, *hints) = self._distillation, said or self._ask(x)
+        loss = (1.0 - how.weight) * loss + how.weight * distillation(taught, y_pred, how.temperature)
+        return loss + how.features * feature_distance(hints[0], self._own_features) if hints else loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """The compiled metrics, by the labels alone."""
-        labels = y[0] if isinstance(y, tuple) else y
-        return super().compute_metrics(x, labels, _as_list(y_pred)[0], sample_weight)
-
-
-def _as_list(outputs):
-    return outputs if isinstance(outputs, list | tuple) else [outputs]
+        return super().compute_metrics(x, y[0] if isinstance(y, tuple) else y, y_pred, sample_weight)
