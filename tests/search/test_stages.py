@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,5 +103,5 @@ def test_a_search_in_two_stages(tmp_path):
     assert found.costs["table_ms"] <= found.costs["target_ms"] and set(first.ops.values()) <= {*OPS, "zero"}
     assert "Stage 1 of 2" not in run(*command) and arch_lib.load(f"{tmp_path}/run/arch.json") == found
     run("pnas_tf.report", f"--run_dir={tmp_path}/run")
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "First stage: filters" in page and "<td>b01</td><td>8, 12</td>" in page
+    page = re.sub("<[^>]*>", "|", (tmp_path / "run" / "report.html").read_text())
+    assert "|First stage: filters|" in page and "|b01||8, 12|" in page
