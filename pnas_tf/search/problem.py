@@ -197,16 +197,21 @@ def _of_whole_blocks(space: Space, request: Request) -> Space:
     """The space of whole blocks, unless only smaller ones reach a target and the config leaves the choice."""
     whole = whole_blocks.only(space)
     try:
-        if not whole.choices:
-            raise InputError(f"--pretrained_parts=blocks: {space.name} has no block that may be left out.")
-        for table, target_ms in request.targets if request.config.latency_loss != "none" else ():
-            if target_ms:
-                check_reachable(whole, table, target_ms)
+        _check_whole_blocks(whole, request)
     except InputError:
         if request.config.pretrained_parts == AUTO:
             return space
         raise
     return whole
+
+
+def _check_whole_blocks(whole: Space, request: Request) -> None:
+    """Raises InputError if a space of whole blocks has nothing to choose, or no network of it reaches a target."""
+    if not whole.choices:
+        raise InputError(f"--pretrained_parts=blocks: {whole.name} has no block that may be left out.")
+    for table, target_ms in request.targets if request.config.latency_loss != "none" else ():
+        if target_ms:
+            check_reachable(whole, table, target_ms)
 
 
 def _check_stages(space: Space, config: SearchConfig, targets: int) -> None:
