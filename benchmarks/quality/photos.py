@@ -46,7 +46,7 @@ LITE0 = "efficientnet_lite0"
 SIZE, SCRATCH_SIZE = 96, 64  # height and width of the images
 # The recipe itself is that of pnas_tf.train for pretrained weights, which the networks of the search have, too.
 FINE_TUNE = ("--init_weights=imagenet",)
-DISTIL = ("--distill=0.5", "--temperature=2")
+DISTIL = ("--distill=0.5", "--temperature=2", "--distill_features=4")
 # The README's commands.
 SCRATCH_SEARCH = ("--flagfile=quickstart.flags", "--space=cifar_mb", f"--image_size={SCRATCH_SIZE}", "--batch_size=32")
 SCRATCH_TRAIN = ("--epochs=30", "--batch_size=32")
@@ -185,7 +185,7 @@ class Benchmark:
             table, target_ms = self.table("lite0", SIZE, num_classes), self.lite0_ms(num_classes) * share / 100
             search = [*SEARCH, f"--table={table}", f"--target_ms={steps.rounded_up(target_ms)}",
                       f"--teacher={teacher}"]
-            recipe: Sequence[str] = ()
+            recipe: Sequence[str] = DISTIL
         else:
             search = [*SCRATCH_SEARCH, f"--table={self.table('cifar_mb', SCRATCH_SIZE, num_classes)}"]
             recipe, teacher_seconds = SCRATCH_TRAIN, 0.0

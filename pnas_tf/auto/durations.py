@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pnas_tf.search.config import SearchConfig
 from pnas_tf.space.blocks import Space
-from pnas_tf.train.recipe import KEPT_EPOCHS, epochs_for
+from pnas_tf.train.recipe import HINTED_EPOCHS, KEPT_EPOCHS, batch_size_for, epochs_for, kept_steps
 
 # Height and width of the pictures, and number of cores, of the machine that the rule was fitted on.
 SIDE, CORES = 96, 2
@@ -62,8 +62,9 @@ def of_training(space: Space, pictures: int, side: int, share: float, max_steps:
         share: Milliseconds of the network as a share of those of the whole pretrained network.
         max_steps: Limit on steps, for a trial run; 0 for none.
     """
-    epochs = epochs_for(pictures, from_scratch=False, taught=True)
-    seen, asked = epochs * pictures, min(epochs, KEPT_EPOCHS) * pictures
+    epochs, batch = epochs_for(pictures, from_scratch=False, taught=HINTED_EPOCHS), batch_size_for(pictures)
+    kept = kept_steps(3 * side ** 2, space.all_blocks[-2].filters, batch, -(-pictures // batch))
+    seen, asked = epochs * pictures, (KEPT_EPOCHS if kept else epochs) * pictures
     if max_steps:
         seen = min(seen, max_steps * SearchConfig().lengths(space, pictures).batch_size)
     return START + TRAIN + TRAIN_PICTURE * _work(min(seen, asked), side) + TRAIN_WHOLE * share * _work(seen, side)

@@ -62,6 +62,7 @@ class LastChoice:
         use_all_ms: Whether the delivered network uses all the milliseconds that it may use.
         timers: Timer of each goal's device; empty if the tables decide.
         trials: Function that trains finalists and returns them in a better order; None for no trials.
+        compared_at: Image size that determines the number of held-out images; 0 for that of the data.
     """
 
     batch_size: int
@@ -71,6 +72,7 @@ class LastChoice:
     use_all_ms: bool = False
     timers: Sequence[device_check.Timer] = ()
     trials: Try | None = None
+    compared_at: int = 0
 
 
 def batches(image_shape: Sequence[int], batch_size: int) -> int:
@@ -101,7 +103,9 @@ def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: 
         The arch of each goal, with its costs.
     """
     size = choice.batch_size
-    scorer = scorer.on(data.held_out.batches(size).take(batches(data.image_shape, size)))
+    side = choice.compared_at
+    shape = (side, side, data.image_shape[2]) if side else data.image_shape
+    scorer = scorer.on(data.held_out.batches(size).take(batches(shape, size)))
     scores = Scores(net.space, scorer)
     return [_deliver(net, number, result, scores, data, choice) for number, result in enumerate(results)]
 

@@ -136,7 +136,7 @@ def picks(pool: Pool, bounds: Sequence[float], chosen: Finalist) -> list[Pick]:
     # Each network has a folder named by its milliseconds; of two with the same name, the later of these counts.
     named = {front_name(each.costs["ms"]): each for each in (*best, top, chosen)}
     networks = [pool.look_closely(each) for each in named.values()]
-    slope = accuracy_for_loss([each.loss or 0.0 for each in networks], [each.accuracy or 0.0 for each in networks])
+    slope = _accuracy_for_loss([each.loss or 0.0 for each in networks], [each.accuracy or 0.0 for each in networks])
     return sorted((Pick(each, slope * (each.expected_loss - top.expected_loss),
                         math.hypot(slope * pool.error(each, top), pool.accuracy_error(each, top)))
                    for each in networks), key=lambda pick: pick.ms)
@@ -191,13 +191,8 @@ def _same(one: Finalist, other: Finalist) -> bool:
     return one.arch.fingerprint() == other.arch.fingerprint()
 
 
-def accuracy_for_loss(losses: Sequence[float], accuracies: Sequence[float]) -> float:
-    """Accuracy lost for each nat of loss, at least 0.
-
-    Args:
-        losses: Losses of some networks.
-        accuracies: Their accuracies, 0 to 1.
-    """
+def _accuracy_for_loss(losses: Sequence[float], accuracies: Sequence[float]) -> float:
+    """Accuracy lost for each nat of loss, from the losses and accuracies of some networks; at least 0."""
     if len(losses) < 2 or np.ptp(losses) == 0:
         return 0.0
     return max(0.0, -float(np.polyfit(losses, accuracies, 1)[0]))

@@ -26,7 +26,7 @@ class FrontNetwork:
         ms: Milliseconds by the table.
         folder: Name of its folder.
         how: Origin of the network, or None.
-        gain: Accuracy that the best network within the target is expected to have above it, -1 to 1.
+        gain: Accuracy, -1 to 1, that the best network within the target is expected to have above that of this one.
         gain_error: Standard error of `gain`.
         delivered: Whether the search delivered it.
         costs: Costs by name: ms, params, macs and those of further limits.

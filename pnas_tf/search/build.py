@@ -81,8 +81,10 @@ def alpha_lr(method: Method, net: Supernet, plan: Schedule, goals: int) -> float
     ops, arch_steps = net.mask.shape[1], plan.arch_steps // goals
     observed = 2 if method.arch_update == "gradient" and method.paths == "two" else ops
     lr = method.alpha_lr or schedule.alpha_lr(arch_steps, ops, observed)
-    terminal.say(f"{arch_steps:,} architecture steps{' for each goal' if goals > 1 else ''} at learning rate "
-                 f"{lr:.3g}: an alpha can move by about {schedule.alpha_travel(lr, arch_steps, ops, observed):.1f}.")
+    if arch_steps:
+        travel = schedule.alpha_travel(lr, arch_steps, ops, observed)
+        terminal.say(f"{arch_steps:,} architecture steps{' for each goal' if goals > 1 else ''} at learning rate "
+                     f"{lr:.3g}: an alpha can move by about {travel:.1f}.")
     return lr
 
 

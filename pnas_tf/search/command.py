@@ -58,9 +58,9 @@ def by_flags(make_timer: MakeTimer | None = None) -> None:
 
     with replicas.starting_again(config.strategy):
         devices = replicas.strategy(config.strategy, config.replicas)
-        problem = _problem(request)
-        replicas.check_divides(devices, problem.batch_size)
-        archs = _searched(request, problem, run_dir, devices, make_timer)
+        problems = _problems(request)
+        replicas.check_divides(devices, problems[0].batch_size)
+        archs = _searched(problems, config, run_dir, devices, make_timer)
         if not replicas.is_chief(devices):
             print("Done; the first worker has written the results.")
             return
@@ -77,54 +77,48 @@ def _check_named(dataset: str, run_dir: str | None) -> None:
                          f"{' '.join(flags_to_name)}.")
 
 
-def _problem(request: Request) -> Problem:
-    """The problem with its images. Prints facts that the user should know before a long search."""
+def _problems(request: Request) -> list[Problem]:
+    """The problem with its images, or one for each of several image sizes. Prints what to know before a long search."""
     from pnas_tf import data as data_lib
+    from pnas_tf.search import image_sizes
 
     data = request.load_data()
     if request.config.class_weights == "none" and (message := data_lib.imbalance(data.train)):
         print(message)
-    problem = Problem.of(request, data)
-    for note in problem.notes():
+    problems = image_sizes.problems(request, data) if request.sides else [Problem.of(request, data)]
+    for note in problems[0].notes():
         print(note)
-    for table, goal in zip(problem.tables, problem.goals, strict=True):
-        _warn_classifier(table, problem.space)
-        print(_accuracy(table, problem.space, request.named_by))
-        print(goal.summary())
-    if problem.batch_size < request.config.batch_size:
-        print(f"Batches have {problem.batch_size} images, because there are no more training images.")
-    return problem
+    for table, goal in zip(problems[0].tables, problems[0].goals, strict=True):
+        _warn_classifier(table, problems[0].space)
+        print(_accuracy(table, problems[0].space, request.named_by))
+        if not request.sides:
+            print(goal.summary())
+    for problem in problems if request.sides else ():
+        print(f"Images of {problem.space.input_size} pixels: {problem.goals[0].summary()}")
+    if problems[0].batch_size < request.config.batch_size:
+        print(f"Batches have {problems[0].batch_size} images, because there are no more training images.")
+    return problems
 
 
-def _searched(request: Request, problem: Problem, run_dir: str, devices: "tf.distribute.Strategy",
+def _searched(problems: Sequence[Problem], config: SearchConfig, run_dir: str, devices: "tf.distribute.Strategy",
               make_timer: MakeTimer | None) -> list[tuple[Arch, RunFolder]]:
     """Runs the search while this process holds the run folder; returns the networks with their folders."""
     from pnas_tf.search import image_sizes, replicas, run, stages, stopping
 
-    config, folder, chief = request.config, RunFolder(run_dir), replicas.is_chief(devices)
-
-    def timers_of(part: Problem) -> list["Timer"]:
-        return [make_timer(table, part.space) for table in part.tables] if make_timer and chief else []
-
-    def at_size(side: int) -> Problem:
-        if side == problem.space.input_size:
-            return problem
-        smaller = request.at_size(side)
-        return Problem.of(smaller, smaller.load_data())
-
-    timers = timers_of(problem)
+    folder, chief, problem = RunFolder(run_dir), replicas.is_chief(devices), problems[0]
+    timers = [[make_timer(table, each.space) for table in each.tables] if make_timer and chief else []
+              for each in problems]
     with (stopping.signals() as stop,
-          claim.claimed(run_dir, start.as_text(), _inputs(problem, config), overwrite=flags.FLAGS.overwrite,
+          claim.claimed(run_dir, start.as_text(), _inputs(problems, config), overwrite=flags.FLAGS.overwrite,
                         alone=chief)):
         try:
             if chief:
                 versions.note(run_dir)
-            if request.sides:
-                archs = image_sizes.run(request.sides, at_size, config, folder, devices=devices, timers_of=timers_of,
-                                        stop=stop)
+            if config.image_sizes:
+                archs = image_sizes.run(problems, config, folder, devices=devices, timers=timers, stop=stop)
             else:
                 search_it = run.run if config.stages == ALL else stages.run
-                archs = search_it(problem, config, folder, devices=devices, timers=timers, stop=stop)
+                archs = search_it(problem, config, folder, devices=devices, timers=timers[0], stop=stop)
         except KeyboardInterrupt:
             _stopped(stop, run_dir)
             raise
@@ -139,8 +133,10 @@ def _stopped(stop: "Stop", run_dir: str) -> None:
         sys.exit(128 + signal.SIGTERM)
 
 
-def _inputs(problem: Problem, config: SearchConfig) -> Mapping[str, str]:
+def _inputs(problems: Sequence[Problem], config: SearchConfig) -> Mapping[str, str]:
     """Digests of the files and images that flags name, as far as the result depends on them."""
+    problem = problems[0]
+
     def digest(content: bytes) -> str:
         return hashlib.sha256(content).hexdigest()[:16]
 
@@ -151,9 +147,10 @@ def _inputs(problem: Problem, config: SearchConfig) -> Mapping[str, str]:
             "training images": str(data.train.size), "held-out images": str(data.held_out.size),
             "contents of the training images": data.train.fingerprint,
             "contents of the held-out images": data.held_out.fingerprint,
-            **{f"milliseconds on {goal.target}": digest(goal.ms.matrix.tobytes() + str(goal.ms.fixed).encode()
-                                                         + b"".join(term.values.tobytes() for term in goal.ms.terms))
-               for goal in problem.goals}}
+            **{f"milliseconds on {goal.target}{f' at {each.space.input_size} pixels' if len(problems) > 1 else ''}":
+               digest(goal.ms.matrix.tobytes() + str(goal.ms.fixed).encode()
+                      + b"".join(term.values.tobytes() for term in goal.ms.terms))
+               for each in problems for goal in each.goals}}
 
 
 def _summary(arch: Arch, folder: RunFolder, image_flags: Sequence[str]) -> str:

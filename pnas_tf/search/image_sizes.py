@@ -1,7 +1,7 @@
 """Several image sizes in one search (`--image_sizes=224,192,160`): smaller images leave milliseconds to larger ops.
 
 One supernet is warmed up on the largest images. From its weights each size is then searched in turn, the largest first,
-with as many steps as any other, and the front over all sizes is joined from theirs:
+each with the same number of steps. The front over all sizes is joined from theirs:
 
     run folder             the warm-up and the teacher; in the end the delivered network and the front over all sizes
     image_sizes/192px      the search at one size, a run folder of its own
@@ -11,38 +11,62 @@ import dataclasses
 import glob
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from pnas_tf import files, terminal
+from pnas_tf.data import Data
 from pnas_tf.derive import deliver, front_of_sizes
 from pnas_tf.derive.device_check import Timer
+from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder, front_file
 from pnas_tf.run_folder.folder import FRONT
+from pnas_tf.run_folder.front_file import FrontNetwork
 from pnas_tf.search import run as run_lib
 from pnas_tf.search.config import SearchConfig
-from pnas_tf.search.problem import Problem
+from pnas_tf.search.problem import Problem, Request
 from pnas_tf.search.stopping import Stop
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 
-# Function that makes the timers of a problem's devices.
-TimersOf = Callable[[Problem], Sequence[Timer]]
+
+def problems(request: Request, data: Data) -> list[Problem]:
+    """The problem of each image size, largest first. All have the same split of the images, and the same ops.
+
+    Args:
+        request: Request with several sizes.
+        data: Images of the largest size.
+
+    Raises:
+        InputError: If a table lacks rows, no network of a size keeps all limits, or the sizes have other ops.
+    """
+    made: list[Problem] = []
+    for side in request.sides:
+        at_side = request.at_size(side)
+        images = data if not made else data.at_size(side) if data.rendering else at_side.load_data()
+        try:
+            made.append(dataclasses.replace(Problem.of(at_side, images), compared_at=request.sides[0]))
+        except InputError as error:
+            raise InputError(f"Images of {side} x {side} pixels: {error}") from None
+        if _ops(made[-1]) != _ops(made[0]):
+            raise InputError(f"The networks of {side} x {side} pixels have other ops than those of {request.sides[0]}: "
+                             "a limit on memory removes some, or only parts of pretrained blocks reach the target. "
+                             "Change the limit, name nearer --image_sizes, or give --pretrained_parts=ops.")
+    return made
 
 
-def run(sides: Sequence[int], problem_at: Callable[[int], Problem], config: SearchConfig, folder: RunFolder, *,
-        devices: tf.distribute.Strategy | None = None, timers_of: TimersOf = lambda problem: (),
-        stop: Stop | None = None) -> list[Arch]:
+def run(problems: Sequence[Problem], config: SearchConfig, folder: RunFolder, *,
+        devices: tf.distribute.Strategy | None = None, timers: Sequence[Sequence[Timer]] = (), stop: Stop | None = None
+        ) -> list[Arch]:
     """Searches at each image size, or at those that are left, and delivers the best network of all.
 
     Args:
-        sides: Heights and widths of the images, largest first.
-        problem_at: Function that makes the problem of a size.
+        problems: Result of `problems`.
         config: Settings of the search.
         folder: Run folder, claimed by this process.
         devices: As for `run.run`.
-        timers_of: Function that makes the timers of a problem's devices; none if the tables decide.
+        timers: For each problem, the timers of its devices; empty if the tables decide.
         stop: As for `run.run`.
 
     Returns:
@@ -52,19 +76,23 @@ def run(sides: Sequence[int], problem_at: Callable[[int], Problem], config: Sear
         InputError: As `run.run`.
         KeyboardInterrupt: As `run.run`.
     """
-    largest = problem_at(sides[0])
-    parts = {side: folder.size_part(side) for side in sides}
+    parts = {problem.space.input_size: folder.size_part(problem.space.input_size) for problem in problems}
     if not any(map(_has_begun, parts.values())):
-        terminal.say(f"Warm-up for all image sizes, on images of {sides[0]} x {sides[0]} pixels.")
-        run_lib.warm_up(largest, config, folder, devices=devices, stop=stop)
-    config = _from_warm_up(config, largest, folder)
-    for number, (side, part) in enumerate(parts.items(), start=1):
-        if not _has_ended(part):
-            terminal.say(f"Images of {side} x {side} pixels, size {number} of {len(sides)}.")
-            problem = largest if side == sides[0] else problem_at(side)
+        side = problems[0].space.input_size
+        terminal.say(f"Warm-up for all image sizes, on images of {side} x {side} pixels.")
+        run_lib.warm_up(problems[0], config, folder, devices=devices, stop=stop)
+    config = _from_warm_up(config, problems[0], folder)
+    for number, problem in enumerate(problems):
+        side, own_timers = problem.space.input_size, timers[number] if timers else ()
+        if not _has_ended(parts[side], timed=bool(own_timers)):
+            terminal.say(f"Images of {side} x {side} pixels, size {number + 1} of {len(problems)}.")
             problem = dataclasses.replace(problem, plan=dataclasses.replace(problem.plan, warmup_epochs=0))
-            run_lib.run(problem, config, part, devices=devices, timers=timers_of(problem), stop=stop)
-    return [_joined(parts, largest, folder)]
+            run_lib.run(problem, config, parts[side], devices=devices, timers=own_timers, stop=stop)
+    return [_joined(parts, problems[0], folder)]
+
+
+def _ops(problem: Problem) -> dict[str, tuple[str, ...]]:
+    return {block.name: block.ops for block in problem.space.all_blocks}
 
 
 def _from_warm_up(config: SearchConfig, problem: Problem, folder: RunFolder) -> SearchConfig:
@@ -78,11 +106,11 @@ def _joined(parts: dict[int, RunFolder], largest: Problem, folder: RunFolder) ->
     """Writes the delivered network and the front over all sizes into the run folder."""
     goal, data = largest.goals[0], largest.data
     images = min(data.held_out.size, deliver.batches(data.image_shape, largest.batch_size) * largest.batch_size)
-    fronts = {side: front_file.read(part.front) for side, part in parts.items()}
-    front = front_of_sizes.joined(fronts, goal.limit_ms, images)
+    fronts = {side: _front(part) for side, part in parts.items()}
+    front = front_of_sizes.joined(fronts, images)
     for each in front:
         there = RunFolder(parts[each.image_size or 0].file(FRONT, each.folder))
-        _copy_network(there, folder.front_part(each.ms))
+        _copy_network(there, folder.part(os.path.join(FRONT, each.folder)))
     best = parts[front_of_sizes.delivered_size(fronts)]
     for own, to in ((best.finalists, folder.finalists), (best.finalist_times, folder.finalist_times)):
         if os.path.exists(own):
@@ -99,6 +127,19 @@ def _joined(parts: dict[int, RunFolder], largest: Problem, folder: RunFolder) ->
     return arch_lib.load(folder.arch)
 
 
+def _front(part: RunFolder) -> list[FrontNetwork]:
+    """The front of a size.
+
+    Raises:
+        InputError: If it names no delivered network.
+    """
+    front = front_file.read(part.front)
+    if not any(each.delivered for each in front):
+        raise InputError(f"{part.front}: names no delivered network. Remove {part.path} and run the same command "
+                         "again.")
+    return front
+
+
 def _copy_network(there: RunFolder, here: RunFolder) -> None:
     """Copies a network and its inherited weights; arch.json, which tells that a search has ended, comes last."""
     _copy(there.inherited_weights, here.inherited_weights)
@@ -113,6 +154,7 @@ def _has_begun(part: RunFolder) -> bool:
     return bool(glob.glob(os.path.join(glob.escape(part.checkpoints), "*.npz")))
 
 
-def _has_ended(part: RunFolder) -> bool:
-    """Whether a search has delivered its network: its counts are written last."""
-    return os.path.exists(part.arch) and "params" in arch_lib.load(part.arch).costs
+def _has_ended(part: RunFolder, *, timed: bool) -> bool:
+    """Whether a search has delivered its network, timed if finalists are to be timed; its counts are written last."""
+    costs = arch_lib.load(part.arch).costs if os.path.exists(part.arch) else {}
+    return "params" in costs and (not timed or "measured_ms" in costs)

@@ -124,6 +124,8 @@ class Problem:
         batch_size: Images per step; at most the number of training images.
         largest_size: Image size of a teacher that the search trains; 0 for that of the search.
         frozen: Whether batch norm keeps the statistics of the initial weights.
+        compared_at: Image size that determines how many held-out images finalists are compared on; 0 for that of the
+            search. Searches at several sizes are compared on the same images.
     """
 
     space: Space
@@ -134,6 +136,7 @@ class Problem:
     batch_size: int
     largest_size: int = 0
     frozen: bool = False
+    compared_at: int = 0
 
     def notes(self) -> Iterator[str]:
         """Sentences for the user about what was chosen for the target and for the number of images."""

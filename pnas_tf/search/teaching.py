@@ -58,7 +58,7 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
     with data_lib.naming_broken_images(data):
         check_answers(teacher, source, data.held_out)
     kept = RunFolder(folder.teacher).model
-    if not os.path.exists(kept):  # a file of the user's, which the training of the found network needs, too
+    if not folder.teacher_model:  # a file of the user's, which the training of the found network needs, too
         os.makedirs(folder.teacher, exist_ok=True)
         # Several workers of one search may write it at a time.
         files.write_whole(kept, lambda path: shutil.copyfile(source, path))

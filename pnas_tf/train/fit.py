@@ -15,6 +15,7 @@ from pnas_tf import data as data_lib
 from pnas_tf import files, network, terminal
 from pnas_tf.data import Data, mixing
 from pnas_tf.data.parts import Changes
+from pnas_tf.errors import InputError
 from pnas_tf.network import build
 from pnas_tf.network.criterion import Teacher, features_of
 from pnas_tf.network.evaluate import Score, cross_entropy, recalibrate
@@ -25,7 +26,7 @@ from pnas_tf.train import first_classifier, initial_weights, mistakes
 from pnas_tf.train.events import Events
 from pnas_tf.train.non_finite import NonFinite, StopOnNonFinite
 from pnas_tf.train.progress import Progress
-from pnas_tf.train.recipe import FROZEN, NONE, Recipe
+from pnas_tf.train.recipe import FROZEN, LEAST_BATCH, NONE, Recipe
 from pnas_tf.train.state import CONTENTS, TrainingState
 from pnas_tf.train.student import Distillation, Student, kept_steps, lessons, read_teacher
 
@@ -99,13 +100,15 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
 
 
 def _distillation(model: keras.Model, teacher: Teacher | None, recipe: Recipe) -> Distillation:
-    """The teacher's part of the loss. Features are left out if the network has not as many as the teacher."""
+    """The teacher's part of the loss. Raises InputError if its features cannot be learned."""
     own = features_of(model)
     if teacher is None or not recipe.distill_features:
         return Distillation(recipe.distill, recipe.temperature)
-    if own is None or own.shape[-1] != teacher.num_features:
-        terminal.say("The teacher's features are not as many as the network's, so its logits alone are learned from.")
-        return Distillation(recipe.distill, recipe.temperature)
+    if own is None or own.shape[-1] != teacher.num_features or recipe.batch_size < LEAST_BATCH:
+        raise InputError(f"--distill_features={recipe.distill_features:g} needs batches of at least {LEAST_BATCH} "
+                         "images and a dense classifier that reads as many features here as in the teacher; got "
+                         f"batches of {recipe.batch_size}, {'no' if own is None else own.shape[-1]} features here, and "
+                         f"{teacher.num_features or 'no'} in {recipe.teacher}. Give --distill_features=0.")
     return Distillation(recipe.distill, recipe.temperature, recipe.distill_features)
 
 

@@ -16,10 +16,11 @@ NONE = "none"
 BATCH, FROZEN = "batch", "frozen"
 # Fewer images than these cannot change all of a pretrained network.
 FEW = 10_000
-# Weight of the distance from a teacher's features.
-HINTS = 4.0
-# The images of so many epochs are kept with what the teacher says of them, if memory allows it. Then they repeat.
-KEPT_EPOCHS = 12
+# Weight of the distance from a teacher's features, epochs with them, and the least batch that tells how they vary.
+HINTS, HINTED_EPOCHS, LEAST_BATCH = 4.0, 64, 8
+# The images of so many epochs are kept with what the teacher says of them, if they fit into so many bytes. Then they
+# repeat.
+KEPT_EPOCHS, KEPT_BYTES = 12, 2**30
 # Crops of images from which few images are learned: objects stay whole.
 LARGE_CROPS = 0.35
 
@@ -59,11 +60,13 @@ class Recipe(ImageSettings):
                                  choices=("none", "normal", "strong"))
     teacher: str = setting(AUTO, "Network to learn from: none, or a .keras file; auto: the teacher of the search, if "
                            "it had one.")
-    distill: float = setting(0.5, "Weight of the teacher in the loss; the rest is the labels'.", low=0, high=1)
+    distill: float = setting(0.5, "Weight of the teacher's answers in the loss; the rest is the labels'.", low=0,
+                             high=1)
     temperature: float = setting(2.0, "Temperature of the teacher's logits.", low=0.1, high=100)
     distill_features: float | None = setting(
-        None, "Weight of the distance from the teacher's features, those that its classifier reads; default: 4 with "
-        "frozen batch norm, else 0.", low=0, high=1000)
+        None, "Weight of the distance between the features that this network's classifier reads and those of the "
+        "teacher's; both must read as many. Default: 4 with frozen batch norm and the whole pretrained network, as the "
+        "search has trained it, as teacher; else 0.", low=0, high=1000)
     ema: float = setting(0.0, "Decay of the moving average of the weights that is validated and saved; 0: the weights "
                          "themselves. The average covers about 1 / (1 - ema) steps: a training needs many times as "
                          "many.", low=0, high=0.99999)
@@ -101,15 +104,31 @@ class Recipe(ImageSettings):
         teacher = (teacher or NONE) if self.teacher == AUTO else self.teacher
         is_pretrained = init != SCRATCH and (init != INHERITED or arch.space.pretrained is not None)
         how = self.batch_norm if self.batch_norm != AUTO else FROZEN if images < FEW and is_pretrained else BATCH
-        is_taught, hints = teacher != NONE, self.distill_features
+        batch_size = min(images, self.batch_size or batch_size_for(images))
+        hints = self.distill_features
         if hints is None:
-            hints = HINTS if is_taught and how == FROZEN else 0.0
+            # A network of the user's has features of another meaning, and a copy of it lies in a folder without facts.
+            is_own = self.teacher == AUTO and os.path.exists(RunFolder(os.path.dirname(teacher)).training_facts)
+            hints = HINTS if is_own and how == FROZEN and batch_size >= LEAST_BATCH else 0.0
+        taught = 0 if teacher == NONE else HINTED_EPOCHS if hints else 48 if how == BATCH else 0
         return dataclasses.replace(
             self, init_weights=init, teacher=teacher, batch_norm=how, distill_features=hints,
             crop_area=self.crop_area or crop_area_for(images, init != SCRATCH),
-            epochs=self.epochs or epochs_for(images, init == SCRATCH, is_taught and (how == BATCH or hints > 0)),
-            batch_size=min(images, self.batch_size or batch_size_for(images)),
+            epochs=self.epochs or epochs_for(images, init == SCRATCH, taught), batch_size=batch_size,
             lr=self.lr or (0.05 if init == SCRATCH else 0.002 if how == FROZEN else 0.02))
+
+
+def kept_steps(values: int, num_features: int, batch_size: int, steps_per_epoch: int) -> int:
+    """Number of batches that are kept in memory, those of `KEPT_EPOCHS`; 0 if they do not fit.
+
+    Args:
+        values: Values of an image, of two bytes each.
+        num_features: Features of the teacher that are kept, of four bytes each.
+        batch_size: Images per batch.
+        steps_per_epoch: Batches per epoch.
+    """
+    steps = KEPT_EPOCHS * steps_per_epoch
+    return steps if (2 * values + 4 * num_features) * batch_size * steps <= KEPT_BYTES else 0
 
 
 def check_teacher_flag(teacher: str, words: Sequence[str]) -> None:
@@ -128,13 +147,17 @@ def crop_area_for(images: int, is_pretrained: bool) -> float:
     return LARGE_CROPS if is_pretrained and images < FEW else CROP_AREA
 
 
-def epochs_for(images: int, from_scratch: bool, taught: bool = False) -> int:
+def epochs_for(images: int, from_scratch: bool, taught: int = 0) -> int:
     """Epochs for so many training images: the paper's 300 from scratch, and no more than a few hours on few images.
 
-    On few images, a teacher has more to say than the labels, and a student goes on learning four times as long.
+    Args:
+        images: Number of training images.
+        from_scratch: Whether the weights are random at the start.
+        taught: Largest number of epochs with a teacher: on few images it has more to say than the labels, and a student
+            goes on learning for longer; 0 for no teacher.
     """
     if from_scratch:
         return 100 if images < FEW else 300
     if taught and images < FEW:
-        return max(16, min(64, 40_000 // images))
+        return max(16, min(taught, 40_000 // images))
     return 16 if images < FEW else 8

@@ -12,8 +12,8 @@ from pnas_tf.data.parts import Part
 from pnas_tf.errors import InputError
 from pnas_tf.network.criterion import Teacher, check_teacher, distillation, feature_distance, features_of
 from pnas_tf.space.blocks import Space
+from pnas_tf.train import recipe
 from pnas_tf.train.initial_weights import read_model
-from pnas_tf.train.recipe import KEPT_EPOCHS
 
 
 def read_teacher(path: str, space: Space) -> Teacher:
@@ -47,36 +47,34 @@ def check_answers(teacher: Teacher, path: str, images: Part) -> None:
 
 # Images that a teacher is asked about before it teaches.
 _SHOWN = 32
-# What is kept of the images, `KEPT_EPOCHS`, must fit into so many bytes.
-KEPT_BYTES = 2**30
 
 
 def kept_steps(image_shape: Sequence[int], batch_size: int, steps_per_epoch: int, num_features: int = 0) -> int:
-    """Number of batches that are kept in memory, those of `KEPT_EPOCHS`; 0 if they do not fit or there is a GPU.
+    """Number of batches that are kept in memory: see `recipe.kept_steps`; 0 if there is a GPU.
 
     On a CPU, a teacher and the reading of images take longer than a step of a small network. A GPU asks the teacher in
     each step.
 
     Args:
-        image_shape: Height, width and channels.
+        image_shape: Height, width and channels. A bfloat16 has two bytes and the range of a float32, which a space's
+            normalisation may need.
         batch_size: Images per batch.
         steps_per_epoch: Batches per epoch.
         num_features: Number of the teacher's features that are kept, too.
     """
-    steps = KEPT_EPOCHS * steps_per_epoch
-    # A bfloat16 has two bytes and the range of a float32, which a space's normalisation may need.
-    fits = (2 * math.prod(image_shape) + 4 * num_features) * batch_size * steps <= KEPT_BYTES
-    return steps if fits and not tf.config.list_physical_devices("GPU") else 0
+    if tf.config.list_physical_devices("GPU"):
+        return 0
+    return recipe.kept_steps(math.prod(image_shape), num_features, batch_size, steps_per_epoch)
 
 
 @dataclasses.dataclass(frozen=True)
 class Distillation:
-    """How much of a loss a teacher has.
+    """Weights of a teacher's parts in a loss.
 
         loss = (1 - weight) * labels' loss + weight * distillation + features * feature distance
 
     Attributes:
-        weight: Weight of its logits; the rest is the labels'.
+        weight: Weight of its logits; 1 less this is the labels'.
         temperature: Temperature of the logits.
         features: Weight of the distance from its features; 0 for none.
     """

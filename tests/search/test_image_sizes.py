@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pnas_tf.cost import latency_table
+from pnas_tf.cost import latency_table, limits
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder, front_file
+from pnas_tf.search import image_sizes
 from pnas_tf.search.config import SearchConfig
 from pnas_tf.search.problem import Request
 from pnas_tf.space import arch as arch_lib
@@ -63,6 +64,30 @@ def test_the_largest_size_comes_first(table):
     request = Request.of(SearchConfig(image_sizes=("20", "28"), target_ms=5.2), GREY, latency_table.read(table))
     assert request.sides == (28, 20) and request.space.input_size == request.largest_size == 28
     assert request.at_size(20).space == dataclasses.replace(GREY, input_size=20)
+
+
+def test_all_sizes_have_the_same_images_and_ops(table, monkeypatch):
+    """Sizes whose ops differ would start from weights that the warm-up has not trained."""
+    request = Request.of(SearchConfig(image_sizes=("20", "28"), target_ms=5.2, held_out_size=500), GREY,
+                         latency_table.read(table))
+    large, small = image_sizes.problems(request, request.load_data())
+    assert [problem.data.image_shape for problem in (large, small)] == [(28, 28, 1), (20, 20, 1)]
+    assert large.compared_at == small.compared_at == 28
+    labels = [np.concatenate([each.numpy() for _, each in problem.data.held_out.batches(100)])
+              for problem in (large, small)]
+    np.testing.assert_array_equal(*labels)
+    within = limits.within_peaks
+    monkeypatch.setattr(limits, "within_peaks", lambda space, *rest: within(
+        space if space.input_size == 28 else dataclasses.replace(space, blocks=tuple(
+            dataclasses.replace(block, ops=block.ops[:2]) for block in space.blocks)), *rest))
+    with pytest.raises(InputError, match="networks of 20 x 20 pixels have other ops than those of 28"):
+        image_sizes.problems(request, request.load_data())
+
+
+def test_a_damaged_front_of_a_size_is_one_line(tmp_path):
+    front_file.save(str(tmp_path / "front.json"), "t", 5.2, [])
+    with pytest.raises(InputError, match="names no delivered network. Remove .* and run the same command again"):
+        image_sizes._front(RunFolder(str(tmp_path)))
 
 
 @pytest.mark.slow

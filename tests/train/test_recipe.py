@@ -1,5 +1,8 @@
 """Settings of the recipe beyond the paper's: averaged weights, mixed images, RandAugment; against NumPy."""
 
+import dataclasses
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -9,11 +12,15 @@ from pnas_tf import data
 from pnas_tf.data import mixing
 from pnas_tf.data.parts import Changes
 from pnas_tf.data.rand_augment import RandAugment
+from pnas_tf.errors import InputError
+from pnas_tf.network.criterion import Teacher
 from pnas_tf.network.evaluate import cross_entropy
 from pnas_tf.run_folder import RunFolder
+from pnas_tf.space import arch as arch_lib
 from pnas_tf.train import fit as fit_lib
 from pnas_tf.train.recipe import Recipe
 from pnas_tf.train.state import TrainingState
+from pnas_tf.train.student import Distillation
 
 QUICK = {"epochs": 2, "batch_size": 64, "lr": 0.1, "max_steps": 14}
 EVERYTHING = {"ema": 0.8, "mixup": 0.4, "cutmix": 1.0, "randaugment": 0.4, "dropout": 0.1, "class_weights": "balanced"}
@@ -165,3 +172,39 @@ def test_epochs_are_lines_and_events(small_arch, small_data, tmp_path, capsys):
                   if value.tag == "epoch_loss"]
         assert [step for step, _ in events] == [1, 2]
         np.testing.assert_allclose([value for _, value in events], facts["history"][name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("facts, settings, images, features, epochs", [
+    (True, {}, 400, 4.0, 64), (True, {}, 1000, 4.0, 40), (True, {}, 20_000, 0.0, 8),
+    (False, {}, 400, 0.0, 16),  # a copy of the user's network, which a search leaves without train.json
+    (True, {"batch_size": 4}, 400, 0.0, 16), (True, {"batch_norm": "batch"}, 400, 0.0, 48),
+    (True, {"distill_features": 0.0}, 400, 0.0, 16), (False, {"distill_features": 2.0}, 400, 2.0, 64)])
+def test_features_are_learned_from_the_network_that_the_search_has_trained(tmp_path, facts, settings, images, features,
+                                                                            epochs):
+    folder = RunFolder(str(tmp_path))
+    teacher = RunFolder(folder.teacher)
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "model.keras").touch()
+    (tmp_path / "inherited.weights.h5").touch()
+    if facts:
+        (tmp_path / "teacher" / "train.json").touch()
+    settled = Recipe(**settings).settled(arch_lib.load("efficientnet_lite0"), images, folder)
+    assert (settled.teacher, settled.init_weights) == (teacher.model, "inherited")
+    assert (settled.distill_features, settled.epochs) == (features, epochs)
+
+
+@pytest.mark.parametrize("settings, expected", [
+    ({}, "8 features here, and 5 in teacher.keras"), ({"batch_size": 4}, "got batches of 4, ")])
+def test_features_that_cannot_be_learned_are_refused(settings, expected):
+    def model(features):
+        inputs = keras.Input((4,))
+        return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(features)(inputs)))
+
+    recipe = Recipe(**{"distill_features": 2.0, "teacher": "teacher.keras", "batch_size": 32, **settings})
+    with pytest.raises(InputError, match=re.escape(expected)) as error:
+        fit_lib._distillation(model(8), Teacher(model(5)), recipe)
+    assert "\n" not in str(error.value)
+    assert fit_lib._distillation(model(8), Teacher(model(5)), dataclasses.replace(recipe, distill_features=0.0)) \
+        == Distillation(0.5, 2.0)
+    fits = dataclasses.replace(recipe, batch_size=32)
+    assert fit_lib._distillation(model(8), Teacher(model(8)), fits).features == 2.0

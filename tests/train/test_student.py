@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from pnas_tf.network.criterion import Teacher
-from pnas_tf.train import student
+from pnas_tf.train import recipe
 from pnas_tf.train.student import Distillation, Student, kept_steps, lessons
 
 
@@ -66,9 +66,9 @@ def test_pixels_of_any_normalisation_are_kept():
 
 def test_what_does_not_fit_is_not_kept(monkeypatch):
     assert kept_steps((8, 8, 3), 32, 10) == 120
-    monkeypatch.setattr(student, "KEPT_BYTES", 2 * 8 * 8 * 3 * 32 * 120)
+    monkeypatch.setattr(recipe, "KEPT_BYTES", 2 * 8 * 8 * 3 * 32 * 120)
     assert kept_steps((8, 8, 3), 32, 10) == 120
     assert kept_steps((8, 8, 3), 32, 11) == 0
-    monkeypatch.setattr(student, "KEPT_BYTES", (2 * 8 * 8 * 3 + 4 * 7) * 32 * 120)
+    monkeypatch.setattr(recipe, "KEPT_BYTES", (2 * 8 * 8 * 3 + 4 * 7) * 32 * 120)
     assert kept_steps((8, 8, 3), 32, 10, num_features=7) == 120
     assert kept_steps((8, 8, 3), 32, 10, num_features=8) == 0
