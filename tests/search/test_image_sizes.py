@@ -86,7 +86,7 @@ def test_all_sizes_have_the_same_images_and_ops(table, monkeypatch):
 
 def test_a_damaged_front_of_a_size_is_one_line(tmp_path):
     front_file.save(str(tmp_path / "front.json"), "t", 5.2, [])
-    with pytest.raises(InputError, match="names no delivered network. Remove .* and run the same command again"):
+    with pytest.raises(InputError, match=r"names no delivered network\. Remove .* and run the same command again"):
         image_sizes._front(RunFolder(str(tmp_path)))
 
 
