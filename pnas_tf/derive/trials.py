@@ -70,7 +70,8 @@ def run(finalists: Sequence[Finalist], folder: RunFolder, prepare: Prepare, *, d
 def _trained(finalist: Finalist, data: Data, recipe: Recipe, trial: RunFolder) -> dict[str, Any]:
     """The facts of a trial. The accuracy of a network whose training diverges is 0, so the search goes on."""
     try:
-        return fit(finalist.arch, data, recipe, trial)
+        # The folder may hold the trial of another network, from before the finalists were timed.
+        return fit(finalist.arch, data, recipe, trial, overwrite=True)
     except NonFinite as error:
         terminal.warn(f"this trial counts as an accuracy of 0. {error}")
         return {"test_accuracy": 0.0}
