@@ -1,10 +1,10 @@
 """How long each step takes, by a rule: seconds to start and compile, and seconds for each picture and epoch.
 
 The rule was fitted to the folder `stamps` of benchmarks.quality.photo_folders (514 pictures, 96 pixels) on 2 cores of a
-virtual AMD EPYC, 2026-11-28; what a picture adds, to it and to `clipart` (1,289) a day before. Another such machine took
-half of these seconds for all steps; the training, which has changed since, was fitted to its share of them there. The
-work on a picture grows with its pixels, and shrinks with the number of cores. A run compares the rule with the real
-times, and corrects what it says about later steps.
+virtual AMD EPYC, 2026-11-28; what a picture adds, to it and to `clipart` (1,289) a day before. Another such machine
+took half of these seconds; the training, which has changed since, was fitted to its share of them there. The work on a
+picture grows with its pixels, and shrinks with the number of cores. A run compares the rule with the real times, and
+corrects what it says about later steps.
 """
 
 import os
