@@ -263,7 +263,7 @@ def test_images_that_changed_under_their_name_are_other_inputs(files):
 
     def inputs(x=x, y=y, test=x[:20]):
         problem = Problem.of(request, data.from_arrays((x, y), (test, np.arange(20) % 10)))
-        return search_command._inputs(problem, request.config).items()
+        return search_command._inputs([problem], request.config).items()
 
     assert inputs() == inputs() == inputs(test=x[20:40])
     assert {name for name, _ in inputs() - inputs(x=x[::-1], y=y[::-1])} == {
