@@ -141,10 +141,13 @@ def feature_distance(taught: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
         features: Network's features, float [batch, features].
 
     Returns:
-        Scalar float32: 0 if they are the same, about 1 for a network whose features are always the mean.
+        Scalar float32: 0 if they are the same, about 1 for a network whose features are always the mean. A teacher that
+        tells the same of all images counts as one whose features vary by a tenth of what either network's are.
     """
+    features = tf.cast(features, tf.float32)
     spread = tf.reduce_mean(tf.square(taught - tf.reduce_mean(taught, axis=0)))
-    return tf.reduce_mean(tf.square(tf.cast(features, tf.float32) - taught)) / tf.maximum(spread, 1e-6)
+    least = 0.1 * tf.maximum(tf.reduce_mean(tf.square(taught)), tf.reduce_mean(tf.square(features)))
+    return tf.reduce_mean(tf.square(features - taught)) / tf.maximum(tf.maximum(spread, least), 1e-6)
 
 
 def check_teacher(model: Any, source: str, channels: int, classes: int) -> None:

@@ -77,6 +77,9 @@ def test_the_feature_distance_is_a_share_of_how_much_the_teacher_varies():
     assert float(feature_distance(taught, taught)) == 0
     assert float(feature_distance(taught, np.tile(taught.mean(0), (6, 1)))) == pytest.approx(1, rel=1e-5)
     assert float(feature_distance(np.ones((6, 4), np.float32), np.ones((6, 4), np.float32))) == 0  # nothing varies
+    ones, zeros = np.ones((6, 4), np.float32), np.zeros((6, 4), np.float32)
+    for taught, features in ((ones, 3 * ones), (zeros, ones), (ones, zeros), (1e-4 * ones, ones)):
+        assert 0 < float(feature_distance(taught, features)) <= 10  # a step as large as that of any other batch
 
 
 def test_features_are_what_the_classifier_reads():
