@@ -139,9 +139,10 @@ def walk(scripts, folder):
     random = np.random.default_rng(0)
     for number, name in enumerate(("a", "b", "c") * 12):
         (folder / "photos" / name).mkdir(parents=True, exist_ok=True)
-        pixels = np.clip(random.normal(60 * (number % 3) + 40, 60, (5, 5, 3)), 0, 255).repeat(8, 0).repeat(9, 1)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / "photos" / name / f"{number}.png")
-    run(scripts / "pnas", "auto", "photos", "--image_size=32", "--max_steps=8", "--run_dir=auto", cwd=folder)
+        pixels = random.integers(0, 120, (40, 40, 3), dtype=np.uint8)
+        pixels[..., number % 3] += 100
+        Image.fromarray(pixels).save(folder / "photos" / name / f"{number}.png")
+    run(scripts / "pnas", "auto", "photos", "--image_size=64", "--max_steps=8", "--run_dir=auto", cwd=folder)
     assert {"arch.json", "int8.tflite", "report.html", "bundle"} <= {path.name for path in (folder / "auto").iterdir()}
 
 

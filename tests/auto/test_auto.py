@@ -255,7 +255,7 @@ def pictures(tmp_path_factory):
 @pytest.mark.slow
 def test_the_whole_way_and_a_stop_in_the_middle(pictures):
     """A run that is stopped in its search, and continued, ends with the network of a run that is not."""
-    flags = ("--image_size=16", "--max_steps=8", "--class_weights=balanced")
+    flags = ("--image_size=64", "--max_steps=8", "--class_weights=balanced")
     process = start("photos", *flags, cwd=pictures.parent, start_new_session=True, stderr=subprocess.STDOUT)
     said = ""
     while "First the teacher" not in said:  # in the search
