@@ -136,7 +136,7 @@ def picks(pool: Pool, bounds: Sequence[float], chosen: Finalist) -> list[Pick]:
     # Each network has a folder named by its milliseconds; of two with the same name, the later of these counts.
     named = {front_name(each.costs["ms"]): each for each in (*best, top, chosen)}
     networks = [pool.look_closely(each) for each in named.values()]
-    slope = _accuracy_for_loss([each.loss or 0.0 for each in networks], [each.accuracy or 0.0 for each in networks])
+    slope = _accuracy_for_loss(networks)
     return sorted((Pick(each, slope * (each.expected_loss - top.expected_loss),
                         math.hypot(slope * pool.error(each, top), pool.accuracy_error(each, top)))
                    for each in networks), key=lambda pick: pick.ms)
@@ -173,8 +173,7 @@ def table(front: Sequence[Pick], chosen: Finalist, goal: Goal, images: int) -> s
     for pick in front:
         above = goal.limit_ms and pick.ms > goal.limit_ms * (1 + 1e-9)
         mark = "delivered" if _same(pick.finalist, chosen) else "above the target" if above else ""
-        points = 0.0 - round(100 * pick.gain, 1)  # 0.0, not -0.0
-        lines.append(f"{pick.ms:10.3g} ms  {points:+5.1f} +- {100 * pick.gain_error:.1f} points  {mark}".rstrip())
+        lines.append(line(pick.ms, pick.gain, pick.gain_error, mark))
     delivered = next(pick for pick in front if _same(pick.finalist, chosen))
     best = min((pick for pick in front if not goal.limit_ms or pick.ms <= goal.limit_ms * (1 + 1e-9)),
                key=lambda pick: pick.gain)
@@ -187,12 +186,27 @@ def table(front: Sequence[Pick], chosen: Finalist, goal: Goal, images: int) -> s
     return "\n".join(lines)
 
 
+def line(ms: float, gain: float, gain_error: float, mark: str, pixels: str = "") -> str:
+    """A line of a front's table.
+
+    Args:
+        ms: Milliseconds.
+        gain: Accuracy, -1 to 1, that the network it is set beside has above that of this one.
+        gain_error: Standard error of `gain`.
+        mark: Words at the end, or "".
+        pixels: Image size, where there are several.
+    """
+    points = 0.0 - round(100 * gain, 1)  # 0.0, not -0.0
+    return f"{ms:10.3g} ms{pixels}  {points:+5.1f} +- {100 * gain_error:.1f} points  {mark}".rstrip()
+
+
 def _same(one: Finalist, other: Finalist) -> bool:
     return one.arch.fingerprint() == other.arch.fingerprint()
 
 
-def _accuracy_for_loss(losses: Sequence[float], accuracies: Sequence[float]) -> float:
-    """Accuracy lost for each nat of loss, from the losses and accuracies of some networks; at least 0."""
-    if len(losses) < 2 or np.ptp(losses) == 0:
+def _accuracy_for_loss(looked_at: Sequence[Finalist]) -> float:
+    """Accuracy lost for each nat of loss, from networks that have both; at least 0."""
+    losses, accuracies = (np.array([getattr(each, name) for each in looked_at]) for name in ("loss", "accuracy"))
+    if len(looked_at) < 2 or np.ptp(losses) == 0:
         return 0.0
     return max(0.0, -float(np.polyfit(losses, accuracies, 1)[0]))

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+from pnas_tf.derive.front import line
 from pnas_tf.run_folder.front_file import FrontNetwork
 
 
@@ -62,8 +63,7 @@ def table(front: Sequence[FrontNetwork], limit_ms: float | None) -> str:
     for each in front:
         above = limit_ms and each.ms > limit_ms * (1 + 1e-9)
         mark = "delivered" if each.delivered else "above the target" if above else ""
-        lines.append(f"{each.ms:10.3g} ms {each.image_size:5d} px  {0.0 - round(100 * each.gain, 1):+5.1f} +- "
-                     f"{100 * each.gain_error:.1f} points  {mark}".rstrip())
+        lines.append(line(each.ms, each.gain, each.gain_error, mark, f" {each.image_size:5d} px"))
     return "\n".join(lines)
 
 

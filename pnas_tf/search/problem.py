@@ -67,7 +67,7 @@ class Request:
         if config.stages != ALL:
             _check_stages(space, config, len(targets))
         sides = _several_sizes(config, space, targets) if config.image_sizes else ()
-        size, largest = (sides[0], max(sides)) if sides else _image_size(config, space, targets)
+        size, largest = (sides[0], sides[0]) if sides else _image_size(config, space, targets)
         bounds = tuple(limits_lib.parse(text) for text in config.limit)
         for side in sides or (size,):
             _check_size(dataclasses.replace(space, input_size=side), config, targets, bounds)
