@@ -52,6 +52,7 @@ SCRATCH_SEARCH = ("--flagfile=quickstart.flags", "--space=cifar_mb", f"--image_s
 SCRATCH_TRAIN = ("--epochs=30", "--batch_size=32")
 SEARCH = ("--space=lite0",)
 SMALLER = "80,64"  # images that the search may take instead
+CALIBRATION = ("--networks=10", "--calibrate=40", "--over_range")
 # Many short visits of all cuts in turns, since the machine changes its pace.
 VISITS = {"rounds": 30, "runs": 3}
 
@@ -199,6 +200,11 @@ class Benchmark:
         self.step(f"table_{space}_{num_classes}{'_sizes' if smaller else ''}", "latency.build_table", [
             f"--space={space}", f"--image_size={image_size}", f"--num_classes={num_classes}", f"--output={path}",
             *smaller])
+        if smaller:  # sums of rows measured alone fall short of large networks more than of small ones
+            for size in (image_size, *SMALLER.split(",")):
+                self.step(f"calibrated_{space}_{size}", "latency.compare", [
+                    f"--table={path}", f"--space={space}", f"--image_size={size}", f"--num_classes={num_classes}",
+                    *CALIBRATION])
         return path
 
     def lite0_ms(self, num_classes: int) -> float:

@@ -30,7 +30,7 @@ RARE = frozenset((
     "batch_norm", "checkpoint_minutes", "crop_area", "cutout", "expected_latency", "front", "pretrained_parts",
     "image_sizes", "share", "stages", "teacher_epochs", "distill", "distill_features", "temperature",
     "use_all_ms", "ema", "mixup", "cutmix", "randaugment", "latency_loss", "latency_strength", "paths",
-    "reinforce_samples", "reward", "allow_drop", "calibration_images", "check_images", "qat_batch_size",
+    "optimizer", "reinforce_samples", "reward", "allow_drop", "calibration_images", "check_images", "qat_batch_size",
     "qat_epochs", "qat_lr", "verbose", "adb", "binary_sha256", "cooldown_seconds", "cpu_mask", "max_celsius",
     "max_drift", "min_seconds", "pause_seconds", "rounds", "runs", "run_delay_seconds", "timeout_seconds",
     "timing_seconds", "together", "remote_folder", "ssh_config", "wait_seconds", "warmup_runs", "warmup_seconds",

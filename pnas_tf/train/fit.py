@@ -22,7 +22,7 @@ from pnas_tf.network.evaluate import Score, cross_entropy, recalibrate
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import memory
 from pnas_tf.space.arch import Arch
-from pnas_tf.train import first_classifier, initial_weights, mistakes
+from pnas_tf.train import first_classifier, initial_weights, mistakes, optimizers
 from pnas_tf.train.events import Events
 from pnas_tf.train.non_finite import NonFinite, StopOnNonFinite
 from pnas_tf.train.progress import Progress
@@ -118,7 +118,7 @@ def _settings(arch: Arch, data: Data, recipe: Recipe) -> dict[str, Any]:
             CONTENTS: " ".join(part.fingerprint for part in (data.train, data.held_out, data.test)),
             "rendering": dataclasses.asdict(data.rendering) if data.rendering else None,
             **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay",
-                                                        "label_smoothing", "class_weights", "seed")}}
+                                                        "label_smoothing", "class_weights", "seed", "optimizer")}}
 
 
 def _check_finite(score: Score, folder: RunFolder) -> None:
@@ -154,7 +154,7 @@ def _length(recipe: Recipe, steps: int) -> tuple[int, int]:
 
 
 def _compile(model: keras.Model, recipe: Recipe, steps: int, class_weights: np.ndarray | None) -> None:
-    optimizer = sgd(recipe.lr, steps, recipe.momentum, recipe.weight_decay, recipe.ema)
+    optimizer = optimizers.of_recipe(recipe, steps)
     if recipe.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(optimizer=optimizer, loss=smoothed_loss(recipe.label_smoothing, class_weights),
@@ -199,29 +199,6 @@ def _batches(data: Data, recipe: Recipe, teacher: Teacher | None, kept: int, fea
                               skip_steps=skip_steps)
         held_out = held_out.map(lambda images, labels: (images, tf.one_hot(labels, data.num_classes)))
     return (lessons(images, teacher, kept, done, features) if kept and teacher else images), held_out
-
-
-def sgd(lr: float, steps: int, momentum: float, weight_decay: float, ema: float = 0.0) -> keras.optimizers.SGD:
-    """SGD of the paper's recipe: Nesterov momentum, a cosine learning rate that ends at 0, no decay on batch norm.
-
-        gradient += weight_decay * weight
-        velocity = momentum * velocity + gradient
-        weight -= lr * (gradient + momentum * velocity)
-
-    As in the authors' code, all other weights decay, including the classifier's bias. Keras applies the decay apart
-    from the gradient, `weight -= lr * decay * weight`, so momentum does not multiply it by 1 / (1 - momentum) as in the
-    formula above. This function multiplies the decay by that factor.
-
-    With `ema`, the optimizer also keeps an average of the weights: average = ema * average + (1 - ema) * weight.
-    """
-    warmup = min(steps // 20, 1000)
-    schedule = keras.optimizers.schedules.CosineDecay(lr / 10, max(1, steps - warmup), warmup_target=lr,
-                                                      warmup_steps=max(1, warmup))
-    optimizer = keras.optimizers.SGD(schedule, momentum=momentum, nesterov=True,
-                                     weight_decay=weight_decay / (1 - momentum) or None,
-                                     use_ema=ema > 0, ema_momentum=ema)
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta"])
-    return optimizer
 
 
 def smoothed_loss(label_smoothing: float, class_weights: np.ndarray | None = None) -> Callable:

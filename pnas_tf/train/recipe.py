@@ -14,10 +14,15 @@ from pnas_tf.train.initial_weights import AUTO, ENDING, IMAGENET, INHERITED, SCR
 NONE = "none"
 # Batch norm by the statistics of each batch, or by those of the initial weights.
 BATCH, FROZEN = "batch", "frozen"
+SGD, ADAMW = "sgd", "adamw"
+# Learning rates of AdamW: for a whole network, and with the features of a teacher, which keep large steps on the way.
+ADAMW_LR, ADAMW_HINTED_LR = 0.0005, 0.001
 # Fewer images than these cannot change all of a pretrained network.
 FEW = 10_000
-# Weight of the distance from a teacher's features, epochs with them, and the least batch that tells how they vary.
-HINTS, HINTED_EPOCHS, LEAST_BATCH = 4.0, 64, 8
+# Weight of the distance from a teacher's features, and the least batch that tells how they vary.
+HINTS, LEAST_BATCH = 4.0, 8
+# Epochs with a teacher on few images: with its features by AdamW and SGD, and with batch norm by each batch.
+HINTED_EPOCHS, HINTED_SGD_EPOCHS, TAUGHT_EPOCHS = 24, 64, 48
 # The images of so many epochs are kept with what the teacher says of them, if they fit into so many bytes. Then they
 # repeat.
 KEPT_EPOCHS, KEPT_BYTES = 12, 2**30
@@ -41,7 +46,10 @@ class Recipe(ImageSettings):
                           "few images.", low=0)
     batch_size: int = setting(0, "Images per step; 0: 256, or fewer on few images.", low=0)
     lr: float = setting(0.0, "Learning rate at the start, which falls to 0 as a cosine; 0: 0.05 from scratch, 0.02 "
-                        "from trained weights, 0.002 with frozen batch norm.", low=0)
+                        "from trained weights, 0.002 with frozen batch norm; with AdamW 0.0005, or 0.001 with a "
+                        "teacher's features.", low=0)
+    optimizer: str = setting(AUTO, "Optimizer: sgd, with Nesterov momentum, or adamw. auto: adamw with frozen batch "
+                             "norm, else sgd.", choices=(AUTO, SGD, ADAMW))
     batch_norm: str = setting(AUTO, "Batch norm in training: by each batch, or frozen, by the statistics of the "
                               "initial weights. auto: frozen from a trained network, or parts of it, on fewer than "
                               "10,000 images.", choices=(AUTO, BATCH, FROZEN))
@@ -110,12 +118,15 @@ class Recipe(ImageSettings):
             # A network of the user's has features of another meaning, and a copy of it lies in a folder without facts.
             is_own = self.teacher == AUTO and os.path.exists(RunFolder(os.path.dirname(teacher)).training_facts)
             hints = HINTS if is_own and how == FROZEN and batch_size >= LEAST_BATCH else 0.0
-        taught = 0 if teacher == NONE else HINTED_EPOCHS if hints else 48 if how == BATCH else 0
+        optimizer = self.optimizer if self.optimizer != AUTO else ADAMW if how == FROZEN else SGD
+        hinted = HINTED_EPOCHS if optimizer == ADAMW else HINTED_SGD_EPOCHS
+        taught = 0 if teacher == NONE else hinted if hints else TAUGHT_EPOCHS if how == BATCH else 0
+        rate = lr_for(optimizer, init == SCRATCH, how == FROZEN, bool(hints and taught))
         return dataclasses.replace(
             self, init_weights=init, teacher=teacher, batch_norm=how, distill_features=hints,
             crop_area=self.crop_area or crop_area_for(images, init != SCRATCH),
             epochs=self.epochs or epochs_for(images, init == SCRATCH, taught), batch_size=batch_size,
-            lr=self.lr or (0.05 if init == SCRATCH else 0.002 if how == FROZEN else 0.02))
+            optimizer=optimizer, lr=self.lr or rate)
 
 
 def kept_steps(values: int, num_features: int, batch_size: int, steps_per_epoch: int) -> int:
@@ -140,6 +151,20 @@ def check_teacher_flag(teacher: str, words: Sequence[str]) -> None:
 def batch_size_for(images: int) -> int:
     """Images per step for so many training images: about 16 steps an epoch, 32 to 256 images."""
     return next((size for size in (32, 64, 128) if images < 16 * 2 * size), 256)
+
+
+def lr_for(optimizer: str, from_scratch: bool, frozen: bool, hinted: bool) -> float:
+    """Learning rate after the warm-up.
+
+    Args:
+        optimizer: `sgd` or `adamw`.
+        from_scratch: Whether the weights are random at the start.
+        frozen: Whether batch norm is frozen.
+        hinted: Whether the features of a teacher are learned.
+    """
+    if optimizer == ADAMW:
+        return ADAMW_HINTED_LR if hinted else ADAMW_LR
+    return 0.05 if from_scratch else 0.002 if frozen else 0.02
 
 
 def crop_area_for(images: int, is_pretrained: bool) -> float:

@@ -92,11 +92,15 @@ def test_defaults_depend_on_the_task(tmp_path):
     short = Arch(SHORT, {"b01": "mb_k3_e3", "b02": "zero", "b03": "mb_k3_e4", "b04": "zero"})
     few = Recipe().settled(short, 490, folder)
     assert (few.epochs, few.batch_size, few.init_weights) == (16, 32, "imagenet")
-    assert (few.batch_norm, few.lr, few.crop_area) == ("frozen", 0.002, 0.35)  # as for the whole network
+    assert (few.batch_norm, few.optimizer, few.lr, few.crop_area) == \
+        ("frozen", "adamw", 0.0005, 0.35)  # as for the whole network
     whole = teaching.largest(LITE0.for_data(96, 3, 5))
     fine_tuned, retrained = (Recipe().settled(whole, images, folder) for images in (490, 10_000))
-    assert (fine_tuned.batch_norm, fine_tuned.lr, fine_tuned.crop_area) == ("frozen", 0.002, 0.35)
-    assert (retrained.batch_norm, retrained.lr, retrained.crop_area) == ("batch", 0.02, 0.08)
+    assert (fine_tuned.batch_norm, fine_tuned.optimizer, fine_tuned.lr, fine_tuned.crop_area) == \
+        ("frozen", "adamw", 0.0005, 0.35)
+    assert (retrained.batch_norm, retrained.optimizer, retrained.lr, retrained.crop_area) == \
+        ("batch", "sgd", 0.02, 0.08)
+    assert Recipe(optimizer="sgd").settled(whole, 490, folder).lr == 0.002
     chosen = Recipe(batch_norm="batch", crop_area=0.5, lr=0.1).settled(whole, 490, folder)
     assert (chosen.batch_norm, chosen.crop_area, chosen.lr) == ("batch", 0.5, 0.1)
     for part in ("teacher", "goal"):

@@ -174,13 +174,15 @@ def test_epochs_are_lines_and_events(small_arch, small_data, tmp_path, capsys):
         np.testing.assert_allclose([value for _, value in events], facts["history"][name], rtol=1e-6)
 
 
-@pytest.mark.parametrize("facts, settings, images, features, epochs", [
-    (True, {}, 400, 4.0, 64), (True, {}, 1000, 4.0, 40), (True, {}, 20_000, 0.0, 8),
-    (False, {}, 400, 0.0, 16),  # a copy of the user's network, which a search leaves without train.json
-    (True, {"batch_size": 4}, 400, 0.0, 16), (True, {"batch_norm": "batch"}, 400, 0.0, 48),
-    (True, {"distill_features": 0.0}, 400, 0.0, 16), (False, {"distill_features": 2.0}, 400, 2.0, 64)])
+@pytest.mark.parametrize("facts, settings, images, features, epochs, lr", [
+    (True, {}, 400, 4.0, 24, 0.001), (True, {}, 2000, 4.0, 20, 0.001), (True, {}, 20_000, 0.0, 8, 0.02),
+    (True, {"optimizer": "sgd"}, 400, 4.0, 64, 0.002), (True, {"optimizer": "sgd"}, 1000, 4.0, 40, 0.002),
+    (False, {}, 400, 0.0, 16, 0.0005),  # a copy of the user's network, which a search leaves without train.json
+    (True, {"batch_size": 4}, 400, 0.0, 16, 0.0005), (True, {"batch_norm": "batch"}, 400, 0.0, 48, 0.02),
+    (True, {"distill_features": 0.0}, 400, 0.0, 16, 0.0005), (False, {"distill_features": 2.0}, 400, 2.0, 24, 0.001),
+    (True, {"teacher": "none", "distill_features": 2.0}, 400, 2.0, 16, 0.0005)])
 def test_features_are_learned_from_the_network_that_the_search_has_trained(tmp_path, facts, settings, images, features,
-                                                                            epochs):
+                                                                            epochs, lr):
     folder = RunFolder(str(tmp_path))
     teacher = RunFolder(folder.teacher)
     (tmp_path / "teacher").mkdir()
@@ -189,8 +191,8 @@ def test_features_are_learned_from_the_network_that_the_search_has_trained(tmp_p
     if facts:
         (tmp_path / "teacher" / "train.json").touch()
     settled = Recipe(**settings).settled(arch_lib.load("efficientnet_lite0"), images, folder)
-    assert (settled.teacher, settled.init_weights) == (teacher.model, "inherited")
-    assert (settled.distill_features, settled.epochs) == (features, epochs)
+    assert (settled.teacher, settled.init_weights) == (settings.get("teacher", teacher.model), "inherited")
+    assert (settled.distill_features, settled.epochs, settled.lr) == (features, epochs, lr)
 
 
 @pytest.mark.parametrize("settings, expected", [

@@ -46,40 +46,6 @@ def test_train_flags_are_the_recipe_of_the_paper():
     assert recipe_lib.DROPOUT.keys() <= set(arch.names())
 
 
-@pytest.mark.slow
-def test_weight_decay_is_the_coupled_one_and_spares_batch_norm():
-    """With given gradients, against SGD with Nesterov momentum and decay as part of the gradient, in NumPy."""
-    image = keras.Input((4, 4, 3))
-    x = keras.layers.Conv2D(2, 3, use_bias=False, name="conv")(image)
-    x = keras.layers.BatchNormalization(name="bn")(x)
-    model = keras.Model(image, keras.layers.Dense(2, name="dense", bias_initializer="ones")(
-        keras.layers.GlobalAveragePooling2D()(x)))
-    model.get_layer("bn").set_weights([np.full(2, value, np.float32) for value in (1.5, 0.5, 0, 1)])
-    lr, decay, momentum, steps = 0.05, 0.01, 0.9, 400
-    optimizer = fit_lib.sgd(lr, steps, momentum, decay)
-    optimizer.build(model.trainable_variables)
-    before = {variable.path: variable.numpy() for variable in model.trainable_variables}
-    factor, velocity = 1.0, 0.0
-    for _ in range(steps):
-        rate = float(optimizer.learning_rate)
-        optimizer.apply([tf.zeros_like(variable) for variable in model.trainable_variables])
-        gradient = decay * factor
-        velocity = momentum * velocity + gradient
-        factor -= rate * (gradient + momentum * velocity)
-    assert 0.2 < factor < 0.5
-    for variable in model.trainable_variables:
-        expected = 1.0 if "bn" in variable.path else factor
-        np.testing.assert_allclose(variable, expected * before[variable.path], rtol=0.02, err_msg=variable.path)
-
-
-def test_learning_rate_is_a_cosine_to_0_over_all_steps():
-    schedule = fit_lib.sgd(0.05, 10_000, 0.9, 4e-5)._learning_rate
-    assert max(float(schedule(step)) for step in range(0, 10_000, 10)) == pytest.approx(0.05)
-    for step in (500, 2500, 5000, 9999):  # the first 500 climb
-        cosine = 0.05 * 0.5 * (1 + np.cos(np.pi * (step - 500) / 9500))
-        assert float(schedule(step)) == pytest.approx(cosine, abs=1e-6)
-
-
 def test_loss_smooths_labels():
     logits, labels = np.array([[2.0, -1.0, 0.5]], np.float32), np.array([0])
     probs = np.exp(logits[0]) / np.exp(logits[0]).sum()
