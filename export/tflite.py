@@ -86,24 +86,23 @@ def run(*, model: Any, data: Any, config: ExportConfig, out_dir: str, arch: Arch
         model_ends.check_range(model, keras_logits, samples.labels, samples.normalised, data)
     shared = {**_shared_facts(model, arch, data, config, origin or {"commands": {}, "seeds": {}}),
               "output_kind": model_ends.output_kind(keras_logits)}
-    exports, failure, begin = {}, None, time.monotonic()
+    exports, failures, begin = {}, [], time.monotonic()
     for number, mode in enumerate(config.mode):
         _announce(number, config.mode, len(samples.labels), time.monotonic() - begin)
         try:
             content, graph = _described(mode, model, data, arch, config, shared)
             exports[mode] = content, {"mode": mode, **facts_lib.of_file(content), **graph,
                                       **_checked(mode, content, samples, keras_logits, config)}
-        except InputError as error:  # the modes before are timed and written before it is raised
+        except InputError as error:  # the other modes are timed and written before it is raised
             _remove(mode, out_dir)
-            failure = error
-            break
+            failures.append(str(error))
     times = _timed({mode: content for mode, (content, _) in exports.items()}, config, anchor)
     results = []
     for mode, (content, facts) in exports.items():
         results.append({**facts, **times[mode], **shared})
         _write(mode, content, results[-1], out_dir)
-    if failure:
-        raise failure
+    if failures:
+        raise InputError(" ".join(dict.fromkeys(failures)))
     return results
 
 
