@@ -13,8 +13,6 @@ from pnas_tf.files import number
 from pnas_tf.run_folder.folder import FRONT, RunFolder
 
 FORMAT = "pnas_tf.front/1"
-# Relative difference by which milliseconds differ from what was printed.
-ROUNDED = 0.005
 _FOLDER = re.compile(r"[0-9.e+-]{1,20}ms")
 
 
@@ -104,7 +102,9 @@ def picked(folder: RunFolder, text: str) -> RunFolder:
     if not os.path.exists(folder.front):
         raise InputError(f"{folder.front} is missing: --pick needs the folder of a finished search.")
     networks = read(folder.front)
-    within = [network for network in networks if network.ms <= ms * (1 + ROUNDED)]
+    # As printed, with 3 or 4 digits; or else the largest that is not slower.
+    named = [network for network in networks if ms in (float(f"{network.ms:.3g}"), float(f"{network.ms:.4g}"))]
+    within = named or [network for network in networks if network.ms <= ms]
     if not within:
         there = ", ".join(f"{network.ms:.3g}" for network in networks)
         raise InputError(f"No network of the front takes {ms:g} ms or less. There are networks of {there} ms (--pick).")

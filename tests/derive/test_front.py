@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pnas_tf.derive.pool import Pool
 from pnas_tf.derive.scores import SET_BATCHES, Scores
 from pnas_tf.network.evaluate import Score
 from pnas_tf.run_folder import folder as run_folder
-from pnas_tf.run_folder import front_file
+from pnas_tf.run_folder import RunFolder, front_file
 from pnas_tf.space import blocks
 from tests.derive.test_op_effects import EVERY, SPACE
 
@@ -202,3 +203,15 @@ def test_the_file_and_the_text_say_what_more_milliseconds_gain(tmp_path):
     assert text.count("delivered") == 1 and "above the target" in text
     assert ("would gain" in text) == (best.ms > delivered[0].ms)
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("0.2131ms", 0.21314), ("0.2134", 0.21337), ("0.213ms", 0.21337), ("0.25ms", 0.21337), ("0.125ms", 0.12496),
+    ("0.13ms", 0.12496)])
+def test_a_pick_is_the_network_that_was_printed_so_or_the_largest_within(tmp_path, text, expected):
+    """The 0.21337 ms beside 0.21314 were picked for 0.2131 before: both are within half a percent of it."""
+    networks = [front_file.FrontNetwork(ms, f"{ms:.4g}ms", None, 0.0, 0.0, False, {}, {})
+                for ms in (0.12496, 0.21314, 0.21337, 0.3)]
+    folder = RunFolder(str(tmp_path))
+    front_file.save(folder.front, "t", None, networks)
+    assert os.path.basename(front_file.picked(folder, text).path) == f"{expected:.4g}ms"
