@@ -14,8 +14,8 @@ from pnas_tf.derive import front
 from pnas_tf.derive.pool import Pool
 from pnas_tf.derive.scores import SET_BATCHES, Scores
 from pnas_tf.network.evaluate import Score
-from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.run_folder import RunFolder, front_file
+from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space import blocks
 from tests.derive.test_op_effects import EVERY, SPACE
 
