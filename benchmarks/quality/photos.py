@@ -9,7 +9,7 @@ The rivals, each trained on each folder with each seed:
 - `cnn`: a plain CNN, as many Keras users write it first
 - `lite0`: EfficientNet-Lite0, fine-tuned from its ImageNet weights
 - `width_S`, `depth_S`, `resolution_S`: Lite0 cut by hand to S % of its milliseconds, fine-tuned from its weights with
-  `lite0` as their teacher
+  `lite0` as their teacher, from whose weights the last two start
 - `scratch`: a network of the README's search, trained from scratch
 - `search_S`: a network of the search from pretrained weights for S % of Lite0's milliseconds
 
@@ -44,9 +44,11 @@ RIVALS = ("lite0", "cnn", *CUTS, "scratch", *SEARCHES)
 LITE0 = "efficientnet_lite0"
 
 SIZE, SCRATCH_SIZE = 96, 64  # height and width of the images
-# The recipe itself is that of pnas_tf.train for pretrained weights, which the networks of the search have, too.
+# The recipe itself is that of pnas_tf.train for pretrained weights, which the networks of the search have, too. Its
+# defaults would be the same if the search had trained the teacher.
 FINE_TUNE = ("--init_weights=imagenet",)
 DISTIL = ("--distill=0.5", "--temperature=2", "--distill_features=4")
+FROM_TEACHER = "--init_weights=teacher"  # networks of whole blocks
 # The README's commands.
 SCRATCH_SEARCH = ("--flagfile=quickstart.flags", "--space=cifar_mb", f"--image_size={SCRATCH_SIZE}", "--batch_size=32")
 SCRATCH_TRAIN = ("--epochs=30", "--batch_size=32")
@@ -162,8 +164,9 @@ class Benchmark:
         arch = self.cut(rule, share)
         arch_path = f"{run_dir}.arch.json"
         arch.save(arch_path)
+        start = FINE_TUNE if rule == "width" else (FROM_TEACHER,)
         return teacher_seconds + self.step(
-            name, "pnas_tf.train", [*data, *FINE_TUNE, f"--teacher={teacher}", *DISTIL, f"--arch={arch_path}",
+            name, "pnas_tf.train", [*data, *start, f"--teacher={teacher}", *DISTIL, f"--arch={arch_path}",
                                     f"--image_size={arch.space.input_size}", f"--run_dir={run_dir}"])
 
     def _teacher(self, name: str, whole: RunFolder) -> tuple[str, float]:
@@ -186,7 +189,7 @@ class Benchmark:
             table, target_ms = self.table("lite0", SIZE, num_classes), self.lite0_ms(num_classes) * share / 100
             search = [*SEARCH, f"--table={table}", f"--target_ms={steps.rounded_up(target_ms)}",
                       f"--teacher={teacher}"]
-            recipe: Sequence[str] = DISTIL
+            recipe: Sequence[str] = (*DISTIL, FROM_TEACHER)
         else:
             search = [*SCRATCH_SEARCH, f"--table={self.table('cifar_mb', SCRATCH_SIZE, num_classes)}"]
             recipe, teacher_seconds = SCRATCH_TRAIN, 0.0

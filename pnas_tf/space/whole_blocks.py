@@ -43,3 +43,9 @@ def is_cut(arch: Arch) -> bool:
     """Whether a block of an arch is smaller than that of the pretrained network of its space; none is left out."""
     whole = ops_of(arch.space)
     return any(op not in (whole[block.name], ops.ZERO) for block, op in arch.blocks())
+
+
+def are_all_of(arch: Arch, whole: Arch) -> bool:
+    """Whether each block of an arch is also one of another arch, with the same op and number of filters."""
+    there = {(block.name, op, block.filters) for block, op in whole.blocks()}
+    return all((block.name, op, block.filters) in there for block, op in arch.blocks())

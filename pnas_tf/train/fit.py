@@ -22,7 +22,7 @@ from pnas_tf.network.evaluate import Score, cross_entropy, recalibrate
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import memory
 from pnas_tf.space.arch import Arch
-from pnas_tf.train import first_classifier, initial_weights, mistakes, optimizers
+from pnas_tf.train import first_classifier, initial_weights, linear_maps, mistakes, optimizers
 from pnas_tf.train.events import Events
 from pnas_tf.train.non_finite import NonFinite, StopOnNonFinite
 from pnas_tf.train.progress import Progress
@@ -35,6 +35,8 @@ Batches = Callable[[int], tuple[tf.data.Dataset, tf.data.Dataset]]
 
 # Batches that set the batch norm statistics of a network of smaller blocks than the pretrained one.
 _RECALIBRATION = 20
+# Batches, and images of each, to which linear maps are fitted.
+_MAPPED, _MAPPED_BATCH = 16, 50
 
 
 def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[str, Any] | None = None, *,
@@ -62,8 +64,9 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         memory.check_network(arch, recipe.batch_size)
     keras.utils.set_random_seed(recipe.seed)
     dropout = recipe.dropout_of(arch.space.name)
-    model, has_new_classifier, is_cut = initial_weights.build(
-        arch, recipe.init_weights, folder, dropout=dropout, drop_path=recipe.drop_path, precision=recipe.precision)
+    start = initial_weights.build(arch, recipe.init_weights, folder, teacher=recipe.teacher, dropout=dropout,
+                                  drop_path=recipe.drop_path, precision=recipe.precision)
+    model = start.model
     teacher = None if recipe.teacher == NONE else read_teacher(recipe.teacher, arch.space)
     how_taught = _distillation(model, teacher, recipe)
     learner = Student(model, teacher, how_taught) if teacher else model
@@ -80,8 +83,8 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     settings = _settings(arch, data, recipe) | how
     state = TrainingState(folder, {"epochs": epochs, "steps": steps, "kept": kept, **settings}, overwrite=overwrite)
     with data_lib.naming_broken_images(data):
-        if has_new_classifier and not state.epochs_done:
-            _start_classifier(model, data, recipe, is_cut)
+        if not state.epochs_done:
+            _fit_to_images(start, data, recipe)
         _freeze_batch_norm(model, recipe.batch_norm == FROZEN)
         _compile(learner, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
         images = functools.partial(_batches, data, recipe, teacher, kept, bool(how_taught.features))
@@ -128,14 +131,25 @@ def _check_finite(score: Score, folder: RunFolder) -> None:
                         f"{folder.model} is not written. Lower --lr, with --overwrite or another --run_dir.")
 
 
-def _start_classifier(model: keras.Model, data: Data, recipe: Recipe, is_cut: bool) -> None:
-    """Fits the classifier to the features of the training images."""
-    if is_cut:  # its layers see other features than in the whole network
-        recalibrate(model, data.train.batches(recipe.batch_size, seed=recipe.seed).take(_RECALIBRATION),
+def _fit_to_images(start: initial_weights.Start, data: Data, recipe: Recipe) -> None:
+    """Fits what has a closed form to training images: maps in place of blocks that are left out, and the classifier."""
+    if start.whole is not None:
+        changes = Changes(crop_area=recipe.crop_area)
+        crops = data.train.batches(_MAPPED_BATCH, augment=True, changes=changes, seed=recipe.seed)
+        maps = linear_maps.fit(start.model, start.whole, [images for images, _ in crops.take(_MAPPED)], recipe.seed)
+        if maps:
+            terminal.say(f"Blocks that are left out are linear maps, read by {', '.join(each.block for each in maps)}: "
+                         f"of what these have learned to read, {np.mean([each.after for each in maps]):.0%} is missing "
+                         f"on average, and {np.mean([each.before for each in maps]):.0%} without the maps.")
+    if not start.has_new_classifier:
+        return
+    if start.is_cut:  # its layers see other features than in the whole network
+        recalibrate(start.model, data.train.batches(recipe.batch_size, seed=recipe.seed).take(_RECALIBRATION),
                     may_lower=False)
-    right = first_classifier.start(model, data.train, recipe.label_smoothing, recipe.seed)
-    terminal.say(f"The classifier starts as the best linear one on the pretrained features: {right:.1%} of training "
-                 "images right, left out in turn.")
+    right = first_classifier.start(start.model, data.train, recipe.label_smoothing, recipe.seed)
+    # A teacher has learned these images, so that leaving them out of the regression alone says little.
+    answers = "" if start.whole is not None else f": {right:.1%} of training images right, left out in turn"
+    terminal.say(f"The classifier starts as the best linear one on the pretrained features{answers}.")
 
 
 def _freeze_batch_norm(model: keras.Model, frozen: bool) -> None:

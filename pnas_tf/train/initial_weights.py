@@ -9,7 +9,7 @@ from pnas_tf.space import arch as arch_lib
 from pnas_tf.space import whole_blocks
 from pnas_tf.space.arch import Arch
 
-AUTO, SCRATCH, INHERITED, IMAGENET = "auto", "scratch", "inherited", "imagenet"
+AUTO, SCRATCH, INHERITED, IMAGENET, TEACHER = "auto", "scratch", "inherited", "imagenet", "teacher"
 ENDING = ".keras"
 
 
@@ -20,35 +20,38 @@ class Start(NamedTuple):
         model: Keras model from images to logits.
         has_new_classifier: Whether the layers before the classifier are trained and the classifier is not.
         is_cut: Whether its blocks are parts of blocks that were trained, so that batch norm statistics do not hold.
+        whole: Network with all blocks, for images of the same size, if the model has its weights; see `linear_maps`.
     """
 
     model: Any
     has_new_classifier: bool
     is_cut: bool = False
+    whole: Any = None
 
 
 def check(init: str) -> None:
     """Raises InputError if the text is neither a known word nor a .keras file that exists."""
-    if init in (AUTO, SCRATCH, INHERITED, IMAGENET):
+    if init in (AUTO, SCRATCH, INHERITED, IMAGENET, TEACHER):
         return
     if not init.endswith(ENDING) and not os.path.isdir(init):
-        raise InputError(f"--init_weights must be {SCRATCH}, {INHERITED}, {IMAGENET}, a {ENDING} file or the folder "
-                         f"of a training, got {init[:100]!r}.")
+        raise InputError(f"--init_weights must be {SCRATCH}, {INHERITED}, {IMAGENET}, {TEACHER}, a {ENDING} file or "
+                         f"the folder of a training, got {init[:100]!r}.")
     if not os.path.isfile(_model_file(init)):
         raise InputError(f"{_model_file(init)[:300]}: no such file. Train a network, or import one: "
                          "python -m pnas_tf.import_weights.")
 
 
-def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, drop_path: float = 0.0,
-          precision: str = "float32") -> Start:
+def build(arch: Arch, init: str, folder: RunFolder, *, teacher: str = "", dropout: float = 0.0,
+          drop_path: float = 0.0, precision: str = "float32") -> Start:
     """Builds a network that is ready to train.
 
     Args:
         arch: Arch that fits the data.
         init: `scratch`; `inherited` for the supernet's weights, which a search left in the folder; `imagenet` for the
-            pretrained network that the arch's space starts from; or a .keras file of the same arch, or its folder. The
-            classifier starts from scratch if the number of classes differs.
+            pretrained network that the arch's space starts from; `teacher` for the blocks of the teacher; or a .keras
+            file of the same arch, or its folder. The classifier starts from scratch if the number of classes differs.
         folder: Folder of the search.
+        teacher: File of the teacher, for `teacher`.
         dropout: Dropout rate before the classifier.
         drop_path: Drop path rate, as in `network.assemble`.
         precision: Keras policy of the layers.
@@ -63,13 +66,15 @@ def build(arch: Arch, init: str, folder: RunFolder, *, dropout: float = 0.0, dro
     from pnas_tf.network import layers as fast_layers
 
     kind = fast_layers if precision == "float32" else fast_layers.Typed(fast_layers, precision)
-    if init in (SCRATCH, INHERITED, IMAGENET):
+    if init in (SCRATCH, INHERITED, IMAGENET, TEACHER):
         model = network.assemble(arch, dropout=dropout, drop_path=drop_path, layers=kind)
         if init == INHERITED:
             _inherit(model, folder.inherited_weights)
             _check_finite(model, folder.inherited_weights)
         if init == IMAGENET:
             _cut_out(model, arch)
+        if init == TEACHER:
+            return Start(model, True, whole=_take_blocks(model, teacher))
         return Start(model, init == IMAGENET, init == IMAGENET and whole_blocks.is_cut(arch))
     init = _model_file(init)
     source = read_model(init)
@@ -135,6 +140,28 @@ def _cut_out(model: Any, arch: Arch) -> None:
         own = {layer: each for layer, each in shapes.items() if layer.startswith(f"{block.layer_name(op)}_")}
         for layer, values in full.layers_of(block, op, own).items():
             model.get_layer(layer).set_weights(values)
+
+
+def _take_blocks(model: Any, teacher: str) -> Any:
+    """Gives each layer the weights of the teacher's; returns the teacher for images of the model's size."""
+    import keras
+
+    if not teacher.endswith(ENDING):
+        raise InputError(f"--init_weights={TEACHER} takes blocks of a network that --teacher names, got "
+                         f"--teacher={teacher[:100] or 'none'}.")
+    source = read_model(teacher)
+    _check_finite(source, teacher)
+    layers = {layer.name: layer for layer in getattr(source, "layers", ()) if layer.weights}
+    for layer in (layer for layer in model.layers if layer.weights):
+        given = layers[layer.name].get_weights() if layer.name in layers else []
+        if [value.shape for value in given] != [tuple(weight.shape) for weight in layer.weights]:
+            raise InputError(f"--init_weights={TEACHER} takes whole blocks of the teacher, and {teacher} has no "
+                             f"{layer.name} like that of this arch. Use --init_weights={IMAGENET}, which cuts blocks.")
+        layer.set_weights(given)
+    image = keras.Input(model.input_shape[1:], name="image")
+    whole = keras.models.clone_model(source, input_tensors=[image] if isinstance(source.input, list) else image)
+    whole.set_weights(source.get_weights())
+    return whole
 
 
 def _copy(source: Any, model: Any, path: str, head: str) -> bool:

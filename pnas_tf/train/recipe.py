@@ -8,15 +8,16 @@ from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
 from pnas_tf.data.pictures import CROP_AREA
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
+from pnas_tf.space import arch as arch_lib
+from pnas_tf.space import whole_blocks
 from pnas_tf.space.arch import Arch
-from pnas_tf.train.initial_weights import AUTO, ENDING, IMAGENET, INHERITED, SCRATCH
+from pnas_tf.train.initial_weights import AUTO, ENDING, IMAGENET, INHERITED, SCRATCH, TEACHER
 
 NONE = "none"
 # Batch norm by the statistics of each batch, or by those of the initial weights.
 BATCH, FROZEN = "batch", "frozen"
 SGD, ADAMW = "sgd", "adamw"
-# Learning rates of AdamW: for a whole network, and with the features of a teacher, which keep large steps on the way.
-ADAMW_LR, ADAMW_HINTED_LR = 0.0005, 0.001
+ADAMW_LR = 0.0005
 # Fewer images than these cannot change all of a pretrained network.
 FEW = 10_000
 # Weight of the distance from a teacher's features, and the least batch that tells how they vary.
@@ -38,16 +39,17 @@ class Recipe(ImageSettings):
     """Settings of a training. From scratch on many images, the defaults are the paper's for ImageNet (section 4.2)."""
 
     init_weights: str = setting(AUTO, "Initial weights: scratch; inherited, the supernet's weights in --run_dir; "
-                                "imagenet, the parts that this arch uses of the pretrained network of its space; or a "
-                                ".keras file of the same arch, or its folder. The classifier is replaced if the "
-                                "number of classes differs. auto: scratch or, where the space has a pretrained "
-                                "network, imagenet, and inherited after a search with a teacher.")
+                                "imagenet, the parts that this arch uses of the pretrained network of its space; "
+                                "teacher, the blocks that it uses of --teacher, joined by linear maps where blocks "
+                                "are left out; or a .keras file of the same arch, or its folder. The classifier is "
+                                "replaced if the number of classes differs. auto: scratch or, where the space has a "
+                                "pretrained network, imagenet, and after a search teacher or, if blocks were cut or "
+                                "images are many, inherited.")
     epochs: int = setting(0, "Passes over the training images; 0: 300 from scratch, fewer from trained weights and on "
                           "few images.", low=0)
     batch_size: int = setting(0, "Images per step; 0: 256, or fewer on few images.", low=0)
     lr: float = setting(0.0, "Learning rate at the start, which falls to 0 as a cosine; 0: 0.05 from scratch, 0.02 "
-                        "from trained weights, 0.002 with frozen batch norm; with AdamW 0.0005, or 0.001 with a "
-                        "teacher's features.", low=0)
+                        "from trained weights, 0.002 with frozen batch norm; 0.0005 with AdamW.", low=0)
     optimizer: str = setting(AUTO, "Optimizer: sgd, with Nesterov momentum, or adamw. auto: adamw with frozen batch "
                              "norm, else sgd.", choices=(AUTO, SGD, ADAMW))
     batch_norm: str = setting(AUTO, "Batch norm in training: by each batch, or frozen, by the statistics of the "
@@ -103,30 +105,44 @@ class Recipe(ImageSettings):
             images: Number of training images.
             folder: Run folder; the search that made it may have left weights and a teacher.
         """
-        teacher = folder.teacher_model
+        teacher = (folder.teacher_model or NONE) if self.teacher == AUTO else self.teacher
+        # A network of the user's has features of another meaning, and a copy of it lies in a folder without facts.
+        is_own = self.teacher == AUTO and os.path.exists(RunFolder(os.path.dirname(teacher)).training_facts)
         init = self.init_weights
         if init == AUTO:
-            # Weights of a supernet that started from scratch are no better a start than scratch (paper section 4.2).
-            init = (SCRATCH if not arch.space.pretrained else
-                    INHERITED if teacher and os.path.exists(folder.inherited_weights) else IMAGENET)
-        teacher = (teacher or NONE) if self.teacher == AUTO else self.teacher
+            init = _first_weights(arch, folder, is_own and images < FEW and self.batch_norm != BATCH)
         is_pretrained = init != SCRATCH and (init != INHERITED or arch.space.pretrained is not None)
         how = self.batch_norm if self.batch_norm != AUTO else FROZEN if images < FEW and is_pretrained else BATCH
         batch_size = min(images, self.batch_size or batch_size_for(images))
         hints = self.distill_features
         if hints is None:
-            # A network of the user's has features of another meaning, and a copy of it lies in a folder without facts.
-            is_own = self.teacher == AUTO and os.path.exists(RunFolder(os.path.dirname(teacher)).training_facts)
             hints = HINTS if is_own and how == FROZEN and batch_size >= LEAST_BATCH else 0.0
         optimizer = self.optimizer if self.optimizer != AUTO else ADAMW if how == FROZEN else SGD
         hinted = HINTED_EPOCHS if optimizer == ADAMW else HINTED_SGD_EPOCHS
         taught = 0 if teacher == NONE else hinted if hints else TAUGHT_EPOCHS if how == BATCH else 0
-        rate = lr_for(optimizer, init == SCRATCH, how == FROZEN, bool(hints and taught))
+        rate = ADAMW_LR if optimizer == ADAMW else 0.05 if init == SCRATCH else 0.002 if how == FROZEN else 0.02
         return dataclasses.replace(
             self, init_weights=init, teacher=teacher, batch_norm=how, distill_features=hints,
             crop_area=self.crop_area or crop_area_for(images, init != SCRATCH),
             epochs=self.epochs or epochs_for(images, init == SCRATCH, taught), batch_size=batch_size,
             optimizer=optimizer, lr=self.lr or rate)
+
+
+def _first_weights(arch: Arch, folder: RunFolder, from_teacher: bool) -> str:
+    """Where the weights of a network come from by default.
+
+    Args:
+        arch: Network to train.
+        folder: Run folder.
+        from_teacher: Whether they come from the teacher, which the search has trained, if it has all of its blocks.
+    """
+    if not arch.space.pretrained:
+        # Weights of a supernet that started from scratch are no better a start than scratch (paper section 4.2).
+        return SCRATCH
+    whole = RunFolder(os.path.dirname(folder.teacher_model)).arch
+    if from_teacher and os.path.exists(whole) and whole_blocks.are_all_of(arch, arch_lib.load(whole)):
+        return TEACHER
+    return INHERITED if folder.teacher_model and os.path.exists(folder.inherited_weights) else IMAGENET
 
 
 def kept_steps(values: int, num_features: int, batch_size: int, steps_per_epoch: int) -> int:
@@ -151,20 +167,6 @@ def check_teacher_flag(teacher: str, words: Sequence[str]) -> None:
 def batch_size_for(images: int) -> int:
     """Images per step for so many training images: about 16 steps an epoch, 32 to 256 images."""
     return next((size for size in (32, 64, 128) if images < 16 * 2 * size), 256)
-
-
-def lr_for(optimizer: str, from_scratch: bool, frozen: bool, hinted: bool) -> float:
-    """Learning rate after the warm-up.
-
-    Args:
-        optimizer: `sgd` or `adamw`.
-        from_scratch: Whether the weights are random at the start.
-        frozen: Whether batch norm is frozen.
-        hinted: Whether the features of a teacher are learned.
-    """
-    if optimizer == ADAMW:
-        return ADAMW_HINTED_LR if hinted else ADAMW_LR
-    return 0.05 if from_scratch else 0.002 if frozen else 0.02
 
 
 def crop_area_for(images: int, is_pretrained: bool) -> float:

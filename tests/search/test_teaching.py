@@ -159,7 +159,7 @@ def test_from_photos_to_a_network(photos, write_space, tmp_path):
     trained = forked.run(["pnas_tf.train", f"--run_dir={run}", "--epochs=1"])
     assert trained.returncode == 0, trained.stderr
     facts = json.loads((run / "train.json").read_text())
-    assert facts["init"] == "inherited" and facts["teacher"].endswith("teacher/model.keras")
+    assert facts["init"] == "teacher" and facts["teacher"].endswith("teacher/model.keras")
     again = forked.run(command)
     assert again.returncode == 0 and "First the teacher" not in again.stdout
 

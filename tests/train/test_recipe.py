@@ -1,6 +1,7 @@
 """Settings of the recipe beyond the paper's: averaged weights, mixed images, RandAugment; against NumPy."""
 
 import dataclasses
+import os
 import re
 
 import keras
@@ -17,6 +18,8 @@ from pnas_tf.network.criterion import Teacher
 from pnas_tf.network.evaluate import cross_entropy
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
+from pnas_tf.space import spaces
+from pnas_tf.space.arch import Arch
 from pnas_tf.train import fit as fit_lib
 from pnas_tf.train.recipe import Recipe
 from pnas_tf.train.state import TrainingState
@@ -175,11 +178,11 @@ def test_epochs_are_lines_and_events(small_arch, small_data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("facts, settings, images, features, epochs, lr", [
-    (True, {}, 400, 4.0, 24, 0.001), (True, {}, 2000, 4.0, 20, 0.001), (True, {}, 20_000, 0.0, 8, 0.02),
+    (True, {}, 400, 4.0, 24, 0.0005), (True, {}, 2000, 4.0, 20, 0.0005), (True, {}, 20_000, 0.0, 8, 0.02),
     (True, {"optimizer": "sgd"}, 400, 4.0, 64, 0.002), (True, {"optimizer": "sgd"}, 1000, 4.0, 40, 0.002),
     (False, {}, 400, 0.0, 16, 0.0005),  # a copy of the user's network, which a search leaves without train.json
     (True, {"batch_size": 4}, 400, 0.0, 16, 0.0005), (True, {"batch_norm": "batch"}, 400, 0.0, 48, 0.02),
-    (True, {"distill_features": 0.0}, 400, 0.0, 16, 0.0005), (False, {"distill_features": 2.0}, 400, 2.0, 24, 0.001),
+    (True, {"distill_features": 0.0}, 400, 0.0, 16, 0.0005), (False, {"distill_features": 2.0}, 400, 2.0, 24, 0.0005),
     (True, {"teacher": "none", "distill_features": 2.0}, 400, 2.0, 16, 0.0005)])
 def test_features_are_learned_from_the_network_that_the_search_has_trained(tmp_path, facts, settings, images, features,
                                                                             epochs, lr):
@@ -193,6 +196,27 @@ def test_features_are_learned_from_the_network_that_the_search_has_trained(tmp_p
     settled = Recipe(**settings).settled(arch_lib.load("efficientnet_lite0"), images, folder)
     assert (settled.teacher, settled.init_weights) == (settings.get("teacher", teacher.model), "inherited")
     assert (settled.distill_features, settled.epochs, settled.lr) == (features, epochs, lr)
+
+
+@pytest.mark.parametrize("ops, settings, images, expected", [
+    ({"b02": "zero"}, {}, 400, "teacher"), ({"b02": "mb_k3_e6"}, {}, 400, "inherited"),
+    ({"b02": "zero"}, {}, 10_000, "inherited"), ({"b02": "zero"}, {"batch_norm": "batch"}, 400, "inherited"),
+    ({"b02": "zero"}, {"teacher": "none"}, 400, "inherited"), ({}, {"init_weights": "imagenet"}, 400, "imagenet")])
+def test_a_network_of_whole_blocks_starts_from_its_teacher(tmp_path, ops, settings, images, expected):
+    folder, lite0 = RunFolder(str(tmp_path)), spaces.SPACES["lite0"]
+    teacher = RunFolder(folder.teacher)
+    whole = Arch(lite0, {name: block.ops[0] for name, block in lite0.choices.items()})
+    (tmp_path / "teacher").mkdir()
+    whole.save(teacher.arch)
+    for path in (teacher.model, teacher.training_facts, folder.inherited_weights):
+        open(path, "w").close()
+    settled = Recipe(**settings).settled(Arch(lite0, {**whole.ops, **ops}), images, folder)
+    assert settled.init_weights == expected
+    part = RunFolder(str(tmp_path / "front" / "0.2ms"))
+    os.makedirs(part.path)
+    if not settings:
+        open(part.inherited_weights, "w").close()
+        assert Recipe().settled(Arch(lite0, {**whole.ops, **ops}), images, part).init_weights == expected
 
 
 @pytest.mark.parametrize("settings, expected", [
