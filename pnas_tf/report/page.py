@@ -194,8 +194,9 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     rows.append(("Time of a step", f"{terminal.ms(statistics.median(step_ms))}, median" if step_ms else None))
     trained, train_epochs = number(facts.train.get("seconds")), number(facts.train.get("epochs"))
     rows.append(("Epochs trained", f"{train_epochs:g}" if train_epochs is not None else None))
-    rows.append(("Initial weights", {"scratch": "random", "inherited": "inherited from the search", "teacher": "the teacher's",
-                                     "imagenet": "those trained on ImageNet"}.get(text(facts.train.get("init")) or "")))
+    rows.append(("Initial weights", {
+        "scratch": "random", "inherited": "inherited from the search", "teacher": "the teacher's",
+        "imagenet": "those trained on ImageNet"}.get(text(facts.train.get("init")) or "")))
     rows.append(("Time trained", terminal.seconds(trained) if trained is not None else None))
     rows.append(("Versions of the search", versions.summary(facts.starts[-1]) if facts.starts else None))
     for before, after in itertools.pairwise(facts.starts):
