@@ -135,12 +135,13 @@ def _fit_to_images(start: initial_weights.Start, data: Data, recipe: Recipe) -> 
     """Fits what has a closed form to training images: maps in place of blocks that are left out, and the classifier."""
     if start.whole is not None:
         changes = Changes(crop_area=recipe.crop_area)
-        crops = data.train.batches(_MAPPED_BATCH, augment=True, changes=changes, seed=recipe.seed)
+        crops = data.train.batches(min(_MAPPED_BATCH, data.train.size), augment=True, changes=changes,
+                                   seed=recipe.seed)
         maps = linear_maps.fit(start.model, start.whole, [images for images, _ in crops.take(_MAPPED)], recipe.seed)
         if maps:
             terminal.say(f"Blocks that are left out are linear maps, read by {', '.join(each.block for each in maps)}: "
                          f"of what these have learned to read, {np.mean([each.after for each in maps]):.0%} is missing "
-                         f"on average, and {np.mean([each.before for each in maps]):.0%} without the maps.")
+                         f"on average, {np.mean([each.before for each in maps]):.0%} without the maps.")
     if not start.has_new_classifier:
         return
     if start.is_cut:  # its layers see other features than in the whole network
