@@ -320,8 +320,8 @@ def bad_cases(folder, small_npz):
         "another network's folder": ([f"--run_dir={folder}/run", "--arch=mobilenet_v2", f"--dataset=npz:{small_npz}"],
                                      "describes another network (small, 16 px, 4 classes). Use another --run_dir"),
         "unknown start": ([f"--run_dir={folder}/new", "--init_weights=webimages", "--arch=mobilenet_v2"],
-                          "must be scratch, inherited, imagenet, a .keras file or the folder of a training, got "
-                          "'webimages'"),
+                          "must be scratch, inherited, imagenet, teacher, a .keras file or the folder of a training, "
+                          "got 'webimages'"),
         "unknown teacher": ([f"--run_dir={folder}/new", "--teacher=none.keras", "--arch=mobilenet_v2"],
                             "must be auto, none or a .keras file that exists, got 'none.keras'"),
         "no such start": ([f"--run_dir={folder}/new", "--init_weights=no.keras", "--arch=mobilenet_v2"],
