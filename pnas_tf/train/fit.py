@@ -83,8 +83,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     settings = _settings(arch, data, recipe) | how
     state = TrainingState(folder, {"epochs": epochs, "steps": steps, "kept": kept, **settings}, overwrite=overwrite)
     with data_lib.naming_broken_images(data):
-        if not state.epochs_done:
-            _fit_to_images(start, data, recipe)
+        _fit_to_images(start, data, recipe, state.epochs_done)
         _freeze_batch_norm(model, recipe.batch_norm == FROZEN)
         _compile(learner, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
         images = functools.partial(_batches, data, recipe, teacher, kept, bool(how_taught.features))
@@ -131,8 +130,10 @@ def _check_finite(score: Score, folder: RunFolder) -> None:
                         f"{folder.model} is not written. Lower --lr, with --overwrite or another --run_dir.")
 
 
-def _fit_to_images(start: initial_weights.Start, data: Data, recipe: Recipe) -> None:
+def _fit_to_images(start: initial_weights.Start, data: Data, recipe: Recipe, epochs_done: int) -> None:
     """Fits what has a closed form to training images: maps in place of blocks that are left out, and the classifier."""
+    if epochs_done:  # whose weights are on the disk
+        return
     if start.whole is not None:
         changes = Changes(crop_area=recipe.crop_area)
         crops = data.train.batches(min(_MAPPED_BATCH, data.train.size), augment=True, changes=changes,

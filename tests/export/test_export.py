@@ -58,6 +58,13 @@ def test_comparison_by_hand():
     ("float16", {"agreement": 0.98, "checked_images": 50}, False), ("float16", {"agreement": np.nan}, True),
     ("int8", {"top1": 0.885}, False), ("int8", {"top1": 0.884}, True), ("int8", {"top1": 0.95}, False),
     ("int8", {"max_difference": 0.5, "agreement": 0.9}, False), ("int8", {"max_difference": np.inf}, True),
+    # One image of few, two of 100 or more.
+    ("float16", {"agreement": 101 / 103, "checked_images": 103}, False),
+    ("float16", {"agreement": 100 / 103, "checked_images": 103}, True),
+    ("float16", {"agreement": 97 / 99, "checked_images": 99}, True),
+    ("int8", {"top1": 0.9 - 2 / 103, "checked_images": 103}, False),
+    ("int8", {"top1": 0.9 - 3 / 103, "checked_images": 103}, True),
+    ("int8", {"top1": 0.9 - 2 / 99, "checked_images": 99}, True),
     ("dynamic", {"top1": 0.885}, False), ("dynamic", {"top1": 0.884}, True),
     ("int8_qat", {"top1": 0.893}, False), ("int8_qat", {"top1": 0.892}, True)])
 def test_bounds_of_the_check(mode, change, bad):
