@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from io import BufferedReader
@@ -259,6 +260,11 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
         os.chmod(temporary, 0o644)
 
     write_whole(path, write)
+
+
+def copy(source: str, path: str) -> None:
+    """Copies a file, whole or not at all; raises InputError as `write_whole` does."""
+    write_whole(path, lambda temporary: shutil.copyfile(source, temporary))
 
 
 def write_whole(path: str, write: Callable[[str], Any], *, replace: bool = True) -> None:

@@ -10,7 +10,6 @@ each with the same number of steps. The front over all sizes is joined from thei
 import dataclasses
 import glob
 import os
-import shutil
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -114,7 +113,7 @@ def _joined(parts: dict[int, RunFolder], largest: Problem, folder: RunFolder) ->
     best = parts[front_of_sizes.delivered_size(fronts)]
     for own, to in ((best.finalists, folder.finalists), (best.finalist_times, folder.finalist_times)):
         if os.path.exists(own):
-            _copy(own, to)
+            files.copy(own, to)
     warmed = [line for line in folder.read_metrics() if line.get("phase") == "warmup"]
     folder.write_metrics(warmed + [{**line, "epoch": line["epoch"] + len(warmed)} for line in best.read_metrics()])
     front_file.save(folder.front, goal.target, goal.limit_ms, front)
@@ -142,12 +141,8 @@ def _front(part: RunFolder) -> list[FrontNetwork]:
 
 def _copy_network(there: RunFolder, here: RunFolder) -> None:
     """Copies a network and its inherited weights; arch.json, which tells that a search has ended, comes last."""
-    _copy(there.inherited_weights, here.inherited_weights)
-    _copy(there.arch, here.arch)
-
-
-def _copy(there: str, here: str) -> None:
-    files.write_whole(here, lambda path: shutil.copyfile(there, path))
+    files.copy(there.inherited_weights, here.inherited_weights)
+    files.copy(there.arch, here.arch)
 
 
 def _has_begun(part: RunFolder) -> bool:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shutil
 from typing import Any
 
 import numpy as np
@@ -61,7 +60,7 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
     if not folder.teacher_model:  # a file of the user's, which the training of the found network needs, too
         os.makedirs(folder.teacher, exist_ok=True)
         # Several workers of one search may write it at a time.
-        files.write_whole(kept, lambda path: shutil.copyfile(source, path))
+        files.copy(source, kept)
     return dataclasses.replace(criterion, teacher=teacher)
 
 
