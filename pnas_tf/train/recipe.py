@@ -105,12 +105,16 @@ class Recipe(ImageSettings):
             images: Number of training images.
             folder: Run folder; the search that made it may have left weights and a teacher.
         """
-        teacher = (folder.teacher_model or NONE) if self.teacher == AUTO else self.teacher
+        kept = folder.teacher_model
+        teacher = (kept or NONE) if self.teacher == AUTO else self.teacher
+        taught_in = RunFolder(os.path.dirname(kept))
         # A network of the user's has features of another meaning, and a copy of it lies in a folder without facts.
-        is_own = self.teacher == AUTO and os.path.exists(RunFolder(os.path.dirname(teacher)).training_facts)
+        is_own = self.teacher == AUTO and kept != "" and os.path.exists(taught_in.training_facts)
         init = self.init_weights
         if init == AUTO:
-            init = _first_weights(arch, folder, is_own and images < FEW and self.batch_norm != BATCH)
+            has_inherited = kept != "" and os.path.exists(folder.inherited_weights)
+            whole = taught_in.arch if is_own and images < FEW and self.batch_norm != BATCH else ""
+            init = _first_weights(arch, whole, has_inherited)
         is_pretrained = init != SCRATCH and (init != INHERITED or arch.space.pretrained is not None)
         how = self.batch_norm if self.batch_norm != AUTO else FROZEN if images < FEW and is_pretrained else BATCH
         batch_size = min(images, self.batch_size or batch_size_for(images))
@@ -128,21 +132,20 @@ class Recipe(ImageSettings):
             optimizer=optimizer, lr=self.lr or rate)
 
 
-def _first_weights(arch: Arch, folder: RunFolder, from_teacher: bool) -> str:
+def _first_weights(arch: Arch, whole: str, has_inherited: bool) -> str:
     """Where the weights of a network come from by default.
 
     Args:
         arch: Network to train.
-        folder: Run folder.
-        from_teacher: Whether they come from the teacher, which the search has trained, if it has all of its blocks.
+        whole: Path of the arch of a teacher from which they come if it has all blocks; "" for no such teacher.
+        has_inherited: Whether a search with a teacher has left the supernet's weights.
     """
     if not arch.space.pretrained:
         # Weights of a supernet that started from scratch are no better a start than scratch (paper section 4.2).
         return SCRATCH
-    whole = RunFolder(os.path.dirname(folder.teacher_model)).arch
-    if from_teacher and os.path.exists(whole) and whole_blocks.are_all_of(arch, arch_lib.load(whole)):
+    if os.path.exists(whole) and whole_blocks.are_all_of(arch, arch_lib.load(whole)):
         return TEACHER
-    return INHERITED if folder.teacher_model and os.path.exists(folder.inherited_weights) else IMAGENET
+    return INHERITED if has_inherited else IMAGENET
 
 
 def kept_steps(values: int, num_features: int, batch_size: int, steps_per_epoch: int) -> int:

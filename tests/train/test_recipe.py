@@ -219,6 +219,16 @@ def test_a_network_of_whole_blocks_starts_from_its_teacher(tmp_path, ops, settin
         assert Recipe().settled(Arch(lite0, {**whole.ops, **ops}), images, part).init_weights == expected
 
 
+def test_files_beside_the_command_are_not_those_of_a_teacher(tmp_path, monkeypatch):
+    """In a run folder whose network was trained without a teacher, its own files were taken for a teacher's."""
+    lite0 = arch_lib.load("efficientnet_lite0")
+    lite0.save(str(tmp_path / "arch.json"))
+    (tmp_path / "train.json").touch()
+    monkeypatch.chdir(tmp_path)
+    settled = Recipe().settled(lite0, 400, RunFolder("."))
+    assert (settled.init_weights, settled.teacher, settled.distill_features) == ("imagenet", "none", 0.0)
+
+
 @pytest.mark.parametrize("settings, expected", [
     ({}, "8 features here, and 5 in teacher.keras"), ({"batch_size": 4}, "got batches of 4, ")])
 def test_features_that_cannot_be_learned_are_refused(settings, expected):
