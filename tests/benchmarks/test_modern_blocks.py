@@ -1,0 +1,54 @@
+"""The comparison of ways to search: its spaces, and the statistics of its results."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.quality import modern_blocks
+from benchmarks.quality.modern_blocks import LARGE, SMALL, WAYS
+
+ACCURACY = {("mb", SMALL): (0.70, 0.71, 0.72), ("uib", SMALL): (0.72, 0.72, 0.76), ("mb", LARGE): (0.75,),
+            ("uib", LARGE): (0.74,), ("one", LARGE): (0.75, 0.74)}
+ROWS = [{"way": way, "target": target, "seed": seed, "accuracy": accuracy, "params": 1000, "macs": 2_000_000,
+         **({"int8_accuracy": accuracy - 0.01, "float32_ms": 0.1, "int8_ms": 0.05} if target == SMALL else {})}
+        for (way, target), values in ACCURACY.items() for seed, accuracy in enumerate(values)]
+
+
+def test_spaces_differ_in_what_is_compared_alone():
+    spaces = {way: modern_blocks.quick_space(WAYS[way].space) for way in WAYS}
+    assert spaces["one"] == spaces["two"]
+    for way, space in spaces.items():
+        assert space.stem[0].strides == 2
+        # Widths of cifar_mb by three quarters, in multiples of 8; where filters are searched, they lie around these.
+        own = [block.widths[1] if block.widths else block.filters for block in space.blocks]
+        assert own == [16] + 3 * [24] + 3 * [32] + 3 * [64] + 3 * [96], way
+        assert space.input_shapes()["mix"][:2] == (2, 2)
+    assert len(spaces["mb"].choices) == len(spaces["uib"].choices) == 12
+    assert all(op.startswith("uib_") or op == "zero" for choice in spaces["uib"].choices.values() for op in choice.ops)
+
+
+def test_interval_is_that_of_a_paired_t_test():
+    differences = modern_blocks.paired(ROWS, "mb", "uib", SMALL, "accuracy")
+    np.testing.assert_allclose(differences, [0.02, 0.01, 0.04], atol=1e-12)
+    low, high = 100 * np.array(stats.ttest_rel(ACCURACY["uib", SMALL], ACCURACY["mb", SMALL]).confidence_interval(0.95))
+    assert modern_blocks.interval(differences) == f"{7 / 3:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+@pytest.mark.parametrize("pairs", modern_blocks.T_QUANTILE)
+def test_quantiles(pairs):
+    assert modern_blocks.T_QUANTILE[pairs] == pytest.approx(stats.t.ppf(0.975, pairs - 1), abs=6e-4)
+
+
+def test_only_seeds_that_both_ways_have_are_compared():
+    assert len(modern_blocks.paired(ROWS, "mb", "one", LARGE, "accuracy")) == 1
+    assert len(modern_blocks.paired(ROWS, "one", "two", LARGE, "accuracy")) == 0
+    assert len(modern_blocks.paired(ROWS, "mb", "uib", LARGE, "int8_accuracy")) == 0
+
+
+def test_results_show_what_there_is():
+    text = modern_blocks.show(ROWS, {SMALL: 0.1, LARGE: 0.2}, {"mb_0": 61.4})
+    assert "| MBConvs | 3 | 71.00 | 70.00 | 0.1000 | 0.0500 | 1,000 | 2,000,000 |" in text
+    assert "| universal inverted bottlenecks | 1 | 74.00 |  |  |  | 1,000 | 2,000,000 |" in text
+    assert f"{LARGE}, float32: -1.00 (1 pair)" in text and "two stages" not in text
+    assert f"{SMALL}, int8: +2.33 [" in text and "- search mb_0: 61 s" in text
+    assert modern_blocks.show([], {SMALL: 0.1}, {}) == "Nothing is trained yet."
