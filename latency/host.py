@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from export import apart, convert, interpreter, timed_runs, timing
+from latency.conversions import Conversions
 from pnas_tf import workspaces
 from pnas_tf.cli.settings import check, setting
 from pnas_tf.errors import InputError
@@ -51,6 +52,7 @@ class Host:
             InputError: If the runtime is not installed.
         """
         self._settings = dataclasses.replace(settings, runtime=interpreter.installed_runtime(settings.runtime))
+        self._convert = Conversions(settings.dtype)
 
     def facts(self) -> dict[str, Any]:
         """See `measure.Measurer`."""
@@ -102,7 +104,7 @@ class Host:
 
     def _converted(self, build, folder, stem):
         """Converts a model and returns the path of the `.tflite`."""
-        return workspaces.write_temporary(folder, f"{stem}.tflite", convert.to_time(build(), self._settings.dtype))
+        return workspaces.write_temporary(folder, f"{stem}.tflite", self._convert(build))
 
 
 def facts_of(settings: HostSettings) -> dict[str, Any]:

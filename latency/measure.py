@@ -22,6 +22,7 @@ from latency.ssh import Ssh
 from latency.vela import Vela
 from latency.xla import Xla
 from pnas_tf import terminal
+from pnas_tf.cost import network_times
 from pnas_tf.errors import InputError, shown
 from pnas_tf.space.arch import Arch, from_chosen
 from pnas_tf.space.blocks import OpKey, Space
@@ -195,9 +196,22 @@ def op_build(key: OpKey) -> Build:
     return functools.partial(_randomised_op, key)
 
 
+@dataclasses.dataclass(frozen=True)
+class _NetworkBuild:
+    """A function that makes a network; those of networks with the same digest are equal."""
+
+    digest: str
+    arch: Arch = dataclasses.field(compare=False)
+
+    def __call__(self) -> Any:
+        from pnas_tf import network
+
+        return convert.randomise(network.build_network(self.arch))
+
+
 def network_build(arch: Arch) -> Build:
-    """A function that makes a model of a whole network."""
-    return functools.partial(_randomised_network, arch)
+    """A function that makes a model of a whole network; equal for networks of equal times."""
+    return _NetworkBuild(network_times.digest(arch), arch)
 
 
 def context_build(space: Space) -> Build:
@@ -234,9 +248,3 @@ def _randomised_op(key):
     from pnas_tf import network
 
     return convert.randomise(network.build_op(key))
-
-
-def _randomised_network(arch):
-    from pnas_tf import network
-
-    return convert.randomise(network.build_network(arch))

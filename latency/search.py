@@ -20,6 +20,7 @@ from pnas_tf import terminal
 from pnas_tf.cli import start
 from pnas_tf.cost import network_times, prices, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
+from pnas_tf.derive import device_check
 from pnas_tf.search import command as search_command
 from pnas_tf.space.blocks import Space
 
@@ -54,23 +55,23 @@ def network_timer(table: LatencyTable, space: Space, named_by: Sequence[str] = (
     """
     networks = network_times.compared(table.path, space)
     header = {**table.header, **networks.settings}
-    measure.from_header(header, table.path)  # raises now rather than after a long search
+    # One device for all searches, made now rather than after the first: it may not be attached.
+    device = measure.from_header({**header, "together": device_check.COUNT + ANCHORS}, table.path)
     if not networks.ms:
         terminal.say(
             f"The table of {table.target} was not compared with networks of {space.name}, so times of finalists cannot "
             "be corrected for the device's current speed. To correct them, first run: " + table_commands.compare(
                 table.file, [*table_commands.space_flags(space, named_by), "--networks=30", "--calibrate=100"]))
-    return functools.partial(_times, table, header, networks.ms, space)
+    return functools.partial(_times, table, device, networks.ms, space)
 
 
-def _times(table, header, compared, space, archs, run_folder):
+def _times(table, device, compared, space, archs, run_folder):
     """Costs of networks: milliseconds at the pace of the comparison, and SRAM if the device's compiler plans it."""
     middle = math.log(np.median([prices.of_arch(arch, table.ms) for arch in archs]))
     names = {network_times.digest(arch) for arch in archs}
     others = [(arch, ms) for arch, ms in compared if network_times.digest(arch) not in names]
     others_near = sorted(others, key=lambda other: abs(math.log(other[1]) - middle))[:ANCHORS]
     together = [*archs, *(arch for arch, _ in others_near)]
-    device = measure.from_header({**header, "together": len(together)}, table.path)
     ms = timed_networks.in_one_pass(run_folder.finalist_times, device, together, anchors.references_of(table.header),
                                     space)
     now, then = np.array(ms[len(archs):]), np.array([ms for _, ms in others_near])

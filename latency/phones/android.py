@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from export import convert
+from latency.conversions import Conversions
 from latency.phones import adb, queue, worker
 from latency.phones.benchmark_output import Benchmark, OpTime
 from latency.phones.facts import Facts, cpu_mask
@@ -43,6 +43,7 @@ class Android:
         self._settings = settings
         self._binary, self._digest = _binary(settings.benchmark_binary, settings.binary_sha256)
         self._stopped = threading.Event()
+        self._converted = Conversions(settings.dtype)
 
     def facts(self) -> dict[str, Any]:
         """See `measure.Measurer`. Battery and heat are those of the first phone before anything is measured."""
@@ -181,9 +182,6 @@ class Android:
         if _kind(facts) != _kind(kind):
             raise adb.DeviceError(f"{phone.serial} is another phone now: {facts.device}, {facts.android}")
         phone.begin(self._binary, self._digest, mask)
-
-    def _converted(self, build):
-        return convert.to_time(build(), self._settings.dtype)
 
     @staticmethod
     def _smallest():

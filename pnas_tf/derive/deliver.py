@@ -147,7 +147,8 @@ def _candidates(pool: Pool, folder: RunFolder, timer: device_check.Timer | None,
         pool.add_best_sums([aim.target_ms])
         return using_all(aim)
 
-    return front_lib.ordered(pool, device_check.run(suggest, pool.goal, timer, folder), use_all_ms=True)
+    enough = device_check.COUNT if choice.trials else 1  # trials choose among several
+    return front_lib.ordered(pool, device_check.run(suggest, pool.goal, timer, folder, enough), use_all_ms=True)
 
 
 def _write(net: Supernet, finalist: Finalist, goal: Goal, probs: np.ndarray, folder: RunFolder,

@@ -23,23 +23,25 @@ Timer = Callable[[Sequence[Arch], RunFolder], list[Mapping[str, float]]]
 # Function from a goal to finalists that keep its limits according to the table, see `finalists.suggested`.
 Suggest = Callable[[Goal], list[Finalist]]
 
-# Number of finalists timed in a round, and largest number of rounds.
-COUNT, ROUNDS = 8, 3
+# Largest number of finalists timed in a round, number of those timed in turns, and largest number of rounds.
+COUNT, GROUP, ROUNDS = 8, 3, 3
 # Smallest share of the target that a network uses on the device: its time is measured to about a percent.
 USED_SHARE = 0.98
 
 
-def run(suggest: Suggest, goal: Goal, timer: Timer, folder: RunFolder) -> list[Finalist]:
+def run(suggest: Suggest, goal: Goal, timer: Timer, folder: RunFolder, enough: int = 1) -> list[Finalist]:
     """Finalists, of which those are eligible that keep the limits and take 98 to 100 % of the target on the device.
 
-    If there are none, the table is off by about the same factor for all networks that this search prefers. The target
-    is then divided by that factor, and the finalists suggested for the new target are timed, too.
+    Finalists are timed from the best on, until `enough` are eligible. If none is, the table is off by about the same
+    factor for all networks that this search prefers. The target is then divided by that factor, and the finalists
+    suggested for the new target are timed, too.
 
     Args:
         suggest: Function that returns the finalists of a goal, best first.
         goal: Goal with the target in milliseconds.
         timer: Timer of its device.
         folder: Folder of the goal's results, which keeps the times.
+        enough: Number of eligible finalists after which no more are timed.
 
     Returns:
         Every suggested finalist, best first; timed finalists have their measured_ms. If none fits, only the finalist
@@ -57,14 +59,19 @@ def run(suggest: Suggest, goal: Goal, timer: Timer, folder: RunFolder) -> list[F
                    if finalist.eligible and finalists[finalist.arch.fingerprint()].measured_ms is None][:COUNT]
         if not untimed:
             break
-        terminal.say(f"Timing {len(untimed)} finalists on {goal.target}.")
-        costs = timer([finalist.arch for finalist in untimed], folder)
-        finalists |= {finalist.arch.fingerprint(): _measured(finalist, cost)
-                      for finalist, cost in zip(untimed, costs, strict=True)}
-        if any(_fits(finalist, goal) for finalist in finalists.values()):
+        timed: list[Finalist] = []
+        for begin in range(0, len(untimed), GROUP):
+            group = untimed[begin:begin + GROUP]
+            terminal.say(f"Timing {len(group)} finalists on {goal.target}.")
+            costs = timer([finalist.arch for finalist in group], folder)
+            timed += [_measured(finalist, cost) for finalist, cost in zip(group, costs, strict=True)]
+            if sum(_fits(finalist, goal) for finalist in timed) >= enough:
+                break
+        finalists |= {finalist.arch.fingerprint(): finalist for finalist in timed}
+        if any(_fits(finalist, goal) for finalist in timed):
             break
-        factor = statistics.median(cost["ms"] / finalist.costs["ms"]
-                                   for finalist, cost in zip(untimed, costs, strict=True))
+        factor = statistics.median(finalist.measured_ms / finalist.costs["ms"] for finalist in timed
+                                   if finalist.measured_ms is not None)
         aim = dataclasses.replace(goal, target_ms=goal.target_ms / factor)
     return judged(_by_loss(finalists.values()), goal)
 
