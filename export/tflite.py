@@ -122,7 +122,7 @@ def _described(mode, model, data, arch, config, shared):
 def _checked(mode, content, samples, keras_logits, config):
     """Facts about the agreement of a file with Keras; raises InputError if it disagrees."""
     runner = interpreter.make_interpreter(content, threads=config.threads, delegate=config.delegate)
-    facts = agreement.compare(interpreter.run(runner, samples.inputs), keras_logits, samples.labels)
+    facts = agreement.compare(mode, interpreter.run(runner, samples.inputs), keras_logits, samples.labels)
     problem = agreement.problem(mode, facts)
     if not math.isfinite(facts["max_difference"]):
         raise InputError(f"{mode}.tflite is not written: {problem}.")

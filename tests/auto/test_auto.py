@@ -106,7 +106,7 @@ def test_the_steps_are_commands_to_paste(two_classes):
         latency.build_table --space=lite0 --image_size=96 --smaller_images=80,64,48 --num_classes=2 '--output=RUN/table96.jsonl'
         pnas_tf.search --space=lite0 --dataset=folder:photos '--table=RUN/table96.jsonl' --target_ms=1.2 --class_weights=balanced '--run_dir=RUN'
         pnas_tf.train '--run_dir=RUN' --class_weights=balanced
-        export.tflite '--run_dir=RUN' --mode=float32,float16,int8
+        export.tflite '--run_dir=RUN' --mode=float32,float16,int8 --allow_drop
         export.bundle '--run_dir=RUN' --mode=float32,float16,int8
         pnas_tf.report '--run_dir=RUN'
         """  # noqa: E501

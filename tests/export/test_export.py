@@ -43,12 +43,27 @@ def test_colour_input_is_for_grey_networks(model, data, tmp_path):
 def test_comparison_by_hand():
     keras_logits = np.array([[1, 0], [0, 1], [3, -20], [0, 1]], np.float32)
     logits = np.array([[1, 0.5], [1, 0], [3, -20], [0, 1]], np.float32)
-    assert agreement.compare(logits, keras_logits, np.array([0, 0, 0, 0])) == {
+    assert agreement.compare("float32", logits, keras_logits, np.array([0, 0, 0, 0])) == {
         "checked_images": 4, "max_difference": 1.0, "keras_logit": 20.0, "agreement": 0.75, "top1": 0.75,
-        "keras_top1": 0.5, "class_images": [4, 0], "class_correct": [3, 0], "class_mistaken_for": [1, None]}
+        "keras_top1": 0.5, "near_ties": 0, "ties_lost": 0,
+        "class_images": [4, 0], "class_correct": [3, 0], "class_mistaken_for": [1, None]}
     by_class = agreement.by_class(np.array([0, 1, 2, 2, 1, 0]), np.array([0, 0, 0, 0, 1, 2]), 4)
     assert by_class == {"class_images": [4, 1, 1, 0], "class_correct": [1, 1, 0, 0],
                         "class_mistaken_for": [2, None, 0, None]}
+
+
+def test_near_ties_by_hand():
+    """The largest logit is 8: classes within 2^-9 * 8 = 1/64 are a tie in float16, those within 1/16 in int8."""
+    keras_logits = np.array([[8, 0], [1, 1 + 1 / 100], [1 + 1 / 20, 1], [1, 1 + 1 / 10]], np.float32)
+    swapped = keras_logits[:, ::-1].copy()
+    swapped[0] = keras_logits[0]
+    labels = np.array([0, 1, 1, 1])
+    found = {mode: agreement.compare(mode, swapped, keras_logits, labels) for mode in ("float32", "float16", "int8")}
+    assert [(found[mode]["near_ties"], found[mode]["ties_lost"]) for mode in found] == [(0, 0), (1, 1), (2, 0)]
+    assert {(facts["agreement"], facts["top1"], facts["keras_top1"]) for facts in found.values()} == {
+        (0.25, 0.5, 0.75)}
+    same = agreement.compare("int8", keras_logits, keras_logits, labels)
+    assert (same["near_ties"], same["ties_lost"]) == (0, 0)
 
 
 @pytest.mark.parametrize(("mode", "change", "bad"), [
@@ -58,18 +73,20 @@ def test_comparison_by_hand():
     ("float16", {"agreement": 0.98, "checked_images": 50}, False), ("float16", {"agreement": np.nan}, True),
     ("int8", {"top1": 0.885}, False), ("int8", {"top1": 0.884}, True), ("int8", {"top1": 0.95}, False),
     ("int8", {"max_difference": 0.5, "agreement": 0.9}, False), ("int8", {"max_difference": np.inf}, True),
-    # One image of few, two of 100 or more.
-    ("float16", {"agreement": 101 / 103, "checked_images": 103}, False),
-    ("float16", {"agreement": 100 / 103, "checked_images": 103}, True),
-    ("float16", {"agreement": 97 / 99, "checked_images": 99}, True),
-    ("int8", {"top1": 0.9 - 2 / 103, "checked_images": 103}, False),
-    ("int8", {"top1": 0.9 - 3 / 103, "checked_images": 103}, True),
-    ("int8", {"top1": 0.9 - 2 / 99, "checked_images": 99}, True),
+    # One image, besides those between two classes.
+    ("float16", {"agreement": 101 / 103, "checked_images": 103}, True),
+    ("float16", {"agreement": 101 / 103, "checked_images": 103, "near_ties": 1}, False),
+    ("float16", {"agreement": 96 / 103, "checked_images": 103, "near_ties": 6}, False),
+    ("float16", {"agreement": 0.994, "near_ties": 2}, False), ("float16", {"agreement": 0.994, "near_ties": 1}, True),
+    ("int8", {"top1": 0.9 - 2 / 103, "checked_images": 103}, True),
+    ("int8", {"top1": 0.9 - 2 / 103, "checked_images": 103, "ties_lost": 1}, False),
+    ("int8", {"top1": 0.9 - 1 / 103, "checked_images": 103, "ties_lost": -1}, True),
+    ("int8", {"top1": 0.9 - 2 / 103, "checked_images": 103, "near_ties": 2}, True),
     ("dynamic", {"top1": 0.885}, False), ("dynamic", {"top1": 0.884}, True),
     ("int8_qat", {"top1": 0.893}, False), ("int8_qat", {"top1": 0.892}, True)])
 def test_bounds_of_the_check(mode, change, bad):
     facts = {"checked_images": 2000, "max_difference": 0.0, "keras_logit": 5.0, "agreement": 1.0, "top1": 0.9,
-             "keras_top1": 0.9, **change}
+             "keras_top1": 0.9, "near_ties": 0, "ties_lost": 0, **change}
     assert (agreement.problem(mode, facts) is not None) == bad
 
 
