@@ -36,6 +36,9 @@ def _main() -> None:
     if not config.photos:
         raise InputError("Name the folder of your pictures, with one folder for each class in it: "
                          "python -m pnas_tf.auto photos")
+    if config.table and flags.FLAGS["dtype"].present:
+        raise InputError(f"--dtype is for the table that this command makes, and --table={config.table} has a number "
+                         "format of its own. Leave out one of them.")
     photos = photos_lib.read(config.photos)
     folder = RunFolder(flags.FLAGS.run_dir or os.path.join("runs", os.path.basename(os.path.abspath(photos.path))))
     _check_place(folder.path, photos.path)

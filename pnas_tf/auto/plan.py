@@ -32,6 +32,8 @@ class AutoConfig(ImageSettings):
     ms: float = setting(0.0, "Milliseconds that the network may take; 0: half of those of the whole pretrained "
                         "network.", low=0)
     table: str | None = setting(None, "Latency table of another device; default: one of this machine is made.")
+    dtype: str = setting("float32", "Number format of the file whose milliseconds count. int8 takes less than half "
+                         "of those of float32, so a larger network fits.", choices=("float32", "int8"))
     image_size: int = setting(0, f"Height and width of the pictures; 0: {SIDE} or, with --table, those of the table.",
                               low=0, high=8192)
     max_steps: int = setting(0, "Limit on the steps of search and training, for a trial run; 0: no limit.", low=0)
@@ -91,7 +93,8 @@ def table_step(config: AutoConfig, photos: Photos, folder: RunFolder) -> Step:
     smaller, path = smaller_sides(side), table_of(config, folder)
     arguments = (f"--space={SPACE}", f"--image_size={side}",
                  *([f"--smaller_images={','.join(map(str, smaller))}"] if smaller else []),
-                 f"--num_classes={photos.classes}", f"--output={path}")
+                 f"--num_classes={photos.classes}", *([f"--dtype={config.dtype}"] if _is_int8(config) else []),
+                 f"--output={path}")
     return Step("table", "times every op of the space on this machine", "latency.build_table", arguments, (), (path,),
                 durations.of_table(_space(side, photos), [side, *smaller]))
 
@@ -125,7 +128,12 @@ def later_steps(config: AutoConfig, photos: Photos, folder: RunFolder, goal: Goa
 
 def table_of(config: AutoConfig, folder: RunFolder) -> str:
     """Path of the table that is searched with, or the name of a shipped one."""
-    return config.table or folder.file(f"table{config.image_size or SIDE}.jsonl")
+    return config.table or folder.file(
+        f"table{config.image_size or SIDE}{'_int8' if _is_int8(config) else ''}.jsonl")
+
+
+def _is_int8(config: AutoConfig) -> bool:
+    return config.dtype == "int8"
 
 
 def smaller_sides(side: int) -> list[int]:

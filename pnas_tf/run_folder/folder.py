@@ -166,14 +166,19 @@ class RunFolder:
 
     @property
     def teacher_model(self) -> str:
-        """The teacher of the search, in this folder or in that of the run that it is a part of; "" if there is none."""
-        folder = os.path.abspath(self.path)
-        for _ in range(1 + PART_DEPTH):
-            path = RunFolder(RunFolder(folder).teacher).model
-            if os.path.exists(path):
+        """The teacher of the search, in this folder or in that of the run that it is a `part` of; "" if there is none."""
+        folder, own_flags = os.path.abspath(self.path), self._flags_digest()
+        for depth in range(1 + PART_DEPTH):
+            whole = RunFolder(folder)
+            path = RunFolder(whole.teacher).model
+            if os.path.exists(path) and (depth == 0 or (own_flags and own_flags == whole._flags_digest())):
                 return path
             folder = os.path.dirname(folder)
         return ""
+
+    def _flags_digest(self) -> str:
+        """SHA-256 of the flags, which are the same in all parts of a run; "" if there are none."""
+        return files.sha256(self.flags) if os.path.isfile(self.flags) else ""
 
     @property
     def trials(self) -> str:

@@ -108,7 +108,13 @@ def picked(folder: RunFolder, text: str) -> RunFolder:
     if not within:
         there = ", ".join(f"{network.ms:.3g}" for network in networks)
         raise InputError(f"No network of the front takes {ms:g} ms or less. There are networks of {there} ms (--pick).")
-    return RunFolder(folder.file(FRONT, within[-1].folder))
+    found = RunFolder(folder.file(FRONT, within[-1].folder))
+    if not os.path.exists(found.arch):
+        raise InputError(f"{folder.front} names the network {found}, which is missing. Search again, or pick another "
+                         "one (--pick).")
+    if os.path.realpath(found.path) != os.path.join(os.path.realpath(folder.path), FRONT, within[-1].folder):
+        raise InputError(f"{found} is a link to another folder, where nothing is written. Copy that folder here.")
+    return found
 
 
 def _network(entry) -> FrontNetwork | None:
@@ -124,7 +130,8 @@ def _network(entry) -> FrontNetwork | None:
     texts = {str(key): each for key, each in ops.items() if isinstance(each, str)} if isinstance(ops, dict) else {}
     numbers = {str(key): value for key, each in costs.items() if (value := number(each)) is not None} \
         if isinstance(costs, dict) else {}
-    side = number(entry.get("image_size"))
+    side, accuracy = number(entry.get("image_size")), number(entry.get("held_out_accuracy"))
     return FrontNetwork(ms, name, how if isinstance(how, str) else None, gain, error, entry.get("delivered") is True,
-                        numbers, texts, number(entry.get("expected_loss")), number(entry.get("held_out_accuracy")),
+                        numbers, texts, number(entry.get("expected_loss")),
+                        accuracy if accuracy is not None and 0 <= accuracy <= 1 else None,
                         int(side) if side and 0 < side < 1e5 else None)

@@ -43,7 +43,7 @@ def _main() -> None:
                          "--arch and a folder for the results by --run_dir.")
     initial_weights.check(f.init_weights)
     recipe_lib.check_teacher_flag(f.teacher, (recipe_lib.AUTO, recipe_lib.NONE))
-    folder = front_file.picked(RunFolder(f.run_dir), f.pick) if f.pick else RunFolder(f.run_dir)
+    folder = front_file.picked(RunFolder(f.run_dir), f.pick) if f.pick is not None else RunFolder(f.run_dir)
     arch = arch_lib.load(f.arch or folder.arch)
     memory.check_network(arch if not f.image_size else arch.for_data(
         f.image_size, arch.space.input_channels, arch.space.num_classes))

@@ -5,24 +5,31 @@ short training on few images ends before the damage is mended. Ridge regression 
 look at the images ("Fine-tuning can distort pretrained features", Kumar et al., ICLR 2022).
 """
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
 from scipy import optimize
 
 from pnas_tf.data.parts import Part
+from pnas_tf.errors import InputError
 
 # Images that are looked at; more hardly change the classifier, and its time grows with their square.
 MOST_IMAGES = 4000
 # Strengths of the ridge, in units of the mean square of a direction in which the features vary.
 STRENGTHS = np.logspace(-3, 3, 13)
+# Steps of an int8 tensor between its least and its largest value.
+STEPS = 255
 
 
 def start(model: keras.Model, images: Part, label_smoothing: float, seed: int) -> float:
     """Sets the weights of a network's last layer by ridge regression on the features of training images.
 
-    The strength of the ridge has the most right answers, and the scale of the logits the least cross-entropy, over
-    images that are left out of the regression in turn (in closed form).
+    Features are brought to one deviation. A feature that varies by less than rounding to int8 counts for less: its
+    weights would be so large that rounding alone decides what the int8 file answers. The strength of the ridge has
+    the most right answers, and the scale of the logits the least cross-entropy, over images that are left out of the
+    regression in turn (in closed form).
 
     Args:
         model: Network from images to logits; its last layer with weights is dense.
@@ -32,11 +39,18 @@ def start(model: keras.Model, images: Part, label_smoothing: float, seed: int) -
 
     Returns:
         Share of right answers on the images that are left out in turn; there are at most `MOST_IMAGES`.
+
+    Raises:
+        InputError: If features are not finite.
     """
     dense = [layer for layer in model.layers if layer.weights][-1]
     features, labels = _features(keras.Model(model.inputs, dense.input), images, seed)
+    if not np.isfinite(features).all():
+        raise InputError("The initial weights give features that are not finite on training images. Take other "
+                         "--init_weights, or another --teacher.")
     targets = np.eye(dense.units)[labels]
-    mean, deviation = features.mean(0), features.std(0) + 1e-6
+    mean, rounding = features.mean(0), max(float(np.ptp(features)) / STEPS / math.sqrt(12), 1e-6)
+    deviation = np.hypot(features.std(0), rounding)
     share = targets.mean(0)
     left, sizes, right = np.linalg.svd((features - mean) / deviation, full_matrices=False)
     projected = left.T @ (targets - share)

@@ -66,15 +66,18 @@ def build(arch: Arch, init: str, folder: RunFolder, *, teacher: str = "", dropou
     from pnas_tf.network import layers as fast_layers
 
     kind = fast_layers if precision == "float32" else fast_layers.Typed(fast_layers, precision)
-    if init in (SCRATCH, INHERITED, IMAGENET, TEACHER):
+    if init == TEACHER:
+        source = _read_teacher(teacher)
+        layers = fast_layers.PyTorchPadded(kind) if fast_layers.is_pytorch_padded(source) else kind
+        model = network.assemble(arch, dropout=dropout, drop_path=drop_path, layers=layers)
+        return Start(model, True, whole=_take_blocks(model, source, teacher))
+    if init in (SCRATCH, INHERITED, IMAGENET):
         model = network.assemble(arch, dropout=dropout, drop_path=drop_path, layers=kind)
         if init == INHERITED:
             _inherit(model, folder.inherited_weights)
             _check_finite(model, folder.inherited_weights)
         if init == IMAGENET:
             _cut_out(model, arch)
-        if init == TEACHER:
-            return Start(model, True, whole=_take_blocks(model, teacher))
         return Start(model, init == IMAGENET, init == IMAGENET and whole_blocks.is_cut(arch))
     init = _model_file(init)
     source = read_model(init)
@@ -142,15 +145,19 @@ def _cut_out(model: Any, arch: Arch) -> None:
             model.get_layer(layer).set_weights(values)
 
 
-def _take_blocks(model: Any, teacher: str) -> Any:
-    """Gives each layer the weights of the teacher's; returns the teacher for images of the model's size."""
-    import keras
-
+def _read_teacher(teacher: str) -> Any:
     if not teacher.endswith(ENDING):
         raise InputError(f"--init_weights={TEACHER} takes blocks of a network that --teacher names, got "
                          f"--teacher={teacher[:100] or 'none'}.")
     source = read_model(teacher)
     _check_finite(source, teacher)
+    return source
+
+
+def _take_blocks(model: Any, source: Any, teacher: str) -> Any:
+    """Gives each layer the weights of the teacher's; returns the teacher for images of the model's size."""
+    import keras
+
     layers = {layer.name: layer for layer in getattr(source, "layers", ()) if layer.weights}
     for layer in (layer for layer in model.layers if layer.weights):
         given = layers[layer.name].get_weights() if layer.name in layers else []
@@ -159,8 +166,14 @@ def _take_blocks(model: Any, teacher: str) -> Any:
                              f"{layer.name} like that of this arch. Use --init_weights={IMAGENET}, which cuts blocks.")
         layer.set_weights(given)
     image = keras.Input(model.input_shape[1:], name="image")
-    whole = keras.models.clone_model(source, input_tensors=[image] if isinstance(source.input, list) else image)
-    whole.set_weights(source.get_weights())
+    try:
+        whole = keras.models.clone_model(source, input_tensors=[image] if isinstance(source.input, list) else image)
+        whole.set_weights(source.get_weights())
+    except (ValueError, TypeError) as error:  # layers that fit one size of images, or inputs by name
+        height, width = model.input_shape[1:3]
+        raise InputError(f"{teacher}: not a network that takes one image of {height} x {width} pixels "
+                         f"({' '.join(str(error).split())[:120]}). Use --init_weights={IMAGENET}, or another "
+                         "--teacher.") from None
     return whole
 
 

@@ -17,10 +17,14 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from pnas_tf.errors import InputError
+
 # Strength of the ridge towards passing the input on, in units of its mean variance.
 STRENGTH = 0.01
 # Positions of feature maps that a map is fitted to, over all images.
 POSITIONS = 60_000
+# Least ridge, and least variance of what a share is taken of.
+_LEAST = 1e-12
 
 
 class LinearMap(NamedTuple):
@@ -48,6 +52,9 @@ def fit(model: keras.Model, whole: keras.Model, images: Iterable[np.ndarray], se
 
     Returns:
         The maps of all blocks that read something else than in `whole`, in order.
+
+    Raises:
+        InputError: If values in the networks are not finite.
     """
     readers, batches = _readers(model, whole), list(images)
     if not readers:
@@ -57,6 +64,9 @@ def fit(model: keras.Model, whole: keras.Model, images: Iterable[np.ndarray], se
     for number, (conv, norm) in enumerate(readers):
         read, = _inputs(model, [conv], batches, seed + number)
         target = learned[number]
+        if not (np.isfinite(read).all() and np.isfinite(target).all()):
+            raise InputError(f"The initial weights give numbers that are not finite in front of {conv}, on training "
+                             "images. Take other --init_weights, or another --teacher.")
         if np.allclose(read, target, atol=1e-3 * np.abs(target).max()):
             continue
         matrix, offset = regression(read, target)
@@ -84,7 +94,8 @@ def regression(read: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.nda
     read_mean, target_mean = read.mean(0), target.mean(0)
     read, target = read - read_mean, target - target_mean
     covariance = read.T @ read / len(read)
-    ridge = STRENGTH * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    # Values that do not vary are passed on.
+    ridge = max(STRENGTH * np.trace(covariance) / len(covariance), _LEAST) * np.eye(len(covariance))
     matrix = np.linalg.solve(covariance + ridge, read.T @ target / len(read) + ridge)
     return matrix, target_mean - read_mean @ matrix
 
@@ -121,4 +132,4 @@ def _inputs(model: keras.Model, layers: Sequence[str], batches: Sequence[np.ndar
 
 
 def _unexplained(read: np.ndarray, target: np.ndarray) -> float:
-    return float(np.sum((read - target) ** 2) / np.sum((target - target.mean(0)) ** 2))
+    return float(np.sum((read - target) ** 2) / max(np.sum((target - target.mean(0)) ** 2), _LEAST))

@@ -90,6 +90,7 @@ def test_a_refusal_is_one_line_and_starts_nothing(two_classes, tmp_path):
     for arguments, words in [((), "Name the folder of your pictures"), (("nowhere",), "nowhere: cannot be read"),
                              ((two_classes, "more"), "Unexpected argument 'more'"),
                              ((two_classes, "--ms=99", f"--table={table}"), "--ms=99 is more than any network takes"),
+                             ((two_classes, "--dtype=int8", f"--table={table}"), "has a number format of its own"),
                              ((two_classes, f"--run_dir={table}"), "table.jsonl: not a folder"),
                              ((two_classes, f"--run_dir={two_classes}/runs"), "inside the folder of pictures")]:
         done = run(*arguments, cwd=tmp_path)
@@ -112,6 +113,9 @@ def test_the_steps_are_commands_to_paste(two_classes):
         """  # noqa: E501
     expected = textwrap.dedent(commands).strip().replace("RUN", "runs/my photos").split("\n")
     assert [step.command for step in steps] == [f"python -m {command}" for command in expected]
+    int8 = plan.table_step(dataclasses.replace(config, dtype="int8"), seen, folder)
+    assert int8.command.endswith("--num_classes=2 --dtype=int8 '--output=runs/my photos/table96_int8.jsonl'")
+    assert plan.table_of(dataclasses.replace(config, dtype="int8"), folder) == int8.writes[0]
     # What a step reads is there when the steps before it are complete.
     for number, step in enumerate(steps):
         assert set(step.reads) <= {"photos", *(path for before in steps[:number] for path in before.writes)}

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pnas_tf.cost.limits import Limit
 from pnas_tf.derive import front
 from pnas_tf.derive.pool import Pool
 from pnas_tf.derive.scores import SET_BATCHES, Scores
+from pnas_tf.errors import InputError
 from pnas_tf.network.evaluate import Score
 from pnas_tf.run_folder import RunFolder, front_file
 from pnas_tf.run_folder import folder as run_folder
@@ -205,6 +207,16 @@ def test_the_file_and_the_text_say_what_more_milliseconds_gain(tmp_path):
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
+def front_of(path, networks):
+    """A run folder with a front whose networks are there."""
+    folder = RunFolder(str(path / "run"))
+    front_file.save(folder.front, "t", None, networks)
+    for network in networks:
+        os.makedirs(folder.file("front", network.folder))
+        (path / "run" / "front" / network.folder / "arch.json").write_text("{}")
+    return folder
+
+
 @pytest.mark.parametrize("text, expected", [
     ("0.2131ms", 0.21314), ("0.2134", 0.21337), ("0.213ms", 0.21337), ("0.25ms", 0.21337), ("0.125ms", 0.12496),
     ("0.13ms", 0.12496)])
@@ -212,6 +224,24 @@ def test_a_pick_is_the_network_that_was_printed_so_or_the_largest_within(tmp_pat
     """The 0.21337 ms beside 0.21314 were picked for 0.2131 before: both are within half a percent of it."""
     networks = [front_file.FrontNetwork(ms, f"{ms:.4g}ms", None, 0.0, 0.0, False, {}, {})
                 for ms in (0.12496, 0.21314, 0.21337, 0.3)]
-    folder = RunFolder(str(tmp_path))
-    front_file.save(folder.front, "t", None, networks)
+    folder = front_of(tmp_path, networks)
     assert os.path.basename(front_file.picked(folder, text).path) == f"{expected:.4g}ms"
+
+
+def test_a_pick_whose_folder_is_missing_or_elsewhere_is_refused(tmp_path):
+    networks = [front_file.FrontNetwork(ms, f"{ms:.4g}ms", None, 0.0, 0.0, False, {}, {}) for ms in (1.0, 2.0)]
+    folder = front_of(tmp_path, networks)
+    shutil.move(folder.file("front", "2ms"), tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"front\.json names the network .*2ms, which is missing\. Search again"):
+        front_file.picked(folder, "2ms")
+    os.symlink(tmp_path / "elsewhere", folder.file("front", "2ms"))
+    with pytest.raises(InputError, match="2ms is a link to another folder"):
+        front_file.picked(folder, "2ms")
+    assert front_file.picked(folder, "1ms").path == folder.file("front", "1ms")
+
+
+@pytest.mark.parametrize("accuracy, expected", [(0.0, 0.0), (1.0, 1.0), (1.5, None), (-0.5, None), ("1", None)])
+def test_an_accuracy_in_a_front_is_a_share_or_nothing(tmp_path, accuracy, expected):
+    front_file.save(str(tmp_path / "front.json"), "t", None, [front_file.FrontNetwork(
+        1.0, "1ms", None, 0.0, 0.0, False, {}, {}, accuracy=accuracy)])
+    assert [each.accuracy for each in front_file.read(str(tmp_path / "front.json"))] == [expected]

@@ -274,3 +274,26 @@ def test_the_size_of_any_space_is_printed():
     from pnas_tf.search import run as search_run
 
     assert search_run._about(42_336) == "4.23e+04" and search_run._about(7 ** 648) == "10^547"
+
+
+def test_a_teacher_belongs_to_its_run_and_to_the_parts_of_it(tmp_path):
+    """A neighbour, which may be called teacher, and the folder of all runs are no part of a run."""
+    def teacher_of(run):
+        path = RunFolder(RunFolder(str(run)).teacher).model
+        os.makedirs(os.path.dirname(path))
+        Path(path).write_bytes(b"a network")
+        return path
+
+    run = RunFolder(str(tmp_path / "run"))
+    Path(tmp_path / "run").mkdir()
+    Path(run.flags).write_text("--lr=0.1\n")
+    parts = [run.part("phone_2ms"), run.front_part(1.0), run.size_part(64), run.size_part(64).front_part(2.0)]
+    own = teacher_of(tmp_path / "run")
+    assert [part.teacher_model for part in (run, *parts)] == [own] * 5
+    elsewhere = RunFolder(str(tmp_path / "other"))
+    teacher_of(tmp_path)  # a training with --run_dir=runs/teacher
+    assert elsewhere.teacher_model == RunFolder(str(tmp_path / "teacher")).teacher_model == ""
+    Path(tmp_path / "other").mkdir()
+    Path(elsewhere.flags).write_text("--lr=0.1\n")
+    assert elsewhere.teacher_model == ""  # the folder of all runs has no flags
+    assert run.teacher_model == own and parts[3].teacher_model == own

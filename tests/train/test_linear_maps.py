@@ -6,6 +6,7 @@ import pytest
 
 from pnas_tf import network
 from pnas_tf.errors import InputError
+from pnas_tf.network import layers
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.arch import Arch
 from pnas_tf.train import initial_weights, linear_maps
@@ -96,6 +97,41 @@ def test_the_teacher_is_compared_at_the_size_of_the_network(whole, tmp_path, siz
     start = initial_weights.build(arch, "teacher", RunFolder("none"), teacher=str(tmp_path / "whole.keras"))
     assert start.has_new_classifier and start.whole.input_shape == start.model.input_shape == (None, size, size, 3)
     assert all(map(np.array_equal, start.whole.get_weights(), whole.get_weights()))
+
+
+def test_values_that_do_not_vary_are_passed_on():
+    matrix, offset = linear_maps.regression(np.full((50, 4), 3.0), np.full((50, 4), 5.0))
+    np.testing.assert_allclose(matrix, np.eye(4), atol=1e-9)
+    np.testing.assert_allclose(offset, 2.0)
+
+
+def test_a_teacher_with_padding_like_pytorch_keeps_it(tmp_path):
+    """A part that leaves out no block gives the teacher's logits."""
+    arch = Arch(SHORT, dict.fromkeys(WHOLE.ops, "mb_k3_e6"))
+    teacher = network.assemble(arch, layers=layers.PyTorchPadded(layers))
+    teacher.save(tmp_path / "whole.keras")
+    start = initial_weights.build(arch, "teacher", RunFolder("none"), teacher=str(tmp_path / "whole.keras"))
+    batch = images(1)[0]
+    np.testing.assert_allclose(start.model(batch), teacher(batch), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["one size", "by name"])
+def test_a_teacher_that_takes_other_images_is_refused(whole, tmp_path, kind):
+    body = keras.layers.Dense(2)(keras.layers.Flatten()(whole.layers[1].output))
+    foreign = keras.Model(whole.inputs, [whole.outputs[0], body]) if kind == "one size" else \
+        keras.Model({"image": whole.inputs[0]}, whole.outputs[0])
+    foreign.save(tmp_path / "whole.keras")
+    arch = Arch(SHORT.for_data(48, 3, SHORT.num_classes), WHOLE.ops)
+    with pytest.raises(InputError, match="not a network that takes one image of 48 x 48 pixels"):
+        initial_weights.build(arch, "teacher", RunFolder("none"), teacher=str(tmp_path / "whole.keras"))
+
+
+def test_values_that_are_not_finite_are_refused(whole, tmp_path):
+    convolution = whole.get_layer("b01_mb_k3_e6_project")
+    convolution.set_weights([1e38 * np.sign(value) for value in convolution.get_weights()])
+    start = part(whole, tmp_path / "whole.keras", {"b02": "zero"})
+    with pytest.raises(InputError, match="numbers that are not finite in front of b03"):
+        linear_maps.fit(start.model, start.whole, images(), seed=0)
 
 
 @pytest.mark.parametrize("ops, teacher, expected", [
