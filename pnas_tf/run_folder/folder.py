@@ -166,7 +166,7 @@ class RunFolder:
 
     @property
     def teacher_model(self) -> str:
-        """The teacher of the search, in this folder or in that of the run that it is a `part` of; "" if there is none."""
+        """The teacher of the search, in this folder or that of the run that it is a `part` of; "" if there is none."""
         folder, own_flags = os.path.abspath(self.path), self._flags_digest()
         for depth in range(1 + PART_DEPTH):
             whole = RunFolder(folder)
