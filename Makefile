@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 BUILDIFIER := npx --yes @bazel/buildifier@8.2.1
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help quickstart test test-slow lint docs wheel clean
+.PHONY: help install quickstart test test-slow lint docs wheel clean
 
 help:
+	@echo "make install      the tested versions, into .venv"
 	@echo "make quickstart   table of this machine, search, training, .tflite, report (RUN=$(RUN))"
 	@echo "make test         quick tests (minutes)"
 	@echo "make test-slow    long tests"
@@ -29,6 +30,8 @@ $(VENV)/.installed: requirements.txt
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
+
+install: $(VENV)/.installed
 
 quickstart: $(VENV)/.installed
 	@echo "1/5 How long does each op take on this machine?"

@@ -56,6 +56,8 @@ NOT_RUN = {
     'pip install "tensorflow[and-cuda]': "GPU",
     'pip install ".[cuda]"': "GPU",
     'pip install ".[tfds,tensorboard]"': "downloads; tests/test_ranges.py resolves the extras",
+    "make install": "make quickstart begins with it",
+    "pip install ai-edge-litert": "in requirements.txt",
     "make test": "this test is one of them",
     "make lint": "downloads what it checks with",
     "python -m pytest": "tests themselves",

@@ -1,7 +1,7 @@
 r"""Makes a checked .tflite within your milliseconds out of a folder of pictures, and reports on it.
 
-    python -m pnas_tf.auto photos --ms=1.2
-    python -m pnas_tf.auto photos --ms=0.6 --dtype=int8
+    python -m pnas_tf.auto photos --ms=0.5
+    python -m pnas_tf.auto photos --ms=0.3 --dtype=int8
     python -m pnas_tf.auto photos               # half of the milliseconds of the whole pretrained network
     python -m pnas_tf.auto photos --ms=12 --table=phone.jsonl --run_dir=runs/phone
 

@@ -126,7 +126,7 @@ def _run_step(step: Step, steps: Sequence[Step], record: Record, overwrite: bool
         raise InputError(f"{place}: a signal ({signal.Signals(-ended.code).name}) has ended it; if the memory ran out, "
                          f"see docs/troubleshooting.md. To continue: {_same_command()}")
     if ended.code:
-        raise InputError(f"{place}: ended with exit code {ended.code}, for the reason above. Afterwards, this "
+        raise InputError(f"{place}: ended with exit code {ended.code}, for the reason above. Once that is mended, this "
                          f"continues: {_same_command()}")
     taken = f"{place}: took {terminal.seconds(round(ended.seconds))}, estimated {_about(step.seconds)}"
     print(f"\n{taken}.{_left(step, steps, record)}", flush=True)

@@ -160,7 +160,7 @@ def goal_of(config: AutoConfig, photos: Photos, table: LatencyTable) -> Goal:
         table: Latency table.
 
     Raises:
-        InputError: If the table lacks rows, or no network takes so few milliseconds or so many.
+        InputError: If the table lacks rows, or no network takes so few milliseconds.
     """
     fixed = config.image_size if config.table else 0
     sides = [fixed] if fixed else image_size.sizes(spaces.SPACES[SPACE], table) or [SIDE]
@@ -174,24 +174,23 @@ def goal_of(config: AutoConfig, photos: Photos, table: LatencyTable) -> Goal:
     if ms < low:
         raise InputError(f"--ms={ms:g} is less than any network takes: {span}. Ask for more, or for smaller pictures "
                          "(--image_size).")
-    if ms > high:
-        raise InputError(f"--ms={ms:g} is more than any network takes: {span}. Ask for less"
-                         f"{_larger(ms, sides[0], high, own_table=bool(config.table))}.")
+    unused = "" if ms <= high else (f" No network takes that many, so the most accurate one of all is looked for"
+                                    f"{_larger(ms, sides[0], high, own_table=bool(config.table))}.")
     side = fixed or image_size.suited(spaces.SPACES[SPACE], table, ms)
     why = "as asked" if config.ms else f"half of {whole:.3g} ms, since no --ms is given"
-    return Goal(ms, ms / whole, side, sides[0], (
-        f"Goal: {ms:.3g} ms ({why}). The whole pretrained network takes {whole:.3g} ms for {sides[0]} x {sides[0]} "
-        f"pixels; {span}. Pictures for this goal: {side} x {side} pixels."))
+    return Goal(ms, min(ms / whole, 1.0), side, sides[0], (
+        f"Goal: {ms:.3g} ms ({why}).{unused} The whole pretrained network takes {whole:.3g} ms for {sides[0]} x "
+        f"{sides[0]} pixels; {span}. Pictures for this goal: {side} x {side} pixels."))
 
 
 def _larger(ms: float, side: int, high: float, *, own_table: bool) -> str:
-    """Advice about larger pictures, whose networks take more milliseconds; "" if none of a usual size take so many."""
+    """Words on larger pictures, whose networks take more milliseconds; "" if none of a usual size take so many."""
     larger = next((each for each in range(SIDE_STEP * (side // SIDE_STEP + 1), LARGEST_SIDE + 1, SIDE_STEP)
                    if FULL * high * (each / side) ** 2 >= ms), None)
     if larger is None:
         return ""
-    rows = " after the table has rows for them" if own_table else ""
-    return (f", or for larger pictures{rows}: --image_size={larger}, with which training takes "
+    rows = " once the table has rows for them" if own_table else ""
+    return (f"; larger pictures would make use of them{rows}: --image_size={larger}, with which training takes "
             f"{(larger / side) ** 2:.2g} times as long")
 
 

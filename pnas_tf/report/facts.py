@@ -118,6 +118,11 @@ class Facts:
         return target_ms if target_ms and target_ms > 0 else None
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether the search runs or was stopped: its network is the best so far."""
+        return bool(self.epochs and not self.finalists and not self.train)
+
+    @property
     def measured(self) -> dict[str, Any] | None:
         """The export that was timed on the search's target; if there is none, the first timed export."""
         timed = [export for export in self.exports if number(export.get("measured_ms")) is not None]

@@ -30,7 +30,7 @@ class NextStep:
 def of_run(facts: Facts) -> list[NextStep]:
     """The steps, the most important first. Each command works on the folder as it is."""
     folder = RunFolder(facts.run_dir)
-    if facts.epochs and not facts.finalists and not facts.train:
+    if facts.is_unfinished:
         return [NextStep("The search is not complete. Unless it runs, this continues it:", search_command(facts))]
     if not facts.train:
         return [NextStep("Train the network:", _command(facts, "pnas_tf.train", *_image_flags(facts)))]

@@ -114,7 +114,8 @@ def summary(facts: Facts) -> str:
     lines += [f"{'Limit:':<15}{limit}{'' if limit.is_kept else ', exceeded'}" for limit in kept_limits.of_run(facts)]
     lines += [f"{name:<15}{printable(line, 200)}"
               for name, line in itertools.zip_longest(["Network:"], _network(facts), fillvalue="")]
-    lines.append(f"{'Searched:':<15}{printable(facts.title)}")
+    lines.append(f"{'Searched:':<15}{printable(facts.title)}"
+                 + ("; not complete, so this is the best network so far" if facts.is_unfinished else ""))
     paths = [folder.arch, folder.model, *(folder.tflite(mode) for mode in MODES if mode not in facts.stale),
              folder.report]
     names = [os.path.basename(path) for path in paths if os.path.exists(path)]

@@ -21,7 +21,8 @@ def of_run(facts: Facts) -> list[str]:
     signs = len(run_facts.warnings(facts))
     warned = f"The search gave {signs} warning{'s' if signs > 1 else ''}: the report lists " \
         f"{'them' if signs > 1 else 'it'} under \"How the network was chosen\"." if signs else ""
-    return [sentence for sentence in (*accuracy(facts), milliseconds(facts), warned) if sentence]
+    so_far = "The search is not complete: this is the best network so far." if facts.is_unfinished else ""
+    return [sentence for sentence in (so_far, *accuracy(facts), milliseconds(facts), warned) if sentence]
 
 
 def accuracy(facts: Facts) -> list[str]:

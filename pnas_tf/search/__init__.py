@@ -1,7 +1,7 @@
 r"""Searches for the best network for your data within a number of milliseconds on your device.
 
     python -m pnas_tf.search --flagfile=quickstart.flags --run_dir=runs/quickstart
-    python -m pnas_tf.search --space=lite0 --dataset=folder:photos --table=host.jsonl --target_ms=1.2 \
+    python -m pnas_tf.search --space=lite0 --dataset=folder:photos --table=host.jsonl --target_ms=0.5 \
         --run_dir=runs/photos                     # from a pretrained network
 
 Writes into --run_dir: arch.json (the network), finalists.json (the networks it was chosen from), front.json and front/

@@ -381,6 +381,18 @@ def test_missing_parts_are_left_out(tmp_path):
     assert "no network yet" in page.text
 
 
+def test_a_running_search_has_no_delivered_network(tmp_path):
+    arch_lib.load("proxyless_mobile").save(str(tmp_path / "arch.json"))
+    write_metrics(tmp_path, epoch_lines(SPACES["quickstart"], 1))
+    text = page_of(tmp_path).text
+    assert "The best network so far" in text and "The delivered network" not in text
+    assert "The search is not complete: this is the best network so far." in text
+    assert "; not complete, so this is the best network so far\n" in summary.summary(facts.collect(str(tmp_path)))
+    write(tmp_path / "train.json", {"test_accuracy": 0.5, "test_images": 100})  # its training follows its end
+    text = page_of(tmp_path).text
+    assert "The delivered network" in text and "so far" not in text
+
+
 def test_epoch_logged_twice_counts_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"kind": "search", "epoch": 1, "entropy": 3}\n\n{"kind": "search", "epoch": 0}\n'
