@@ -142,6 +142,9 @@ def test_milliseconds_are_checked_against_the_table(two_classes, tmp_path):
     assert (goal.ms, goal.side, goal.largest) == (float(f"{whole / 2:.3g}"), 80, 96)
     assert f"half of {whole:.3g} ms, since no --ms is given" in goal.words and \
         f"networks for 64 to 96 pixels take {least:.3g} to {whole:.3g} ms" in goal.words
+    assert goal.words.endswith("fit a larger network into these milliseconds: --dtype=int8.")
+    for other in ({"dtype": "int8"}, {"table": "phone.jsonl"}):
+        assert "int8" not in plan.goal_of(dataclasses.replace(config, **other), seen, table).words
     assert plan.goal_of(dataclasses.replace(config, ms=whole / 3.5), seen, table).side == 64
     with pytest.raises(InputError, match=rf"--ms=.* is less than any .* take {least:.3g} to {whole:.3g} ms\."):
         plan.goal_of(dataclasses.replace(config, ms=0.99 * least), seen, table)
