@@ -177,8 +177,9 @@ def goal_of(config: AutoConfig, photos: Photos, table: LatencyTable) -> Goal:
     unused = "" if ms <= high else (f" No network takes that many, so the most accurate one of all is looked for"
                                     f"{_larger(ms, sides[0], high, own_table=bool(config.table))}.")
     side = fixed or image_size.suited(spaces.SPACES[SPACE], table, ms)
-    int8 = "" if config.table or _is_int8(config) else \
-        " An int8 file usually takes less than half as long; to fit a larger network into these milliseconds: --dtype=int8."
+    int8 = "" if config.table or _is_int8(config) else (
+        " An int8 file usually takes less than half as long; to fit a larger network into these milliseconds: "
+        "--dtype=int8.")
     why = "as asked" if config.ms else f"half of {whole:.3g} ms, since no --ms is given"
     return Goal(ms, min(ms / whole, 1.0), side, sides[0], (
         f"Goal: {ms:.3g} ms ({why}).{unused} The whole pretrained network takes {whole:.3g} ms for {sides[0]} x "
