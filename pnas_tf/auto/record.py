@@ -60,7 +60,7 @@ class Record:
         """
         if not self._entry(step) and not self._was_complete(step):
             self._entries[step.name] = {"command": step.command, "reads": None}
-            self._write()
+            self._write(makes_folder=not step.reads)  # what reads nothing refuses nothing
 
     def add(self, step: Step, ended: Ended) -> None:
         """Notes that a command has ended.
@@ -82,8 +82,8 @@ class Record:
         """Whether a step has been completed in this folder, by this command or by one with other flags."""
         return self._entries.get(step.name, {}).get("reads") is not None
 
-    def _write(self) -> None:
-        if os.path.isdir(os.path.dirname(self._file)):  # a command that refuses its flags makes no folder
+    def _write(self, makes_folder: bool = False) -> None:
+        if makes_folder or os.path.isdir(os.path.dirname(self._file)):  # a command that refuses its flags makes no folder
             files.write_text(self._file, json.dumps({"format": FORMAT, "steps": self._entries}, indent=1) + "\n")
 
     def _entry(self, step: Step) -> dict[str, Any]:

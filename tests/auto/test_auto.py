@@ -198,6 +198,13 @@ def test_a_step_whose_process_was_killed_is_known_to_have_begun(two_classes, tmp
     assert not killed.is_begun(other)
     killed.add(step, child.Ended(0, None, 5.0, 6.0))
     assert not Record(folder, seen).is_begun(step) and killed.seconds(step) == 5.0
+    # The first step makes the folder of the run; a search may refuse its flags, and leaves none.
+    new = RunFolder(str(tmp_path / "new"))
+    Record(new, seen).begin(step)
+    assert not os.path.exists(new.path)
+    table = plan.table_step(AutoConfig(), seen, new)
+    Record(new, seen).begin(table)
+    assert Record(new, seen).is_begun(table)
 
 
 def test_the_rule_fits_recorded_times(monkeypatch):
