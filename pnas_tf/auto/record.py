@@ -83,7 +83,8 @@ class Record:
         return self._entries.get(step.name, {}).get("reads") is not None
 
     def _write(self, makes_folder: bool = False) -> None:
-        if makes_folder or os.path.isdir(os.path.dirname(self._file)):  # a command that refuses its flags makes no folder
+        # A command that refuses its flags makes no folder.
+        if makes_folder or os.path.isdir(os.path.dirname(self._file)):
             files.write_text(self._file, json.dumps({"format": FORMAT, "steps": self._entries}, indent=1) + "\n")
 
     def _entry(self, step: Step) -> dict[str, Any]:
