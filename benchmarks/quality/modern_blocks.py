@@ -3,10 +3,11 @@
     python -m benchmarks.quality.modern_blocks --data_dir=DIR --out_dir=runs/modern --stages=tables
     python -m benchmarks.quality.modern_blocks --data_dir=DIR --out_dir=runs/modern
 
-Four ways to search, each with three seeds and about as many weight steps:
+Five ways to search, each with three seeds and about as many weight steps:
 
 - `mb`: MBConvs, the blocks of 2019 (`cifar_mb`)
 - `uib`: universal inverted bottlenecks (`cifar_uib`)
+- `shared`: the same with `--share=kernels`
 - `one`: MBConvs and filters, all at once (`cifar_mb_widths`)
 - `two`: the same in two stages, `--stages=widths,ops`, at half the epochs each
 
@@ -61,10 +62,11 @@ class Way(NamedTuple):
 
 WAYS = {"mb": Way("MBConvs", "cifar_mb"),
         "uib": Way("universal inverted bottlenecks", "cifar_uib"),
+        "shared": Way("universal inverted bottlenecks, shared weights", "cifar_uib", flags=("--share=kernels",)),
         "one": Way("MBConvs and filters, one stage", "cifar_mb_widths", (LARGE,)),
         "two": Way("MBConvs and filters, two stages", "cifar_mb_widths", (LARGE,), ("--stages=widths,ops",), 2)}
 # Ways whose networks are compared: the second, less the first.
-COMPARED = (("mb", "uib"), ("one", "two"), ("mb", "one"))
+COMPARED = (("mb", "uib"), ("mb", "shared"), ("uib", "shared"), ("one", "two"), ("mb", "one"))
 WIDTH_MULT, SEEDS, BATCH_SIZE = 0.75, 3, 96
 WARMUP_EPOCHS, SEARCH_EPOCHS = 6, 2
 SEARCH = (f"--batch_size={BATCH_SIZE}", "--warmup_lr=0.2", "--lr=0.08", "--arch_every=1", "--held_out_size=5000",
