@@ -16,6 +16,7 @@ from export import interpreter
 from export.apart import Apart, EndedError
 from latency import host
 from latency.board_link import Link
+from latency.conversions import Conversions
 from latency.phones import facts as phone_facts
 from latency.phones.worker import say
 from pnas_tf import workspaces
@@ -77,7 +78,7 @@ class Board(host.Host):
         """
         if os.name == "nt":  # it cannot wait for a program's output and input at once
             raise InputError("Boards are timed from Linux and macOS; on Windows, run this command in WSL.")
-        self._settings, self._name = settings, name
+        self._settings, self._name, self._convert = settings, name, Conversions(settings.dtype)
         self._timed = {name: getattr(settings, name) for name in (
             "runtime", "threads", "delegate", "runs", "warmup_seconds")}
 

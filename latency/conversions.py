@@ -11,18 +11,13 @@ KEPT = 32
 
 
 class Conversions:
-    """Makes the `.tflite` of models. The last `KEPT` are not made again.
-
-    Attributes:
-        dtype: Number format of the files.
-    """
+    """Makes the `.tflite` of models. The last `KEPT` are not made again."""
 
     def __init__(self, dtype: str):
         """
         Args:
             dtype: Number format, one of `convert.MODES`.
         """
-        self.dtype = dtype
         self._last = functools.lru_cache(KEPT)(lambda build: convert.to_time(build(), dtype))
 
     def __call__(self, build: Callable[[], Any]) -> bytes:

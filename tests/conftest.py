@@ -175,19 +175,19 @@ class Device:
 
 @pytest.fixture(scope="session")
 def converted_once():
-    """Lets measurers convert each model once in a session, instead of once in each test."""
-    from latency.conversions import Conversions
+    """Lets the measurer of phones convert each model once in a session, instead of once in each test."""
+    from latency.phones.android import Android
 
-    real, kept = Conversions.__call__, {}
+    real, kept = Android._converted, {}
 
     def converted(self, build):
-        name = (self.dtype, str(getattr(build, "args", build)))
+        name = (self._settings.dtype, str(getattr(build, "args", build)))
         if name not in kept:
             kept[name] = real(self, build)
         return kept[name]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Conversions, "__call__", converted)
+        patch.setattr(Android, "_converted", converted)
         yield
 
 

@@ -180,7 +180,7 @@ class Comparison(study.Study):
             for mode in MODES:
                 if os.path.exists(folder.export_facts(mode)):
                     with open(folder.tflite(mode), "rb") as file:
-                        contents[f"{name}/{mode}"] = file.read()
+                        contents[f"{name}_{mode}"] = file.read()
         times = timed_files.measured(contents, threads=1, delegate="xnnpack", patience_seconds=600)
         files.write_text(self.path("measured.json"), json.dumps(
             {name: facts["measured_ms"] for name, facts in times.items()}, indent=1) + "\n")
@@ -200,7 +200,7 @@ class Comparison(study.Study):
                    "params": facts["params"], "macs": facts["macs"]}
             if os.path.exists(folder.export_facts("int8")):
                 row["int8_accuracy"] = files.read_json(folder.export_facts("int8"))["top1"]
-            rows.append(row | {f"{mode}_ms": times[f"{name}/{mode}"] for mode in MODES if f"{name}/{mode}" in times})
+            rows.append(row | {f"{mode}_ms": times[f"{name}_{mode}"] for mode in MODES if f"{name}_{mode}" in times})
         return rows
 
     def results(self) -> None:

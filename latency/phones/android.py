@@ -43,7 +43,7 @@ class Android:
         self._settings = settings
         self._binary, self._digest = _binary(settings.benchmark_binary, settings.binary_sha256)
         self._stopped = threading.Event()
-        self._converted = Conversions(settings.dtype)
+        self._convert = Conversions(settings.dtype)
 
     def facts(self) -> dict[str, Any]:
         """See `measure.Measurer`. Battery and heat are those of the first phone before anything is measured."""
@@ -182,6 +182,9 @@ class Android:
         if _kind(facts) != _kind(kind):
             raise adb.DeviceError(f"{phone.serial} is another phone now: {facts.device}, {facts.android}")
         phone.begin(self._binary, self._digest, mask)
+
+    def _converted(self, build):
+        return self._convert(build)
 
     @staticmethod
     def _smallest():

@@ -171,13 +171,15 @@ class RunFolder:
         for depth in range(1 + PART_DEPTH):
             whole = RunFolder(folder)
             path = RunFolder(whole.teacher).model
-            if os.path.exists(path) and (depth == 0 or (own_flags and own_flags == whole._flags_digest())):
+            if os.path.exists(path) and (depth == 0 or (whole._is_search() and own_flags == whole._flags_digest())):
                 return path
             folder = os.path.dirname(folder)
         return ""
 
-    def _flags_digest(self) -> str:
-        """SHA-256 of the flags, which are the same in all parts of a run; "" if there are none."""
+    def _is_search(self) -> bool:
+        return any(map(os.path.exists, (self.flags, self.arch, self.checkpoints)))
+
+    def _flags_digest(self) -> str:  # the same in all parts of a run; "" in a run from Python
         return files.sha256(self.flags) if os.path.isfile(self.flags) else ""
 
     @property

@@ -296,4 +296,10 @@ def test_a_teacher_belongs_to_its_run_and_to_the_parts_of_it(tmp_path):
     Path(tmp_path / "other").mkdir()
     Path(elsewhere.flags).write_text("--lr=0.1\n")
     assert elsewhere.teacher_model == ""  # the folder of all runs has no flags
+    # A search from Python has no flags, nor do its parts.
+    teacher_of(tmp_path / "python")
+    python = RunFolder(str(tmp_path / "python"))
+    assert python.front_part(1.0).teacher_model == ""
+    Path(python.checkpoints).mkdir()
+    assert python.front_part(1.0).teacher_model == RunFolder(python.teacher).model
     assert run.teacher_model == own and parts[3].teacher_model == own

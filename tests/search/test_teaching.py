@@ -103,8 +103,9 @@ def test_defaults_depend_on_the_task(tmp_path):
     assert Recipe(optimizer="sgd").settled(whole, 490, folder).lr == 0.002
     chosen = Recipe(batch_norm="batch", crop_area=0.5, lr=0.1).settled(whole, 490, folder)
     assert (chosen.batch_norm, chosen.crop_area, chosen.lr) == ("batch", 0.5, 0.1)
-    for part in ("teacher", "goal"):
-        os.makedirs(tmp_path / part)
+    os.makedirs(folder.teacher)
+    (tmp_path / "run.flags").write_text("--lr=0.1\n")
+    folder.part("goal")
     (tmp_path / "teacher" / "model.keras").touch()
     (tmp_path / "goal" / "inherited.weights.h5").touch()
     after = Recipe().settled(tiny, 490, RunFolder(str(tmp_path / "goal")))

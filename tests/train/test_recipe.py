@@ -1,7 +1,6 @@
 """Settings of the recipe beyond the paper's: averaged weights, mixed images, RandAugment; against NumPy."""
 
 import dataclasses
-import os
 import re
 
 import keras
@@ -210,10 +209,10 @@ def test_a_network_of_whole_blocks_starts_from_its_teacher(tmp_path, ops, settin
     whole.save(teacher.arch)
     for path in (teacher.model, teacher.training_facts, folder.inherited_weights):
         open(path, "w").close()
+    (tmp_path / "run.flags").write_text("--lr=0.1\n")
     settled = Recipe(**settings).settled(Arch(lite0, {**whole.ops, **ops}), images, folder)
     assert settled.init_weights == expected
-    part = RunFolder(str(tmp_path / "front" / "0.2ms"))
-    os.makedirs(part.path)
+    part = folder.front_part(0.2)
     if not settings:
         open(part.inherited_weights, "w").close()
         assert Recipe().settled(Arch(lite0, {**whole.ops, **ops}), images, part).init_weights == expected
