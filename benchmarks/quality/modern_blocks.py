@@ -29,7 +29,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import steps
-from benchmarks.quality import study, study_networks
+from benchmarks.quality import search_quality, study, study_networks, study_results
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.cost import goal as goals_lib
@@ -39,7 +39,7 @@ from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
 
 STAGES = ("tables", "search", "train", "export", "time", "results")
-SMALL, LARGE = "mb_k5_e3", "mb_k5_e6"  # the targets, by the op of their uniform network
+SMALL, LARGE = search_quality.TARGET_OPS
 
 
 class Way(NamedTuple):
@@ -67,16 +67,11 @@ WAYS = {"mb": Way("MBConvs", "cifar_mb"),
         "two": Way("MBConvs and filters, two stages", "cifar_mb_widths", (LARGE,), ("--stages=widths,ops",), 2)}
 # Ways whose networks are compared: the second, less the first.
 COMPARED = (("mb", "uib"), ("mb", "shared"), ("uib", "shared"), ("one", "two"), ("mb", "one"))
-WIDTH_MULT, SEEDS, BATCH_SIZE = 0.75, 3, 96
+WIDTH_MULT, SEEDS = 0.75, 3
 WARMUP_EPOCHS, SEARCH_EPOCHS = 6, 2
-SEARCH = (f"--batch_size={BATCH_SIZE}", "--warmup_lr=0.2", "--lr=0.08", "--arch_every=1", "--held_out_size=5000",
-          "--use_all_ms")
-TRAIN = (f"--batch_size={BATCH_SIZE}", "--lr=0.1", "--weight_decay=1e-4")
 # Networks over the whole range; all in turns, since the machine changes its pace.
 COMPARE = ("--networks=20", "--calibrate=40", "--over_range", "--together=60", "--rounds=30", "--runs=3")
 MODES = ("float32", "int8")
-# 97.5 % quantile of Student's t distribution, by the number of pairs.
-T_QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
 class Comparison(study.Study):
@@ -115,11 +110,9 @@ class Comparison(study.Study):
 
     def targets(self) -> dict[str, float]:
         """Calibrated milliseconds of each target, by the op of its uniform network, which keeps the target."""
-        from pnas_tf.cost import prices
-
-        price = prices.milliseconds(latency_table.read(self._table(WAYS["mb"])))
-        return {op: steps.rounded_up(prices.of_arch(study_networks.uniform(quick_space(WAYS["mb"].space), op), price))
-                for op in (SMALL, LARGE)}
+        way = WAYS["mb"]
+        return study_networks.uniform_ms(quick_space(way.space), latency_table.read(self._table(way)), (SMALL, LARGE),
+                                         4)
 
     def search(self) -> None:
         """Runs the searches: all ways with the first seed, then all with the second, and so on."""
@@ -128,10 +121,11 @@ class Comparison(study.Study):
             for name, way in self._ways.items():
                 goals = [f"{self._table(way)}:{ms[target]:g}" for target in way.targets]
                 jobs[os.path.join("searches", f"{name}_{seed}")] = [
-                    f"--space={self._space_file(way)}", *self.data_flags, *SEARCH, f"--targets={','.join(goals)}",
+                    f"--space={self._space_file(way)}", *self.data_flags, *search_quality.SEARCH,
+                    f"--targets={','.join(goals)}",
                     f"--warmup_epochs={WARMUP_EPOCHS // way.parts}", f"--search_epochs={SEARCH_EPOCHS // way.parts}",
                     *way.flags, f"--seed={seed}", *self._search_flags]
-        self.run_all("pnas_tf.search", jobs, lambda folder: not self._missing(os.path.basename(folder)))
+        self.run_all("pnas_tf.search", jobs, lambda folder: self._has_ended(os.path.basename(folder)))
 
     def _delivered(self, search: str) -> dict[str, tuple[str, ...]]:
         """Folders in which a search leaves its network, by target."""
@@ -141,22 +135,22 @@ class Comparison(study.Study):
         target, ms = latency_table.read(self._table(way)).target, self.targets()
         return {op: ("searches", search, goals_lib.goal_name(target, ms[op])) for op in way.targets}
 
-    def _missing(self, search: str) -> bool:
-        return not all(self.search_ended(*names) for names in self._delivered(search).values())
+    def _has_ended(self, search: str) -> bool:
+        return all(self.search_ended(*names) for names in self._delivered(search).values())
 
     def networks(self) -> dict[str, Arch]:
         """Networks of the searches that have ended, by name: way, target, seed."""
         named = {}
         for seed in range(SEEDS):
             for way in self._ways:
-                if not self._missing(f"{way}_{seed}"):
+                if self._has_ended(f"{way}_{seed}"):
                     for target, names in self._delivered(f"{way}_{seed}").items():
                         named[f"{way}_{target}_{seed}"] = arch_lib.load(self.folder(*names).arch)
         return named
 
     def train(self) -> None:
         """Trains every network. Its seed is that of its search."""
-        self.train_all(self.networks(), [f"--epochs={self._epochs}", *TRAIN])
+        self.train_all(self.networks(), [f"--epochs={self._epochs}", *search_quality.TRAIN])
 
     def _trained(self) -> dict[str, Any]:
         """Folders of the trainings that have ended, by name of the network."""
@@ -168,7 +162,7 @@ class Comparison(study.Study):
         for name, folder in self._trained().items():
             if not all(os.path.exists(folder.export_facts(mode)) for mode in MODES):
                 self.run("export.tflite", [f"--run_dir={folder}", f"--mode={','.join(MODES)}", "--check_images=2000",
-                                           "--timing_seconds=1", "--allow_drop=1"], f"logs/export_{name}.log",
+                                           "--timing_seconds=1", "--allow_drop"], f"logs/export_{name}.log",
                          steps.ONE_CORE)
 
     def time_all(self) -> None:
@@ -241,10 +235,10 @@ def paired(rows: list[dict[str, Any]], first: str, second: str, target: str, fie
 def interval(differences: np.ndarray) -> str:
     """Mean of paired differences with its 95 % interval (Student's t), in points."""
     mean = 100 * differences.mean()
-    if len(differences) not in T_QUANTILE:
-        return f"{mean:+.2f} ({len(differences)} pair)"
-    half = 100 * T_QUANTILE[len(differences)] * differences.std(ddof=1) / np.sqrt(len(differences))
-    return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+    if len(differences) == 1:
+        return f"{mean:+.2f} (1 pair)"
+    low, high = study_results.interval(differences)
+    return f"{mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
 
 
 def show(rows: list[dict[str, Any]], targets: Mapping[str, float], seconds: Mapping[str, float]) -> str:

@@ -127,8 +127,8 @@ class Benchmark:
         Raises:
             InputError: If a command fails.
         """
-        name = f"{folder}_{rival}_{seed}"
-        run_dir, whole = self.path("networks", name), RunFolder(self.path("networks", f"{folder}_lite0_{seed}"))
+        own, whole = (self.network(folder, seed, each) for each in (rival, photo_results.BASE))
+        run_dir, name = own.path, os.path.basename(own.path)
         data = [f"--dataset={self._spec(folder)}", f"--seed={seed}"]
         kind, _, share = rival.partition("_")
         if kind in photo_cuts.RULES:
@@ -142,13 +142,17 @@ class Benchmark:
             cpu_seconds = self.step(name, "pnas_tf.train", [*data, *FINE_TUNE, f"--arch={LITE0}",
                                                             f"--image_size={SIZE}", f"--run_dir={run_dir}"])
         self.step(f"{name}_export", "export.tflite", [f"--run_dir={run_dir}", "--mode=float32"])
-        facts = files.read_json(RunFolder(run_dir).training_facts)
-        ms, lite0_ms = in_turns(RunFolder(run_dir).tflite("float32"), whole.tflite("float32"))
+        facts = files.read_json(own.training_facts)
+        ms, lite0_ms = in_turns(own.tflite("float32"), whole.tflite("float32"))
         result = {"folder": folder, "seed": seed, "rival": rival, "test_accuracy": facts["test_accuracy"],
                   "cpu_seconds": round(cpu_seconds, 1), "params": facts["params"], "macs": facts["macs"], "ms": ms,
                   "lite0_ms": lite0_ms}
         files.append_line(self.log, result)
         return result
+
+    def network(self, folder: str, seed: int, rival: str) -> RunFolder:
+        """The run folder of a rival; its name is also that of the step that trains it."""
+        return RunFolder(self.path("networks", f"{folder}_{rival}_{seed}"))
 
     def _spec(self, folder: str) -> str:
         return f"folder:{os.path.join(self._photos, folder)}"

@@ -10,13 +10,11 @@ means. The benchmark can be stopped and started again at any time.
 import os
 from typing import Any
 
-import numpy as np
 from absl import flags
 
-from benchmarks.quality import photo_results, photos
+from benchmarks.quality import photo_results, photos, study_results
 from pnas_tf import files
 from pnas_tf.cli import start
-from pnas_tf.run_folder import RunFolder
 
 MODE = "int8"
 
@@ -34,12 +32,11 @@ def measured(benchmark: photos.Benchmark, row: dict[str, Any]) -> dict[str, Any]
     Raises:
         InputError: If the export fails.
     """
-    name = f"{row['folder']}_{row['rival']}_{row['seed']}"
-    folder = RunFolder(benchmark.path("networks", name))
-    whole = RunFolder(benchmark.path("networks", f"{row['folder']}_lite0_{row['seed']}"))
+    folder, whole = (benchmark.network(row["folder"], row["seed"], rival)
+                     for rival in (row["rival"], photo_results.BASE))
     # A file that loses more than the bound is a result, too.
-    benchmark.step(f"{name}_{MODE}", "export.tflite", [f"--run_dir={folder}", f"--mode={MODE}", "--allow_drop",
-                                                       "--timing_seconds=0"])
+    benchmark.step(f"{os.path.basename(folder.path)}_{MODE}", "export.tflite",
+                   [f"--run_dir={folder}", f"--mode={MODE}", "--allow_drop", "--timing_seconds=0"])
     ms, lite0_ms = photos.in_turns(folder.tflite(MODE), whole.tflite("float32"))
     return {**row, "test_accuracy": files.read_json(folder.export_facts(MODE))["top1"], "ms": ms, "lite0_ms": lite0_ms}
 
@@ -61,18 +58,13 @@ def table(rows: list[dict[str, Any]], int8_rows: list[dict[str, Any]]) -> str:
         pairs = [{**row, "gain": row["test_accuracy"] - base[row["folder"], row["seed"]]} for row in own]
         gains = photo_results.means(pairs, rival, "gain")
         lines.append(f"| {photo_results.label(rival)} | {len(own)} | {100 * accuracy:.1f} | "
-                     f"{100 * gains.mean():+.1f} | {interval(gains)} | {100 * ms / lite0_ms:.0f} |")
+                     f"{100 * gains.mean():+.1f} | {_interval(gains)} | {100 * ms / lite0_ms:.0f} |")
     return "\n".join(lines)
 
 
-def interval(values: np.ndarray) -> str:
-    """The 95 % interval of a mean (Student's t) in points, as text; empty for a single value."""
-    from scipy import stats
-
-    if len(values) < 2:
-        return ""
-    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+def _interval(gains):
+    """The interval of a mean in points, as text; empty for a single value."""
+    return " to ".join(f"{100 * end:+.1f}" for end in study_results.interval(gains)) if len(gains) > 1 else ""
 
 
 def _main() -> None:

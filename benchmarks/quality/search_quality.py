@@ -107,11 +107,7 @@ class Study(study.Study):
 
     def targets(self) -> dict[str, float]:
         """Milliseconds of each target, by the op of its uniform network, which keeps the target."""
-        from pnas_tf.cost import prices
-
-        price = prices.milliseconds(self.table())
-        return {op: steps.rounded_up(prices.of_arch(study_networks.uniform(self.space, op), price), 5)
-                for op in TARGET_OPS}
+        return study_networks.uniform_ms(self.space, self.table(), TARGET_OPS, 5)
 
     def limits(self):
         """The `limits.Limit` of each target."""

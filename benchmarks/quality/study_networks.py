@@ -1,9 +1,11 @@
 """The networks that a search has to beat: random networks, uniform ones, and MobileNetV2 scaled by width."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks import steps
 from pnas_tf.space import spaces
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Block, Space, make_divisible
@@ -37,6 +39,21 @@ def uniform(space: Space, op: str) -> Arch:
         InputError: If a choice does not offer the op.
     """
     return Arch(space, dict.fromkeys(space.choices, op))
+
+
+def uniform_ms(space: Space, table, ops: Sequence[str], digits: int) -> dict[str, float]:
+    """Milliseconds of uniform networks by op, rounded up, so that each keeps its own as a limit.
+
+    Args:
+        space: Space of the networks.
+        table: A `LatencyTable` of the space.
+        ops: Op of each network.
+        digits: Significant digits of the milliseconds.
+    """
+    from pnas_tf.cost import prices
+
+    price = prices.milliseconds(table)
+    return {op: steps.rounded_up(prices.of_arch(uniform(space, op), price), digits) for op in ops}
 
 
 def random_within(space: Space, limit, count: int, seed: int, least: float = 0.97) -> list[Arch]:

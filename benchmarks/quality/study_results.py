@@ -124,6 +124,18 @@ def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     return float(first.mean() - second.mean()), error
 
 
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of a mean, by Student's t.
+
+    Args:
+        values: At least two values.
+    """
+    from scipy import stats
+
+    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    return float(low), float(high)
+
+
 def target_table(rows, target: str, ms: float) -> str:
     """Accuracy, milliseconds and size of each kind of networks at one target, as a Markdown table.
 

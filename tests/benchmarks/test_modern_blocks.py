@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.quality import modern_blocks
+from benchmarks.quality import modern_blocks, study_results
 from benchmarks.quality.modern_blocks import LARGE, SMALL, WAYS
 
 ACCURACY = {("mb", SMALL): (0.70, 0.71, 0.72), ("uib", SMALL): (0.72, 0.72, 0.76), ("mb", LARGE): (0.75,),
@@ -34,9 +34,12 @@ def test_interval_is_that_of_a_paired_t_test():
     assert modern_blocks.interval(differences) == f"{7 / 3:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-@pytest.mark.parametrize("pairs", modern_blocks.T_QUANTILE)
-def test_quantiles(pairs):
-    assert modern_blocks.T_QUANTILE[pairs] == pytest.approx(stats.t.ppf(0.975, pairs - 1), abs=6e-4)
+@pytest.mark.parametrize("pairs, quantile", [(2, 12.706), (3, 4.303), (4, 3.182), (5, 2.776)])
+def test_quantiles(pairs, quantile):
+    """Quantiles of a printed table of Student's t distribution."""
+    values = np.arange(pairs) ** 2.0
+    ends = (np.array(study_results.interval(values)) - values.mean()) / (values.std(ddof=1) / np.sqrt(pairs))
+    assert ends == pytest.approx([-quantile, quantile], abs=6e-4)
 
 
 def test_only_seeds_that_both_ways_have_are_compared():
