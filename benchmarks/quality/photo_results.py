@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quality import photo_rivals
 from pnas_tf import files
 from pnas_tf.report import figure_file, plots
 
-BASE = "lite0"
+BASE = photo_rivals.BASE
 # Name, colour and marker of each kind of rivals, by the first word of the rival's name.
 KINDS = {"cnn": ("plain CNN", "#64707d", "o"), "lite0": ("Lite0, fine-tuned", "#000000", "X"),
          "width": ("Lite0, narrower", "#2b6cb0", "s"), "depth": ("Lite0, shallower", "#86377b", "^"),
@@ -103,13 +104,13 @@ def table(rows: Rows) -> str:
 
 def label(rival: str) -> str:
     """Name of a rival in tables: its kind, and the share of Lite0's milliseconds."""
-    kind, _, share = rival.partition("_")
-    return KINDS[kind][0] + (f", {share} % of the ms" if share else "")
+    kind, share, dtype = photo_rivals.parse(rival)
+    return KINDS[kind][0] + (f", {share} % of the ms" if share else "") + ("" if dtype == "float32" else f" in {dtype}")
 
 
 def _place(rival):
-    kind, _, share = rival.partition("_")
-    return list(KINDS).index(kind), int(share or 0)
+    kind, share, dtype = photo_rivals.parse(rival)
+    return list(KINDS).index(kind), share, dtype
 
 
 def _points(value, sign=""):
@@ -131,7 +132,8 @@ def trade_off(rows: Rows) -> str:
         for axes, folder in zip(figure.subplots(1, len(folders), squeeze=False)[0], folders, strict=True):
             here = [row for row in rows if row["folder"] == folder]
             for kind, (name, color, marker) in KINDS.items():
-                rivals = sorted({row["rival"] for row in here if row["rival"].partition("_")[0] == kind}, key=_place)
+                rivals = sorted({row["rival"] for row in here if photo_rivals.parse(row["rival"]).kind == kind},
+                                key=_place)
                 axes.plot([means(here, rival, "ms").mean() for rival in rivals],
                           [100 * means(here, rival, "test_accuracy").mean() for rival in rivals], marker=marker,
                           color=color, markersize=6, linewidth=1, label=name)

@@ -12,6 +12,8 @@ The rivals, each trained on each folder with each seed:
   `lite0` as their teacher, from whose weights the last two start
 - `scratch`: a network of the README's search, trained from scratch
 - `search_S`: a network of the search from pretrained weights for S % of Lite0's milliseconds
+- `depth_S_int8`, `resolution_S_int8`, `search_S_int8`: the same, where the int8 file takes S % of the milliseconds of
+  Lite0's float32 file. This log has their files in float32, as for all rivals: `photos_int8` measures those in int8
 
 Each command runs once: the benchmark can be stopped and started again at any time. steps.jsonl has a line for each
 command that ended, results.jsonl one for each rival, results.md the means, and trade_off.svg the plot. The time of
@@ -29,7 +31,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import steps
-from benchmarks.quality import photo_cuts, photo_results
+from benchmarks.quality import photo_cuts, photo_results, photo_rivals
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError
@@ -37,10 +39,6 @@ from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 
-SHARES = (25, 50, 75)  # per cent of Lite0's milliseconds
-CUTS = tuple(f"{rule}_{share}" for share in SHARES for rule in photo_cuts.RULES)
-SEARCHES = tuple(f"search_{share}" for share in SHARES)
-RIVALS = ("lite0", "cnn", *CUTS, "scratch", *SEARCHES)
 LITE0 = "efficientnet_lite0"
 
 SIZE, SCRATCH_SIZE = 96, 64  # height and width of the images
@@ -109,7 +107,7 @@ class Benchmark:
         Lite0 comes first: its cuts need it as their teacher, and all networks are timed beside it.
         """
         done = {(line["folder"], line["seed"], line["rival"]) for line in results(self.log)}
-        ordered = [rival for rival in RIVALS if rival in rivals]
+        ordered = [rival for rival in photo_rivals.ALL if rival in rivals]
         return [key for key in itertools.product(folders, seeds, ordered) if key not in done]
 
     def run(self, folder: str, seed: int, rival: str) -> dict[str, Any]:
@@ -118,7 +116,7 @@ class Benchmark:
         Args:
             folder: Name of the folder of pictures.
             seed: Seed of the split, and of the rival's training.
-            rival: One of `RIVALS`.
+            rival: One of `photo_rivals.ALL`.
 
         Returns:
             folder, seed, rival, test_accuracy, cpu_seconds (of search and training, and of the teacher), params, macs,
@@ -127,15 +125,15 @@ class Benchmark:
         Raises:
             InputError: If a command fails.
         """
-        own, whole = (self.network(folder, seed, each) for each in (rival, photo_results.BASE))
+        own, whole = (self.network(folder, seed, each) for each in (rival, photo_rivals.BASE))
         run_dir, name = own.path, os.path.basename(own.path)
         data = [f"--dataset={self._spec(folder)}", f"--seed={seed}"]
-        kind, _, share = rival.partition("_")
-        if kind in photo_cuts.RULES:
-            cpu_seconds = self._cut(name, kind, int(share), data, whole)
-        elif kind in ("scratch", "search"):
-            cpu_seconds = self._searched(name, folder, int(share or 0), data, whole)
-        elif kind == "cnn":
+        parts = photo_rivals.parse(rival)
+        if parts.kind in photo_cuts.RULES:
+            cpu_seconds = self._cut(name, parts, data, whole)
+        elif parts.kind in ("scratch", "search"):
+            cpu_seconds = self._searched(name, folder, parts, data, whole)
+        elif parts.kind == "cnn":
             cpu_seconds = self.step(name, "benchmarks.quality.plain_cnn", [*data, f"--image_size={SIZE}",
                                                                            f"--run_dir={run_dir}"])
         else:
@@ -162,13 +160,13 @@ class Benchmark:
         parts = next(os.walk(root))[1]
         return len(next(os.walk(os.path.join(root, "train")))[1] if "train" in parts else parts)
 
-    def _cut(self, name: str, rule: str, share: int, data: Sequence[str], whole: RunFolder) -> float:
+    def _cut(self, name: str, parts: photo_rivals.Rival, data: Sequence[str], whole: RunFolder) -> float:
         """Fine-tunes a cut of Lite0; the CPU seconds include those of the teacher, for which images are enlarged."""
         run_dir, (teacher, teacher_seconds) = self.path("networks", name), self._teacher(name, whole)
-        arch = self.cut(rule, share)
+        arch = self.cut(parts, self.share(parts, whole))
         arch_path = f"{run_dir}.arch.json"
         arch.save(arch_path)
-        start = FINE_TUNE if rule == "width" else (FROM_TEACHER,)
+        start = FINE_TUNE if parts.kind == "width" else (FROM_TEACHER,)
         return teacher_seconds + self.step(
             name, "pnas_tf.train", [*data, *start, f"--teacher={teacher}", *DISTIL, f"--arch={arch_path}",
                                     f"--image_size={arch.space.input_size}", f"--run_dir={run_dir}"])
@@ -180,7 +178,8 @@ class Benchmark:
                              "lite0 to --rivals.")
         return whole.model, self.step(os.path.basename(whole.path), "pnas_tf.train", [])
 
-    def _searched(self, name: str, folder: str, share: int, data: Sequence[str], whole: RunFolder) -> float:
+    def _searched(self, name: str, folder: str, parts: photo_rivals.Rival, data: Sequence[str], whole: RunFolder
+                  ) -> float:
         """Searches and trains: from scratch or, if there is a share, from pretrained weights.
 
         Such a search would fine-tune the whole network as its teacher. Here it takes the one that is trained already,
@@ -188,9 +187,10 @@ class Benchmark:
         """
         run_dir = f"--run_dir={self.path('networks', name)}"
         num_classes = self._num_classes(folder)
-        if share:
+        if parts.share:
             teacher, teacher_seconds = self._teacher(name, whole)
-            table, target_ms = self.table("lite0", SIZE, num_classes), self.lite0_ms(num_classes) * share / 100
+            table = self.table("lite0", SIZE, num_classes, parts.dtype)
+            target_ms = lite0_ms(table, num_classes) * self.share(parts, whole)
             search = [*SEARCH, f"--table={table}", f"--target_ms={steps.rounded_up(target_ms)}",
                       f"--teacher={teacher}"]
             recipe: Sequence[str] = (*DISTIL, FROM_TEACHER)
@@ -200,35 +200,47 @@ class Benchmark:
         return (teacher_seconds + self.step(f"{name}_search", "pnas_tf.search", [*search, *data, run_dir])
                 + self.step(name, "pnas_tf.train", [*recipe, data[-1], run_dir]))
 
-    def table(self, space: str, image_size: int, num_classes: int) -> str:
+    def share(self, parts: photo_rivals.Rival, whole: RunFolder) -> float:
+        """Share of Lite0's milliseconds that a rival may take, of Lite0 in the dtype of the rival's file.
+
+        Args:
+            parts: The rival.
+            whole: Run folder of a fine-tuned Lite0, whose float32 and int8 files are timed in turns, once.
+        """
+        if parts.dtype == "float32":
+            return parts.share / 100
+        path = self.path(f"{parts.dtype}.json")
+        if not os.path.exists(path):
+            self.step(f"{os.path.basename(whole.path)}_{parts.dtype}", "export.tflite", [
+                f"--run_dir={whole}", f"--mode={parts.dtype}", "--allow_drop", "--timing_seconds=0"])
+            ms, float32_ms = in_turns(whole.tflite(parts.dtype), whole.tflite("float32"))
+            files.write_json(path, {"ms": ms, "float32_ms": float32_ms})
+        facts = files.read_json(path)
+        return parts.share / 100 * facts["float32_ms"] / facts["ms"]
+
+    def table(self, space: str, image_size: int, num_classes: int, dtype: str = "float32") -> str:
         """Path of the latency table of a space, which is built if it is missing."""
-        path = self.path(f"{space}_{image_size}.jsonl")  # tables of other classes differ in one row
+        suffix = "" if dtype == "float32" else f"_{dtype}"
+        path = self.path(f"{space}_{image_size}{suffix}.jsonl")  # tables of other classes differ in one row
         smaller = [f"--smaller_images={SMALLER}"] if space == "lite0" else []
-        self.step(f"table_{space}_{num_classes}{'_sizes' if smaller else ''}", "latency.build_table", [
+        self.step(f"table_{space}_{num_classes}{'_sizes' if smaller else ''}{suffix}", "latency.build_table", [
             f"--space={space}", f"--image_size={image_size}", f"--num_classes={num_classes}", f"--output={path}",
-            *smaller])
+            f"--dtype={dtype}", *smaller])
         if smaller:  # sums of rows measured alone fall short of large networks more than of small ones
             for size in (image_size, *SMALLER.split(",")):
-                self.step(f"calibrated_{space}_{size}", "latency.compare", [
+                self.step(f"calibrated_{space}_{size}{suffix}", "latency.compare", [
                     f"--table={path}", f"--space={space}", f"--image_size={size}", f"--num_classes={num_classes}",
                     *CALIBRATION])
         return path
 
-    def lite0_ms(self, num_classes: int) -> float:
-        """Milliseconds of Lite0 by the latency table."""
-        from pnas_tf.cost import latency_table, prices
-
-        return prices.of_arch(lite0(num_classes), prices.milliseconds(
-            latency_table.read(self.table("lite0", SIZE, num_classes))))
-
-    def cut(self, rule: str, share: int, num_classes: int = 10) -> Arch:
+    def cut(self, parts: photo_rivals.Rival, share: float, num_classes: int = 10) -> Arch:
         """Lite0 cut by a rule to a share of its milliseconds: see `photo_cuts.slowest_within`.
 
-        All networks of all ladders are timed once, for one number of classes, in turns.
+        All networks of all ladders of a dtype's rivals are timed once, for one number of classes, in turns.
 
         Args:
-            rule: One of `photo_cuts.RULES`.
-            share: Per cent of Lite0's milliseconds.
+            parts: The rival, whose kind is one of `photo_cuts.RULES`.
+            share: Share of the milliseconds of Lite0 in the rival's dtype.
             num_classes: Number of classes of the timed networks.
         """
         from export import timing
@@ -236,14 +248,24 @@ class Benchmark:
         from pnas_tf.cost import latency_table, network_times
 
         full = lite0(num_classes)
-        ladders = {each: photo_cuts.ladders(full, each) for each in photo_cuts.RULES}
+        rules = dict.fromkeys(other.kind for other in map(photo_rivals.parse, photo_rivals.ALL)
+                              if other.kind in photo_cuts.RULES and other.dtype == parts.dtype)
+        ladders = {each: photo_cuts.ladders(full, each) for each in rules}
         archs = {arch.fingerprint(): arch for each in ladders.values() for archs in each for arch in archs}
-        path = self.table("lite0", SIZE, num_classes)
+        path = self.table("lite0", SIZE, num_classes, parts.dtype)
         header = {**latency_table.read(path).header, **VISITS, "together": len(archs), "statistic": timing.STATISTIC}
-        timed = timed_networks.measured(self.path("cuts.jsonl"), measure.from_header(header, path),
+        name = "cuts.jsonl" if parts.dtype == "float32" else f"cuts_{parts.dtype}.jsonl"
+        timed = timed_networks.measured(self.path(name), measure.from_header(header, path),
                                         [(arch, 1) for arch in archs.values()])
         ms = {name: timed[network_times.digest(arch), 1] for name, arch in archs.items()}
-        return photo_cuts.slowest_within(ladders[rule], ms, ms[ladders[rule][0][0].fingerprint()] * share / 100)
+        return photo_cuts.slowest_within(ladders[parts.kind], ms, ms[full.fingerprint()] * share)
+
+
+def lite0_ms(table: str, num_classes: int) -> float:
+    """Milliseconds of Lite0 by a latency table."""
+    from pnas_tf.cost import latency_table, prices
+
+    return prices.of_arch(lite0(num_classes), prices.milliseconds(latency_table.read(table)))
 
 
 def lite0(num_classes: int) -> Arch:
@@ -291,8 +313,8 @@ def _main() -> None:
     f = flags.FLAGS
     folders = f.folders or sorted(name for name in next(os.walk(f.photos))[1]
                                   if os.path.exists(os.path.join(f.photos, name, "SOURCE.json")))
-    if unknown := set(f.rivals) - set(RIVALS):
-        raise InputError(f"--rivals must be of {', '.join(RIVALS)}; got {', '.join(sorted(unknown))}.")
+    if unknown := set(f.rivals) - set(photo_rivals.ALL):
+        raise InputError(f"--rivals must be of {', '.join(photo_rivals.ALL)}; got {', '.join(sorted(unknown))}.")
     trial = {"benchmarks.quality.plain_cnn": [f"--epochs={f.epochs}"], "pnas_tf.train": [f"--epochs={f.epochs}"],
              "pnas_tf.search": [f"--max_steps={10 * f.epochs}"]} if f.epochs else {}
     benchmark = Benchmark(f.output, f.photos, shlex.split(f.launcher), trial)
@@ -313,7 +335,7 @@ def main() -> None:
     flags.DEFINE_string("output", None, "Folder of the benchmark.", required=True)
     flags.DEFINE_list("folders", [], "Folders of pictures; default: all that photo_folders has made.")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of splits and trainings.")
-    flags.DEFINE_list("rivals", list(RIVALS), "Rivals to train.")
+    flags.DEFINE_list("rivals", list(photo_rivals.ALL), "Rivals to train.")
     flags.DEFINE_string("launcher", "", "Command that goes before each process, such as nice.")
     flags.DEFINE_integer("epochs", 0, "Epochs of each training, for a trial run; 0: as is right.", 0)
     flags.DEFINE_bool("list", False, "Prints what is missing, and trains nothing.")

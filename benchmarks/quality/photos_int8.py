@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.quality import photo_results, photos, study_results
+from benchmarks.quality import photo_results, photo_rivals, photos, study_results
 from pnas_tf import files
 from pnas_tf.cli import start
 
@@ -33,7 +33,7 @@ def measured(benchmark: photos.Benchmark, row: dict[str, Any]) -> dict[str, Any]
         InputError: If the export fails.
     """
     folder, whole = (benchmark.network(row["folder"], row["seed"], rival)
-                     for rival in (row["rival"], photo_results.BASE))
+                     for rival in (row["rival"], photo_rivals.BASE))
     # A file that loses more than the bound is a result, too.
     benchmark.step(f"{os.path.basename(folder.path)}_{MODE}", "export.tflite",
                    [f"--run_dir={folder}", f"--mode={MODE}", "--allow_drop", "--timing_seconds=0"])
@@ -50,8 +50,8 @@ def table(rows: list[dict[str, Any]], int8_rows: list[dict[str, Any]]) -> str:
     """
     lines = ["| network in int8 | runs | test accuracy, % | to Lite0 in float32, points | 95 % interval | of its ms, % "
              "|", "| --- " * 6 + "|"]
-    base = {(row["folder"], row["seed"]): row["test_accuracy"] for row in rows if row["rival"] == photo_results.BASE}
-    for rival in (rival for rival in photos.RIVALS if any(row["rival"] == rival for row in int8_rows)):
+    base = {(row["folder"], row["seed"]): row["test_accuracy"] for row in rows if row["rival"] == photo_rivals.BASE}
+    for rival in (rival for rival in photo_rivals.ALL if any(row["rival"] == rival for row in int8_rows)):
         own = [row for row in int8_rows if row["rival"] == rival]
         accuracy, ms, lite0_ms = (photo_results.means(own, rival, field).mean()
                                   for field in ("test_accuracy", "ms", "lite0_ms"))

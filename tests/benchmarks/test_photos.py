@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from benchmarks.quality import photo_cuts, photo_results, photos
+from benchmarks.quality import photo_cuts, photo_results, photo_rivals, photos
 from pnas_tf.errors import InputError
 
 
@@ -117,3 +117,20 @@ def test_slowest_cut_that_keeps_the_limit_is_chosen():
           for place, arch in enumerate(archs)}  # 30 to 21 for large images, 20 to 11 for small ones
     for limit_ms, row, place in ((24.5, 0, 6), (21, 0, 9), (20.5, 1, 0), (11, 1, 9), (1, 1, 9)):
         assert photo_cuts.slowest_within(ladders, ms, limit_ms) is ladders[row][place]
+
+
+def test_names_of_rivals_have_parts():
+    assert photo_rivals.parse("lite0") == ("lite0", 0, "float32")
+    assert photo_rivals.parse("depth_25") == ("depth", 25, "float32")
+    assert photo_rivals.parse("search_25_int8") == ("search", 25, "int8")
+    labels = [photo_results.label(rival) for rival in photo_rivals.ALL]
+    assert len(set(labels)) == len(labels) and "found, from pretrained weights, 25 % of the ms in int8" in labels
+
+
+def test_share_in_int8_is_of_lite0_in_int8(tmp_path):
+    benchmark = photos.Benchmark(str(tmp_path), str(tmp_path))
+    whole = benchmark.network("a", 0, "lite0")
+    assert benchmark.share(photo_rivals.parse("search_25"), whole) == 0.25
+    (tmp_path / "int8.json").write_text('{"ms": 0.4, "float32_ms": 1.0}')
+    # A quarter of 1 ms is 0.625 of 0.4 ms.
+    assert benchmark.share(photo_rivals.parse("search_25_int8"), whole) == pytest.approx(0.625)
