@@ -1,4 +1,4 @@
-"""Names of the rivals of the benchmark of small folders, such as `search_25` and `depth_25_int8`."""
+"""Names of the rivals of the benchmark of small folders: a kind, a share of the milliseconds, and a dtype."""
 
 from typing import NamedTuple
 
