@@ -2,9 +2,10 @@
 
     python -m benchmarks.speed.epoch_share --images=array
     python -m benchmarks.speed.epoch_share --images=jpeg
+    python -m benchmarks.speed.epoch_share --images=phone
 
-Runs epochs as `pnas_tf.search` does, on pixels in memory or on JPEG files. The files are made for the benchmark:
-500x375 pixels of smooth noise, decoded by the same cores that run the steps. After each epoch follows the same number
+Runs epochs as `pnas_tf.search` does, on pixels in memory or on JPEG files. The files are made for the benchmark: smooth
+noise of 500x375 pixels or, as of a phone, 4032x3024, decoded by the same cores that run the steps. After each epoch follows the same number
 of bare steps: the same compiled functions and paths, on one batch in memory. The benchmark compares CPU and wall time.
 """
 
@@ -23,7 +24,10 @@ from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import blocks, spaces
 
 IMAGENET_IMAGES = 1_281_167
-FILES, CLASSES = 256, 4
+CLASSES = 4
+# Width, height and number of the images.
+FILES = {"jpeg": (500, 375, 256), "phone": (4032, 3024, 32)}
+ARRAY_IMAGES = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +61,12 @@ def run(*, search_space: blocks.Space, batch_size: int, steps: int, rounds: int,
         steps: Weight steps of an epoch.
         rounds: Number of measured epochs, each followed by bare steps.
         arch_every: Weight steps per architecture step.
-        images: `jpeg` for files, or `array` for pixels in memory.
+        images: One of `FILES`, or `array` for pixels in memory.
     """
     with tempfile.TemporaryDirectory() as folder:
-        if images == "jpeg":
+        if images in FILES:
             spec = f"folder:{os.path.join(folder, 'photos')}"
-            _make_photos(os.path.join(folder, "photos"))
+            _make_photos(os.path.join(folder, "photos"), *FILES[images])
         else:
             spec = f"npz:{os.path.join(folder, 'pixels.npz')}"
             _make_array(os.path.join(folder, "pixels.npz"), search_space.input_size)
@@ -147,18 +151,18 @@ def _clock_class():
 
 def _make_array(path, side):
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (FILES, side, side, 3), np.uint8)
-    labels = np.arange(FILES) % CLASSES
+    pixels = rng.integers(0, 256, (ARRAY_IMAGES, side, side, 3), np.uint8)
+    labels = np.arange(ARRAY_IMAGES) % CLASSES
     np.savez(path, x_train=pixels, y_train=labels, x_test=pixels[:16], y_test=labels[:16])
 
 
-def _make_photos(folder):
+def _make_photos(folder, width, height, count):
     import keras
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
-    for number in range(FILES):
-        pixels = tf.image.resize(rng.uniform(0, 255, (24, 32, 3)), (375, 500), "bicubic").numpy()
+    for number in range(count):
+        pixels = tf.image.resize(rng.uniform(0, 255, (24, 32, 3)), (height, width), "bicubic").numpy()
         pixels += rng.normal(0, 6, pixels.shape)
         path = os.path.join(folder, f"class{number % CLASSES}", f"{number}.jpg")
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -172,7 +176,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer("steps", 20, "Weight steps of an epoch.", 1)
     flags.DEFINE_integer("rounds", 3, "Number of measured epochs, each followed by bare steps.", 1)
     flags.DEFINE_integer("arch_every", 5, "Weight steps per architecture step.", 1)
-    flags.DEFINE_enum("images", "jpeg", ["jpeg", "array"], "Whether images are JPEG files, or pixels in memory.")
+    flags.DEFINE_enum("images", "jpeg", [*FILES, "array"],
+                      "Whether images are JPEG files, of usual size or as of a phone, or pixels in memory.")
     flags.DEFINE_string("json", None, "JSON file for the result.")
 
 

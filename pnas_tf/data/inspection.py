@@ -4,6 +4,8 @@ Decoding a million files takes hours. So both ends of each file are read, and da
 read and decoded whole. In larger ones only those files are whose header or end is unusual: a file that is damaged only
 in the middle is then noticed when training reads it.
 
+On the way, large training photos get the small copies that training reads (`small_copies.py`).
+
 What is read also tells other contents under the same names apart: each file gets a digest (`fingerprint.py`).
 """
 
@@ -11,21 +13,23 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from concurrent import futures
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from pnas_tf import terminal
-from pnas_tf.data import file_ends, fingerprint, pictures
+from pnas_tf.data import file_ends, fingerprint, pictures, small_copies
 from pnas_tf.data.labelled import Labelled
 from pnas_tf.data.pictures import BY_PILLOW, Header, Rendering
 from pnas_tf.errors import InputError, printable
 
+T = TypeVar("T")
 POLICIES = ("skip", "refuse")
 MAX_WHOLE = 10_000
 _NAMED, _NAMED_IN_ERRORS = 100, 3
-# Threads that read ends wait for a network's disk; each takes so many files at once.
-_THREADS, _FILES = 16, 256
+# Threads that read ends wait for a network's disk. So many files are looked at between two words about the progress.
+_THREADS, _FILES = 16, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +41,14 @@ class Readings:
         digests: SHA-256 of each file, or of its ends (`fingerprint.py`), uint8 [images, 32].
         are_ends: Whether the digests are of the ends of files, as in data sets of more than `MAX_WHOLE` files.
         rendering: Background, and white of 16-bit images.
+        copies: Small copies of large photos, JPEG files; empty for other files.
     """
 
     ways: np.ndarray
     digests: np.ndarray
     are_ends: bool
     rendering: Rendering
+    copies: tuple[bytes, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +60,17 @@ class _Look:
         reason: Why the file cannot be read; "" if it can be.
         digest: SHA-256 of the file or of its ends.
         peak: Largest value of a 16-bit image, 0 of others.
+        copy: Small copy of a large photo; empty for others.
     """
 
     header: Header
     reason: str = ""
     digest: bytes = b""
     peak: int = 0
+    copy: bytes = b""
 
 
-def inspected(labelled: Labelled, policy: str, background: tuple[int, int, int], spec: str
+def inspected(labelled: Labelled, policy: str, background: tuple[int, int, int], spec: str, copy_side: int
               ) -> tuple[Labelled, tuple[Readings, Readings]]:
     """Finds out how to read each file. Leaves out the files that cannot be read, and prints their names.
 
@@ -71,6 +79,8 @@ def inspected(labelled: Labelled, policy: str, background: tuple[int, int, int],
         policy: `skip` to leave files out, `refuse` to raise an error.
         background: Colour behind transparent parts.
         spec: Name of the data set in error messages.
+        copy_side: Shorter side of small copies of training images. Test images have none, so that they are tested as
+            they are.
 
     Returns:
         Images that can be read, and how: the training and the test images.
@@ -79,7 +89,7 @@ def inspected(labelled: Labelled, policy: str, background: tuple[int, int, int],
         InputError: If the policy is to refuse such files and there are some, or a class has no other files.
     """
     paths = [*labelled.x_train, *labelled.x_test]
-    looks = _looks(paths)
+    looks = _looks(paths, len(labelled.x_train), background, copy_side)
     reasons = [look.reason for look in looks]
     bad = np.array([bool(reason) for reason in reasons])
     bad_train, bad_test = np.split(bad, [len(labelled.x_train)])
@@ -96,7 +106,8 @@ def inspected(labelled: Labelled, policy: str, background: tuple[int, int, int],
         used = [look for look in looks if not look.reason]
         return Readings(np.array([look.header.reading for look in used], np.int32),
                         np.frombuffer(b"".join(look.digest for look in used), np.uint8).reshape(len(used), -1),
-                        len(paths) > MAX_WHOLE, Rendering(background, white or pictures.WHITES[-1]))
+                        len(paths) > MAX_WHOLE, Rendering(background, white or pictures.WHITES[-1]),
+                        tuple(look.copy for look in used))
 
     return (Labelled(labelled.x_train[~bad_train], labelled.y_train[~bad_train], labelled.x_test[~bad_test],
                      labelled.y_test[~bad_test], labelled.class_names),
@@ -113,24 +124,31 @@ def first_unreadable(paths: Sequence[bytes], ways: Sequence[int]) -> tuple[str, 
     Returns:
         Path and reason of the first such file; None if there is none.
     """
-    looks = _decoded(paths, [_Look(Header(way, False, True)) for way in ways])
+    looks = _decoded(paths, [_Look(Header(way, False, True)) for way in ways], [0] * len(paths))
     return next(((os.fsdecode(path), look.reason) for path, look in zip(paths, looks, strict=True) if look.reason),
                 None)
 
 
-def _looks(paths: Sequence[bytes]) -> list[_Look]:
-    """Looks at each file as closely as the size of the data set allows."""
-    groups = [paths[begin:begin + _FILES] for begin in range(0, len(paths), _FILES)]
+def _looks(paths: Sequence[bytes], train: int, background: tuple[int, int, int], copy_side: int) -> list[_Look]:
+    """Looks at each file as closely as the size of the data set allows; the first `train` are training images."""
+    groups = _groups(paths)
     with futures.ThreadPoolExecutor(_THREADS) as pool:
         seen = pool.map(lambda group: [_at_ends(path) for path in group], groups)
         looks = [look for group in terminal.countdown(seen, "Looking at image files", len(groups)) for look in group]
     is_small = len(paths) <= MAX_WHOLE
     close = [index for index, look in enumerate(looks)
              if not look.reason and (is_small or look.header.is_wide or not look.header.is_whole)]
-    decoded = _decoded([paths[index] for index in close], [looks[index] for index in close])
+    train_headers = [looks[index].header for index in close if index < train] if is_small else []
+    sides = [copy_side if is_chosen else 0 for is_chosen in small_copies.chosen(train_headers, copy_side)]
+    sides += [0] * (len(close) - len(sides))
+    decoded = _decoded([paths[index] for index in close], [looks[index] for index in close], sides, background)
     for index, look in zip(close, decoded, strict=True):
         looks[index] = look if is_small else dataclasses.replace(look, digest=looks[index].digest)
     return looks
+
+
+def _groups(items: Sequence[T]) -> list[Sequence[T]]:
+    return [items[begin:begin + _FILES] for begin in range(0, len(items), _FILES)]
 
 
 def _at_ends(path: bytes) -> _Look:
@@ -143,30 +161,50 @@ def _at_ends(path: bytes) -> _Look:
         return _Look(Header(BY_PILLOW, False, True), _text(error))
 
 
-def _decoded(paths: Sequence[bytes], looks: Sequence[_Look]) -> list[_Look]:
+def _decoded(paths: Sequence[bytes], looks: Sequence[_Look], sides: Sequence[int],
+             background: tuple[int, int, int] = (255, 255, 255)) -> list[_Look]:
     """Looks at whole files.
 
     Args:
         paths: Paths of the files.
         looks: A look at the ends of each.
+        sides: Shorter side of the small copy of each; 0 for no copy.
+        background: Colour behind transparent parts of copies.
     """
-    with terminal.quiet(), futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # libjpeg prints warnings
-        return list(pool.map(_whole, paths, looks))
+    groups, found = _groups(list(zip(paths, looks, sides, strict=True))), list[_Look]()
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for group in terminal.countdown(groups, f"Reading image files, {_FILES} at a time", len(groups)):
+            with terminal.quiet():  # libjpeg prints warnings
+                jobs = [pool.submit(_whole, *file, background) for file in group]
+                found += [job.result() for job in jobs]
+    return found
 
 
-def _whole(path: bytes, look: _Look) -> _Look:
+def _whole(path: bytes, look: _Look, side: int, background: tuple[int, int, int]) -> _Look:
     """Reads a file, and decodes it the way that training does."""
     try:
         with open(path, "rb") as file:
             contents = file.read()
         peak = pictures.brightest(contents) if look.header.is_wide else 0
-        if look.header.reading != BY_PILLOW:
+        copy = b""
+        if side:
+            copy = _copy(contents, look.header.reading, background, side)
+        elif look.header.reading != BY_PILLOW:
             _check_tensorflow_decodes(contents)
         elif not look.header.is_wide:
             pictures.decode(contents, Rendering())
     except (OSError, pictures.Unreadable) as error:
         return dataclasses.replace(look, reason=_text(error))
-    return dataclasses.replace(look, digest=fingerprint.of_contents(contents), peak=peak)
+    return dataclasses.replace(look, digest=fingerprint.of_contents(contents), peak=peak, copy=copy)
+
+
+def _copy(contents: bytes, reading: int, background: tuple[int, int, int], side: int) -> bytes:
+    """A small copy. Raises Unreadable if the file cannot be decoded."""
+    try:
+        with tf.device("CPU"):
+            return small_copies.of_file(contents, reading, background, side)
+    except tf.errors.OpError:
+        raise pictures.Unreadable(pictures.DAMAGED) from None
 
 
 def _check_tensorflow_decodes(contents: bytes) -> None:

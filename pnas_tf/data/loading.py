@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf.data import arrays, decoding, inspection, pictures
+from pnas_tf.data import arrays, decoding, inspection, pictures, small_copies
 from pnas_tf.data import labelled as labelled_lib
+from pnas_tf.data.image_files import Files
 from pnas_tf.data.labelled import Labelled
-from pnas_tf.data.parts import ArrayPart, FilePart, Files, Part
+from pnas_tf.data.parts import ArrayPart, FilePart, Part
 from pnas_tf.data.pictures import Rendering
 from pnas_tf.data.sources import ARGUMENTS, DATASETS, FILE_IMAGE_SIZE, Request, specs
 from pnas_tf.errors import InputError
@@ -134,11 +135,12 @@ def load(spec: str, *, image_size: int | None = None, held_out_size: int | None 
     data_dir = os.path.expanduser(data_dir) if data_dir else None
     labelled = DATASETS[name](Request(argument, image_size, seed, data_dir, behind))
     is_cropped, readings = labelled.is_files or isinstance(labelled, labelled_lib.Cropped), None
+    file_size = image_size or FILE_IMAGE_SIZE
     if labelled.is_files:
-        labelled, readings = inspection.inspected(labelled, broken_images, behind, spec)
+        labelled, readings = inspection.inspected(labelled, broken_images, behind, spec, small_copies.side(file_size))
     labelled = labelled_lib.checked(labelled, spec, image_size)
     held_out = labelled_lib.held_out(labelled.y_train, held_out_size, seed, spec)
-    return _data(labelled, held_out, spec, image_size or FILE_IMAGE_SIZE, normalisation, readings,
+    return _data(labelled, held_out, spec, file_size, normalisation, readings,
                  decoding.CENTRAL_PART if is_cropped else 1.0)
 
 
@@ -198,9 +200,8 @@ def _data(labelled: Labelled, held_out: np.ndarray, spec: str, file_size: int,
         # Converted once, so that the training and the held-out part share one copy.
         x_train, x_test = tf.convert_to_tensor(labelled.x_train), tf.convert_to_tensor(labelled.x_test)
         if readings:
-            x_train, x_test = (Files(paths, tf.convert_to_tensor(part.ways), part.digests, part.are_ends,
-                                     part.rendering, frozenset(part.ways.tolist()))
-                               for paths, part in zip((x_train, x_test), readings, strict=True))
+            x_train, x_test = (Files.of(paths, read, height)
+                               for paths, read in zip((x_train, x_test), readings, strict=True))
     part = FilePart if readings else ArrayPart
 
     def make(images, labels, members):

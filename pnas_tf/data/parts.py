@@ -13,8 +13,6 @@ import tensorflow as tf
 
 from pnas_tf.data import augment as augment_lib
 from pnas_tf.data import decoding, inspection, pictures
-from pnas_tf.data.decoding import ImageFile
-from pnas_tf.data.pictures import Rendering
 from pnas_tf.data.rand_augment import RandAugment
 
 
@@ -263,35 +261,8 @@ class ArrayPart(Part):
         return order.map(read, tf.data.AUTOTUNE, deterministic=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Files:
-    """Image files, and how to read them.
-
-    Attributes:
-        paths: Paths, bytes [images].
-        readings: Way to read each file, as in `pictures.Header`, int32 [images].
-        digests: SHA-256 of each file as it was when the data set was loaded (`fingerprint.py`), uint8 [images, 32].
-        are_ends: Whether the digests are of the ends of files, as in large data sets.
-        rendering: Background, and white of 16-bit images.
-        ways: Values that occur in `readings`.
-    """
-
-    paths: tf.Tensor
-    readings: tf.Tensor
-    digests: np.ndarray
-    are_ends: bool
-    rendering: Rendering
-    ways: frozenset[int]
-
-    def __getitem__(self, position: tf.Tensor) -> ImageFile:
-        """A file, read; `position` is a scalar."""
-        path = tf.gather(self.paths, position)
-        return ImageFile(tf.io.read_file(path), path, tf.gather(self.readings, position), self.rendering,
-                         self.ways)
-
-
 class FilePart(Part):
-    """Images in `Files`, read and changed one at a time."""
+    """Images in `image_files.Files`, read and changed one at a time."""
 
     def __init__(self, images, labels, members, image_size, mean, std):
         super().__init__(images.paths, labels, members, image_size, mean, std)
@@ -307,7 +278,7 @@ class FilePart(Part):
 
     def at_size(self, image_size):
         other = copy.copy(self)
-        other._image_size = image_size
+        other._image_size, other._files = image_size, self._files.at_size(image_size)
         return other
 
     def first_unreadable(self):

@@ -305,7 +305,7 @@ def _wide_pixels(image: PIL.Image.Image, contents: bytes) -> tuple[np.ndarray, n
         # Pillow drops the low bytes of colours.
         with tf.device("CPU"):
             pixels = tf.io.decode_png(contents, dtype=tf.uint16).numpy()
-        pixels = _turned(pixels, _orientation(image))
+        pixels = turned(pixels, _orientation(image))
     else:
         pixels = np.asarray(_upright(image))[..., None]
     colours = pixels.shape[-1] - (pixels.shape[-1] + 1) % 2
@@ -316,8 +316,8 @@ def _wide_pixels(image: PIL.Image.Image, contents: bytes) -> tuple[np.ndarray, n
                     np.where((pixels == transparent).all(-1), 0, WHITES[-1]).astype(np.uint16))
 
 
-def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Applies EXIF's orientation to an array [height, width, channels]."""
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Applies EXIF's orientation, 1 to 8, to an array [height, width, channels]."""
     flips_rows, flips_columns, swaps = turn(orientation)
     pixels = pixels[::-1 if flips_rows else 1, ::-1 if flips_columns else 1]
     return pixels.swapaxes(0, 1) if swaps else pixels
