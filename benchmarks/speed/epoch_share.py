@@ -5,8 +5,9 @@
     python -m benchmarks.speed.epoch_share --images=phone
 
 Runs epochs as `pnas_tf.search` does, on pixels in memory or on JPEG files. The files are made for the benchmark: smooth
-noise of 500x375 pixels or, as of a phone, 4032x3024, decoded by the same cores that run the steps. After each epoch follows the same number
-of bare steps: the same compiled functions and paths, on one batch in memory. The benchmark compares CPU and wall time.
+noise of 500x375 pixels or, as of a phone, 4032x3024, decoded by the same cores that run the steps. After each epoch
+follows the same number of bare steps: the same compiled functions and paths, on one batch in memory. The benchmark
+compares CPU and wall time.
 """
 
 import dataclasses
