@@ -138,9 +138,8 @@ def _looks(paths: Sequence[bytes], train: int, background: tuple[int, int, int],
     is_small = len(paths) <= MAX_WHOLE
     close = [index for index, look in enumerate(looks)
              if not look.reason and (is_small or look.header.is_wide or not look.header.is_whole)]
-    train_headers = [looks[index].header for index in close if index < train] if is_small else []
-    sides = [copy_side if is_chosen else 0 for is_chosen in small_copies.chosen(train_headers, copy_side)]
-    sides += [0] * (len(close) - len(sides))
+    sides = [copy_side if is_small and index < train and small_copies.is_large(looks[index].header, copy_side) else 0
+             for index in close]
     decoded = _decoded([paths[index] for index in close], [looks[index] for index in close], sides, background)
     for index, look in zip(close, decoded, strict=True):
         looks[index] = look if is_small else dataclasses.replace(look, digest=looks[index].digest)
@@ -168,15 +167,18 @@ def _decoded(paths: Sequence[bytes], looks: Sequence[_Look], sides: Sequence[int
     Args:
         paths: Paths of the files.
         looks: A look at the ends of each.
-        sides: Shorter side of the small copy of each; 0 for no copy.
+        sides: Shorter side of the small copy of each; 0 for no copy. Once copies fill their memory, no more are made.
         background: Colour behind transparent parts of copies.
     """
-    groups, found = _groups(list(zip(paths, looks, sides, strict=True))), list[_Look]()
+    groups, found, taken = _groups(list(zip(paths, looks, sides, strict=True))), list[_Look](), 0
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for group in terminal.countdown(groups, f"Reading image files, {_FILES} at a time", len(groups)):
             with terminal.quiet():  # libjpeg prints warnings
-                jobs = [pool.submit(_whole, *file, background) for file in group]
+                has_room = taken < small_copies.MAX_BYTES
+                jobs = [pool.submit(_whole, path, look, side if has_room else 0, background)
+                        for path, look, side in group]
                 found += [job.result() for job in jobs]
+                taken += sum(len(look.copy) for look in found[-len(group):])
     return found
 
 

@@ -5,8 +5,6 @@ From a copy, whose smallest random crop still has the network's resolution, it t
 as JPEG files.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import PIL.Image
 import tensorflow as tf
@@ -17,10 +15,10 @@ from pnas_tf.data.pictures import BY_PILLOW, Header, Rendering
 # Shorter side of a copy, as a multiple of the network's image. Crops cover 8 % of a photo's area or more, and are up to
 # 4/3 times as high as wide, so they are at least a quarter of the photo's shorter side wide.
 MARGIN = 4
-# Copies are made of photos with at least so many times the pixels of a square of this side.
-WORTH = 4
-# Memory for all copies. A pixel of a photo takes up to a byte at this quality, and half of that on average.
-MAX_BYTES, BYTES_PER_PIXEL = 1 << 30, 1.0
+# Copies have so many times fewer pixels than the photo, and are at most so many times as long as high.
+WORTH, LONGEST = 4, 4
+# Memory for all copies of a data set. A copy of four megapixels takes one to two megabytes.
+MAX_BYTES = 1 << 30
 QUALITY = 95
 
 
@@ -33,15 +31,14 @@ def side(image_size: int) -> int:
     return MARGIN * image_size
 
 
-def chosen(headers: Sequence[Header], side: int) -> list[bool]:
-    """Which photos get a copy: large ones, the first of them if there is no memory for all.
+def is_large(header: Header, side: int) -> bool:
+    """Whether a photo may be large enough for a copy, by its header; `of_file` looks more closely.
 
     Args:
-        headers: Headers of the files, in order.
+        header: Header of the file.
         side: Shorter side of a copy.
     """
-    large = np.array([not header.is_wide and header.pixels >= WORTH * side ** 2 for header in headers], bool)
-    return (large & (large.cumsum() * side ** 2 * BYTES_PER_PIXEL <= MAX_BYTES)).tolist()
+    return not header.is_wide and header.pixels >= WORTH * side ** 2
 
 
 def of_file(contents: bytes, reading: int, background: tuple[int, int, int], side: int) -> bytes:
@@ -54,27 +51,40 @@ def of_file(contents: bytes, reading: int, background: tuple[int, int, int], sid
         side: Shorter side of the copy.
 
     Returns:
-        Bytes of a JPEG file; none if the photo's shorter side is no longer than that.
+        Bytes of a JPEG file; none if the photo is not large enough, or too long.
 
     Raises:
         tf.errors.OpError: If TensorFlow cannot decode the file.
         Unreadable: If Pillow cannot.
     """
-    if reading == BY_PILLOW:
-        image = pictures.decode(contents, Rendering(background))
-    elif tf.io.is_jpeg(contents):
-        shorter = int(tf.reduce_min(tf.io.extract_jpeg_shape(contents)[:2]))
-        # Blocks of pixels that become one are never computed.
-        ratio = max(ratio for ratio in (1, 2, 4, 8) if ratio == 1 or shorter // ratio >= side)
-        image = pictures.turned(tf.io.decode_jpeg(contents, channels=3, ratio=ratio,
-                                                  dct_method=decoding.DCT_METHOD).numpy(), reading)
-    else:
-        image = decoding.whole(decoding.ImageFile(tf.constant(contents), tf.constant("An image"), tf.constant(reading),
-                                                  Rendering(background))).numpy()
+    image = _decoded(contents, reading, background, side)
     height, width = image.shape[:2]
-    if min(height, width) <= side:
+    if not _is_worth(height, width, side):
         return b""
     scale = side / min(height, width)
     small = PIL.Image.fromarray(image).resize((round(width * scale), round(height * scale)),
                                               PIL.Image.Resampling.BILINEAR, reducing_gap=2.0)
     return tf.io.encode_jpeg(np.asarray(small), quality=QUALITY, chroma_downsampling=False).numpy()
+
+
+def _is_worth(height: int, width: int, side: int) -> bool:
+    """Whether a photo is large enough for a copy, and not too long."""
+    shorter, longer = sorted((height, width))
+    return shorter ** 2 >= WORTH * side ** 2 and longer <= LONGEST * shorter
+
+
+def _decoded(contents: bytes, reading: int, background: tuple[int, int, int], side: int) -> np.ndarray:
+    """The pixels of a photo, upright, uint8 [height, width, 3].
+
+    Of a JPEG file, TensorFlow decodes the smallest size that tells the rest: where several pixels become one, only
+    their mean is computed. It stays large enough for `_is_worth`, if the photo is.
+    """
+    if reading == BY_PILLOW:
+        return pictures.decode(contents, Rendering(background))
+    if tf.io.is_jpeg(contents):
+        shorter = min(tf.io.extract_jpeg_shape(contents).numpy()[:2])
+        ratio = max((each for each in (1, 2, 4, 8) if shorter // each >= WORTH ** 0.5 * side), default=1)
+        return pictures.turned(tf.io.decode_jpeg(contents, channels=3, ratio=ratio,
+                                                 dct_method=decoding.DCT_METHOD).numpy(), reading)
+    return decoding.whole(decoding.ImageFile(tf.constant(contents), tf.constant("An image"), tf.constant(reading),
+                                             Rendering(background))).numpy()

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from pnas_tf import data
-from pnas_tf.data import decoding, parts, pictures, small_copies
+from pnas_tf.data import decoding, inspection, parts, pictures, small_copies
 from pnas_tf.data.pictures import Header
 from tests.data import odd_images
 
@@ -121,17 +121,34 @@ def test_large_photo_that_is_cut_off_is_left_out(photos, tmp_path, capfd):
     assert "Left out: 2 of 10 image files" in text and "cut.jpg" in text and "cut.webp" in text
 
 
-def test_copies_are_of_large_photos_and_fit_in_memory(monkeypatch):
-    small, large = Header(1, False, True, 60_000), Header(1, False, True, 12_000_000)
-    wide = Header(0, True, True, 12_000_000)
-    assert small_copies.chosen([small, large, wide, large], 384) == [False, True, False, True]
-    assert small_copies.chosen([], 384) == []
-    monkeypatch.setattr(small_copies, "MAX_BYTES", 200_000)
-    assert small_copies.chosen([small, large, wide, large], 384) == [False, True, False, False]
+def test_copies_fill_their_memory_and_no_more(photos, monkeypatch):
+    monkeypatch.setattr(small_copies, "MAX_BYTES", 1)
+    monkeypatch.setattr(inspection, "_FILES", 4)
+    copies = load(photos).train._files.copies.numpy()
+    assert [bool(copy) for copy in copies[:4]].count(True) >= 3 and not any(copies[4:])
+
+
+def test_large_photos_are_those_of_eight_bits_and_four_times_the_pixels():
+    assert small_copies.is_large(Header(1, False, True, 4 * 384 ** 2), 384)
+    assert not small_copies.is_large(Header(1, False, True, 4 * 384 ** 2 - 1), 384)
+    assert not small_copies.is_large(Header(0, True, True, 12_000_000), 384)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_long_photos_are_read_as_they_are(form, tmp_path):
+    long = np.tile(PHOTO, (1, 4, 1))
+    content, reading = odd_images.encoded(long, form), 0 if form == "WEBP" else 1
+    assert len(long) >= 2 * 64 and small_copies.of_file(content, reading, BLUE, 64) == b""
+    for number in range(2):
+        for name in "abcdef":
+            save(tmp_path / f"class{number}", f"{name}.{form.lower()}", content)
+    assert load(str(tmp_path)).train._files.copies is None
 
 
 def test_smallest_crop_of_a_copy_has_the_resolution_of_the_network():
     shortest = np.sqrt(pictures.CROP_AREA * decoding.CROP_RATIO[0])  # of a square photo's side
     assert small_copies.side(224) * shortest >= 0.95 * 224
     assert tf.io.decode_jpeg(small_copies.of_file(odd_images.encoded(PHOTO, "JPEG"), 1, BLUE, 64)).shape == (64, 90, 3)
-    assert small_copies.of_file(odd_images.encoded(PHOTO, "JPEG"), 1, BLUE, HEIGHT) == b""
+    for too_large in (HEIGHT // 2 + 1, HEIGHT, 2 * HEIGHT):
+        assert small_copies.of_file(odd_images.encoded(PHOTO, "JPEG"), 1, BLUE, too_large) == b""
+    assert small_copies.of_file(odd_images.encoded(PHOTO, "JPEG"), 1, BLUE, HEIGHT // 2)
