@@ -1,10 +1,12 @@
 """Image files as tensors: the view of the evaluation, random crops, and whole images.
 
-TensorFlow decodes ordinary JPEG and PNG files, of a JPEG only the part that is needed; Pillow decodes all others. Which
-way a file is read is found once, before the training (`pictures.header`), and is carried along with its path.
+TensorFlow decodes ordinary JPEG and PNG files, of a JPEG only the part that is needed and, for training, at the scale
+that is needed; Pillow decodes all others. Which way a file is read is found once, before the training
+(`pictures.header`), and is carried along with its path.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,6 +22,9 @@ CENTRAL_PART = 224 / 256
 # TensorFlow's default, INTEGER_FAST, is off by one grey level on average and shifts the mean of red and blue by as
 # much. INTEGER_ACCURATE gives the same pixels as other libraries.
 DCT_METHOD = "INTEGER_ACCURATE"
+
+# libjpeg decodes at these fractions of the size.
+JPEG_SCALES = (1, 2, 4, 8)
 
 # `pictures.turn` of each way to read a file, as rows of (flips rows, flips columns, swaps rows with columns).
 _TURNS = np.array([pictures.turn(reading) for reading in range(9)])
@@ -76,9 +81,12 @@ def random_crop(file: ImageFile, image_size: int, seed: tf.Tensor, smallest: flo
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
             shape, tf.constant([[[0.0, 0.0, 1.0, 1.0]]]), crop_seed, min_object_covered=0.0,
             aspect_ratio_range=CROP_RATIO, area_range=(smallest, 1.0), max_attempts=10)
-        return tf.concat([begin[:2], size[:2]], 0)
+        part = tf.concat([begin[:2], size[:2]], 0)
+        scale = tf.gather(JPEG_SCALES, _fitting_scale(part, image_size))
+        return part // scale * scale  # the same part, however the image lies in the file
 
-    return tf.image.stateless_random_flip_left_right(_resized_part(file, window, image_size), flip_seed)
+    part = _part(file, window, image_size)
+    return tf.image.stateless_random_flip_left_right(_resized(part, image_size), flip_seed)
 
 
 def central_crop(file: ImageFile, image_size: int) -> tf.Tensor:
@@ -98,7 +106,7 @@ def central_crop(file: ImageFile, image_size: int) -> tf.Tensor:
         side = tf.maximum(1, tf.cast(tf.round(side), tf.int32))
         return tf.concat([(shape[:2] - side) // 2, [side, side]], 0)
 
-    return _resized_part(file, window, image_size)
+    return _resized(_part(file, window), image_size)
 
 
 def whole(file: ImageFile) -> tf.Tensor:
@@ -140,8 +148,7 @@ def resize_all(images: np.ndarray, image_size: int) -> np.ndarray:
     return resized
 
 
-def _resized_part(file: ImageFile, window: Callable, image_size: int) -> tf.Tensor:
-    part = _part(file, window)
+def _resized(part: tf.Tensor, image_size: int) -> tf.Tensor:
     # Antialiasing halves the speed of the whole pipeline, and bilinear weights cover two pixels without it.
     shrinks = tf.reduce_max(tf.shape(part)[:2]) > 2 * image_size
     resized = tf.cond(shrinks, lambda: _resize(part, image_size, True), lambda: _resize(part, image_size, False))
@@ -152,8 +159,15 @@ def _resize(images: tf.Tensor, image_size: int, antialias: bool) -> tf.Tensor:
     return tf.clip_by_value(tf.image.resize(images, [image_size, image_size], antialias=antialias), 0.0, 255.0)
 
 
-def _part(file: ImageFile, window: Callable) -> tf.Tensor:
-    """A part of an image, uint8; `window(shape)` returns its [top, left, height, width] in the upright image."""
+def _part(file: ImageFile, window: Callable, least: int | None = None) -> tf.Tensor:
+    """A part of an image, uint8.
+
+    Args:
+        file: The image file.
+        window: Function of the shape of the upright image to [top, left, height, width] of the part.
+        least: The part of a JPEG may be returned at a half, a quarter or an eighth of its size, as long as both its
+            sides have so many pixels; None for its own size.
+    """
     def by_pillow():
         image = _by_pillow(file)
         return _cut(image, window(tf.shape(image)))
@@ -161,8 +175,8 @@ def _part(file: ImageFile, window: Callable) -> tf.Tensor:
     if file.ways == {BY_PILLOW}:
         return by_pillow()
     if BY_PILLOW not in file.ways:
-        return _by_tensorflow(file, window)
-    part = tf.cond(file.reading == BY_PILLOW, by_pillow, lambda: _by_tensorflow(file, window))
+        return _by_tensorflow(file, window, least)
+    part = tf.cond(file.reading == BY_PILLOW, by_pillow, lambda: _by_tensorflow(file, window, least))
     return tf.ensure_shape(part, [None, None, 3])
 
 
@@ -177,10 +191,10 @@ def _by_pillow(file: ImageFile) -> tf.Tensor:
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def _by_tensorflow(file: ImageFile, window: Callable) -> tf.Tensor:
+def _by_tensorflow(file: ImageFile, window: Callable, least: int | None) -> tf.Tensor:
     """Decodes a part of a JPEG or PNG file, and turns it as EXIF's orientation says."""
     if file.ways <= {BY_PILLOW, UPRIGHT}:
-        return _lying(file, window)
+        return _lying(file, window, least)
     flips_rows, flips_columns, swaps = tf.unstack(tf.gather(_TURNS, file.reading))
 
     def in_file(shape):
@@ -195,23 +209,36 @@ def _by_tensorflow(file: ImageFile, window: Callable) -> tf.Tensor:
         part = tf.cond(flips_columns, lambda: part[:, ::-1], lambda: part)
         return tf.cond(swaps, lambda: tf.transpose(part, [1, 0, 2]), lambda: part)
 
-    part = _lying(file, in_file)
+    part = _lying(file, in_file, least)
     return tf.cond(file.reading == UPRIGHT, lambda: part, lambda: turned(part))
 
 
-def _lying(file: ImageFile, window: Callable) -> tf.Tensor:
+def _lying(file: ImageFile, window: Callable, least: int | None) -> tf.Tensor:
     """Decodes a part of a JPEG or PNG file as it lies in the file."""
     contents = _checked(file)
 
     def jpeg():
-        return tf.io.decode_and_crop_jpeg(contents, window(tf.io.extract_jpeg_shape(contents)), channels=3,
-                                          dct_method=DCT_METHOD)
+        part = window(tf.io.extract_jpeg_shape(contents))
+        if least is None:
+            return _jpeg(contents, part, 1)
+        return tf.switch_case(_fitting_scale(part, least),
+                              [functools.partial(_jpeg, contents, part, scale) for scale in JPEG_SCALES])
 
     def png():
         image = tf.io.decode_png(contents)
         return _on_background(_cut(image, window(tf.shape(image))), file.rendering.background)
 
     return tf.ensure_shape(tf.cond(tf.io.is_jpeg(contents), jpeg, png), [None, None, 3])
+
+
+def _fitting_scale(part: tf.Tensor, least: int) -> tf.Tensor:
+    """Position in `JPEG_SCALES` of the largest scale at which both sides of a part still have `least` pixels."""
+    return tf.reduce_sum(tf.cast(tf.reduce_min(part[2:]) >= least * np.array(JPEG_SCALES[1:]), tf.int32))
+
+
+def _jpeg(contents: tf.Tensor, part: tf.Tensor, scale: int) -> tf.Tensor:
+    """Decodes a part of a JPEG file at 1 / scale of its size: of pixels that become one, only the mean is computed."""
+    return tf.io.decode_and_crop_jpeg(contents, part // scale, channels=3, ratio=scale, dct_method=DCT_METHOD)
 
 
 def _as_bytes(text: bytes | np.ndarray) -> bytes:

@@ -83,7 +83,7 @@ def _decoded(contents: bytes, reading: int, background: tuple[int, int, int], si
         return pictures.decode(contents, Rendering(background))
     if tf.io.is_jpeg(contents):
         shorter = min(tf.io.extract_jpeg_shape(contents).numpy()[:2])
-        ratio = max((each for each in (1, 2, 4, 8) if shorter // each >= WORTH ** 0.5 * side), default=1)
+        ratio = max((each for each in decoding.JPEG_SCALES if shorter // each >= WORTH ** 0.5 * side), default=1)
         return pictures.turned(tf.io.decode_jpeg(contents, channels=3, ratio=ratio,
                                                  dct_method=decoding.DCT_METHOD).numpy(), reading)
     return decoding.whole(decoding.ImageFile(tf.constant(contents), tf.constant("An image"), tf.constant(reading),
