@@ -23,6 +23,7 @@ The first step builds latency tables and times Lite0's cuts: leave the machine i
 """
 
 import itertools
+import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -214,7 +215,7 @@ class Benchmark:
             self.step(f"{os.path.basename(whole.path)}_{parts.dtype}", "export.tflite", [
                 f"--run_dir={whole}", f"--mode={parts.dtype}", "--allow_drop", "--timing_seconds=0"])
             ms, float32_ms = in_turns(whole.tflite(parts.dtype), whole.tflite("float32"))
-            files.write_json(path, {"ms": ms, "float32_ms": float32_ms})
+            files.write_text(path, json.dumps({"ms": ms, "float32_ms": float32_ms}) + "\n")
         facts = files.read_json(path)
         return parts.share / 100 * facts["float32_ms"] / facts["ms"]
 

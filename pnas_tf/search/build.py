@@ -34,16 +34,17 @@ def compiled_searcher(problem: Problem, config: SearchConfig, *, criterion: Crit
     with (devices or replicas.strategy("none")).scope():
         net = Supernet(problem.space, config.seed, config.memory == "recompute", config.precision, len(goals),
                        config.shared_by(problem.space), problem.frozen)
-        each = list(updaters(config, net, goals, plan, criterion.without_smoothing()))
+        each = list(updaters(config, net, goals, plan, criterion.without_smoothing(), config.jit_compile))
         optimizer = searcher.alpha_optimizer(alpha_lr(config, net, plan, len(goals)))
     model = searcher.Searcher(net, each, plan, seed=config.seed, criterion=criterion,
-                              weight_decay=0.0 if problem.frozen else config.weight_decay)
+                              weight_decay=0.0 if problem.frozen else config.weight_decay,
+                              jit_compile=config.jit_compile)
     model.compile(optimizer)
     return model
 
 
 def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedule,
-             criterion: Criterion = LABELS_ALONE) -> Iterator[Updater]:
+             criterion: Criterion = LABELS_ALONE, jit_compile: bool = False) -> Iterator[Updater]:
     """One updater for each goal. They share the compiled passes through the supernet.
 
     Args:
@@ -52,10 +53,11 @@ def updaters(method: Method, net: Supernet, goals: Sequence[Goal], plan: Schedul
         goals: Goals of the search.
         plan: Schedule, which gives the number of steps of each goal.
         criterion: Loss of gradients. Rewards use accuracy.
+        jit_compile: Whether XLA compiles the passes, as in `replicas.by_xla`.
     """
     arch_steps = max(1, plan.arch_steps // len(goals))
-    shared = observers.evaluator(net) if method.arch_update == "reinforce" \
-        else observers.observer(net, method.paths, criterion)
+    shared = observers.evaluator(net, jit_compile) if method.arch_update == "reinforce" \
+        else observers.observer(net, method.paths, criterion, jit_compile)
     for goal, alpha in zip(goals, net.alphas, strict=True):
         limits = [(limit.cost, objective.Lagrangian(limit.bound, arch_steps, one_sided=True, name=limit.name))
                   for limit in goal.limits]

@@ -4,6 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 from pnas_tf.cli.settings import PRECISIONS, ImageSettings, check, setting
+from pnas_tf.errors import InputError
 from pnas_tf.space.blocks import Space
 from pnas_tf.train.initial_weights import AUTO
 from pnas_tf.train.recipe import BATCH, FEW, FROZEN, batch_size_for
@@ -109,6 +110,8 @@ class SearchConfig(ImageSettings, Method):
     weight_decay: float = setting(4e-5, "Decay of the weights; none with frozen batch norm.", low=0)
     memory: str = setting("keep", "Activations for gradients: kept, or computed again (less memory, more time).",
                           choices=("keep", "recompute"))
+    jit_compile: bool = setting(False, "Steps are compiled by XLA, for GPUs and TPUs: with --memory=recompute, on one "
+                                "device. On a CPU they take many times as long.")
     precision: str = setting("float32", "Number format of the ops' computations; weights, gates and alpha are float32.",
                              choices=PRECISIONS)
     strategy: str = setting("none", "Devices: one, several of this machine, or several machines listed in TF_CONFIG.",
@@ -127,6 +130,9 @@ class SearchConfig(ImageSettings, Method):
 
     def __post_init__(self):
         check(self)
+        if self.jit_compile and (self.memory != "recompute" or self.strategy != "none"):
+            raise InputError("--jit_compile needs --memory=recompute, whose steps have shapes that XLA knows, and one "
+                             f"device; got --memory={self.memory} --strategy={self.strategy}.")
 
     def lengths(self, space: Space, images: int) -> "Lengths":
         """The length of the search: as set or, where nothing is set, by the space and the number of images.

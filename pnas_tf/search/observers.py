@@ -14,13 +14,15 @@ Observe = Callable[..., tuple[tf.Tensor, ...]]
 Evaluate = Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
 
-def observer(supernet: Supernet, paths: str = "two", criterion: Criterion = LABELS_ALONE) -> Observe:
+def observer(supernet: Supernet, paths: str = "two", criterion: Criterion = LABELS_ALONE, jit_compile: bool = False
+             ) -> Observe:
     """Compiles the gate gradients of an architecture step, for two ops of each choice or for all ops.
 
     Args:
         supernet: Supernet whose ops run.
         paths: `two` or `all`.
         criterion: Loss of the logits.
+        jit_compile: Whether XLA compiles them, as in `replicas.by_xla`; the supernet has to recompute.
 
     Returns:
         A function of images, labels, involved ops, int32 [choices, k], and active ops, int32 [choices]; with two paths,
@@ -33,14 +35,15 @@ def observer(supernet: Supernet, paths: str = "two", criterion: Criterion = LABE
         rows, *rest = gate_gradients(supernet, images, labels, active, others, criterion)
         return tf.stack(rows), *rest
 
-    return replicas.on_all(supernet.distribute_strategy, observe)
+    return replicas.on_all(supernet.distribute_strategy, replicas.by_xla(observe, jit_compile))
 
 
-def evaluator(supernet: Supernet) -> Evaluate:
+def evaluator(supernet: Supernet, jit_compile: bool = False) -> Evaluate:
     """Compiles the score of a path.
 
     Args:
         supernet: Supernet whose ops run.
+        jit_compile: As for `observer`.
 
     Returns:
         A function of images, labels and the path, int32 [choices], that returns accuracy and cross-entropy.
@@ -49,7 +52,7 @@ def evaluator(supernet: Supernet) -> Evaluate:
         logits = supernet(images, path)
         return replicas.mean([accuracy_of(labels, logits), cross_entropy(labels, logits)])
 
-    return replicas.on_all(supernet.distribute_strategy, evaluate)
+    return replicas.on_all(supernet.distribute_strategy, replicas.by_xla(evaluate, jit_compile))
 
 
 def gate_gradients(supernet: Supernet, images: tf.Tensor, labels: tf.Tensor, active: tf.Tensor,

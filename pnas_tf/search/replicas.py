@@ -145,6 +145,18 @@ def on_all(devices: tf.distribute.Strategy, step: Callable[..., Any]) -> Callabl
     return tf.function(run, autograph=False)
 
 
+def by_xla(part: Callable[..., Any], jit_compile: bool = True) -> Callable[..., Any]:
+    """A part of a step that XLA compiles, on a single device; all shapes in it must be known.
+
+    XLA draws other random numbers from the same seed, so samples are drawn outside.
+
+    Args:
+        part: Function from tensors to tensors.
+        jit_compile: False returns the function as it is.
+    """
+    return tf.function(part, autograph=False, jit_compile=True) if jit_compile else part
+
+
 def local(value: Any) -> Any:
     """The first replica's part of a per-replica value; any other value unchanged."""
     return value.values[0] if isinstance(value, tf.distribute.DistributedValues) else value

@@ -42,7 +42,7 @@ class Searcher(keras.Model):
     def __init__(self, supernet: Supernet, updaters: keras.layers.Layer | Sequence[keras.layers.Layer],
                  schedule: Schedule, *, seed: int = 0,
                  criterion: Criterion = SMOOTHED, momentum: float = 0.9,
-                 weight_decay: float = 4e-5):
+                 weight_decay: float = 4e-5, jit_compile: bool = False):
         """Stores the parts, and compiles the weight step.
 
         Args:
@@ -53,12 +53,14 @@ class Searcher(keras.Model):
             criterion: Loss of weight steps.
             momentum: Nesterov momentum of SGD in weight steps.
             weight_decay: Weight decay of SGD, on every weight of the sampled ops.
+            jit_compile: Whether XLA compiles weight steps, as in `replicas.by_xla`; the supernet has to recompute.
         """
         super().__init__(name="searcher")
         self.supernet, self.schedule = supernet, schedule
         self.updaters = list(updaters) if isinstance(updaters, Sequence) else [updaters]
         self._seed, self._criterion, self._momentum, self._weight_decay = seed, criterion, momentum, weight_decay
         self.step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
+        self._trained = replicas.by_xla(self._train_path, jit_compile)
         self._weight_step_of_all = replicas.on_all(supernet.distribute_strategy, self._weight_step)
         self.sums: dict[str, tuple[tf.Tensor, int]] = {}
         self.built = True
@@ -151,6 +153,10 @@ class Searcher(keras.Model):
     def _weight_step(self, images, labels, seed, goal, learning_rate):
         net = self.supernet
         path = gates.sample_path(tf.stack([alpha.value for alpha in net.alphas])[goal], net.mask, seed)
+        return self._trained(images, labels, path, learning_rate)
+
+    def _train_path(self, images, labels, path, learning_rate):
+        net = self.supernet
         probes, taught = net.probes(), self._criterion.taught(images)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(probes)

@@ -136,6 +136,11 @@ class Candidate(keras.layers.Layer):
         """Number of trainable weights that the op uses."""
         return self.weights_of_op.count
 
+    @property
+    def kernel_size(self) -> int:
+        """Number of floats in the variables of its weights, with the padding."""
+        return sum(kernel.shape[0] for kernel in self.weights_of_op.kernels)
+
     def _flat_weight(self, name, value, trainable=False):
         if not value.size:
             return None  # TensorFlow cannot send an empty variable to another worker.

@@ -101,7 +101,7 @@ class MixedOp(keras.layers.Layer):
 
         Args:
             index: Index of the op, as in `run_path`.
-            gradient: Gradient of the loss with respect to the probe.
+            gradient: Gradient of the loss with respect to the probe; what is behind the op's weights does not count.
             learning_rate: Learning rate, scalar.
             momentum: Nesterov momentum: see `Candidate.update`.
             weight_decay: Coupled weight decay: see `Candidate.update`.
@@ -152,6 +152,7 @@ class Body:
         """
         self._block, self._candidates, self._recompute = block, candidates, recompute
         self._widths = len(keys) // len(block.ops)
+        self._longest = max(candidate.kernel_size for candidate in candidates if candidate)
         filters = {key.filters for key in keys}
         sides = [-(-side // block.strides) for side in keys[0].input[:2] if not ops.is_classifier(keys[0].op)]
         self._output = [*sides, filters.pop() if len(filters) == 1 else None]
@@ -261,7 +262,8 @@ class Body:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([x, inner])
                 y = run(candidate, own, x, inner if trained else None)
-            return tape.gradient(y, [x, inner], upstream, unconnected_gradients="zero")
+            to_x, to_weights = tape.gradient(y, [x, inner], upstream, unconnected_gradients="zero")
+            return to_x, self._as_long(to_weights, candidate) if trained else to_weights
 
         @tf.custom_gradient
         def forward(x, probe):
@@ -275,6 +277,11 @@ class Body:
             return y, gradient
 
         return forward(x, new_probe() if probe is None else probe)
+
+    def _as_long(self, gradient, candidate):
+        """The gradient of an op's weights with zeros behind it: as long for all ops, which XLA needs."""
+        count = candidate.kernel_size if candidate else 0
+        return tf.pad(gradient[:count], [[0, self._longest - count]])
 
     def _shaped(self, x, y):
         """The block's output with its shape, which a switch does not know if its branches differ in what they know."""
