@@ -147,7 +147,7 @@ def gradient_quality(blocks: Sequence[dict[str, Any]], deviation: float, seed: i
         exact = estimators.exact(probs, np.array(block["losses"]))
         for way, mean_gradient in ways.items():
             gradient = mean_gradient(probs, np.array(block["gate_gradients"]))
-            length = np.linalg.norm(gradient) / np.linalg.norm(exact)
+            length = float(np.linalg.norm(gradient) / np.linalg.norm(exact))
             cosines[way].append(gradient @ exact / (length * np.linalg.norm(exact) ** 2))
             lengths[way].append(length)
     return {way: {"cosine": float(np.mean(cosines[way])), "cosine_low": float(np.percentile(cosines[way], 10)),

@@ -98,8 +98,10 @@ def read(path: str, of_space: Space) -> Truth:
 
 def largest_difference(truth: Truth, of_space: Space) -> tuple[int, int]:
     """Largest difference between our counts and the published ones, over all networks: of parameters, of MACs."""
-    return tuple(int(np.abs(matrix(of_space, price).of_paths(truth.paths) - published).max())
-                 for price, published in ((params(), truth.params), (macs(), truth.macs)))
+    def largest(price, published):
+        return int(np.abs(matrix(of_space, price).of_paths(truth.paths) - published).max())
+
+    return largest(params(), truth.params), largest(macs(), truth.macs)
 
 
 def most_macs(truth: Truth, cost: Cost, bound: float, fewest_skips: bool = False, of_space: Space | None = None

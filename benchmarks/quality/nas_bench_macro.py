@@ -210,7 +210,8 @@ class Benchmark:
             return table.ms.of_path(path) <= target_ms * (1 + 1e-9)
 
         counts = [len(block.ops) for block in self.space.choices.values()]
-        return macro_evolution.evolve(*inherited, lambda path: scorer.score(path, LOSS_BATCHES).loss, fits, counts,
+        random, losses = inherited
+        return macro_evolution.evolve(random, losses, lambda path: scorer.score(path, LOSS_BATCHES).loss, fits, counts,
                                       seed)
 
     def _rows(self, seed, table, target_ms, chosen, inherited) -> list[dict[str, Any]]:

@@ -78,7 +78,8 @@ def gain(rows: Rows, rival: str) -> tuple[float, float]:
             pairs.setdefault(row["folder"], []).append(row["test_accuracy"] - base[key])
     if not pairs:
         return math.nan, math.nan
-    errors = [np.std(each, ddof=1) / math.sqrt(len(each)) if len(each) > 1 else math.nan for each in pairs.values()]
+    errors = [float(np.std(each, ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+              for each in pairs.values()]
     return (float(np.mean([np.mean(each) for each in pairs.values()])),
             float(np.sqrt(np.sum(np.square(errors))) / len(pairs)))
 

@@ -32,6 +32,7 @@ from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import latency_table
+from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
 
@@ -225,9 +226,12 @@ class Study(study.Study):
             for number, arch in enumerate(study_networks.random_within(self.space, limit, RANDOM, seed=1)):
                 named[f"random_{op}_{number}"] = arch
             width = float(study_networks.nearest(widths, searched_ms.get(op, limit.bound)))
+            largest = within_limits.most_of(macs, [limit], within_limits.USED_SHARE)
+            if largest is None:
+                raise InputError(f"No network of {self.space.name} keeps {limit.bound:g} ms.")
             kinds = {"uniform": study_networks.uniform(self.space, op),
                      "mobilenetv2": study_networks.mobilenet_v2(self.space, width),
-                     "mostmacs": from_path(self.space, within_limits.most_of(macs, [limit], within_limits.USED_SHARE))}
+                     "mostmacs": from_path(self.space, largest)}
             named |= {f"{kind}_{op}_{seed}": arch for kind, arch in kinds.items() for seed in range(SEEDS)}
         named["biggest_0"] = study_networks.uniform(self.space, "mb_k7_e6")
         return named

@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -50,7 +51,7 @@ class Study:
         """
         steps.command(module, arguments, self.path(log), launcher=self._launcher, environment=environment)
 
-    def run_all(self, module: str, jobs: Mapping[str, Sequence[str]], ended: Callable[[str], bool]) -> None:
+    def run_all(self, module: str, jobs: Mapping[str, Sequence[str]], ended: Callable[[str], Any]) -> None:
         """Runs the commands that have not ended yet, several at a time.
 
         Args:

@@ -85,7 +85,7 @@ def mobilenet_v2(space: Space, width_mult: float) -> Arch:
         width_mult: Factor of all widths of MobileNetV2.
     """
     shrinks = sum(block.strides == 2 for block in space.blocks)
-    blocks, channels = [], make_divisible(32 * width_mult)
+    blocks, channels = list[Block](), make_divisible(32 * width_mult)
     stem = dataclasses.replace(space.stem[0], filters=channels)
     for expansion, filters, count, strides in MOBILENET_V2:
         shrink = strides == 2 and shrinks > 0

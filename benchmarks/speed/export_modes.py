@@ -7,13 +7,14 @@ The weights are random, so the benchmark says nothing about accuracy. Files of i
 """
 
 import os
+from typing import Any
 
 from absl import flags
 
 from pnas_tf.cli import start
 
 
-def run(name: str, num_classes: int, threads: int, out_dir: str | None) -> list[dict[str, float]]:
+def run(name: str, num_classes: int, threads: int, out_dir: str | None) -> list[dict[str, Any]]:
     """Converts a network in each mode, and times it.
 
     Args:

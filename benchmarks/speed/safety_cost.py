@@ -47,7 +47,7 @@ def run(space: blocks.Space, out_dir: str, batch_size: int, epochs: int) -> dict
     goal = goals_lib.Goal("made_up", prices.matrix(space, lambda *_: 0.01), 0.01 * len(space.all_blocks))
     model = searcher.Searcher(net, list(search_build.updaters(Method(), net, [goal], plan)), plan)
     model.compile(searcher.alpha_optimizer(1e-3))
-    times = {"step_ms": [], "look_ms": [], "save_ms": []}
+    times: dict[str, list[float]] = {"step_ms": [], "look_ms": [], "save_ms": []}
 
     class Timed(stopping.StopOnNonFinite):
         def on_train_batch_begin(self, batch, logs=None):

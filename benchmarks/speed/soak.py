@@ -56,7 +56,7 @@ def run(out_dir: str, steps: int, settled_steps: int) -> dict[str, Any]:
     arguments = [sys.executable, "-m", "pnas_tf.search", *_flags(out_dir, steps), f"--run_dir={folder}"]
     samples = []
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
+        for line in process.stdout or ():
             print(line, end="", flush=True)
             if match := re.match(r"epoch (\d+)/", line):
                 samples.append({"step": int(match[1]) * STEPS_PER_EPOCH, **_sample(process.pid)})
@@ -83,7 +83,7 @@ def _flags(out_dir: str, steps: int) -> list[str]:
 
 def _sample(pid: int) -> dict[str, int]:
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
-        rss_kib = int(re.search(r"VmRSS:\s+(\d+) kB", file.read())[1])
+        (rss_kib,) = map(int, re.findall(r"VmRSS:\s+(\d+) kB", file.read()))
     return {"rss_bytes": 1024 * rss_kib, "open_files": len(os.listdir(f"/proc/{pid}/fd"))}
 
 

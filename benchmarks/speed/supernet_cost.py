@@ -105,7 +105,7 @@ def measure(search_space: blocks.Space, kind: str, batch_size: int, paths: int, 
             supernet.set_graph_optimiser(True)  # For the plain network only: a search turns it off for the supernet.
             plain_figures = _measured(twin)
             supernet.set_graph_optimiser(False)
-            rows.append((_measured(lambda path=path: step(path)), plain_figures))
+            rows.append((_measured(functools.partial(step, path)), plain_figures))
     rows = rows[paths:]  # The first round warms up.
 
     def ratio(field):

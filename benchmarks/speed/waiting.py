@@ -76,12 +76,12 @@ def table(results: Mapping[str, Parts]) -> str:
     for module, parts in results.items():
         wall, cpu = (sum(seconds[which] for seconds in parts.values()) for which in range(2))
         lines.append(_line(module, wall, cpu, total))
-        large = {part: seconds for part, seconds in parts.items() if seconds[1] >= SMALL * cpu}
-        small = [seconds for part, seconds in parts.items() if part not in large]
-        for part, seconds in sorted(large.items(), key=lambda item: -item[1][1]):
-            lines.append(_line(f"  {part}", *seconds, total))
+        small = [seconds for seconds in parts.values() if seconds[1] < SMALL * cpu]
+        for part, (part_wall, part_cpu) in sorted(parts.items(), key=lambda item: -item[1][1]):
+            if part_cpu >= SMALL * cpu:
+                lines.append(_line(f"  {part}", part_wall, part_cpu, total))
         if small:
-            lines.append(_line("  small parts", *map(sum, zip(*small, strict=True)), total))
+            lines.append(_line("  small parts", sum(wall for wall, _ in small), sum(cpu for _, cpu in small), total))
     return "\n".join(lines)
 
 

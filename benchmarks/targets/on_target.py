@@ -94,7 +94,8 @@ def targets(search_space: blocks.Space, table: LatencyTable, count: int) -> list
     lowered = []
     for limit_ms in np.geomspace(LOWEST * low, HIGHEST * high, count):
         slowest = within_limits.most_of(ms, [Limit("ms", ms, float(limit_ms))])
-        lowered.append(steps.rounded_up(prices.of_arch(from_path(search_space, slowest), table.ms)))
+        if slowest is not None:
+            lowered.append(steps.rounded_up(prices.of_arch(from_path(search_space, slowest), table.ms)))
     return list(dict.fromkeys(lowered))
 
 
@@ -149,7 +150,10 @@ def run(search_space: blocks.Space, table: LatencyTable, out_dir: str, arguments
         InputError: If the table was not judged, or the folder holds searches with other flags.
     """
     judged = windows.anchors(table, search_space)
-    table_error = table.accuracy(search_space)["rmse_of_mean"]
+    accuracy = table.accuracy(search_space)
+    if accuracy is None:
+        raise InputError(f"{table.path} was not judged on networks of {search_space.name}: see latency.compare.")
+    table_error = accuracy["rmse_of_mean"]
     targets_ms = targets(search_space, table, settings.targets)
     print(f"Targets: {', '.join(f'{ms:g}' for ms in targets_ms)} ms.", flush=True)
     jobs: list[Job] = [(targets_ms, seed) for seed in range(settings.seeds)] if settings.one_supernet else [

@@ -167,7 +167,7 @@ def cost_of_several(out_dir: str, targets_ms: Mapping[str, float], arguments: Se
     path, first = os.path.join(out_dir, "cost.jsonl"), next(iter(targets_ms))
     done = files.read_lines(path)
     for number in range(len(done), pairs):
-        usage = {}
+        usage: dict[str, dict[str, Any]] = {}
         kinds = {"one": {first: targets_ms[first]}, "all": targets_ms}
         for kind in (list(kinds) if number % 2 else reversed(kinds)):
             run_dir = os.path.join(out_dir, "cost", f"{kind}_{number}")

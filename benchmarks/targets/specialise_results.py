@@ -27,7 +27,8 @@ def matrix(archs: Mapping[str, Arch], tables: Mapping[str, LatencyTable], target
     """
     from pnas_tf.cost import prices
 
-    networks = {name: {"ops": arch.ops, "accuracies": list(accuracies[name]),
+    networks: dict[str, dict[str, Any]] = {
+        name: {"ops": arch.ops, "accuracies": list(accuracies[name]),
                        "accuracy": statistics.fmean(accuracies[name]), "ms": dict(ms[name]),
                        "predicted_ms": {device: prices.of_arch(arch, prices.milliseconds(table))
                                         for device, table in tables.items()},

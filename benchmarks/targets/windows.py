@@ -13,7 +13,8 @@ import functools
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def time_all(run_dirs: Sequence[str], judged: Sequence[Anchor], table: LatencyTa
     from latency import measure
     from pnas_tf.cost import network_times
 
-    builds = {run_dir: functools.partial(_inherited, run_dir) for run_dir in run_dirs}
+    builds: dict[str, Callable[[], Any]] = {run_dir: functools.partial(_inherited, run_dir) for run_dir in run_dirs}
     builds |= {f"anchor {number}": measure.network_build(arch) for number, (arch, _) in enumerate(judged)}
     settings = network_times.compared(table.path, judged[0][0].space).settings
     device = _host(table, settings)
