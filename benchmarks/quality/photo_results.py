@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality import photo_rivals
+from benchmarks.quality import photo_cuts, photo_rivals, study_results
 from pnas_tf import files
 from pnas_tf.report import figure_file, plots
 
@@ -36,7 +36,8 @@ def write(output: str, rows: Rows) -> str:
     folders = list(dict.fromkeys(row["folder"] for row in rows))
     text = "\n\n".join([*(f"{folder}\n\n{table([row for row in rows if row['folder'] == folder])}"
                           for folder in folders),
-                        *([f"Mean over the folders\n\n{table(rows)}"] if len(folders) > 1 else [])])
+                        *([f"Mean over the folders\n\n{table(rows)}\n\n{differences(rows)}"]
+                          if len(folders) > 1 else [])])
     files.write_text(os.path.join(output, "results.md"), text + "\n")
     files.write_text(os.path.join(output, "trade_off.svg"), trade_off(rows))
     return text
@@ -70,18 +71,49 @@ def gain(rows: Rows, rival: str) -> tuple[float, float]:
     Returns:
         Difference and error. The error is NaN if a folder has a single pair, and both are if there is no pair.
     """
-    base = {(row["folder"], row["seed"]): row["test_accuracy"] for row in rows if row["rival"] == BASE}
-    pairs: dict[str, list[float]] = {}
-    for row in rows:
-        key = row["folder"], row["seed"]
-        if row["rival"] == rival and key in base:
-            pairs.setdefault(row["folder"], []).append(row["test_accuracy"] - base[key])
+    pairs = _pairs(rows, rival, BASE)
     if not pairs:
         return math.nan, math.nan
     errors = [float(np.std(each, ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else math.nan
               for each in pairs.values()]
     return (float(np.mean([np.mean(each) for each in pairs.values()])),
             float(np.sqrt(np.sum(np.square(errors))) / len(pairs)))
+
+
+def differences(rows: Rows) -> str:
+    """What was found beside what was cut by hand, on the same splits, as a Markdown table.
+
+    A folder's difference is the mean over the seeds that have both; error and interval (Student's t) are those of the
+    mean of the folders.
+
+    Args:
+        rows: Lines of results.jsonl, or of int8.jsonl.
+    """
+    lines = ["| mean of the folders | folders | pairs | difference, points | standard error | 95 % interval |",
+             "| --- " * 6 + "|"]
+    rivals = sorted({row["rival"] for row in rows}, key=_place)
+    for ours in (rival for rival in rivals if photo_rivals.parse(rival).kind == "search"):
+        for hand in (rival for rival in rivals if photo_rivals.parse(rival).kind in photo_cuts.RULES
+                     and photo_rivals.parse(rival)[1:] == photo_rivals.parse(ours)[1:]):
+            if not (pairs := _pairs(rows, ours, hand)):
+                continue
+            of_folders = np.array([np.mean(each) for each in pairs.values()])
+            error = np.std(of_folders, ddof=1) / math.sqrt(len(of_folders)) if len(of_folders) > 1 else math.nan
+            low, high = study_results.interval(of_folders) if len(of_folders) > 1 else (math.nan, math.nan)
+            lines.append(f"| {label(ours)}, less {KINDS[photo_rivals.parse(hand).kind][0]} | {len(pairs)} | "
+                         f"{sum(map(len, pairs.values()))} | {_points(of_folders.mean(), '+')} | {_points(error)} | "
+                         f"{_points(low, '+')} to {_points(high, '+')} |")
+    return "\n".join(lines)
+
+
+def _pairs(rows: Rows, ours: str, other: str) -> dict[str, list[float]]:
+    """Differences in accuracy between two rivals on the same splits, by folder."""
+    accuracy = {(row["folder"], row["seed"], row["rival"]): row["test_accuracy"] for row in rows}
+    pairs: dict[str, list[float]] = {}
+    for (folder, seed, rival), value in accuracy.items():
+        if rival == ours and (folder, seed, other) in accuracy:
+            pairs.setdefault(folder, []).append(value - accuracy[folder, seed, other])
+    return pairs
 
 
 def table(rows: Rows) -> str:

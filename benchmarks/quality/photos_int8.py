@@ -78,7 +78,8 @@ def _main() -> None:
         files.append_line(path, result)
         print(f"{number} of {len(missing)}: {row['folder']}, seed {row['seed']}, {row['rival']}: "
               f"{row['test_accuracy']:.2%}, in int8 {result['test_accuracy']:.2%}", flush=True)
-    text = table(rows, photos.read(path))
+    int8_rows = photos.read(path)
+    text = f"{table(rows, int8_rows)}\n\n{photo_results.differences(int8_rows)}"
     files.write_text(os.path.join(benchmark.output, f"{MODE}.md"), text + "\n")
     print(text)
 

@@ -55,6 +55,18 @@ def test_results_are_a_table_for_each_folder_and_a_plot(tmp_path):
     assert photo_results.write(str(tmp_path), []) == "There are no results yet."
 
 
+def test_what_was_found_is_compared_on_the_same_splits():
+    rows = [*ROWS, row("a", 0, "search_50", 0.88), row("a", 2, "search_50", 0.72), row("b", 1, "search_50", 0.61),
+            row("a", 0, "depth_50", 0.85), row("a", 1, "depth_50", 0.1), row("a", 2, "depth_50", 0.7),
+            row("b", 1, "depth_50", 0.6), row("a", 0, "depth_50_int8", 0.2)]
+    found = "found, from pretrained weights, 50 % of the ms, less Lite0"
+    of_width, of_depth = photo_results.differences(rows).splitlines()[2:]
+    # By hand: +2.5 (3 and 2) and +1 points: mean 1.75, error 0.75, and the quantile 12.706 of one degree of freedom.
+    assert of_depth == f"| {found}, shallower | 2 | 3 | +1.75 | 0.75 | -7.78 to +11.28 |"
+    assert of_width.startswith(f"| {found}, narrower | 2 | 3 | +1.75 | 0.75 |")  # 3 and 2, and 1
+    assert len(photo_results.differences(ROWS).splitlines()) == 2
+
+
 def test_log_tells_what_is_missing_even_after_a_line_was_cut_off(tmp_path):
     benchmark = photos.Benchmark(str(tmp_path), "photos")
     assert benchmark.missing(["a"], [0, 1], ["width_25", "lite0"]) == [
