@@ -79,8 +79,12 @@ class Request:
         return dataclasses.replace(self, space=dataclasses.replace(self.space, input_size=side))
 
     def load_data(self) -> "Data":
-        """The images that the config names, at the size of the space."""
-        return load_data(self.config, self.space, self.space.input_size)
+        """The images that the config names, at the size of the space; files are prepared for the largest size."""
+        side = self.space.input_size
+        data = load_data(self.config, self.space, max(side, self.largest_size))
+        if data.image_shape[0] == side:
+            return data
+        return data.at_size(side) if data.rendering else load_data(self.config, self.space, side)
 
     def pretrained_ms(self, table: LatencyTable) -> float | None:
         """Milliseconds of the whole pretrained network for images of `largest_size`.

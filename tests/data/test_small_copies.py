@@ -1,5 +1,6 @@
 """Small copies of large photos: the same views as from the photos themselves, at a fraction of the pixels."""
 
+import dataclasses
 import io
 import os
 
@@ -11,6 +12,9 @@ import tensorflow as tf
 from pnas_tf import data
 from pnas_tf.data import decoding, inspection, parts, pictures, small_copies
 from pnas_tf.data.pictures import Header
+from pnas_tf.search import problem
+from pnas_tf.search.config import SearchConfig
+from pnas_tf.space import spaces
 from tests.data import odd_images
 
 SIDE = 16  # of the network's images
@@ -108,6 +112,15 @@ def test_larger_images_are_read_from_the_photos(photos):
     own = in_training(load(photos, 64))  # WORTH is not reached at this size
     for name, image in in_training(larger).items():
         np.testing.assert_array_equal(image, own[name])
+
+
+def test_search_at_a_smaller_size_than_its_teacher_makes_copies_for_both(photos):
+    request = problem.Request(SearchConfig(dataset=f"folder:{photos}", held_out_size=2),
+                              dataclasses.replace(spaces.SPACES["quickstart"], input_size=12), [], (), SIDE)
+    loaded = request.load_data()
+    assert loaded.image_shape == (12, 12, 3)
+    np.testing.assert_array_equal(loaded.at_size(SIDE).train._files.copies.numpy(),
+                                  load(photos, background="white").train._files.copies.numpy())
 
 
 def test_large_photo_that_is_cut_off_is_left_out(photos, tmp_path, capfd):
