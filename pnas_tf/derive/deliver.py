@@ -63,6 +63,8 @@ class LastChoice:
         timers: Timer of each goal's device; empty if the tables decide.
         trials: Function that trains finalists and returns them in a better order; None for no trials.
         compared_at: Image size that determines the number of held-out images; 0 for that of the data.
+        with_training_images: Whether losses on training images rank finalists, too. Where few images are held out,
+            these say more: a short search from pretrained weights does not learn them by heart.
     """
 
     batch_size: int
@@ -73,6 +75,7 @@ class LastChoice:
     timers: Sequence[device_check.Timer] = ()
     trials: Try | None = None
     compared_at: int = 0
+    with_training_images: bool = False
 
 
 def batches(image_shape: Sequence[int], batch_size: int) -> int:
@@ -105,14 +108,17 @@ def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: 
     size = choice.batch_size
     side = choice.compared_at
     shape = (side, side, data.image_shape[2]) if side else data.image_shape
-    scorer = scorer.on(data.held_out.batches(size).take(batches(shape, size)))
-    scores = Scores(net.space, scorer)
+    count = batches(shape, size)
+    scorer = scorer.on(data.held_out.batches(size).take(count))
+    ranker = scorer.on(itertools.chain(data.held_out.batches(size).take(count), data.train.batches(size).take(
+        max(0, count - scorer.num_batches)))) if choice.with_training_images else None
+    scores = Scores(net.space, scorer, ranker)
     return [_deliver(net, number, result, scores, data, choice) for number, result in enumerate(results)]
 
 
 def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: Data, choice: LastChoice) -> Arch:
     goal, folder, probs = result.goal, result.folder, net.probs(number).numpy()
-    terminal.say("Comparing finalists on held-out images.")
+    terminal.say(f"Comparing finalists on held-out{' and training' if choice.with_training_images else ''} images.")
     pool, bounds = Pool(goal, probs, scores), front_lib.budgets(goal, choice.budgets)
     timer = choice.timers[number] if choice.timers and goal.keeps_ms else None
     front_lib.explore(pool, bounds, choice.seed)
@@ -127,7 +133,7 @@ def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: D
     kept = device_check.keeping_limits([pick.finalist.arch for pick in front], goal, timer, folder)
     front = list(itertools.compress(front, kept))
     terminal.say(front_lib.table(front, chosen, goal, len(scores.labels)))
-    terminal.say(_summary(goal, candidates))
+    terminal.say(_summary(goal, candidates, choice))
     archs = [_write(net, pick.finalist, goal, probs, folder.front_part(pick.ms)) for pick in front]
     front_lib.save(folder.front, goal, front, chosen, archs, net.space)
     return _write(net, chosen, goal, probs, folder, lambda model: terminal.say(_recalibrated(model, data, choice)))
@@ -191,13 +197,14 @@ def delivered_arch(best: Finalist, goal: Goal, probs: np.ndarray) -> Arch:
                                 **measured, **doubt, **whole)
 
 
-def _summary(goal: Goal, candidates: Sequence[Finalist]) -> str:
+def _summary(goal: Goal, candidates: Sequence[Finalist], choice: LastChoice) -> str:
     """Text about the delivered finalist, and about the network of the most probable op of each choice."""
     best = candidates[0]
     arg_max = next((finalist for finalist in candidates if finalist.how == ARG_MAX), best)
     measured = "" if best.measured_ms is None else f" ({best.measured_ms:.3g} ms measured)"
+    loss = f"{'' if choice.with_training_images else 'held-out '}loss {best.loss:.4f}"
     lines = [f"Chosen from {len(candidates)} networks: {best.how}, {best.costs['ms']:.3g} ms on {goal.target}"
-             f"{measured}, held-out loss {best.loss:.4f} with inherited weights"
+             f"{measured}, {loss} with inherited weights"
              + (f", accuracy {best.trial_accuracy:.2%} after its trial." if best.trial_accuracy is not None else ".")]
     if arg_max is not best:
         lines.append(f"The most probable op of each choice would take {arg_max.costs['ms']:.3g} ms.")

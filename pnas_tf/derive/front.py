@@ -23,7 +23,7 @@ from pnas_tf.space.blocks import Space
 
 # A budget above the target, as a multiple of it: what a little more would buy.
 ABOVE = 1.1
-# Networks that are scored on all held-out images: within the target, and at each other budget.
+# Networks that are scored on all images: within the target, and at each other budget.
 LOOKS, BUDGET_LOOKS = 8, 1
 # Random networks for each op of each choice, at least and at most in all.
 RANDOM_FOR_OP, LEAST_RANDOM, MOST_RANDOM = 12, 144, 384
@@ -53,7 +53,7 @@ def budgets(goal: Goal, count: int) -> list[float]:
 def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
     """Fills a pool: suggestions at each budget, random networks, which are scored, and then the best sums of effects.
 
-    The best at each budget are then scored on all held-out images.
+    The best at each budget are then scored on all images.
 
     Args:
         pool: Pool, which may hold networks already.
@@ -69,7 +69,7 @@ def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
     pool.add_random(min(MOST_RANDOM, max(LEAST_RANDOM, RANDOM_FOR_OP * int(pool.goal.ms.mask.sum()))))
     pool.add_best_sums(bounds)
     target = pool.goal.limit_ms or math.inf
-    for bound in terminal.countdown(bounds, "Scoring the best networks on all held-out images, budget", len(bounds)):
+    for bound in terminal.countdown(bounds, "Scoring the best networks on all images, budget", len(bounds)):
         for finalist in pool.within(bound)[:LOOKS if bound == min(max(bounds), target) else BUDGET_LOOKS]:
             pool.look_closely(finalist)
 
@@ -181,8 +181,8 @@ def table(front: Sequence[Pick], chosen: Finalist, goal: Goal, images: int) -> s
         lines.append(f"{best.ms - delivered.ms:.2g} ms more would gain {100 * delivered.gain:.1f} +- "
                      f"{100 * delivered.gain_error:.1f} points (--use_all_ms).")
     if images < FEW_IMAGES:
-        lines += [f"All were compared on the same {images} held-out images, of which one is",
-                  f"{100 / images:.1f} points. Other images may order them differently."]
+        lines += [f"Accuracies are those on the same {images} held-out images, of which one is",
+                  f"{100 / images:.1f} points. Other images may order the networks differently."]
     return "\n".join(lines)
 
 

@@ -105,7 +105,7 @@ class Pool:
     def networks(self) -> list[Finalist]:
         """All networks with their expected losses, those of least loss first; none is eligible.
 
-        A network that was scored on all held-out images counts by a quarter with its own loss:
+        A network that was scored on all images counts by a quarter with its own loss:
 
             log expected = log leaning sum
                            + 0.25 * (log own - log sum - mean over these networks of (log own - log sum))
@@ -144,12 +144,12 @@ class Pool:
         return [each for each, keeps in zip(networks, kept, strict=True) if keeps]
 
     def look_closely(self, finalist: Finalist) -> Finalist:
-        """The network with its loss and accuracy on all held-out images."""
+        """The network with its loss and accuracy on all images, see `Scores.close_look`."""
         self.scores.close_look(self._path(finalist))
         return self.with_scores(finalist)
 
     def with_scores(self, finalist: Finalist) -> Finalist:
-        """The network with its loss and accuracy on all held-out images, if they are known."""
+        """The network with its loss and accuracy on all images, if they are known."""
         score = self.scores.whole(self._path(finalist))
         return dataclasses.replace(finalist, loss=score.loss, accuracy=score.accuracy) if score else finalist
 

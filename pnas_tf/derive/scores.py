@@ -1,5 +1,6 @@
 """Scores of networks with weights from a supernet, and the effects of ops that explain them."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -19,23 +20,26 @@ SET_BATCHES, SETS = 3, 8
 class Scores:
     """Scores of the networks of one supernet, which all goals share. No network is scored twice.
 
-    The networks take turns at the sets of held-out images.
+    Losses rank the networks, on held-out images or on more; accuracies are always those on held-out images. The
+    networks take turns at sets of the images that rank them.
 
     Attributes:
         space: Space of the networks.
         labels: Labels of all held-out images, int32 [images].
     """
 
-    def __init__(self, space: Space, scorer: PathScorer):
+    def __init__(self, space: Space, scorer: PathScorer, ranker: PathScorer | None = None):
         """Starts without networks.
 
         Args:
             space: Space of the networks.
             scorer: Scorer of the supernet on held-out images.
+            ranker: Scorer on the images whose losses rank networks; None for the held-out images.
         """
         self.space, self.labels = space, scorer.labels
         self._macs = prices.matrix(space, prices.macs())
-        self._scorer, self._sets = scorer, min(SETS, max(1, scorer.num_batches // SET_BATCHES))
+        self._scorer, self._ranker = scorer, ranker or scorer
+        self._sets = min(SETS, max(1, self._ranker.num_batches // SET_BATCHES))
         self._first: dict[bytes, tuple[int, Score]] = {}
         self._whole: dict[bytes, tuple[Score, np.ndarray]] = {}
         self._effects: OpEffects | None = None
@@ -44,17 +48,17 @@ class Scores:
         """Score on one set of images of a network that the effects are fitted to, int32 [choices]."""
         if path.tobytes() not in self._first:
             turn = len(self._first) % self._sets
-            score = self._scorer.score(path, SET_BATCHES * (turn + 1), SET_BATCHES * turn)
+            score = self._ranker.score(path, SET_BATCHES * (turn + 1), SET_BATCHES * turn)
             self._first[path.tobytes()] = turn, score
             self._effects = None
         return self._first[path.tobytes()][1]
 
     def close_look(self, path: np.ndarray) -> Score:
-        """Score on all held-out images, int32 [choices]."""
+        """Loss on all images that rank networks, and accuracy on all held-out images, of a path, int32 [choices]."""
         return self._look_closely(path)[0]
 
     def whole(self, path: np.ndarray) -> Score | None:
-        """Score on all held-out images if `close_look` has taken it, int32 [choices]."""
+        """The score that `close_look` has taken of a path, int32 [choices]; None if it has not."""
         return self._whole[path.tobytes()][0] if path.tobytes() in self._whole else None
 
     def accuracy_error(self, path: np.ndarray, other: np.ndarray) -> float:
@@ -70,7 +74,10 @@ class Scores:
 
     def _look_closely(self, path: np.ndarray) -> tuple[Score, np.ndarray]:
         if path.tobytes() not in self._whole:
-            self._whole[path.tobytes()] = self._scorer.score_images(path)
+            score, right = self._scorer.score_images(path)
+            if self._ranker is not self._scorer:
+                score = dataclasses.replace(score, loss=self._ranker.score(path).loss)
+            self._whole[path.tobytes()] = score, right
         return self._whole[path.tobytes()]
 
     @property

@@ -52,7 +52,7 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
             return []
         return deliver.deliver(model.supernet, results, scorer, problem.data, LastChoice(
             problem.batch_size, 0 if problem.frozen else config.bn_recalibration_batches, config.front, config.seed,
-            config.use_all_ms, timers, _trials(problem, config), problem.compared_at))
+            config.use_all_ms, timers, _trials(problem, config), problem.compared_at, problem.frozen))
 
 
 def warm_up(problem: Problem, config: SearchConfig, folder: RunFolder, *,

@@ -130,6 +130,18 @@ def test_goals_share_scores():
         0, SET_BATCHES}
 
 
+def test_losses_of_further_images_rank_and_accuracies_stay_held_out():
+    held_out, further, ms = Truth(0), Truth(1), cost(0)
+    pool = Pool(goal_of(ms, 3.0), EVEN, Scores(SPACE, held_out, further))
+    front.explore(pool, bounds := front.budgets(pool.goal, 4), seed=0)
+    for bound in bounds:
+        assert tuple(pool.best(bound).arch.path) == best_of_all(further, ms, bound)
+    looked_at = pool.look_closely(pool.best(3.0))
+    assert looked_at.loss == further.score(looked_at.arch.path).loss
+    assert looked_at.accuracy == held_out.score(looked_at.arch.path).accuracy
+    np.testing.assert_array_equal(pool.scores.labels, held_out.labels)
+
+
 def test_a_quicker_network_that_is_as_good_is_delivered():
     """Effects that no network can tell from 0 are not worth milliseconds; large ones are."""
     quicker = 0
