@@ -138,7 +138,8 @@ def table(rows: Rows) -> str:
 def label(rival: str) -> str:
     """Name of a rival in tables: its kind, and the share of Lite0's milliseconds."""
     kind, share, dtype = photo_rivals.parse(rival)
-    return KINDS[kind][0] + (f", {share} % of the ms" if share else "") + ("" if dtype == "float32" else f" in {dtype}")
+    by_file = "" if dtype == "float32" else f" by its {dtype} file"
+    return KINDS[kind][0] + (f", {share} % of the ms{by_file}" if share else "")
 
 
 def _place(rival):
@@ -166,7 +167,7 @@ def trade_off(rows: Rows) -> str:
             here = [row for row in rows if row["folder"] == folder]
             for kind, (name, color, marker) in KINDS.items():
                 rivals = sorted({row["rival"] for row in here if photo_rivals.parse(row["rival"]).kind == kind},
-                                key=_place)
+                                key=lambda rival: means(here, rival, "ms").mean())
                 axes.plot([means(here, rival, "ms").mean() for rival in rivals],
                           [100 * means(here, rival, "test_accuracy").mean() for rival in rivals], marker=marker,
                           color=color, markersize=6, linewidth=1, label=name)

@@ -210,7 +210,7 @@ class Benchmark:
         """
         if parts.dtype == "float32":
             return parts.share / 100
-        path = self.path(f"{parts.dtype}.json")
+        path = self.path(f"lite0_{parts.dtype}_ms.json")
         if not os.path.exists(path):
             self.step(f"{os.path.basename(whole.path)}_{parts.dtype}", "export.tflite", [
                 f"--run_dir={whole}", f"--mode={parts.dtype}", "--allow_drop", "--timing_seconds=0"])

@@ -10,6 +10,7 @@ turns, each in a process of its own, for some rounds; of each process the first 
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -134,6 +135,9 @@ def _main() -> None:
         start.load_tensorflow()
         print(json.dumps(keras_epochs(arch, f.only, f.batch_size)))
         return
+    if f.torch_python and not shutil.which(f.torch_python):
+        raise InputError(f"--torch_python={f.torch_python}: no such program. Expected a Python interpreter that has "
+                         "PyTorch.")
     start.load_tensorflow()
     ways = {**KERAS, **(TORCH if f.torch_python else {})}
     seconds: dict[str, list[list[float]]] = {way: [] for way in ways}

@@ -1,10 +1,11 @@
 """Shared by all entry points: parsing of flags, one-line errors about wrong input, and the text of all flags."""
 
+import copy
 import functools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from absl import app, flags
@@ -148,5 +149,16 @@ def import_flags() -> list[str]:
 
 def as_text() -> str:
     """Every flag of the running entry point with its value, one per line, as `--flagfile` reads them."""
-    lines = [flag.serialize() for flag in _own_flags().values() if flag.value is not None and flag.serialize()]
-    return "\n".join(sorted(lines)) + "\n"
+    return _as_text(_own_flags().values())
+
+
+def default_text() -> str:
+    """As `as_text`, with every flag at its default."""
+    at_defaults = [copy.deepcopy(flag) for flag in _own_flags().values()]
+    for flag in at_defaults:
+        flag.value = flag.default
+    return _as_text(at_defaults)
+
+
+def _as_text(own: Iterable[flags.Flag]) -> str:
+    return "\n".join(sorted(flag.serialize() for flag in own if flag.value is not None and flag.serialize())) + "\n"

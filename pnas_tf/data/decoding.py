@@ -83,7 +83,7 @@ def random_crop(file: ImageFile, image_size: int, seed: tf.Tensor, smallest: flo
             aspect_ratio_range=CROP_RATIO, area_range=(smallest, 1.0), max_attempts=10)
         part = tf.concat([begin[:2], size[:2]], 0)
         scale = tf.gather(JPEG_SCALES, _fitting_scale(part, image_size))
-        return part // scale * scale  # the same part, however the image lies in the file
+        return part // scale * scale  # else turned files would give parts that lie up to a scaled pixel elsewhere
 
     part = _part(file, window, image_size)
     return tf.image.stateless_random_flip_left_right(_resized(part, image_size), flip_seed)
@@ -149,7 +149,8 @@ def resize_all(images: np.ndarray, image_size: int) -> np.ndarray:
 
 
 def _resized(part: tf.Tensor, image_size: int) -> tf.Tensor:
-    # Antialiasing halves the speed of the whole pipeline, and bilinear weights cover two pixels without it.
+    # Antialiasing halves the speed of the whole pipeline, and bilinear weights cover two pixels without it. Parts of
+    # JPEG files are small already: each of their pixels is the mean of those of the file.
     shrinks = tf.reduce_max(tf.shape(part)[:2]) > 2 * image_size
     resized = tf.cond(shrinks, lambda: _resize(part, image_size, True), lambda: _resize(part, image_size, False))
     return tf.ensure_shape(resized, [image_size, image_size, 3])
@@ -166,7 +167,7 @@ def _part(file: ImageFile, window: Callable, least: int | None = None) -> tf.Ten
         file: The image file.
         window: Function of the shape of the upright image to [top, left, height, width] of the part.
         least: The part of a JPEG may be returned at a half, a quarter or an eighth of its size, as long as both its
-            sides have so many pixels; None for its own size.
+            sides have so many pixels; None for its own size. The numbers of the window are best multiples of the scale.
     """
     def by_pillow():
         image = _by_pillow(file)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from pnas_tf.data import inspection
 from pnas_tf.data.decoding import ImageFile
-from pnas_tf.data.pictures import UPRIGHT, Rendering
+from pnas_tf.data.pictures import CROP_AREA, UPRIGHT, Rendering
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +50,14 @@ class Files:
         return cls(paths, tf.convert_to_tensor(read.ways), read.digests, read.are_ends, read.rendering,
                    frozenset(ways), copies, image_size)
 
-    def at_size(self, image_size: int) -> Self:
-        """The same files for images of another size: without copies if they are too small for it."""
-        if self.copies is None or image_size <= self.largest:
+    def suiting(self, image_size: int, crop_area: float = CROP_AREA) -> Self:
+        """The same files, without copies if these are too small.
+
+        Args:
+            image_size: Height and width of the network's images.
+            crop_area: Smallest share of a photo's area that a crop covers.
+        """
+        if self.copies is None or (image_size <= self.largest and crop_area >= CROP_AREA):
             return self
         return dataclasses.replace(self, copies=None, ways=frozenset(self.readings.numpy().tolist()))
 

@@ -28,7 +28,8 @@ T = TypeVar("T")
 POLICIES = ("skip", "refuse")
 MAX_WHOLE = 10_000
 _NAMED, _NAMED_IN_ERRORS = 100, 3
-# Threads that read ends wait for a network's disk. So many files are looked at between two words about the progress.
+# Threads that read ends wait for a network's disk. So many files are looked at between two words about the progress,
+# and between two looks at the memory of small copies.
 _THREADS, _FILES = 16, 64
 
 
@@ -41,14 +42,14 @@ class Readings:
         digests: SHA-256 of each file, or of its ends (`fingerprint.py`), uint8 [images, 32].
         are_ends: Whether the digests are of the ends of files, as in data sets of more than `MAX_WHOLE` files.
         rendering: Background, and white of 16-bit images.
-        copies: Small copies of large photos, JPEG files; empty for other files.
+        copies: Small copy of each image, a JPEG file; empty if it has none.
     """
 
     ways: np.ndarray
     digests: np.ndarray
     are_ends: bool
     rendering: Rendering
-    copies: tuple[bytes, ...] = ()
+    copies: tuple[bytes, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,9 +141,17 @@ def _looks(paths: Sequence[bytes], train: int, background: tuple[int, int, int],
              if not look.reason and (is_small or look.header.is_wide or not look.header.is_whole)]
     sides = [copy_side if is_small and index < train and small_copies.is_large(looks[index].header, copy_side) else 0
              for index in close]
-    decoded = _decoded([paths[index] for index in close], [looks[index] for index in close], sides, background)
-    for index, look in zip(close, decoded, strict=True):
+    # In an order that has nothing to do with classes: if copies fill their memory, all classes have as many.
+    order = np.random.default_rng(0).permutation(len(close))
+    decoded = _decoded([paths[close[place]] for place in order], [looks[close[place]] for place in order],
+                       [sides[place] for place in order], background)
+    for place, look in zip(order, decoded, strict=True):
+        index = close[place]
         looks[index] = look if is_small else dataclasses.replace(look, digest=looks[index].digest)
+    if sum(len(look.copy) for look in looks) >= small_copies.MAX_BYTES:
+        terminal.say(f"Small copies of large photos fill their memory: {sum(bool(look.copy) for look in looks):,} of "
+                     f"{sum(map(bool, sides)):,} are read from one, the others as they are, which takes longer. Make "
+                     "the photos smaller to save that time.")
     return looks
 
 
@@ -190,7 +199,7 @@ def _whole(path: bytes, look: _Look, side: int, background: tuple[int, int, int]
         peak = pictures.brightest(contents) if look.header.is_wide else 0
         copy = b""
         if side:
-            copy = _copy(contents, look.header.reading, background, side)
+            copy = _copy(contents, look.header, background, side)
         elif look.header.reading != BY_PILLOW:
             _check_tensorflow_decodes(contents)
         elif not look.header.is_wide:
@@ -200,11 +209,11 @@ def _whole(path: bytes, look: _Look, side: int, background: tuple[int, int, int]
     return dataclasses.replace(look, digest=fingerprint.of_contents(contents), peak=peak, copy=copy)
 
 
-def _copy(contents: bytes, reading: int, background: tuple[int, int, int], side: int) -> bytes:
+def _copy(contents: bytes, header: Header, background: tuple[int, int, int], side: int) -> bytes:
     """A small copy. Raises Unreadable if the file cannot be decoded."""
     try:
         with tf.device("CPU"):
-            return small_copies.of_file(contents, reading, background, side)
+            return small_copies.of_file(contents, header, background, side)
     except tf.errors.OpError:
         raise pictures.Unreadable(pictures.DAMAGED) from None
 

@@ -278,7 +278,7 @@ class FilePart(Part):
 
     def at_size(self, image_size):
         other = copy.copy(self)
-        other._image_size, other._files = image_size, self._files.at_size(image_size)
+        other._image_size, other._files = image_size, self._files.suiting(image_size)
         return other
 
     def first_unreadable(self):
@@ -295,13 +295,14 @@ class FilePart(Part):
 
     def _read(self, order, batch_size, share, endless, changes):
         randaugment = self._randaugment(changes)
+        files = self._files.suiting(self._image_size, changes.crop_area) if changes else self._files
 
         def one_by_one(positions, seed, places):
             seeds = tf.gather(tf.random.split(seed, batch_size), places)
             return tf.data.Dataset.from_tensor_slices((positions, seeds))
 
         def read(position, seed):
-            file = self._files[position]
+            file = files[position]
             if changes:
                 crop_seed, colour_seed = tf.unstack(tf.random.split(seed, 2))
                 image = decoding.random_crop(file, self._image_size, crop_seed, changes.crop_area)

@@ -38,7 +38,7 @@ MAX_PIXELS = 1 << 27
 MAX_WIDE_PIXELS, MAX_BYTES = 1 << 25, 1 << 28
 # Images with more pixels are decoded by Pillow, which takes up to 20 bytes for a pixel, one at a time.
 LARGE_PIXELS = 1 << 25
-_LARGE = threading.Lock()
+_LARGE = threading.RLock()
 # White of 16-bit images that hold so many bits: 8, 10, 12, 14, 16.
 WHITES = (255, 1023, 4095, 16383, 65535)
 
@@ -175,7 +175,7 @@ def decode(contents: bytes, rendering: Rendering) -> np.ndarray:
         Unreadable: If the file cannot be shown.
     """
     try:
-        with _open(io.BytesIO(contents)) as image, _turn_of(image):
+        with _open(io.BytesIO(contents)) as image, one_at_a_time(_pixels(image)):
             if not _is_wide(image):
                 return np.asarray(_on_background(_upright(image), rendering.background))
             pixels, alpha = _wide_pixels(image, contents)
@@ -229,9 +229,13 @@ def _pixels(image: PIL.Image.Image) -> int:
     return image.width * image.height
 
 
-def _turn_of(image: PIL.Image.Image) -> contextlib.AbstractContextManager[object]:
-    """Lets one large image at a time be decoded, so that several threads do not fill the memory."""
-    return _LARGE if _pixels(image) > LARGE_PIXELS // 4 else contextlib.nullcontext()
+def one_at_a_time(pixels: int) -> contextlib.AbstractContextManager[object]:
+    """Lets one large image at a time be decoded, so that several threads do not fill the memory.
+
+    Args:
+        pixels: Number of pixels of the image.
+    """
+    return _LARGE if pixels > LARGE_PIXELS // 4 else contextlib.nullcontext()
 
 
 def _reading(image: PIL.Image.Image) -> int:

@@ -18,8 +18,8 @@ NO_RESULT = frozenset({"flagfile", "run_dir", "checkpoint_minutes", "overwrite"}
 
 
 @contextlib.contextmanager
-def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwrite: bool = False,
-            alone: bool = True) -> Iterator[None]:
+def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, default_text: str = "",
+            overwrite: bool = False, alone: bool = True) -> Iterator[None]:
     """Makes the folder, or checks that it holds the same run. Other processes are kept out while the block runs.
 
     Args:
@@ -27,6 +27,8 @@ def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwri
         flags_text: Flags of this run, from `start.as_text`.
         inputs: Sizes or hashes of the files that flags name, by the text that names them in error messages. They tell
             two files of the same name apart, such as a latency table and a later version of it.
+        default_text: The same flags at their defaults, from `start.default_text`: a run of an earlier version had these
+            where it lacks a flag.
         overwrite: Whether to remove the files of a run with other flags; otherwise such a folder is refused.
         alone: Whether this process is the only one to write here. Several workers of one search share a folder.
 
@@ -38,7 +40,7 @@ def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwri
         raise InputError("Name a folder for the results: --run_dir=DIR.")
     with locked(run_dir) if alone else contextlib.nullcontext():
         file = RunFolder(run_dir).flags
-        changed = _changed_flags(file, flags_text) or _changed_inputs(run_dir, inputs)
+        changed = _changed_flags(file, flags_text, default_text) or _changed_inputs(run_dir, inputs)
         if changed and not overwrite:
             raise InputError(f"{run_dir} holds a run with other flags or files: {'; '.join(changed[:5])}"
                              f"{f'; and {len(changed) - 5} more' if len(changed) > 5 else ''}. Use another --run_dir, "
@@ -56,13 +58,14 @@ def claimed(run_dir: str, flags_text: str, inputs: Mapping[str, str], *, overwri
         yield
 
 
-def _changed_flags(file: str, flags_text: str) -> list[str]:
+def _changed_flags(file: str, flags_text: str, default_text: str) -> list[str]:
     """Differences between run.flags and the flags of this run, each as text; empty if there is no run.flags."""
     if not os.path.exists(file):
         return []
     before, now = run_folder.read_flags(file), run_folder.parse_flags(flags_text)
+    defaults = run_folder.parse_flags(default_text)
     return [f"--{name}={before.get(name, '(default)')} then, {now.get(name, '(default)')} now"
-            for name in sorted({*before, *now} - NO_RESULT) if before.get(name) != now.get(name)]
+            for name in sorted({*before, *now} - NO_RESULT) if before.get(name, defaults.get(name)) != now.get(name)]
 
 
 def _changed_inputs(run_dir: str, inputs: Mapping[str, str]) -> list[str]:

@@ -7,6 +7,7 @@ import tensorflow as tf
 from pnas_tf import terminal
 from pnas_tf.cost.goal import Goal
 from pnas_tf.data.parts import Changes
+from pnas_tf.errors import InputError
 from pnas_tf.network.criterion import LABELS_ALONE, Criterion
 from pnas_tf.search import arch_updaters, objective, observers, replicas, schedule, searcher
 from pnas_tf.search.config import Method, SearchConfig
@@ -28,8 +29,14 @@ def compiled_searcher(problem: Problem, config: SearchConfig, *, criterion: Crit
         config: Settings of the search.
         criterion: Loss of weight steps, from `criterion_of`; on held-out images its labels are not smoothed.
         devices: Devices from `replicas.strategy`; None for one device.
+
+    Raises:
+        InputError: If XLA is to compile the steps of a space whose filters are searched.
     """
     goals, plan = problem.goals, problem.plan
+    if config.jit_compile and any(choice.filters for choice in problem.space.choices.values()):
+        raise InputError("--jit_compile does not go with spaces whose filters are searched: their blocks have outputs "
+                         "of several shapes, and XLA needs one. Leave it out.")
     supernet.set_graph_optimiser(False)
     with (devices or replicas.strategy("none")).scope():
         net = Supernet(problem.space, config.seed, config.memory == "recompute", config.precision, len(goals),

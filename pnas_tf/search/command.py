@@ -109,8 +109,8 @@ def _searched(problems: Sequence[Problem], config: SearchConfig, run_dir: str, d
     timers = [[make_timer(table, each.space) for table in each.tables] if make_timer and chief else []
               for each in problems]
     with (stopping.signals() as stop,
-          claim.claimed(run_dir, start.as_text(), _inputs(problems, config), overwrite=flags.FLAGS.overwrite,
-                        alone=chief)):
+          claim.claimed(run_dir, start.as_text(), _inputs(problems, config), default_text=start.default_text(),
+                        overwrite=flags.FLAGS.overwrite, alone=chief)):
         try:
             if chief:
                 versions.note(run_dir)

@@ -152,7 +152,7 @@ class Body:
         """
         self._block, self._candidates, self._recompute = block, candidates, recompute
         self._widths = len(keys) // len(block.ops)
-        self._longest = max(candidate.kernel_size for candidate in candidates if candidate)
+        self._longest = max((candidate.kernel_size for candidate in candidates if candidate), default=0)
         filters = {key.filters for key in keys}
         sides = [-(-side // block.strides) for side in keys[0].input[:2] if not ops.is_classifier(keys[0].op)]
         self._output = [*sides, filters.pop() if len(filters) == 1 else None]

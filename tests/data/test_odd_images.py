@@ -84,6 +84,20 @@ def test_each_odd_file_is_read_as_pillow_shows_it_or_left_out_by_name(corpus, ca
     assert next(iter(loaded.train.batches(64, augment=True, seed=0)))[0].shape == (64, side, side, 3)
 
 
+@pytest.mark.parametrize(("height", "width"), [(320, 448), (333, 501)])
+def test_parts_of_jpeg_files_at_a_fraction_of_their_size_are_means_of_their_pixels(height, width):
+    """The scaled part against block means of the pixels that a PNG file keeps."""
+    rows, columns = np.mgrid[:height, :width]
+    pixels = np.stack([rows * 200 // height, columns * 200 // width,
+                       128 + 60 * np.sin(rows / 30) * np.cos(columns / 40)], -1).astype(np.uint8)
+    file = decoding.of_contents(odd_images.encoded(pixels, "JPEG", quality=98, subsampling=0))
+    for least, scale in ((200, 1), (100, 2), (40, 4), (30, 8)):
+        part = decoding._part(file, lambda shape: tf.constant([16, 32, 240, 320]), least).numpy()
+        blocks = pixels[16:256, 32:352].reshape(240 // scale, scale, 320 // scale, scale, 3)
+        assert part.shape == (240 // scale, 320 // scale, 3)
+        assert np.abs(part - blocks.mean((1, 3))).mean() <= 1
+
+
 def test_turned_files_give_the_crops_of_upright_ones():
     """Of a JPEG, only the part that is needed is decoded: the window has to be turned, too."""
     turns = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # PIL.Image.Transpose that undoes each orientation

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,16 @@ def test_other_flags_are_refused_with_all_differences(tmp_path):
     for difference in ("--lr=0.1 then, 0.2 now", "--switch=false then, true now", "--new=(default) then, 1 now"):
         assert difference in message
     assert "seed" not in message and "--overwrite" in message and "\n" not in message
+
+
+def test_a_run_of_a_version_without_a_flag_had_its_default(tmp_path):
+    claimed(tmp_path / "run", "--lr=0.1\n")
+    defaults = "--lr=0.5\n--nonew\n--size=3\n"
+    claimed(tmp_path / "run", "--lr=0.1\n--nonew\n--size=3\n", default_text=defaults)
+    for text, difference in (("--lr=0.1\n--new\n--size=3\n", "--new=(default) then, true now"),
+                             ("--lr=0.5\n--nonew\n--size=3\n", "--lr=0.1 then, 0.5 now")):
+        with pytest.raises(InputError, match=re.escape(difference)):
+            claimed(tmp_path / "run", text, default_text=defaults)
 
 
 def test_a_file_that_changed_under_its_name_is_refused(tmp_path):

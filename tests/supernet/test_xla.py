@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from pnas_tf.cost import prices
 from pnas_tf.errors import InputError
-from pnas_tf.search import arch_updaters, config, objective, schedule, searcher
+from pnas_tf.search import arch_updaters, build, config, objective, schedule, searcher
+from pnas_tf.space import spaces
 from pnas_tf.space.blocks import Block, Space
 from pnas_tf.supernet import supernet
 
@@ -36,6 +37,12 @@ def test_steps_compiled_by_xla_equal_those_that_are_not(share):
     rng = np.random.default_rng(0)
     batch = (tf.constant(rng.normal(size=(4, 8, 8, 3)), tf.float32), tf.constant([0, 3, 1, 4]))
     plain, compiled = made(False, share), made(True, share)
+    assert "HloModule" in compiled._trained.experimental_get_compiler_ir(
+        *batch, tf.constant([0]), tf.constant(0.1))(stage="hlo")  # XLA compiles it
+    paths = tf.constant([[1, 0]]), tf.constant([1])
+    observed = (model.updaters[0]._observe(*batch, *paths) for model in (compiled, plain))
+    for own, reference in zip(*observed, strict=True):
+        np.testing.assert_allclose(np.float64(own), np.float64(reference), rtol=1e-4, atol=1e-6)
     before = values(compiled.supernet)
     for model in (plain, compiled):
         assert np.isfinite(float(model.train_step((batch, batch))["train_loss"]))
@@ -47,6 +54,12 @@ def test_steps_compiled_by_xla_equal_those_that_are_not(share):
         if share == "none" and np.array_equal(before[key], value):
             np.testing.assert_array_equal(got[key], value, err_msg=str(key))
     np.testing.assert_allclose(compiled.supernet.alpha.numpy(), plain.supernet.alpha.numpy(), atol=1e-5)
+
+
+def test_searched_filters_are_refused():
+    problem = type("Problem", (), {"space": spaces.load("cifar_mb_widths"), "goals": (), "plan": None})
+    with pytest.raises(InputError, match="filters are searched"):
+        build.compiled_searcher(problem, config.SearchConfig(jit_compile=True, memory="recompute"), criterion=None)
 
 
 @pytest.mark.parametrize("other", [{}, {"memory": "recompute", "strategy": "mirrored"}])
