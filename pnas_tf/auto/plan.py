@@ -32,9 +32,10 @@ class AutoConfig(ImageSettings):
     ms: float = setting(0.0, "Milliseconds that the network may take; 0: half of those of the whole pretrained "
                         "network.", low=0)
     table: str | None = setting(None, "Latency table of another device; default: one of this machine is made.")
-    dtype: str = setting("float32", "Number format of the file whose milliseconds count. int8 takes less than half "
-                         "of those of float32, so a larger network fits.", choices=("float32", "int8"))
-    image_size: int = setting(0, f"Height and width of the pictures; 0: {SIDE} or, with --table, those of the table.",
+    dtype: str = setting("float32", "Number format of the file whose milliseconds count. int8 usually takes less time "
+                         "than float32, so a larger network fits.", choices=("float32", "int8"))
+    image_size: int = setting(0, f"Height and width that the network sees, whatever the size of the photos; 0: {SIDE} "
+                              "or, with --table, those of the table.",
                               low=0, high=8192)
     max_steps: int = setting(0, "Limit on the steps of search and training, for a trial run; 0: no limit.", low=0)
     seed: int = setting(0, "Seed of the split, the search and the training.", low=0, high=2**31 - 1)

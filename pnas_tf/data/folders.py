@@ -59,6 +59,12 @@ def listed(path: str) -> tuple[Listing, Listing | None, list[str]]:
             class_names)
 
 
+def _heic(left_out: Sequence[str]) -> str:
+    """A hint if there are HEIC files among those that are not read."""
+    return " To read HEIC: pip install pillow-heif." if any(
+        name.lower().endswith((".heic", ".heif")) for name in left_out) else ""
+
+
 def _list_classes(path: str, class_names: Sequence[str]) -> Listing:
     """Lists the images in the folders of all classes, and prints what else is in them.
 
@@ -80,7 +86,7 @@ def _list_classes(path: str, class_names: Sequence[str]) -> Listing:
         others += [name for name in files if not name.lower().endswith((*endings, *_SYSTEM_FILES))]
         nested += sum(os.sep in name for name in images)
         if not images:
-            raise InputError(f"{folder}: no images. Expected files that end in {', '.join(endings)}.")
+            raise InputError(f"{folder}: no images. Expected files that end in {', '.join(endings)}.{_heic(files)}")
         paths += [os.fsencode(os.path.join(folder, name)) for name in images]
         labels += [label] * len(images)
     _report(path, stray, others, nested)
@@ -97,10 +103,9 @@ def _report(path: str, stray: Sequence[str], others: Sequence[str], nested: int)
                      f"({_short(stray)}).")
     if others:
         kinds = collections.Counter(os.path.splitext(name)[1].lower() or "no ending" for name in others)
-        heif = {".heic", ".heif"} & set(kinds)
         terminal.say(f"Left out: {len(others):,} files of {printable(path)} that are not read ("
                      + printable(", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))) + ")."
-                     + (" To read HEIC: pip install pillow-heif." if heif else ""))
+                     + _heic(others))
 
 
 def _report_parts(path: str, parts: Sequence[str], test: str | None) -> None:

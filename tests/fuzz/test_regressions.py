@@ -253,6 +253,9 @@ def test_pipes_are_no_images(tmp_path):
         (tmp_path / name).mkdir()
         os.mkfifo(tmp_path / name / "x.jpg")
     refused(folders.listed, str(tmp_path), match="a: no images")
+    for name in "ab":
+        (tmp_path / name / "IMG_0001.HEIC").write_bytes(b"")
+    refused(folders.listed, str(tmp_path), match="To read HEIC: pip install pillow-heif")
 
 
 # Files that are packed into exports, reports, and text of phones.
