@@ -49,7 +49,8 @@ class Method:
     reward: str = setting("abs", "Reward that reinforce maximises.", choices=("paper", "mnas", "abs"))
     reinforce_samples: int = setting(10, "Networks sampled for an update of reinforce.", low=1)
     alpha_lr: float = setting(0.0, "Learning rate of alpha; 0: scaled to the number of steps.", low=0)
-    use_all_ms: bool = setting(False, "Delivers the best network even if a quicker one is as good.")
+    use_all_ms: bool = setting(False, "Delivers the network that scores best, even if a quicker one is as good, "
+                               "within the error.")
 
     def __post_init__(self):
         check(self)
@@ -72,8 +73,8 @@ class SearchConfig(ImageSettings, Method):
     held_out_size: int = setting(0, "Training images held out for alpha; 0: depends on the size of the data set.",
                                  low=0)
     table: str | None = setting(None, "Latency table: a file, or the name of a shipped table.")
-    target_ms: float = setting(0.0, "Target in milliseconds, never exceeded; 0: 0.75 times those of the slowest "
-                               "network without slow ops.", low=0)
+    target_ms: float = setting(0.0, "Target in milliseconds, which the predicted ones never exceed; 0: 0.75 times "
+                               "those of the slowest network without slow ops.", low=0)
     targets: tuple[str, ...] = setting(
         (), "Several targets at once, in place of --table and --target_ms: TABLE:MS,TABLE:MS,... One supernet is "
         "trained, and each target gets a network.")
