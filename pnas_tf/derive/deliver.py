@@ -110,8 +110,8 @@ def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: 
     shape = (side, side, data.image_shape[2]) if side else data.image_shape
     count = batches(shape, size)
     scorer = scorer.on(data.held_out.batches(size).take(count))
-    ranker = scorer.on(itertools.chain(data.held_out.batches(size).take(count), data.train.batches(size).take(
-        max(0, count - scorer.num_batches)))) if choice.with_training_images else None
+    ranker = scorer.on_more(data.train.batches(size).take(max(0, count - scorer.num_batches))) \
+        if choice.with_training_images else None
     scores = Scores(net.space, scorer, ranker)
     return [_deliver(net, number, result, scores, data, choice) for number, result in enumerate(results)]
 

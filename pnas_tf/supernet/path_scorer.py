@@ -33,7 +33,7 @@ class PathScorer:
         """
         self._criterion = criterion
         self._taught = tf.function(criterion.taught, autograph=False, reduce_retracing=True)
-        self._set(batches)
+        self._set(self._prepared(batches))
         self._score = tf.function(
             lambda images, labels, taught, path: self._score_batch(labels, supernet(images, path), taught),
             autograph=False, reduce_retracing=True)
@@ -45,12 +45,24 @@ class PathScorer:
             batches: Batches of the same size as those of this scorer; read once.
         """
         other = copy.copy(self)
-        other._set(batches)
+        other._set(self._prepared(batches))
         return other
 
-    def _set(self, batches):
-        self._batches = [(images, labels, self._taught(images)) for images, labels in batches]
-        self.num_batches = len(self._batches)
+    def on_more(self, batches: Iterable[Batch]) -> "PathScorer":
+        """A scorer on this scorer's images and then others, as `on`.
+
+        Args:
+            batches: As for `on`.
+        """
+        other = copy.copy(self)
+        other._set([*self._batches, *self._prepared(batches)])
+        return other
+
+    def _prepared(self, batches):
+        return [(images, labels, self._taught(images)) for images, labels in batches]
+
+    def _set(self, prepared):
+        self._batches, self.num_batches = prepared, len(prepared)
 
     @property
     def labels(self) -> np.ndarray:

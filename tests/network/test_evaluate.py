@@ -37,6 +37,10 @@ def test_path_score_is_that_of_the_network_in_training_mode(batches):
     score = path_scorer.PathScorer(net, batches).score(path)
     assert score.loss == pytest.approx(np.mean(losses), rel=1e-5)
     assert score.accuracy == pytest.approx(right / images)
+    first, *others = batches
+    alone = path_scorer.PathScorer(net, [first])
+    assert alone.on_more(others).score(path) == score and alone.on(batches).score(path) == score
+    assert alone.score(path) != score and alone.num_batches == 1
 
 
 def test_network_score_goes_by_moving_statistics(batches):
