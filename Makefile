@@ -39,7 +39,7 @@ quickstart: $(VENV)/.installed
 	@echo "2/5 Searching."
 	@$(BIN)/python -m pnas_tf.search --flagfile=quickstart.flags --table=$(RUN)/host.jsonl --run_dir=$(RUN)
 	@echo "3/5 Training what was found."
-	@$(BIN)/python -m pnas_tf.train --run_dir=$(RUN) --epochs=20 --batch_size=64 --lr=0.1
+	@$(BIN)/python -m pnas_tf.train --run_dir=$(RUN) --epochs=16 --batch_size=64 --lr=0.1
 	@echo "4/5 Writing .tflite and timing it."
 	@$(BIN)/python -m export.tflite --run_dir=$(RUN) --mode=float32,float16,int8
 	@echo "5/5 Report."
