@@ -5,7 +5,8 @@
 
 The same network, its forward and backward pass and the step of SGD with momentum, on a batch in memory. The ways take
 turns, each in a process of its own, for some rounds; of each process the first epoch is left out. PyTorch is timed if
---torch_python names an interpreter that has it; it runs in both memory formats.
+--torch_python names an interpreter that has it; it runs in both memory formats. On a CPU, XLA takes some 6 minutes a
+round: --ways leaves it out.
 """
 
 import json
@@ -139,7 +140,11 @@ def _main() -> None:
         raise InputError(f"--torch_python={f.torch_python}: no such program. Expected a Python interpreter that has "
                          "PyTorch.")
     start.load_tensorflow()
-    ways = {**KERAS, **(TORCH if f.torch_python else {})}
+    known = {**KERAS, **(TORCH if f.torch_python else {})}
+    if unknown := set(f.ways) - set(known):
+        raise InputError(f"--ways must be of {', '.join(known)}; got {', '.join(sorted(unknown))}. PyTorch needs "
+                         "--torch_python.")
+    ways = {way: name for way, name in known.items() if not f.ways or way in f.ways}
     seconds: dict[str, list[list[float]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         network = os.path.join(folder, "network.json")
@@ -158,11 +163,11 @@ def _main() -> None:
                       f"{seconds[way][-1][0]:.3f} s of CPU, {seconds[way][-1][1]:.3f} s", flush=True)
             if len(parameters) > 1:
                 raise InputError(f"The ways trained different networks, of {sorted(parameters)} parameters.")
-    print("\n| | CPU s | wall s | CPU, ours / this | wall, ours / this |\n| --- | --- | --- | --- | --- |")
+    print("\n| | CPU s | wall s | CPU, first / this | wall, first / this |\n| --- | --- | --- | --- | --- |")
     for way, name in ways.items():
         own = [statistics.median(each[place] for each in seconds[way]) for place in (0, 1)]
-        ratios = [statistics.median(mine[place] / its[place] for mine, its in zip(seconds["ours"], seconds[way],
-                                                                                  strict=True)) for place in (0, 1)]
+        ratios = [statistics.median(mine[place] / its[place] for mine, its in zip(
+            seconds[next(iter(ways))], seconds[way], strict=True)) for place in (0, 1)]
         print(f"| {name} | {own[0]:.3f} | {own[1]:.3f} | {ratios[0]:.2f}x | {ratios[1]:.2f}x |")
 
 
@@ -173,6 +178,8 @@ def main() -> None:
     flags.DEFINE_integer("batch_size", 16, "Images per step.", 1)
     flags.DEFINE_integer("rounds", 3, "Number of rounds, in each of which every way runs once.", 1)
     flags.DEFINE_string("torch_python", None, "Python interpreter with PyTorch; none to leave PyTorch out.")
+    flags.DEFINE_list("ways", [], f"Ways to time: {', '.join((*KERAS, *TORCH))}; default: all. The others are compared "
+                      "with the first.")
     flags.DEFINE_enum("only", None, list(KERAS), "Times one way in this process, and prints a line of JSON.")
     start.start(_main)
 
