@@ -1,5 +1,6 @@
 """Results of the benchmark of small folders: means and differences as Markdown, and the trade-off as a plot."""
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -11,7 +12,6 @@ from benchmarks.quality import photo_cuts, photo_rivals, study_results
 from pnas_tf import files
 from pnas_tf.report import figure_file, plots
 
-BASE = photo_rivals.BASE
 # Name, colour and marker of each kind of rivals, by the first word of the rival's name.
 KINDS = {"cnn": ("plain CNN", "#64707d", "o"), "lite0": ("Lite0, fine-tuned", "#000000", "X"),
          "width": ("Lite0, narrower", "#2b6cb0", "s"), "depth": ("Lite0, shallower", "#86377b", "^"),
@@ -71,7 +71,7 @@ def gain(rows: Rows, rival: str) -> tuple[float, float]:
     Returns:
         Difference and error. The error is NaN if a folder has a single pair, and both are if there is no pair.
     """
-    pairs = _pairs(rows, rival, BASE)
+    pairs = _pairs(rows, rival, photo_rivals.BASE)
     if not pairs:
         return math.nan, math.nan
     errors = [float(np.std(each, ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else math.nan
@@ -91,18 +91,19 @@ def differences(rows: Rows) -> str:
     """
     lines = ["| mean of the folders | folders | pairs | difference, points | standard error | 95 % interval |",
              "| --- " * 6 + "|"]
-    rivals = sorted({row["rival"] for row in rows}, key=_place)
-    for ours in (rival for rival in rivals if photo_rivals.parse(rival).kind == "search"):
-        for hand in (rival for rival in rivals if photo_rivals.parse(rival).kind in photo_cuts.RULES
-                     and photo_rivals.parse(rival)[1:] == photo_rivals.parse(ours)[1:]):
-            if not (pairs := _pairs(rows, ours, hand)):
-                continue
-            of_folders = np.array([np.mean(each) for each in pairs.values()])
-            error = np.std(of_folders, ddof=1) / math.sqrt(len(of_folders)) if len(of_folders) > 1 else math.nan
-            low, high = study_results.interval(of_folders) if len(of_folders) > 1 else (math.nan, math.nan)
-            lines.append(f"| {label(ours)}, less {KINDS[photo_rivals.parse(hand).kind][0]} | {len(pairs)} | "
-                         f"{sum(map(len, pairs.values()))} | {_points(of_folders.mean(), '+')} | {_points(error)} | "
-                         f"{_points(low, '+')} to {_points(high, '+')} |")
+    parts = {rival: photo_rivals.parse(rival) for rival in sorted({row["rival"] for row in rows}, key=_place)}
+    for ours, hand in itertools.product(parts, parts):
+        same_goal = parts[ours][1:] == parts[hand][1:]
+        if not (parts[ours].kind == "search" and parts[hand].kind in photo_cuts.RULES and same_goal):
+            continue
+        if not (pairs := _pairs(rows, ours, hand)):
+            continue
+        of_folders = np.array([np.mean(each) for each in pairs.values()])
+        error = np.std(of_folders, ddof=1) / math.sqrt(len(of_folders)) if len(of_folders) > 1 else math.nan
+        low, high = study_results.interval(of_folders) if len(of_folders) > 1 else (math.nan, math.nan)
+        lines.append(f"| {label(ours)}, less {KINDS[parts[hand].kind][0]} | {len(pairs)} | "
+                     f"{sum(map(len, pairs.values()))} | {_points(of_folders.mean(), '+')} | {_points(error)} | "
+                     f"{_points(low, '+')} to {_points(high, '+')} |")
     return "\n".join(lines)
 
 
@@ -127,7 +128,7 @@ def table(rows: Rows) -> str:
     for rival in sorted({row["rival"] for row in rows}, key=_place):
         accuracy, ms, lite0_ms, params, macs, seconds = (means(rows, rival, field).mean() for field in (
             "test_accuracy", "ms", "lite0_ms", "params", "macs", "cpu_seconds"))
-        difference, error = gain(rows, rival) if rival != BASE else (math.nan, math.nan)
+        difference, error = gain(rows, rival) if rival != photo_rivals.BASE else (math.nan, math.nan)
         lines.append(f"| {label(rival)} | {sum(row['rival'] == rival for row in rows)} | {100 * accuracy:.2f} | "
                      f"{_points(difference, '+')} | {_points(error)} | {ms:.3f} | "
                      f"{100 * ms / lite0_ms:.0f} | {params:,.0f} | {macs:,.0f} | "

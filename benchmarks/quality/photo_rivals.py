@@ -20,6 +20,11 @@ class Rival(NamedTuple):
     dtype: str = "float32"  # of the file that keeps this target
 
 
+def suffix(dtype: str) -> str:
+    """What names of files and steps of a dtype end with: nothing in float32."""
+    return "" if dtype == Rival("").dtype else f"_{dtype}"
+
+
 def parse(name: str) -> Rival:
     """Parts of a rival's name: one of `ALL`."""
     kind, _, rest = name.partition("_")

@@ -212,16 +212,20 @@ class Benchmark:
             return parts.share / 100
         path = self.path(f"lite0_{parts.dtype}_ms.json")
         if not os.path.exists(path):
-            self.step(f"{os.path.basename(whole.path)}_{parts.dtype}", "export.tflite", [
-                f"--run_dir={whole}", f"--mode={parts.dtype}", "--allow_drop", "--timing_seconds=0"])
-            ms, float32_ms = in_turns(whole.tflite(parts.dtype), whole.tflite("float32"))
+            ms, float32_ms = in_turns(self.exported(whole, parts.dtype), whole.tflite("float32"))
             files.write_text(path, json.dumps({"ms": ms, "float32_ms": float32_ms}) + "\n")
         facts = files.read_json(path)
         return parts.share / 100 * facts["float32_ms"] / facts["ms"]
 
+    def exported(self, folder: RunFolder, mode: str) -> str:
+        """Path of a network's .tflite in a mode, which is written once, even if it loses more than the bound."""
+        self.step(f"{os.path.basename(folder.path)}_{mode}", "export.tflite",
+                  [f"--run_dir={folder}", f"--mode={mode}", "--allow_drop", "--timing_seconds=0"])
+        return folder.tflite(mode)
+
     def table(self, space: str, image_size: int, num_classes: int, dtype: str = "float32") -> str:
         """Path of the latency table of a space, which is built if it is missing."""
-        suffix = "" if dtype == "float32" else f"_{dtype}"
+        suffix = photo_rivals.suffix(dtype)
         path = self.path(f"{space}_{image_size}{suffix}.jsonl")  # tables of other classes differ in one row
         smaller = [f"--smaller_images={SMALLER}"] if space == "lite0" else []
         self.step(f"table_{space}_{num_classes}{'_sizes' if smaller else ''}{suffix}", "latency.build_table", [
@@ -255,9 +259,8 @@ class Benchmark:
         archs = {arch.fingerprint(): arch for each in ladders.values() for archs in each for arch in archs}
         path = self.table("lite0", SIZE, num_classes, parts.dtype)
         header = {**latency_table.read(path).header, **VISITS, "together": len(archs), "statistic": timing.STATISTIC}
-        name = "cuts.jsonl" if parts.dtype == "float32" else f"cuts_{parts.dtype}.jsonl"
-        timed = timed_networks.measured(self.path(name), measure.from_header(header, path),
-                                        [(arch, 1) for arch in archs.values()])
+        timed = timed_networks.measured(self.path(f"cuts{photo_rivals.suffix(parts.dtype)}.jsonl"),
+                                        measure.from_header(header, path), [(arch, 1) for arch in archs.values()])
         ms = {name: timed[network_times.digest(arch), 1] for name, arch in archs.items()}
         return photo_cuts.slowest_within(ladders[parts.kind], ms, ms[full.fingerprint()] * share)
 

@@ -35,9 +35,7 @@ def measured(benchmark: photos.Benchmark, row: dict[str, Any]) -> dict[str, Any]
     folder, whole = (benchmark.network(row["folder"], row["seed"], rival)
                      for rival in (row["rival"], photo_rivals.BASE))
     # A file that loses more than the bound is a result, too.
-    benchmark.step(f"{os.path.basename(folder.path)}_{MODE}", "export.tflite",
-                   [f"--run_dir={folder}", f"--mode={MODE}", "--allow_drop", "--timing_seconds=0"])
-    ms, lite0_ms = photos.in_turns(folder.tflite(MODE), whole.tflite("float32"))
+    ms, lite0_ms = photos.in_turns(benchmark.exported(folder, MODE), whole.tflite("float32"))
     return {**row, "test_accuracy": files.read_json(folder.export_facts(MODE))["top1"], "ms": ms, "lite0_ms": lite0_ms}
 
 

@@ -28,12 +28,11 @@ def matrix(archs: Mapping[str, Arch], tables: Mapping[str, LatencyTable], target
     from pnas_tf.cost import prices
 
     networks: dict[str, dict[str, Any]] = {
-        name: {"ops": arch.ops, "accuracies": list(accuracies[name]),
-                       "accuracy": statistics.fmean(accuracies[name]), "ms": dict(ms[name]),
-                       "predicted_ms": {device: prices.of_arch(arch, prices.milliseconds(table))
-                                        for device, table in tables.items()},
-                       "share": {device: ms[name][device] / targets_ms[device] for device in tables}}
-                for name, arch in archs.items()}
+        name: {"ops": arch.ops, "accuracies": list(accuracies[name]), "accuracy": statistics.fmean(accuracies[name]),
+               "ms": dict(ms[name]), "predicted_ms": {device: prices.of_arch(arch, prices.milliseconds(table))
+                                                      for device, table in tables.items()},
+               "share": {device: ms[name][device] / targets_ms[device] for device in tables}}
+        for name, arch in archs.items()}
     wins = {}
     for device in tables:
         keeping = [name for name, network in networks.items() if network["share"][device] <= 1.03]

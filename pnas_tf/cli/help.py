@@ -31,11 +31,10 @@ RARE = frozenset((
     "image_sizes", "share", "stages", "teacher_epochs", "distill", "distill_features", "temperature",
     "use_all_ms", "ema", "mixup", "cutmix", "randaugment", "latency_loss", "latency_strength", "paths",
     "jit_compile", "optimizer", "reinforce_samples", "reward", "allow_drop", "calibration_images", "check_images",
-    "qat_batch_size",
-    "qat_epochs", "qat_lr", "verbose", "adb", "binary_sha256", "cooldown_seconds", "cpu_mask", "max_celsius",
-    "max_drift", "min_seconds", "pause_seconds", "rounds", "runs", "run_delay_seconds", "timeout_seconds",
-    "timing_seconds", "together", "remote_folder", "ssh_config", "wait_seconds", "warmup_runs", "warmup_seconds",
-    "vela_config", "system_config", "memory_mode", "arena_kib", "vela_binary", "library_path"))
+    "qat_batch_size", "qat_epochs", "qat_lr", "verbose", "adb", "binary_sha256", "cooldown_seconds", "cpu_mask",
+    "max_celsius", "max_drift", "min_seconds", "pause_seconds", "rounds", "runs", "run_delay_seconds",
+    "timeout_seconds", "timing_seconds", "together", "remote_folder", "ssh_config", "wait_seconds", "warmup_runs",
+    "warmup_seconds", "vela_config", "system_config", "memory_mode", "arena_kib", "vela_binary", "library_path"))
 EVERYWHERE = {"flagfile=FILE": "File with further flags, one per line.",
               "verbosity=1": "Shows the log of TensorFlow and its converter, for a bug report.",
               "version": "Version of the package.",

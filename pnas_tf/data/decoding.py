@@ -81,9 +81,7 @@ def random_crop(file: ImageFile, image_size: int, seed: tf.Tensor, smallest: flo
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
             shape, tf.constant([[[0.0, 0.0, 1.0, 1.0]]]), crop_seed, min_object_covered=0.0,
             aspect_ratio_range=CROP_RATIO, area_range=(smallest, 1.0), max_attempts=10)
-        part = tf.concat([begin[:2], size[:2]], 0)
-        scale = tf.gather(JPEG_SCALES, _fitting_scale(part, image_size))
-        return part // scale * scale  # else turned files would give parts that lie up to a scaled pixel elsewhere
+        return tf.concat([begin[:2], size[:2]], 0)
 
     part = _part(file, window, image_size)
     return tf.image.stateless_random_flip_left_right(_resized(part, image_size), flip_seed)
@@ -167,8 +165,11 @@ def _part(file: ImageFile, window: Callable, least: int | None = None) -> tf.Ten
         file: The image file.
         window: Function of the shape of the upright image to [top, left, height, width] of the part.
         least: The part of a JPEG may be returned at a half, a quarter or an eighth of its size, as long as both its
-            sides have so many pixels; None for its own size. The numbers of the window are best multiples of the scale.
+            sides have so many pixels; None for its own size. The window of every file is rounded to the scale.
     """
+    if least is not None:
+        window = functools.partial(_rounded, window, least)
+
     def by_pillow():
         image = _by_pillow(file)
         return _cut(image, window(tf.shape(image)))
@@ -230,6 +231,13 @@ def _lying(file: ImageFile, window: Callable, least: int | None) -> tf.Tensor:
         return _on_background(_cut(image, window(tf.shape(image))), file.rendering.background)
 
     return tf.ensure_shape(tf.cond(tf.io.is_jpeg(contents), jpeg, png), [None, None, 3])
+
+
+def _rounded(window: Callable, least: int, shape: tf.Tensor) -> tf.Tensor:
+    """A window whose numbers are multiples of its scale: else turned files would give parts that lie elsewhere."""
+    part = window(shape)
+    scale = tf.gather(JPEG_SCALES, _fitting_scale(part, least))
+    return part // scale * scale
 
 
 def _fitting_scale(part: tf.Tensor, least: int) -> tf.Tensor:

@@ -198,37 +198,27 @@ def _whole(path: bytes, look: _Look, side: int, background: tuple[int, int, int]
             contents = file.read()
         peak = pictures.brightest(contents) if look.header.is_wide else 0
         copy = b""
-        if side:
-            copy = _copy(contents, look.header, background, side)
-        elif look.header.reading != BY_PILLOW:
-            _check_tensorflow_decodes(contents)
-        elif not look.header.is_wide:
-            pictures.decode(contents, Rendering())
+        with tf.device("CPU"):
+            if side:
+                copy = small_copies.of_file(contents, look.header, background, side)
+            elif look.header.reading != BY_PILLOW:
+                _decode_by_tensorflow(contents)
+            elif not look.header.is_wide:
+                pictures.decode(contents, Rendering())
+    except tf.errors.OpError:
+        return dataclasses.replace(look, reason=pictures.DAMAGED)
     except (OSError, pictures.Unreadable) as error:
         return dataclasses.replace(look, reason=_text(error))
     return dataclasses.replace(look, digest=fingerprint.of_contents(contents), peak=peak, copy=copy)
 
 
-def _copy(contents: bytes, header: Header, background: tuple[int, int, int], side: int) -> bytes:
-    """A small copy. Raises Unreadable if the file cannot be decoded."""
-    try:
-        with tf.device("CPU"):
-            return small_copies.of_file(contents, header, background, side)
-    except tf.errors.OpError:
-        raise pictures.Unreadable(pictures.DAMAGED) from None
-
-
-def _check_tensorflow_decodes(contents: bytes) -> None:
-    """Raises Unreadable if TensorFlow cannot decode a JPEG or PNG file."""
-    try:
-        with tf.device("CPU"):
-            if tf.io.is_jpeg(contents):
-                # An eighth of a JPEG's size: all of the file is read, but few pixels are computed.
-                tf.io.decode_jpeg(contents, channels=3, ratio=8)
-            else:
-                tf.io.decode_png(contents)
-    except tf.errors.OpError:
-        raise pictures.Unreadable(pictures.DAMAGED) from None
+def _decode_by_tensorflow(contents: bytes) -> None:
+    """Decodes a JPEG or PNG file as TensorFlow does, which raises an OpError if it cannot."""
+    if tf.io.is_jpeg(contents):
+        # An eighth of a JPEG's size: all of the file is read, but few pixels are computed.
+        tf.io.decode_jpeg(contents, channels=3, ratio=8)
+    else:
+        tf.io.decode_png(contents)
 
 
 def _text(error: Exception) -> str:

@@ -145,7 +145,7 @@ def on_all(devices: tf.distribute.Strategy, step: Callable[..., Any]) -> Callabl
     return tf.function(run, autograph=False)
 
 
-def by_xla(part: Callable[..., Any], jit_compile: bool = True) -> Callable[..., Any]:
+def by_xla(part: Callable[..., Any], jit_compile: bool) -> Callable[..., Any]:
     """A part of a step that XLA compiles, on a single device; all shapes in it must be known.
 
     XLA draws other random numbers from the same seed, so samples are drawn outside.
