@@ -11,6 +11,10 @@ Five ways to search, each with three seeds and about as many weight steps:
 - `one`: MBConvs and filters, all at once (`cifar_mb_widths`)
 - `two`: the same in two stages, `--stages=widths,ops`, at half the epochs each
 
+And what the spaces hold, whatever a search finds in it (Radosavovic et al. 2019, who compare spaces by their random
+networks): `mbrandom` and `uibrandom`, eight random networks that use at least 97 % of the small target, and `mbbest`
+and `uibbest`, the most accurate of each eight, trained with two seeds that had no part in the choice.
+
 All spaces are made quick to train: their stem has strides 2, their widths are scaled by 0.75. The two targets are the
 calibrated milliseconds of one op everywhere, in float32. `one` and `two` are compared at the large target only. Every
 network is trained by the same recipe, exported in float32 and int8, and both files of all networks are timed in turns.
@@ -22,14 +26,14 @@ and `time` need an idle machine. Writes results.json and results.md into --out_d
 import json
 import os
 import shlex
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import flags
 
 from benchmarks import steps
-from benchmarks.quality import search_quality, study, study_networks, study_results
+from benchmarks.quality import modern_results, search_quality, study, study_networks
+from benchmarks.quality.modern_results import LARGE, SMALL, WAYS, Way
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.cost import goal as goals_lib
@@ -39,35 +43,9 @@ from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
 
 STAGES = ("tables", "search", "train", "export", "time", "results")
-SMALL, LARGE = search_quality.TARGET_OPS
-
-
-class Way(NamedTuple):
-    """A way to search.
-
-    Attributes:
-        label: Its name in tables.
-        space: Name of the space, before it is made quick.
-        targets: Targets of the search.
-        flags: Further flags of the search.
-        parts: Number of searches that it consists of, which share its epochs.
-    """
-
-    label: str
-    space: str
-    targets: tuple[str, ...] = (SMALL, LARGE)
-    flags: tuple[str, ...] = ()
-    parts: int = 1
-
-
-WAYS = {"mb": Way("MBConvs", "cifar_mb"),
-        "uib": Way("universal inverted bottlenecks", "cifar_uib"),
-        "shared": Way("universal inverted bottlenecks, shared weights", "cifar_uib", flags=("--share=kernels",)),
-        "one": Way("MBConvs and filters, one stage", "cifar_mb_widths", (LARGE,)),
-        "two": Way("MBConvs and filters, two stages", "cifar_mb_widths", (LARGE,), ("--stages=widths,ops",), 2)}
-# Ways whose networks are compared: the second, less the first.
-COMPARED = (("mb", "uib"), ("mb", "shared"), ("uib", "shared"), ("one", "two"), ("mb", "one"))
 WIDTH_MULT, SEEDS = 0.75, 3
+# Random networks of each space, and the seeds by which the best of them is judged.
+RANDOM, AGAIN = 8, (8, 9)
 WARMUP_EPOCHS, SEARCH_EPOCHS = 6, 2
 # Networks over the whole range; all in turns, since the machine changes its pace.
 COMPARE = ("--networks=20", "--calibrate=40", "--over_range", "--together=60", "--rounds=30", "--runs=3")
@@ -118,7 +96,7 @@ class Comparison(study.Study):
         """Runs the searches: all ways with the first seed, then all with the second, and so on."""
         ms, jobs = self.targets(), {}
         for seed in range(SEEDS):
-            for name, way in self._ways.items():
+            for name, way in self._searched().items():
                 goals = [f"{self._table(way)}:{ms[target]:g}" for target in way.targets]
                 jobs[os.path.join("searches", f"{name}_{seed}")] = [
                     f"--space={self._space_file(way)}", *self.data_flags, *search_quality.SEARCH,
@@ -142,15 +120,37 @@ class Comparison(study.Study):
         """Networks of the searches that have ended, by name: way, target, seed."""
         named = {}
         for seed in range(SEEDS):
-            for way in self._ways:
+            for way in self._searched():
                 if self._has_ended(f"{way}_{seed}"):
                     for target, names in self._delivered(f"{way}_{seed}").items():
                         named[f"{way}_{target}_{seed}"] = arch_lib.load(self.folder(*names).arch)
+        return named | self._sampled()
+
+    def _searched(self) -> dict[str, Way]:
+        return {name: way for name, way in self._ways.items() if not way.sampled}
+
+    def _sampled(self) -> dict[str, Arch]:
+        """Random networks, each trained with a seed of its own, and the best of each space once all are trained."""
+        from pnas_tf.cost import limits, prices
+
+        named: dict[str, Arch] = {}
+        for random, best in (("mbrandom", "mbbest"), ("uibrandom", "uibbest")):
+            if random in self._ways:
+                way = self._ways[random]
+                space, table = quick_space(way.space), latency_table.read(self._table(way))
+                limit = limits.Limit("ms", prices.matrix(space, prices.milliseconds(table)), self.targets()[SMALL])
+                own = study_networks.random_within(space, limit, RANDOM, seed=1)
+                named |= {f"{random}_{SMALL}_{seed}": arch for seed, arch in enumerate(own)}
+                facts = [self.folder(self.training(f"_{seed}", arch)).training_facts for seed, arch in enumerate(own)]
+                if best in self._ways and all(map(os.path.exists, facts)):
+                    accuracy = [files.read_json(path)["test_accuracy"] for path in facts]
+                    named |= {f"{best}_{SMALL}_{seed}": own[int(np.argmax(accuracy))] for seed in AGAIN}
         return named
 
     def train(self) -> None:
-        """Trains every network. Its seed is that of its search."""
-        self.train_all(self.networks(), [f"--epochs={self._epochs}", *search_quality.TRAIN])
+        """Trains every network, searched ones with the seed of their search, and then the best of the random ones."""
+        for _ in range(2):
+            self.train_all(self.networks(), [f"--epochs={self._epochs}", *search_quality.TRAIN])
 
     def _trained(self) -> dict[str, Any]:
         """Folders of the trainings that have ended, by name of the network."""
@@ -202,7 +202,7 @@ class Comparison(study.Study):
         rows = self.rows()
         seconds = {f"{way}_{seed}": steps.search_seconds(self.path("searches", f"{way}_{seed}"))
                    for way in self._ways for seed in range(SEEDS)}
-        text = show(rows, self.targets(), {name: value for name, value in seconds.items() if value})
+        text = modern_results.show(rows, self.targets(), {name: value for name, value in seconds.items() if value})
         files.write_text(self.path("results.json"), json.dumps(rows, indent=1) + "\n")
         files.write_text(self.path("results.md"), text + "\n")
         print(text)
@@ -215,72 +215,6 @@ def quick_space(name: str) -> Space:
         name: Name of the space; `_widths` behind it makes filters choices.
     """
     return study_networks.quick(name, WIDTH_MULT)
-
-
-def paired(rows: list[dict[str, Any]], first: str, second: str, target: str, field: str) -> np.ndarray:
-    """Values of the second way less those of the first, for each seed that both have.
-
-    Args:
-        rows: Rows of `Comparison.rows`.
-        first: Way.
-        second: Way.
-        target: Target.
-        field: Field of the rows.
-    """
-    values = {(row["way"], row["seed"]): row[field] for row in rows if row["target"] == target and field in row}
-    seeds = sorted({seed for way, seed in values if way == second} & {seed for way, seed in values if way == first})
-    return np.array([values[second, seed] - values[first, seed] for seed in seeds])
-
-
-def interval(differences: np.ndarray) -> str:
-    """Mean of paired differences with its 95 % interval (Student's t), in points."""
-    mean = 100 * differences.mean()
-    if len(differences) == 1:
-        return f"{mean:+.2f} (1 pair)"
-    low, high = study_results.interval(differences)
-    return f"{mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
-
-
-def show(rows: list[dict[str, Any]], targets: Mapping[str, float], seconds: Mapping[str, float]) -> str:
-    """Means of each way at each target, and the differences between ways, as Markdown.
-
-    Args:
-        rows: Rows of `Comparison.rows`.
-        targets: Milliseconds of each target.
-        seconds: Seconds of the epochs of each search, by its name.
-    """
-    if not rows:
-        return "Nothing is trained yet."
-    lines = []
-    for target, ms in targets.items():
-        lines += [f"Target {ms:g} ms (uniform `{target}`):", "",
-                  "| networks | runs | test accuracy, % | int8, % | float32, ms | int8, ms | parameters | MACs |",
-                  "| --- | --- | --- | --- | --- | --- | --- | --- |"]
-        for name, way in WAYS.items():
-            own = [row for row in rows if (row["way"], row["target"]) == (name, target)]
-            if own:
-                cells = [_mean(own, "accuracy", 100, 2), _mean(own, "int8_accuracy", 100, 2),
-                         _mean(own, "float32_ms", 1, 4), _mean(own, "int8_ms", 1, 4), _mean(own, "params", 1, 0),
-                         _mean(own, "macs", 1, 0)]
-                lines.append(f"| {way.label} | {len(own)} | {' | '.join(cells)} |")
-        lines.append("")
-    lines.append("Differences in points, and their 95 % intervals over seeds:\n")
-    for first, second in COMPARED:
-        for target in targets:
-            for field, mode in (("accuracy", "float32"), ("int8_accuracy", "int8")):
-                values = paired(rows, first, second, target, field)
-                if len(values):
-                    lines.append(f"- {WAYS[second].label} against {WAYS[first].label}, {target}, {mode}: "
-                                 f"{interval(values)}")
-    lines += [f"- search {name}: {value:.0f} s" for name, value in seconds.items()]
-    return "\n".join(lines)
-
-
-def _mean(rows, field, factor, digits):
-    """Mean of a field as text; empty if a row lacks it."""
-    if not all(field in row for row in rows):
-        return ""
-    return f"{factor * np.mean([row[field] for row in rows]):,.{digits}f}"
 
 
 def _define_flags() -> None:
