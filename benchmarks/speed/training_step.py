@@ -25,7 +25,8 @@ from pnas_tf.cli import start
 from pnas_tf.errors import InputError
 from pnas_tf.space import arch as arch_lib
 
-KERAS = {"ours": "this package's layers", "keras": "stock Keras", "keras_jit": "stock Keras, XLA"}
+KERAS = {"ours": "this package's layers", "bfloat16": "this package's layers, mixed_bfloat16",
+         "keras": "stock Keras", "keras_jit": "stock Keras, XLA"}
 TORCH = {"torch": "PyTorch", "torch_last": "PyTorch, channels last"}
 EPOCHS, STEPS = 4, 10
 TORCH_SCRIPT = os.path.join(os.path.dirname(__file__), "torch_step.py")
@@ -80,7 +81,8 @@ def build(arch: arch_lib.Arch, way: str) -> Any:
     from pnas_tf.network import build as networks
     from pnas_tf.network import layers
 
-    return networks.assemble(arch, layers=layers if way == "ours" else keras.layers)
+    own = {"ours": layers, "bfloat16": layers.Typed(layers, "mixed_bfloat16")}
+    return networks.assemble(arch, layers=own.get(way, keras.layers))
 
 
 def keras_epochs(arch: arch_lib.Arch, way: str, batch_size: int) -> dict[str, Any]:

@@ -221,12 +221,13 @@ class Body:
         def unless_active(candidate, resources, own, upstream, x):
             return product(candidate, resources, upstream, x)
 
-        of_op = range(other * widths, (other + 1) * widths)
-        switch = self._switch(("observe", other), lambda: [
-            lambda own, *args: tf.identity(own),
-            *(_branch(unless_active, self._candidates[number], handles, number, 3) for number in of_op)])
+        of_op = slice(other * widths, (other + 1) * widths)
+        resources, places = _flat(handles[of_op], 3)
+        switch = self._switch(("observe", other), lambda: Switch(
+            [tf.identity, *map(functools.partial(_branch, unless_active, 3), self._candidates[of_op], handles[of_op])],
+            [[0], *([0, 1, 2, *own_places] for own_places in places)]))
         return switch.run(tf.where(tf.equal(active // widths, other), 0, 1 + active % widths), own, upstream, x,
-                          *_flat(handles))[0]
+                          *resources)[0]
 
     def _switched(self, name, run, index, handles, *args, inputs=0):
         """The outputs of `run(candidate, handles of the candidate, *args)` for the op at `index`, or for the only op.
@@ -241,13 +242,15 @@ class Body:
         """
         if index is None:
             return tf.nest.flatten(run(self._candidates[0], handles[0], *args))
-        switch = self._switch(name, lambda: [_branch(run, candidate, handles, number, len(args))
-                                             for number, candidate in enumerate(self._candidates)])
-        return switch.run(index, *args, *_flat(handles), inputs=inputs)
+        resources, places = _flat(handles, len(args))
+        switch = self._switch(name, lambda: Switch(
+            list(map(functools.partial(_branch, run, len(args)), self._candidates, handles)),
+            [[*range(len(args)), *own] for own in places], apart=name[0] != "update"))
+        return switch.run(index, *args, *resources, inputs=inputs)
 
-    def _switch(self, name, make_branches):
+    def _switch(self, name, make):
         if name not in self._switches:
-            self._switches[name] = Switch(make_branches(), apart=name[0] != "update")
+            self._switches[name] = make()
         return self._switches[name]
 
     def _recomputed(self, name, run, index, handles, x, probe=None):
@@ -290,28 +293,37 @@ class Body:
         return y
 
 
-def _flat(handles: Sequence[Handles]) -> list[tf.Tensor]:
-    """All handles, one after the other."""
-    return [each for own in handles
-            for each in (*own.kernels, *([] if own.stats is None else [own.stats]), *own.momenta)]
+def _flat(handles: Sequence[Handles], first: int) -> tuple[list[tf.Tensor], list[list[int]]]:
+    """All variables once, as arguments of a switch behind `first` others, and the positions of those of each candidate.
+
+    Where candidates share weights, most have the same variables.
+    """
+    resources: list[tf.Tensor] = []
+    position: dict[int, int] = {}
+    places: list[list[int]] = []
+    for own in handles:
+        places.append([])
+        for each in (*own.kernels, *([] if own.stats is None else [own.stats]), *own.momenta):
+            if id(each) not in position:
+                position[id(each)] = first + len(resources)
+                resources.append(each)
+            places[-1].append(position[id(each)])
+    return resources, places
 
 
-def _branch(run: Callable, candidate: Candidate | None, handles: Sequence[Handles], number: int, count: int) -> Branch:
+def _branch(run: Callable, count: int, candidate: Candidate | None, own: Handles) -> Branch:
     """A branch that calls `run(candidate, handles of the candidate, *args)`.
 
-    Its arguments are these and then all handles of all candidates, as `_flat` has them.
+    Its arguments are these, and then the candidate's variables in the order of `_flat`.
 
     Args:
         run: Function to call.
+        count: Number of arguments besides variables.
         candidate: Candidate.
-        handles: Handles of all candidates, of which only the numbers count.
-        number: Position of the candidate.
-        count: Number of arguments besides handles.
+        own: Its handles, of which only the numbers count.
     """
-    own, skipped = handles[number], len(_flat(handles[:number]))
-
     def branch(*args):
-        resources = iter(args[count + skipped:])
+        resources = iter(args[count:])
         mine = Handles(tuple(itertools.islice(resources, len(own.kernels))),
                        None if own.stats is None else next(resources),
                        tuple(itertools.islice(resources, len(own.momenta))))

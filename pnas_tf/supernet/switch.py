@@ -33,17 +33,19 @@ class Traces(NamedTuple):
 
 
 class Switch:
-    """Branches with the same arguments, traced once for all arguments of the same types and shapes."""
+    """Branches that choose from the same arguments, traced once for all arguments of the same types and shapes."""
 
-    def __init__(self, branches: Sequence[Branch], apart: bool = True):
+    def __init__(self, branches: Sequence[Branch], takes: Sequence[Sequence[int]], apart: bool = True):
         """
         Args:
             branches: Branches, whose results have the same types. They use no tensor of another graph that they are not
                 given.
+            takes: For each branch the positions of the arguments that it takes, beginning with all that get a gradient.
+                With many branches it is slow to trace each with the arguments of all.
             apart: Whether each branch stays a graph of its own. It is then prepared when it first runs, once for all
                 switches, and costs nothing where it does not run; but its call takes some 30 microseconds.
         """
-        self._branches, self._apart = list(branches), apart
+        self._branches, self._takes, self._apart = list(branches), list(takes), apart
         self._traced: dict[Any, Traces] = {}
 
     def run(self, index: tf.Tensor, *args: tf.Tensor, inputs: int = 0) -> list[tf.Tensor]:
@@ -51,11 +53,11 @@ class Switch:
 
         Args:
             index: Index of the branch, scalar int32.
-            *args: Arguments of the branch.
+            *args: Arguments of all branches.
             inputs: Number of arguments, from the first, that get a gradient; a branch then has one result.
         """
         if tf.executing_eagerly():
-            return tf.nest.flatten(self._branches[int(index)](*args))
+            return tf.nest.flatten(self._branches[int(index)](*(args[place] for place in self._takes[int(index)])))
         traces = self._traces(args, inputs)
         others = [each if each.dtype == tf.resource else tf.stop_gradient(each)
                   for each in (*args[inputs:], *traces.captured)]
@@ -72,23 +74,25 @@ class Switch:
     def _traces(self, args, inputs):
         key = inputs, *((each.dtype, str(each.shape)) for each in args)
         if key not in self._traced:
-            self._traced[key] = _trace(self._branches, args, inputs, self._apart)
+            self._traced[key] = _trace(self._branches, self._takes, args, inputs, self._apart)
         return self._traced[key]
 
 
-def _trace(branches: Sequence[Branch], args: Sequence[tf.Tensor], inputs: int, apart: bool) -> Traces:
+def _trace(branches: Sequence[Branch], takes: Sequence[Sequence[int]], args: Sequence[tf.Tensor], inputs: int,
+           apart: bool) -> Traces:
     """Traces branches and, with respect to their first `inputs` arguments, their gradients."""
-    bodies, backward = zip(*(_traced(branch, args, inputs, apart) for branch in branches), strict=True)
+    bodies, backward = zip(*(_traced(branch, [args[place] for place in own], inputs, apart)
+                             for branch, own in zip(branches, takes, strict=True)), strict=True)
     captured = [each for body in bodies for each in body.captured_inputs]
     ends = itertools.accumulate((len(body.captured_inputs) for body in bodies), initial=len(args))
-    forward = [_function(_giving(body, len(args), *span), [*args, *captured])
-               for body, span in zip(bodies, itertools.pairwise(ends), strict=True)]
+    forward = [_function(_giving(body, own, *span), [*args, *captured])
+               for body, own, span in zip(bodies, takes, itertools.pairwise(ends), strict=True)]
     return Traces(forward, list(backward) if inputs else [], captured)
 
 
-def _giving(body: Any, count: int, begin: int, end: int) -> Callable:
-    """A function that calls `body` with its first `count` arguments and those from `begin` to `end`."""
-    return lambda *args: _call(body, [*args[:count], *args[begin:end]])
+def _giving(body: Any, own: Sequence[int], begin: int, end: int) -> Callable:
+    """A function that calls `body` with its arguments at some positions and those from `begin` to `end`."""
+    return lambda *args: _call(body, [*(args[place] for place in own), *args[begin:end]])
 
 
 def _traced(branch: Branch, args: Sequence[tf.Tensor], inputs: int, apart: bool) -> tuple[Any, Any]:
