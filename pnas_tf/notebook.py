@@ -140,8 +140,8 @@ class Search:
         """The network that the search delivers: the best within all limits, or a quicker one that is as good."""
         net, size = self.searcher.supernet, self.problem.batch_size
         probs = net.probs().numpy()
-        scorer = PathScorer(net, self.data.held_out.batches(size).take(deliver.batches(self.data.image_shape, size)),
-                            self._criterion.without_smoothing())
+        count = deliver.batches(self.data.image_shape, size, self.data.held_out.size)
+        scorer = PathScorer(net, self.data.held_out.batches(size).take(count), self._criterion.without_smoothing())
         pool = Pool(self.goal, probs, Scores(net.space, scorer))
         front.explore(pool, front.budgets(self.goal, self.config.front), self.config.seed)
         best = front.ordered(pool, pool.finalists(self.goal), self.config.use_all_ms)[0]

@@ -166,7 +166,8 @@ class Benchmark:
         data = data_lib.load(**data_arguments(folder.path), image_size=self.space.input_size)
         net = supernet.Supernet(self.space.fitted_to(data), seed, goals=len(table.targets), share="kernels")
         checkpoints.into_supernet(net, folder)
-        scorer = PathScorer(net, data.held_out.batches(BATCH_SIZE).take(deliver.batches(data.image_shape, BATCH_SIZE)))
+        count = deliver.batches(data.image_shape, BATCH_SIZE, data.held_out.size)
+        scorer = PathScorer(net, data.held_out.batches(BATCH_SIZE).take(count))
         inherited = self._inherited(seed, scorer)
         rows = [{"seed": seed, "table": "", **macro_results.ranking(self.truth, *inherited),
                  "networks": len(inherited[0])}]

@@ -78,17 +78,20 @@ class LastChoice:
     with_training_images: bool = False
 
 
-def batches(image_shape: Sequence[int], batch_size: int) -> int:
+def batches(image_shape: Sequence[int], batch_size: int, held_out: int) -> int:
     """Number of held-out batches on which finalists are compared.
 
-    On 1,000 images, networks whose losses differ by 0.02 change places by chance.
+    On 1,000 images, networks whose losses differ by 0.02 change places by chance. A last batch of another size is left
+    out where there are others enough: it would be traced, and prepared for each op, once more.
 
     Args:
         image_shape: Height, width and channels.
         batch_size: Images per batch.
+        held_out: Number of all held-out images.
     """
     images = min(IMAGES, IMAGE_BYTES // (4 * math.prod(image_shape)))
-    return max(LEAST_BATCHES, math.ceil(images / batch_size))
+    count, whole = max(LEAST_BATCHES, math.ceil(images / batch_size)), held_out // batch_size
+    return min(count, whole if whole >= LEAST_BATCHES else math.ceil(held_out / batch_size))
 
 
 def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: Data, choice: LastChoice
@@ -108,7 +111,7 @@ def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: 
     size = choice.batch_size
     side = choice.compared_at
     shape = (side, side, data.image_shape[2]) if side else data.image_shape
-    count = batches(shape, size)
+    count = batches(shape, size, data.held_out.size)
     scorer = scorer.on(data.held_out.batches(size).take(count))
     ranker = scorer.on_more(data.train.batches(size).take(max(0, count - scorer.num_batches))) \
         if choice.with_training_images else None

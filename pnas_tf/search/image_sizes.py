@@ -104,7 +104,8 @@ def _from_warm_up(config: SearchConfig, problem: Problem, folder: RunFolder) -> 
 def _joined(parts: dict[int, RunFolder], largest: Problem, folder: RunFolder) -> Arch:
     """Writes the delivered network and the front over all sizes into the run folder."""
     goal, data = largest.goals[0], largest.data
-    images = min(data.held_out.size, deliver.batches(data.image_shape, largest.batch_size) * largest.batch_size)
+    held_out, size = data.held_out.size, largest.batch_size
+    images = min(held_out, size * deliver.batches(data.image_shape, size, held_out))
     fronts = {side: _front(part) for side, part in parts.items()}
     front = front_of_sizes.joined(fronts, images)
     for each in front:

@@ -84,11 +84,16 @@ def test_cells_show_which_place_has_no_op():
     assert first.fingerprint() != second.fingerprint()
 
 
-@pytest.mark.parametrize("shape, batch_size, batches", [
-    ((32, 32, 3), 96, 53), ((224, 224, 3), 64, 14), ((224, 224, 3), 256, 10), ((28, 28, 1), 5000, 10)])
-def test_finalists_are_compared_on_5000_images_if_memory_allows(shape, batch_size, batches):
-    """By hand: 5000 / 96 = 52.1; 2^29 bytes hold 891 images of 602,112 bytes; never fewer than 10 batches."""
-    assert deliver.batches(shape, batch_size) == batches
+@pytest.mark.parametrize("shape, batch_size, held_out, batches", [
+    ((32, 32, 3), 96, 90_000, 53), ((32, 32, 3), 96, 5000, 52), ((224, 224, 3), 64, 9000, 14),
+    ((224, 224, 3), 256, 9000, 10), ((28, 28, 1), 5000, 60_000, 10), ((28, 28, 1), 64, 640, 10),
+    ((28, 28, 1), 64, 639, 10), ((28, 28, 1), 64, 200, 4), ((28, 28, 1), 64, 20, 1)])
+def test_finalists_are_compared_on_5000_images_if_memory_allows(shape, batch_size, held_out, batches):
+    """By hand: 5000 / 96 = 52.1; 2^29 bytes hold 891 images of 602,112 bytes; 10 batches, if there are so many.
+
+    A last batch with fewer images counts if there are fewer than 10 others: 639 / 64 = 9.98.
+    """
+    assert deliver.batches(shape, batch_size, held_out) == batches
 
 
 def test_the_file_records_the_images_that_finalists_were_scored_on(net, tmp_path):
