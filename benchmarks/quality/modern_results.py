@@ -35,12 +35,15 @@ WAYS = {"mb": Way("MBConvs", "cifar_mb"),
         "shared": Way("universal inverted bottlenecks, shared weights", "cifar_uib", flags=("--share=kernels",)),
         "one": Way("MBConvs and filters, one stage", "cifar_mb_widths", (LARGE,)),
         "two": Way("MBConvs and filters, two stages", "cifar_mb_widths", (LARGE,), ("--stages=widths,ops",), 2),
+        "twolong": Way("MBConvs and filters, two stages, twice the epochs", "cifar_mb_widths", (LARGE,),
+                       ("--stages=widths,ops",)),
         "mbrandom": Way("MBConvs, random", "cifar_mb", (SMALL,), sampled=True),
         "uibrandom": Way("universal inverted bottlenecks, random", "cifar_uib", (SMALL,), sampled=True),
         "mbbest": Way("MBConvs, best of random", "cifar_mb", (SMALL,), sampled=True),
         "uibbest": Way("universal inverted bottlenecks, best of random", "cifar_uib", (SMALL,), sampled=True)}
 # Ways whose networks are compared: the second, less the first. Searches have a pair for each seed.
-COMPARED = (("mb", "uib"), ("mb", "shared"), ("uib", "shared"), ("one", "two"), ("mb", "one"))
+COMPARED = (("mb", "uib"), ("mb", "shared"), ("uib", "shared"), ("one", "two"), ("one", "twolong"),
+            ("mb", "one"))
 COMPARED_SAMPLES = (("mbrandom", "uibrandom"), ("mbbest", "uibbest"), ("mbrandom", "mb"), ("uibrandom", "uib"))
 
 

@@ -265,7 +265,7 @@ def kill_at(moment, process, run_dir, steps_per_epoch, dice):
 
 @pytest.mark.parametrize("moments, steps", [
     pytest.param(["write", "step"], 120, marks=pytest.mark.slow),
-    pytest.param(["step", "write", "any", "write", "step"] * 4 + ["step"], 240, marks=pytest.mark.slow)],
+    pytest.param(["step", "write", "any", "write", "step"] * 4 + ["step"], 1200, marks=pytest.mark.slow)],
     ids=["quick", "long"])
 def test_killed_at_any_moment(moments, steps, files, tmp_path):
     finish(command(files, tmp_path / "whole", steps))
