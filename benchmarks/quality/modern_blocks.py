@@ -10,16 +10,16 @@ Ways to search, each with three seeds and, but for the last, about as many weigh
 - `shared`: the same with `--share=kernels`
 - `one`: MBConvs and filters, all at once (`cifar_mb_widths`)
 - `two`: the same in two stages, `--stages=widths,ops`, at half the epochs each
-- `twolong`: as `two`, but each stage has all the epochs: two stages have fewer branches to trace, so their time is equal
+- `twolong`: as `two`, but each stage has all the epochs, in less time than `one`, which has more branches to trace
 
 And what the spaces hold, whatever a search finds in it (Radosavovic et al. 2019, who compare spaces by their random
 networks): `mbrandom` and `uibrandom`, eight random networks that use at least 97 % of the small target, and `mbbest`
 and `uibbest`, the most accurate of each eight, trained with two seeds that had no part in the choice.
 
 All spaces are made quick to train: their stem has strides 2, their widths are scaled by 0.75. The two targets are the
-calibrated milliseconds of one op everywhere, in float32. `one` and both of two stages are
-compared at the large target only. Every
-network is trained by the same recipe, exported in float32 and int8, and both files of all networks are timed in turns.
+calibrated milliseconds of one op everywhere, in float32. `one` and both of two stages are compared at the large target
+only. Every network is trained by the same recipe, exported in float32 and int8, and both files of all networks are
+timed in turns.
 
 Each step is a command of the project, and none is done twice: stop and start again at any time. The stages `tables`
 and `time` need an idle machine. Writes results.json and results.md into --out_dir.
