@@ -84,6 +84,8 @@ RUN_BY = {
     "python -m latency.compare --table=board.jsonl": "latency/test_ssh.py",
     "python -m benchmarks.speed.soak": "benchmarks/test_soak.py",
     "python -m benchmarks.speed.waiting": "benchmarks/test_waiting.py",
+    "python -m benchmarks.speed.scaling": "benchmarks/test_scaling.py",
+    "python -m benchmarks.speed.side_by_side": "benchmarks/test_scaling.py",
     "python -m benchmarks.targets.specialise": "benchmarks/test_specialise.py",
     "python -m benchmarks.targets.on_target": "benchmarks/test_on_target.py",
     "python -m benchmarks.quality.search_quality": "benchmarks/test_search_quality.py",

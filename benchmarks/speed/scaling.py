@@ -117,7 +117,8 @@ def show(figures: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
 
             cells = [*(slope(lambda parts, name=name: parts[name]) for name in names),
                      slope(lambda parts: sum(parts[name] for name in names)), slope(lambda parts: parts["peak_mb"])]
-            lines.append(f"| **exponent** of {axis} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |")
+            lines.append(f"| **exponent** of {axis} | "
+                         + " | ".join(f"{round(cell, 2) + 0.0:.2f}" for cell in cells) + " |")
     return "\n".join(lines)
 
 
