@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 # Number of networks of the table's comparison that are timed along with the finalists and show the device's current
 # speed. Their times are the nearest to those of the finalists, because a busy machine slows slow networks down more
-# than quick networks.
-ANCHORS = 12
+# than quick networks. More are no better (benchmarks/NOTES.md).
+ANCHORS = 6
 
 
 def network_timer(table: LatencyTable, space: Space, named_by: Sequence[str] = ()) -> "Timer":

@@ -20,7 +20,7 @@ from absl import flags
 
 from pnas_tf import files
 from pnas_tf.cli import start
-from pnas_tf.cost import latency_table
+from pnas_tf.cost import latency_table, prices
 from pnas_tf.errors import InputError
 from pnas_tf.report import figure_file
 from pnas_tf.space import blocks, spaces
@@ -73,8 +73,7 @@ def measured(out_dir: str, point: Mapping[str, int]) -> dict[str, float]:
     images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
     labels = np.arange(count) % CLASSES
     np.savez(path("images.npz"), x_train=images, y_train=labels, x_test=images[:BATCH], y_test=labels[:BATCH])
-    low, high = (sum(bound(0.01 * (1 + number % 7) for number in range(7)) for _ in space.all_blocks)
-                 for bound in (min, max))
+    low, high = prices.matrix(space, prices.milliseconds(latency_table.read(path("table.jsonl")))).range
     targets = ",".join(f"{path('table.jsonl')}:{ms:.4g}" for ms in np.linspace(low, high, point["targets"] + 2)[1:-1])
     arguments = [f"--space={path('space.json')}", f"--targets={targets}", f"--dataset=npz:{path('images.npz')}",
                  f"--batch_size={BATCH}", f"--held_out_size={HELD_OUT}", "--warmup_epochs=2", "--search_epochs=2",
