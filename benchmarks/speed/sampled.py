@@ -55,7 +55,8 @@ class Sampler:
     def __init__(self) -> None:
         """Starts."""
         self.seconds: dict[str, list[float]] = collections.defaultdict(lambda: [0.0, 0.0])
-        self._calls: set[int] = set()  # compiled functions that are in their first call
+        # Compiled functions that are in their first call. The frames themselves: their addresses are used again.
+        self._calls: set[FrameType] = set()
         self._main, self._end = threading.main_thread().ident, threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -79,14 +80,14 @@ class Sampler:
     def part(self, frame: FrameType | None) -> str:
         """The part of the work that a stack belongs to, from its innermost frame."""
         seen: set[str] = set()
-        calls = []
+        calls: list[FrameType] = []
         while frame is not None:
             code = frame.f_code
             name = code.co_filename.replace(os.sep, "/")
             seen |= {part for part, file, function in PARTS
                      if name.endswith(file) and function in (None, code.co_name)}
             if name.endswith(_COMPILED[0]) and code.co_name == _COMPILED[1]:
-                calls.append(id(frame))
+                calls.append(frame)
             frame = frame.f_back
         if TRACING in seen and calls:
             self._calls.add(calls[-1])

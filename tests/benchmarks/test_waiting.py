@@ -49,6 +49,17 @@ def test_the_first_run_of_a_function_counts_as_tracing_and_later_runs_do_not():
     assert sampler.part(stack(step, call)) == "weight steps"
 
 
+def test_a_later_call_is_not_taken_for_the_first_because_it_is_at_the_same_address():
+    sampler = sampled.Sampler()
+    sampler.stop()
+    call = ("/tf/polymorphic_function/polymorphic_function.py", "__call__")
+    step = ("/x/pnas_tf/search/searcher.py", "train_step")
+    for _ in range(50):
+        assert sampler.part(stack(step, call, ("/tf/framework/func_graph.py", "func_graph_from_py_func"))
+                            ) == sampled.TRACING
+        assert sampler.part(stack(step, call)) == "weight steps"
+
+
 def test_the_table_has_shares_of_all_steps():
     text = waiting.table({"pnas_tf.search": {"weight steps": [3.0, 6.0], "imports": [1.0, 1.5], "x": [0.1, 0.05],
                                              "y": [0.1, 0.05]}, "pnas_tf.report": {"report": [1.0, 2.4]}})
