@@ -29,8 +29,8 @@ from pnas_tf.supernet.supernet import Supernet
 # smallest number of batches.
 IMAGES, IMAGE_BYTES, LEAST_BATCHES = 5000, 2**29, 10
 
-# Networks sampled for each target that finalists are timed for.
-TIMED_SAMPLES = 64
+# Networks sampled for a target of which all is used: few networks are so near to it.
+NEAR_SAMPLES = 64
 
 # Function that trains finalists, in a goal's folder, and returns them in a better order; see `trials.run`.
 Try = Callable[[Sequence[Finalist], RunFolder, Prepare], list[Finalist]]
@@ -144,20 +144,16 @@ def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: D
 
 def _candidates(pool: Pool, folder: RunFolder, timer: device_check.Timer | None, choice: LastChoice) -> list[Finalist]:
     """All networks of the pool, the one to deliver first; those that keep the limits are eligible."""
-    def using_all(goal: Goal) -> list[Finalist]:
-        return pool.finalists(goal, suggestions.least_share(goal.all_limits))
+    def using_all(aim: Goal) -> list[Finalist]:
+        pool.suggest(aim, NEAR_SAMPLES, choice.seed)
+        pool.add_best_sums([aim.target_ms])
+        return pool.finalists(aim, suggestions.least_share(aim.all_limits))
 
     if timer is None:
         found = using_all(pool.goal) if choice.use_all_ms else pool.finalists(pool.goal)
         return front_lib.ordered(pool, found, choice.use_all_ms)
-
-    def suggest(aim: Goal) -> list[Finalist]:
-        pool.suggest(aim, TIMED_SAMPLES, choice.seed)
-        pool.add_best_sums([aim.target_ms])
-        return using_all(aim)
-
     enough = device_check.COUNT if choice.trials else 1  # trials choose among several
-    return front_lib.ordered(pool, device_check.run(suggest, pool.goal, timer, folder, enough), use_all_ms=True)
+    return front_lib.ordered(pool, device_check.run(using_all, pool.goal, timer, folder, enough), use_all_ms=True)
 
 
 def _write(net: Supernet, finalist: Finalist, goal: Goal, probs: np.ndarray, folder: RunFolder,

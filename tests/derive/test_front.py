@@ -11,7 +11,7 @@ import pytest
 from pnas_tf.cost import prices
 from pnas_tf.cost.goal import Goal
 from pnas_tf.cost.limits import Limit
-from pnas_tf.derive import front
+from pnas_tf.derive import deliver, front
 from pnas_tf.derive.pool import Pool
 from pnas_tf.derive.scores import SET_BATCHES, Scores
 from pnas_tf.errors import InputError
@@ -257,3 +257,17 @@ def test_an_accuracy_in_a_front_is_a_share_or_nothing(tmp_path, accuracy, expect
     front_file.save(str(tmp_path / "front.json"), "t", None, [front_file.FrontNetwork(
         1.0, "1ms", None, 0.0, 0.0, False, {}, {}, accuracy=accuracy)])
     assert [each.accuracy for each in front_file.read(str(tmp_path / "front.json"))] == [expected]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_network_that_uses_all_milliseconds_keeps_the_target(seed, tmp_path):
+    """Also where none of the networks that effects and probabilities suggest uses all: 0.124 ms were once delivered
+    for a target of 0.113."""
+    ms = cost(seed)
+    costs = np.sort(ms.of_paths(EVERY))
+    alone = 1 + np.flatnonzero(costs[1:] > 1.012 * costs[:-1])  # the only one that uses all of its milliseconds
+    target = 1.0001 * float(costs[alone[-1]])
+    pool, _ = explored(Truth(seed), goal_of(ms, target), count=8)
+    choice = deliver.LastChoice(batch_size=4, use_all_ms=True)
+    chosen = deliver._candidates(pool, RunFolder(str(tmp_path)), None, choice)[0]
+    assert chosen.eligible and chosen.costs["ms"] == pytest.approx(target, rel=2e-4)
