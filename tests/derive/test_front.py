@@ -259,15 +259,13 @@ def test_an_accuracy_in_a_front_is_a_share_or_nothing(tmp_path, accuracy, expect
     assert [each.accuracy for each in front_file.read(str(tmp_path / "front.json"))] == [expected]
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [1, 2, 5])
 def test_a_network_that_uses_all_milliseconds_keeps_the_target(seed, tmp_path):
-    """Also where none of the networks that effects and probabilities suggest uses all: 0.124 ms were once delivered
-    for a target of 0.113."""
-    ms = cost(seed)
+    """Also where none that effects and probabilities suggest uses all: 0.124 ms were once delivered for 0.113."""
+    ms, choice = cost(seed), deliver.LastChoice(batch_size=4, use_all_ms=True)
     costs = np.sort(ms.of_paths(EVERY))
-    alone = 1 + np.flatnonzero(costs[1:] > 1.012 * costs[:-1])  # the only one that uses all of its milliseconds
-    target = 1.0001 * float(costs[alone[-1]])
-    pool, _ = explored(Truth(seed), goal_of(ms, target), count=8)
-    choice = deliver.LastChoice(batch_size=4, use_all_ms=True)
-    chosen = deliver._candidates(pool, RunFolder(str(tmp_path)), None, choice)[0]
-    assert chosen.eligible and chosen.costs["ms"] == pytest.approx(target, rel=2e-4)
+    for alone in 1 + np.flatnonzero(costs[1:] > 1.012 * costs[:-1]):  # the only network that uses nearly all
+        target = 1.0001 * float(costs[alone])
+        pool, _ = explored(Truth(seed), goal_of(ms, target), count=8)
+        chosen = deliver._candidates(pool, RunFolder(str(tmp_path)), None, choice)[0]
+        assert chosen.eligible and chosen.costs["ms"] == pytest.approx(target, rel=2e-4)
