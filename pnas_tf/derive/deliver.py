@@ -22,6 +22,7 @@ from pnas_tf.network import build, evaluate
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder.folder import ARG_MAX
 from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import Space
 from pnas_tf.supernet.path_scorer import PathScorer
 from pnas_tf.supernet.supernet import Supernet
 
@@ -89,9 +90,13 @@ def batches(image_shape: Sequence[int], batch_size: int, held_out: int) -> int:
         batch_size: Images per batch.
         held_out: Number of all held-out images.
     """
+    whole = held_out // batch_size
+    return min(_enough(image_shape, batch_size), whole if whole >= LEAST_BATCHES else math.ceil(held_out / batch_size))
+
+
+def _enough(image_shape, batch_size):
     images = min(IMAGES, IMAGE_BYTES // (4 * math.prod(image_shape)))
-    count, whole = max(LEAST_BATCHES, math.ceil(images / batch_size)), held_out // batch_size
-    return min(count, whole if whole >= LEAST_BATCHES else math.ceil(held_out / batch_size))
+    return max(LEAST_BATCHES, math.ceil(images / batch_size))
 
 
 def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: Data, choice: LastChoice
@@ -108,15 +113,18 @@ def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: 
     Returns:
         The arch of each goal, with its costs.
     """
-    size = choice.batch_size
-    side = choice.compared_at
-    shape = (side, side, data.image_shape[2]) if side else data.image_shape
-    count = batches(shape, size, data.held_out.size)
-    scorer = scorer.on(data.held_out.batches(size).take(count))
-    ranker = scorer.on_more(data.train.batches(size).take(max(0, count - scorer.num_batches))) \
-        if choice.with_training_images else None
-    scores = Scores(net.space, scorer, ranker)
+    scores = _scores(net.space, scorer, data, choice)
     return [_deliver(net, number, result, scores, data, choice) for number, result in enumerate(results)]
+
+
+def _scores(space: Space, scorer: PathScorer, data: Data, choice: LastChoice) -> Scores:
+    """Scores on held-out images and, where few are held out, on full batches of training images."""
+    size, side = choice.batch_size, choice.compared_at
+    shape = (side, side, data.image_shape[2]) if side else data.image_shape
+    scorer = scorer.on(data.held_out.batches(size).take(batches(shape, size, data.held_out.size)))
+    more = min(_enough(shape, size) - scorer.num_batches, data.train.size // size)
+    ranker = scorer.on_more(data.train.batches(size).take(more)) if choice.with_training_images and more > 0 else None
+    return Scores(space, scorer, ranker)
 
 
 def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: Data, choice: LastChoice) -> Arch:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -94,6 +95,17 @@ def test_finalists_are_compared_on_5000_images_if_memory_allows(shape, batch_siz
     A last batch with fewer images counts if there are fewer than 10 others: 639 / 64 = 9.98.
     """
     assert deliver.batches(shape, batch_size, held_out) == batches
+
+
+def test_training_images_rank_finalists_too_where_few_images_are_held_out(net, small_data):
+    """As many full batches as there are; labels, and so accuracies, are those of held-out images alone."""
+    held_out, train, size = small_data.held_out.size, small_data.train.size, 20
+    assert held_out < deliver.LEAST_BATCHES * size < train
+    scorer = path_scorer.PathScorer(net, small_data.held_out.batches(size).take(1))
+    for with_training, more in ((True, train // size), (False, 0)):
+        scores = deliver._scores(TINY, scorer, small_data, deliver.LastChoice(size, with_training_images=with_training))
+        assert scores._scorer.num_batches == math.ceil(held_out / size) and len(scores.labels) == held_out
+        assert scores._ranker.num_batches == math.ceil(held_out / size) + more
 
 
 def test_the_file_records_the_images_that_finalists_were_scored_on(net, tmp_path):

@@ -190,7 +190,9 @@ def test_a_switch_gets_each_variable_once(net):
     for each in net.mixed_ops:
         handles = each._handles(stats=True, momentum=True)
         resources, places = _flat(handles, 2)
-        assert len({id(one) for one in resources}) == len(resources)
+        owners = [(*candidate.weights_of_op.kernels, candidate.stats, *candidate.weights_of_op.momenta)
+                  if candidate else () for candidate in each.candidates]
+        assert len(resources) == len({id(variable) for own in owners for variable in own if variable is not None})
         for own, positions in zip(handles, places, strict=True):
             flat = [*own.kernels, *([] if own.stats is None else [own.stats]), *own.momenta]
             assert all(resources[place - 2] is one for place, one in zip(positions, flat, strict=True))
