@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Number of networks of the table's comparison that are timed along with the finalists and show the device's current
 # speed. Their times are the nearest to those of the finalists, because a busy machine slows slow networks down more
-# than quick networks. More are no better (benchmarks/NOTES.md).
+# than quick networks. More are hardly better (benchmarks/NOTES.md).
 ANCHORS = 6
 
 

@@ -24,7 +24,6 @@ from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.data import Data, arrays
 from pnas_tf.derive import deliver, front
 from pnas_tf.derive.pool import Pool
-from pnas_tf.derive.scores import Scores
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import build, searcher, teaching
@@ -140,11 +139,12 @@ class Search:
         """The network that the search delivers: the best within all limits, or a quicker one that is as good."""
         net, size = self.searcher.supernet, self.problem.batch_size
         probs = net.probs().numpy()
-        count = deliver.batches(self.data.image_shape, size, self.data.held_out.size)
-        scorer = PathScorer(net, self.data.held_out.batches(size).take(count), self._criterion.without_smoothing())
-        pool = Pool(self.goal, probs, Scores(net.space, scorer))
+        choice = deliver.LastChoice(size, seed=self.config.seed, use_all_ms=self.config.use_all_ms,
+                                    with_training_images=self.problem.frozen)
+        scorer = PathScorer(net, self.data.held_out.batches(size).take(1), self._criterion.without_smoothing())
+        pool = Pool(self.goal, probs, deliver.scores_of(net.space, scorer, self.data, choice))
         front.explore(pool, front.budgets(self.goal, self.config.front), self.config.seed)
-        best = front.ordered(pool, pool.finalists(self.goal), self.config.use_all_ms)[0]
+        best = deliver.by_table(pool, choice)[0]
         model = network.build_network(best.arch)
         return deliver.delivered_arch(best, self.goal, probs).with_costs(
             params=network.count_params(model), macs=network.count_macs(model))

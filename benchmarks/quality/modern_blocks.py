@@ -12,7 +12,7 @@ Ways to search, each with three seeds and, but for the last, about as many weigh
 - `two`: the same in two stages, `--stages=widths,ops`, at half the epochs each
 - `twolong`: as `two`, but each stage has all the epochs, in less time than `one`, which has more branches to trace
 
-And what the spaces hold, whatever a search finds in it (Radosavovic et al. 2019, who compare spaces by their random
+And what the spaces hold, whatever a search finds in them (Radosavovic et al. 2019, who compare spaces by their random
 networks): `mbrandom` and `uibrandom`, eight random networks that use at least 97 % of the small target, and `mbbest`
 and `uibbest`, the most accurate of each eight, trained with two seeds that had no part in the choice.
 

@@ -102,7 +102,7 @@ def show(rows: list[dict[str, Any]], targets: Mapping[str, float], seconds: Mapp
                          _mean(own, "macs", 1, 0)]
                 lines.append(f"| {way.label} | {len(own)} | {' | '.join(cells)} |")
         lines.append("")
-    lines.append("Differences in points, and their 95 % intervals over seeds:\n")
+    lines.append("Differences in points, and their 95 % intervals over seeds or random networks:\n")
     for first, second in COMPARED:
         for target in targets:
             for field, mode in (("accuracy", "float32"), ("int8_accuracy", "int8")):

@@ -6,11 +6,13 @@ Steps on small images leave cores idle, so trainings that do not depend on each 
 trainings of a study (`--workers`), of several seeds, or of several networks of a front. The two ways take turns.
 """
 
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 
 from absl import flags
 
@@ -33,23 +35,27 @@ def images_per_second(processes: int, threads: int, arguments: list[str], batch_
     """
     environment = {**os.environ, **dict.fromkeys(
         ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(threads))}
-    running = [subprocess.Popen([sys.executable, "-m", "benchmarks.speed.training_step", "--only=ours", *arguments],
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-               for _ in range(processes)]
+    command = [sys.executable, "-m", "benchmarks.speed.training_step", "--only=ours", *arguments]
     total = 0.0
-    for process in running:
-        output, errors = process.communicate()
-        if process.returncode:
-            raise InputError(f"A training failed: {errors[-500:]}")
-        # The first epoch traces.
-        wall = statistics.median(seconds for _, seconds in json.loads(output.splitlines()[-1])["epochs"][1:])
-        total += batch_size * training_step.STEPS / wall
+    with contextlib.ExitStack() as stack, tempfile.TemporaryFile("w+") as errors:
+        running = [stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True,
+                                                        env=environment)) for _ in range(processes)]
+        for process in running:
+            output, _ = process.communicate()
+            if process.returncode:
+                for other in running:
+                    other.kill()
+                errors.seek(0)
+                raise InputError(f"A training failed: {errors.read()[-500:]}")
+            # The first epoch traces.
+            wall = statistics.median(seconds for _, seconds in json.loads(output.splitlines()[-1])["epochs"][1:])
+            total += batch_size * training_step.STEPS / wall
     return total
 
 
 def _main() -> None:
     f = flags.FLAGS
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     arguments = [f"--arch={f.arch}", f"--image_size={f.image_size}", f"--batch_size={f.batch_size}"]
     ways: dict[tuple[int, int], list[float]] = {(1, cores): [], (f.processes, max(1, cores // f.processes)): []}
     for number in range(f.rounds):

@@ -113,12 +113,19 @@ def deliver(net: Supernet, results: Sequence[Result], scorer: PathScorer, data: 
     Returns:
         The arch of each goal, with its costs.
     """
-    scores = _scores(net.space, scorer, data, choice)
+    scores = scores_of(net.space, scorer, data, choice)
     return [_deliver(net, number, result, scores, data, choice) for number, result in enumerate(results)]
 
 
-def _scores(space: Space, scorer: PathScorer, data: Data, choice: LastChoice) -> Scores:
-    """Scores on held-out images and, where few are held out, on full batches of training images."""
+def scores_of(space: Space, scorer: PathScorer, data: Data, choice: LastChoice) -> Scores:
+    """Scores on held-out images and, where the choice says so, on full batches of training images.
+
+    Args:
+        space: Space of the networks.
+        scorer: Scorer of the supernet's paths, on any images.
+        data: Data set of the search.
+        choice: Settings of the last choice.
+    """
     size, side = choice.batch_size, choice.compared_at
     shape = (side, side, data.image_shape[2]) if side else data.image_shape
     scorer = scorer.on(data.held_out.batches(size).take(batches(shape, size, data.held_out.size)))
@@ -152,16 +159,29 @@ def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: D
 
 def _candidates(pool: Pool, folder: RunFolder, timer: device_check.Timer | None, choice: LastChoice) -> list[Finalist]:
     """All networks of the pool, the one to deliver first; those that keep the limits are eligible."""
-    def using_all(aim: Goal) -> list[Finalist]:
-        pool.suggest(aim, NEAR_SAMPLES, choice.seed)
-        pool.add_best_sums([aim.target_ms])
-        return pool.finalists(aim, suggestions.least_share(aim.all_limits))
-
     if timer is None:
-        found = using_all(pool.goal) if choice.use_all_ms else pool.finalists(pool.goal)
-        return front_lib.ordered(pool, found, choice.use_all_ms)
+        return by_table(pool, choice)
     enough = device_check.COUNT if choice.trials else 1  # trials choose among several
-    return front_lib.ordered(pool, device_check.run(using_all, pool.goal, timer, folder, enough), use_all_ms=True)
+    timed = device_check.run(lambda aim: _using_all(pool, aim, choice.seed), pool.goal, timer, folder, enough)
+    return front_lib.ordered(pool, timed, use_all_ms=True)
+
+
+def by_table(pool: Pool, choice: LastChoice) -> list[Finalist]:
+    """All networks of an explored pool, the one to deliver first; nothing is timed.
+
+    Args:
+        pool: Pool after `front.explore`; networks may be added.
+        choice: Settings of the last choice.
+    """
+    found = _using_all(pool, pool.goal, choice.seed) if choice.use_all_ms else pool.finalists(pool.goal)
+    return front_lib.ordered(pool, found, choice.use_all_ms)
+
+
+def _using_all(pool: Pool, aim: Goal, seed: int) -> list[Finalist]:
+    """All networks of a pool and more; those are eligible that keep the limits of a goal and use nearly all of it."""
+    pool.suggest(aim, NEAR_SAMPLES, seed)
+    pool.add_best_sums([aim.target_ms])
+    return pool.finalists(aim, suggestions.least_share(aim.all_limits))
 
 
 def _write(net: Supernet, finalist: Finalist, goal: Goal, probs: np.ndarray, folder: RunFolder,

@@ -20,7 +20,7 @@ from pnas_tf.space.arch import Arch
 # was made, and `sram_bytes` if the device's compiler plans it. They are kept in the given run folder, and no network is
 # measured twice.
 Timer = Callable[[Sequence[Arch], RunFolder], list[Mapping[str, float]]]
-# Function from a goal to finalists that keep its limits according to the table, see `finalists.suggested`.
+# Function from a goal to finalists, of which those are eligible that keep its limits according to the table.
 Suggest = Callable[[Goal], list[Finalist]]
 
 # Largest number of finalists timed in a round, number of those timed in turns, and largest number of rounds.

@@ -103,7 +103,8 @@ def test_training_images_rank_finalists_too_where_few_images_are_held_out(net, s
     assert held_out < deliver.LEAST_BATCHES * size < train
     scorer = path_scorer.PathScorer(net, small_data.held_out.batches(size).take(1))
     for with_training, more in ((True, train // size), (False, 0)):
-        scores = deliver._scores(TINY, scorer, small_data, deliver.LastChoice(size, with_training_images=with_training))
+        choice = deliver.LastChoice(size, with_training_images=with_training)
+        scores = deliver.scores_of(TINY, scorer, small_data, choice)
         assert scores._scorer.num_batches == math.ceil(held_out / size) and len(scores.labels) == held_out
         assert scores._ranker.num_batches == math.ceil(held_out / size) + more
 

@@ -260,12 +260,12 @@ def test_an_accuracy_in_a_front_is_a_share_or_nothing(tmp_path, accuracy, expect
 
 
 @pytest.mark.parametrize("seed", [1, 2, 5])
-def test_a_network_that_uses_all_milliseconds_keeps_the_target(seed, tmp_path):
+def test_a_network_that_uses_all_milliseconds_keeps_the_target(seed):
     """Also where none that effects and probabilities suggest uses all: 0.124 ms were once delivered for 0.113."""
     ms, choice = cost(seed), deliver.LastChoice(batch_size=4, use_all_ms=True)
     costs = np.sort(ms.of_paths(EVERY))
     for alone in 1 + np.flatnonzero(costs[1:] > 1.012 * costs[:-1]):  # the only network that uses nearly all
         target = 1.0001 * float(costs[alone])
         pool, _ = explored(Truth(seed), goal_of(ms, target), count=8)
-        chosen = deliver._candidates(pool, RunFolder(str(tmp_path)), None, choice)[0]
+        chosen = deliver.by_table(pool, choice)[0]
         assert chosen.eligible and chosen.costs["ms"] == pytest.approx(target, rel=2e-4)
