@@ -10,6 +10,7 @@ any time. Seconds are those of the CPU, so another program beside it disturbs li
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,8 @@ def measured(out_dir: str, point: Mapping[str, int]) -> dict[str, float]:
     Raises:
         InputError: If the search fails.
     """
-    os.makedirs(out_dir, exist_ok=True)
+    shutil.rmtree(out_dir, ignore_errors=True)  # a search that was stopped would go on
+    os.makedirs(out_dir)
     space, rng, path = space_of(point), np.random.default_rng(0), lambda name: os.path.join(out_dir, name)
     files.write_text(path("space.json"), json.dumps(space.to_json()) + "\n")
     rows = [latency_table.header("made_up"), *(latency_table.row(key, median_ms=0.01 * (1 + number % 7)) for number, key
@@ -77,7 +79,7 @@ def measured(out_dir: str, point: Mapping[str, int]) -> dict[str, float]:
     targets = ",".join(f"{path('table.jsonl')}:{ms:.4g}" for ms in np.linspace(low, high, point["targets"] + 2)[1:-1])
     arguments = [f"--space={path('space.json')}", f"--targets={targets}", f"--dataset=npz:{path('images.npz')}",
                  f"--batch_size={BATCH}", f"--held_out_size={HELD_OUT}", "--warmup_epochs=2", "--search_epochs=2",
-                 "--arch_every=1", f"--run_dir={path('run')}", "--overwrite"]
+                 "--arch_every=1", f"--run_dir={path('run')}"]
     with open(path("log"), "w", encoding="utf-8") as log, subprocess.Popen(
             [sys.executable, "-m", "benchmarks.speed.sampled", path("parts.json"), "pnas_tf.search", *arguments],
             stdout=log, stderr=subprocess.STDOUT) as process:

@@ -58,6 +58,9 @@ def test_a_point_is_measured_once(tmp_path, monkeypatch):
     assert len(fronts) == 2  # a search of two targets
     monkeypatch.setattr(scaling, "measured", None)
     assert scaling.run(str(tmp_path), {"targets": (2,)}) == figures
+    monkeypatch.undo()
+    again = scaling.measured(str(tmp_path / name), {**POINT, "targets": 2})
+    assert again["weight steps"] > 0  # what is left of a search does not go on
 
 
 @pytest.mark.slow
