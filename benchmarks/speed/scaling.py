@@ -129,17 +129,20 @@ def plot(figures: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
     from matplotlib.figure import Figure
 
     with rc_context(figure_file.STYLE):
-        figure = Figure(figsize=(11, 2.8), layout="constrained")
-        for number, (axis, points) in enumerate(figures.items()):
-            axes = figure.add_subplot(1, len(figures), number + 1)
+        figure = Figure(figsize=(11, 3), layout="constrained")
+        panels = figure.subplots(1, len(figures), sharey=True, squeeze=False)[0]
+        for axes, (axis, points) in zip(panels, figures.items(), strict=True):
             for name, color in zip((*PARTS, REST), COLORS, strict=True):
                 axes.plot(list(points), [parts[name] for parts in points.values()], "o-", color=color, markersize=3,
                           label=name)
-            axes.set(xscale="log", yscale="log", xlabel=axis, ylabel="CPU seconds" if number == 0 else "")
-            axes.set_xticks(list(points), [f"{value:,}" for value in points])
+            axes.set(xscale="log", yscale="log", xlabel=axis)
+            axes.set_xticks(list(points), [f"{value:,}" for value in points], fontsize=8)
             axes.minorticks_off()
             axes.grid(alpha=0.3)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+        panels[0].set_ylabel("CPU seconds")
+        panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False,
+                      fontsize=8)
         return figure_file.as_svg(figure)
 
 
