@@ -84,6 +84,7 @@ RUN_BY = {
     "python -m latency.compare --table=board.jsonl": "latency/test_ssh.py",
     "python -m benchmarks.speed.soak": "benchmarks/test_soak.py",
     "python -m benchmarks.speed.waiting": "benchmarks/test_waiting.py",
+    "python -m benchmarks.speed.sampled": "benchmarks/test_waiting.py",
     "python -m benchmarks.speed.scaling": "benchmarks/test_scaling.py",
     "python -m benchmarks.speed.side_by_side": "benchmarks/test_scaling.py",
     "python -m benchmarks.targets.specialise": "benchmarks/test_specialise.py",
