@@ -1,6 +1,7 @@
 """Runs the steps of a long benchmark: each step is a command of the project, run in a process of its own."""
 
 import concurrent.futures
+import json
 import math
 import os
 import subprocess
@@ -9,11 +10,39 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from pnas_tf import files
+from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
+from pnas_tf.space.blocks import Space
 
-# Environment of a process that shares the machine with others of its kind.
-ONE_CORE = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
+
+def threads(count: int) -> dict[str, str]:
+    """Environment of a process that shares the machine with others of its kind, and has so many threads."""
+    return dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(count))
+
+
+ONE_CORE = threads(1)
+
+
+def write_made_up(folder: str, space: Space, ms: Callable[[int], float]) -> tuple[str, str]:
+    """Writes a space and a latency table of made-up rows for it.
+
+    Args:
+        folder: Folder of space.json and table.jsonl.
+        space: Space.
+        ms: Function from the number of an op, in the order of the space, to its milliseconds.
+
+    Returns:
+        The paths of the two files.
+    """
+    space_file, table_file = (os.path.join(folder, name) for name in ("space.json", "table.jsonl"))
+    files.write_text(space_file, json.dumps(space.to_json()) + "\n")
+    keys = dict.fromkeys(key for _, key in space.op_keys())
+    rows = [latency_table.header("made_up"), *(latency_table.row(key, median_ms=ms(number))
+                                               for number, key in enumerate(keys))]
+    files.write_text(table_file, "".join(json.dumps(row) + "\n" for row in rows))
+    return space_file, table_file
 
 
 def command(module: str, arguments: Sequence[str], log: str, *, launcher: Sequence[str] = (),

@@ -1,6 +1,7 @@
-"""The memory of this machine, as far as this process may use it."""
+"""The memory and the cores of this machine, as far as this process may use them."""
 
 import contextlib
+import os
 
 import psutil
 
@@ -23,3 +24,8 @@ def memory_bytes() -> int:
         limits += [limit for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
                    if (limit := resource.getrlimit(kind)[0]) != resource.RLIM_INFINITY]
     return min(limits)
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from benchmarks import steps
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.cost import latency_table, prices
@@ -67,17 +68,14 @@ def measured(out_dir: str, point: Mapping[str, int]) -> dict[str, float]:
     shutil.rmtree(out_dir, ignore_errors=True)  # a search that was stopped would go on
     os.makedirs(out_dir)
     space, rng, path = space_of(point), np.random.default_rng(0), lambda name: os.path.join(out_dir, name)
-    files.write_text(path("space.json"), json.dumps(space.to_json()) + "\n")
-    rows = [latency_table.header("made_up"), *(latency_table.row(key, median_ms=0.01 * (1 + number % 7)) for number, key
-                                               in enumerate(dict.fromkeys(key for _, key in space.op_keys())))]
-    files.write_text(path("table.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
+    space_file, table_file = steps.write_made_up(out_dir, space, lambda number: 0.01 * (1 + number % 7))
     side, count = point["image size"], point["images"] + HELD_OUT
     images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
     labels = np.arange(count) % CLASSES
     np.savez(path("images.npz"), x_train=images, y_train=labels, x_test=images[:BATCH], y_test=labels[:BATCH])
-    low, high = prices.matrix(space, prices.milliseconds(latency_table.read(path("table.jsonl")))).range
-    targets = ",".join(f"{path('table.jsonl')}:{ms:.4g}" for ms in np.linspace(low, high, point["targets"] + 2)[1:-1])
-    arguments = [f"--space={path('space.json')}", f"--targets={targets}", f"--dataset=npz:{path('images.npz')}",
+    low, high = prices.matrix(space, prices.milliseconds(latency_table.read(table_file))).range
+    targets = ",".join(f"{table_file}:{ms:.4g}" for ms in np.linspace(low, high, point["targets"] + 2)[1:-1])
+    arguments = [f"--space={space_file}", f"--targets={targets}", f"--dataset=npz:{path('images.npz')}",
                  f"--batch_size={BATCH}", f"--held_out_size={HELD_OUT}", "--warmup_epochs=2", "--search_epochs=2",
                  "--arch_every=1", f"--run_dir={path('run')}"]
     with open(path("log"), "w", encoding="utf-8") as log, subprocess.Popen(

@@ -16,7 +16,9 @@ import tempfile
 
 from absl import flags
 
+from benchmarks import steps
 from benchmarks.speed import training_step
+from pnas_tf import machine
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError
 
@@ -33,8 +35,7 @@ def images_per_second(processes: int, threads: int, arguments: list[str], batch_
     Raises:
         InputError: If a training fails.
     """
-    environment = {**os.environ, **dict.fromkeys(
-        ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(threads))}
+    environment = {**os.environ, **steps.threads(threads)}
     command = [sys.executable, "-m", "benchmarks.speed.training_step", "--only=ours", *arguments]
     total = 0.0
     with contextlib.ExitStack() as stack, tempfile.TemporaryFile("w+") as errors:
@@ -55,7 +56,7 @@ def images_per_second(processes: int, threads: int, arguments: list[str], batch_
 
 def _main() -> None:
     f = flags.FLAGS
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = machine.cores()
     arguments = [f"--arch={f.arch}", f"--image_size={f.image_size}", f"--batch_size={f.batch_size}"]
     ways: dict[tuple[int, int], list[float]] = {(1, cores): [], (f.processes, max(1, cores // f.processes)): []}
     for number in range(f.rounds):

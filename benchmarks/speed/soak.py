@@ -18,9 +18,9 @@ from typing import Any
 
 from absl import flags
 
+from benchmarks import steps as steps_lib
 from pnas_tf import files
 from pnas_tf.cli import start
-from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import blocks, spaces
@@ -72,11 +72,8 @@ def run(out_dir: str, steps: int, settled_steps: int) -> dict[str, Any]:
 
 
 def _flags(out_dir: str, steps: int) -> list[str]:
-    files.write_text(os.path.join(out_dir, "space.json"), json.dumps(TINY.to_json()) + "\n")
-    rows = [latency_table.header("made_up"), *(latency_table.row(key, median_ms=0.01 * (1 + number)) for number, key in
-                                               enumerate(dict.fromkeys(key for _, key in TINY.op_keys())))]
-    files.write_text(os.path.join(out_dir, "table.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
-    return [f"--space={out_dir}/space.json", f"--table={out_dir}/table.jsonl", "--dataset=fashion_mnist_small",
+    space, table = steps_lib.write_made_up(out_dir, TINY, lambda number: 0.01 * (1 + number))
+    return [f"--space={space}", f"--table={table}", "--dataset=fashion_mnist_small",
             f"--held_out_size={HELD_OUT}", f"--batch_size={BATCH}", "--arch_every=1", "--warmup_epochs=1",
             f"--search_epochs={steps // STEPS_PER_EPOCH - 1}", f"--checkpoint_minutes={1 / 60}"]
 

@@ -7,9 +7,9 @@ picture grows with its pixels, and shrinks with the number of cores. A run compa
 corrects what it says about later steps.
 """
 
-import os
 from collections.abc import Sequence
 
+from pnas_tf import machine
 from pnas_tf.search.config import SearchConfig
 from pnas_tf.space.blocks import Space
 from pnas_tf.train.recipe import HINTED_EPOCHS, KEPT_EPOCHS, batch_size_for, epochs_for, kept_steps
@@ -98,5 +98,4 @@ def _pixels(side: int) -> float:
 
 def _work(pictures: float, side: int) -> float:
     """Pictures of a size, counted as pictures of SIDE on CORES."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or CORES
-    return pictures * _pixels(side) * CORES / cores
+    return pictures * _pixels(side) * CORES / machine.cores()
