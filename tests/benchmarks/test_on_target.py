@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 def test_searches_and_times_in_pieces(folder, tmp_path):
     table, out_dir = latency_table.read(str(folder / "host.jsonl")), tmp_path / "out"
     search_flags = ["--flagfile=quickstart.flags", f"--space={folder}/space.json",
-                    "--dataset=fashion_mnist_small", "--max_steps=8"]
+                    "--dataset=fashion_mnist_small", "--max_steps=8", "--use_all_ms"]
     settings = on_target.Settings(targets=2, seeds=1, max_drift=10.0, minutes=1.0)
     one_search = dataclasses.replace(settings, at_most=1)
     assert on_target.run(TINY, table, str(out_dir), search_flags, one_search) is None
