@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import steps
-from benchmarks.quality import macro_evolution, macro_results, macro_truth
+from benchmarks.quality import macro_evolution, macro_methods, macro_results, macro_truth
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.cost import latency_table, prices, within_limits
@@ -185,6 +185,11 @@ class Benchmark:
                       "arg-max": within_limits.most_probable(probs)}
             chosen["evolution by inherited loss"] = self._evolved(seed, table, target_ms, scorer, inherited)
             rows += self._rows(seed, table, target_ms, chosen, inherited)
+        goals = [_goal(table, target_ms) for target_ms in table.targets]
+        for name, steps, each in macro_methods.learned(net, goals, data.held_out, BATCH_SIZE, seed):
+            for target_ms, probs in zip(table.targets, each, strict=True):
+                path = within_limits.most_probable(probs, [Limit("ms", table.ms, target_ms)])
+                rows += self._judged(seed, table, target_ms, {f"alpha by {name}, {steps} steps": path})
         rows.append({"seed": seed, "table": "effects", **macro_results.ranking(
             self.truth, self.truth.paths, scores.leaning.loss(self.truth.paths)), "networks": len(self.truth.paths)})
         even = uniform_probs(net.space).astype(np.float32)
@@ -226,18 +231,22 @@ class Benchmark:
             chosen["least inherited loss of all scored"] = paths[fitting[np.argmin(losses[fitting])]]
             first = fitting[:macro_truth.RANDOM]
             chosen["least inherited loss of 64 random"] = paths[first[np.argmin(losses[first])]]
-        rows = [{"seed": seed, "table": table.name, "target_ms": target_ms, "way": way,
-                 "path": "".join(map(str, path)), "ms": table.ms.of_path(path),
-                 "accuracy": float(self.truth.accuracy[self.truth.of(path)]),
-                 "regret": self.truth.regret(path, table.ms, target_ms),
-                 "rank": self.truth.rank(path, table.ms, target_ms)}
-                for way, path in chosen.items() if path is not None]
+        rows = self._judged(seed, table, target_ms, chosen)
         rows += [{"seed": seed, "table": table.name, "target_ms": target_ms, "way": "best of all, each trained once",
                   "regret": regret, "rank": rank}
                  for regret, rank in macro_truth.best_by_one_training(self.truth, table.ms, target_ms)]
         return rows + [{"seed": seed, "table": table.name, "target_ms": target_ms, "way": f"best of {count} trained",
                         "regret": macro_truth.best_of_random(self.truth, table.ms, target_ms, count,
                                                              self.truth.trainings[:, 0], seed)} for count in (4, 16)]
+
+    def _judged(self, seed, table, target_ms, chosen) -> list[dict[str, Any]]:
+        """Networks, by the way in which they were chosen, judged by the truth."""
+        return [{"seed": seed, "table": table.name, "target_ms": target_ms, "way": way,
+                 "path": "".join(map(str, path)), "ms": table.ms.of_path(path),
+                 "accuracy": float(self.truth.accuracy[self.truth.of(path)]),
+                 "regret": self.truth.regret(path, table.ms, target_ms),
+                 "rank": self.truth.rank(path, table.ms, target_ms)}
+                for way, path in chosen.items() if path is not None]
 
 
 def _goal(table: Table, target_ms: float) -> Goal:

@@ -79,12 +79,14 @@ def update(kernels: Resources, momenta: Resources, gradient: tf.Tensor, sizes: S
         kernels: Kernels to update.
         momenta: Velocity of each kernel.
         gradient: Gradient of the loss with respect to all kernels, one after the other, float32 [n], with anything
-            behind it.
+            behind it; without kernels, anything or None.
         sizes: Number of floats in each kernel.
         learning_rate: Learning rate, scalar.
         momentum: Decay of the velocity.
         weight_decay: Factor of the weights in the gradient.
     """
+    if not sizes:
+        return
     gradient = gradient[:sum(sizes)]
     gradients = tf.split(tf.ensure_shape(gradient, [sum(sizes)]), sizes) if len(sizes) > 1 else [gradient]
     for kernel, slot, part, size in zip(kernels, momenta, gradients, sizes, strict=True):

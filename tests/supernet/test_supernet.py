@@ -15,6 +15,7 @@ from pnas_tf.search import arch_updaters, objective, schedule, searcher
 from pnas_tf.search.config import Method
 from pnas_tf.space import spaces
 from pnas_tf.space.arch import Arch
+from pnas_tf.space.blocks import Block
 from pnas_tf.supernet import supernet
 from tests.spaces import SMALL
 
@@ -73,6 +74,21 @@ def test_published_weight_count_of_the_imagenet_space():
 @pytest.mark.parametrize("path", [
     [5, 6, 4, 6], *(pytest.param(path, marks=pytest.mark.slow) for path in ([0, 1, 2, 3], [2, 0, 1, 5]))])
 def test_weight_step_equals_that_of_a_plain_keras_network(net, batch, path):
+    steps_equal_those_of_a_plain_network(net, batch, path)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("path", [[0, 1], [1, 2], [3, 0]])
+def test_weight_step_with_ops_that_have_no_weights(stir, batch, path, recompute):
+    cell_ops = ("identity", "sep_k3", "avg_k3", "max_k3")
+    stem, first, *_ = SMALL.blocks
+    space = dataclasses.replace(SMALL, blocks=(stem, *(dataclasses.replace(
+        first, name=f"b0{number}", ops=cell_ops, shortcut=False) for number in (1, 2)), Block("act", ("act",), 8)))
+    net = stir(supernet.Supernet(space, seed=3, recompute=recompute), seed=5, scale=0.1)
+    steps_equal_those_of_a_plain_network(net, batch, path)
+
+
+def steps_equal_those_of_a_plain_network(net, batch, path):
     arch = net.arch(np.array(path))
     model = network.assemble(arch, layers=keras.layers)
     net.copy_weights_to(model, arch)
