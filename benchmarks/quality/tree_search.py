@@ -1,6 +1,7 @@
 """Do searched tree cells pay on CIFAR-10? Compares searched networks with random ones and a plain PyramidNet.
 
     python -m benchmarks.quality.tree_search --data_dir=DIR --out_dir=runs/tree
+    python -m benchmarks.quality.tree_search --data_dir=DIR --out_dir=runs/tree --updates=gradient --searches=4
 
 Searches with cifar10_small.flags, by gradients and by REINFORCE. Then it trains alike the searched networks,
 random networks of the space, and the PyramidNet without cells that has as many parameters. Everything is kept in
@@ -10,6 +11,7 @@ random networks of the space, and the PyramidNet without cells that has as many 
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from benchmarks import steps
 from benchmarks.quality import study, study_results
 from pnas_tf import files
 from pnas_tf.cli import flag_files, start
+from pnas_tf.errors import InputError
 from pnas_tf.report import figure_file
 from pnas_tf.run_folder import folder as run_folder
 from pnas_tf.space import arch as arch_lib
@@ -28,6 +31,7 @@ from pnas_tf.space.arch import Arch
 
 FLAG_FILE = "cifar10_small.flags"
 UPDATES = {"gradient": (), "reinforce": ("--arch_update=reinforce", "--arch_every=3")}
+# Trainings of each network, and number of random networks.
 SEEDS, RANDOM = 2, 5
 TRAIN = ("--batch_size=96", "--lr=0.1", "--weight_decay=1e-4", "--label_smoothing=0")
 KINDS = {"gradient": "found, gradient", "reinforce": "found, REINFORCE", "random": "random",
@@ -39,7 +43,7 @@ class TreeStudy(study.Study):
     """The study of tree cells: its networks, and its stages."""
 
     def __init__(self, out_dir: str, data: dict[str, str], workers: int, launcher: list[str], *, epochs: int,
-                 search_flags: list[str]):
+                 search_flags: list[str], updates: Sequence[str] = tuple(UPDATES), searches: int = 2):
         """
         Args:
             out_dir: Folder of the study.
@@ -48,9 +52,12 @@ class TreeStudy(study.Study):
             launcher: Command that goes before each process, such as nice.
             epochs: Epochs of each training.
             search_flags: Further flags of the searches.
+            updates: Updates of alpha to search with, keys of `UPDATES`.
+            searches: Number of searches with each.
         """
         super().__init__(out_dir, data, workers, launcher)
         self._epochs, self._search_flags = epochs, search_flags
+        self._searched = [(update, seed) for update in updates for seed in range(searches)]
         self.space = spaces.load(run_folder.read_flags(flag_files.path_of(FLAG_FILE))["space"])
         self._table = self.path("host.jsonl")
 
@@ -58,17 +65,16 @@ class TreeStudy(study.Study):
         """Builds the latency table, and runs the searches."""
         self.run("latency.build_table", [f"--space={self.space.name}", f"--output={self._table}"], "table.log")
         self.run_all("pnas_tf.search", {os.path.join("searches", f"{kind}_{seed}"): [
-            f"--flagfile={FLAG_FILE}", *self.data_flags, f"--table={self._table}", *update, f"--seed={seed}",
-            *self._search_flags] for kind, update in UPDATES.items() for seed in range(SEEDS)}, self.search_ended)
+            f"--flagfile={FLAG_FILE}", *self.data_flags, f"--table={self._table}", *UPDATES[kind], f"--seed={seed}",
+            *self._search_flags] for kind, seed in self._searched}, self.search_ended)
 
     def networks(self) -> dict[str, Arch]:
         """All networks to train, by name: kind, number, seed."""
         rng = np.random.default_rng(1)
         archs = {}
-        for kind in UPDATES:
-            for number in range(SEEDS):
-                if self.search_ended("searches", f"{kind}_{number}"):
-                    archs[f"{kind}_{number}"] = arch_lib.load(self.folder("searches", f"{kind}_{number}").arch)
+        for kind, number in self._searched:
+            if self.search_ended("searches", f"{kind}_{number}"):
+                archs[f"{kind}_{number}"] = arch_lib.load(self.folder("searches", f"{kind}_{number}").arch)
         searched = list(archs.values())
         for number in range(RANDOM):
             archs[f"random_{number}"] = Arch(self.space, {name: str(rng.choice(block.ops))
@@ -99,7 +105,7 @@ class TreeStudy(study.Study):
         rows = self.rows()
         text = show(rows) if rows else "Nothing is trained yet."
         seconds = {name: steps.search_seconds(self.path("searches", name))
-                   for name in (f"{kind}_{seed}" for kind in UPDATES for seed in range(SEEDS))}
+                   for name in (f"{kind}_{seed}" for kind, seed in self._searched)}
         text += "".join(f"\n- search {name}: {value:.0f} s" for name, value in seconds.items() if value is not None)
         files.write_text(self.path("results.json"), json.dumps(rows, indent=1) + "\n")
         files.write_text(self.path("results.md"), text + "\n")
@@ -193,15 +199,19 @@ def _define_flags() -> None:
     study.define_flags(STAGES)
     flags.DEFINE_string("data_dir", None, "Folder of CIFAR-10's files.", required=True)
     flags.DEFINE_integer("epochs", 6, "Epochs of each training.", 1)
+    flags.DEFINE_list("updates", list(UPDATES), "Updates of alpha to search with.")
+    flags.DEFINE_integer("searches", 2, "Searches with each update.", 1)
     flags.DEFINE_string("search_more", "", "Further flags of the searches, such as --max_steps=20 for a trial.")
 
 
 def _main() -> None:
     f = flags.FLAGS
     study.check_stages(f.stages, STAGES)
+    if unknown := sorted(set(f.updates) - set(UPDATES)):
+        raise InputError(f"--updates: expected {' and '.join(UPDATES)}, got {', '.join(unknown)}.")
     start.load_tensorflow()
     trees = TreeStudy(f.out_dir, {"dataset": "cifar10", "data_dir": f.data_dir}, f.workers, shlex.split(f.launcher),
-                      epochs=f.epochs, search_flags=shlex.split(f.search_more))
+                      epochs=f.epochs, search_flags=shlex.split(f.search_more), updates=f.updates, searches=f.searches)
     study.run_stages({"search": trees.search, "train": trees.train, "results": trees.results}, f.stages)
 
 
