@@ -186,10 +186,10 @@ class Benchmark:
             chosen["evolution by inherited loss"] = self._evolved(seed, table, target_ms, scorer, inherited)
             rows += self._rows(seed, table, target_ms, chosen, inherited)
         goals = [_goal(table, target_ms) for target_ms in table.targets]
-        for name, steps, each in macro_methods.learned(net, goals, data.held_out, BATCH_SIZE, seed):
+        for name, count, each in macro_methods.learned(net, goals, data.held_out, BATCH_SIZE, seed):
             for target_ms, probs in zip(table.targets, each, strict=True):
                 path = within_limits.most_probable(probs, [Limit("ms", table.ms, target_ms)])
-                rows += self._judged(seed, table, target_ms, {f"alpha by {name}, {steps} steps": path})
+                rows += self._judged(seed, table, target_ms, {f"alpha by {name}, {count} steps": path})
         rows.append({"seed": seed, "table": "effects", **macro_results.ranking(
             self.truth, self.truth.paths, scores.leaning.loss(self.truth.paths)), "networks": len(self.truth.paths)})
         even = uniform_probs(net.space).astype(np.float32)
