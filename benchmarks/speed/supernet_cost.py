@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
@@ -160,11 +161,12 @@ class _Traced:
 def _steps():
     """For each kind a function (supernet, images, labels) -> step of a path."""
     two, every = functools.partial(_gated, paths="two"), functools.partial(_gated, paths="all")
-    return {"weight": _weight, "two": two, "all": every, "reinforce": _forward, "weighted_sum": _weighted_sum,
-            "weight_recompute": _weight, "two_recompute": two}
+    return {"weight": weight_step, "two": two, "all": every, "reinforce": _forward, "weighted_sum": _weighted_sum,
+            "weight_recompute": weight_step, "two_recompute": two}
 
 
-def _weight(net, images, labels):
+def weight_step(net: Any, images: Any, labels: Any) -> Callable[[Any], object]:
+    """A compiled weight step of a supernet, without augmentation: a function of the path, int32 [choices]."""
     import tensorflow as tf
 
     from pnas_tf.network.evaluate import cross_entropy

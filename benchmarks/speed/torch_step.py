@@ -1,8 +1,9 @@
-"""Times the training step of a network in PyTorch. `training_step` runs it with an interpreter that has PyTorch.
+"""Times training steps in PyTorch. `training_step` and `supernet_step` run it with an interpreter that has PyTorch.
 
-    python benchmarks/speed/torch_step.py NETWORK.json [--channels_last]
+    python benchmarks/speed/torch_step.py TASK.json [--channels_last]
 
-The file describes the network as `training_step.described` does. This program needs nothing but PyTorch.
+The file describes a network as `training_step.described` does, or a supernet, by the ops of each block and the paths
+of the steps. This program needs nothing but PyTorch.
 """
 
 import json
@@ -64,13 +65,27 @@ class Network(nn.Module):
         return y
 
 
+class Supernet(nn.Module):
+    """Blocks of several ops, of which a path names one each; an op without layers passes its input on."""
+
+    def __init__(self, blocks):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.ModuleList(Network(nodes) if nodes else nn.Identity() for nodes in ops)
+                                    for ops in blocks)
+
+    def forward(self, x, path):
+        for ops, index in zip(self.blocks, path, strict=True):
+            x = ops[index](x)
+        return x
+
+
 def main() -> None:
     """Entry point: prints a line of JSON with the seconds of each epoch of steps."""
     with open(sys.argv[1], encoding="utf-8") as file:
         task = json.load(file)
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)
-    net = Network(task["nodes"])
+    net = Supernet(task["blocks"]) if "blocks" in task else Network(task["nodes"])
     images = torch.randn(task["batch_size"], task["channels"], task["image_size"], task["image_size"])
     labels = torch.arange(task["batch_size"]) % task["num_classes"]
     if "--channels_last" in sys.argv:
@@ -79,9 +94,10 @@ def main() -> None:
     epochs = []
     for _ in range(task["epochs"]):
         begin = time.process_time(), time.perf_counter()
-        for _ in range(task["steps"]):
-            optimizer.zero_grad(set_to_none=True)
-            functional.cross_entropy(net(images), labels).backward()
+        for path in task.get("paths") or [None] * task["steps"]:
+            optimizer.zero_grad(set_to_none=True)  # so the optimizer leaves ops alone that did not run
+            logits = net(images) if path is None else net(images, path)
+            functional.cross_entropy(logits, labels).backward()
             optimizer.step()
         epochs.append([time.process_time() - begin[0], time.perf_counter() - begin[1]])
     print(json.dumps({"epochs": epochs, "parameters": sum(each.numel() for each in net.parameters()),

@@ -130,6 +130,21 @@ def _run(way: str, torch_python: str | None, network: str) -> dict[str, Any]:
     return json.loads(ended.stdout.strip().splitlines()[-1])
 
 
+def print_ratios(ways: dict[str, str], seconds: dict[str, list[list[float]]]) -> None:
+    """Prints a table: medians of each way, and ratios of the first way to each, round by round.
+
+    Args:
+        ways: Names of the ways.
+        seconds: CPU and wall seconds of a step, for each round of each way.
+    """
+    print("\n| | CPU s | wall s | CPU, first / this | wall, first / this |\n| --- | --- | --- | --- | --- |")
+    for way, name in ways.items():
+        own = [statistics.median(each[place] for each in seconds[way]) for place in (0, 1)]
+        ratios = [statistics.median(mine[place] / its[place] for mine, its in zip(
+            seconds[next(iter(ways))], seconds[way], strict=True)) for place in (0, 1)]
+        print(f"| {name} | {own[0]:.3f} | {own[1]:.3f} | {ratios[0]:.2f}x | {ratios[1]:.2f}x |")
+
+
 def _main() -> None:
     f = flags.FLAGS
     arch = arch_lib.load(f.arch)
@@ -165,12 +180,7 @@ def _main() -> None:
                       f"{seconds[way][-1][0]:.3f} s of CPU, {seconds[way][-1][1]:.3f} s", flush=True)
             if len(parameters) > 1:
                 raise InputError(f"The ways trained different networks, of {sorted(parameters)} parameters.")
-    print("\n| | CPU s | wall s | CPU, first / this | wall, first / this |\n| --- | --- | --- | --- | --- |")
-    for way, name in ways.items():
-        own = [statistics.median(each[place] for each in seconds[way]) for place in (0, 1)]
-        ratios = [statistics.median(mine[place] / its[place] for mine, its in zip(
-            seconds[next(iter(ways))], seconds[way], strict=True)) for place in (0, 1)]
-        print(f"| {name} | {own[0]:.3f} | {own[1]:.3f} | {ratios[0]:.2f}x | {ratios[1]:.2f}x |")
+    print_ratios(ways, seconds)
 
 
 def main() -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 
-from benchmarks.speed import training_step
+from benchmarks.speed import supernet_step, training_step
 from pnas_tf.errors import InputError
 from pnas_tf.space import arch as arch_lib
+from pnas_tf.space import spaces
 
 
 def parameters(nodes):
@@ -30,6 +31,16 @@ def test_described_layers_are_those_of_the_published_network(name, count):
         assert set(node["inputs"]) <= known and len(node["inputs"]) == (2 if node["kind"] == "add" else 1)
         known.add(node["name"])
     assert nodes[-1]["kind"] == "dense"
+
+
+def test_supernet_of_other_frameworks_has_the_published_number_of_weights():
+    """Of the paper's space, each op once; a path names one op of each block, the only one where there is no choice."""
+    task = supernet_step.task(spaces.SPACES["proxyless_imagenet"], batch_size=2, seed=0)
+    assert sum(parameters(nodes) for block in task["blocks"] for nodes in block if nodes) == 16_034_168
+    assert [len(block) for block in task["blocks"]].count(7) == 15
+    for path in task["paths"]:
+        assert all(0 <= index < len(block) for index, block in zip(path, task["blocks"], strict=True))
+    assert len({tuple(path) for path in task["paths"]}) > 1
 
 
 def test_other_layers_are_refused():
