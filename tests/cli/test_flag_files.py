@@ -11,7 +11,7 @@ import pytest
 
 from pnas_tf.cli import flag_files
 from pnas_tf.errors import InputError
-from pnas_tf.space import spaces
+from pnas_tf.space import arch, spaces
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "pnas_tf" / "flags"
@@ -70,6 +70,23 @@ def test_the_papers_search_on_cifar10_is_as_in_the_paper(values):
     assert len(spaces.load(search["space"]).choices) == 648 and search["held_out_size"] == 5000
     assert search["alpha_lr"] == 0.006 and search["latency_loss"] == "none" and search["paths"] == "two"
     assert search["cutout"] == 16 and search["warmup_epochs"] + search["search_epochs"] == 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_shipped_search_runs_to_its_end(values, name, small_npz, write_space, tmp_path):
+    """A few steps on small images and at a made-up price of each op; the 648 choices of the paper's cells become 36."""
+    space_name = {"cifar_tree": "cifar_tree_b1_f88"}.get(values[name]["space"], values[name]["space"])
+    size = 32 if space_name.startswith("cifar") else 64
+    space = spaces.load(space_name).for_data(size, 3, 4)
+    write_space(space, tmp_path / "space.json", tmp_path / "table.jsonl")
+    result = subprocess.run(
+        [sys.executable, "-m", "pnas_tf.search", f"--flagfile={name}", f"--space={space_name}", f"--image_size={size}",
+         f"--dataset=npz:{small_npz}", f"--table={tmp_path}/table.jsonl", "--max_steps=4", "--batch_size=4",
+         "--held_out_size=100", f"--run_dir={tmp_path}/run"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    delivered = arch.load(f"{tmp_path}/run/arch.json")
+    assert set(delivered.ops) == set(space.choices) and delivered.costs["table_ms"] > 0
 
 
 def test_shipped_flag_files_are_found_by_name(tmp_path, monkeypatch):
