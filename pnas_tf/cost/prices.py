@@ -18,6 +18,7 @@ import numpy as np
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 from pnas_tf.files import number
+from pnas_tf.space import shape_layers
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import OpKey, Space, op_mask
 
@@ -212,6 +213,15 @@ def params() -> Price:
 def macs() -> Price:
     """The price in multiply-accumulates of one image."""
     return _counted("count_macs")
+
+
+def depth() -> Price:
+    """The price in convolutions larger than 1x1; an op of the user's, whose layers are not known, counts as one."""
+    def price(block_name: str, key: OpKey) -> float:
+        counts = shape_layers.count(key)
+        return float(counts.spatial) if counts else 1.0
+
+    return price
 
 
 @functools.cache

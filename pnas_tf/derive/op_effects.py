@@ -1,22 +1,28 @@
-"""A linear model of the losses of networks: a sum of effects of their ops.
+"""A linear model of the losses of networks: a sum of effects of their ops, and a term for the network's depth.
 
 The loss of a single network with weights from the supernet says less about the network trained alone than this sum
 does. What a network's loss has beyond the sum comes from the few steps in which its ops were trained together, and is
 gone after a training of its own. On NAS-Bench-Macro the sum ranks all networks with a Kendall of 0.82 where single
 losses reach 0.79, and with 0.75 where they reach 0.67 (benchmarks/NOTES.md).
+
+No sum says that a deep network can do without a layer at less loss than a shallow one. The term for depth does.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from pnas_tf.space.blocks import Space
+from pnas_tf.cost import prices
+from pnas_tf.space.blocks import Space, op_mask, uniform_probs
 
 # Prior deviations of the effects that are tried, as multiples of the deviation of the noise.
 DEVIATIONS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
+# The same for the term of depth; and largest number of depths near which a sum stands for it.
+BENDS, TANGENTS = DEVIATIONS[::2], 9
 # Prior deviation of the difficulties, likewise: wide enough to leave them free.
 FREE = 100.0
 
@@ -25,11 +31,13 @@ FREE = 100.0
 class OpEffects:
     """Effects of ops on the logarithm of the loss, with their uncertainty.
 
-        log loss(path, images) = difficulty[images] + sum over choices of (kind[op] + own[choice, op]) + noise
+        log loss(path, images) = difficulty[images] + sum over choices of (kind[op] + own[choice, op])
+                                 + bend * (depth - mean depth)^2 / variance of depth + noise
 
-    `op` is the op that the path has at the choice. All effects are normal around 0: an op has one effect wherever it
-    is, and an effect of its own at each choice, so that few networks already say something about all choices. The
-    prior deviations of the two kinds, relative to the noise, are those of highest marginal likelihood.
+    `op` is the op that the path has at the choice; depth is the number of convolutions larger than 1x1, with mean and
+    variance over all networks of the space. All effects are normal around 0: an op has one effect wherever it is, and
+    an effect of its own at each choice, so that few networks already say something about all choices. The prior
+    deviations of the three kinds, relative to the noise, are those of highest marginal likelihood.
 
     Networks may be scored on different images, which then have a difficulty each: so few images for a network are
     enough, and the errors of the effects are honest about the number of all images.
@@ -70,17 +78,17 @@ class OpEffects:
         level, kinds = logs.mean(), len(_op_names(space))
         x, y, rest = _compressed(np.concatenate([sets, features(space, paths)], axis=1), logs - level)
         sets, seen = x[:, :sets.shape[1]], x[:, sets.shape[1]:]
-        grams = [part @ part.T for part in (sets, seen[:, :kinds], seen[:, kinds:])]
+        grams = [part @ part.T for part in (sets, seen[:, :kinds], seen[:, kinds:-1], seen[:, -1:])]
 
-        def covariance(kind, own):
-            return np.eye(len(y)) + sum(deviation**2 * gram for deviation, gram in zip((FREE, kind, own), grams,
+        def covariance(*deviations):
+            return np.eye(len(y)) + sum(deviation**2 * gram for deviation, gram in zip((FREE, *deviations), grams,
                                                                                        strict=True))
 
-        kind, own = max(itertools.product(DEVIATIONS, DEVIATIONS), key=lambda deviations: _evidence(
-            covariance(*deviations), y, rest, len(logs)))
-        precision = np.linalg.inv(covariance(kind, own))
+        tried = itertools.product(DEVIATIONS, DEVIATIONS, BENDS if seen[:, -1].any() else (0.0,))
+        kind, own, bend = max(tried, key=lambda deviations: _evidence(covariance(*deviations), y, rest, len(logs)))
+        precision = np.linalg.inv(covariance(kind, own, bend))
         residual = precision @ y
-        prior = np.square(np.concatenate([np.full(kinds, kind), np.full(seen.shape[1] - kinds, own)]))
+        prior = np.square([*[kind] * kinds, *[own] * (seen.shape[1] - kinds - 1), bend])
         variance = max((float(y @ residual) + rest) / len(logs), 1e-12)
         return OpEffects(space, level + FREE**2 * sets.T @ residual, prior * (seen.T @ residual), math.sqrt(variance),
                          seen, prior, precision, np.zeros(len(prior)))
@@ -100,16 +108,29 @@ class OpEffects:
     def leaning(self, lean: np.ndarray) -> "OpEffects":
         """The effects with a lean for each op at each choice, float64 [choices, ops]."""
         own = np.concatenate([lean[row, :len(block.ops)] for row, block in enumerate(self.space.choices.values())])
-        return dataclasses.replace(self, lean=np.concatenate([np.zeros(len(self.mean) - len(own)), own]))
+        return dataclasses.replace(self, lean=np.concatenate([np.zeros(len(self.mean) - len(own) - 1), own, [0.0]]))
 
-    def matrix(self) -> np.ndarray:
-        """The effect of each op at each choice, float64 [choices, ops]; 0 for entries that a choice lacks."""
-        names, blocks = _op_names(self.space), list(self.space.choices.values())
+    def matrix(self, depth: float | None = None) -> np.ndarray:
+        """The effect of each op at each choice, float64 [choices, ops]; 0 for entries that a choice lacks.
+
+        Args:
+            depth: Depth of the networks near which the effects hold; None for the mean depth.
+        """
+        names, (depths, mean, variance) = _op_names(self.space), _depths(self.space)
         effects = self.mean + self.lean
-        kind, own = effects[:len(names)], iter(effects[len(names):])
-        rows = [[kind[names.index(op)] + next(own) for op in block.ops] for block in blocks]
+        kind, own = effects[:len(names)], iter(effects[len(names):-1])
+        rows = [[kind[names.index(op)] + next(own) for op in block.ops] for block in self.space.choices.values()]
         widest = max(map(len, rows))
-        return np.array([row + [0.0] * (widest - len(row)) for row in rows])
+        matrix = np.array([row + [0.0] * (widest - len(row)) for row in rows])
+        return matrix if depth is None else matrix + 2 * effects[-1] * (depth - mean) / variance * depths
+
+    def matrices(self) -> list[np.ndarray]:
+        """`matrix` at depths from the least to the largest; a single one if there is no term for depth."""
+        if not self.mean[-1]:
+            return [self.matrix()]
+        depths, mask = _depths(self.space)[0], op_mask(self.space)
+        low, high = np.where(mask, depths, np.inf).min(1).sum(), np.where(mask, depths, -np.inf).max(1).sum()
+        return [self.matrix(depth) for depth in np.linspace(low, high, min(TANGENTS, round(high - low) + 1))]
 
 
 def features(space: Space, paths: np.ndarray) -> np.ndarray:
@@ -120,15 +141,27 @@ def features(space: Space, paths: np.ndarray) -> np.ndarray:
         paths: Op indices, int [networks, choices].
 
     Returns:
-        float64 [networks, features]: the number of choices that hold each op, and for each op of each choice whether
-        the path has it.
+        float64 [networks, features]: the number of choices that hold each op, for each op of each choice whether the
+        path has it, and the term for depth without its factor, 0 if all networks are equally deep.
     """
     names, paths = _op_names(space), np.asarray(paths)
     own = np.concatenate([paths[:, [row]] == np.arange(len(block.ops))[None]
                           for row, block in enumerate(space.choices.values())], axis=1).astype(np.float64)
     kinds = np.array([names.index(op) for block in space.choices.values() for op in block.ops])
     counts = own @ (kinds[:, None] == np.arange(len(names))[None])
-    return np.concatenate([counts, own], axis=1)
+    depths, mean, variance = _depths(space)
+    depth = depths[np.arange(paths.shape[1]), paths].sum(1)
+    bend = np.square(depth - mean) / variance if variance > 1e-9 else np.zeros(len(paths))
+    return np.concatenate([counts, own, bend[:, None]], axis=1)
+
+
+@functools.lru_cache(maxsize=16)
+def _depths(space: Space) -> tuple[np.ndarray, float, float]:
+    """The depth of each op at each choice, float64 [choices, ops]; mean and variance of a network's depth."""
+    even = uniform_probs(space)
+    depths = prices.matrix(space, prices.depth()).around(even).matrix.astype(np.float64)
+    means = np.sum(even * depths, axis=1)
+    return depths, float(means.sum()), float(np.sum(even * np.square(depths)) - np.sum(np.square(means)))
 
 
 def _op_names(space: Space) -> list[str]:

@@ -91,16 +91,20 @@ class Pool:
         self.add(ARG_MAX, np.argmax(self._probs, axis=1))
 
     def add_best_sums(self, bounds: Sequence[float]) -> None:
-        """Adds the network of the best sum of effects at each budget.
+        """Adds the network of the best effects at each budget.
+
+        The term for depth is no sum, but near each depth a sum stands for it.
 
         Args:
             bounds: Budgets in milliseconds.
         """
-        gain = Cost(-self.scores.leaning.matrix(), 0.0, self.goal.ms.mask)
+        leaning = self.scores.leaning
+        gains = [Cost(-matrix, 0.0, self.goal.ms.mask) for matrix in leaning.matrices()]
         for bound in bounds:
-            path = within_limits.most_of(gain, self._limits(bound))
-            if path is not None:
-                self.add(BEST_SUM, path)
+            limits = self._limits(bound)
+            paths = [path for gain in gains if (path := within_limits.most_of(gain, limits)) is not None]
+            if paths:
+                self.add(BEST_SUM, paths[int(np.argmin(leaning.loss(np.stack(paths))))])
 
     def networks(self) -> list[Finalist]:
         """All networks with their expected losses, those of least loss first; none is eligible.

@@ -33,6 +33,7 @@ class ShapeLayers:
         params: Trainable weights of the layers that were built.
         macs: Multiply-accumulates of one image; no bias, batch norm, pooling or add, as in `network.count_macs`.
         layers: Number of layers.
+        spatial: Number of convolutions larger than 1x1.
         statistics: Weights that are not trained, the moving statistics of batch norm.
         kept: Activations of one image that a backward pass needs: the outputs of convolutions.
         peak: Largest sum of the input and the output of a layer, in activations of one image.
@@ -40,13 +41,14 @@ class ShapeLayers:
 
     def __init__(self):
         """Starts at 0."""
-        self.params = self.macs = self.layers = self.statistics = self.kept = self.peak = 0
+        self.params = self.macs = self.layers = self.spatial = self.statistics = self.kept = self.peak = 0
 
     def Conv2D(self, filters: int, kernel_size: int, *, strides: int = 1, use_bias: bool = True, groups: int = 1,
                **_: Any) -> Callable[[Traced], Traced]:
         """Convolution, SAME padding."""
         def apply(x):
             kernel = kernel_size * kernel_size * x.shape[3] // groups * filters
+            self.spatial += kernel_size > 1
             return self._positions(x, strides, filters, kernel, filters if use_bias else 0)
 
         return apply
@@ -56,6 +58,7 @@ class ShapeLayers:
         """Depthwise convolution, SAME padding."""
         def apply(x):
             channels = x.shape[3]
+            self.spatial += kernel_size > 1
             return self._positions(x, strides, channels, kernel_size * kernel_size * channels,
                                    channels if use_bias else 0)
 

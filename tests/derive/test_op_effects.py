@@ -1,5 +1,6 @@
 """Effects of ops against planted effects and against the normal equations."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -38,6 +39,33 @@ def test_planted_effects_are_found_whatever_the_images():
     np.testing.assert_allclose(matrix[:5] - matrix[:5, :1], effects[:5] - effects[:5, :1], atol=2e-3)
     assert matrix.shape == (6, 3) and matrix[5, 2] == 0
     np.testing.assert_allclose(matrix[np.arange(6), EVERY].sum(1) + fitted.difficulty.mean(), found, atol=1e-9)
+
+
+def test_planted_term_for_depth_is_found_and_chosen_by():
+    """By brute force: with few ops `zero` worth having, the best network at each depth, and the best of all."""
+    paths, losses, images, truth, effects = planted(3, 1e-4, 80)
+    depth = ((EVERY != 2) | (np.arange(6) == 5)).sum(1)  # zero is op 2 of the first five choices
+    bend = 0.02 * (depth - (5 * 2 / 3 + 1)) ** 2
+    index = [int(np.flatnonzero((path == EVERY).all(1))[0]) for path in paths]
+    fitted = OpEffects.fit(SPACE, paths, losses * np.exp(bend[index]), images)
+    found = np.log(fitted.loss(EVERY))
+    np.testing.assert_allclose(found - found.mean(), truth + bend - np.mean(truth + bend), atol=3e-3)
+    matrices = fitted.matrices()
+    assert len(matrices) == 6  # depths of 1 to 6
+    nearby = {int(np.argmin(matrix[np.arange(6), EVERY].sum(1))) for matrix in matrices}
+    assert int(np.argmin(truth + bend)) in nearby and len(nearby) > 1
+    for at, matrix in enumerate(matrices, start=1):  # tangents touch at their depth
+        touched = found[depth == at] - matrix[np.arange(6), EVERY[depth == at]].sum(1)
+        np.testing.assert_allclose(touched, touched[0], atol=1e-9)
+
+
+def test_depth_does_not_count_where_all_networks_are_equally_deep():
+    space = dataclasses.replace(SPACE, blocks=tuple(
+        dataclasses.replace(block, ops=OPS[:2]) for block in SPACE.blocks))
+    every = np.array(list(itertools.product((0, 1), repeat=6)))
+    assert not features(space, every)[:, -1].any()
+    fitted = OpEffects.fit(space, every, np.exp(every.sum(1) / 10), np.zeros(len(every), int))
+    assert len(fitted.matrices()) == 1
 
 
 def test_noise_that_single_losses_have_is_taken_off():

@@ -27,6 +27,7 @@ def test_counts_of_every_op_type_are_those_of_keras(name):
     key = KEYS[name]
     counted, model = shape_layers.count(key), network.build_op(key)
     assert (counted.params, counted.macs) == (network.count_params(model), network.count_macs(model))
+    assert counted.spatial == sum(max(getattr(layer, "kernel_size", (1,))) > 1 for layer in model.layers)
 
 
 @pytest.mark.parametrize("name", ["quickstart", "cifar_mb", "cifar_tree_b1_f88"])
