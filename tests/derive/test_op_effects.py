@@ -43,7 +43,7 @@ def test_planted_effects_are_found_whatever_the_images():
 
 def test_planted_term_for_depth_is_found_and_chosen_by():
     """By brute force: with few ops `zero` worth having, the best network at each depth, and the best of all."""
-    paths, losses, images, truth, effects = planted(3, 1e-4, 80)
+    paths, losses, images, truth, _ = planted(3, 1e-4, 80)
     depth = ((EVERY != 2) | (np.arange(6) == 5)).sum(1)  # zero is op 2 of the first five choices
     bend = 0.02 * (depth - (5 * 2 / 3 + 1)) ** 2
     index = [int(np.flatnonzero((path == EVERY).all(1))[0]) for path in paths]
