@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.quality import macro_evolution, macro_results, macro_truth, nas_bench_macro
+from benchmarks.quality import macro_evolution, macro_methods, macro_results, macro_truth, nas_bench_macro
 from pnas_tf import files
 from pnas_tf.cost import prices
 from pnas_tf.errors import InputError
@@ -98,8 +98,11 @@ def test_ranking_of_the_truth_itself_is_perfect(truth_file):
 
 
 @pytest.mark.slow
-def test_a_whole_run_is_resumed_where_it_stopped(truth_file, tmp_path, small_npz):
+def test_a_whole_run_is_resumed_where_it_stopped(truth_file, tmp_path, monkeypatch):
     """One seed with a few steps on random images; the second run finds everything there."""
+    monkeypatch.setattr(macro_methods, "STEPS", 2)
+    monkeypatch.setattr(macro_methods, "TIMED", 1)
+    monkeypatch.setattr(nas_bench_macro, "INHERITED", 100)
     images = np.random.default_rng(0)
     np.savez(tmp_path / "images.npz", x_train=images.integers(0, 255, (400, 32, 32, 3), np.uint8),
              y_train=np.arange(400) % 10, x_test=images.integers(0, 255, (40, 32, 32, 3), np.uint8),
@@ -114,7 +117,10 @@ def test_a_whole_run_is_resumed_where_it_stopped(truth_file, tmp_path, small_npz
     rows = files.read_lines(benchmark.log)
     choices = [row for row in rows if "path" in row]
     assert len({(row["table"], row["target_ms"], row["way"]) for row in choices}) == len(choices)
-    assert {row["table"] for row in choices} == {table.name, *(f"made_up_{seed}" for seed in nas_bench_macro.MADE_UP)}
+    tables = {table.name, benchmark.host_table("int8").name, *(f"made_up_{seed}" for seed in nas_bench_macro.MADE_UP)}
+    assert {row["table"] for row in choices} == tables and len(tables) == 7
+    learned = {row["way"].split(",")[0] for row in choices if row["way"].startswith("alpha by")}
+    assert learned == {"alpha by two paths", "alpha by all paths", "alpha by REINFORCE"}
     found = [row for row in choices if row["way"] in ("found", "delivered")]
     assert all(row["ms"] <= row["target_ms"] * (1 + 1e-6) and row["regret"] >= 0 for row in found)
     text = macro_results.write(str(tmp_path / "out"), rows, benchmark.truth, table.ms)
