@@ -44,6 +44,7 @@ NOT_RUN = {
     "python -m latency.compare --table=phone.jsonl": "phone",
     "python -m pnas_tf.auto photos --ms=5 --table=phone96_int8.jsonl": "phone",
     "python -m latency.profile --model=runs/mine/int8.tflite --measurer=android": "phone",
+    "python -m benchmarks.speed.supernet_step": "PyTorch",
     "python -m benchmarks.speed.training_step": "PyTorch, and XLA's minutes of compiling",
     "bazel build -c opt --config=android_arm64": "LiteRT's source and Android's NDK",
     'python -c "import numpy, torch;': "PyTorch; tests/test_import_weights.py runs it where that is installed",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quality.macro_methods import METHODS
 from benchmarks.quality.macro_truth import Truth
 from pnas_tf import files
 from pnas_tf.cost.prices import Cost
@@ -14,10 +15,10 @@ from pnas_tf.report import figure_file
 # Bands of MACs in millions, of 6,561 networks that have 8 to 106.
 BANDS = ((35e6, 45e6), (45e6, 55e6), (55e6, 65e6), (65e6, 80e6))
 # Order of the ways to choose in the tables; others follow.
-WAYS = ("found", "delivered", "best sum of effects", "most probable within the limits", "arg-max",
+WAYS = ("found", "delivered", "best effects alone", "most probable within the limits", "arg-max",
         "least inherited loss of all scored", "least inherited loss of 64 random", "evolution by inherited loss",
-        "most MACs", "fewest skips, then most MACs", "best of 4 trained", "best of 16 trained",
-        "best of all, each trained once")
+        *(f"alpha by {name}" for name in METHODS), "most MACs", "fewest skips, then most MACs", "best of 4 trained",
+        "best of 16 trained", "best of all, each trained once")
 
 Rows = Sequence[dict[str, Any]]
 
@@ -70,10 +71,10 @@ def write(output: str, rows: Rows, truth: Truth, ms: Cost) -> str:
 
 
 def ranking_table(rows: Rows) -> str:
-    """Kendall's tau by seed: of single losses, and of the sums of effects."""
+    """Kendall's tau by seed: of single losses, and of the effects of ops."""
     lines = ["| seed | judged by | networks | all | bands of MACs | better half |",
              "| --- | --- | --- | --- | --- | --- |"]
-    return "\n".join([*lines, *(f"| {row['seed']} | {'sum of effects' if row['table'] else 'own inherited loss'} | "
+    return "\n".join([*lines, *(f"| {row['seed']} | {'effects of ops' if row['table'] else 'own inherited loss'} | "
                                 f"{row['networks']:,} | {row['all']:.3f} | {row['bands']:.3f} | {row['better']:.3f} |"
                                 for row in rows)])
 

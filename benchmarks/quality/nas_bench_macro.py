@@ -185,7 +185,8 @@ class Benchmark:
         for name, count, each in macro_methods.learned(net, goals, data.held_out, BATCH_SIZE, seed):
             for target_ms, probs in zip(table.targets, each, strict=True):
                 path = within_limits.most_probable(probs, [Limit("ms", table.ms, target_ms)])
-                rows += self._judged(seed, table, target_ms, {f"alpha by {name}, {count} steps": path})
+                rows += [{**row, "steps": count} for row in self._judged(seed, table, target_ms,
+                                                                         {f"alpha by {name}": path})]
         rows.append({"seed": seed, "table": "effects", **macro_results.ranking(
             self.truth, self.truth.paths, scores.leaning.loss(self.truth.paths)), "networks": len(self.truth.paths)})
         even = uniform_probs(net.space).astype(np.float32)
@@ -194,7 +195,7 @@ class Benchmark:
                 goal = _goal(other, target_ms)
                 pool = Pool(goal, even, scores)
                 pool.add_best_sums([target_ms])
-                chosen = {"best sum of effects": pool.finalists(goal)[0].arch.path, **_found(pool, seed)}
+                chosen = {"best effects alone": pool.finalists(goal)[0].arch.path, **_found(pool, seed)}
                 rows += self._rows(seed, other, target_ms, chosen, inherited)
         return rows
 
@@ -246,7 +247,7 @@ class Benchmark:
 
 
 def _found(pool, seed) -> dict[str, np.ndarray]:
-    """What a search chooses from a pool: the best by the sums of effects, and the quickest that is as good."""
+    """What a search chooses from a pool: the network of least expected loss, and the quickest that is as good."""
     from pnas_tf.derive import front
 
     front.explore(pool, front.budgets(pool.goal, 8), seed)

@@ -38,12 +38,12 @@ def most_probable(probs: np.ndarray, limits: Sequence[Limit] = (), least: float 
     if not limits:
         return np.argmax(probs, axis=1).astype(np.int32)
     log_probs = np.log(np.maximum(probs.astype(np.float64), 1e-30))
-    return _solve(Cost(log_probs, 0.0, limits[0].cost.mask), limits, least)
+    return _solve([Cost(log_probs, 0.0, limits[0].cost.mask)], limits, least)
 
 
 def cheapest(cost: Cost, limits: Sequence[Limit]) -> np.ndarray | None:
     """The path of the cheapest network that keeps every limit, or None if there is none."""
-    return _solve(cost, limits, 0.0, sign=-1.0)
+    return _solve([cost], limits, 0.0, sign=-1.0)
 
 
 def most_of(cost: Cost, limits: Sequence[Limit], least: float = 0.0) -> np.ndarray | None:
@@ -57,7 +57,22 @@ def most_of(cost: Cost, limits: Sequence[Limit], least: float = 0.0) -> np.ndarr
     Returns:
         The path, or None if no network keeps the limits.
     """
-    return _solve(cost, limits, least)
+    return _solve([cost], limits, least)
+
+
+def most_of_least(gains: Sequence[Cost], limits: Sequence[Limit]) -> np.ndarray | None:
+    """The network whose least gain of several is largest, and that keeps every limit.
+
+    The least of several sums is a concave function: so may a sum be replaced that has a concave term.
+
+    Args:
+        gains: Gains, at least one.
+        limits: Limits to keep.
+
+    Returns:
+        The path, or None if no network keeps the limits.
+    """
+    return _solve(gains, limits, 0.0)
 
 
 def samples(probs: np.ndarray, limits: Sequence[Limit], least: float, count: int, seed: int) -> np.ndarray:
@@ -133,20 +148,24 @@ def _tilted(probs: np.ndarray, limit: Limit, share: float) -> np.ndarray:
     return tilted
 
 
-def _solve(gain: Cost, limits: Sequence[Limit], least: float, sign: float = 1.0) -> np.ndarray | None:
+def _solve(gains: Sequence[Cost], limits: Sequence[Limit], least: float, sign: float = 1.0) -> np.ndarray | None:
     """The path of largest gain that keeps every limit; None if there is none.
 
     Args:
-        gain: Gain of each op; its mask tells which ops may be taken.
+        gains: Gain of each op; its mask tells which ops may be taken. Of several, the least counts.
         limits: Limits to keep.
         least: Share of the first limit's bound that the network uses at least.
-        sign: 1 for the largest gain, -1 for the smallest.
+        sign: 1 for the largest gain, -1 for the smallest of a single one.
     """
     from scipy import optimize
 
-    program = _Program(gain.mask, dict.fromkeys(term.choices for cost in (gain, *(limit.cost for limit in limits))
-                                                for term in cost.terms))
+    costs = (*gains, *(limit.cost for limit in limits))
+    program = _Program(gains[0].mask, dict.fromkeys(term.choices for cost in costs for term in cost.terms))
     constraints = [optimize.LinearConstraint(*program.consistency())]
+    objective = program.coefficients(gains[0]) if len(gains) == 1 else program.reached
+    if len(gains) > 1:
+        constraints += [optimize.LinearConstraint((program.coefficients(gain) - program.reached)[None], -gain.fixed,
+                                                  np.inf) for gain in gains]
     for number, limit in enumerate(limits):
         # Scaled to the part of the bound that the choices may use, so that the solver's tolerance is relative, too.
         room = limit.bound - limit.cost.fixed
@@ -157,8 +176,8 @@ def _solve(gain: Cost, limits: Sequence[Limit], least: float, sign: float = 1.0)
         constraints.append(optimize.LinearConstraint(program.coefficients(limit.cost)[None] / unit,
                                                      low / unit, room / unit * (1 - 1e-6)))
     with quiet():  # HiGHS prints lines of its own now and then
-        result = optimize.milp(-sign * program.coefficients(gain), integrality=program.is_whole,
-                               bounds=optimize.Bounds(0, 1), constraints=constraints,
+        result = optimize.milp(-sign * objective, integrality=program.is_whole,
+                               bounds=optimize.Bounds(*program.bounds()), constraints=constraints,
                                options={"mip_rel_gap": 0.0, "time_limit": 60.0})
     if result.x is None:
         return None
@@ -169,11 +188,13 @@ def _solve(gain: Cost, limits: Sequence[Limit], least: float, sign: float = 1.0)
 class _Program:
     """The variables of the integer program: one for each op of each choice, and one for each combination in a term.
 
-    A variable is 1 for what the network has. That of a combination needs no condition that it is whole: sums of them
-    over all but one choice equal the variable of that choice's op.
+    The last one is free: what the least of several gains reaches. Of the others, a variable is 1 for what the network
+    has. That of a combination needs no condition that it is whole: sums of them over all but one choice equal the
+    variable of that choice's op.
 
     Attributes:
         is_whole: Whether each variable has to be a whole number, 0 or 1, int [variables].
+        reached: 1 for the free variable, 0 for all others, float64 [variables].
     """
 
     def __init__(self, mask: np.ndarray, combined: Iterable[tuple[int, ...]]):
@@ -189,7 +210,13 @@ class _Program:
             ops = np.array(list(itertools.product(*(np.nonzero(mask[choice])[0] for choice in choices))))
             self._combinations[choices] = np.column_stack([ops, count + np.arange(len(ops))])
             count += len(ops)
-        self.is_whole = (np.arange(count) < mask.sum()).astype(int)
+        self.is_whole = (np.arange(count + 1) < mask.sum()).astype(int)
+        self.reached = np.append(np.zeros(count), 1.0)
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest value of each variable."""
+        free = self.reached > 0
+        return np.where(free, -np.inf, 0.0), np.where(free, np.inf, 1.0)
 
     def consistency(self) -> tuple[Any, np.ndarray, np.ndarray]:
         """Matrix and bounds: one op for each choice, and combinations that agree with the ops."""

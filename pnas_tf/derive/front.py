@@ -1,8 +1,8 @@
 """The front of a search: the best network at each of several budgets, and the choice of the one to deliver.
 
-The networks come from the probabilities, from rules that need no search, and from sums of the effects of ops: once
-random networks are scored, the network of the best sum at a budget is a small integer program. All are judged by these
-sums.
+The networks come from the probabilities, from rules that need no search, and from the effects of ops: once random
+networks are scored, the network of the best effects at a budget is a small integer program. All are judged by these
+effects.
 """
 
 import dataclasses

@@ -20,9 +20,10 @@ SHARE = 0.2
 def towards(cost: Cost, effects: OpEffects) -> OpEffects:
     """Effects that make networks of larger cost expect a smaller loss.
 
-        log loss = sum of effects - SHARE * deviation(sum of effects) * (cost - mean(cost)) / deviation(cost)
+        log loss = effects - SHARE * deviation(sum of effects) * (cost - mean(cost)) / deviation(cost)
 
-    Mean and deviation are over all networks of the space. Both are sums over choices, so the lean is one, too. Where
+    Mean and deviation are over all networks of the space; the sum is without the term for depth. Both are sums over
+    choices, so the lean is one, too. Where
     filters are searched, the cost is the additive part around evenly drawn networks.
 
     Args:

@@ -5,7 +5,8 @@ does. What a network's loss has beyond the sum comes from the few steps in which
 gone after a training of its own. On NAS-Bench-Macro the sum ranks all networks with a Kendall of 0.82 where single
 losses reach 0.79, and with 0.75 where they reach 0.67 (benchmarks/NOTES.md).
 
-No sum says that a deep network can do without a layer at less loss than a shallow one. The term for depth does.
+No sum says that a deep network can do without a layer at less loss than a shallow one. The term for depth does. What it
+calls depth is a number of layers, those of parallel branches included.
 """
 
 import dataclasses
@@ -17,12 +18,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from pnas_tf.cost import prices
-from pnas_tf.space.blocks import Space, op_mask, uniform_probs
+from pnas_tf.space.blocks import Space, uniform_probs
 
 # Prior deviations of the effects that are tried, as multiples of the deviation of the noise.
 DEVIATIONS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
-# The same for the term of depth; and largest number of depths near which a sum stands for it.
-BENDS, TANGENTS = DEVIATIONS[::2], 9
+# Likewise for the term for depth. It is a straight line beyond so many deviations of depth, where no random network is.
+BENDS, SEEN_DEPTHS = DEVIATIONS[::2], 3.0
+# Depths, in deviations from their mean, at which tangents stand for the term.
+TANGENTS = np.linspace(-SEEN_DEPTHS, SEEN_DEPTHS, 13)
 # Prior deviation of the difficulties, likewise: wide enough to leave them free.
 FREE = 100.0
 
@@ -32,12 +35,13 @@ class OpEffects:
     """Effects of ops on the logarithm of the loss, with their uncertainty.
 
         log loss(path, images) = difficulty[images] + sum over choices of (kind[op] + own[choice, op])
-                                 + bend * (depth - mean depth)^2 / variance of depth + noise
+                                 + bend * square((depth - mean depth) / deviation of depth) + noise
 
-    `op` is the op that the path has at the choice; depth is the number of convolutions larger than 1x1, with mean and
-    variance over all networks of the space. All effects are normal around 0: an op has one effect wherever it is, and
-    an effect of its own at each choice, so that few networks already say something about all choices. The prior
-    deviations of the three kinds, relative to the noise, are those of highest marginal likelihood.
+    `op` is the op that the path has at the choice; depth is that of `prices.depth`, with mean and deviation over
+    all networks of the space. All effects are normal around 0: an op has one effect wherever it is, and an effect
+    of its own at each choice, so that few networks already say something about all choices. The prior deviations of
+    `kind`, `own` and `bend`, relative to the noise, are those of highest marginal likelihood; but a `bend` below 0
+    counts as 0. Beyond 3 deviations of depth the square goes on as a straight line.
 
     Networks may be scored on different images, which then have a difficulty each: so few images for a network are
     enough, and the errors of the effects are honest about the number of all images.
@@ -84,13 +88,17 @@ class OpEffects:
             return np.eye(len(y)) + sum(deviation**2 * gram for deviation, gram in zip((FREE, *deviations), grams,
                                                                                        strict=True))
 
-        tried = itertools.product(DEVIATIONS, DEVIATIONS, BENDS if seen[:, -1].any() else (0.0,))
-        kind, own, bend = max(tried, key=lambda deviations: _evidence(covariance(*deviations), y, rest, len(logs)))
-        precision = np.linalg.inv(covariance(kind, own, bend))
-        residual = precision @ y
-        prior = np.square([*[kind] * kinds, *[own] * (seen.shape[1] - kinds - 1), bend])
+        for bends in (BENDS if seen[:, -1].any() else (0.0,), (0.0,)):
+            kind, own, bend = max(itertools.product(DEVIATIONS, DEVIATIONS, bends), key=lambda deviations: _evidence(
+                covariance(*deviations), y, rest, len(logs)))
+            precision = np.linalg.inv(covariance(kind, own, bend))
+            residual = precision @ y
+            prior = np.square([*[kind] * kinds, *[own] * (seen.shape[1] - kinds - 1), bend])
+            mean = prior * (seen.T @ residual)
+            if mean[-1] >= 0:
+                break
         variance = max((float(y @ residual) + rest) / len(logs), 1e-12)
-        return OpEffects(space, level + FREE**2 * sets.T @ residual, prior * (seen.T @ residual), math.sqrt(variance),
+        return OpEffects(space, level + FREE**2 * sets.T @ residual, mean, math.sqrt(variance),
                          seen, prior, precision, np.zeros(len(prior)))
 
     def loss(self, paths: np.ndarray) -> np.ndarray:
@@ -110,27 +118,27 @@ class OpEffects:
         own = np.concatenate([lean[row, :len(block.ops)] for row, block in enumerate(self.space.choices.values())])
         return dataclasses.replace(self, lean=np.concatenate([np.zeros(len(self.mean) - len(own) - 1), own, [0.0]]))
 
-    def matrix(self, depth: float | None = None) -> np.ndarray:
-        """The effect of each op at each choice, float64 [choices, ops]; 0 for entries that a choice lacks.
-
-        Args:
-            depth: Depth of the networks near which the effects hold; None for the mean depth.
-        """
-        names, (depths, mean, variance) = _op_names(self.space), _depths(self.space)
+    def matrix(self) -> np.ndarray:
+        """The effect of each op at each choice, float64 [choices, ops]; 0 for entries that a choice lacks."""
+        names, blocks = _op_names(self.space), list(self.space.choices.values())
         effects = self.mean + self.lean
         kind, own = effects[:len(names)], iter(effects[len(names):-1])
-        rows = [[kind[names.index(op)] + next(own) for op in block.ops] for block in self.space.choices.values()]
+        rows = [[kind[names.index(op)] + next(own) for op in block.ops] for block in blocks]
         widest = max(map(len, rows))
-        matrix = np.array([row + [0.0] * (widest - len(row)) for row in rows])
-        return matrix if depth is None else matrix + 2 * effects[-1] * (depth - mean) / variance * depths
+        return np.array([row + [0.0] * (widest - len(row)) for row in rows])
 
-    def matrices(self) -> list[np.ndarray]:
-        """`matrix` at depths from the least to the largest; a single one if there is no term for depth."""
-        if not self.mean[-1]:
-            return [self.matrix()]
-        depths, mask = _depths(self.space)[0], op_mask(self.space)
-        low, high = np.where(mask, depths, np.inf).min(1).sum(), np.where(mask, depths, -np.inf).max(1).sum()
-        return [self.matrix(depth) for depth in np.linspace(low, high, min(TANGENTS, round(high - low) + 1))]
+    def tangents(self) -> list[tuple[np.ndarray, float]]:
+        """Sums that touch the model from below, whose largest is nearly the model: `matrix` with a part of the term.
+
+        Returns:
+            Effects like those of `matrix`, and a constant, for each sum; a single one if there is no term for depth.
+        """
+        bend = self.mean[-1]
+        if not bend:
+            return [(self.matrix(), 0.0)]
+        depths, mean, deviation = _depths(self.space)
+        return [(self.matrix() + 2 * bend * at / deviation * depths, -bend * (at**2 + 2 * at * mean / deviation))
+                for at in TANGENTS]
 
 
 def features(space: Space, paths: np.ndarray) -> np.ndarray:
@@ -149,19 +157,21 @@ def features(space: Space, paths: np.ndarray) -> np.ndarray:
                           for row, block in enumerate(space.choices.values())], axis=1).astype(np.float64)
     kinds = np.array([names.index(op) for block in space.choices.values() for op in block.ops])
     counts = own @ (kinds[:, None] == np.arange(len(names))[None])
-    depths, mean, variance = _depths(space)
-    depth = depths[np.arange(paths.shape[1]), paths].sum(1)
-    bend = np.square(depth - mean) / variance if variance > 1e-9 else np.zeros(len(paths))
+    depths, mean, deviation = _depths(space)
+    off = np.abs(depths[np.arange(paths.shape[1]), paths].sum(1) - mean) / deviation if deviation else 0.0 * paths[:, 0]
+    bend = np.where(off <= SEEN_DEPTHS, np.square(off), 2 * SEEN_DEPTHS * off - SEEN_DEPTHS**2)
     return np.concatenate([counts, own, bend[:, None]], axis=1)
 
 
 @functools.lru_cache(maxsize=16)
 def _depths(space: Space) -> tuple[np.ndarray, float, float]:
-    """The depth of each op at each choice, float64 [choices, ops]; mean and variance of a network's depth."""
+    """The depth of each op at each choice, float64 [choices, ops]; mean and deviation of a network's depth, up to a
+    constant: fixed blocks are left out."""
     even = uniform_probs(space)
     depths = prices.matrix(space, prices.depth()).around(even).matrix.astype(np.float64)
     means = np.sum(even * depths, axis=1)
-    return depths, float(means.sum()), float(np.sum(even * np.square(depths)) - np.sum(np.square(means)))
+    variance = float(np.sum(even * np.square(depths)) - np.sum(np.square(means)))
+    return depths, float(means.sum()), math.sqrt(variance) if variance > 1e-9 else 0.0
 
 
 def _op_names(space: Space) -> list[str]:

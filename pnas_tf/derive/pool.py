@@ -17,8 +17,8 @@ from pnas_tf.derive.scores import Scores
 from pnas_tf.run_folder.folder import ARG_MAX, BEST_SUM, RANDOM, SAMPLE
 from pnas_tf.space.arch import from_path
 
-# Share of what a network's own loss has beyond the sum of effects that counts: most of it is gone after a training of
-# its own, and some is not (benchmarks/NOTES.md).
+# Share of what a network's own loss has beyond the effects of its ops that counts: most of it is gone after a training
+# of its own, and some is not (benchmarks/NOTES.md).
 OWN = 0.25
 
 
@@ -93,26 +93,24 @@ class Pool:
     def add_best_sums(self, bounds: Sequence[float]) -> None:
         """Adds the network of the best effects at each budget.
 
-        The term for depth is no sum, but near each depth a sum stands for it.
+        The term for depth is no sum, but nearly the largest of several.
 
         Args:
             bounds: Budgets in milliseconds.
         """
-        leaning = self.scores.leaning
-        gains = [Cost(-matrix, 0.0, self.goal.ms.mask) for matrix in leaning.matrices()]
+        gains = [Cost(-matrix, -constant, self.goal.ms.mask) for matrix, constant in self.scores.leaning.tangents()]
         for bound in bounds:
-            limits = self._limits(bound)
-            paths = [path for gain in gains if (path := within_limits.most_of(gain, limits)) is not None]
-            if paths:
-                self.add(BEST_SUM, paths[int(np.argmin(leaning.loss(np.stack(paths))))])
+            path = within_limits.most_of_least(gains, self._limits(bound))
+            if path is not None:
+                self.add(BEST_SUM, path)
 
     def networks(self) -> list[Finalist]:
         """All networks with their expected losses, those of least loss first; none is eligible.
 
         A network that was scored on all images counts by a quarter with its own loss:
 
-            log expected = log leaning sum
-                           + 0.25 * (log own - log sum - mean over these networks of (log own - log sum))
+            log expected = log leaning effects
+                           + 0.25 * (log own - log effects - mean over these networks of (log own - log effects))
         """
         networks = list(self._found.values())
         paths = self._paths(networks)

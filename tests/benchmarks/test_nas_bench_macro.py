@@ -119,8 +119,9 @@ def test_a_whole_run_is_resumed_where_it_stopped(truth_file, tmp_path, monkeypat
     assert len({(row["table"], row["target_ms"], row["way"]) for row in choices}) == len(choices)
     tables = {table.name, benchmark.host_table("int8").name, *(f"made_up_{seed}" for seed in nas_bench_macro.MADE_UP)}
     assert {row["table"] for row in choices} == tables and len(tables) == 7
-    learned = {row["way"].split(",")[0] for row in choices if row["way"].startswith("alpha by")}
-    assert learned == {"alpha by two paths", "alpha by all paths", "alpha by REINFORCE"}
+    learned = [row for row in choices if "steps" in row]
+    assert {row["way"] for row in learned} == {f"alpha by {name}" for name in macro_methods.METHODS}
+    assert len(learned) == 4 * 8 and all(row["steps"] >= 1 for row in learned)
     found = [row for row in choices if row["way"] in ("found", "delivered")]
     assert all(row["ms"] <= row["target_ms"] * (1 + 1e-6) and row["regret"] >= 0 for row in found)
     text = macro_results.write(str(tmp_path / "out"), rows, benchmark.truth, table.ms)

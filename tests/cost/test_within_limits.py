@@ -52,6 +52,20 @@ def test_within_a_limit_it_is_the_best_of_all(seed, bound, least):
 
 
 @pytest.mark.parametrize("seed", range(6))
+def test_least_gain_of_several_is_the_largest_of_all(seed):
+    _, ms, other = problem(seed)
+    third = prices.Cost(-other.matrix, 4.0, other.mask)
+    least = np.minimum(costs_of(other), costs_of(third))
+    for bound in (0.7, 1.5, 9.0):
+        path = within_limits.most_of_least([other, third], [Limit("ms", ms, bound)])
+        allowed = costs_of(ms) <= bound
+        if not allowed.any():
+            assert path is None
+        else:
+            assert least[(path == PATHS).all(1)] == pytest.approx(least[allowed].max(), abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
 def test_within_two_limits_it_is_the_best_of_all(seed):
     probs, ms, other = problem(seed)
     path = within_limits.most_probable(probs, [Limit("ms", ms, 1.9), Limit("params", other, 3.9)])

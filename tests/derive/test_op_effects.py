@@ -6,8 +6,10 @@ import itertools
 import numpy as np
 import pytest
 
+from pnas_tf.cost import prices, within_limits
+from pnas_tf.cost.limits import Limit
 from pnas_tf.derive.op_effects import OpEffects, features
-from pnas_tf.space.blocks import Block, Space
+from pnas_tf.space.blocks import Block, Space, op_mask
 
 OPS = ("mb_k3_e3", "mb_k5_e3", "zero")
 SPACE = Space(
@@ -41,22 +43,43 @@ def test_planted_effects_are_found_whatever_the_images():
     np.testing.assert_allclose(matrix[np.arange(6), EVERY].sum(1) + fitted.difficulty.mean(), found, atol=1e-9)
 
 
-def test_planted_term_for_depth_is_found_and_chosen_by():
-    """By brute force: with few ops `zero` worth having, the best network at each depth, and the best of all."""
-    paths, losses, images, truth, _ = planted(3, 1e-4, 80)
-    depth = ((EVERY != 2) | (np.arange(6) == 5)).sum(1)  # zero is op 2 of the first five choices
-    bend = 0.02 * (depth - (5 * 2 / 3 + 1)) ** 2
+DEPTH = ((EVERY != 2) | (np.arange(6) == 5)).sum(1)  # zero is op 2 of the first five choices
+OFF = np.abs(DEPTH - (5 * 2 / 3 + 1)) / np.sqrt(5 * 2 / 9)
+
+
+def bent(seed, bend):
+    """Effects fitted to losses with a planted term for depth; and the true losses of all networks, as logarithms."""
+    paths, losses, images, truth, _ = planted(seed, 1e-4, 80)
+    term = bend * np.where(OFF <= 3, OFF**2, 6 * OFF - 9)
     index = [int(np.flatnonzero((path == EVERY).all(1))[0]) for path in paths]
-    fitted = OpEffects.fit(SPACE, paths, losses * np.exp(bend[index]), images)
+    return OpEffects.fit(SPACE, paths, losses * np.exp(term[index]), images), truth + term
+
+
+def test_planted_term_for_depth_is_found():
+    fitted, truth = bent(3, 0.03)
     found = np.log(fitted.loss(EVERY))
-    np.testing.assert_allclose(found - found.mean(), truth + bend - np.mean(truth + bend), atol=3e-3)
-    matrices = fitted.matrices()
-    assert len(matrices) == 6  # depths of 1 to 6
-    nearby = {int(np.argmin(matrix[np.arange(6), EVERY].sum(1))) for matrix in matrices}
-    assert int(np.argmin(truth + bend)) in nearby and len(nearby) > 1
-    for at, matrix in enumerate(matrices, start=1):  # tangents touch at their depth
-        touched = found[depth == at] - matrix[np.arange(6), EVERY[depth == at]].sum(1)
-        np.testing.assert_allclose(touched, touched[0], atol=1e-9)
+    np.testing.assert_allclose(found - found.mean(), truth - truth.mean(), atol=3e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_best_network_of_a_budget_is_found_in_spite_of_the_term_for_depth(seed):
+    """By brute force, with random costs: sums near single depths would miss it, since the term is convex."""
+    fitted, _ = bent(seed, 0.08)
+    cost = prices.Cost(np.random.default_rng(seed).uniform(0, 1, (6, 3)).astype(np.float32), 0.0, op_mask(SPACE))
+    gains = [prices.Cost(-matrix, -constant, cost.mask) for matrix, constant in fitted.tangents()]
+    found = np.log(fitted.loss(EVERY)) - fitted.difficulty.mean()
+    touching = np.max([matrix[np.arange(6), EVERY].sum(1) + constant for matrix, constant in fitted.tangents()], axis=0)
+    assert np.all(touching <= found + 1e-9) and np.max(found - touching) < 0.08 * 0.25**2 + 1e-3
+    for bound in np.quantile(cost.of_paths(EVERY), np.linspace(0.05, 0.95, 9)):
+        path = within_limits.most_of_least(gains, [Limit("ms", cost, float(bound))])
+        best = found[cost.of_paths(EVERY) <= bound].min()
+        assert found[(path == EVERY).all(1)] <= best + 0.08 * 0.25**2 + 1e-3
+
+
+def test_term_that_would_favour_the_extremes_does_not_count():
+    fitted, truth = bent(4, -0.03)
+    assert fitted.mean[-1] == 0 and len(fitted.tangents()) == 1
+    assert np.corrcoef(np.log(fitted.loss(EVERY)), truth)[0, 1] > 0.8
 
 
 def test_depth_does_not_count_where_all_networks_are_equally_deep():
@@ -65,7 +88,7 @@ def test_depth_does_not_count_where_all_networks_are_equally_deep():
     every = np.array(list(itertools.product((0, 1), repeat=6)))
     assert not features(space, every)[:, -1].any()
     fitted = OpEffects.fit(space, every, np.exp(every.sum(1) / 10), np.zeros(len(every), int))
-    assert len(fitted.matrices()) == 1
+    assert len(fitted.tangents()) == 1
 
 
 def test_noise_that_single_losses_have_is_taken_off():
