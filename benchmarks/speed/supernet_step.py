@@ -10,9 +10,6 @@ which prepares all paths, is left out. `training_step` compares plain networks i
 
 import json
 import os
-import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -85,21 +82,6 @@ def _space() -> blocks.Space:
     return space.for_data(f.image_size, space.input_channels, space.num_classes)
 
 
-def _run(way: str, file: str) -> dict[str, Any]:
-    """Times a way in a process of its own."""
-    f = flags.FLAGS
-    if way in training_step.TORCH:
-        command = [f.torch_python, training_step.TORCH_SCRIPT, file, *(["--channels_last"] if way == "torch_last"
-                                                                        else [])]
-    else:
-        command = [sys.executable, "-m", "benchmarks.speed.supernet_step", f"--only={file}", f"--space={f.space}",
-                   f"--image_size={f.image_size}", f"--batch_size={f.batch_size}"]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    if ended.returncode:
-        raise InputError(f"{way} failed: {ended.stderr.strip()[-500:]}")
-    return json.loads(ended.stdout.strip().splitlines()[-1])
-
-
 def _main() -> None:
     f = flags.FLAGS
     if f.only:
@@ -107,27 +89,20 @@ def _main() -> None:
         with open(f.only, encoding="utf-8") as file:
             print(json.dumps(our_epochs(_space(), json.load(file))))
         return
-    if not f.torch_python or not shutil.which(f.torch_python):
-        raise InputError(f"--torch_python={f.torch_python}: no such program. Expected a Python interpreter that has "
-                         "PyTorch.")
+    if not _space().is_chain or _space().width_choices:
+        raise InputError(f"--space={f.space}: expected a chain of blocks whose filters are fixed.")
     start.load_tensorflow()
-    seconds: dict[str, list[list[float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(f.rounds):
-            given, counts = task(_space(), f.batch_size, number), set()
-            path = os.path.join(folder, "task.json")
-            with open(path, "w", encoding="utf-8") as file:
-                json.dump(given, file)
-            for way, name in WAYS.items():
-                result = _run(way, path)
-                counts.add(result["parameters"])
-                seconds[way].append([statistics.median(each[place] for each in result["epochs"][1:]) / PATHS
-                                     for place in (0, 1)])
-                print(f"round {number + 1} of {f.rounds}, {name} ({result['version']}): "
-                      f"{seconds[way][-1][0]:.3f} s of CPU, {seconds[way][-1][1]:.3f} s", flush=True)
-            if len(counts) > 1:
-                raise InputError(f"The ways trained different supernets, of {sorted(counts)} parameters.")
-    training_step.print_ratios(WAYS, seconds)
+        def run(way: str, number: int) -> dict[str, Any]:
+            path = os.path.join(folder, f"{number}.json")
+            if not os.path.exists(path):
+                with open(path, "w", encoding="utf-8") as file:
+                    json.dump(task(_space(), f.batch_size, number), file)
+            return training_step.timed(way, training_step.torch_command(f.torch_python, way, path) if way != OURS else [
+                sys.executable, "-m", "benchmarks.speed.supernet_step", f"--only={path}", f"--space={f.space}",
+                f"--image_size={f.image_size}", f"--batch_size={f.batch_size}"])
+
+        training_step.compare(WAYS, f.rounds, PATHS, run)
 
 
 def main() -> None:

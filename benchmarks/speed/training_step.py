@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -115,28 +116,65 @@ def keras_epochs(arch: arch_lib.Arch, way: str, batch_size: int) -> dict[str, An
             "version": f"TensorFlow {tf.__version__}, Keras {keras.__version__}"}
 
 
-def _run(way: str, torch_python: str | None, network: str) -> dict[str, Any]:
-    """Times a way in a process of its own; `network` is the file for PyTorch."""
-    f = flags.FLAGS
-    if way in TORCH:
-        command = [str(torch_python), TORCH_SCRIPT, network, *(["--channels_last"] if way == "torch_last" else [])]
-    else:
-        command = [sys.executable, "-m", "benchmarks.speed.training_step", f"--only={way}", f"--arch={f.arch}",
-                   f"--image_size={f.image_size}", f"--batch_size={f.batch_size}"]
+def timed(way: str, command: Sequence[str]) -> dict[str, Any]:
+    """Times a way in a process of its own, which prints a line of JSON.
+
+    Args:
+        way: Name of the way, for an error.
+        command: The process.
+
+    Raises:
+        InputError: If the process fails.
+    """
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
-        raise InputError(f"{way} failed: {ended.stderr.strip().splitlines()[-1:]}. Expected --torch_python to name an "
-                         "interpreter with PyTorch." if way in TORCH else f"{way} failed: {ended.stderr[-500:]}")
+        raise InputError(f"{way} failed: {ended.stderr.strip()[-500:]}" + (
+            " Expected --torch_python to name an interpreter with PyTorch." if way in TORCH else ""))
     return json.loads(ended.stdout.strip().splitlines()[-1])
 
 
-def print_ratios(ways: dict[str, str], seconds: dict[str, list[list[float]]]) -> None:
-    """Prints a table: medians of each way, and ratios of the first way to each, round by round.
+def torch_command(torch_python: str | None, way: str, file: str) -> list[str]:
+    """The process of a way of `TORCH`.
+
+    Args:
+        torch_python: Interpreter with PyTorch.
+        way: The way.
+        file: What `torch_step` reads.
+
+    Raises:
+        InputError: If there is no such interpreter.
+    """
+    if not torch_python or not shutil.which(torch_python):
+        raise InputError(f"--torch_python={torch_python}: no such program. Expected a Python interpreter that has "
+                         "PyTorch.")
+    return [torch_python, TORCH_SCRIPT, file, *(["--channels_last"] if way == "torch_last" else [])]
+
+
+def compare(ways: dict[str, str], rounds: int, steps: int, run: Callable[[str, int], dict[str, Any]]) -> None:
+    """Times all ways in turn, and prints medians and ratios of the first way to each, round by round.
 
     Args:
         ways: Names of the ways.
-        seconds: CPU and wall seconds of a step, for each round of each way.
+        rounds: Number of rounds.
+        steps: Steps of an epoch.
+        run: Function from a way and the number of a round to epochs (CPU and wall seconds of each), parameters and
+            version; the first epoch does not count.
+
+    Raises:
+        InputError: If the ways have different numbers of parameters.
     """
+    seconds: dict[str, list[list[float]]] = {way: [] for way in ways}
+    for number in range(rounds):
+        parameters = set()
+        for way, name in ways.items():
+            result = run(way, number)
+            parameters.add(result["parameters"])
+            seconds[way].append([statistics.median(each[place] for each in result["epochs"][1:]) / steps
+                                 for place in (0, 1)])
+            print(f"round {number + 1} of {rounds}, {name} ({result['version']}): {seconds[way][-1][0]:.3f} s of CPU, "
+                  f"{seconds[way][-1][1]:.3f} s", flush=True)
+        if len(parameters) > 1:
+            raise InputError(f"The ways trained different networks, of {sorted(parameters)} parameters.")
     print("\n| | CPU s | wall s | CPU, first / this | wall, first / this |\n| --- | --- | --- | --- | --- |")
     for way, name in ways.items():
         own = [statistics.median(each[place] for each in seconds[way]) for place in (0, 1)]
@@ -153,34 +191,25 @@ def _main() -> None:
         start.load_tensorflow()
         print(json.dumps(keras_epochs(arch, f.only, f.batch_size)))
         return
-    if f.torch_python and not shutil.which(f.torch_python):
-        raise InputError(f"--torch_python={f.torch_python}: no such program. Expected a Python interpreter that has "
-                         "PyTorch.")
     start.load_tensorflow()
     known = {**KERAS, **(TORCH if f.torch_python else {})}
     if unknown := set(f.ways) - set(known):
         raise InputError(f"--ways must be of {', '.join(known)}; got {', '.join(sorted(unknown))}. PyTorch needs "
                          "--torch_python.")
     ways = {way: name for way, name in known.items() if not f.ways or way in f.ways}
-    seconds: dict[str, list[list[float]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         network = os.path.join(folder, "network.json")
         with open(network, "w", encoding="utf-8") as file:
             json.dump({"nodes": described(build(arch, "keras")), "batch_size": f.batch_size, "epochs": EPOCHS,
                        "steps": STEPS, "image_size": f.image_size, "channels": arch.space.input_channels,
                        "num_classes": arch.space.num_classes, "threads": os.cpu_count()}, file)
-        for number in range(f.rounds):
-            parameters = set()
-            for way in ways:
-                result = _run(way, f.torch_python, network)
-                parameters.add(result["parameters"])
-                later = result["epochs"][1:]
-                seconds[way].append([statistics.median(each[place] for each in later) / STEPS for place in (0, 1)])
-                print(f"round {number + 1} of {f.rounds}, {ways[way]} ({result['version']}): "
-                      f"{seconds[way][-1][0]:.3f} s of CPU, {seconds[way][-1][1]:.3f} s", flush=True)
-            if len(parameters) > 1:
-                raise InputError(f"The ways trained different networks, of {sorted(parameters)} parameters.")
-    print_ratios(ways, seconds)
+
+        def run(way: str, number: int) -> dict[str, Any]:
+            return timed(way, torch_command(f.torch_python, way, network) if way in TORCH else [
+                sys.executable, "-m", "benchmarks.speed.training_step", f"--only={way}", f"--arch={f.arch}",
+                f"--image_size={f.image_size}", f"--batch_size={f.batch_size}"])
+
+        compare(ways, f.rounds, STEPS, run)
 
 
 def main() -> None:
