@@ -10,6 +10,7 @@ from pnas_tf.cost import prices, within_limits
 from pnas_tf.cost.limits import Limit
 from pnas_tf.derive.op_effects import OpEffects, features
 from pnas_tf.space.blocks import Block, Space, op_mask
+from tests.spaces import WIDE
 
 OPS = ("mb_k3_e3", "mb_k5_e3", "zero")
 SPACE = Space(
@@ -80,6 +81,17 @@ def test_term_that_would_favour_the_extremes_does_not_count():
     fitted, truth = bent(4, -0.03)
     assert fitted.mean[-1] == 0 and len(fitted.tangents()) == 1
     assert np.corrcoef(np.log(fitted.loss(EVERY)), truth)[0, 1] > 0.8
+
+
+def test_depth_is_that_of_the_ops_whatever_their_filters():
+    """By hand: mb_k3_e1, mb_k5_e2, mb_k3_e2 and mbse_k3_e2 have one convolution larger than 1x1, zero has none."""
+    rng = np.random.default_rng(0)
+    paths = rng.integers([len(choice.ops) for choice in WIDE.choices.values()], size=(60, len(WIDE.choices)))
+    skips = paths[:, list(WIDE.choices).index("b01")] == 2
+    assert WIDE.choices["b01"].ops[2] == "zero" and 0 < skips.sum() < 60
+    terms = features(WIDE, paths)[:, -1]
+    np.testing.assert_allclose(terms[~skips], ((2 / 3 - 1) ** 2) / (2 / 9), atol=1e-5)
+    np.testing.assert_allclose(terms[skips], ((2 / 3) ** 2) / (2 / 9), atol=1e-5)
 
 
 def test_depth_does_not_count_where_all_networks_are_equally_deep():
