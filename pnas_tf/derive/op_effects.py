@@ -5,8 +5,8 @@ does. What a network's loss has beyond the sum comes from the few steps in which
 gone after a training of its own. On NAS-Bench-Macro the sum ranks all networks with a Kendall of 0.82 where single
 losses reach 0.79, and with 0.75 where they reach 0.67 (benchmarks/NOTES.md).
 
-No sum says that a deep network can do without a layer at less loss than a shallow one. The term for depth does. What it
-calls depth is a number of layers, those of parallel branches included.
+A deep network loses less than a shallow one by doing without a layer. No sum of effects can say so; the term for depth
+does. What it calls depth is a number of layers, those of parallel branches included.
 """
 
 import dataclasses
