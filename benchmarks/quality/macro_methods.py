@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pnas_tf.cost.goal import Goal
 from pnas_tf.data.parts import Part
-from pnas_tf.search import build, searcher
+from pnas_tf.search import arch_updaters, build, searcher
 from pnas_tf.search.config import Method
 from pnas_tf.search.schedule import Schedule
 from pnas_tf.supernet.supernet import Supernet
@@ -64,10 +64,8 @@ def _run(net, goals, method, held_out, batch_size, seed, steps, stop_after) -> l
     seconds = []
     for number, (images, labels) in enumerate(held_out.batches(batch_size, seed=seed).take(stop_after)):
         step_seed = tf.constant([seed, number], tf.int32)
-        if not number and updaters[0].multipliers:
-            swaps = updaters[0].measure_swaps(images, labels, step_seed)
-            for updater in updaters:
-                updater.calibrate(*swaps)
+        if not number:
+            arch_updaters.calibrate(updaters, images, labels, step_seed)
         goal, begun = number % len(goals), time.process_time()
         updaters[goal].update(images, labels, step_seed, optimizers[goal])
         seconds.append(time.process_time() - begun)

@@ -28,7 +28,6 @@ from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.cost import latency_table, prices, within_limits
 from pnas_tf.cost.goal import Goal
-from pnas_tf.cost.limits import Limit
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 
@@ -172,21 +171,18 @@ class Benchmark:
         rows = [{"seed": seed, "table": "", **macro_results.ranking(self.truth, *inherited),
                  "networks": len(inherited[0])}]
         scores = Scores(net.space, scorer)
-        for number, target_ms in enumerate(table.targets):
-            probs = net.probs(number).numpy()
-            goal = _goal(table, target_ms)
-            limits = [Limit("ms", table.ms, target_ms)]
+        goals = [_goal(table, target_ms) for target_ms in table.targets]
+        for number, goal in enumerate(goals):
+            probs, target_ms = net.probs(number).numpy(), goal.target_ms
             chosen = {**_found(Pool(goal, probs, scores), seed),
-                      "most probable within the limits": within_limits.most_probable(probs, limits),
+                      "most probable within the limits": within_limits.most_probable(probs, goal.all_limits),
                       "arg-max": within_limits.most_probable(probs)}
             chosen["evolution by inherited loss"] = self._evolved(seed, table, target_ms, scorer, inherited)
             rows += self._rows(seed, table, target_ms, chosen, inherited)
-        goals = [_goal(table, target_ms) for target_ms in table.targets]
         for name, count, each in macro_methods.learned(net, goals, data.held_out, BATCH_SIZE, seed):
-            for target_ms, probs in zip(table.targets, each, strict=True):
-                path = within_limits.most_probable(probs, [Limit("ms", table.ms, target_ms)])
-                rows += [{**row, "steps": count} for row in self._judged(seed, table, target_ms,
-                                                                         {f"alpha by {name}": path})]
+            for goal, probs in zip(goals, each, strict=True):
+                chosen = {f"alpha by {name}": within_limits.most_probable(probs, goal.all_limits)}
+                rows += [{**row, "steps": count} for row in self._judged(seed, table, goal.target_ms, chosen)]
         rows.append({"seed": seed, "table": "effects", **macro_results.ranking(
             self.truth, self.truth.paths, scores.leaning.loss(self.truth.paths)), "networks": len(self.truth.paths)})
         even = uniform_probs(net.space).astype(np.float32)

@@ -10,7 +10,6 @@ which prepares all paths, is left out. `training_step` compares plain networks i
 
 import json
 import os
-import sys
 import tempfile
 import time
 from typing import Any
@@ -23,8 +22,8 @@ from pnas_tf.cli import start
 from pnas_tf.errors import InputError
 from pnas_tf.space import blocks, ops, spaces
 
-OURS, EPOCHS, PATHS = "ours", 4, 6
-WAYS = {OURS: "this package's supernet", **training_step.TORCH}
+EPOCHS, PATHS = 4, 6
+WAYS = {"ours": "this package's supernet", **training_step.TORCH}
 
 
 def task(space: blocks.Space, batch_size: int, seed: int) -> dict[str, Any]:
@@ -91,6 +90,7 @@ def _main() -> None:
         return
     if not _space().is_chain or _space().width_choices:
         raise InputError(f"--space={f.space}: expected a chain of blocks whose filters are fixed.")
+    training_step.check_torch(f.torch_python)
     start.load_tensorflow()
     with tempfile.TemporaryDirectory() as folder:
         def run(way: str, number: int) -> dict[str, Any]:
@@ -98,8 +98,8 @@ def _main() -> None:
             if not os.path.exists(path):
                 with open(path, "w", encoding="utf-8") as file:
                     json.dump(task(_space(), f.batch_size, number), file)
-            return training_step.timed(way, training_step.torch_command(f.torch_python, way, path) if way != OURS else [
-                sys.executable, "-m", "benchmarks.speed.supernet_step", f"--only={path}", f"--space={f.space}",
+            return training_step.timed(way, f.torch_python, path, [
+                "benchmarks.speed.supernet_step", f"--only={path}", f"--space={f.space}",
                 f"--image_size={f.image_size}", f"--batch_size={f.batch_size}"])
 
         training_step.compare(WAYS, f.rounds, PATHS, run)

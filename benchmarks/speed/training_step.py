@@ -116,16 +116,20 @@ def keras_epochs(arch: arch_lib.Arch, way: str, batch_size: int) -> dict[str, An
             "version": f"TensorFlow {tf.__version__}, Keras {keras.__version__}"}
 
 
-def timed(way: str, command: Sequence[str]) -> dict[str, Any]:
+def timed(way: str, torch_python: str | None, file: str, own: Sequence[str]) -> dict[str, Any]:
     """Times a way in a process of its own, which prints a line of JSON.
 
     Args:
-        way: Name of the way, for an error.
-        command: The process.
+        way: Name of the way.
+        torch_python: Interpreter for the ways of `TORCH`.
+        file: What `torch_step` reads.
+        own: Module and flags of all other ways.
 
     Raises:
         InputError: If the process fails.
     """
+    command = [str(torch_python), TORCH_SCRIPT, file, *(["--channels_last"] if way == "torch_last" else [])] \
+        if way in TORCH else [sys.executable, "-m", *own]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
         raise InputError(f"{way} failed: {ended.stderr.strip()[-500:]}" + (
@@ -133,13 +137,8 @@ def timed(way: str, command: Sequence[str]) -> dict[str, Any]:
     return json.loads(ended.stdout.strip().splitlines()[-1])
 
 
-def torch_command(torch_python: str | None, way: str, file: str) -> list[str]:
-    """The process of a way of `TORCH`.
-
-    Args:
-        torch_python: Interpreter with PyTorch.
-        way: The way.
-        file: What `torch_step` reads.
+def check_torch(torch_python: str | None) -> None:
+    """Refuses what is no program, before other ways take their time.
 
     Raises:
         InputError: If there is no such interpreter.
@@ -147,7 +146,6 @@ def torch_command(torch_python: str | None, way: str, file: str) -> list[str]:
     if not torch_python or not shutil.which(torch_python):
         raise InputError(f"--torch_python={torch_python}: no such program. Expected a Python interpreter that has "
                          "PyTorch.")
-    return [torch_python, TORCH_SCRIPT, file, *(["--channels_last"] if way == "torch_last" else [])]
 
 
 def compare(ways: dict[str, str], rounds: int, steps: int, run: Callable[[str, int], dict[str, Any]]) -> None:
@@ -191,6 +189,8 @@ def _main() -> None:
         start.load_tensorflow()
         print(json.dumps(keras_epochs(arch, f.only, f.batch_size)))
         return
+    if f.torch_python:
+        check_torch(f.torch_python)
     start.load_tensorflow()
     known = {**KERAS, **(TORCH if f.torch_python else {})}
     if unknown := set(f.ways) - set(known):
@@ -205,9 +205,9 @@ def _main() -> None:
                        "num_classes": arch.space.num_classes, "threads": os.cpu_count()}, file)
 
         def run(way: str, number: int) -> dict[str, Any]:
-            return timed(way, torch_command(f.torch_python, way, network) if way in TORCH else [
-                sys.executable, "-m", "benchmarks.speed.training_step", f"--only={way}", f"--arch={f.arch}",
-                f"--image_size={f.image_size}", f"--batch_size={f.batch_size}"])
+            return timed(way, f.torch_python, network, [
+                "benchmarks.speed.training_step", f"--only={way}", f"--arch={f.arch}", f"--image_size={f.image_size}",
+                f"--batch_size={f.batch_size}"])
 
         compare(ways, f.rounds, STEPS, run)
 

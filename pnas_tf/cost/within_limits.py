@@ -162,8 +162,9 @@ def _solve(gains: Sequence[Cost], limits: Sequence[Limit], least: float, sign: f
     costs = (*gains, *(limit.cost for limit in limits))
     program = _Program(gains[0].mask, dict.fromkeys(term.choices for cost in costs for term in cost.terms))
     constraints = [optimize.LinearConstraint(*program.consistency())]
-    objective = program.coefficients(gains[0]) if len(gains) == 1 else program.reached
+    objective = program.coefficients(gains[0])
     if len(gains) > 1:
+        objective = program.reached
         constraints += [optimize.LinearConstraint((program.coefficients(gain) - program.reached)[None], -gain.fixed,
                                                   np.inf) for gain in gains]
     for number, limit in enumerate(limits):

@@ -133,11 +133,11 @@ class OpEffects:
         Returns:
             Effects like those of `matrix`, and a constant, for each sum; a single one if there is no term for depth.
         """
-        bend = self.mean[-1]
+        matrix, bend = self.matrix(), self.mean[-1]
         if not bend:
-            return [(self.matrix(), 0.0)]
+            return [(matrix, 0.0)]
         depths, mean, deviation = _depths(self.space)
-        return [(self.matrix() + 2 * bend * at / deviation * depths, -bend * (at**2 + 2 * at * mean / deviation))
+        return [(matrix + 2 * bend * at / deviation * depths, -bend * (at**2 + 2 * at * mean / deviation))
                 for at in TANGENTS]
 
 
@@ -158,7 +158,8 @@ def features(space: Space, paths: np.ndarray) -> np.ndarray:
     kinds = np.array([names.index(op) for block in space.choices.values() for op in block.ops])
     counts = own @ (kinds[:, None] == np.arange(len(names))[None])
     depths, mean, deviation = _depths(space)
-    off = np.abs(depths[np.arange(paths.shape[1]), paths].sum(1) - mean) / deviation if deviation else 0.0 * paths[:, 0]
+    depth = depths[np.arange(paths.shape[1]), paths].sum(1)
+    off = np.abs(depth - mean) / deviation if deviation else np.zeros(len(paths))
     bend = np.where(off <= SEEN_DEPTHS, np.square(off), 2 * SEEN_DEPTHS * off - SEEN_DEPTHS**2)
     return np.concatenate([counts, own, bend[:, None]], axis=1)
 

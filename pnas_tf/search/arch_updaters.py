@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnas_tf import terminal
 from pnas_tf.cost import expectation
 from pnas_tf.cost.prices import Cost
 from pnas_tf.search import observers, replicas
@@ -13,6 +14,26 @@ from pnas_tf.search.config import Method
 from pnas_tf.search.objective import Lagrangian, LatencyLoss, Reward
 from pnas_tf.supernet import gates
 from pnas_tf.supernet.supernet import Supernet
+
+
+def calibrate(updaters: Sequence["GradientUpdater | ReinforceUpdater"], images: tf.Tensor, labels: tf.Tensor,
+              seed: tf.Tensor) -> None:
+    """Sets the scales of all multipliers, with the weights that the supernet has, and says what they are.
+
+    Args:
+        updaters: Updaters of one supernet and one kind, a goal each.
+        images: Held-out images, as for `GradientUpdater.update`.
+        labels: Classes.
+        seed: Seed of the pairs.
+    """
+    gradients = [updater for updater in updaters if isinstance(updater, GradientUpdater)]
+    if any(updater.multipliers for updater in gradients):
+        swaps = gradients[0].measure_swaps(images, labels, seed)
+        for updater in gradients:
+            updater.calibrate(*swaps)
+        scales = ", ".join(f"{float(multiplier.scale.value.numpy()):.3g} ({multiplier.name})"
+                           for updater in gradients for multiplier in updater.multipliers)
+        terminal.say(f"Multipliers at which cost and accuracy have equal influence, in nats: {scales}.")
 
 
 class GradientUpdater(keras.layers.Layer):

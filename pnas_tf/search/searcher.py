@@ -6,11 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf import terminal
 from pnas_tf.data.parts import USUAL, Changes, Part
 from pnas_tf.network.criterion import SMOOTHED, Criterion
 from pnas_tf.network.evaluate import accuracy_of
-from pnas_tf.search import replicas
+from pnas_tf.search import arch_updaters, replicas
 from pnas_tf.search.schedule import Schedule
 from pnas_tf.supernet import gates
 from pnas_tf.supernet.supernet import Supernet
@@ -101,7 +100,7 @@ class Searcher(keras.Model):
         if replicas.local(held_images).shape[0]:
             seed, done = self._path_seed(2 * step + 1), self.schedule.arch_steps_before(step)
             if not done:
-                self._calibrate(held_images, held_labels, seed)
+                arch_updaters.calibrate(self.updaters, held_images, held_labels, seed)
             goal = done % goals
             arch_logs = self.updaters[goal].update(held_images, held_labels, seed, self.optimizers[goal])
             logs.update(arch_logs if goals == 1 else {f"{name}/{goal}": value for name, value in arch_logs.items()})
@@ -135,16 +134,6 @@ class Searcher(keras.Model):
     def _fit(self, batches, callbacks, first_epoch, epochs, steps):
         self.fit(batches, initial_epoch=first_epoch, epochs=epochs, steps_per_epoch=steps, verbose=0, shuffle=False,
                  callbacks=list(callbacks))
-
-    def _calibrate(self, images, labels, seed):
-        """Sets the scales of the multipliers before the first architecture step, with the weights of the warm-up."""
-        if any(updater.multipliers and hasattr(updater, "calibrate") for updater in self.updaters):
-            swaps = self.updaters[0].measure_swaps(images, labels, seed)
-            for updater in self.updaters:
-                updater.calibrate(*swaps)
-            scales = ", ".join(f"{float(multiplier.scale.value.numpy()):.3g} ({multiplier.name})"
-                               for updater in self.updaters for multiplier in updater.multipliers)
-            terminal.say(f"Multipliers at which cost and accuracy have equal influence, in nats: {scales}.")
 
     def _path_seed(self, number):
         """The seed of a step's paths, int32 [2]: even numbers for weight steps, odd numbers for architecture steps."""

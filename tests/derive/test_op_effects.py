@@ -44,6 +44,11 @@ def test_planted_effects_are_found_whatever_the_images():
     np.testing.assert_allclose(matrix[np.arange(6), EVERY].sum(1) + fitted.difficulty.mean(), found, atol=1e-9)
 
 
+def places(paths):
+    """Where networks are among all."""
+    return [int(np.flatnonzero((path == EVERY).all(1))[0]) for path in paths]
+
+
 DEPTH = ((EVERY != 2) | (np.arange(6) == 5)).sum(1)  # zero is op 2 of the first five choices
 OFF = np.abs(DEPTH - (5 * 2 / 3 + 1)) / np.sqrt(5 * 2 / 9)
 
@@ -52,8 +57,7 @@ def bent(seed, bend):
     """Effects fitted to losses with a planted term for depth; and the true losses of all networks, as logarithms."""
     paths, losses, images, truth, _ = planted(seed, 1e-4, 80)
     term = bend * np.where(OFF <= 3, OFF**2, 6 * OFF - 9)
-    index = [int(np.flatnonzero((path == EVERY).all(1))[0]) for path in paths]
-    return OpEffects.fit(SPACE, paths, losses * np.exp(term[index]), images), truth + term
+    return OpEffects.fit(SPACE, paths, losses * np.exp(term[places(paths)]), images), truth + term
 
 
 def test_planted_term_for_depth_is_found():
@@ -107,7 +111,7 @@ def test_noise_that_single_losses_have_is_taken_off():
     """With noise as large as the effects, the sums are nearer to the truth than the losses themselves."""
     paths, losses, _, truth, _ = planted(1, 0.1, 150)
     fitted = OpEffects.fit(SPACE, paths, losses, np.zeros(len(paths), int))
-    own = truth[[int(np.flatnonzero((path == EVERY).all(1))[0]) for path in paths]]
+    own = truth[places(paths)]
     assert 0.05 < fitted.noise < 0.5
     assert np.corrcoef(fitted.loss(paths), own)[0, 1] > np.corrcoef(losses, own)[0, 1] + 0.1
 
