@@ -56,7 +56,7 @@ def uniform_ms(space: Space, table, ops: Sequence[str], digits: int) -> dict[str
     return {op: steps.rounded_up(prices.of_arch(uniform(space, op), price), digits) for op in ops}
 
 
-def random_within(space: Space, limit, count: int, seed: int, least: float = 0.97) -> list[Arch]:
+def random_within(space: Space, limit, count: int, seed: int, least: float = 0.97, without: str = "") -> list[Arch]:
     """Different random networks among those that keep a limit and use most of it, all equally likely.
 
     Args:
@@ -65,34 +65,43 @@ def random_within(space: Space, limit, count: int, seed: int, least: float = 0.9
         count: Number of networks.
         seed: Seed of the draws.
         least: Share of the limit that each network uses at least.
+        without: Part of the names of ops that no network holds; "" for none.
     """
     from pnas_tf.cost import within_limits
     from pnas_tf.space import arch as arch_lib
     from pnas_tf.space import blocks as blocks_lib
 
-    paths = within_limits.samples(blocks_lib.uniform_probs(space), [limit], least, count, seed)
+    probs = blocks_lib.uniform_probs(space)
+    for row, block in zip(probs, space.choices.values(), strict=True):
+        row[:len(block.ops)] *= [not without or without not in op for op in block.ops]
+    paths = within_limits.samples(probs / probs.sum(1, keepdims=True), [limit], least, count, seed)
     return [arch_lib.from_path(space, path) for path in paths]
 
 
 def mobilenet_v2(space: Space, width_mult: float) -> Arch:
     """MobileNetV2 for the images of a space.
 
-    It has as many blocks with strides 2 as the space, and the same head, so that both work on feature maps of the same
-    sizes.
+    It has as many blocks with strides 2 as the space, at the stages that begin nearest to the same share of the depth,
+    and the same head: so both do about the same share of their blocks on maps of each size.
 
     Args:
         space: Space whose images, stem and head the network takes over.
         width_mult: Factor of all widths of MobileNetV2.
     """
-    shrinks = sum(block.strides == 2 for block in space.blocks)
+    depth, starts = sum(stage[2] for stage in MOBILENET_V2), [0]
+    for *_, count, _ in MOBILENET_V2[:-1]:
+        starts.append(starts[-1] + count)
+    shrinks: list[int] = []
+    for number, block in enumerate(space.blocks):
+        if block.strides == 2:
+            off = {start: abs(start / depth - number / len(space.blocks)) for start in starts if start not in shrinks}
+            shrinks.append(min(off, key=off.__getitem__))
     blocks, channels = list[Block](), make_divisible(32 * width_mult)
     stem = dataclasses.replace(space.stem[0], filters=channels)
-    for expansion, filters, count, strides in MOBILENET_V2:
-        shrink = strides == 2 and shrinks > 0
-        shrinks -= shrink
+    for expansion, filters, count, _ in MOBILENET_V2:
         width = make_divisible(filters * width_mult)
-        for number in range(count):
-            step = 2 if shrink and number == 0 else 1
+        for _ in range(count):
+            step = 2 if len(blocks) in shrinks else 1
             blocks.append(Block(f"b{len(blocks):02d}", (f"mb_k3_e{expansion}",), width, step,
                                 step == 1 and channels == width))
             channels = width

@@ -1,6 +1,5 @@
-"""Results of a study of search quality: means, errors, rank correlations, and the trade-off plot (paper figure 4)."""
+"""Results of a study of search quality: means, intervals, ranks, and the trade-off plot (paper figure 4)."""
 
-import itertools
 import json
 import math
 import os
@@ -28,20 +27,19 @@ class Kind(NamedTuple):
     marker: str
 
 
-KINDS = {"trials": Kind("found, gradient, trials", "#15803d", "p"),
-         "gradient": Kind("found, gradient", "#c05621", "D"),
-         "longer": Kind("found, gradient, longer", "#dc2626", "d"),
-         "longertrials": Kind("found, gradient, longer, trials", "#7c2d12", "h"),
+FOUND, BEST_RANDOM = "gradient", "bestrandom"
+KINDS = {FOUND: Kind("found", "#c05621", "D"),
          "reinforce": Kind("found, REINFORCE", "#86377b", "s"),
          "searchfree": Kind("best of a pool on the supernet", "#0f766e", "^"),
-         "random": Kind("random", "#64707d", "o"),
+         "random": Kind("random, without 7x7", "#64707d", "o"),
+         BEST_RANDOM: Kind("best of random, in the time of a search", "#334155", "."),
          "mostmacs": Kind("most MACs within the target", "#0369a1", "H"),
          "uniform": Kind("one op everywhere", "#2b6cb0", "P"),
          "mobilenetv2": Kind("MobileNetV2, scaled", "#000000", "X"),
          "unaware": Kind("found, latency free", "#8a6100", "v"),
          "biggest": Kind("biggest of the space", "#b3261e", "*")}
-# Kinds that a search by gradients delivers, which are compared with the others.
-SEARCHED = ("trials", "gradient", "longer", "longertrials")
+# Kinds of the networks that are trained; the best of random are chosen among these.
+TRAINED = tuple(kind for kind in KINDS if kind != BEST_RANDOM)
 
 
 def write(study) -> str:
@@ -56,10 +54,12 @@ def write(study) -> str:
     rows = collect(study)
     if not rows:
         return "Nothing is trained yet."
+    seconds = search_seconds(study)
+    best = [row for op in study.targets() for row in (random_search(rows, op, seconds) if seconds else [])]
+    shown = [*rows, *best]
     text = "\n\n".join(part for part in (
-        *(target_table(rows, op, ms) for op, ms in study.targets().items()), _others(rows),
-        *(comparisons(rows, op, kind, study.search_seconds()) for op in study.targets() for kind in SEARCHED),
-        _ranks(study, rows), _seconds(study, rows)) if part)
+        *(target_table(shown, op, ms) for op, ms in study.targets().items()), _others(rows),
+        *(comparisons(shown, op) for op in study.targets()), _ranks(study, rows), _seconds(study, rows)) if part)
     files.write_text(study.path("results.json"), json.dumps(rows, indent=1) + "\n")
     files.write_text(study.path("results.md"), text + "\n")
     files.write_text(study.path("tradeoff.svg"), trade_off(rows, study.targets()))
@@ -109,19 +109,23 @@ def of(rows, kind: str, target: str, field: str = "accuracy") -> np.ndarray:
                      and row[field] is not None], float)
 
 
-def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Difference of two means, and its standard error (Welch).
+def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
+    """Difference of two means with its 95 % interval, whose sides may vary differently (Welch's t).
 
-        error = sqrt(var(first) / len(first) + var(second) / len(second))
+    Args:
+        first: Values of one side.
+        second: Values of the other side, which is subtracted.
 
-    A side with one value is given the variance of the other side. If both have one value, the error is NaN.
+    Returns:
+        The difference, and both ends of the interval; NaN if a side has fewer than two values.
     """
-    def variance(values, other):
-        several = values if len(values) > 1 else other
-        return float(np.var(several, ddof=1)) if len(several) > 1 else math.nan
+    from scipy import stats
 
-    error = math.sqrt(variance(first, second) / len(first) + variance(second, first) / len(second))
-    return float(first.mean() - second.mean()), error
+    gain = float(first.mean() - second.mean())
+    if min(len(first), len(second)) < 2:
+        return gain, math.nan, math.nan
+    low, high = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    return gain, float(low), float(high)
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -161,58 +165,70 @@ def target_table(rows, target: str, ms: float) -> str:
     return "\n".join(lines) if any(row["target"] == target for row in rows) else ""
 
 
-def random_search(rows, target: str, seconds: float) -> tuple[int, float]:
-    """The expected result of random search: train random networks for a given time, keep the best by held-out images.
+def random_search(rows, target: str, seconds: float) -> list[dict[str, Any]]:
+    """Random searches in the time of a search: each trains random networks and keeps the best by held-out images.
+
+        networks of one = max(1, floor((seconds + median seconds of a training) / median seconds of a training))
+
+    A search is given the time of one training in addition: what it has found is trained, too.
 
     Args:
         rows: Networks, from `collect`, among them random ones at the target.
         target: Name of the target.
-        seconds: Wall-clock seconds, in which one network is trained after the other.
+        seconds: Seconds of a search for one network.
 
     Returns:
-        The number of networks that can be trained in the time, at least one, and the test accuracy of the network with
-        the best held-out accuracy among that many: the mean over all subsets of the random networks.
+        The row of the network that each kept, with kind `BEST_RANDOM` and `of`, the number of networks that it trained.
+        No network belongs to two of them.
     """
-    test, held_out = of(rows, "random", target), of(rows, "random", target, "held_out_accuracy")
-    fit = int(seconds / np.median(of(rows, "random", target, "seconds")))
-    tries = min(max(1, fit), len(test))
-    return tries, float(np.mean([test[max(chosen, key=lambda number: held_out[number])]
-                                 for chosen in itertools.combinations(range(len(test)), tries)]))
+    random = [row for row in rows if (row["kind"], row["target"]) == ("random", target)]
+    if not random:
+        return []
+    one = float(np.median([row["seconds"] for row in random]))
+    size = max(1, int((seconds + one) / one))
+    groups = [random[start:start + size] for start in range(0, len(random) - size + 1, size)]
+    return [{**max(group, key=lambda row: row["held_out_accuracy"]), "kind": BEST_RANDOM, "of": size}
+            for group in groups]
 
 
-def _gain(searched, rival):
-    gain, error = difference(searched, rival)
-    return f"{100 * gain:+.2f} points, standard error {100 * error:.2f}"
+def search_seconds(study) -> float | None:
+    """Median wall-clock seconds of the searches by gradients, each on one core; None before the first has ended.
 
-
-def comparisons(rows, target: str, kind: str = "gradient", seconds: float | None = None) -> str:
-    """Compares searched networks with each kind of rivals at one target, as a Markdown list.
+    All of it counts, as if the search had been for one target alone.
 
     Args:
-        rows: Networks, from `collect`.
+        study: The `search_quality.Study`.
+    """
+    seconds = [steps.search_seconds(study.path("searches", search)) for search in study.searches()
+               if study_lib.parts(search)[0] == FOUND and study.searched(search)]
+    known = [each for each in seconds if each is not None]
+    return float(np.median(known)) if known else None
+
+
+def gain(first: np.ndarray, second: np.ndarray) -> str:
+    """A difference of accuracies in points, with its 95 % interval where there is one."""
+    each, low, high = (100 * value for value in difference(first, second))
+    return f"{each:+.2f} points" + (f" [{low:+.2f}, {high:+.2f}]" if low == low else "")
+
+
+def comparisons(rows, target: str) -> str:
+    """Compares the networks found with each kind of rivals at one target, as a Markdown list.
+
+    Args:
+        rows: Networks, from `collect` and `random_search`.
         target: Name of the target.
-        kind: Kind of the searched networks, of `SEARCHED`.
-        seconds: Seconds that a search takes, to compare with random search in the same time; None if unknown.
 
     Returns:
         The list; empty if there are no such networks.
     """
-    searched, lines = of(rows, kind, target), []
-    if not len(searched):
-        return ""
-    rivals = {rival: of(rows, rival, target) for rival in ("random", "uniform", "mobilenetv2", "mostmacs", "reinforce",
-                                                           "searchfree")}
-    for rival, accuracies in rivals.items():
-        if len(accuracies):
-            lines.append(f"- against {KINDS[rival].label}: {_gain(searched, accuracies)}")
-    if len(rivals["random"]):
-        lines.append(f"- mean of the searched networks, {100 * searched.mean():.2f} %; the best quarter of the random "
-                     f"ones begins at {100 * np.quantile(rivals['random'], 0.75):.2f} %")
-    if len(rivals["random"]) and seconds:
-        tries, best = random_search(rows, target, seconds)
-        lines.append(f"- against random search in the same time (best of {tries} trained, by held-out images): "
-                     f"{100 * (searched.mean() - best):+.2f} points")
-    return f"{KINDS[kind].label.capitalize()}, at {target}:\n\n" + "\n".join(lines)
+    found, lines = of(rows, FOUND, target), []
+    for rival in ("random", BEST_RANDOM, "mostmacs", "uniform", "mobilenetv2", "reinforce", "searchfree"):
+        accuracies = of(rows, rival, target)
+        if len(found) and len(accuracies):
+            tried = next((f" (best of {row['of']})" for row in rows if row["kind"] == rival == BEST_RANDOM
+                          and row["target"] == target), "")
+            lines.append(f"- against {KINDS[rival].label}{tried}: {gain(found, accuracies)}")
+    return f"Found, at {target}, with 95 % intervals (Welch):\n\n" + "\n".join(lines) if lines else ""
 
 
 def _others(rows):

@@ -151,9 +151,7 @@ def show(rows: list[dict[str, Any]]) -> str:
         for rival in ("random", "plain"):
             first, second = by_network(rows, kind), by_network(rows, rival)
             if len(first) and len(second):
-                gain, error = study_results.difference(first, second)
-                lines.append(f"- {KINDS[kind]}, against {KINDS[rival]}: {100 * gain:+.2f} points"
-                             + (f", standard error {100 * error:.2f}" if error == error else ""))
+                lines.append(f"- {KINDS[kind]}, against {KINDS[rival]}: {study_results.gain(first, second)}")
     return "\n".join(lines)
 
 

@@ -4,30 +4,65 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from benchmarks.quality import search_quality, study_networks, study_results
 from latency import build_table
 from pnas_tf.cost import prices
+from pnas_tf.space import spaces
 from pnas_tf.space.arch import Arch
 
 QUICK = search_quality.Settings(width_mult=0.25, epochs=1, warmup_epochs=1, search_epochs=1)
-RANDOM = [{"kind": "random", "target": "a", "accuracy": accuracy, "held_out_accuracy": held_out, "seconds": 10.0}
-          for accuracy, held_out in ((0.10, 0.1), (0.20, 0.3), (0.35, 0.2))]
+RANDOM = [{"kind": "random", "target": "a", "number": number, "accuracy": accuracy, "held_out_accuracy": held_out,
+           "seconds": 10.0} for number, (accuracy, held_out) in enumerate(((0.10, 0.1), (0.20, 0.3), (0.35, 0.2),
+                                                                            (0.30, 0.4), (0.40, 0.1)))]
 
 
-def test_random_search_is_the_mean_over_all_subsets():
-    assert study_results.random_search(RANDOM, "a", 25.0) == (2, pytest.approx((0.20 + 0.35 + 0.20) / 3))
-    assert study_results.random_search(RANDOM, "a", 5.0) == (1, pytest.approx(0.65 / 3))
-    assert study_results.random_search(RANDOM, "a", 500.0) == (3, pytest.approx(0.20))
+@pytest.mark.parametrize("seconds, size, kept", [(5.0, 1, [0.10, 0.20, 0.35, 0.30, 0.40]), (10.0, 2, [0.20, 0.30]),
+                                                 (29.0, 3, [0.20]), (500.0, 51, [])])
+def test_each_random_search_keeps_its_best_by_held_out_images(seconds, size, kept):
+    """The time of a search is longer by that of one training."""
+    found = study_results.random_search(RANDOM, "a", seconds)
+    assert [row["accuracy"] for row in found] == kept and all(row["of"] == size for row in found)
+    assert study_results.random_search(RANDOM, "b", seconds) == []
 
 
-def test_difference_has_the_error_of_welch():
-    first, second = study_results.of(RANDOM, "random", "a"), study_results.of(RANDOM[:2], "random", "a")
-    gain, error = study_results.difference(first, second)
-    assert gain / error == pytest.approx(stats.ttest_ind(first, second, equal_var=False).statistic)
-    assert math.isnan(study_results.difference(first[:1], second[:1])[1])
+def test_difference_has_the_interval_of_welch():
+    """Against the formula, with a quantile of Student's t from a printed table."""
+    first, second = np.array([0.71, 0.73, 0.75]), np.array([0.70, 0.71])
+    error = math.sqrt(0.0004 / 3 + 0.00005 / 2)
+    freedom = error**4 / ((0.0004 / 3) ** 2 / 2 + (0.00005 / 2) ** 2 / 1)
+    assert freedom == pytest.approx(2.643, abs=1e-2)
+    gain, low, high = study_results.difference(first, second)
+    assert gain == pytest.approx(0.025)
+    assert (high - gain) / error == pytest.approx(stats.t.ppf(0.975, freedom))
+    assert gain - low == pytest.approx(high - gain)
+    assert 3.182 < (high - gain) / error < 4.303  # of 3 and 2 degrees of freedom
+    assert study_results.gain(first, second) == f"+2.50 points [{100 * low:+.2f}, {100 * high:+.2f}]"
+    assert study_results.gain(first[:1], second) == "+0.50 points"
+
+
+def test_random_rivals_hold_no_op_that_is_left_out(tmp_path, write_space):
+    study = search_quality.Study(str(tmp_path), {"dataset": "cifar10"}, 1, [], QUICK)
+    write_space(study.space, tmp_path / "copy.json", tmp_path / "host.jsonl")
+    limit = study.limits()["mb_k5_e3"]
+    ops = [{op for arch in study_networks.random_within(study.space, limit, 40, 1, without=without)
+            for op in arch.ops.values()} for without in ("", "_k7_")]
+    assert ops[0] >= {"mb_k7_e3", "mb_k7_e6"} and ops[1] and not ops[1] & {"mb_k7_e3", "mb_k7_e6"}
+
+
+def test_mobilenet_shrinks_maps_at_the_same_depth_as_the_space():
+    """cifar_mb shrinks at blocks 1, 4 and 10 of 13; of 17 blocks that is nearest to the stages at 1, 6 and 13.
+
+    In a space for ImageNet, MobileNetV2 has the strides of its paper.
+    """
+    space = study_networks.study_space(0.75)
+    blocks = study_networks.mobilenet_v2(space, 1.0).space.blocks
+    assert [number for number, block in enumerate(blocks) if block.strides == 2] == [1, 6, 13]
+    imagenet = study_networks.mobilenet_v2(spaces.load("proxyless_mobile"), 1.0).space.blocks
+    assert [number for number, block in enumerate(imagenet) if block.strides == 2] == [1, 3, 6, 13]
 
 
 def test_same_network_with_the_same_seed_is_trained_once(tmp_path):
@@ -66,22 +101,13 @@ def test_seconds_are_labelled_in_full():
 
 
 def test_part_of_the_study_has_the_chosen_networks(tmp_path, write_space):
-    settings = dataclasses.replace(QUICK, target_ops=["mb_k5_e6"], kinds=["random", "uniform", "biggest"])
+    settings = dataclasses.replace(QUICK, target_ops=["mb_k3_e6"], kinds=["random", "uniform", "biggest"])
     part = search_quality.Study(str(tmp_path), {"dataset": "cifar10"}, 1, [], settings)
     write_space(part.space, tmp_path / "copy.json", tmp_path / "host.jsonl")
     (tmp_path / "widths.json").write_text(json.dumps({"0.25": 1.0}))
-    assert sorted(part.networks()) == ["biggest_0", *(f"random_mb_k5_e6_{number}" for number in range(8)),
-                                       *(f"uniform_mb_k5_e6_{seed}" for seed in range(3))]
-    assert study_results.target_table([{"target": "mb_k5_e6", "kind": "none"}], "mb_k5_e3", 1.0) == ""
-
-
-def test_longer_search_goes_on_with_the_weights_of_the_search_for_both_targets(tmp_path, write_space):
-    study = search_quality.Study(str(tmp_path), {"dataset": "cifar10"}, 1, [], QUICK)
-    write_space(study.space, tmp_path / "copy.json", tmp_path / "host.jsonl")
-    flags = study.searches()["longer_mb_k5_e6_2"]
-    assert f"--init_weights={tmp_path}/searches/gradient_2" in flags
-    assert f"--target_ms={study.targets()['mb_k5_e6']}" in flags and "--seed=2" in flags
-    assert study.goal_folders("longer_mb_k5_e6_2") == {"mb_k5_e6": "searches/longer_mb_k5_e6_2"}
+    assert sorted(part.networks()) == ["biggest_0", *sorted(f"random_mb_k3_e6_{number}" for number in range(15)),
+                                       *(f"uniform_mb_k3_e6_{seed}" for seed in range(5))]
+    assert study_results.target_table([{"target": "mb_k3_e6", "kind": "none"}], "mb_k5_e3", 1.0) == ""
 
 
 def test_target_admits_the_network_it_is_named_for(tmp_path, write_space):
@@ -108,7 +134,7 @@ def test_networks_and_widths_are_timed_together_and_again_if_there_are_more(tmp_
     first, widths, times = (json.loads((tmp_path / name).read_text().splitlines()[-1] if name == "times.jsonl" else
                                        (tmp_path / name).read_text())
                             for name in ("measured.json", "widths.json", "times.jsonl"))
-    assert set(first) == {f"uniform_mb_k5_e3_{seed}" for seed in range(3)} and times["median_ms"] > 0
+    assert set(first) == {f"uniform_mb_k5_e3_{seed}" for seed in range(5)} and times["median_ms"] > 0
     assert widths["2.00"] == 100.0 and widths["0.30"] != target and widths["0.35"] != 1.2 * target
     study.time_all()
     assert json.loads((tmp_path / "measured.json").read_text()) == first
@@ -119,23 +145,17 @@ def test_networks_and_widths_are_timed_together_and_again_if_there_are_more(tmp_
     assert set(second) == {*first, "biggest_0"} and second["uniform_mb_k5_e3_0"] != first["uniform_mb_k5_e3_0"]
 
 
-def test_networks_that_trials_chose_are_a_kind_of_their_own(tmp_path, write_space):
+def test_delivered_networks_are_found_by_the_kind_of_their_search(tmp_path, write_space):
     study = search_quality.Study(str(tmp_path), {"dataset": "cifar10"}, 1, [], QUICK)
     write_space(study.space, tmp_path / "copy.json", tmp_path / "host.jsonl")
     (tmp_path / "widths.json").write_text(json.dumps({"0.25": 1.0}))
-    least, delivered = (study_networks.uniform(study.space, op) for op in ("mb_k3_e3", "mb_k5_e6"))
+    delivered = study_networks.uniform(study.space, "mb_k5_e6")
     for search in study.searches():
         for target, folder in study.goal_folders(search).items():
             (tmp_path / folder).mkdir(parents=True)
             delivered.with_costs(params=1).save(str(tmp_path / folder / "arch.json"))
             (tmp_path / folder / "inherited.weights.h5").touch()
-            (tmp_path / folder / "finalists.json").write_text(json.dumps({"finalists": [
-                {"ops": delivered.ops, "loss": 2.0, "eligible": True},
-                {"ops": least.ops, "loss": 1.0, "eligible": True},
-                {"ops": delivered.ops, "loss": 0.5, "eligible": False}]}))
             assert target in (*study.targets(), "unaware")
     named = study.networks()
-    for kind, ops in (("gradient", least.ops), ("trials", delivered.ops), ("longer", least.ops),
-                      ("longertrials", delivered.ops)):
-        assert named[f"{kind}_mb_k5_e6_1"].ops == ops
-    assert named["unaware_0"].ops == delivered.ops and named["reinforce_mb_k5_e3_0"].ops == least.ops
+    for name in ("gradient_mb_k5_e3_4", "gradient_mb_k3_e6_0", "unaware_0", "reinforce_mb_k5_e3_0"):
+        assert named[name].ops == delivered.ops
