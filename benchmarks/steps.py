@@ -10,19 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pnas_tf import files
+from pnas_tf import files, machine
 from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.blocks import Space
 
-
-def threads(count: int) -> dict[str, str]:
-    """Environment of a process that shares the machine with others of its kind, and has so many threads."""
-    return dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(count))
-
-
-ONE_CORE = threads(1)
+ONE_CORE = machine.thread_settings(1)
 
 
 def write_made_up(folder: str, space: Space, ms: Callable[[int], float]) -> tuple[str, str]:

@@ -16,7 +16,6 @@ import tempfile
 
 from absl import flags
 
-from benchmarks import steps
 from benchmarks.speed import training_step
 from pnas_tf import machine
 from pnas_tf.cli import start
@@ -35,7 +34,7 @@ def images_per_second(processes: int, threads: int, arguments: list[str], batch_
     Raises:
         InputError: If a training fails.
     """
-    environment = {**os.environ, **steps.threads(threads)}
+    environment = {**os.environ, **machine.thread_settings(threads)}
     command = [sys.executable, "-m", "benchmarks.speed.training_step", "--only=ours", *arguments]
     total = 0.0
     with contextlib.ExitStack() as stack, tempfile.TemporaryFile("w+") as errors:

@@ -4,11 +4,12 @@ Trials help if the supernet ranks networks poorly: after few epochs, it says lit
 in it, and it favours the networks that it has trained most (docs/results.md, "Does search pay?").
 """
 
+import contextlib
 import dataclasses
 import math
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pnas_tf import files, terminal
@@ -17,6 +18,7 @@ from pnas_tf.derive.finalists import Finalist
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.run_folder.folder import FEWEST_SKIPS, MOST_MACS
 from pnas_tf.space import arch as arch_lib
+from pnas_tf.space.arch import Arch
 from pnas_tf.supernet import supernet
 from pnas_tf.train.fit import fit
 from pnas_tf.train.non_finite import NonFinite
@@ -24,6 +26,9 @@ from pnas_tf.train.recipe import Recipe
 
 # Function that writes arch.json and the inherited weights of a finalist into a run folder.
 Prepare = Callable[[Finalist, RunFolder], object]
+# Function that trains the networks of run folders in processes of their own, several at a time, and yields each folder
+# when its process has ended; see `search.side_by_side.train`.
+SideBySide = Callable[[Sequence[RunFolder]], Iterable[RunFolder]]
 # Origins of networks that need no search.
 PLAIN = (MOST_MACS, FEWEST_SKIPS)
 # Deviation of accuracy between trainings that differ in the seed alone, after a few epochs (docs/results.md); and
@@ -31,8 +36,8 @@ PLAIN = (MOST_MACS, FEWEST_SKIPS)
 SEED_DEVIATION, BY_CHANCE = 0.01, 0.1
 
 
-def run(finalists: Sequence[Finalist], folder: RunFolder, prepare: Prepare, *, data: Data, recipe: Recipe, count: int
-        ) -> list[Finalist]:
+def run(finalists: Sequence[Finalist], folder: RunFolder, prepare: Prepare, *, data: Data, recipe: Recipe, count: int,
+        side_by_side: SideBySide | None = None) -> list[Finalist]:
     """Trains some of the finalists; the finalist of highest held-out accuracy then comes first.
 
     Networks that need no search have to be beaten by more than chance: see `ranked`. Networks that have been trained
@@ -45,36 +50,63 @@ def run(finalists: Sequence[Finalist], folder: RunFolder, prepare: Prepare, *, d
         data: Data set; its test images are not used.
         recipe: Recipe of each training, as the user will train; all have the same seed.
         count: Number of trials, see `entrants`.
+        side_by_side: Function that trains several in processes of their own. What it has not trained is trained here.
 
     Returns:
         All finalists: first those with a trial, best first, then the others.
     """
-    without_test = dataclasses.replace(data, test=data.held_out)
-    trained: list[Finalist] = []
     chosen = entrants(finalists, count)
-    supernet.set_graph_optimiser(True)
-    for number, finalist in enumerate(chosen):
-        trial = RunFolder(os.path.join(folder.trials, str(number)))
-        facts = _facts(trial, finalist)
-        if facts is None:
-            terminal.say(f"Trial {number + 1} of {len(chosen)}: {finalist.how}, {recipe.epochs} epochs.")
+    trials = [RunFolder(os.path.join(folder.trials, str(number))) for number in range(len(chosen))]
+    waiting = [trial for trial, finalist in zip(trials, chosen, strict=True) if _facts(trial, finalist) is None]
+    for trial, finalist in zip(trials, chosen, strict=True):
+        if trial in waiting:
             os.makedirs(trial, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(trial.training_facts)  # of another network, from before the finalists were timed
             prepare(finalist, trial)
-            facts = _trained(finalist, without_test, recipe, trial)
-        trained.append(dataclasses.replace(finalist, trial_accuracy=facts["test_accuracy"]))
-    supernet.set_graph_optimiser(False)
+    if waiting:
+        terminal.say(f"Training {len(waiting)} finalist{'s' * (len(waiting) > 1)}, {recipe.epochs} "
+                     f"epoch{'s' * (recipe.epochs > 1)} each.")
+    if side_by_side:
+        for _ in terminal.countdown(side_by_side(waiting), "Training finalists", len(waiting)):
+            pass
+    trained = [dataclasses.replace(finalist, trial_accuracy=_accuracy_of(trial, finalist, data, recipe))
+               for trial, finalist in zip(trials, chosen, strict=True)]
+    for number, finalist in enumerate(trained if waiting else [], start=1):
+        terminal.say(f"Trial {number} of {len(trained)}: {finalist.how}, {_accuracy(finalist):.2%} of held-out images.")
     trained = ranked(trained, data.held_out.size)
     return [*trained, *(finalist for finalist in finalists if finalist not in chosen)]
 
 
-def _trained(finalist: Finalist, data: Data, recipe: Recipe, trial: RunFolder) -> dict[str, Any]:
-    """The facts of a trial. The accuracy of a network whose training diverges is 0, so the search goes on."""
-    try:
-        # The folder may hold the trial of another network, from before the finalists were timed.
-        return fit(finalist.arch, data, recipe, trial, overwrite=True)
-    except NonFinite as error:
-        terminal.warn(f"this trial counts as an accuracy of 0. {error}")
-        return {"test_accuracy": 0.0}
+def train(arch: Arch, data: Data, recipe: Recipe, trial: RunFolder) -> dict[str, Any]:
+    """Trains the network of a trial, and returns the facts of its train.json, whose test images are the held-out ones.
+
+    Args:
+        arch: The network.
+        data: Data set; its test images are not used.
+        recipe: Recipe of the training.
+        trial: Run folder of the trial, prepared.
+
+    Raises:
+        NonFinite: If the training diverges.
+    """
+    # The folder may hold the training of another network.
+    return fit(arch, dataclasses.replace(data, test=data.held_out), recipe, trial, overwrite=True)
+
+
+def _accuracy_of(trial: RunFolder, finalist: Finalist, data: Data, recipe: Recipe) -> float:
+    """The accuracy of a trial, which is trained if it has not been. That of a network whose training diverges is 0."""
+    facts = _facts(trial, finalist)
+    if facts is None:
+        supernet.set_graph_optimiser(True)
+        try:
+            facts = train(finalist.arch, data, recipe, trial)
+        except NonFinite as error:  # the search goes on
+            terminal.warn(f"this trial counts as an accuracy of 0. {error}")
+            facts = {"test_accuracy": 0.0}
+        finally:
+            supernet.set_graph_optimiser(False)
+    return facts["test_accuracy"]
 
 
 def ranked(trained: Sequence[Finalist], images: int) -> list[Finalist]:

@@ -12,7 +12,7 @@ from pnas_tf import terminal
 from pnas_tf.derive import deliver, device_check, trials
 from pnas_tf.derive.deliver import LastChoice, Result
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.search import build, checkpoints, initial_weights, replicas, searcher, teaching
+from pnas_tf.search import build, checkpoints, initial_weights, replicas, searcher, side_by_side, teaching
 from pnas_tf.search.config import SearchConfig
 from pnas_tf.search.log import SearchLog
 from pnas_tf.search.problem import Problem
@@ -20,7 +20,6 @@ from pnas_tf.search.stopping import Stop, StopOnNonFinite
 from pnas_tf.space import memory
 from pnas_tf.space.arch import Arch
 from pnas_tf.supernet.path_scorer import PathScorer
-from pnas_tf.train.recipe import Recipe
 
 # Number of held-out batches that score the most probable network after each epoch.
 VALIDATION_BATCHES = 10
@@ -103,9 +102,8 @@ def _trials(problem: Problem, config: SearchConfig) -> deliver.Try | None:
     """Function that trains finalists; None if the config has no trials."""
     if not config.trials:
         return None
-    recipe = Recipe(epochs=config.trial_epochs, seed=config.seed + 1, class_weights=config.class_weights,
-                    precision=config.precision)  # else as pnas_tf.train, whose default seed is another
-    return functools.partial(trials.run, data=problem.data, recipe=recipe, count=config.trials)
+    return functools.partial(trials.run, data=problem.data, recipe=side_by_side.recipe(config), count=config.trials,
+                             side_by_side=functools.partial(side_by_side.train, config=config))
 
 
 def _restored(model: searcher.Searcher, folder: RunFolder, config: SearchConfig, devices: tf.distribute.Strategy

@@ -15,6 +15,8 @@ from pnas_tf.space.blocks import OpKey
 
 # Blocks in which a new op is tested: height and width, channels of the input, and filters of the wider blocks.
 _SIDE, _CHANNELS, _FILTERS = 8, 8, 16
+# Beginning of the names under which the files are modules.
+MODULE = "pnas_tf_imported_"
 
 
 def load(paths: Sequence[str]) -> list[str]:
@@ -31,13 +33,18 @@ def load(paths: Sequence[str]) -> list[str]:
     """
     before = set(ops.types())
     for number, path in enumerate(paths):
-        _run(path, f"pnas_tf_imported_{number}")
+        _run(path, f"{MODULE}{number}")
     new = [name for name in ops.types() if name not in before]
     for name in new:
         for op in ops.examples(name):
             for key in keys(op):
                 _check(key)
     return new
+
+
+def loaded() -> list[str]:
+    """Paths of the files that `load` has run, in order."""
+    return [str(module.__file__) for name, module in sys.modules.items() if name.startswith(MODULE)]
 
 
 def keys(op: str) -> list[OpKey]:
