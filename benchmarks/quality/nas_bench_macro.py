@@ -189,10 +189,7 @@ class Benchmark:
         for other in (self.host_table("int8"), *made_up(self.space, self.truth)):
             for target_ms in other.targets:
                 goal = _goal(other, target_ms)
-                pool = Pool(goal, even, scores)
-                pool.add_best_sums([target_ms])
-                chosen = {"best effects alone": pool.finalists(goal)[0].arch.path, **_found(pool, seed)}
-                rows += self._rows(seed, other, target_ms, chosen, inherited)
+                rows += self._rows(seed, other, target_ms, _found(Pool(goal, even, scores), seed), inherited)
         return rows
 
     def _inherited(self, seed: int, scorer) -> tuple[np.ndarray, np.ndarray]:

@@ -145,9 +145,9 @@ def _deliver(net: Supernet, number: int, result: Result, scores: Scores, data: D
         candidates = choice.trials(candidates, folder,
                                    lambda finalist, trial: _write(net, finalist, goal, probs, trial))
     chosen = pool.look_closely(candidates[0])
-    candidates = [chosen, *candidates[1:]]
-    finalists.save(folder.finalists, goal, candidates, scores.labels, net.space)
     front = front_lib.picks(pool, bounds, chosen)
+    candidates = [pool.with_scores(each) for each in candidates]
+    finalists.save(folder.finalists, goal, candidates, scores.labels, net.space)
     kept = device_check.keeping_limits([pick.finalist.arch for pick in front], goal, timer, folder)
     front = list(itertools.compress(front, kept))
     terminal.say(front_lib.table(front, chosen, goal, len(scores.labels)))

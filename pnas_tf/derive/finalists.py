@@ -28,8 +28,8 @@ class Finalist:
         eligible: Whether the network may be delivered: it keeps every limit, according to the table or, if finalists
             are timed, on the device.
         expected_loss: Loss that its ops make it expect, by which networks are compared; see `op_effects` and `lean`.
-        loss: Loss on all images that rank networks (`Scores`), with the supernet's weights; None if the network was not
-            among the best by expected loss.
+        loss: Loss on all images that rank networks (`Scores`), with the supernet's weights; None if the network is not
+            on the front.
         accuracy: Accuracy on all held-out images, or None like the loss.
         measured_ms: Milliseconds of the whole network on the device, if it was timed; see `device_check`.
         trial_accuracy: Held-out accuracy after a trial training, if there was one; see `trials`.

@@ -23,8 +23,6 @@ from pnas_tf.space.blocks import Space
 
 # A budget above the target, as a multiple of it: what a little more would buy.
 ABOVE = 1.1
-# Networks that are scored on all images: within the target, and at each other budget.
-LOOKS, BUDGET_LOOKS = 8, 1
 # Random networks for each op of each choice, at least and at most in all.
 RANDOM_FOR_OP, LEAST_RANDOM, MOST_RANDOM = 12, 144, 384
 # Networks sampled from the probabilities at each budget.
@@ -53,8 +51,6 @@ def budgets(goal: Goal, count: int) -> list[float]:
 def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
     """Fills a pool: suggestions at each budget, random networks, which are scored, and then the best sums of effects.
 
-    The best at each budget are then scored on all images.
-
     Args:
         pool: Pool, which may hold networks already.
         bounds: Budgets in milliseconds, ascending.
@@ -68,10 +64,6 @@ def explore(pool: Pool, bounds: Sequence[float], seed: int) -> None:
         below = bound
     pool.add_random(min(MOST_RANDOM, max(LEAST_RANDOM, RANDOM_FOR_OP * int(pool.goal.ms.mask.sum()))))
     pool.add_best_sums(bounds)
-    target = pool.goal.limit_ms or math.inf
-    for bound in terminal.countdown(bounds, "Scoring the best networks on all images, budget", len(bounds)):
-        for finalist in pool.within(bound)[:LOOKS if bound == min(max(bounds), target) else BUDGET_LOOKS]:
-            pool.look_closely(finalist)
 
 
 def ordered(pool: Pool, candidates: Sequence[Finalist], use_all_ms: bool) -> list[Finalist]:
@@ -94,7 +86,7 @@ def ordered(pool: Pool, candidates: Sequence[Finalist], use_all_ms: bool) -> lis
                                        and each.expected_loss - best.expected_loss <= pool.error(each, best)]
     first = max if pool.scores.space.pretrained else min
     chosen = first(equal, key=lambda each: each.costs["ms"], default=best)
-    return [pool.with_scores(each) for each in (chosen, *(each for each in known if each is not chosen))]
+    return [chosen, *(each for each in known if each is not chosen)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +127,8 @@ def picks(pool: Pool, bounds: Sequence[float], chosen: Finalist) -> list[Pick]:
     best = [each for each in (pool.best(bound) for bound in bounds) if each]
     # Each network has a folder named by its milliseconds; of two with the same name, the later of these counts.
     named = {front_name(each.costs["ms"]): each for each in (*best, top, chosen)}
-    networks = [pool.look_closely(each) for each in named.values()]
+    networks = [pool.look_closely(each) for each in terminal.countdown(
+        named.values(), "Scoring the best networks on all images", len(named))]
     slope = _accuracy_for_loss(networks)
     return sorted((Pick(each, slope * (each.expected_loss - top.expected_loss),
                         math.hypot(slope * pool.error(each, top), pool.accuracy_error(each, top)))

@@ -1,6 +1,7 @@
 """The networks of one goal that a search compares, judged by the effects of ops on the losses of random networks."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -16,10 +17,6 @@ from pnas_tf.derive.finalists import Finalist
 from pnas_tf.derive.scores import Scores
 from pnas_tf.run_folder.folder import ARG_MAX, BEST_SUM, RANDOM, SAMPLE
 from pnas_tf.space.arch import from_path
-
-# Share of what a network's own loss has beyond the effects of its ops that counts: most of it is gone after a training
-# of its own, and some is not (benchmarks/NOTES.md).
-OWN = 0.25
 
 
 class Pool:
@@ -107,21 +104,12 @@ class Pool:
     def networks(self) -> list[Finalist]:
         """All networks with their expected losses, those of least loss first; none is eligible.
 
-        A network that was scored on all images counts by a quarter with its own loss:
-
-            log expected = log leaning effects
-                           + 0.25 * (log own - log effects - mean over these networks of (log own - log effects))
+        A network's own loss has no part in this: what it has beyond the effects of the ops is gone after a training of
+        the network's own (benchmarks/NOTES.md).
         """
         networks = list(self._found.values())
-        paths = self._paths(networks)
-        expected, sums = (np.log(effects.loss(paths)) for effects in (self.scores.leaning, self.scores.effects))
-        own = [self.scores.whole(path) for path in paths]
-        looked_at = np.array([score is not None and np.isfinite(score.loss) for score in own])
-        if looked_at.any():
-            beyond = np.log([score.loss for score, close in zip(own, looked_at, strict=True) if score and close]) \
-                - sums[looked_at]
-            expected[looked_at] += OWN * (beyond - beyond.mean())
-        return sorted((dataclasses.replace(each, expected_loss=float(np.exp(loss)))
+        expected = self.scores.leaning.loss(self._paths(networks))
+        return sorted((dataclasses.replace(each, expected_loss=float(loss))
                        for each, loss in zip(networks, expected, strict=True)), key=lambda each: each.expected_loss)
 
     def finalists(self, goal: Goal, least: float = 0.0) -> list[Finalist]:
@@ -137,13 +125,9 @@ class Pool:
 
     def best(self, bound: float) -> Finalist | None:
         """The network of least expected loss that keeps a budget in milliseconds and all other limits."""
-        return next(iter(self.within(bound)), None)
-
-    def within(self, bound: float) -> list[Finalist]:
-        """The networks that keep a budget in milliseconds and all other limits, those of least expected loss first."""
         networks = self.networks()
         kept = within_limits.keeps(self._paths(networks), self._limits(bound), 0.0)
-        return [each for each, keeps in zip(networks, kept, strict=True) if keeps]
+        return next(itertools.compress(networks, kept), None)
 
     def look_closely(self, finalist: Finalist) -> Finalist:
         """The network with its loss and accuracy on all images, see `Scores.close_look`."""
