@@ -15,7 +15,7 @@ from pnas_tf.report import figure_file
 # Bands of MACs in millions, of 6,561 networks that have 8 to 106.
 BANDS = ((35e6, 45e6), (45e6, 55e6), (55e6, 65e6), (65e6, 80e6))
 # Order of the ways to choose in the tables; others follow.
-WAYS = ("found", "delivered", "best effects alone", "most probable within the limits", "arg-max",
+WAYS = ("found", "delivered", "most probable within the limits", "arg-max",
         "least inherited loss of all scored", "least inherited loss of 64 random", "evolution by inherited loss",
         *(f"alpha by {name}" for name in METHODS), "most MACs", "fewest skips, then most MACs", "best of 4 trained",
         "best of 16 trained", "best of all, each trained once")

@@ -169,12 +169,14 @@ def _candidates(pool: Pool, folder: RunFolder, timer: device_check.Timer | None,
 def by_table(pool: Pool, choice: LastChoice) -> list[Finalist]:
     """All networks of an explored pool, the one to deliver first; nothing is timed.
 
+    Where latency is free, that is the best one: nobody asked for a quicker one that is as good.
+
     Args:
         pool: Pool after `front.explore`; networks may be added.
         choice: Settings of the last choice.
     """
     found = _using_all(pool, pool.goal, choice.seed) if choice.use_all_ms else pool.finalists(pool.goal)
-    return front_lib.ordered(pool, found, choice.use_all_ms)
+    return front_lib.ordered(pool, found, choice.use_all_ms or not pool.goal.keeps_ms)
 
 
 def _using_all(pool: Pool, aim: Goal, seed: int) -> list[Finalist]:

@@ -166,6 +166,21 @@ def test_a_quicker_network_that_is_as_good_is_delivered():
     assert quicker >= 1
 
 
+def test_where_latency_is_free_the_best_is_delivered_whatever_it_takes():
+    """Effects of nearly equal ops and noise, as above: within a target, a quicker one would be delivered."""
+    choice, differ = deliver.LastChoice(32), 0
+    for seed in range(6):
+        truth = Truth(seed, noise=0.02)
+        truth.effects[:, :] = (0.001, 0.0, 0.5)
+        ms = prices.Cost(np.where(MASK, np.array([0.2, 0.6, 0.0], np.float32), 0).astype(np.float32), 0.5, MASK)
+        goal = dataclasses.replace(goal_of(ms, 4.2), keeps_ms=False)
+        pool, _ = explored(truth, goal)
+        chosen = deliver.by_table(pool, choice)[0]
+        assert chosen == min(pool.finalists(goal), key=lambda each: each.expected_loss)
+        differ += chosen != front.ordered(pool, pool.finalists(goal), False)[0]
+    assert differ >= 1
+
+
 def test_no_network_is_compared_by_its_own_loss():
     """What it has beyond the effects of its ops is gone after a training of its own."""
     pool, _ = explored(Truth(2, noise=0.05), goal_of(cost(2), 3.5))
