@@ -208,8 +208,10 @@ def _data(labelled: Labelled, held_out: np.ndarray, spec: str, file_size: int,
         return part(images, labels, members, height, mean, std)
 
     train = np.setdiff1d(np.arange(len(labelled.y_train)), held_out)
+    # Files come class by class, but whoever looks at a few batches of a pass shall see all classes, as in `held_out`.
     return Data(spec, (height, width, channels), tuple(labelled.class_names), mean, std,
-                train=make(x_train, labelled.y_train, train), held_out=make(x_train, labelled.y_train, held_out),
+                train=make(x_train, labelled.y_train, train).mixed(),
+                held_out=make(x_train, labelled.y_train, held_out),
                 test=make(x_test, labelled.y_test, np.arange(len(labelled.y_test))),
                 rendering=readings[0].rendering if readings else None, central_part=central_part)
 

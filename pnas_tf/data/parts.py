@@ -70,8 +70,15 @@ class Part(abc.ABC):
         """
         with tf.device("CPU"):
             self._images, self._labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-            self._members = tf.convert_to_tensor(members, tf.int64)
+            self._members = self._pass = tf.convert_to_tensor(members, tf.int64)
         self._image_size, self._mean, self._std = image_size, mean, std
+
+    def mixed(self) -> Self:
+        """The same images, of which a single pass comes in a random order, always the same."""
+        other = copy.copy(self)
+        with tf.device("CPU"):
+            other._pass = tf.convert_to_tensor(np.random.default_rng(0).permutation(np.asarray(self._members)))
+        return other
 
     @property
     def _grey(self) -> bool:
@@ -88,7 +95,7 @@ class Part(abc.ABC):
 
     def labels(self) -> np.ndarray:
         """Labels in the order of a single pass of `batches`, int32 [images]."""
-        return np.asarray(self._labels)[np.asarray(self._members)]
+        return np.asarray(self._labels)[np.asarray(self._pass)]
 
     def class_counts(self) -> np.ndarray:
         """Number of images of each class, int64 [classes], up to the largest label that occurs."""
@@ -136,7 +143,7 @@ class Part(abc.ABC):
 
     def _once(self, batch_size: int) -> tf.data.Dataset:
         """One pass of (int64 [batch] positions of images, int64 [2] unused seed)."""
-        positions = tf.data.Dataset.from_tensor_slices(self._members).batch(batch_size)
+        positions = tf.data.Dataset.from_tensor_slices(self._pass).batch(batch_size)
         return positions.map(lambda positions: (positions, tf.zeros([2], tf.int64)))
 
     def _endless(self, batch_size: int, seed: int, skip_steps: int) -> tf.data.Dataset:
@@ -177,7 +184,7 @@ class Part(abc.ABC):
         """
         side, pictures = min(side, self._image_size), []
         with tf.device("CPU"):
-            for image in self._views(np.asarray(self._members)[places]):
+            for image in self._views(np.asarray(self._pass)[places]):
                 small = tf.image.resize(image, [side, side], antialias=True)
                 pictures.append(tf.io.encode_png(tf.cast(tf.clip_by_value(tf.round(small), 0, 255), tf.uint8)).numpy())
         return pictures
@@ -200,7 +207,8 @@ class Part(abc.ABC):
 
         It tells other contents under the same name apart.
         """
-        digest = hashlib.sha256(self.labels().astype("<i4").tobytes())
+        labels = np.asarray(self._labels)[np.asarray(self._members)]
+        digest = hashlib.sha256(labels.astype("<i4").tobytes())
         for content in self._contents():
             digest.update(content)
         return digest.hexdigest()[:16] + self._rule()
@@ -286,7 +294,7 @@ class FilePart(Part):
                                            tf.gather(self._files.readings, self._members).numpy())
 
     def paths(self, places):
-        files = tf.gather(self._images, np.asarray(self._members)[places]).numpy()
+        files = tf.gather(self._images, np.asarray(self._pass)[places]).numpy()
         return [path.decode("utf-8", "backslashreplace") for path in files]
 
     def _views(self, positions):

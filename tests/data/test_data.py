@@ -590,3 +590,15 @@ def test_a_folder_without_its_kind_is_named(tmp_path):
     with pytest.raises(InputError, match=f"Unknown data set '{tmp_path}'.*For the images in this folder: "
                                          f"folder:{tmp_path}$"):
         data.load(str(tmp_path))
+
+
+def test_a_few_batches_of_one_pass_have_all_classes(tmp_path):
+    """Files are listed class by class; losses of a few batches rank networks, and set ranges of numbers."""
+    labels = np.repeat(np.arange(6), 20).astype(np.int32)
+    images = np.zeros((120, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "sorted.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    loaded = data.load(f"npz:{tmp_path}/sorted.npz", held_out_size=36)
+    for part, count in ((loaded.train, 28), (loaded.held_out, 18)):
+        first = next(iter(part.batches(count)))[1].numpy()
+        assert set(first) == set(range(6)), first
+        np.testing.assert_array_equal(first, part.labels()[:count])

@@ -36,7 +36,7 @@ def shown(path, background=255):
 def files_of(loaded):
     """Image files of all parts by path."""
     return {path: part._files[position] for part in (loaded.train, loaded.held_out, loaded.test)
-            for path, position in zip(part.paths(np.arange(part.size)), np.asarray(part._members), strict=True)}
+            for path, position in zip(part.paths(np.arange(part.size)), np.asarray(part._pass), strict=True)}
 
 
 def write(path, content):

@@ -61,7 +61,7 @@ def load(root, image_size=SIDE, background="blue"):
 
 def seen(part):
     """Pixels of each image of a part as the network sees them, by the place of its file."""
-    pixels = [view.numpy() for view in part._views(np.asarray(part._members))]
+    pixels = [view.numpy() for view in part._views(np.asarray(part._pass))]
     return dict(zip([os.sep.join(path.split(os.sep)[-2:]) for path in part.paths(np.arange(part.size))], pixels,
                     strict=True))
 
