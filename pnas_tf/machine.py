@@ -12,6 +12,8 @@ except ImportError:  # Windows
 
 # Limits of a container: control groups of version 2 and 1.
 _GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# Environment variables that limit the threads of TensorFlow, first those that compute a single op.
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 
 
 def memory_bytes() -> int:
@@ -27,10 +29,12 @@ def memory_bytes() -> int:
 
 
 def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of cores that this process may use: those that it may run on, or fewer if its threads are limited."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = os.environ.get(THREADS[0], "")
+    return min(own, int(threads)) if threads.isdecimal() and int(threads) else own
 
 
 def thread_settings(count: int) -> dict[str, str]:
     """Environment of a process that shares the machine with others of its kind, and has so many threads."""
-    return dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(count))
+    return dict.fromkeys(THREADS, str(count))

@@ -6,10 +6,11 @@ in it, and it favours the networks that it has trained most (docs/results.md, "D
 
 import contextlib
 import dataclasses
+import json
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pnas_tf import files, terminal
@@ -37,7 +38,7 @@ SEED_DEVIATION, BY_CHANCE = 0.01, 0.1
 
 
 def run(finalists: Sequence[Finalist], folder: RunFolder, prepare: Prepare, *, data: Data, recipe: Recipe, count: int,
-        side_by_side: SideBySide | None = None) -> list[Finalist]:
+        side_by_side: SideBySide) -> list[Finalist]:
     """Trains some of the finalists; the finalist of highest held-out accuracy then comes first.
 
     Networks that need no search have to be beaten by more than chance: see `ranked`. Networks that have been trained
@@ -45,7 +46,7 @@ def run(finalists: Sequence[Finalist], folder: RunFolder, prepare: Prepare, *, d
 
     Args:
         finalists: Finalists, the one that would be delivered without trials first.
-        folder: Folder of the goal's results; it has a run folder for each trial.
+        folder: Folder of the goal's results; it has a part for each trial.
         prepare: Function that writes arch.json and the inherited weights of a finalist into a run folder.
         data: Data set; its test images are not used.
         recipe: Recipe of each training, as the user will train; all have the same seed.
@@ -56,57 +57,60 @@ def run(finalists: Sequence[Finalist], folder: RunFolder, prepare: Prepare, *, d
         All finalists: first those with a trial, best first, then the others.
     """
     chosen = entrants(finalists, count)
-    trials = [RunFolder(os.path.join(folder.trials, str(number))) for number in range(len(chosen))]
-    waiting = [trial for trial, finalist in zip(trials, chosen, strict=True) if _facts(trial, finalist) is None]
-    for trial, finalist in zip(trials, chosen, strict=True):
-        if trial in waiting:
-            os.makedirs(trial, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(trial.training_facts)  # of another network, from before the finalists were timed
-            prepare(finalist, trial)
+    trials = {folder.trial(number): finalist for number, finalist in enumerate(chosen)}
+    waiting = [trial for trial, finalist in trials.items() if _facts(trial, finalist) is None]
+    for trial in waiting:
+        os.makedirs(trial, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(trial.training_facts)  # of another network, from before the finalists were timed
+        prepare(trials[trial], trial)
     if waiting:
-        terminal.say(f"Training {len(waiting)} finalist{'s' * (len(waiting) > 1)}, {recipe.epochs} "
+        terminal.say(f"Trials: {len(waiting)} finalist{'s' * (len(waiting) > 1)}, {recipe.epochs} "
                      f"epoch{'s' * (recipe.epochs > 1)} each.")
-    if side_by_side:
-        for _ in terminal.countdown(side_by_side(waiting), "Training finalists", len(waiting)):
-            pass
-    trained = [dataclasses.replace(finalist, trial_accuracy=_accuracy_of(trial, finalist, data, recipe))
-               for trial, finalist in zip(trials, chosen, strict=True)]
-    for number, finalist in enumerate(trained if waiting else [], start=1):
-        terminal.say(f"Trial {number} of {len(trained)}: {finalist.how}, {_accuracy(finalist):.2%} of held-out images.")
-    trained = ranked(trained, data.held_out.size)
+    for trial in _trained({trial: trials[trial].arch for trial in waiting}, data, recipe, side_by_side):
+        facts = files.read_json(trial.training_facts)
+        terminal.say(f"Trial {list(trials).index(trial) + 1} of {len(trials)}: {trials[trial].how}, "
+                     f"{facts['test_accuracy']:.2%} of held-out images.")
+        if "non_finite" in facts:
+            terminal.warn(f"This trial counts as an accuracy of 0. {facts['non_finite']}")
+    trained = ranked([_with_accuracy(finalist, trial) for trial, finalist in trials.items()], data.held_out.size)
     return [*trained, *(finalist for finalist in finalists if finalist not in chosen)]
 
 
-def train(arch: Arch, data: Data, recipe: Recipe, trial: RunFolder) -> dict[str, Any]:
-    """Trains the network of a trial, and returns the facts of its train.json, whose test images are the held-out ones.
+def train(arch: Arch, data: Data, recipe: Recipe, trial: RunFolder) -> None:
+    """Trains the network of a trial. Of one that diverges, train.json has an accuracy of 0 and the reason.
 
     Args:
         arch: The network.
-        data: Data set; its test images are not used.
+        data: Data set; its test images are not used, and those of train.json are the held-out ones.
         recipe: Recipe of the training.
         trial: Run folder of the trial, prepared.
-
-    Raises:
-        NonFinite: If the training diverges.
     """
-    # The folder may hold the training of another network.
-    return fit(arch, dataclasses.replace(data, test=data.held_out), recipe, trial, overwrite=True)
+    try:
+        # Costs would be a setting of the training. The folder may hold that of another network.
+        fit(Arch(arch.space, arch.ops), dataclasses.replace(data, test=data.held_out), recipe, trial, overwrite=True)
+    except NonFinite as error:
+        files.write_text(trial.training_facts, json.dumps({"test_accuracy": 0.0, "non_finite": str(error)}) + "\n")
 
 
-def _accuracy_of(trial: RunFolder, finalist: Finalist, data: Data, recipe: Recipe) -> float:
-    """The accuracy of a trial, which is trained if it has not been. That of a network whose training diverges is 0."""
-    facts = _facts(trial, finalist)
-    if facts is None:
+def _trained(archs: Mapping[RunFolder, Arch], data: Data, recipe: Recipe, side_by_side: SideBySide
+             ) -> Iterator[RunFolder]:
+    """Trains networks by their run folders, and yields each folder as soon as its network is trained."""
+    waiting = list(archs)
+    for trial in side_by_side(list(archs)):
+        if os.path.exists(trial.training_facts):
+            waiting.remove(trial)
+            yield trial
+    for trial in waiting:
         supernet.set_graph_optimiser(True)
-        try:
-            facts = train(finalist.arch, data, recipe, trial)
-        except NonFinite as error:  # the search goes on
-            terminal.warn(f"this trial counts as an accuracy of 0. {error}")
-            facts = {"test_accuracy": 0.0}
-        finally:
-            supernet.set_graph_optimiser(False)
-    return facts["test_accuracy"]
+        train(archs[trial], data, recipe, trial)
+        supernet.set_graph_optimiser(False)
+        yield trial
+
+
+def _with_accuracy(finalist: Finalist, trial: RunFolder) -> Finalist:
+    facts = files.read_json(trial.training_facts)
+    return dataclasses.replace(finalist, trial_accuracy=facts["test_accuracy"])
 
 
 def ranked(trained: Sequence[Finalist], images: int) -> list[Finalist]:

@@ -15,12 +15,8 @@ MODES = ("float32", "float16", "dynamic", "int8", "int8_qat")
 ARG_MAX, MOST_PROBABLE, MOST_MACS, SAMPLE = "arg-max", "most probable within the limits", \
     "most MACs within the limits", "sample"
 FEWEST_SKIPS, BEST_SUM, RANDOM = "fewest skips, then most MACs", "best sum of op effects", "random"
-# Folder of the networks of the front.
-FRONT = "front"
-# Folder of the first of two stages, in which filters are searched.
-FIRST_STAGE = "first_stage"
-# Folder of the searches at several image sizes.
-IMAGE_SIZES = "image_sizes"
+# Folders of the networks of the front, of trials, of the first of two stages, and of searches at several image sizes.
+FRONT, TRIALS, FIRST_STAGE, IMAGE_SIZES = "front", "trials", "first_stage", "image_sizes"
 # Largest number of folders between a part of a run and the run: IMAGE_SIZES and the size's (or the goal's), FRONT, and
 # that of a network of the front.
 PART_DEPTH = 4
@@ -78,6 +74,10 @@ class RunFolder:
     def front_part(self, ms: float) -> "RunFolder":
         """The folder of a network of the front: a run folder of its own."""
         return self.part(os.path.join(FRONT, front_name(ms)))
+
+    def trial(self, number: int) -> "RunFolder":
+        """The folder of a trial of a finalist, with the teacher of the search."""
+        return self.part(os.path.join(TRIALS, str(number)))
 
     @property
     def finalist_times(self) -> str:
@@ -185,7 +185,7 @@ class RunFolder:
     @property
     def trials(self) -> str:
         """The folder of the trials of finalists."""
-        return self.file("trials")
+        return self.file(TRIALS)
 
     def tflite(self, mode: str) -> str:
         """An exported network."""

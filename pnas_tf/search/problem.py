@@ -80,11 +80,7 @@ class Request:
 
     def load_data(self) -> "Data":
         """The images that the config names, at the size of the space; files are prepared for the largest size."""
-        side = self.space.input_size
-        data = load_data(self.config, self.space, max(side, self.largest_size))
-        if data.image_shape[0] == side:
-            return data
-        return data.at_size(side) if data.rendering else load_data(self.config, self.space, side)
+        return load_data(self.config, self.space, self.largest_size)
 
     def pretrained_ms(self, table: LatencyTable) -> float | None:
         """Milliseconds of the whole pretrained network for images of `largest_size`.
@@ -100,19 +96,26 @@ class Request:
         return image_size.whole_ms(dataclasses.replace(self.space, input_size=self.largest_size), table)
 
 
-def load_data(config: SearchConfig, space: Space, image_size: int) -> "Data":
-    """The images that a config names.
+def load_data(config: SearchConfig, space: Space, largest_size: int = 0) -> "Data":
+    """The images that a config names, at the size of a space.
 
     Args:
         config: Settings of the search.
         space: Space, which may have a normalisation of its own.
-        image_size: Height and width.
+        largest_size: Size for which image files are prepared, if it is larger.
     """
     from pnas_tf import data as data_lib
 
-    return data_lib.load(config.dataset, image_size=image_size, held_out_size=config.held_out_size or None,
-                         seed=config.seed, data_dir=config.data_dir, broken_images=config.broken_images,
-                         background=config.background, normalisation=space.normalisation)
+    def load(side):
+        return data_lib.load(config.dataset, image_size=side, held_out_size=config.held_out_size or None,
+                             seed=config.seed, data_dir=config.data_dir, broken_images=config.broken_images,
+                             background=config.background, normalisation=space.normalisation)
+
+    side = space.input_size
+    data = load(max(side, largest_size))
+    if data.image_shape[0] == side:
+        return data
+    return data.at_size(side) if data.rendering else load(side)
 
 
 @dataclasses.dataclass(frozen=True)

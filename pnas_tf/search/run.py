@@ -103,7 +103,8 @@ def _trials(problem: Problem, config: SearchConfig) -> deliver.Try | None:
     if not config.trials:
         return None
     return functools.partial(trials.run, data=problem.data, recipe=side_by_side.recipe(config), count=config.trials,
-                             side_by_side=functools.partial(side_by_side.train, config=config))
+                             side_by_side=functools.partial(side_by_side.train, config=config,
+                                                            largest_size=problem.largest_size))
 
 
 def _restored(model: searcher.Searcher, folder: RunFolder, config: SearchConfig, devices: tf.distribute.Strategy

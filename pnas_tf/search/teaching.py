@@ -50,7 +50,8 @@ def criterion_of(config: SearchConfig, space: Space, data: Data, folder: RunFold
             raise InputError("Several machines cannot train a teacher: train it on one with python -m pnas_tf.train, "
                              "and name its file by --teacher.")
         if largest_size and largest_size != space.input_size and not _is_trained(RunFolder(folder.teacher)):
-            larger = data.at_size(largest_size) if data.rendering else load_data(config, space, largest_size)
+            larger = data.at_size(largest_size) if data.rendering else load_data(
+                config, dataclasses.replace(space, input_size=largest_size))
             space = dataclasses.replace(space, input_size=largest_size)
         source = _trained(largest(space), config, larger, RunFolder(folder.teacher))
     teacher = read_teacher(source, space)

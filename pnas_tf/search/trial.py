@@ -32,18 +32,19 @@ def _main() -> None:
 
     folder = RunFolder(f.run_dir)
     arch = arch_lib.load(folder.arch)
-    data = load_data(config, arch.space, arch.space.input_size)
+    data = load_data(config, arch.space, f.largest_size)
     trials.train(arch, data, side_by_side.recipe(config), folder)
 
 
 def _end_with_input() -> None:
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)  # not by sys.stdin, whose lock a process needs to end
     os._exit(1)
 
 
 def main() -> None:
     """Runs the command."""
     flags.DEFINE_string("run_dir", None, "Run folder of the trial, with arch.json.", required=True)
+    flags.DEFINE_integer("largest_size", 0, "Size for which the search has image files prepared.", 0)
     flags.DEFINE_string("config", None, "Settings of the search, as JSON.", required=True)
     start.start(_main)
 
