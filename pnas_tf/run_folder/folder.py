@@ -18,7 +18,7 @@ FEWEST_SKIPS, BEST_SUM, RANDOM = "fewest skips, then most MACs", "best sum of op
 # Folders of the networks of the front, of trials, of the first of two stages, and of searches at several image sizes.
 FRONT, TRIALS, FIRST_STAGE, IMAGE_SIZES = "front", "trials", "first_stage", "image_sizes"
 # Largest number of folders between a part of a run and the run: IMAGE_SIZES and the size's (or the goal's), FRONT, and
-# that of a network of the front.
+# that of a network of the front (or TRIALS, and that of a trial).
 PART_DEPTH = 4
 
 

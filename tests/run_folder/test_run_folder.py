@@ -299,7 +299,7 @@ def test_a_teacher_belongs_to_its_run_and_to_the_parts_of_it(tmp_path):
     Path(tmp_path / "run").mkdir()
     Path(run.flags).write_text("--lr=0.1\n")
     parts = [run.part("phone_2ms"), run.front_part(1.0), run.size_part(64), run.size_part(64).front_part(2.0),
-             run.trial(0), run.size_part(64).part("phone_2ms").trial(1)]
+             run.part("phone_2ms").trial(0), run.size_part(64).trial(1)]
     own = teacher_of(tmp_path / "run")
     assert [part.teacher_model for part in (run, *parts)] == [own] * 7
     elsewhere = RunFolder(str(tmp_path / "other"))
