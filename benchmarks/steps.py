@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import json
-import math
 import os
 import subprocess
 import sys
@@ -100,14 +99,3 @@ def search_seconds(run_dir: str) -> float | None:
     """
     folder = next((root for root, _, _ in os.walk(run_dir) if os.path.exists(RunFolder(root).metrics)), None)
     return None if folder is None else sum(line["seconds"] for line in RunFolder(folder).read_metrics())
-
-
-def rounded_up(value: float, digits: int = 4) -> float:
-    """Rounds a positive number up, so that a network that takes `value` keeps the rounded number as its limit.
-
-    Args:
-        value: Positive number.
-        digits: Number of significant digits that the result has.
-    """
-    places = digits - 1 - math.floor(math.log10(value))
-    return float(f"{math.ceil(round(value * 10.0**places, 6)) / 10.0**places:.{digits}g}")

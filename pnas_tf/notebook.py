@@ -27,13 +27,17 @@ from pnas_tf.derive.pool import Pool
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search import build, searcher, teaching
-from pnas_tf.search.config import ALL, SearchConfig
+from pnas_tf.search.config import SearchConfig
 from pnas_tf.search.problem import Problem, Request
 from pnas_tf.search.stopping import StopOnNonFinite
 from pnas_tf.space import spaces
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
 from pnas_tf.supernet.path_scorer import PathScorer
+
+# Settings that need a run folder or several networks.
+OF_THE_COMMAND = ("targets", "image_sizes", "stages", "init_weights", "trials", "trial_epochs", "strategy", "replicas",
+                  "bn_recalibration_batches", "checkpoint_minutes")
 
 
 class Search:
@@ -74,12 +78,7 @@ class Search:
         else:
             settings["dataset"] = arrays.NAME
         self.config = SearchConfig(space=space.name, table=table.path, limit=limit, **settings)
-        if self.config.stages != ALL:
-            raise InputError(f"stages={self.config.stages!r} needs a run folder: use python -m pnas_tf.search "
-                             f"--stages={self.config.stages}.")
-        if self.config.image_sizes:
-            raise InputError("image_sizes needs a run folder: use python -m pnas_tf.search --image_sizes="
-                             f"{','.join(self.config.image_sizes)[:80]}.")
+        _refuse_settings_of_the_command(self.config)
         request = Request.of(self.config, space, table)
         limits_lib.refuse_whole_networks(request.bounds)
         if is_spec:
@@ -163,3 +162,9 @@ def _in_memory(images: Any, config: SearchConfig, space: Space) -> Data:
     train, test = images if is_pair else (images, None)
     return data_lib.from_arrays(train, test, image_size=space.input_size, held_out_size=config.held_out_size or None,
                                 seed=config.seed, normalisation=space.normalisation)
+
+
+def _refuse_settings_of_the_command(config: SearchConfig) -> None:
+    for field in dataclasses.fields(config):
+        if field.name in OF_THE_COMMAND and getattr(config, field.name) != field.default:
+            raise InputError(f"{field.name} needs a run folder: use python -m pnas_tf.search --{field.name}=...")

@@ -9,6 +9,7 @@ docs/python.md has more. Only commands print on their own.
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import sys
@@ -85,6 +86,17 @@ def ms(value: float) -> str:
     """Milliseconds with three significant digits: `0.412 ms`, `1.80 ms`, `78.4 ms`, `1234 ms`."""
     digits = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
     return f"{value:.{digits}f} ms"
+
+
+def rounded_up(value: float, digits: int = 4) -> float:
+    """Rounds a positive number up, so that a network that takes `value` keeps the rounded number as its limit.
+
+    Args:
+        value: Positive number.
+        digits: Number of significant digits that the result has.
+    """
+    places = digits - 1 - math.floor(math.log10(value))
+    return float(f"{math.ceil(round(value * 10.0**places, 6)) / 10.0**places:.{digits}g}")
 
 
 def percent(value: float) -> str:

@@ -149,6 +149,10 @@ def test_limits_and_misfits_are_one_line(table, small_data):
         small_search(table, small_data, target_ms=1e-6)
     with pytest.raises(InputError, match="params<=1: "):
         small_search(table, small_data, limit=["params<=1"])
+    for setting in ({"trials": 2}, {"init_weights": "runs/x"}, {"targets": ("a.jsonl", "b.jsonl")},
+                    {"strategy": "mirrored"}, {"stages": "widths,ops"}, {"checkpoint_minutes": 1.0}):
+        with pytest.raises(InputError, match=f"{next(iter(setting))} needs a run folder: use python -m pnas_tf.search"):
+            small_search(table, small_data, **setting)
     with pytest.raises(InputError, match="no row"):
         Search("quickstart", table, data.load("fashion_mnist_small"))
 

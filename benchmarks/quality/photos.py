@@ -33,7 +33,7 @@ from absl import flags
 
 from benchmarks import steps
 from benchmarks.quality import photo_cuts, photo_results, photo_rivals
-from pnas_tf import files
+from pnas_tf import files, terminal
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
@@ -192,7 +192,7 @@ class Benchmark:
             teacher, teacher_seconds = self._teacher(name, whole)
             table = self.table("lite0", SIZE, num_classes, parts.dtype)
             target_ms = lite0_ms(table, num_classes) * self.share(parts, whole)
-            search = [*SEARCH, f"--table={table}", f"--target_ms={steps.rounded_up(target_ms)}",
+            search = [*SEARCH, f"--table={table}", f"--target_ms={terminal.rounded_up(target_ms)}",
                       f"--teacher={teacher}"]
             recipe: Sequence[str] = (*DISTIL, FROM_TEACHER)
         else:

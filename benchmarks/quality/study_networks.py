@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks import steps
+from pnas_tf import terminal
 from pnas_tf.space import spaces
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Block, Space, make_divisible
@@ -53,7 +53,7 @@ def uniform_ms(space: Space, table, ops: Sequence[str], digits: int) -> dict[str
     from pnas_tf.cost import prices
 
     price = prices.milliseconds(table)
-    return {op: steps.rounded_up(prices.of_arch(uniform(space, op), price), digits) for op in ops}
+    return {op: terminal.rounded_up(prices.of_arch(uniform(space, op), price), digits) for op in ops}
 
 
 def random_within(space: Space, limit, count: int, seed: int, least: float = 0.97, without: str = "") -> list[Arch]:

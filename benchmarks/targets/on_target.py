@@ -27,7 +27,7 @@ from absl import flags
 
 from benchmarks import steps
 from benchmarks.targets import on_target_results, windows
-from pnas_tf import files
+from pnas_tf import files, terminal
 from pnas_tf.cli import start
 from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import latency_table
@@ -95,7 +95,7 @@ def targets(search_space: blocks.Space, table: LatencyTable, count: int) -> list
     for limit_ms in np.geomspace(LOWEST * low, HIGHEST * high, count):
         slowest = within_limits.most_of(ms, [Limit("ms", ms, float(limit_ms))])
         if slowest is not None:
-            lowered.append(steps.rounded_up(prices.of_arch(from_path(search_space, slowest), table.ms)))
+            lowered.append(terminal.rounded_up(prices.of_arch(from_path(search_space, slowest), table.ms)))
     return list(dict.fromkeys(lowered))
 
 

@@ -23,7 +23,7 @@ from absl import flags
 from benchmarks import steps
 from benchmarks.quality import study_networks
 from benchmarks.targets import specialise_results
-from pnas_tf import files
+from pnas_tf import files, terminal
 from pnas_tf.cli import start
 from pnas_tf.cost import goal as goals_lib
 from pnas_tf.cost import latency_table
@@ -84,7 +84,7 @@ def targets(tables: Mapping[str, LatencyTable], arch: Arch) -> dict[str, float]:
     """Milliseconds that a network takes on each device according to its table, rounded up to 4 digits."""
     from pnas_tf.cost import prices
 
-    return {device: steps.rounded_up(prices.of_arch(arch, prices.milliseconds(table)))
+    return {device: terminal.rounded_up(prices.of_arch(arch, prices.milliseconds(table)))
             for device, table in tables.items()}
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 
+from pnas_tf import terminal
 from pnas_tf.auto import durations
 from pnas_tf.auto.photos import Photos
 from pnas_tf.cli import settings
@@ -171,7 +172,7 @@ def goal_of(config: AutoConfig, photos: Photos, table: LatencyTable) -> Goal:
     whole, low, high = image_size.whole_ms(priced[0], table), _range(priced[-1], table)[0], _range(priced[0], table)[1]
     ms = config.ms or float(f"{SHARE * whole:.3g}")
     pixels = " to ".join(str(each) for each in sorted({sides[0], sides[-1]}))
-    span = f"on {table.target}, networks for {pixels} pixels take {low:.3g} to {high:.3g} ms"
+    span = f"on {table.target}, networks for {pixels} pixels take {terminal.rounded_up(low, 3):g} to {high:.3g} ms"
     if ms < low:
         raise InputError(f"--ms={ms:g} is less than any network takes: {span}. Ask for more, or for smaller pictures "
                          "(--image_size).")

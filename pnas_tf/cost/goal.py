@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pnas_tf import terminal
 from pnas_tf.cost import limits as limits_lib
 from pnas_tf.cost import prices, table_accuracy, within_limits
 from pnas_tf.cost.latency_table import LatencyTable, row_ms
@@ -103,7 +104,8 @@ def goal_for(space: Space, table: LatencyTable, target_ms: float, bounds: Sequen
     Args:
         space: Space fitted to the data.
         table: Table that covers the space.
-        target_ms: Requested milliseconds, or 0 for `DEFAULT_TARGET` times those of a random network.
+        target_ms: Requested milliseconds, or 0 for `DEFAULT_TARGET` times those of the slowest network without slow
+            ops.
         bounds: Further limits, see `limits.ADDITIVE`.
         keeps_ms: Whether the milliseconds are a limit.
 
@@ -122,8 +124,8 @@ def goal_for(space: Space, table: LatencyTable, target_ms: float, bounds: Sequen
     target_ms = target_ms or max(low, DEFAULT_TARGET * knee)
     if keeps_ms and target_ms < low:
         raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}"
-                         f"{' and keeps the other limits' if bounds else ''}: ask for {low:.4g} to {high:.4g} ms "
-                         "(--target_ms).")
+                         f"{' and keeps the other limits' if bounds else ''}: ask for {terminal.rounded_up(low):g} to "
+                         f"{high:.4g} ms (--target_ms).")
     return Goal(table.target, ms, target_ms, limits, keeps_ms, (low, high), knee,
                 table_accuracy.doubt(table.accuracy(space), table.header.get("measurer")),
                 limits_lib.of_whole_networks(bounds))
@@ -170,7 +172,8 @@ def check_reachable(space: Space, table: LatencyTable, target_ms: float) -> None
     """
     least = sum(least_ms(space, table, block) for block in space.all_blocks)
     if target_ms < least * (1 - 1e-6):
-        raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}: ask for {least:.4g} "
+        raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}: ask for "
+                         f"{terminal.rounded_up(least):g} "
                          "ms or more (--target_ms).")
 
 

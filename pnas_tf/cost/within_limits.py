@@ -13,11 +13,14 @@ import numpy as np
 
 from pnas_tf.cost.limits import Limit
 from pnas_tf.cost.prices import Cost
+from pnas_tf.errors import InputError
 from pnas_tf.terminal import quiet
 
 # Candidates use at least this share of the first limit, where such networks exist: unused milliseconds give accuracy
 # away.
 USED_SHARE = 0.99
+# Seconds for an integer program. Those of the shipped spaces take up to a few seconds.
+SECONDS = 60.0
 # Largest number of batches of random paths, and number of paths in each batch.
 DRAWS, DRAWN = 50, 4096
 
@@ -78,8 +81,8 @@ def most_of_least(gains: Sequence[Cost], limits: Sequence[Limit]) -> np.ndarray 
 def samples(probs: np.ndarray, limits: Sequence[Limit], least: float, count: int, seed: int) -> np.ndarray:
     """Different paths drawn by their probability among those that keep every limit and use most of the first.
 
-    If few paths qualify, the probabilities are tilted towards costs near the first bound, so that paths of equal cost
-    keep their odds:
+    Where there is a limit, the probabilities are tilted towards costs near the first bound, so that paths of equal
+    cost keep their odds:
 
         tilted[choice, op] = probs[choice, op] * exp(-t * matrix[choice, op]) / normaliser
 
@@ -156,6 +159,9 @@ def _solve(gains: Sequence[Cost], limits: Sequence[Limit], least: float, sign: f
         limits: Limits to keep.
         least: Share of the first limit's bound that the network uses at least.
         sign: 1 for the largest gain, -1 for the smallest of a single one.
+
+    Raises:
+        InputError: If the solver needs longer than `SECONDS`.
     """
     from scipy import optimize
 
@@ -179,7 +185,10 @@ def _solve(gains: Sequence[Cost], limits: Sequence[Limit], least: float, sign: f
     with quiet():  # HiGHS prints lines of its own now and then
         result = optimize.milp(-sign * objective, integrality=program.is_whole,
                                bounds=optimize.Bounds(*program.bounds()), constraints=constraints,
-                               options={"mip_rel_gap": 0.0, "time_limit": 60.0})
+                               options={"mip_rel_gap": 0.0, "time_limit": SECONDS})
+    if result.status == 1:
+        raise InputError(f"The best network within the limits was not found in {SECONDS:g} s. Leave out a --limit, or "
+                         "search a smaller space.")
     if result.x is None:
         return None
     path = program.path(result.x)

@@ -172,7 +172,7 @@ def table(front: Sequence[Pick], chosen: Finalist, goal: Goal, images: int) -> s
                key=lambda pick: pick.gain)
     if best.ms > delivered.ms:
         lines.append(f"{best.ms - delivered.ms:.2g} ms more would gain {100 * delivered.gain:.1f} +- "
-                     f"{100 * delivered.gain_error:.1f} points (--use_all_ms).")
+                     f"{100 * delivered.gain_error:.1f} points (pnas_tf.train --pick={best.ms:.4g}ms).")
     if images < FEW_IMAGES:
         lines += [f"Accuracies are those on the same {images} held-out images, of which one is",
                   f"{100 / images:.1f} points. Other images may order the networks differently."]

@@ -26,7 +26,8 @@ def joined(fronts: Mapping[int, Sequence[FrontNetwork]], images: int) -> list[Fr
     """The networks that no network of any size beats in both milliseconds and accuracy, and the delivered one.
 
         gain = accuracy of the delivered network - accuracy
-        gain_error = sqrt(2 * accuracy * (1 - accuracy) / images), or that of its own front if both have one size
+        gain_error = sqrt(2 * accuracy * (1 - accuracy) / images), or that of its own front if both have one size;
+                     0 for the delivered network itself
 
     Only one network is marked as delivered: that of `delivered_size`.
 
@@ -46,7 +47,8 @@ def joined(fronts: Mapping[int, Sequence[FrontNetwork]], images: int) -> list[Fr
     for each in sorted(known, key=lambda each: (each.ms, *_order(each))):
         there = kept.get(each.folder)
         if each.delivered or (_accuracy(each) > highest and not (there and there.delivered)):
-            error = each.gain_error if each.image_size == chosen else _error(_accuracy(each), images)
+            error = 0.0 if each.delivered else each.gain_error if each.image_size == chosen else \
+                _error(_accuracy(each), images)
             kept[each.folder] = dataclasses.replace(each, gain=_accuracy(best) - _accuracy(each), gain_error=error)
         highest = max(highest, _accuracy(each))
     return sorted(kept.values(), key=lambda each: each.ms)

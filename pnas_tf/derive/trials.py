@@ -1,4 +1,4 @@
-"""Trials: some finalists are trained from scratch for a few epochs, and the best of them is delivered.
+"""Trials: some finalists are trained for a few epochs as the user will train, and the best of them is delivered.
 
 Trials help if the supernet ranks networks poorly: after few epochs, it says little about large ops, which learn slowest
 in it, and it favours the networks that it has trained most (docs/results.md, "Does search pay?").

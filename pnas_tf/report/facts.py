@@ -208,8 +208,9 @@ def parts(run_dir: str) -> list[str]:
     names = sorted(os.listdir(run_dir)) if os.path.isdir(run_dir) else []
     if os.path.basename(RunFolder(run_dir).arch) in names:
         return []
+    others = RunFolder(run_dir).written_folders  # such as that of a teacher
     folders = [RunFolder(RunFolder(run_dir).file(name)) for name in names]
-    return [folder.path for folder in folders if os.path.isfile(folder.arch)]
+    return [folder.path for folder in folders if folder.path not in others and os.path.isfile(folder.arch)]
 
 
 def warnings(facts: Facts) -> list[str]:

@@ -18,7 +18,9 @@ from pnas_tf.supernet.supernet import Supernet
 
 def calibrate(updaters: Sequence["GradientUpdater | ReinforceUpdater"], images: tf.Tensor, labels: tf.Tensor,
               seed: tf.Tensor) -> None:
-    """Sets the scales of all multipliers, with the weights that the supernet has, and says what they are.
+    """Sets the scales of all multipliers of gradient updaters, by the weights that the supernet has, and says them.
+
+    REINFORCE has no gradients to compare costs with: its multipliers keep the scale that they begin with.
 
     Args:
         updaters: Updaters of one supernet and one kind, a goal each.

@@ -121,8 +121,8 @@ class SearchConfig(ImageSettings, Method):
     bn_recalibration_batches: int = setting(20, "Training batches that set the batch norm statistics of the "
                                             "delivered network; 0: statistics of the search.", low=0)
     front: int = setting(8, "Budgets up to the target that get a network each.", low=1, high=64)
-    trials: int = setting(0, "Finalists that are trained from scratch for a few epochs before one is delivered; "
-                          "0: none.", low=0, high=64)
+    trials: int = setting(0, "Finalists that are trained for a few epochs, as pnas_tf.train would, before one is "
+                          "delivered; 0: none.", low=0, high=64)
     trial_epochs: int = setting(5, "Epochs of each trial.", low=1)
     max_steps: int = setting(0, "Limit on all weight steps, for a trial run; 0: no limit.", low=0)
     seed: int = setting(0, "Seed of initial weights, data order and sampled paths.", low=0, high=2**31 - 1)

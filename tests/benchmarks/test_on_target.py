@@ -17,7 +17,7 @@ import pytest
 from benchmarks import steps
 from benchmarks.targets import on_target, on_target_results, windows
 from latency import build_table, compare, host, measure
-from pnas_tf import files
+from pnas_tf import files, terminal
 from pnas_tf.cost import latency_table, prices
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
@@ -214,4 +214,4 @@ def test_step_counts_its_own_cpu_time_alone(tmp_path):
 
 @pytest.mark.parametrize("value, expected", [(0.123401, 0.1235), (0.1234, 0.1234), (12.341, 12.35), (0.99999, 1.0)])
 def test_rounded_up(value, expected):
-    assert steps.rounded_up(value) == expected
+    assert terminal.rounded_up(value) == expected

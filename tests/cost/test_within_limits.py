@@ -7,6 +7,7 @@ import pytest
 
 from pnas_tf.cost import prices, within_limits
 from pnas_tf.cost.limits import Limit
+from pnas_tf.errors import InputError
 from pnas_tf.space import blocks, spaces
 from tests.spaces import SMALL
 
@@ -99,6 +100,14 @@ def test_tilting_keeps_the_odds_of_networks_of_equal_cost():
     probs[0] = [0.5, 0.25, 0.25, 0, 0, 0, 0]
     tilted = within_limits._tilted(probs, Limit("ms", ms, 0.8), 0.99)
     np.testing.assert_allclose(tilted, probs, atol=1e-6)
+
+
+def test_a_program_that_takes_too_long_is_no_network_that_does_not_exist(monkeypatch):
+    imagenet = spaces.SPACES["proxyless_imagenet"]
+    macs, params = (prices.matrix(imagenet, price()) for price in (prices.macs, prices.params))
+    monkeypatch.setattr(within_limits, "SECONDS", 0.0)
+    with pytest.raises(InputError, match="not found in 0 s"):
+        within_limits.most_of(macs, [Limit("params", params, 4e6)])
 
 
 def test_large_space_is_solved_exactly_and_keeps_the_limit():

@@ -42,10 +42,10 @@ def test_gains_are_those_beside_the_delivered_network_and_other_sizes_are_less_s
     found = front_of_sizes.joined(both, 100)
     assert [each.gain for each in found] == pytest.approx([0.3, 0.1, 0.0, -0.1])
     assert [each.gain_error for each in found] == pytest.approx(
-        [math.sqrt(2 * 0.3 * 0.7 / 100), math.sqrt(2 * 0.5 * 0.5 / 100), 0.01, 0.01])
+        [math.sqrt(2 * 0.3 * 0.7 / 100), math.sqrt(2 * 0.5 * 0.5 / 100), 0.0, 0.01])
     lines = front_of_sizes.table(found, 6.5).splitlines()
     assert lines[1:] == ["         2 ms    64 px  -30.0 +- 6.5 points", "         4 ms    64 px  -10.0 +- 7.1 points",
-                         "         6 ms    96 px   +0.0 +- 1.0 points  delivered",
+                         "         6 ms    96 px   +0.0 +- 0.0 points  delivered",
                          "         7 ms    96 px  +10.0 +- 1.0 points  above the target"]
 
 

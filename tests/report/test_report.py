@@ -21,6 +21,7 @@ from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.spaces import SPACES
+from tests.spaces import TINY
 
 TARGET = "host_xnnpack1_float32"
 HOSTILE = '"><script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)>'
@@ -659,3 +660,11 @@ def test_the_front_of_several_image_sizes_names_them(tmp_path):
     path.write_text(json.dumps(front))
     page_of(tmp_path)
     assert "pixels</th>" not in page.read_text() and 'id="front"' in page.read_text()
+
+
+def test_a_teacher_is_no_part_of_a_report(tmp_path):
+    """A search for several targets has a folder for each; its teacher is a network of another kind."""
+    for name in ("a_1ms", "b_2ms", "teacher", "first_stage"):
+        (tmp_path / name).mkdir()
+        arch_lib.from_path(TINY, [0, 1]).save(str(tmp_path / name / "arch.json"))
+    assert facts.parts(str(tmp_path)) == [str(tmp_path / "a_1ms"), str(tmp_path / "b_2ms")]

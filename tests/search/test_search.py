@@ -323,6 +323,12 @@ def test_limits_that_exclude_each_other_state_what_is_left():
     table = latency_table.LatencyTable("t", {"target": "test"}, rows, {})
     free = goals_lib.goal_for(TINY, table, 0.0)
     low = min(free.ms.of_path(np.array(path)) for path in itertools.product(range(6), repeat=2))
+    for factor in np.linspace(1, 1.01, 12):  # what the refusal asks for is accepted
+        slower = latency_table.LatencyTable("t", table.header, {key: {**row, "median_ms": factor * row["median_ms"]}
+                                                                for key, row in rows.items()}, {})
+        with pytest.raises(InputError, match="ask for") as refused:
+            goals_lib.goal_for(TINY, slower, 1e-9)
+        goals_lib.goal_for(TINY, slower, float(re.search(r"ask for (\S+) to", str(refused.value))[1]))
     with pytest.raises(InputError, match="and keeps the other limits: ask for"):
         goals_lib.goal_for(dataclasses.replace(TINY, blocks=tuple(
             dataclasses.replace(block, ops=tuple(op for op in block.ops if op != "zero")) for block in TINY.blocks)),
