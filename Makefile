@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 BUILDIFIER := npx --yes @bazel/buildifier@8.2.1
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help install quickstart test test-slow lint docs wheel clean
+.PHONY: help install quickstart test test-slow lint docs wheel clean distclean
 
 help:
 	@echo "make install      the tested versions, into .venv"
@@ -18,7 +18,8 @@ help:
 	@echo "make lint         ruff, mypy, buildifier (if npx is here)"
 	@echo "make docs         build/api/index.html: every module, class and function"
 	@echo "make wheel        dist/*.whl and dist/*.tar.gz"
-	@echo "make clean        removes the virtual environment, build/, dist/ and runs/"
+	@echo "make clean        removes build/ and dist/"
+	@echo "make distclean    removes the virtual environment and runs/, with all networks in it, too"
 	@echo "PYTHON=python3.12 make ...   another Python"
 
 $(VENV)/.installed: requirements.txt
@@ -66,4 +67,7 @@ wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) build dist runs
+	rm -rf build dist
+
+distclean: clean
+	rm -rf $(VENV) runs

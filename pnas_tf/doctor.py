@@ -22,7 +22,7 @@ from pnas_tf import __version__, adb_path, extras, siblings
 from pnas_tf.cli import start
 from pnas_tf.data.readers import FASHION_MNIST_DIR
 from pnas_tf.errors import printable
-from pnas_tf.machine import memory_bytes
+from pnas_tf.machine import cores, memory_bytes
 from pnas_tf.packages import versions
 
 # What each required package is used for.
@@ -33,6 +33,8 @@ OPTIONAL = {"tf-keras": f"--mode=int8_qat ({extras.install('qat')})",
             "tensorflow-model-optimization": f"--mode=int8_qat ({extras.install('qat')})",
             "tensorboard": f"the search's curves while it runs ({extras.install('tensorboard')})",
             "tensorflow-datasets": f"--dataset=tfds:NAME ({extras.install('tfds')})",
+            "pillow-heif": "photos in HEIC (pip install pillow-heif)",
+            "ethos-u-vela": f"--measurer=vela ({extras.install('vela')})",
             "adbutils": "phones without an adb on the PATH: it contains one (pip install adbutils)"}
 INTERPRETERS = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 BENCHMARKS = ("benchmark_model", "android_aarch64_benchmark_model")
@@ -183,7 +185,7 @@ def gpus() -> list[Finding]:
 def machine() -> list[Finding]:
     """Examines system, cores, memory and disk."""
     return [Finding("Machine", "system", True, platform.platform()),
-            Finding("Machine", "cores", True, f"{os.cpu_count()} ({platform.machine()})"),
+            Finding("Machine", "cores", True, f"{cores()} ({platform.machine()})"),
             Finding("Machine", "memory", True, f"{memory_bytes() / 1e9:.1f} GB"),
             Finding("Machine", "disk", True, f"{shutil.disk_usage('.').free / 1e9:.1f} GB free here")]
 

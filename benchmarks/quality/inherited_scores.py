@@ -10,7 +10,7 @@ POOL = 64
 EVAL_BATCH_SIZE, EVAL_BATCHES = 250, 20
 
 
-def write(study, data, warm_up: warm_supernet.WarmUp) -> None:
+def write(study, data, warm_up: warm_supernet.WarmUp, without: str) -> None:
     """Writes scores into two files of a study: ops, loss and accuracy of each network, on held-out images.
 
     pool.json holds those of random networks for each target, and is written once. inherited.json holds those of the
@@ -20,6 +20,7 @@ def write(study, data, warm_up: warm_supernet.WarmUp) -> None:
         study: The `search_quality.Study`.
         data: Data set, from `data.load`.
         warm_up: Settings of the supernet's warm-up.
+        without: Part of the names of ops that no random network holds.
     """
     from pnas_tf.network import evaluate
     from pnas_tf.supernet import path_scorer, supernet
@@ -37,9 +38,9 @@ def write(study, data, warm_up: warm_supernet.WarmUp) -> None:
         return {"ops": arch.ops, "loss": of_path.loss, "accuracy": of_path.accuracy}
 
     if not os.path.exists(study.path("pool.json")):
-        study.write_json("pool.json", {op: [score(arch) for arch in study_networks.random_within(study.space, limit,
-                                                                                                 POOL, seed=2)]
-                                       for op, limit in study.limits().items()})
+        pools = {op: study_networks.random_within(study.space, limit, POOL, seed=2, without=without)
+                 for op, limit in study.limits().items()}
+        study.write_json("pool.json", {op: [score(arch) for arch in pool] for op, pool in pools.items()})
     path = study.path("inherited.json")
     ranked = files.read_json(path) if os.path.exists(path) else {}
     for name, arch in study.networks().items():

@@ -272,7 +272,7 @@ class Study(study.Study):
                            normalisation=self.space.normalisation)
         warm_up = warm_supernet.WarmUp(self.path("warm.weights.h5"), self._settings.warmup_epochs, BATCH_SIZE, lr=0.2,
                                        seed=0)
-        inherited_scores.write(self, loaded, warm_up)
+        inherited_scores.write(self, loaded, warm_up, WITHOUT)
 
 
 def _define_flags() -> None:

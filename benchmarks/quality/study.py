@@ -1,6 +1,7 @@
 """A study: a folder of searches and trainings, each of them a command of the project that runs until it ends once."""
 
 import functools
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,10 +9,14 @@ from typing import Any
 from absl import flags
 
 from benchmarks import steps
+from pnas_tf import files
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
 from pnas_tf.space.arch import Arch
+
+# File of a search's or training's folder with the time that the whole command took.
+USED = "used.json"
 
 
 class Study:
@@ -37,7 +42,7 @@ class Study:
         return RunFolder(self.path(*names))
 
     def run(self, module: str, arguments: Sequence[str], log: str, environment: Mapping[str, str] | None = None
-            ) -> None:
+            ) -> dict[str, float]:
         """Runs one command.
 
         Args:
@@ -46,10 +51,13 @@ class Study:
             log: File of the study that receives what the command prints.
             environment: Environment variables to add.
 
+        Returns:
+            The `seconds` and `cpu_seconds` that it took.
+
         Raises:
             InputError: If the command fails.
         """
-        steps.command(module, arguments, self.path(log), launcher=self._launcher, environment=environment)
+        return steps.command(module, arguments, self.path(log), launcher=self._launcher, environment=environment)
 
     def run_all(self, module: str, jobs: Mapping[str, Sequence[str]], ended: Callable[[str], Any]) -> None:
         """Runs the commands that have not ended yet, several at a time.
@@ -64,10 +72,22 @@ class Study:
         """
         missing = {name: arguments for name, arguments in jobs.items() if not ended(name)}
         print(f"{len(jobs) - len(missing)} of {len(jobs)} are done.", flush=True)
-        calls = [functools.partial(self.run, module, [*arguments, f"--run_dir={self.path(name)}"],
-                                   os.path.join(name, "log"), steps.ONE_CORE) for name, arguments in missing.items()]
+        calls = [functools.partial(self._run_and_time, module, arguments, name)
+                 for name, arguments in missing.items()]
         for _ in steps.in_parallel(calls, self._workers):
             pass
+
+    def _run_and_time(self, module, arguments, name):
+        used = self.run(module, [*arguments, f"--run_dir={self.path(name)}"], os.path.join(name, "log"),
+                        steps.ONE_CORE)
+        before = self.used(name) or {}  # an interrupted run took a part of them
+        files.write_text(self.path(name, USED), json.dumps({
+            kind: value + before.get(kind, 0.0) for kind, value in used.items()}) + "\n")
+
+    def used(self, name: str) -> dict[str, float] | None:
+        """The `seconds` and `cpu_seconds` that the command of a folder took, from start to end; None if unknown."""
+        path = self.path(name, USED)
+        return files.read_json(path) if os.path.exists(path) else None
 
     def search_ended(self, *names: str) -> bool:
         """Whether a search has delivered its network into a folder of the study."""

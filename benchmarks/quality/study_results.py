@@ -3,11 +3,11 @@
 import json
 import math
 import os
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import steps
 from benchmarks.quality import study as study_lib
 from pnas_tf import files
 from pnas_tf.report import figure_file, plots
@@ -54,12 +54,13 @@ def write(study) -> str:
     rows = collect(study)
     if not rows:
         return "Nothing is trained yet."
-    seconds = search_seconds(study)
-    best = [row for op in study.targets() for row in (random_search(rows, op, seconds) if seconds else [])]
+    search, training = search_seconds(study), training_seconds(study)
+    best = [row for op in study.targets() for row in (random_search(rows, op, search, training)
+                                                      if search and training else [])]
     shown = [*rows, *best]
     text = "\n\n".join(part for part in (
         *(target_table(shown, op, ms) for op, ms in study.targets().items()), _others(rows),
-        *(comparisons(shown, op) for op in study.targets()), _ranks(study, rows), _seconds(study, rows)) if part)
+        *(comparisons(shown, op) for op in study.targets()), _ranks(study, rows), _seconds(study)) if part)
     files.write_text(study.path("results.json"), json.dumps(rows, indent=1) + "\n")
     files.write_text(study.path("results.md"), text + "\n")
     files.write_text(study.path("tradeoff.svg"), trade_off(rows, study.targets()))
@@ -165,50 +166,61 @@ def target_table(rows, target: str, ms: float) -> str:
     return "\n".join(lines) if any(row["target"] == target for row in rows) else ""
 
 
-def random_search(rows, target: str, seconds: float) -> list[dict[str, Any]]:
-    """Random searches in the time of a search: each trains random networks and keeps the best by held-out images.
+def random_search(rows, target: str, search: float, training: float) -> list[dict[str, Any]]:
+    """Random searches in the time of a search: each trains random networks and keeps the best.
 
-        networks of one = max(1, floor((seconds + median seconds of a training) / median seconds of a training))
+        networks of one = max(1, round((search + training) / training))
 
-    A search is given the time of one training in addition: what it has found is trained, too.
+    A random search has the time of one training in addition: what a search has found is trained, too. It keeps the
+    network of highest test accuracy. So it does better than one that must choose by held-out images.
 
     Args:
         rows: Networks, from `collect`, among them random ones at the target.
         target: Name of the target.
-        seconds: Seconds of a search for one network.
+        search: CPU seconds of a search for one network.
+        training: CPU seconds of a training.
 
     Returns:
         The row of the network that each kept, with kind `BEST_RANDOM` and `of`, the number of networks that it trained.
         No network belongs to two of them.
     """
     random = [row for row in rows if (row["kind"], row["target"]) == ("random", target)]
-    if not random:
-        return []
-    one = float(np.median([row["seconds"] for row in random]))
-    size = max(1, int((seconds + one) / one))
+    size = max(1, round((search + training) / training))
     groups = [random[start:start + size] for start in range(0, len(random) - size + 1, size)]
-    return [{**max(group, key=lambda row: row["held_out_accuracy"]), "kind": BEST_RANDOM, "of": size}
-            for group in groups]
+    return [{**max(group, key=lambda row: row["accuracy"]), "kind": BEST_RANDOM, "of": size} for group in groups]
 
 
 def search_seconds(study) -> float | None:
-    """Median wall-clock seconds of the searches by gradients, each on one core; None before the first has ended.
+    """Median CPU seconds of the searches by gradients, from start to end; None before the first has ended.
 
     All of it counts, as if the search had been for one target alone.
 
     Args:
         study: The `search_quality.Study`.
     """
-    seconds = [steps.search_seconds(study.path("searches", search)) for search in study.searches()
-               if study_lib.parts(search)[0] == FOUND and study.searched(search)]
-    known = [each for each in seconds if each is not None]
+    return _median(study.used(os.path.join("searches", search)) for search in study.searches()
+                   if study_lib.parts(search)[0] == FOUND)
+
+
+def training_seconds(study) -> float | None:
+    """Median CPU seconds of the trainings of random networks, from start to end; None before the first has ended.
+
+    Args:
+        study: The `search_quality.Study`.
+    """
+    return _median(study.used(study.training(name, arch)) for name, arch in study.networks().items()
+                   if study_lib.parts(name)[0] == "random")
+
+
+def _median(used: Iterable[dict[str, float] | None]) -> float | None:
+    known = [each["cpu_seconds"] for each in used if each]
     return float(np.median(known)) if known else None
 
 
 def gain(first: np.ndarray, second: np.ndarray) -> str:
-    """A difference of accuracies in points, with its 95 % interval where there is one."""
+    """A difference of accuracies in points, with its 95 % interval (Welch) where there is one."""
     each, low, high = (100 * value for value in difference(first, second))
-    return f"{each:+.2f} points" + (f" [{low:+.2f}, {high:+.2f}]" if low == low else "")
+    return f"{each:+.2f} points" + (f" (95 %: {low:+.2f} to {high:+.2f})" if low == low else "")
 
 
 def comparisons(rows, target: str) -> str:
@@ -228,7 +240,7 @@ def comparisons(rows, target: str) -> str:
             tried = next((f" (best of {row['of']})" for row in rows if row["kind"] == rival == BEST_RANDOM
                           and row["target"] == target), "")
             lines.append(f"- against {KINDS[rival].label}{tried}: {gain(found, accuracies)}")
-    return f"Found, at {target}, with 95 % intervals (Welch):\n\n" + "\n".join(lines) if lines else ""
+    return f"Found, at {target}:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _others(rows):
@@ -258,14 +270,11 @@ def _ranks(study, rows):
             + "\n".join(lines))
 
 
-def _seconds(study, rows):
-    lines = []
-    for search in study.searches():
-        seconds = steps.search_seconds(study.path("searches", search))
-        if seconds is not None:
-            lines.append(f"- search {search}: {seconds:.0f} s")
-    lines.append(f"- training of one network: {np.median([row['seconds'] for row in rows]):.0f} s, median")
-    return "Time (wall clock, one core each, two at a time):\n\n" + "\n".join(lines)
+def _seconds(study):
+    search, training = search_seconds(study), training_seconds(study)
+    lines = [f"- {what}: {seconds / 60:.1f} min" for what, seconds in (("a search", search), ("a training", training))
+             if seconds]
+    return "CPU time from start to end, median:\n\n" + "\n".join(lines) if lines else ""
 
 
 def trade_off(rows, targets: dict[str, float]) -> str:

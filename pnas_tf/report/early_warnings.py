@@ -1,6 +1,6 @@
 """Signs in the log of a search that it has not worked. The search prints them at its end, and the report shows them.
 
-The thresholds are values at which short searches failed. docs/method.md says what to do about each sign.
+The thresholds are values at which short searches failed. docs/troubleshooting.md says what to do about each sign.
 """
 
 import math

@@ -50,8 +50,9 @@ def run(problem: Problem, config: SearchConfig, folder: RunFolder, *, devices: t
         if not replicas.is_chief(devices):
             return []
         return deliver.deliver(model.supernet, results, scorer, problem.data, LastChoice(
-            problem.batch_size, 0 if problem.frozen else config.bn_recalibration_batches, config.front, config.seed,
-            config.use_all_ms, timers, _trials(problem, config), problem.compared_at, problem.frozen))
+            problem.batch_size, bn_recalibration_batches=0 if problem.frozen else config.bn_recalibration_batches,
+            budgets=config.front, seed=config.seed, use_all_ms=config.use_all_ms, timers=timers,
+            trials=_trials(problem, config), compared_at=problem.compared_at, with_training_images=problem.frozen))
 
 
 def warm_up(problem: Problem, config: SearchConfig, folder: RunFolder, *,

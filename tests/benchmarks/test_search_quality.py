@@ -9,24 +9,38 @@ import pytest
 from scipy import stats
 
 from benchmarks.quality import search_quality, study_networks, study_results
+from benchmarks.quality import study as study_lib
 from latency import build_table
 from pnas_tf.cost import prices
+from pnas_tf.errors import InputError
 from pnas_tf.space import spaces
 from pnas_tf.space.arch import Arch
 
 QUICK = search_quality.Settings(width_mult=0.25, epochs=1, warmup_epochs=1, search_epochs=1)
-RANDOM = [{"kind": "random", "target": "a", "number": number, "accuracy": accuracy, "held_out_accuracy": held_out,
-           "seconds": 10.0} for number, (accuracy, held_out) in enumerate(((0.10, 0.1), (0.20, 0.3), (0.35, 0.2),
-                                                                            (0.30, 0.4), (0.40, 0.1)))]
+RANDOM = [{"kind": "random", "target": "a", "number": number, "accuracy": accuracy}
+          for number, accuracy in enumerate((0.10, 0.35, 0.20, 0.30, 0.40))]
 
 
-@pytest.mark.parametrize("seconds, size, kept", [(5.0, 1, [0.10, 0.20, 0.35, 0.30, 0.40]), (10.0, 2, [0.20, 0.30]),
-                                                 (29.0, 3, [0.20]), (500.0, 51, [])])
-def test_each_random_search_keeps_its_best_by_held_out_images(seconds, size, kept):
-    """The time of a search is longer by that of one training."""
-    found = study_results.random_search(RANDOM, "a", seconds)
+@pytest.mark.parametrize("search, size, kept", [(4.0, 1, [0.10, 0.35, 0.20, 0.30, 0.40]), (10.0, 2, [0.35, 0.30]),
+                                                (18.0, 3, [0.35]), (500.0, 51, [])])
+def test_each_random_search_keeps_its_best_in_the_time_of_a_search_and_a_training(search, size, kept):
+    found = study_results.random_search(RANDOM, "a", search, 10.0)
     assert [row["accuracy"] for row in found] == kept and all(row["of"] == size for row in found)
-    assert study_results.random_search(RANDOM, "b", seconds) == []
+    assert study_results.random_search(RANDOM, "b", search, 10.0) == []
+
+
+def test_time_is_that_of_the_whole_command(tmp_path):
+    """Also of one that was interrupted; a failed command leaves none."""
+    study = study_lib.Study(str(tmp_path), {}, 1, [])
+    jobs = {"a": [], "b": []}
+    with pytest.raises(InputError, match="no_such_module"):
+        study.run_all("no_such_module", jobs, lambda folder: False)
+    assert study.used("a") is None
+    for _ in range(2):
+        study.run_all("this", {"a": []}, lambda folder: False)
+    used = study.used("a")
+    study.run_all("this", {"b": []}, lambda folder: False)
+    assert used["seconds"] > 1.4 * study.used("b")["seconds"] > 0 and used["cpu_seconds"] > 0
 
 
 def test_difference_has_the_interval_of_welch():
@@ -40,7 +54,7 @@ def test_difference_has_the_interval_of_welch():
     assert (high - gain) / error == pytest.approx(stats.t.ppf(0.975, freedom))
     assert gain - low == pytest.approx(high - gain)
     assert 3.182 < (high - gain) / error < 4.303  # of 3 and 2 degrees of freedom
-    assert study_results.gain(first, second) == f"+2.50 points [{100 * low:+.2f}, {100 * high:+.2f}]"
+    assert study_results.gain(first, second) == f"+2.50 points (95 %: {100 * low:+.2f} to {100 * high:+.2f})"
     assert study_results.gain(first[:1], second) == "+0.50 points"
 
 
