@@ -157,13 +157,13 @@ def random_networks(space: Space, networks: int, others: int, seed: int,
     Raises:
         InputError: If the space has too few networks for both.
     """
-    def distinct(count, its_seed, taken):
+    def distinct(count, its_seed, taken=()):
         # More networks than needed, because in small spaces many are drawn twice.
         drawn = {network_times.digest(arch): arch for arch in draw(space, 4 * count + 20, its_seed)}
         return {name: arch for name, arch in drawn.items() if name not in taken}
 
-    judged = dict(list(distinct(networks, seed, ()).items())[:networks])
-    free = list(distinct(others, seed + 1, judged).values())[:others]
+    judged = dict(list(distinct(networks, 2 * seed).items())[:networks])
+    free = list(distinct(others, 2 * seed + 1, judged).values())[:others]
     if len(judged) < networks or len(free) < others:
         raise InputError(f"Space {space.name} has too few networks to judge by {networks} and to calibrate on {others} "
                          "others. Give smaller numbers.")

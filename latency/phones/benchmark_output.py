@@ -83,6 +83,9 @@ def parse(text: str) -> Benchmark:
     slack = 1e-5 * most  # a mean is printed with 6 digits, min and max with all digits
     between = all(least - slack <= value <= most + slack for value in (mean_ms, median) if value is not None)
     if not (runs >= 1 and 0 <= least <= most < 1e7 and mean_ms > 0 and 0 <= figures["std"] < 1e7 and between):
+        if mean_ms == 0:
+            raise NoTimingError("benchmark_model printed 0 ms: it rounds, and cannot time so small a model. "
+                                "TensorFlow Lite's benchmark_model prints microseconds")
         raise NoTimingError(f"benchmark_model printed impossible times: {excerpt(text)}")
     return Benchmark(runs, mean_ms, least, most, figures["std"], median, _first(_VERSION, lines), _delegates(lines),
                      _first(_UNKNOWN_FLAGS, lines) or "")

@@ -37,7 +37,7 @@ def measure(workers: Sequence[Worker], models: Mapping[Any, Callable[[], bytes]]
     with futures.ThreadPoolExecutor(len(workers)) as pool:
         try:
             queue = _Queue(pool, workers, models, anchor, max_drift)
-            while queue.waiting or queue.running:
+            while queue.waiting or any(batch for _, batch in queue.running.values()):
                 queue.hand_out()
                 for future in futures.wait(queue.running, return_when=futures.FIRST_COMPLETED).done:
                     yield from queue.collect(future).items()
@@ -70,10 +70,11 @@ class _Queue:
         self.running: dict[futures.Future, tuple[Worker, list | None]] = {}
         self.failed: dict[Any, str] = {}
         self._timed, self._problems, self._strikes = 0, [], collections.Counter()
-        self._reference_ms, self._idle = self._start(workers, max_drift)
+        self._start_ms = self._start(workers, max_drift)
+        self._idle = list(self._start_ms)
 
     def _start(self, workers, max_drift):
-        """Milliseconds of the anchor network on the fastest phone, and the workers of all phones that are as fast."""
+        """Milliseconds of the anchor network on each phone that is about as fast as the fastest, by its worker."""
         starts, times_ms = {worker: self._pool.submit(worker.start, self._anchor) for worker in workers}, {}
         for worker, start in starts.items():
             try:
@@ -85,7 +86,7 @@ class _Queue:
             if anchor_ms > fastest_ms * (1 + max_drift):
                 self._leave_out(f"{worker.phone.serial} takes {anchor_ms / fastest_ms - 1:.0%} longer for the anchor "
                                 "network than the fastest phone, so their rows do not belong in one table")
-        return fastest_ms, [worker for worker, ms in times_ms.items() if ms <= fastest_ms * (1 + max_drift)]
+        return {worker: ms for worker, ms in times_ms.items() if ms <= fastest_ms * (1 + max_drift)}
 
     def hand_out(self):
         """Gives a batch to each idle phone.
@@ -96,7 +97,8 @@ class _Queue:
         while self.waiting and self._idle:
             worker, batch = self._idle.pop(), self.waiting.popleft()
             contents = {name: self._models[name]() for name in batch}
-            self.running[self._pool.submit(worker.batch, contents, self._anchor, self._reference_ms)] = worker, batch
+            self.running[self._pool.submit(worker.batch, contents, self._anchor, self._start_ms[worker])] = \
+                worker, batch
         if not self.running:
             raise InputError(f"No phone is left: {'; '.join(self._problems)}. {self._timed} of {len(self._models)} "
                              "models are done. Run the same command again to continue.")
@@ -118,7 +120,8 @@ class _Queue:
                 self._leave_out(str(error))
             else:
                 say(f"{error}. Waiting for the phone; its models go back to the queue.")
-                self.running[self._pool.submit(worker.recover, self._anchor, self._reference_ms)] = worker, None
+                self.running[self._pool.submit(worker.recover, self._anchor, self._start_ms[worker])] = \
+                    worker, None
             return {}
         self._idle.append(worker)
         if batch is None:

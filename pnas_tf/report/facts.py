@@ -186,14 +186,21 @@ def _collected(run_dir: str) -> Facts:
         flags=folder.read_flags() if os.path.exists(folder.flags) else {},
         finalists=_finalists(finalists),
         held_out=small_data.held_out(finalists),
-        profiles={mode: op_profile.read(folder.profile(mode)) for mode in MODES
-                  if os.path.exists(folder.profile(mode)) and mode not in stale},
+        profiles={export["mode"]: profile for export in exported if export["mode"] not in stale
+                  and (profile := _profile(folder, export))},
         starts=versions.read(run_dir),
         compared=_read_compared(folder.comparison) if os.path.exists(folder.comparison) else None,
         mistakes=mistakes.read(folder.mistakes) if os.path.exists(folder.mistakes) else None,
         front=front_file.read(folder.front) if os.path.exists(folder.front) else [],
         teacher=_teacher(folder),
         bundle=_bundle(folder, exported))
+
+
+def _profile(folder: RunFolder, export: dict[str, Any]) -> dict[str, Any] | None:
+    """The profile of an exported file; None if there is none, or it is that of an earlier file of the same mode."""
+    path = folder.profile(export["mode"])
+    profile = op_profile.read(path) if os.path.exists(path) else None
+    return profile if profile and profile.get("sha256") == export.get("sha256") else None
 
 
 def parts(run_dir: str) -> list[str]:

@@ -143,6 +143,12 @@ def test_judged_networks_are_never_fitted_to():
     judged, others = compare.random_networks(SPACE, 4, 6, seed=0)
     names = [network_times.digest(each) for each in judged + others]
     assert len(others) == 6 and len(set(names)) == len(names)
+    # Nor does another seed judge by them.
+    fitted = {network_times.digest(each) for seed in range(4)
+              for each in compare.random_networks(SPACES["quickstart"], 20, 20, seed)[1]}
+    judged = {network_times.digest(each) for seed in range(4)
+              for each in compare.random_networks(SPACES["quickstart"], 20, 20, seed)[0]}
+    assert len(fitted & judged) <= 3  # of 80 and 80 of 74,088 by chance
     with pytest.raises(InputError, match="too few"):
         compare.random_networks(SPACE, 20, 20, seed=0)
 

@@ -668,3 +668,12 @@ def test_a_teacher_is_no_part_of_a_report(tmp_path):
         (tmp_path / name).mkdir()
         arch_lib.from_path(TINY, [0, 1]).save(str(tmp_path / name / "arch.json"))
     assert facts.parts(str(tmp_path)) == [str(tmp_path / "a_1ms"), str(tmp_path / "b_2ms")]
+
+
+def test_a_profile_is_that_of_the_file_beside_it(tmp_path):
+    """An export of today leaves the profile of yesterday's file in the folder."""
+    whole_run_folder(tmp_path)
+    for profiled, exported, shown in (("a" * 64, "a" * 64, True), ("a" * 64, "b" * 64, False)):
+        for name, digest in (("float32.profile.json", profiled), ("float32.json", exported)):
+            write(tmp_path / name, {**json.loads((tmp_path / name).read_text()), "sha256": digest})
+        assert ("float32" in facts.collect(str(tmp_path)).profiles) == shown

@@ -20,6 +20,7 @@ import pytest
 from latency.phones import adb
 from latency.phones.android import Android
 from latency.phones.settings import PhoneSettings
+from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from tests.latency.phones import recorded
 from tests.latency.phones.recorded import BENCHMARK, TINY, build, right
@@ -234,6 +235,15 @@ def test_two_of_a_kind_that_are_not_alike(client, device, path, expected, capfd)
     build(client, path)
     assert len(right(path, expected)) == len(expected)
     assert "takes 10% longer for the anchor network than the fastest phone" in capfd.readouterr().err
+
+
+def test_each_phone_is_held_to_its_own_pace(client, device, path, expected, capfd):
+    """The second one takes 4 % longer at the start, and 5.5 % longer than the first one from then on."""
+    device()
+    device().fault("benchmark", "us=$((us * ($(wc -l < runs.log) > 2 ? 1055 : 1040) / 1000))")
+    build(client, path)
+    assert len(latency_table.read(str(path)).rows) == len(expected)
+    assert "changed its pace" not in capfd.readouterr().err
 
 
 def test_one_of_two_drops_out(client, device, path, expected, capfd):

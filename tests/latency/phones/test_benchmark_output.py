@@ -92,6 +92,14 @@ def test_no_timing_raises(text):
     assert "\n" not in str(caught.value)
 
 
+def test_times_that_the_tool_rounds_to_nothing_are_named():
+    text = sample("litert_compiled_model_python_tool.txt")
+    for printed in ("1.88", "1.05", "1.12", "1.06"):
+        text = text.replace(f" {printed} ms", " 0.00 ms")
+    with pytest.raises(benchmark_output.NoTimingError, match="it rounds, and cannot time so small a model"):
+        benchmark_output.parse(text)
+
+
 def test_what_the_tool_said_is_shown_and_is_harmless():
     text = "INFO: STARTING!\nERROR: Failed to load the model \x1b[2J\x1b]0;title\x07 m.tflite\nINFO: bye\n"
     with pytest.raises(benchmark_output.NoTimingError, match=r"Failed to load the model.*m\.tflite") as caught:
