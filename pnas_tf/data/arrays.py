@@ -22,18 +22,33 @@ def labelled(train: Images, test: Images | None, class_names: Sequence[str], see
     Raises:
         InputError: If images or labels have another form.
     """
-    names = list(class_names) or list(getattr(train, "class_names", None) or ())
-    x, y = _pair(train, "train", len(names))
+    names = list(class_names) or _names_of(train)
+    x, y = _pair(train, "train")
     if test is not None:
-        return Labelled(x, y, *_pair(test, "test", len(names)), names)
+        others = _names_of(test)
+        if names and others and names != others:
+            raise InputError(f"{NAME}: the classes of the test images are not those of the training images: expected "
+                             f"{', '.join(names)[:200]}, got {', '.join(others)[:200]}.")
+        return Labelled(x, y, *_pair(test, "test", _columns(train)), names)
     if y.ndim != 1 or y.dtype.kind not in "iu" or len(x) != len(y) or not len(y) or y.min() < 0:
         return Labelled(x, y, x, y, names)  # `labelled.checked` says what is wrong
     split = labelled_lib.split_off_test(x, y, names or [""] * (int(y.max()) + 1), seed)
     return Labelled(split.x_train, split.y_train, split.x_test, split.y_test, names)
 
 
-def _pair(images: Images, part: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 and labels, integers [images]."""
+def _names_of(images: Images) -> list[str]:
+    """The names of the classes that Keras gives a `tf.data.Dataset` of a folder."""
+    return list(getattr(images, "class_names", None) or ())
+
+
+def _columns(images: Images) -> int:
+    """Number of classes of one-hot labels in arrays; 0 for other labels."""
+    shape = np.shape(images[1]) if isinstance(images, tuple | list) and len(images) == 2 else ()
+    return shape[1] if len(shape) == 2 and shape[1] > 1 else 0
+
+
+def _pair(images: Images, part: str, columns: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 and labels, integers [images]. One-hot labels have to have so many columns, if it is not 0."""
     if isinstance(images, tf.data.Dataset):
         x, y = _collected(images, part)
     elif isinstance(images, tuple | list) and len(images) == 2:
@@ -41,6 +56,8 @@ def _pair(images: Images, part: str, classes: int) -> tuple[np.ndarray, np.ndarr
     else:
         raise InputError(f"{NAME}: expected arrays (images, labels) or a tf.data.Dataset of them for {part}, got a "
                          f"{type(images).__name__}.")
+    if columns and y.ndim == 2 and y.shape[1] not in (1, columns):
+        raise InputError(f"{NAME}: y_{part} has {y.shape[1]} columns, but y_train has {columns}.")
     return _rounded(x, part), _indices(y)
 
 

@@ -49,7 +49,7 @@ def recalibrate(model: keras.Model, batches: Iterable[Batch], may_lower: bool = 
 
     Args:
         model: Network from images to logits. Its other weights do not change.
-        batches: Pairs of training images and labels.
+        batches: Pairs of training images and labels. Dropout is off.
         may_lower: Whether variances may become lower than they are. A channel that many images of a pretraining need,
             and these images do not, hardly varies in them: divided by that variance, it would be loud noise.
     """
@@ -59,6 +59,10 @@ def recalibrate(model: keras.Model, batches: Iterable[Batch], may_lower: bool = 
     earlier = [np.asarray(layer.moving_variance) for layer in layers]
     for layer in layers:
         layer.momentum = 0.0  # makes moving statistics those of the last batch
+    dropping = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    rates = [layer.rate for layer in dropping]
+    for layer in dropping:  # which is not there when the network is used
+        layer.rate = 0.0
     observe = tf.function(lambda images: model(images, training=True), autograph=False, reduce_retracing=True)
     sums, count = [np.zeros(variable.shape, np.float32) for variable in moving], 0
     for images, _ in batches:
@@ -66,6 +70,8 @@ def recalibrate(model: keras.Model, batches: Iterable[Batch], may_lower: bool = 
         sums, count = [total + np.asarray(variable) for total, variable in zip(sums, moving, strict=True)], count + 1
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
+    for layer, rate in zip(dropping, rates, strict=True):
+        layer.rate = rate
     for layer, (means, variances), before in zip(layers, zip(sums[::2], sums[1::2], strict=True), earlier, strict=True):
         layer.moving_mean.assign(means / count)
         layer.moving_variance.assign(np.maximum(variances / count, 0 if may_lower else before))

@@ -17,8 +17,7 @@ ARG_MAX, MOST_PROBABLE, MOST_MACS, SAMPLE = "arg-max", "most probable within the
 FEWEST_SKIPS, BEST_SUM, RANDOM = "fewest skips, then most MACs", "best sum of op effects", "random"
 # Folders of the networks of the front, of trials, of the first of two stages, and of searches at several image sizes.
 FRONT, TRIALS, FIRST_STAGE, IMAGE_SIZES = "front", "trials", "first_stage", "image_sizes"
-# Largest number of folders between a part of a run and the run: IMAGE_SIZES and the size's (or the goal's), FRONT, and
-# that of a network of the front (or TRIALS, and that of a trial).
+# Most folders from a part of a run up to the run: a network, the front (or trials), a size (or goal), all sizes.
 PART_DEPTH = 4
 
 
@@ -295,7 +294,7 @@ def data_arguments(run_dir: str | None, *, dataset: str | None = None, data_dir:
 
     Args:
         run_dir: Folder of the run, or None.
-        dataset: Another data set, in place of the run's.
+        dataset: Another data set, in place of the run's; the run's own data set keeps the run's split.
         data_dir: Folder of the data set's files, in place of the run's.
         seed: Seed of the split of `dataset`.
         background: Colour behind transparent parts of image files, in place of the run's.
@@ -304,7 +303,8 @@ def data_arguments(run_dir: str | None, *, dataset: str | None = None, data_dir:
     Raises:
         InputError: If neither the run nor the caller names a data set, or the run's record is damaged.
     """
-    if dataset:
+    flags = RunFolder(run_dir or "").flags
+    if dataset and not (run_dir and os.path.exists(flags) and read_flags(flags).get("dataset") == dataset):
         return {"spec": dataset, "data_dir": data_dir, "seed": seed, "held_out_size": None,
                 "background": background or "white"}
     if not run_dir:

@@ -11,7 +11,7 @@ from pnas_tf.cost.goal import Goal, check_limits, check_reachable, goal_for
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.search.config import ALL, AUTO, TEACHERS, SearchConfig
+from pnas_tf.search.config import ALL, AUTO, FROZEN, TEACHERS, SearchConfig
 from pnas_tf.search.schedule import Schedule
 from pnas_tf.space import memory, spaces, whole_blocks
 from pnas_tf.space.blocks import Space
@@ -168,6 +168,10 @@ class Problem:
         """
         config = request.config
         space = request.space.fitted_to(data)
+        if config.batch_norm == FROZEN and not (space.pretrained or config.init_weights):
+            raise InputError("--batch_norm=frozen needs trained weights: blocks with a shortcut start at a scale of 0, "
+                             f"and would stay there. Space {space.name} has none; give --init_weights or "
+                             "--batch_norm=batch.")
         if config.takes_whole_blocks(space, data.train.size):
             space = _of_whole_blocks(space, request)
         space = limits_lib.within_peaks(space, request.bounds, [table for table, _ in request.targets])

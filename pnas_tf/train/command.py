@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -17,6 +17,9 @@ from pnas_tf.space import memory
 from pnas_tf.train import initial_weights
 from pnas_tf.train import recipe as recipe_lib
 from pnas_tf.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pnas_tf.data import Data
 
 
 def define_flags() -> None:
@@ -72,6 +75,8 @@ def _train(arch: arch_lib.Arch, source: dict[str, Any], folder: RunFolder) -> di
     f = flags.FLAGS
     data = data_lib.load(**source, image_size=f.image_size or arch.space.input_size, broken_images=f.broken_images,
                          normalisation=arch.space.normalisation)
+    if not f.dataset:
+        _check_images(data, f.run_dir, source["spec"])
     if f.class_weights == "none" and (message := data_lib.imbalance(data.train)):
         print(message)
     arch = arch_lib.Arch(arch.space.fitted_to(data), arch.ops,
@@ -82,6 +87,20 @@ def _train(arch: arch_lib.Arch, source: dict[str, Any], folder: RunFolder) -> di
     return fit(arch, data, recipe, folder, overwrite=f.overwrite, record={
         "data": {"dataset": source.pop("spec"), **source},
         "command": shlex.join(["python", "-m", "pnas_tf.train", *sys.argv[1:]])})
+
+
+def _check_images(data: "Data", run_dir: str, spec: str) -> None:
+    """Refuses images that are not those of the search: those that it trained on could be test images now.
+
+    Images in memory have other contents at another size, so only those of the search's size are compared.
+    """
+    folder = RunFolder(run_dir)
+    known = files.read_json(folder.inputs) if os.path.exists(folder.inputs) else {}
+    for part, images in (("training", data.train), ("held-out", data.held_out)):
+        there = known.get(f"contents of the {part} images") if isinstance(known, dict) else None
+        if there is not None and there != images.fingerprint and (data.rendering or not flags.FLAGS.image_size):
+            raise InputError(f"The {part} images of {spec} are not those of the search in {run_dir}: files were added, "
+                             "removed or changed. Put them back, or search again in another --run_dir.")
 
 
 def main() -> None:

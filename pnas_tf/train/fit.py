@@ -33,7 +33,7 @@ from pnas_tf.train.student import Distillation, Student, kept_steps, lessons, re
 # Function from the number of steps done to the batches of training and of held-out images.
 Batches = Callable[[int], tuple[tf.data.Dataset, tf.data.Dataset]]
 
-# Batches that set the batch norm statistics of a network of smaller blocks than the pretrained one.
+# Batches that set the batch norm statistics of a network of smaller blocks than the pretrained one, or of averages.
 _RECALIBRATION = 20
 # Batches, and images of each, to which linear maps are fitted.
 _MAPPED, _MAPPED_BATCH = 16, 50
@@ -88,6 +88,8 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
         _compile(learner, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
         images = functools.partial(_batches, data, recipe, teacher, kept, bool(how_taught.features))
         _train(learner, images, recipe, state, folder.training_logs, epochs, steps)
+        if recipe.ema and recipe.batch_norm != FROZEN:  # statistics were those of the weights, not of their averages
+            recalibrate(model, data.train.batches(recipe.batch_size, seed=recipe.seed).take(_RECALIBRATION))
         score, wrong = mistakes.find(model, data.test, data.class_names)
     _check_finite(score, folder)
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
@@ -195,6 +197,9 @@ def _train(model: keras.Model, batches: Batches, recipe: Recipe, state: Training
         except NonFinite as error:
             raise NonFinite(f"{error} {state.keep_last()} Change that flag, with --overwrite or another --run_dir."
                             ) from None
+        except KeyboardInterrupt:
+            state.keep_last()
+            raise
     model.optimizer.finalize_variable_values(model.trainable_variables)  # with recipe.ema, they become the averages
 
 

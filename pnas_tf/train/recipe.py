@@ -116,6 +116,9 @@ class Recipe(ImageSettings):
             whole = taught_in.arch if is_own and images < FEW and self.batch_norm != BATCH else ""
             init = _first_weights(arch, whole, has_inherited)
         is_pretrained = init != SCRATCH and (init != INHERITED or arch.space.pretrained is not None)
+        if self.batch_norm == FROZEN and init == SCRATCH:
+            raise InputError("--batch_norm=frozen needs trained weights: blocks with a shortcut start at a scale of 0, "
+                             "and would stay there. Give other --init_weights or --batch_norm=batch.")
         how = self.batch_norm if self.batch_norm != AUTO else FROZEN if images < FEW and is_pretrained else BATCH
         batch_size = min(images, self.batch_size or batch_size_for(images))
         hints = self.distill_features

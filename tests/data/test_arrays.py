@@ -59,6 +59,23 @@ def test_keras_own_loader_keeps_its_class_names(tmp_path):
     assert loaded.class_names == ("cat", "dog") and loaded.image_shape == (8, 8, 3)
 
 
+def test_test_images_have_the_classes_of_the_training_images(tmp_path):
+    """Keras numbers the folders that are there, so that each label behind a missing one would be another class."""
+    def photos(*kinds):
+        folder = tmp_path / "-".join(kinds)
+        for kind in kinds:
+            (folder / kind).mkdir(parents=True)
+            for number in range(6):
+                keras.utils.save_img(folder / kind / f"{number}.png", X[number])
+        return keras.utils.image_dataset_from_directory(folder, image_size=(8, 8), batch_size=5, verbose=False)
+
+    with pytest.raises(InputError, match="expected cat, dog, owl, got cat, owl"):
+        data.from_arrays(photos("cat", "dog", "owl"), photos("cat", "owl"))
+    with pytest.raises(InputError, match="y_test has 2 columns, but y_train has 3"):
+        data.from_arrays((X, np.eye(3)[Y]), (X[Y < 2], np.eye(2)[Y[Y < 2]]))
+    assert data.from_arrays((X, np.eye(3)[Y]), (X, Y)).test.size == 30
+
+
 @pytest.mark.parametrize("train, message", [
     ((X / 255, Y), "from 0 to 1. Multiply by 255"), ((X / 127.5 - 1, Y), "from -1 to 1. Give the pixels as they were"),
     ((X.astype(np.float32) * np.nan, Y), "pixels from 0 to 255"), ((X, Y[:5]), "5 labels"), (X, "got a ndarray"),

@@ -297,3 +297,17 @@ def test_slower_int8_file_is_reported_with_the_command_that_explains_it():
     assert "--model='runs/a b/int8.tflite'" in text or "'--model=runs/a b/int8.tflite'" in text
     for results in ([facts("float32", 2.0), facts("int8", 2.2)], [facts("int8", 9.0)]):
         assert "times as long" not in tflite._summary(results, "runs", [])
+
+
+def test_images_that_changed_since_the_training_are_refused(small_model, small_arch, small_data, small_npz, tmp_path):
+    """Those that the network has learned could be among the test images now."""
+    small_model.save(tmp_path / "model.keras")
+    small_arch.save(str(tmp_path / "arch.json"))
+    record = {"dataset": f"npz:{small_npz}", "seed": 0}
+    contents = [part.fingerprint for part in (small_data.train, small_data.held_out, small_data.test)]
+    for known, code in (([*contents[:2], "0123456789abcdef"], 1), (contents, 0)):
+        (tmp_path / "train.json").write_text(json.dumps({"data": record, "settings": {
+            "contents of the images": " ".join(known)}}))
+        done = export(f"--run_dir={tmp_path}", "--mode=float32", "--check_images=20", "--timing_seconds=0")
+        assert done.returncode == code, done.stderr
+        assert ("are not those of the training" in done.stderr) == bool(code)

@@ -70,6 +70,17 @@ def test_recalibrated_statistics_are_means_over_batches(batches, layers):
     assert all(layer.momentum > 0 for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
 
 
+def test_statistics_are_those_without_dropout():
+    """Of the network that is used: dropped values vary more."""
+    x = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
+    inputs = keras.Input([8])
+    dropped = keras.layers.Dropout(0.6, name="drop")(inputs)
+    model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(dropped))
+    evaluate.recalibrate(model, [(tf.constant(x), tf.zeros([64], tf.int32))])
+    np.testing.assert_allclose(model.get_layer("norm").moving_variance, x.var(0), rtol=1e-5)
+    assert model.get_layer("drop").rate == 0.6
+
+
 def test_variances_that_must_not_fall_only_rise(batches):
     _, _, model = random_network(3)
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]

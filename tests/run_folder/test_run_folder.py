@@ -276,6 +276,15 @@ def test_a_seed_that_is_no_number_is_one_line(tmp_path, seed):
         run_folder.data_arguments(str(tmp_path), trained=True)
 
 
+def test_the_run_s_own_data_set_keeps_its_split(tmp_path):
+    """With another seed, most test images would be images that the search has trained on."""
+    (tmp_path / "run.flags").write_text("--dataset=folder:photos\n--seed=7\n--held_out_size=30\n--data_dir=d\n")
+    same = run_folder.data_arguments(str(tmp_path), dataset="folder:photos", seed=0)
+    assert same == run_folder.data_arguments(str(tmp_path)) and (same["seed"], same["held_out_size"]) == (7, 30)
+    other = run_folder.data_arguments(str(tmp_path), dataset="folder:others", seed=3)
+    assert (other["spec"], other["seed"], other["held_out_size"]) == ("folder:others", 3, None)
+
+
 def test_an_impossible_path_of_flags_is_one_line():
     with pytest.raises(InputError, match="cannot be read"):
         run_folder.read_flags("\x00")

@@ -345,6 +345,7 @@ BAD = {
     "unknown flag": (["--no_such_flag=1"], "no_such_flag"),
     "unknown space": (["--space=nowhere"], "Unknown space 'nowhere'"),
     "unknown data set": (["--dataset=nothing"], "nothing"),
+    "frozen without weights": (["--batch_norm=frozen"], "--batch_norm=frozen needs trained weights"),
     "missing folder": (["--dataset=folder:/no/such/place"], "/no/such/place"),
     "missing table": (["--table=/no/table.jsonl"], "No latency table at /no/table.jsonl"),
     "no table": (["--table="], "--table=FILE"),

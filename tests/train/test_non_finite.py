@@ -67,6 +67,24 @@ def test_the_last_good_epoch_is_kept(small_arch, small_data, tmp_path, monkeypat
     assert len(facts["history"]["loss"]) == 4 and np.isfinite(facts["test_loss"])
 
 
+def test_an_interrupt_keeps_the_last_complete_epoch(small_arch, small_data, tmp_path, monkeypatch):
+    """Although epochs are too short for each to be written."""
+    class Interrupts(fit_lib.Progress):
+        def on_train_batch_end(self, batch, logs=None):
+            if self._epoch == 3 and batch == 2:
+                raise KeyboardInterrupt
+
+        def on_epoch_begin(self, epoch, logs=None):
+            super().on_epoch_begin(epoch)
+            self._epoch = epoch
+
+    monkeypatch.setattr(fit_lib, "Progress", Interrupts)
+    recipe = Recipe(**{**SHORT, "epochs": 5, "max_steps": 35})
+    with pytest.raises(KeyboardInterrupt):
+        fit_lib.fit(small_arch, small_data, recipe, RunFolder(str(tmp_path)))
+    assert json.loads((tmp_path / "training" / "state.json").read_text())["epochs_done"] == 3
+
+
 def test_an_epoch_whose_weights_broke_in_its_last_step_is_not_kept(small_arch, small_data, tmp_path, monkeypatch):
     class Spoils(fit_lib.Progress):
         def on_train_batch_end(self, batch, logs=None):

@@ -139,6 +139,23 @@ def test_ema_is_the_average_of_the_weights(small_arch, small_data, tmp_path, pre
     assert loss == pytest.approx(history["val_loss"][-1], rel=1e-4)
 
 
+def test_statistics_are_those_of_the_averages(small_arch, small_data, tmp_path):
+    """Batch norm had seen the outputs of the raw weights, which move far at this rate."""
+    recipe = Recipe(epochs=1, batch_size=32, lr=0.5, ema=0.9)
+    fit_lib.fit(small_arch, small_data, recipe, RunFolder(str(tmp_path)))
+    model = keras.models.load_model(tmp_path / "model.keras")
+    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    inputs = keras.Model(model.input, first.input)
+    images = np.concatenate([images for images, _ in small_data.train.batches(64)])
+    np.testing.assert_allclose(first.moving_mean, inputs(images).numpy().mean((0, 1, 2)), atol=0.03)
+
+
+def test_frozen_batch_norm_needs_trained_weights(small_arch, small_data, tmp_path):
+    """A block with a shortcut starts at a scale of 0, which would stay."""
+    with pytest.raises(InputError, match="--batch_norm=frozen needs trained weights"):
+        Recipe(batch_norm="frozen").settled(small_arch, small_data.train.size, RunFolder(str(tmp_path)))
+
+
 @pytest.mark.slow
 def test_interrupted_training_with_everything_ends_as_the_whole_one(small_arch, small_data, tmp_path, monkeypatch):
     recipe = Recipe(**{**QUICK, "epochs": 3, "max_steps": 21}, **EVERYTHING)

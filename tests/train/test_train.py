@@ -227,6 +227,23 @@ def test_run_and_export_find_the_data_set_of_the_training(trial, small_npz):
     assert run_folder.data_arguments(str(folder / "run"), trained=True)["spec"] == f"npz:{small_npz}"
 
 
+def test_images_that_changed_since_the_search_are_refused(small_arch, small_npz, small_data, tmp_path):
+    """A new split would test on images that the search has trained on."""
+    small_arch.save(str(tmp_path / "arch.json"))
+    (tmp_path / "run.flags").write_text(f"--dataset=npz:{small_npz}\n--seed=0\n")
+    known = {"contents of the training images": small_data.train.fingerprint,
+             "contents of the held-out images": "0123456789abcdef"}
+    (tmp_path / "inputs.json").write_text(json.dumps(known))
+    result = run(f"--run_dir={tmp_path}", "--max_steps=2")
+    assert result.returncode == 1 and "The held-out images of npz:" in result.stderr, result.stderr
+    assert "Put them back, or search again in another --run_dir." in result.stderr
+    assert not (tmp_path / "model.keras").exists()
+    known["contents of the held-out images"] = small_data.held_out.fingerprint
+    (tmp_path / "inputs.json").write_text(json.dumps(known))
+    result = run(f"--run_dir={tmp_path}", "--max_steps=2", "--batch_size=64")
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.slow
 def test_interrupted_training_goes_on_to_the_same_result(trial, tmp_path):
     folder, command, _ = trial
