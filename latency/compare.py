@@ -51,7 +51,8 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
         table: Table to judge. Its header says how it was measured; networks are measured in the same way.
         archs: Networks to judge the table by.
         others: Networks to calibrate the table on. If there are any, the corrected rows are judged.
-        times: Path of the file that keeps the networks' times; None to keep nothing.
+        times: Path of the file that keeps the networks' times; None to keep nothing. A comparison that was stopped goes
+            on; the times of one that has ended are set aside.
         settings: Rounds, runs and together, if they differ from those of the table.
         space: Space that the networks were drawn from; None for that of the first.
 
@@ -71,6 +72,8 @@ def run(*, table: LatencyTable, archs: Sequence[Arch], others: Sequence[Arch] = 
         table.check_covers(arch)
     device = measure.from_header({**table.header, **(settings or {})}, table.path)
     runs = [(arch, 1) for arch in _alternating(archs, others)] + [(arch, 2) for arch in archs]
+    if times:
+        timed_networks.set_finished_aside(times, device, runs, space or archs[0].space)
     measured = timed_networks.measured(times, device, runs, anchors.references_of(table.header), space)
 
     def ms(arch, number=1):
@@ -106,6 +109,9 @@ def _paced_ms(table: LatencyTable, block_name: str, key: OpKey) -> float:
 def _calibrated(table: LatencyTable, space: Space, archs: Sequence[Arch], network_ms: Sequence[float]
                 ) -> dict[OpKey, float]:
     """Corrected milliseconds by key, for all rows that the networks' space needs."""
+    if lent := next((key for _, key in space.op_keys() if key not in table.rows), None):
+        raise InputError(f"Table {table.target} has no row of its own for {lent} to calibrate. Measure it: "
+                         f"{table_commands.build(table.header, table_commands.space_flags(space), table.file)}")
     rows = {key: _paced_ms(table, block.name, key) for block, key in space.op_keys()}
     counts = fitted_table.occurrences(list(rows), archs)
     corrected = calibrate.fit(counts, np.array(list(rows.values())), [key.op for key in rows], np.array(network_ms))
@@ -195,7 +201,14 @@ def _write_down(table: LatencyTable, space: Space, result: dict[str, Any], calib
              "uncalibrated_rmse_of_mean": result["uncalibrated"]["rmse_of_mean"],
              "date": datetime.date.today().isoformat()}
     latency_table.annotate(table.path, rows={key: {"calibrated_ms": ms} for key, ms in result["calibrated_ms"].items()},
-                           header={"accuracy": {latency_table.accuracy_name(space): entry}})
+                           header={})
+    _keep_accuracy(table.path, space, entry)
+
+
+def _keep_accuracy(path: str, space: Space, entry: dict[str, Any]) -> None:
+    """Adds an accuracy to the header, with the rows that it holds for."""
+    entry["rows"] = latency_table.read(path).rows_of(space)
+    latency_table.annotate(path, rows={}, header={"accuracy": {latency_table.accuracy_name(space): entry}})
 
 
 def _define_flags() -> None:
@@ -226,8 +239,7 @@ def _judge_by_list(f, table: LatencyTable) -> None:
     result = compare_list.run(table, network_list.read(f.measured, space))
     print(compare_list.words(result))
     if os.path.isfile(table.path):
-        latency_table.annotate(table.path, rows={}, header={"accuracy": {
-            latency_table.accuracy_name(space): compare_list.accuracy(result)}})
+        _keep_accuracy(table.path, space, compare_list.accuracy(result))
         print(f"Table:  {table.path} (accuracy for {space.name})")
     if f.json:
         files.write_text(f.json, json.dumps(result, indent=1) + "\n")

@@ -17,6 +17,8 @@ from pnas_tf.cost.network_times import FORMAT, digest
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
 
+# Hours after which the times of a comparison that was stopped are too old to go on with.
+HOURS = 6.0
 # Digest of a network, and number of the pass over all networks in which it was timed.
 Timed = tuple[str, int]
 
@@ -92,8 +94,50 @@ def _divide_by_pace(path, rows, references_ms):
         rows[name] = {**rows[name], **facts}
     if path and paced.rows:
         header, _ = network_times.read(path)
-        lines = [{**header, "pace": paced.wandered}, *rows.values()]
-        files.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        _write(path, {**header, "pace": paced.wandered}, rows.values())
+
+
+def set_finished_aside(path: str, device: measure.Measurer, runs: Sequence[tuple[Arch, int]], space: Space) -> None:
+    """Moves the times of a space's networks into another file, unless they are those of a comparison that goes on.
+
+    One that was stopped goes on with the same visits, within `HOURS`. Otherwise networks are timed anew: a machine that
+    has changed since would be judged by times of another day. Those of other spaces stay.
+
+    Args:
+        path: Path of a file of times, which may be missing. The other file is beside it, see `aside`.
+        device: Measurer of the comparison.
+        runs: Networks and passes of the comparison.
+        space: Space of the networks.
+
+    Raises:
+        InputError: If the file is of another kind, holds times of another target, or another process writes it.
+    """
+    if not os.path.exists(path):
+        return
+    facts = device.facts()
+    with files.only_writer(path):
+        header, lines = network_times.read(path)
+        measure.check_same(header, facts, path)
+        own = [line for line in lines if network_times.network_of(space, line)]
+        visits = any(header.get(name) != facts.get(name) for name in ("rounds", "runs"))
+        newest = max((files.number(line.row.get("time_s")) or 0 for line in own), default=0)
+        is_old = time.time() - newest > 3600 * HOURS
+        wanted = {(digest(arch), number) for arch, number in runs}
+        if not own or not (visits or is_old or wanted <= {(line.network, line.number) for line in own}):
+            return
+        earlier = [each.row for each in network_times.read(aside(path))[1]] if os.path.exists(aside(path)) else []
+        _write(aside(path), header, [*earlier, *(line.row for line in own)])
+        kept = [line.row for line in lines if line not in own]
+        _write(path, {**{name: value for name, value in header.items() if name != "pace"}, **facts}, kept)
+
+
+def aside(path: str) -> str:
+    """Path of the file that keeps the times of earlier comparisons."""
+    return f"{path.removesuffix('.jsonl')}.earlier.jsonl"
+
+
+def _write(path, header, rows):
+    files.write_text(path, "".join(json.dumps(line) + "\n" for line in [{**header, "format": FORMAT}, *rows]))
 
 
 def in_one_pass(path: str, device: measure.Measurer, archs: Sequence[Arch],

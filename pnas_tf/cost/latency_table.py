@@ -9,6 +9,7 @@ the op adds to whole networks.
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import re
@@ -65,14 +66,22 @@ class LatencyTable:
 
         Returns:
             The entry in the header: networks, within_5_percent, within_10_percent, rmse_of_mean, spearman, calibrated,
-            date, ...; None if the table has not been compared with networks of this space.
+            date, ...; None if the table has not been compared with networks of this space, or rows of this space have
+            changed since, such as by the calibration of another space that shares them.
         """
         entries = self.header.get("accuracy")
         entry = entries.get(accuracy_name(space)) if isinstance(entries, dict) else None
-        if not isinstance(entry, dict):
+        if not isinstance(entry, dict) or ("rows" in entry and entry["rows"] != self.rows_of(space)):
             return None
         return {name: value for name, value in entry.items() if isinstance(value, bool | str | None)
                 or (isinstance(value, int | float) and abs(value) < 1e15)}
+
+    def rows_of(self, space: Space) -> str:
+        """Digest of the milliseconds of a space's ops, but for the classifier, which depends on the data set."""
+        last = space.all_blocks[-1].name
+        ms = {f"{block.name} {key}": row_ms(row) for block, key in space.op_keys() if block.name != last
+              and (row := self.row(block.name, key))}
+        return hashlib.sha256(json.dumps(ms, sort_keys=True).encode()).hexdigest()[:16]
 
     def row(self, block_name: str, key: OpKey) -> dict[str, Any] | None:
         """The measurement that prices an op in a block, or None.

@@ -87,16 +87,21 @@ def compared(table_path: str, space: Space) -> ComparedNetworks:
     for line in rows:
         if line.network in first:
             again.append(line.network)
-        elif arch := _network(space, line.row, line.network):
+        elif arch := network_of(space, line):
             first[line.network] = arch, line.ms
     judged = {name: first[name] for name in again}
     settings: dict[str, int] = {name: header[name] for name in ("rounds", "runs") if name in header}
     return ComparedNetworks(settings, list((judged | first).values()), len(judged))
 
 
-def _network(space, row, name):
-    """The network of a space in a row; None if its digest differs, which means that it is of another space."""
-    ops, filters = row.get("ops"), row.get("filters")
+def network_of(space: Space, line: Line) -> Arch | None:
+    """The network of a line, if it is one of a space; None if its digest differs.
+
+    Args:
+        space: Space that the network may be of.
+        line: Line of a file of times.
+    """
+    ops, filters = line.row.get("ops"), line.row.get("filters")
     if not isinstance(ops, dict):
         return None
     if isinstance(filters, dict):
@@ -105,7 +110,7 @@ def _network(space, row, name):
     if set(ops) != set(space.choices) or any(ops[name] not in choice.ops for name, choice in space.choices.items()):
         return None
     arch = from_chosen(space, ops)
-    return arch if digest(arch) == name else None
+    return arch if digest(arch) == line.network else None
 
 
 def read(path: str) -> tuple[dict[str, Any], list[Line]]:

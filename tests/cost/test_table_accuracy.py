@@ -156,3 +156,18 @@ def test_space_of_a_published_network_can_be_named(tmp_path):
     assert spaces.load(str(tmp_path / "a.json")) == arch_lib.load("proxyless_cpu").space
     with pytest.raises(InputError, match="Unknown space"):
         spaces.load("../archs/proxyless_cpu")
+
+
+def test_an_accuracy_holds_for_the_rows_that_it_was_measured_with(tmp_path, write_space):
+    """Calibrating another space changes the rows that both share; the classifier depends on the data set alone."""
+    path = str(tmp_path / "table.jsonl")
+    write_space(TINY, tmp_path / "space.json", tmp_path / "table.jsonl")
+    name = latency_table.accuracy_name(TINY)
+    for entry in ({"networks": 5}, {"networks": 5, "rows": latency_table.read(path).rows_of(TINY)}):
+        latency_table.annotate(path, rows={}, header={"accuracy": {name: entry}})
+        assert latency_table.read(path).accuracy(TINY)["networks"] == 5
+    keys = {block.name: key for block, key in TINY.op_keys()}
+    latency_table.annotate(path, rows={keys["classifier"]: {"calibrated_ms": 9.0}}, header={})
+    assert latency_table.read(path).accuracy(TINY)["networks"] == 5
+    latency_table.annotate(path, rows={keys["b01"]: {"calibrated_ms": 9.0}}, header={})
+    assert latency_table.read(path).accuracy(TINY) is None

@@ -1,5 +1,6 @@
 """Predictions are compared with whole networks, and rows are calibrated on other networks."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -96,19 +97,43 @@ def test_figures_by_other_means():
     assert figures["within_5_percent"] < figures["within_10_percent"] < 1
 
 
-def test_times_are_kept_and_nothing_is_timed_twice(table, tmp_path):
-    path = tmp_path / "n.jsonl"
-    archs = [arch("mb_k3_e3", "zero", "zero"), arch("mb_k5_e3", "zero", "zero"), arch("zero", "zero", "zero")]
-    first = compare.run(table=table, archs=archs, times=str(path), settings={"rounds": 1, "runs": 1})
+ARCHS = [("mb_k3_e3", "zero", "zero"), ("mb_k5_e3", "zero", "zero"), ("zero", "zero", "zero")]
+
+
+def test_a_comparison_that_was_stopped_goes_on(table, tmp_path):
+    """It stopped while it wrote: whole lines stay, and the network of the half line is timed again."""
+    path, archs = tmp_path / "n.jsonl", [arch(*ops) for ops in ARCHS]
+    visits = {"rounds": 1, "runs": 1}
+    first = compare.run(table=table, archs=archs, times=str(path), settings=visits)
     whole = path.read_bytes()
     assert [json.loads(line)["pass"] for line in whole.splitlines()[1:]] == [1, 1, 1, 2, 2, 2]
-    assert compare.run(table=table, archs=archs, times=str(path)) == first and path.read_bytes() == whole
-    # Stopped while it wrote: whole lines stay, and the network of the half line is timed again.
     path.write_bytes(whole[:-20])
-    again = compare.run(table=table, archs=archs, times=str(path))
+    again = compare.run(table=table, archs=archs, times=str(path), settings=visits)
     assert path.read_bytes().startswith(whole[:whole[:-1].rindex(b"\n") + 1])
     assert [network["measured_ms"] for network in again["networks"]] == [
         network["measured_ms"] for network in first["networks"]]
+    assert not (tmp_path / "n.earlier.jsonl").exists()
+
+
+@pytest.mark.parametrize("why", ["it has ended", "other visits", "it is old"])
+def test_times_of_an_earlier_comparison_are_set_aside(table, tmp_path, why):
+    """The machine may be another one today. Nothing that was measured is lost, and other spaces keep theirs."""
+    path, archs = tmp_path / "n.jsonl", [arch(*ops) for ops in ARCHS]
+    visits = {"rounds": 1, "runs": 1}
+    compare.run(table=table, archs=archs, times=str(path), settings=visits)
+    header, *rows = map(json.loads, path.read_text().splitlines())
+    foreign = {**rows[0], "network": "0" * 16, "ops": {"b01": "mb_k7_e6"}}
+    if why != "it has ended":
+        rows.pop()
+    if why == "it is old":
+        rows = [{**row, "time_s": row["time_s"] - 7 * 3600} for row in rows]
+    path.write_text("".join(json.dumps(line) + "\n" for line in (header, foreign, *rows)))
+    settings = {"rounds": 2, "runs": 1} if why == "other visits" else visits
+    compare.run(table=table, archs=archs, times=str(path), settings=settings)
+    new_header, *lines = map(json.loads, path.read_text().splitlines())
+    assert lines[0] == foreign and len(lines) == 7 and new_header["rounds"] == settings["rounds"]
+    assert all(line["time_s"] > rows[-1]["time_s"] for line in lines[1:])
+    assert list(map(json.loads, (tmp_path / "n.earlier.jsonl").read_text().splitlines()))[1:] == rows
 
 
 @pytest.mark.parametrize("content", [b"my thesis", b"", b'{"format": "pnas_tf.latency/1"}\n', b"[1]\n{}\n",
@@ -340,3 +365,12 @@ def test_shipped_tables_are_not_calibrated():
     done = subprocess.run([sys.executable, "-m", "latency.compare", "--table=x86_xnnpack1_float32", "--calibrate=3"],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.startswith("Error: --calibrate") and done.stderr.count("\n") == 1
+
+
+def test_a_row_that_another_classifier_lends_is_not_calibrated(table):
+    """The correction would be judged, and not be kept."""
+    fewer = dataclasses.replace(SPACE, num_classes=SPACE.num_classes - 1, head=(*SPACE.head[:-1], dataclasses.replace(
+        SPACE.head[-1], filters=SPACE.num_classes - 1)))
+    archs = measure.random_archs(fewer, 4, 0)
+    with pytest.raises(InputError, match=r"no row of its own for classifier.* to calibrate\. Measure it: "):
+        compare._calibrated(table, fewer, archs, [1.0] * 4)
