@@ -31,6 +31,7 @@ from export import (
     model_ends,
     qat,
     timed_files,
+    trained_images,
 )
 from export import anchor as anchor_lib
 from export import facts as facts_lib
@@ -292,8 +293,8 @@ def _main() -> None:
 
     data = data_lib.load(**data_arguments, image_size=model.input_shape[1],
                          normalisation=_of_images(model, arch, f.model_takes))
-    if f.run_dir and not f.dataset:
-        _check_images(data, RunFolder(f.run_dir).training_facts)
+    if f.run_dir:
+        trained_images.check(data, RunFolder(f.run_dir).training_facts, are_the_same=not f.dataset)
     command = shlex.join(["python", "-m", "export.tflite", *sys.argv[1:]])
     with data_lib.naming_broken_images(data):
         results = run(model=model, data=data, config=config, out_dir=out_dir, arch=arch,
@@ -301,19 +302,6 @@ def _main() -> None:
                       anchor=anchor_lib.of_run(f.run_dir, arch, threads=config.threads, delegate=config.delegate))
     data_flags = {"dataset": f.dataset, "data_dir": f.data_dir}
     print(_summary(results, out_dir, [f"--{name}={value}" for name, value in data_flags.items() if value]))
-
-
-def _check_images(data, training_facts):
-    """Refuses images that are not those of the training: those that it learned could be test images now."""
-    from pnas_tf.train.state import CONTENTS
-
-    facts = files_lib.read_json(training_facts) if os.path.exists(training_facts) else {}
-    settings_there = facts.get("settings") if isinstance(facts, dict) else None
-    there = settings_there.get(CONTENTS) if isinstance(settings_there, dict) else None
-    here = " ".join(part.fingerprint for part in (data.train, data.held_out, data.test))
-    if there is not None and there != here:
-        raise InputError(f"The images of {data.name} are not those of the training ({training_facts}): files were "
-                         "added, removed or changed. Put them back, train again, or name other images by --dataset.")
 
 
 def _of_images(model, arch, takes):

@@ -44,7 +44,8 @@ def measured(contents: Mapping[str, bytes], *, threads: int, delegate: str, pati
               "delegate": delegate, **timing.machine_facts()}
     return {mode: {"measured_ms": figures[mode].pop("median_ms"), **figures[mode],
                    "spread_ms": list(times.spread_ms[mode]),
-                   "target": interpreter.target_name(threads=threads, delegate=delegate, dtype=mode), **shared}
+                   "target": interpreter.target_name(threads=threads, delegate=delegate,
+                                                     dtype=mode.removesuffix("_qat")), **shared}
             for mode in contents}
 
 

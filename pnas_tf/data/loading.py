@@ -58,6 +58,11 @@ class Data:
     central_part: float = 1.0
 
     @property
+    def fingerprint(self) -> str:
+        """The digests of the three parts, see `Part.fingerprint`."""
+        return " ".join(part.fingerprint for part in (self.train, self.held_out, self.test))
+
+    @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)

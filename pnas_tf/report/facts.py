@@ -126,16 +126,20 @@ class Facts:
     def measured(self) -> dict[str, Any] | None:
         """The export that was timed on the search's target; if there is none, the first timed export."""
         timed = [export for export in self.exports if number(export.get("measured_ms")) is not None]
-        timed_on_target = [export for export in timed if self.target and export.get("target") == self.target]
-        return next(iter(timed_on_target + timed), None)
+        return next(iter([export for export in timed if self._is_on_target(export)] + timed), None)
 
     @property
     def measured_on_target(self) -> float | None:
         """Milliseconds of the timed export; None if it was not timed on the search's target."""
         export = self.measured
-        if export is None or not self.target or export.get("target") != self.target:
-            return None
-        return number(export["measured_ms"])
+        return number(export["measured_ms"]) if export is not None and self._is_on_target(export) else None
+
+    def _is_on_target(self, export: dict[str, Any]) -> bool:
+        """Whether an export was timed as the table's rows were: on a target of that name, with one image at a time."""
+        ends = export.get("input")
+        shape = ends.get("shape") if isinstance(ends, dict) else None
+        images = shape[0] if isinstance(shape, list) and shape else 1
+        return self.target is not None and export.get("target") == self.target and images == 1
 
     @property
     def time_on_target(self) -> Measured | None:

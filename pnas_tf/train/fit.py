@@ -27,7 +27,7 @@ from pnas_tf.train.events import Events
 from pnas_tf.train.non_finite import NonFinite, StopOnNonFinite
 from pnas_tf.train.progress import Progress
 from pnas_tf.train.recipe import FROZEN, LEAST_BATCH, NONE, Recipe
-from pnas_tf.train.state import CONTENTS, TrainingState
+from pnas_tf.train.state import CONTENTS, TRAINED_ON, TrainingState
 from pnas_tf.train.student import Distillation, Student, kept_steps, lessons, read_teacher
 
 # Function from the number of steps done to the batches of training and of held-out images.
@@ -94,6 +94,8 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     _check_finite(score, folder)
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
               "test_images": score.images, "test_loss": score.loss, "test_accuracy": score.accuracy,
+              TRAINED_ON: {"mean": list(map(float, data.mean)), "std": list(map(float, data.std)),
+                           "class_names": list(data.class_names)},
               "history": state.history, "settings": state.settings, **(record or {})}
     _freeze_batch_norm(model, False)
     build.save_model(model, folder.model)
@@ -119,7 +121,7 @@ def _distillation(model: keras.Model, teacher: Teacher | None, recipe: Recipe) -
 def _settings(arch: Arch, data: Data, recipe: Recipe) -> dict[str, Any]:
     """What determines the result of a training, but for its length and what `fit` reports."""
     return {"arch": arch.to_json(), "dataset": data.name, "images": data.train.size,
-            CONTENTS: " ".join(part.fingerprint for part in (data.train, data.held_out, data.test)),
+            CONTENTS: data.fingerprint,
             "rendering": dataclasses.asdict(data.rendering) if data.rendering else None,
             **{name: getattr(recipe, name) for name in ("batch_size", "lr", "momentum", "weight_decay",
                                                         "label_smoothing", "class_weights", "seed", "optimizer")}}

@@ -19,6 +19,8 @@ from pnas_tf.run_folder import RunFolder
 SAVE_SECONDS = 15.0
 # Name of the setting that identifies the images. Records of earlier versions lack it.
 CONTENTS = "contents of the images"
+# Name of the entry of train.json with the normalisation and the classes of the images: mean, std, class_names.
+TRAINED_ON = "trained_on"
 
 
 class TrainingState(keras.callbacks.Callback):

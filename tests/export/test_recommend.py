@@ -36,3 +36,11 @@ def test_reason_in_full():
     assert reason == ("Its top-1 of 89.5% is 0.5 points below the best here (float32); it takes 1 ms on "
                       "pixel6_xnnpack1_int8, the quickest of the files about as accurate; and its 10 kB are the "
                       "smallest of all.")
+
+
+def test_times_of_several_machines_decide_nothing():
+    """float32 was timed on a server, int8 on a laptop."""
+    server, laptop = {**facts(0.9, 4, 40), "device": "server"}, {**facts(0.9, 6, 10), "device": "laptop"}
+    mode, reason = recommend.recommended({"float32": server, "int8": laptop})
+    assert mode == "int8" and "timed elsewhere or otherwise than other files" in reason
+    assert recommend.recommended({"float32": server, "int8": {**laptop, "device": "server"}})[0] == "float32"
