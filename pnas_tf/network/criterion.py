@@ -98,7 +98,8 @@ class Criterion:
         loss = cross_entropy(labels, logits, self.label_smoothing, self.class_weights)
         if taught is None:
             return loss
-        return (1.0 - self.distill) * loss + self.distill * distillation(taught, logits, self.temperature)
+        counts = image_weights(labels, self.class_weights)
+        return (1.0 - self.distill) * loss + self.distill * distillation(taught, logits, self.temperature, counts)
 
     def without_smoothing(self) -> "Criterion":
         """The criterion of held-out images, on which labels are not smoothed."""
@@ -109,16 +110,26 @@ LABELS_ALONE = Criterion()
 SMOOTHED = Criterion(label_smoothing=0.1)
 
 
-def distillation(taught: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
+def image_weights(labels: tf.Tensor, class_weights: np.ndarray | None) -> tf.Tensor | float:
+    """Weight of each image by its label, float32 [batch]; 1 without weights of classes. Arguments as `cross_entropy`'s.
+    """
+    if class_weights is None:
+        return 1.0
+    return tf.linalg.matvec(labels, class_weights) if len(labels.shape) == 2 else tf.gather(class_weights, labels)
+
+
+def distillation(taught: tf.Tensor, logits: tf.Tensor, temperature: float, weights: tf.Tensor | float = 1.0
+                 ) -> tf.Tensor:
     """Divergence of a network from its teacher, at a temperature (Hinton et al. 2015, section 2).
 
         p, q = softmax(taught / temperature), softmax(logits / temperature)
-        temperature ** 2 * mean(sum(p * log(p / q)))
+        temperature ** 2 * mean(weights * sum(p * log(p / q)))
 
     Args:
         taught: Teacher's logits, float32 [batch, classes].
         logits: Network's logits, float [batch, classes].
         temperature: Temperature; above 1, small probabilities count more.
+        weights: Weight of each image, float32 [batch]; see `image_weights`.
 
     Returns:
         Scalar float32, 0 if both say the same.
@@ -126,19 +137,20 @@ def distillation(taught: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf
     taught, logits = taught / temperature, tf.cast(logits, tf.float32) / temperature
     p = tf.nn.softmax(taught)
     divergence = tf.reduce_sum(p * (tf.nn.log_softmax(taught) - tf.nn.log_softmax(logits)), axis=-1)
-    return temperature**2 * tf.reduce_mean(divergence)
+    return temperature**2 * tf.reduce_mean(weights * divergence)
 
 
-def feature_distance(taught: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
+def feature_distance(taught: tf.Tensor, features: tf.Tensor, weights: tf.Tensor | float = 1.0) -> tf.Tensor:
     """Distance of a network's features from its teacher's, as a share of how much the teacher's vary in a batch.
 
-        mean((features - taught) ** 2) / mean((taught - mean of the batch) ** 2)
+        mean(weights * (features - taught) ** 2) / mean((taught - mean of the batch) ** 2)
 
     A hint as in "FitNets" (Romero et al., ICLR 2015), given where the classifier reads: logits of few classes say less.
 
     Args:
         taught: Teacher's features, float32 [batch, features].
         features: Network's features, float [batch, features].
+        weights: Weight of each image, float32 [batch]; see `image_weights`.
 
     Returns:
         Scalar float32: 0 if they are the same, about 1 for a network whose features are always the mean. A teacher that
@@ -147,7 +159,8 @@ def feature_distance(taught: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
     features = tf.cast(features, tf.float32)
     spread = tf.reduce_mean(tf.square(taught - tf.reduce_mean(taught, axis=0)))
     least = 0.1 * tf.maximum(tf.reduce_mean(tf.square(taught)), tf.reduce_mean(tf.square(features)))
-    return tf.reduce_mean(tf.square(features - taught)) / tf.maximum(tf.maximum(spread, least), 1e-6)
+    distances = weights * tf.reduce_mean(tf.square(features - taught), axis=1)
+    return tf.reduce_mean(distances) / tf.maximum(tf.maximum(spread, least), 1e-6)
 
 
 def check_teacher(model: Any, source: str, channels: int, classes: int) -> None:

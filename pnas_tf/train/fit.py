@@ -68,7 +68,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
                                   drop_path=recipe.drop_path, precision=recipe.precision)
     model = start.model
     teacher = None if recipe.teacher == NONE else read_teacher(recipe.teacher, arch.space)
-    how_taught = _distillation(model, teacher, recipe)
+    how_taught = _distillation(model, teacher, recipe, data_lib.class_weights(data.train, recipe.class_weights))
     learner = Student(model, teacher, how_taught) if teacher else model
     epochs, steps = _length(recipe, data.train.steps_per_epoch(recipe.batch_size))
     facts: dict[str, Any] = {"params": network.count_params(model), "macs": network.count_macs(model), "epochs": epochs}
@@ -85,18 +85,14 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     with data_lib.naming_broken_images(data):
         _fit_to_images(start, data, recipe, state.epochs_done)
         _freeze_batch_norm(model, recipe.batch_norm == FROZEN)
-        _compile(learner, recipe, steps * epochs, data_lib.class_weights(data.train, recipe.class_weights))
+        _compile(learner, recipe, steps * epochs, how_taught.class_weights)
         images = functools.partial(_batches, data, recipe, teacher, kept, bool(how_taught.features))
         _train(learner, images, recipe, state, folder.training_logs, epochs, steps)
-        if recipe.ema and recipe.batch_norm != FROZEN:  # statistics were those of the weights, not of their averages
-            recalibrate(model, data.train.batches(recipe.batch_size, seed=recipe.seed).take(_RECALIBRATION))
-        score, wrong = mistakes.find(model, data.test, data.class_names)
+        score, wrong = _tested(model, data, recipe)
     _check_finite(score, folder)
     facts |= {"dataset": data.name, "seed": recipe.seed, **how, "seconds": round(state.seconds, 1),
               "test_images": score.images, "test_loss": score.loss, "test_accuracy": score.accuracy,
-              TRAINED_ON: {"mean": list(map(float, data.mean)), "std": list(map(float, data.std)),
-                           "class_names": list(data.class_names)},
-              "history": state.history, "settings": state.settings, **(record or {})}
+              TRAINED_ON: _looks(data), "history": state.history, "settings": state.settings, **(record or {})}
     _freeze_batch_norm(model, False)
     build.save_model(model, folder.model)
     files.write_text(folder.mistakes, json.dumps(wrong) + "\n")
@@ -105,17 +101,31 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     return facts
 
 
-def _distillation(model: keras.Model, teacher: Teacher | None, recipe: Recipe) -> Distillation:
+def _tested(model: keras.Model, data: Data, recipe: Recipe) -> tuple[Score, dict[str, Any]]:
+    """The score of a trained network on test images, and its mistakes."""
+    if recipe.ema and recipe.batch_norm != FROZEN:  # statistics were those of the weights, not of their averages
+        recalibrate(model, data.train.batches(recipe.batch_size, seed=recipe.seed).take(_RECALIBRATION))
+    return mistakes.find(model, data.test, data.class_names)
+
+
+def _looks(data: Data) -> dict[str, Any]:
+    """Normalisation and classes of the images, which an export has to repeat."""
+    return {"mean": list(map(float, data.mean)), "std": list(map(float, data.std)),
+            "class_names": list(data.class_names)}
+
+
+def _distillation(model: keras.Model, teacher: Teacher | None, recipe: Recipe,
+                  class_weights: np.ndarray | None = None) -> Distillation:
     """The teacher's part of the loss. Raises InputError if its features cannot be learned."""
     own = features_of(model)
     if teacher is None or not recipe.distill_features:
-        return Distillation(recipe.distill, recipe.temperature)
+        return Distillation(recipe.distill, recipe.temperature, class_weights=class_weights)
     if own is None or own.shape[-1] != teacher.num_features or recipe.batch_size < LEAST_BATCH:
         raise InputError(f"--distill_features={recipe.distill_features:g} needs batches of at least {LEAST_BATCH} "
                          "images and a dense classifier that reads as many features here as in the teacher; got "
                          f"batches of {recipe.batch_size}, {'no' if own is None else own.shape[-1]} features here, and "
                          f"{teacher.num_features or 'no'} in {recipe.teacher}. Give --distill_features=0.")
-    return Distillation(recipe.distill, recipe.temperature, recipe.distill_features)
+    return Distillation(recipe.distill, recipe.temperature, recipe.distill_features, class_weights)
 
 
 def _settings(arch: Arch, data: Data, recipe: Recipe) -> dict[str, Any]:

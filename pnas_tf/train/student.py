@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from pnas_tf.data.parts import Part
 from pnas_tf.errors import InputError
-from pnas_tf.network.criterion import Teacher, check_teacher, distillation, feature_distance, features_of
+from pnas_tf.network.criterion import Teacher, check_teacher, distillation, feature_distance, features_of, image_weights
 from pnas_tf.space.blocks import Space
 from pnas_tf.train import recipe
 from pnas_tf.train.initial_weights import read_model
@@ -77,11 +77,13 @@ class Distillation:
         weight: Weight of its logits; 1 less this is the labels'.
         temperature: Temperature of the logits.
         features: Weight of the distance from its features; 0 for none.
+        class_weights: Weight of an image by its label, float32 [classes]; None for weights of 1.
     """
 
     weight: float
     temperature: float
     features: float = 0.0
+    class_weights: np.ndarray | None = None
 
 
 def lessons(batches: tf.data.Dataset, teacher: Teacher, kept: int, skip_steps: int, features: bool = False
@@ -147,8 +149,9 @@ class Student(keras.Model):
         if not training:
             return loss
         how, (taught, *hints) = self._distillation, said or self._ask(x)
-        loss = (1.0 - how.weight) * loss + how.weight * distillation(taught, y_pred, how.temperature)
-        return loss + how.features * feature_distance(hints[0], self._own_features) if hints else loss
+        counts = image_weights(labels, how.class_weights)
+        loss = (1.0 - how.weight) * loss + how.weight * distillation(taught, y_pred, how.temperature, counts)
+        return loss + how.features * feature_distance(hints[0], self._own_features, counts) if hints else loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """The compiled metrics, by the labels alone."""

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from pnas_tf.errors import InputError
-from pnas_tf.network.criterion import Criterion, Teacher, check_teacher, distillation, feature_distance
+from pnas_tf.network.criterion import Criterion, Teacher, check_teacher, distillation, feature_distance, image_weights
 from pnas_tf.train.student import Distillation, Student
 
 LABELS = np.array([0, 2, 1, 2], np.int32)
@@ -19,9 +19,9 @@ def softmax(x):
     return e / e.sum(1, keepdims=True)
 
 
-def divergence(taught, logits, temperature):
+def divergence(taught, logits, temperature, weights=1.0):
     p, q = softmax(taught / temperature), softmax(logits / temperature)
-    return temperature**2 * np.mean(np.sum(p * np.log(p / q), axis=1))
+    return temperature**2 * np.mean(weights * np.sum(p * np.log(p / q), axis=1))
 
 
 def test_distillation_equals_numpy():
@@ -38,7 +38,9 @@ def test_loss_equals_numpy():
     criterion = Criterion(0.1, weights, None, 0.3, 2.0)
     assert float(criterion.loss(LABELS, LOGITS, None)) == pytest.approx(labels_part, rel=1e-5)
     assert float(criterion.loss(LABELS, LOGITS, tf.constant(TAUGHT))) == pytest.approx(
-        0.7 * labels_part + 0.3 * divergence(TAUGHT, LOGITS, 2.0), rel=1e-5)
+        0.7 * labels_part + 0.3 * divergence(TAUGHT, LOGITS, 2.0, weights[LABELS]), rel=1e-5)
+    shares = np.eye(3, dtype=np.float32)[LABELS]
+    np.testing.assert_allclose(image_weights(tf.constant(shares), weights), weights[LABELS])  # as of mixed images
 
 
 def dense(size=4, classes=3):
@@ -74,6 +76,9 @@ def distance(taught, features):
 def test_the_feature_distance_is_a_share_of_how_much_the_teacher_varies():
     taught, features = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
     assert float(feature_distance(taught, features)) == pytest.approx(distance(taught, features), rel=1e-5)
+    counts = np.array([1, 1, 1, 1, 1, 7], np.float32) / 2  # one image of a rare class counts as much as the others
+    assert float(feature_distance(taught, features, counts)) == pytest.approx(
+        np.mean(counts[:, None] * (features - taught) ** 2) / np.mean((taught - taught.mean(0)) ** 2), rel=1e-5)
     assert float(feature_distance(taught, taught)) == 0
     assert float(feature_distance(taught, np.tile(taught.mean(0), (6, 1)))) == pytest.approx(1, rel=1e-5)
     assert float(feature_distance(np.ones((6, 4), np.float32), np.ones((6, 4), np.float32))) == 0  # nothing varies
