@@ -1,5 +1,6 @@
 """Times functions: runs of a visit, visits spread over time, statistics, and facts about this machine."""
 
+import glob
 import os
 import platform
 import random
@@ -22,7 +23,8 @@ WARMUP_RUNS = 2
 # Number of subjects that start together, and finish together after `rounds` visits each.
 GROUP = 8
 
-_GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+# Of each core; clusters of slow and fast cores may have different ones.
+_GOVERNORS = "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -32,9 +34,11 @@ def machine_facts() -> dict[str, Any]:
 
     Returns:
         device, the name of the CPU; cores, their number; os, the operating system; and governor, the CPU frequency
-        governor, None if the system does not show it.
+        governors of all cores, None if the system does not show them.
     """
-    return {"device": cpu_name(), "cores": os.cpu_count(), "os": platform.platform(), "governor": _read(_GOVERNOR)}
+    governors = sorted({governor for path in glob.glob(_GOVERNORS) if (governor := _read(path))})
+    return {"device": cpu_name(), "cores": os.cpu_count(), "os": platform.platform(),
+            "governor": ", ".join(governors) or None}
 
 
 def cpu_name() -> str:

@@ -42,9 +42,10 @@ def chart(front: Sequence[FrontNetwork], target_ms: float | None) -> plots.Chart
         axes.tick_params(length=0)
         axes.set(xlabel="predicted, ms", ylabel="accuracy, points")
         figure.legend(loc="outside upper left", ncols=2, borderpad=0)
+        beside = "delivered network" if any(each.image_size for each in front) else "best network within the target"
         return plots.Chart("Accuracy against milliseconds", plots.inline(figure, "front"),
-                           "Expected accuracy beside that of the best network within the target, before any of them "
-                           "is trained alone. The bars are standard errors of the comparison.")
+                           f"Expected accuracy beside that of the {beside}, before any of them is trained alone. The "
+                           "bars are standard errors of the comparison.")
 
 
 def rows(front: Sequence[FrontNetwork]) -> list[dict[str, Any]]:

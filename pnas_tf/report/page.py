@@ -109,7 +109,8 @@ def render(facts: Facts) -> str:
         compared_chart=_compared_chart(facts), compare_command=next_steps.compare_command(facts),
         profile_charts=[plots.Chart(f"{mode}.tflite", op_profile.chart(profile, f"profile-{mode}"),
                                     op_profile.note(profile)) for mode, profile in facts.profiles.items()],
-        train_charts=plots.train_charts(facts.train.get("history")),
+        train_charts=plots.train_charts(facts.train.get("history"),
+                                        taught=facts.train.get("teacher") not in (None, "none")),
         confusion=mistakes.confusion_chart(facts.mistakes) if facts.mistakes else None,
         run_dir=shlex.quote(facts.run_dir),
         command=next_steps.search_command(facts))

@@ -116,18 +116,21 @@ def search_charts(epochs: Sequence[dict[str, Any]], target_ms: float | None) -> 
     return [chart for chart in charts if chart.svg]
 
 
-def train_charts(history: Any) -> list[Chart]:
+def train_charts(history: Any, taught: bool = False) -> list[Chart]:
     """Charts of loss and accuracy over the epochs of a training.
 
     Args:
         history: History of `model.fit` from train.json; everything that does not fit is left out.
+        taught: Whether the loss of training steps has a teacher's part.
     """
     def line(key: str, label: str) -> Line:
         values = history.get(key) if isinstance(history, dict) else None
         points = thin(list(enumerate(values if isinstance(values, list) else [], start=1)), MAX_POINTS)
         return Line(label, [x for x, _ in points], [number(y) for _, y in points])
 
-    charts = [Chart("Loss", line_chart("train-loss", [line("loss", "training"), line("val_loss", "validation")])),
+    charts = [Chart("Loss", line_chart("train-loss", [line("loss", "training"), line("val_loss", "validation")]),
+                    "That of training steps has the teacher's part, too; validation is by the labels alone." if taught
+                    else ""),
               Chart("Accuracy", line_chart("train-accuracy", [line("accuracy", "training"),
                                                               line("val_accuracy", "validation")], percent=True))]
     return [chart for chart in charts if chart.svg]

@@ -22,3 +22,14 @@ def test_timed_runs_load_neither_tensorflow_nor_absl():
     code = ("import sys, export.timed_runs\n"
             "assert not {'tensorflow', 'keras', 'absl'} & set(sys.modules), sorted(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_governors_of_all_cores_are_recorded(tmp_path, monkeypatch):
+    """The cores that are timed are often not the first ones."""
+    for core, governor in enumerate(("schedutil", "schedutil", "performance")):
+        (tmp_path / f"cpu{core}").mkdir()
+        (tmp_path / f"cpu{core}" / "scaling_governor").write_text(f"{governor}\n")
+    monkeypatch.setattr(timing, "_GOVERNORS", str(tmp_path / "cpu[0-9]*" / "scaling_governor"))
+    assert timing.machine_facts()["governor"] == "performance, schedutil"
+    monkeypatch.setattr(timing, "_GOVERNORS", str(tmp_path / "none*"))
+    assert timing.machine_facts()["governor"] is None

@@ -677,3 +677,14 @@ def test_a_profile_is_that_of_the_file_beside_it(tmp_path):
         for name, digest in (("float32.profile.json", profiled), ("float32.json", exported)):
             write(tmp_path / name, {**json.loads((tmp_path / name).read_text()), "sha256": digest})
         assert ("float32" in facts.collect(str(tmp_path)).profiles) == shown
+
+
+@pytest.mark.parametrize("teacher, says", [("runs/a/teacher/model.keras", True), ("none", False), (None, False)])
+def test_losses_of_a_taught_training_are_told_apart(tmp_path, teacher, says):
+    """The curve of training steps holds the teacher's part; the other does not."""
+    whole_run_folder(tmp_path)
+    train = json.loads((tmp_path / "train.json").read_text())
+    write(tmp_path / "train.json", {**train, "history": {"loss": [2.0, 1.0], "val_loss": [1.0, 0.5]},
+                                    **({"teacher": teacher} if teacher else {})})
+    page_of(tmp_path)
+    assert ("teacher&#39;s part, too" in (tmp_path / "report.html").read_text(encoding="utf-8")) == says
