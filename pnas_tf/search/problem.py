@@ -3,13 +3,14 @@
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pnas_tf.cost import image_size, latency_table, table_commands
 from pnas_tf.cost import limits as limits_lib
 from pnas_tf.cost.goal import Goal, check_limits, check_reachable, goal_for
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
+from pnas_tf.files import read_json
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.search.config import ALL, AUTO, FROZEN, TEACHERS, SearchConfig
 from pnas_tf.search.schedule import Schedule
@@ -244,23 +245,36 @@ def _check_stages(space: Space, config: SearchConfig, targets: int) -> None:
 
 
 def _check_split(config: SearchConfig) -> None:
-    """Refuses to start from a run that was trained on images which are held out now: it knows them.
+    """Refuses weights and teachers that were trained on images which are held out now: they know them.
 
     Raises:
-        InputError: If --init_weights names a run on the same data set with another split.
+        InputError: If --init_weights or --teacher is of a run on the same data set with another split.
     """
-    folder = RunFolder(config.init_weights if os.path.isdir(config.init_weights)
-                       else os.path.dirname(config.init_weights))
-    if not config.init_weights or not os.path.exists(folder.flags):
-        return
-    used = folder.read_flags()
-    if used.get("dataset") != config.dataset:
-        return
-    for name in ("seed", "held_out_size"):
-        there, here = used.get(name, "0"), str(getattr(config, name))
-        if there != here:
-            raise InputError(f"{config.init_weights}: was trained on images that are held out now, since its split is "
-                             f"another (--{name}={there[:20]}, here {here}). Give --{name}={there[:20]}.")
+    for path in (config.init_weights, config.teacher if os.path.isfile(config.teacher) else ""):
+        used = _split_of(path) if path else {}
+        if used.get("dataset") != config.dataset:
+            continue
+        for name in ("seed", "held_out_size"):
+            there, here = str(used.get(name) or 0), str(getattr(config, name))
+            if there != here:
+                raise InputError(f"{path}: was trained on images that are held out now, since its split is another "
+                                 f"(--{name}={there[:20]}, here {here}). Give --{name}={there[:20]}.")
+
+
+def _split_of(path: str) -> dict[str, Any]:
+    """What decided the split of a run or of the run of a .keras file: dataset, seed, held_out_size; {} if unknown.
+
+    A teacher lies in a folder of the search's, whose flags count.
+    """
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    for run in (RunFolder(folder), RunFolder(os.path.dirname(os.path.abspath(folder)))):
+        if os.path.exists(run.flags):
+            return dict(run.read_flags())
+        facts = read_json(run.training_facts) if os.path.exists(run.training_facts) else None
+        record = facts.get("data") if isinstance(facts, dict) else None
+        if isinstance(record, dict):
+            return record
+    return {}
 
 
 def _image_size(config: SearchConfig, space: Space, targets: Targets) -> tuple[int, int]:

@@ -105,6 +105,22 @@ def test_a_start_from_images_that_are_held_out_is_refused(finished, files, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("flag, record", [
+    ("--teacher={}/teacher/model.keras", "run.flags"), ("--init_weights={}/teacher/model.keras", "run.flags"),
+    ("--init_weights={}/teacher/model.keras", "teacher/train.json"),
+    ("--teacher={}/teacher/model.keras", "train.json")])
+def test_a_teacher_that_knows_held_out_images_is_refused(files, tmp_path, flag, record):
+    (tmp_path / "old" / "teacher").mkdir(parents=True)
+    (tmp_path / "old" / "teacher" / "model.keras").write_bytes(b"a network")
+    for seed, known in (("3", True), ("0", False)):
+        (tmp_path / "old" / record).write_text(
+            f"--dataset=fashion_mnist_small\n--seed={seed}\n" if record == "run.flags" else
+            json.dumps({"data": {"dataset": "fashion_mnist_small", "seed": int(seed), "held_out_size": None}}))
+        result = run(command(files, tmp_path / "run", flag.format(tmp_path / "old"), "--dataset=fashion_mnist_small"))
+        assert result.returncode == 1 and ("was trained on images that are held out now" in result.stderr) == known
+        assert known == ("Give --seed=3." in result.stderr), result.stderr
+
+
 @pytest.mark.slow
 def test_search_says_what_is_known_of_its_table(finished, files, tmp_path):
     assert ("Warning: the accuracy of table test for networks of tiny is unknown. Measure it: python -m "
