@@ -148,8 +148,9 @@ class Facts:
 
     @property
     def seconds_searched(self) -> float | None:
-        """Sum of the logged seconds of all epochs; None if no epoch has any."""
-        seconds = [value for epoch in self.epochs if (value := number(epoch.get("seconds"))) is not None]
+        """Sum of the logged seconds of all epochs, those of other image sizes included; None if no epoch has any."""
+        seconds = [value for epoch in self.epochs for name in ("seconds", "seconds_of_other_sizes")
+                   if (value := number(epoch.get(name))) is not None]
         return sum(seconds) if seconds else None
 
 

@@ -116,7 +116,9 @@ def _joined(parts: dict[int, RunFolder], largest: Problem, folder: RunFolder) ->
         if os.path.exists(own):
             files.copy(own, to)
     warmed = [line for line in folder.read_metrics() if line.get("phase") == "warmup"]
-    folder.write_metrics(warmed + [{**line, "epoch": line["epoch"] + len(warmed)} for line in best.read_metrics()])
+    others = [line.get("seconds", 0.0) for part in parts.values() if part != best for line in part.read_metrics()]
+    *lines, last = warmed + [{**line, "epoch": line["epoch"] + len(warmed)} for line in best.read_metrics()]
+    folder.write_metrics([*lines, {**last, "seconds_of_other_sizes": sum(others)}])
     front_file.save(folder.front, goal.target, goal.limit_ms, front)
     _copy_network(best, folder)
     for side, networks in fronts.items():

@@ -11,6 +11,7 @@ import pytest
 
 from pnas_tf.cost import latency_table, limits
 from pnas_tf.errors import InputError
+from pnas_tf.report import facts
 from pnas_tf.run_folder import RunFolder, front_file
 from pnas_tf.search import image_sizes
 from pnas_tf.search.config import SearchConfig
@@ -116,6 +117,10 @@ def test_a_search_at_two_sizes(tmp_path, table):
     found = arch_lib.load(folder.arch)
     assert found in archs.values() and found.costs["table_ms"] <= 5.2
     assert len(folder.read_metrics()) > len(steps[28])
+    logged = [line for part in parts.values() for line in part.read_metrics()]
+    warmed = [line for line in folder.read_metrics() if line["phase"] == "warmup"]
+    assert facts.collect(str(tmp_path / "run")).seconds_searched == pytest.approx(
+        sum(line["seconds"] for line in [*warmed, *logged]))  # whichever size was delivered
     front = front_file.read(folder.front)
     delivered, = (each for each in front if each.delivered)
     assert delivered.image_size == found.space.input_size and delivered.ms == pytest.approx(found.costs["table_ms"])
