@@ -1,7 +1,7 @@
 """Trials: some finalists are trained for a few epochs as the user will train, and the best of them is delivered.
 
 Trials help if the supernet ranks networks poorly: after few epochs, it says little about large ops, which learn slowest
-in it, and it favours the networks that it has trained most (docs/results.md, "Does search pay?").
+in it, and it favours the networks that it has trained most (benchmarks/NOTES.md, "Does search pay?").
 """
 
 import contextlib
@@ -32,7 +32,7 @@ Prepare = Callable[[Finalist, RunFolder], object]
 SideBySide = Callable[[Sequence[RunFolder]], Iterable[RunFolder]]
 # Origins of networks that need no search.
 PLAIN = (MOST_MACS, FEWEST_SKIPS)
-# Deviation of accuracy between trainings that differ in the seed alone, after a few epochs (docs/results.md); and
+# Deviation of accuracy between trainings that differ in the seed alone, after a few epochs (benchmarks/NOTES.md); and
 # largest probability that a network which is no better than a plain one is delivered in its place.
 SEED_DEVIATION, BY_CHANCE = 0.01, 0.1
 
