@@ -13,7 +13,8 @@ STYLE: dict[str, Any] = {"svg.hashsalt": "pnas_tf", "text.parse_math": False}
 # Colours on a dark page, by colour on a light one: page, ink, grid, bands, and the series of a chart.
 DARK = {"#ffffff": "#14181d", "#000000": "#e6eaee", "#b0b0b0": "#7d8894", "#d5dbe1": "#37404a", "#cccccc": "#37404a",
         "#2b6cb0": "#6cb0f2", "#c05621": "#f0955c", "#0f766e": "#4cc3b5", "#86377b": "#d98fd0", "#8a6100": "#d9b24a",
-        "#64707d": "#b0bac4", "#7c2d12": "#e0a080", "#dc2626": "#ff8a80"}
+        "#64707d": "#b0bac4", "#7c2d12": "#e0a080", "#dc2626": "#ff8a80", "#0369a1": "#5ab4ea", "#b3261e": "#ff8f86",
+        "#334155": "#c3ced9"}
 
 
 def as_svg(figure: Any) -> str:
