@@ -97,8 +97,8 @@ class _Queue:
         while self.waiting and self._idle:
             worker, batch = self._idle.pop(), self.waiting.popleft()
             contents = {name: self._models[name]() for name in batch}
-            self.running[self._pool.submit(worker.batch, contents, self._anchor, self._start_ms[worker])] = \
-                worker, batch
+            future = self._pool.submit(worker.batch, contents, self._anchor, self._start_ms[worker])
+            self.running[future] = worker, batch
         if not self.running:
             raise InputError(f"No phone is left: {'; '.join(self._problems)}. {self._timed} of {len(self._models)} "
                              "models are done. Run the same command again to continue.")
@@ -120,8 +120,8 @@ class _Queue:
                 self._leave_out(str(error))
             else:
                 say(f"{error}. Waiting for the phone; its models go back to the queue.")
-                self.running[self._pool.submit(worker.recover, self._anchor, self._start_ms[worker])] = \
-                    worker, None
+                future = self._pool.submit(worker.recover, self._anchor, self._start_ms[worker])
+                self.running[future] = worker, None
             return {}
         self._idle.append(worker)
         if batch is None:

@@ -173,8 +173,7 @@ def check_reachable(space: Space, table: LatencyTable, target_ms: float) -> None
     least = sum(least_ms(space, table, block) for block in space.all_blocks)
     if target_ms < least * (1 - 1e-6):
         raise InputError(f"No network of {space.name} takes {target_ms:g} ms on {table.target}: ask for "
-                         f"{terminal.rounded_up(least):g} "
-                         "ms or more (--target_ms).")
+                         f"{terminal.rounded_up(least):g} ms or more (--target_ms).")
 
 
 def check_limits(space: Space, bounds: Sequence[Bound]) -> None:

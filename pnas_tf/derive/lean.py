@@ -23,8 +23,8 @@ def towards(cost: Cost, effects: OpEffects) -> OpEffects:
         log loss = effects - SHARE * deviation(sum of effects) * (cost - mean(cost)) / deviation(cost)
 
     Mean and deviation are over all networks of the space; the sum is without the term for depth. Both are sums over
-    choices, so the lean is one, too. Where
-    filters are searched, the cost is the additive part around evenly drawn networks.
+    choices, so the lean is one, too. Where filters are searched, the cost is the additive part around evenly drawn
+    networks.
 
     Args:
         cost: What large networks have more of, such as MACs.
