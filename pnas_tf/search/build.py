@@ -40,7 +40,7 @@ def compiled_searcher(problem: Problem, config: SearchConfig, *, criterion: Crit
     supernet.set_graph_optimiser(False)
     with (devices or replicas.strategy("none")).scope():
         net = Supernet(problem.space, config.seed, config.memory == "recompute", config.precision, len(goals),
-                       config.shared_by(problem.space), problem.frozen)
+                       config.shared_by(problem.space), problem.frozen, lowered=config.jit_compile)
         each = list(updaters(config, net, goals, plan, criterion.without_smoothing(), config.jit_compile))
         optimizer = searcher.alpha_optimizer(alpha_lr(config, net, plan, len(goals)))
     model = searcher.Searcher(net, each, plan, seed=config.seed, criterion=criterion,

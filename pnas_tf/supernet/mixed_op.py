@@ -37,7 +37,7 @@ class MixedOp(keras.layers.Layer):
     """
 
     def __init__(self, block: Block, keys: Sequence[OpKey], recompute: bool = False, share: bool = False,
-                 frozen: bool = False, like: "MixedOp | None" = None, **kwargs):
+                 frozen: bool = False, lowered: bool = False, like: "MixedOp | None" = None, **kwargs):
         """Creates the candidates.
 
         Args:
@@ -47,6 +47,7 @@ class MixedOp(keras.layers.Layer):
                 takes less memory and more time.
             share: Whether ops of one type are slices of one set of weights: see `shared_weights`.
             frozen: Whether batch norm keeps its statistics, scales and offsets as they are.
+            lowered: Whether switches become nodes of the step's graph: see `switch.Switch`.
             like: Block of the same keys, whose body the new block shares; it has its own variables.
             **kwargs: Arguments of `keras.layers.Layer`.
         """
@@ -62,7 +63,7 @@ class MixedOp(keras.layers.Layer):
             None if key.op == ops.ZERO else
             Candidate(key, block.layer_name(key.op), recorded[label], slices.get(label), name=block.layer_name(label))
             for label, key in zip(labels, keys, strict=True)]
-        self.body: Body = like.body if like else Body(block, keys, self.candidates, recompute)
+        self.body: Body = like.body if like else Body(block, keys, self.candidates, recompute, lowered)
         self.built = True
 
     def run_path(self, x: tf.Tensor, index: tf.Tensor | None, probe: tf.Tensor | None = None) -> tf.Tensor:
@@ -141,7 +142,8 @@ class Body:
     different bodies.
     """
 
-    def __init__(self, block: Block, keys: Sequence[OpKey], candidates: Sequence[Candidate | None], recompute: bool):
+    def __init__(self, block: Block, keys: Sequence[OpKey], candidates: Sequence[Candidate | None], recompute: bool,
+                 lowered: bool = False):
         """Prepares the body.
 
         Args:
@@ -149,8 +151,9 @@ class Body:
             keys: Keys of the candidates.
             candidates: Candidates of that block. Their code is used, but not their variables.
             recompute: Whether the backward pass runs the op again: see `MixedOp`.
+            lowered: Whether switches become nodes of the step's graph: see `switch.Switch`.
         """
-        self._block, self._candidates, self._recompute = block, candidates, recompute
+        self._block, self._candidates, self._recompute, self._lowered = block, candidates, recompute, lowered
         self._widths = len(keys) // len(block.ops)
         self._longest = max((candidate.kernel_size for candidate in candidates if candidate), default=0)
         filters = {key.filters for key in keys}
@@ -222,12 +225,10 @@ class Body:
             return product(candidate, resources, upstream, x)
 
         of_op = slice(other * widths, (other + 1) * widths)
-        resources, places = _flat(handles[of_op], 3)
-        switch = self._switch(("observe", other), lambda: Switch(
-            [tf.identity, *map(functools.partial(_branch, unless_active, 3), self._candidates[of_op], handles[of_op])],
-            [[0], *([0, 1, 2, *own_places] for own_places in places)]))
+        branches = map(functools.partial(_branch, unless_active, 3), self._candidates[of_op], handles[of_op])
+        switch = self._switch(("observe", other), lambda own, *_: own, *branches)
         return switch.run(tf.where(tf.equal(active // widths, other), 0, 1 + active % widths), own, upstream, x,
-                          *resources)[0]
+                          own=[(), *map(_resources, handles[of_op])])[0]
 
     def _switched(self, name, run, index, handles, *args, inputs=0):
         """The outputs of `run(candidate, handles of the candidate, *args)` for the op at `index`, or for the only op.
@@ -242,15 +243,13 @@ class Body:
         """
         if index is None:
             return tf.nest.flatten(run(self._candidates[0], handles[0], *args))
-        resources, places = _flat(handles, len(args))
-        switch = self._switch(name, lambda: Switch(
-            list(map(functools.partial(_branch, run, len(args)), self._candidates, handles)),
-            [[*range(len(args)), *own] for own in places], apart=name[0] != "update"))
-        return switch.run(index, *args, *resources, inputs=inputs)
+        branches = map(functools.partial(_branch, run, len(args)), self._candidates, handles)
+        switch = self._switch(name, *branches, apart=name[0] != "update")
+        return switch.run(index, *args, own=list(map(_resources, handles)), inputs=inputs)
 
-    def _switch(self, name, make):
+    def _switch(self, name, *branches, apart=True):
         if name not in self._switches:
-            self._switches[name] = make()
+            self._switches[name] = Switch(branches, apart, self._lowered)
         return self._switches[name]
 
     def _recomputed(self, name, run, index, handles, x, probe=None):
@@ -293,28 +292,15 @@ class Body:
         return y
 
 
-def _flat(handles: Sequence[Handles], first: int) -> tuple[list[tf.Tensor], list[list[int]]]:
-    """All variables once, as arguments of a switch behind `first` others, and the positions of those of each candidate.
-
-    Where candidates share weights, most have the same variables.
-    """
-    resources: list[tf.Tensor] = []
-    position: dict[int, int] = {}
-    places: list[list[int]] = []
-    for own in handles:
-        places.append([])
-        for each in (*own.kernels, *([] if own.stats is None else [own.stats]), *own.momenta):
-            if id(each) not in position:
-                position[id(each)] = first + len(resources)
-                resources.append(each)
-            places[-1].append(position[id(each)])
-    return resources, places
+def _resources(own: Handles) -> list[tf.Tensor]:
+    """All variables of a candidate, in the order that `_branch` takes them."""
+    return [*own.kernels, *([] if own.stats is None else [own.stats]), *own.momenta]
 
 
 def _branch(run: Callable, count: int, candidate: Candidate | None, own: Handles) -> Branch:
     """A branch that calls `run(candidate, handles of the candidate, *args)`.
 
-    Its arguments are these, and then the candidate's variables in the order of `_flat`.
+    Its arguments are these, and then the candidate's variables in the order of `_resources`.
 
     Args:
         run: Function to call.

@@ -42,7 +42,7 @@ class Supernet(keras.Model):
     """
 
     def __init__(self, space: Space, seed: int = 0, recompute: bool = False, precision: str = "float32", goals: int = 1,
-                 share: str = "none", frozen: bool = False, **kwargs):
+                 share: str = "none", frozen: bool = False, lowered: bool = False, **kwargs):
         """Creates all weights.
 
         Args:
@@ -56,6 +56,8 @@ class Supernet(keras.Model):
             share: What the ops of a block share: `none`, or `kernels` for slices of one set of weights, see
                 `shared_weights`.
             frozen: Whether batch norm keeps its statistics, scales and offsets as they are.
+            lowered: Whether switches become nodes of the step's graph, as XLA needs: see `switch.Switch`. On GPUs they
+                always do.
             **kwargs: Arguments of `keras.Model`.
 
         Raises:
@@ -68,7 +70,8 @@ class Supernet(keras.Model):
         self.space = space
         self._precision = PRECISIONS[precision]
         self.loss_scale = LossScale(self._precision)
-        self.mixed_ops = _mixed_ops(space, recompute, share == "kernels", frozen)
+        lowered = lowered or bool(tf.config.list_logical_devices("GPU"))
+        self.mixed_ops = _mixed_ops(space, recompute, share == "kernels", frozen, lowered)
         self.mask = blocks.op_mask(space)
         start = 1e-3 * np.random.default_rng(seed).standard_normal(self.mask.shape) * self.mask
         self.alphas = [self.add_weight(name="alpha", shape=self.mask.shape, dtype="float32", trainable=False,
@@ -87,8 +90,8 @@ class Supernet(keras.Model):
         Returns:
             Logits, float32 [batch, classes].
         """
-        path = self.best_path() if path is None else path
-        return self._thread(images, lambda op, x: op.run_path(x, self._candidate(op, path)))
+        indices = tf.unstack(self.best_path() if path is None else path)
+        return self._thread(images, lambda op, x: op.run_path(x, self._candidate(op, indices)))
 
     @property
     def alpha(self) -> keras.Variable:
@@ -121,8 +124,8 @@ class Supernet(keras.Model):
         Returns:
             Logits, float32 [batch, classes].
         """
-        probe_of = dict(zip(self.mixed_ops, probes, strict=True))
-        return self._thread(images, lambda op, x: op.run_path(x, self._candidate(op, path), probe_of[op]))
+        probe_of, indices = dict(zip(self.mixed_ops, probes, strict=True)), tf.unstack(path)
+        return self._thread(images, lambda op, x: op.run_path(x, self._candidate(op, indices), probe_of[op]))
 
     def run_gated(self, images: tf.Tensor, active: tf.Tensor, others: list[list[tf.Tensor | int]],
                   gate_rows: list[tf.Tensor]) -> tf.Tensor:
@@ -138,8 +141,10 @@ class Supernet(keras.Model):
         Returns:
             Logits, float32 [batch, classes].
         """
+        indices = tf.unstack(active)
+
         def run(op, x):
-            index, row = self._candidate(op, active), self._rows.get(op.block.name)
+            index, row = self._candidate(op, indices), self._rows.get(op.block.name)
             return op.run_path(x, index) if row is None else op.run_gated(x, index, others[row], gate_rows[row])
 
         return self._thread(images, run)
@@ -159,8 +164,9 @@ class Supernet(keras.Model):
             momentum: Nesterov momentum: see `Candidate.update`.
             weight_decay: Coupled weight decay: see `Candidate.update`.
         """
+        indices = tf.unstack(path)
         for mixed_op, gradient in zip(self.mixed_ops, gradients, strict=True):
-            mixed_op.update(self._candidate(mixed_op, path), gradient, learning_rate, momentum, weight_decay)
+            mixed_op.update(self._candidate(mixed_op, indices), gradient, learning_rate, momentum, weight_decay)
 
     def arch(self, path: np.ndarray) -> Arch:
         """The arch of a path of op indices [choices]."""
@@ -200,7 +206,7 @@ class Supernet(keras.Model):
         return tf.cast(self.space.thread(tf.cast(images, self._precision), run_block), tf.float32)
 
     def _candidate(self, mixed_op, path):
-        """Index of the candidate of a block that a path takes, of the type of `path`; None if there is only one."""
+        """Index of the candidate of a block that a path of op indices takes; None if there is only one."""
         index = None
         for name in self.space.axes(mixed_op.block):
             own = path[self._rows[name]]
@@ -208,11 +214,11 @@ class Supernet(keras.Model):
         return index
 
 
-def _mixed_ops(space, recompute, share, frozen):
+def _mixed_ops(space, *settings):
     """All blocks with their candidates; blocks that compute the same share a body."""
     by_keys, mixed_ops = {}, []
     for block in space.all_blocks:
         keys = tuple(dataclasses.replace(key, summed=1) for key in space.keys(block))  # the supernet adds up the inputs
-        mixed_ops.append(MixedOp(block, keys, recompute, share, frozen, like=by_keys.get(keys)))
+        mixed_ops.append(MixedOp(block, keys, *settings, like=by_keys.get(keys)))
         by_keys.setdefault(keys, mixed_ops[-1])
     return mixed_ops

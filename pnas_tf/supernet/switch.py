@@ -35,47 +35,94 @@ class Traces(NamedTuple):
 class Switch:
     """Branches that choose from the same arguments, traced once for all arguments of the same types and shapes."""
 
-    def __init__(self, branches: Sequence[Branch], takes: Sequence[Sequence[int]], apart: bool = True):
+    def __init__(self, branches: Sequence[Branch], apart: bool = True, lowered: bool = False):
         """
         Args:
             branches: Branches, whose results have the same types. They use no tensor of another graph that they are not
-                given.
-            takes: For each branch the positions of the arguments that it takes, beginning with all that get a gradient.
-                With many branches it is slow to trace each with the arguments of all.
+                given. Each takes the common arguments, beginning with all that get a gradient, and its own variables.
             apart: Whether each branch stays a graph of its own. It is then prepared when it first runs, once for all
                 switches, and costs nothing where it does not run; but its call takes some 30 microseconds.
+            lowered: Whether the switch becomes nodes of the graph that it is in, which takes the variables of all
+                branches. Otherwise the switch is one node, which is given those of the chosen branch alone: of 648
+                choices, a graph is prepared in a third of the time. XLA needs to know all variables ahead. So do GPUs:
+                TensorFlow cannot tell on which device a variable lies that is picked while the step runs.
         """
-        self._branches, self._takes, self._apart = list(branches), list(takes), apart
+        self._branches, self._apart, self._lowered = list(branches), apart, lowered
         self._traced: dict[Any, Traces] = {}
 
-    def run(self, index: tf.Tensor, *args: tf.Tensor, inputs: int = 0) -> list[tf.Tensor]:
+    def run(self, index: tf.Tensor, *args: tf.Tensor, own: Sequence[Sequence[tf.Tensor]] = (), inputs: int = 0
+            ) -> list[tf.Tensor]:
         """The results of the branch at an index.
+
+        Unless the switch is lowered, TensorFlow does not see which variables it reads and writes. So what comes before
+        and after it in a graph has to depend on its results.
 
         Args:
             index: Index of the branch, scalar int32.
-            *args: Arguments of all branches.
-            inputs: Number of arguments, from the first, that get a gradient; a branch then has one result.
+            *args: Common arguments of all branches.
+            own: For each branch its own variables, as resources; none if empty.
+            inputs: Number of common arguments, from the first, that get a gradient; a branch then has one result.
         """
+        own = own or [()] * len(self._branches)
         if tf.executing_eagerly():
-            return tf.nest.flatten(self._branches[int(index)](*(args[place] for place in self._takes[int(index)])))
-        traces = self._traces(args, inputs)
-        others = [each if each.dtype == tf.resource else tf.stop_gradient(each)
-                  for each in (*args[inputs:], *traces.captured)]
+            chosen = int(index)
+            return tf.nest.flatten(self._branches[chosen](*args, *own[chosen]))
+        resources, places = _each_once(own) if self._lowered else _picked(own, index)
+        takes = [[*range(len(args)), *(len(args) + place for place in each)] for each in places]
+        traces = self._traces([*args, *resources], takes, inputs)
+        others = [*map(tf.stop_gradient, args[inputs:]), *resources,
+                  *(each if each.dtype == tf.resource else tf.stop_gradient(each) for each in traces.captured)]
         if not inputs:
-            return _case(tf.raw_ops.Case, index, traces.forward, others)
+            return self._case(tf.raw_ops.Case, index, traces.forward, others)
 
         @tf.custom_gradient
         def choose(*first):
-            result, kept = _case(tf.raw_ops.Case, index, traces.forward, [*first, *others])
-            return result, lambda upstream: _case(tf.raw_ops.StatelessCase, index, traces.backward, [upstream, kept])
+            result, kept = self._case(tf.raw_ops.Case, index, traces.forward, [*first, *others])
+            return result, lambda upstream: self._case(tf.raw_ops.StatelessCase, index, traces.backward,
+                                                       [upstream, kept])
 
         return [choose(*args[:inputs])]
 
-    def _traces(self, args, inputs):
-        key = inputs, *((each.dtype, str(each.shape)) for each in args)
+    def _traces(self, args, takes, inputs):
+        key = inputs, *((each.dtype, str(each.shape)) for each in args), *map(tuple, takes)
         if key not in self._traced:
-            self._traced[key] = _trace(self._branches, self._takes, args, inputs, self._apart)
+            self._traced[key] = _trace(self._branches, takes, args, inputs, self._apart)
         return self._traced[key]
+
+    def _case(self, op, index, branches, args):
+        """The outputs of the traced function at an index; a shape is unknown if the functions do not agree on it."""
+        shapes = [column[0] if len({str(shape) for shape in column}) == 1 else tf.TensorShape(None)
+                  for column in zip(*([each.shape for each in branch.outputs] for branch in branches), strict=True)]
+        results = op(branch_index=index, input=list(args), Tout=[each.dtype for each in branches[0].outputs],
+                     branches=list(branches), output_shapes=shapes)
+        if self._lowered:
+            # oneDNN's passes see only the graphs of functions that are called: those of branches that are apart.
+            results[0].op._set_attr("_lower_using_switch_merge", tf.compat.v1.AttrValue(b=True))
+        return results
+
+
+def _picked(own: Sequence[Sequence[tf.Tensor]], index: tf.Tensor) -> tuple[list[tf.Tensor], list[Sequence[int]]]:
+    """The variables of the branch at an index, and the positions of those that each branch takes, the first ones."""
+    longest, places = max(map(len, own)), [range(len(each)) for each in own]
+    if not longest:
+        return [], places
+    filler = next(each for resources in own for each in resources)
+    with tf.init_scope(), tf.device(filler.device):  # eagerly: a single tensor in the graph
+        table = tf.reshape(tf.stack([each for resources in own
+                                     for each in (*resources, *[filler] * (longest - len(resources)))]),
+                           [len(own), longest])
+    return tf.unstack(tf.gather(table, index), longest), places
+
+
+def _each_once(own: Sequence[Sequence[tf.Tensor]]) -> tuple[list[tf.Tensor], list[Sequence[int]]]:
+    """All variables once, and the positions of those of each branch. Where ops share weights, most have the same."""
+    resources: list[tf.Tensor] = []
+    position: dict[int, int] = {}
+    for each in itertools.chain.from_iterable(own):
+        if id(each) not in position:
+            position[id(each)] = len(resources)
+            resources.append(each)
+    return resources, [[position[id(each)] for each in variables] for variables in own]
 
 
 def _trace(branches: Sequence[Branch], takes: Sequence[Sequence[int]], args: Sequence[tf.Tensor], inputs: int,
@@ -149,15 +196,3 @@ def _call(function: Any, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     for output, like in zip(outputs, function.outputs, strict=True):
         output.set_shape(like.shape)
     return outputs
-
-
-def _case(op: Callable, index: tf.Tensor, branches: Sequence[Any], args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The outputs of the traced function at an index; a shape is unknown if the functions do not agree on it."""
-    shapes = [column[0] if len({str(shape) for shape in column}) == 1 else tf.TensorShape(None)
-              for column in zip(*([each.shape for each in branch.outputs] for branch in branches), strict=True)]
-    results = op(branch_index=index, input=list(args), Tout=[each.dtype for each in branches[0].outputs],
-                 branches=list(branches), output_shapes=shapes)
-    # As for tf.switch_case: the switch becomes nodes of the graph that it is in. Otherwise oneDNN's passes, which see
-    # only such graphs, would leave the branches out.
-    results[0].op._set_attr("_lower_using_switch_merge", tf.compat.v1.AttrValue(b=True))
-    return results

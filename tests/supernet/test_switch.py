@@ -1,5 +1,7 @@
 """Switches against `tf.switch_case`, branches that run directly, and the number of their traces."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -34,7 +36,9 @@ def branches(traces):
     return [convolve, same, scale]
 
 
-TAKES = [[0, 1, 2, 3], [0, 1], [0, 1, 3]]
+def own(handles):
+    """The variables of each branch."""
+    return [handles, [], handles[1:]]
 
 
 def results(choose, variables, index):
@@ -47,7 +51,7 @@ def results(choose, variables, index):
         handles = [variable.handle for variable in variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([x, weight])
-            y = choose(index, choose(index, x, weight, *handles), weight, *reversed(handles))
+            y = choose(index, choose(index, x, weight, own(handles)), weight, own(handles[::-1]))
             loss = tf.reduce_sum(tf.sin(y))
         return y, *tape.gradient(loss, [x, weight], unconnected_gradients="zero")
 
@@ -59,38 +63,54 @@ def results(choose, variables, index):
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_value_gradients_and_writes_are_those_of_switch_case(variables, apart):
-    switch, plain = Switch(branches([]), TAKES, apart), branches([])
+@pytest.mark.parametrize("lowered", [False, True])
+def test_value_gradients_and_writes_are_those_of_switch_case(variables, apart, lowered):
+    switch, plain = Switch(branches([]), apart, lowered), branches([])
     for index in range(3):
-        mine = results(lambda *args: switch.run(*args, inputs=2)[0], variables, index)
-        theirs = results(lambda index, *args: tf.switch_case(index, [
-            lambda each=each, own=own: each(*(args[place] for place in own))
-            for each, own in zip(plain, TAKES, strict=True)]), variables, index)
+        mine = results(lambda index, x, weight, own: switch.run(index, x, weight, own=own, inputs=2)[0], variables,
+                       index)
+        theirs = results(lambda index, x, weight, own: tf.switch_case(index, [
+            functools.partial(each, x, weight, *resources) for each, resources in zip(plain, own, strict=True)]),
+            variables, index)
         for one, other in zip(mine, theirs, strict=True):
             np.testing.assert_array_equal(one, other)
 
 
 def test_switches_of_the_same_arguments_share_their_traces(variables):
     traces = []
-    switch = Switch(branches(traces), TAKES)
-    results(lambda *args: switch.run(*args, inputs=2)[0], variables, 0)
+    switch = Switch(branches(traces))
+    results(lambda index, x, weight, own: switch.run(index, x, weight, own=own, inputs=2)[0], variables, 0)
     assert sorted(traces) == ["convolve", "same", "scale"]  # although the step has two switches
-    _, *gradients, _, _ = results(lambda *args: switch.run(*args)[0], variables, 0)
+    _, *gradients, _, _ = results(lambda index, x, weight, own: switch.run(index, x, weight, own=own)[0], variables, 0)
     assert not any(gradient.any() for gradient in gradients)  # none was asked for
     assert len(traces) == 6  # the functions are others
 
 
 def test_branches_may_have_several_results_and_run_eagerly():
-    switch = Switch([lambda x, y: (x, 2.0 * y), lambda y: (3.0 * y, y)], [[0, 1], [1]])
+    switch = Switch([lambda x, y: (x, 2.0 * y), lambda x, y: (3.0 * y, x)])
     for compiled in (switch.run, tf.function(switch.run, autograph=False)):
-        assert [each.numpy() for each in compiled(tf.constant(1), tf.constant(4.0), tf.constant(5.0))] == [15.0, 5.0]
+        assert [each.numpy() for each in compiled(tf.constant(1), tf.constant(4.0), tf.constant(5.0))] == [15.0, 4.0]
         assert [each.numpy() for each in compiled(tf.constant(0), tf.constant(4.0), tf.constant(5.0))] == [4.0, 10.0]
 
 
-def test_a_branch_is_traced_with_its_own_arguments_alone():
+@pytest.mark.parametrize("lowered", [False, True])
+def test_a_branch_is_traced_with_its_own_variables_alone(lowered):
     """With those of all, a block of 60 widths would have 60 times 200 placeholders, and take minutes to trace."""
-    seen = []
-    switch = Switch([lambda *args: seen.append(len(args)) or tf.add_n(args)] * 3, [[0, 3], [0, 1, 2], [0]])
-    tf.function(lambda index: switch.run(index, *map(tf.constant, [1.0, 2.0, 3.0, 4.0]), inputs=1), autograph=False)(
-        tf.constant(0))
-    assert seen == [2, 3, 1]
+    seen, handles = [], [tf.Variable(1.0).handle for _ in range(3)]
+    switch = Switch([lambda x, *own: seen.append(own) or tf.identity(x)] * 3, lowered=lowered)
+    tf.function(lambda index: switch.run(index, tf.constant(1.0), own=[handles[2:], handles[:2], []], inputs=1),
+                autograph=False)(tf.constant(0))
+    assert list(map(len, seen)) == [1, 2, 0]
+
+
+@pytest.mark.parametrize("lowered", [False, True])
+def test_a_graph_holds_each_variable_once(lowered):
+    """A switch that is not lowered holds one table of variables, whatever their number; ops may share variables."""
+    handles = [tf.Variable(float(number)).handle for number in range(3)]
+    switch = Switch([lambda x, *own: x + tf.add_n([tf.raw_ops.ReadVariableOp(resource=each, dtype=tf.float32)
+                                                   for each in own])] * 2, lowered=lowered)
+    step = tf.function(lambda index: switch.run(index, tf.constant(10.0), own=[handles[:2], handles[1:]], inputs=1)[0],
+                       autograph=False, input_signature=[tf.TensorSpec([], tf.int32)]).get_concrete_function()
+    assert [step(tf.constant(index)).numpy() for index in range(2)] == [11.0, 13.0]
+    resources = [each for each in step.captured_inputs if each.dtype == tf.resource]
+    assert len(resources) == (3 if lowered else 1)

@@ -12,7 +12,6 @@ from pnas_tf.network import evaluate, slicing
 from pnas_tf.search import checkpoints, initial_weights, observers
 from pnas_tf.space import blocks, widths
 from pnas_tf.supernet import supernet
-from pnas_tf.supernet.mixed_op import _flat
 from tests.spaces import SMALL, WIDE
 from tests.supernet.test_supernet import DECAY, LR, MOMENTUM, weight_step
 
@@ -184,15 +183,3 @@ def test_another_search_gives_the_weights_that_widths_share(monkeypatch, capsys)
     del values["b01_mb_k5_e2_widths/kernel_0"]
     initial_weights.into_supernet(after, ".")
     assert "Weights of 28 of 30 ops" in capsys.readouterr().out
-
-
-def test_a_switch_gets_each_variable_once(net):
-    for each in net.mixed_ops:
-        handles = each._handles(stats=True, momentum=True)
-        resources, places = _flat(handles, 2)
-        owners = [(*candidate.weights_of_op.kernels, candidate.stats, *candidate.weights_of_op.momenta)
-                  if candidate else () for candidate in each.candidates]
-        assert len(resources) == len({id(variable) for own in owners for variable in own if variable is not None})
-        for own, positions in zip(handles, places, strict=True):
-            flat = [*own.kernels, *([] if own.stats is None else [own.stats]), *own.momenta]
-            assert all(resources[place - 2] is one for place, one in zip(positions, flat, strict=True))

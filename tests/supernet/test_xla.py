@@ -16,7 +16,7 @@ SPACE = Space("xla", 8, 3, 5, (Block("stem", ("conv_k3",), 8, 2),), (
 
 
 def made(jit_compile, share):
-    net = supernet.Supernet(SPACE, seed=1, recompute=True, share=share)
+    net = supernet.Supernet(SPACE, seed=1, recompute=True, share=share, lowered=True)
     updater = arch_updaters.GradientUpdater(
         net, prices.matrix(SPACE, lambda name, key: 1.0), objective.no_latency(),
         observe=arch_updaters.observers.observer(net, jit_compile=jit_compile))
