@@ -323,4 +323,4 @@ def new_probe() -> tf.Tensor:
 
     Its length is unknown to the graph, since the candidates differ in the number of weights. Its value is never read.
     """
-    return tf.raw_ops.PlaceholderWithDefault(input=tf.zeros([1]), shape=[None])
+    return tf.raw_ops.PlaceholderWithDefault(input=tf.constant([0.0]), shape=[None])

@@ -111,7 +111,7 @@ def _picked(own: Sequence[Sequence[tf.Tensor]], index: tf.Tensor) -> tuple[list[
         table = tf.reshape(tf.stack([each for resources in own
                                      for each in (*resources, *[filler] * (longest - len(resources)))]),
                            [len(own), longest])
-    return tf.unstack(tf.gather(table, index), longest), places
+    return tf.unstack(tf.raw_ops.Gather(params=table, indices=index), longest), places
 
 
 def _each_once(own: Sequence[Sequence[tf.Tensor]]) -> tuple[list[tf.Tensor], list[Sequence[int]]]:
