@@ -6,6 +6,7 @@ square of the number of branches. Each switch traces all branches and their grad
 all its intermediate values as one tensor, and switches with the same branches share their traces.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -101,7 +102,7 @@ class Switch:
         return results
 
 
-def _picked(own: Sequence[Sequence[tf.Tensor]], index: tf.Tensor) -> tuple[list[tf.Tensor], list[Sequence[int]]]:
+def _picked(own: Sequence[Sequence[tf.Tensor]], index: tf.Tensor) -> tuple[list[tf.Tensor], Sequence[Sequence[int]]]:
     """The variables of the branch at an index, and the positions of those that each branch takes, the first ones."""
     longest, places = max(map(len, own)), [range(len(each)) for each in own]
     if not longest:
@@ -114,7 +115,7 @@ def _picked(own: Sequence[Sequence[tf.Tensor]], index: tf.Tensor) -> tuple[list[
     return tf.unstack(tf.raw_ops.Gather(params=table, indices=index), longest), places
 
 
-def _each_once(own: Sequence[Sequence[tf.Tensor]]) -> tuple[list[tf.Tensor], list[Sequence[int]]]:
+def _each_once(own: Sequence[Sequence[tf.Tensor]]) -> tuple[list[tf.Tensor], Sequence[Sequence[int]]]:
     """All variables once, and the positions of those of each branch. Where ops share weights, most have the same."""
     resources: list[tf.Tensor] = []
     position: dict[int, int] = {}
@@ -191,8 +192,19 @@ def _function(function: Callable, args: Sequence[Any], apart: bool = False) -> A
 
 def _call(function: Any, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """The outputs of a traced function that is given everything that it captured, too."""
-    outputs = tf.raw_ops.StatefulPartitionedCall(args=list(args), f=function,
+    outputs = tf.raw_ops.StatefulPartitionedCall(args=list(args), f=function, config_proto=_call_config(),
                                                  Tout=[each.dtype for each in function.outputs])
     for output, like in zip(outputs, function.outputs, strict=True):
         output.set_shape(like.shape)
     return outputs
+
+
+@functools.cache
+def _call_config() -> bytes:
+    """Settings of calls: without the graph optimiser, which takes a fifth of the first step and makes no step faster.
+
+    On GPUs it may, since it chooses the order of the axes.
+    """
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = not tf.config.list_logical_devices("GPU")
+    return config.SerializeToString()

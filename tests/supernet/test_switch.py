@@ -8,6 +8,9 @@ import tensorflow as tf
 
 from pnas_tf.supernet.switch import Switch
 
+# TensorFlow's graph optimiser would change the order of sums.
+pytestmark = pytest.mark.usefixtures("search_graphs")
+
 LARGE = tf.constant(np.linspace(-1.0, 1.0, 300), tf.float32)  # so large that graphs do not copy it
 
 
