@@ -143,7 +143,7 @@ class Body:
     """
 
     def __init__(self, block: Block, keys: Sequence[OpKey], candidates: Sequence[Candidate | None], recompute: bool,
-                 lowered: bool = False):
+                 lowered: bool):
         """Prepares the body.
 
         Args:

@@ -70,7 +70,7 @@ class Supernet(keras.Model):
         self.space = space
         self._precision = PRECISIONS[precision]
         self.loss_scale = LossScale(self._precision)
-        lowered = lowered or bool(tf.config.list_logical_devices("GPU"))
+        lowered = lowered or bool(tf.config.list_physical_devices("GPU"))
         self.mixed_ops = _mixed_ops(space, recompute, share == "kernels", frozen, lowered)
         self.mask = blocks.op_mask(space)
         start = 1e-3 * np.random.default_rng(seed).standard_normal(self.mask.shape) * self.mask

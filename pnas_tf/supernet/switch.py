@@ -42,10 +42,11 @@ class Switch:
             branches: Branches, whose results have the same types. They use no tensor of another graph that they are not
                 given. Each takes the common arguments, beginning with all that get a gradient, and its own variables.
             apart: Whether each branch stays a graph of its own. It is then prepared when it first runs, once for all
-                switches, and costs nothing where it does not run; but its call takes some 30 microseconds.
+                switches, and costs nothing where it does not run; but its call takes some 30 microseconds. Convolutions
+                have to be apart, since oneDNN's passes see only the graphs of functions that are called.
             lowered: Whether the switch becomes nodes of the graph that it is in, which takes the variables of all
                 branches. Otherwise the switch is one node, which is given those of the chosen branch alone: of 648
-                choices, a graph is prepared in a third of the time. XLA needs to know all variables ahead. So do GPUs:
+                choices, a graph is prepared in half the time. XLA needs to know all variables ahead. So do GPUs:
                 TensorFlow cannot tell on which device a variable lies that is picked while the step runs.
         """
         self._branches, self._apart, self._lowered = list(branches), apart, lowered
@@ -97,7 +98,6 @@ class Switch:
         results = op(branch_index=index, input=list(args), Tout=[each.dtype for each in branches[0].outputs],
                      branches=list(branches), output_shapes=shapes)
         if self._lowered:
-            # oneDNN's passes see only the graphs of functions that are called: those of branches that are apart.
             results[0].op._set_attr("_lower_using_switch_merge", tf.compat.v1.AttrValue(b=True))
         return results
 
@@ -206,5 +206,5 @@ def _call_config() -> bytes:
     On GPUs it may, since it chooses the order of the axes.
     """
     config = tf.compat.v1.ConfigProto()
-    config.graph_options.rewrite_options.disable_meta_optimizer = not tf.config.list_logical_devices("GPU")
+    config.graph_options.rewrite_options.disable_meta_optimizer = not tf.config.list_physical_devices("GPU")
     return config.SerializeToString()
