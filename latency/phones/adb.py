@@ -72,11 +72,11 @@ def devices(path: str) -> dict[str, str]:
         State by serial number: `device` if the device can be used, else a key of `WAY_OUT` or another word from adb.
 
     Raises:
-        InputError: If adb does not work.
+        DeviceError: If adb does not work, as while its server restarts.
     """
     code, text = _run([path, "devices"], timeout_s=30)
     if code or "List of devices attached" not in text:
-        raise InputError(f"{path} devices: expected a list of devices, got: {excerpt(text)}. Try: adb kill-server")
+        raise DeviceError(f"{path} devices: expected a list of devices, got: {excerpt(text)}. Try: adb kill-server")
     rows = [line.split("\t", 1) for line in text.partition("List of devices attached")[2].splitlines()]
     return {row[0]: row[1].split()[0] for row in rows if len(row) > 1 and row[1].strip() and _SERIAL.fullmatch(row[0])}
 

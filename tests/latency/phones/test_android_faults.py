@@ -6,6 +6,7 @@ installed, Debian's and a newer one. What depends on our own code alone is teste
 """
 # Long because all faults are checked by the same few helpers.
 
+import dataclasses
 import json
 import os
 import re
@@ -272,6 +273,23 @@ def test_server_restarted(client, device, path, expected, capfd):
     build(client, path, wait_seconds=20.0)
     assert len(right(path, expected)) == len(expected)
     assert "is back" in capfd.readouterr().err
+
+
+@ANY_CLIENT
+def test_server_does_not_list_devices_while_it_restarts(client, device, path, expected, tmp_path, capfd):
+    phone, restarting, wrapper = device(), tmp_path / "restarting", tmp_path / "adb"
+    wrapper.write_text(f"""#!/bin/sh
+        [ "$1" = devices ] && rm {restarting} 2> /dev/null && {{
+            echo "error: protocol fault (couldn't read status): Connection reset by peer"; exit 1; }}
+        exec {client.path} "$@"
+        """)
+    wrapper.chmod(0o755)
+    phone.fault("benchmark", AT.format(BEFORE + 3) + f"(setsid sh -c 'touch {restarting} faults/unplugged; sleep 0.5; "
+                                                     "rm faults/unplugged' &) && sleep 5")
+    build(dataclasses.replace(client, path=str(wrapper)), path, wait_seconds=60.0)
+    assert len(right(path, expected)) == len(expected) and not restarting.exists()
+    printed = capfd.readouterr().err
+    assert "protocol fault" in printed and "is back" in printed
 
 
 @pytest.mark.slow
