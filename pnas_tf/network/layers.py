@@ -9,6 +9,7 @@ the namespace that it wraps; this module wraps `keras.layers`. The faster layers
 the stock Keras layers that they extend, and Keras saves and clones them as those.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,13 +59,12 @@ class BatchNormalization(SavedAsStock, keras.layers.BatchNormalization):
 
 
 class Conv2D(SavedAsStock, keras.layers.Conv2D):
-    """Convolution that runs groups in TensorFlow's own kernel. Keras uses XLA's, ten times slower on a CPU."""
+    """Convolution that runs groups in TensorFlow's own kernels. Keras uses XLA's, ten times slower on a CPU."""
 
     def convolution_op(self, inputs, kernel):
         if self.groups == 1 or self.data_format != "channels_last":
             return super().convolution_op(inputs, kernel)
-        return tf.nn.conv2d(inputs, tf.convert_to_tensor(kernel), list(self.strides), self.padding.upper(),
-                            dilations=list(self.dilation_rate))
+        return conv(inputs, tf.convert_to_tensor(kernel), self.strides, self.padding, self.dilation_rate)
 
 
 class DepthwiseConv2D(SavedAsStock, keras.layers.DepthwiseConv2D):
@@ -111,6 +111,43 @@ def fused_batch_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: f
         x=x, scale=gamma, offset=beta, mean=nothing, variance=nothing, epsilon=epsilon, is_training=True,
         exponential_avg_factor=1.0)
     return outputs, mean, variance
+
+
+def conv(x: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], padding: str, dilations: Sequence[int]) -> tf.Tensor:
+    """Convolution, in as many groups as the channels of x have the depth of the kernel.
+
+    On a CPU, only oneDNN has gradients of convolutions in groups. TensorFlow uses it by itself on Linux and Windows
+    with AVX-512. Elsewhere each group is a convolution of its own.
+
+    Args:
+        x: Input [batch, height, width, channels].
+        kernel: Filter [k, k, channels / groups, filters], of x's type.
+        strides: Stride in height and in width.
+        padding: "same" or "valid", in any case.
+        dilations: Dilation in height and in width.
+
+    Returns:
+        Output [batch, out height, out width, filters].
+    """
+    groups = x.shape[-1] // kernel.shape[2]
+    is_dilated = set(dilations) != {1}
+    if groups > 1 and (is_dilated or not _has_gradients_of_groups()):
+        parts = zip(tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True)
+        return tf.concat([conv(part, filters, strides, padding, dilations) for part, filters in parts], -1)
+    convolve = tf.nn.convolution if is_dilated else tf.nn.conv2d  # conv2d needs oneDNN for gradients of dilated ones
+    return convolve(x, kernel, list(strides), padding.upper(), dilations=list(dilations))
+
+
+@functools.cache
+def _has_gradients_of_groups() -> bool:
+    """Whether TensorFlow's convolution in groups can be trained on this machine's default device."""
+    with tf.init_scope():
+        try:
+            tf.raw_ops.Conv2DBackpropInput(input_sizes=[1, 1, 1, 4], filter=tf.zeros([1, 1, 2, 4]),
+                                           out_backprop=tf.zeros([1, 1, 1, 4]), strides=[1, 1, 1, 1], padding="SAME")
+        except tf.errors.OpError:
+            return False
+    return True
 
 
 def depthwise_conv(x: tf.Tensor, kernel: tf.Tensor, strides: int) -> tf.Tensor:

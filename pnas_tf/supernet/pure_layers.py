@@ -106,13 +106,12 @@ def _stateless(layer):
 
 
 def _conv(layer):
-    strides, dilations, padding = list(layer.strides), list(layer.dilation_rate), layer.padding.upper()
     if layer.data_format != "channels_last":
         return _stateless(layer)
     finish = _bias_and_activation(layer)
 
     def run(weights, stats, x):
-        y = tf.nn.conv2d(x, tf.cast(weights[0], x.dtype), strides, padding, dilations=dilations)
+        y = fast_layers.conv(x, tf.cast(weights[0], x.dtype), layer.strides, layer.padding, layer.dilation_rate)
         return finish(y, weights[1:]), []
 
     return run
