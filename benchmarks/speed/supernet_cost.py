@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -41,7 +41,8 @@ class Cost:
         pairs: Number of pairs that medians are taken over.
         cpu_ratio: Ratio of CPU times.
         wall_ratio: Ratio of wall times.
-        memory_ratio: Ratio of peak memories, each above that held between steps.
+        memory_ratio: Ratio of peak memories, each above that held between steps; NaN, like both peaks, where
+            TensorFlow does not count memory: on CPUs it does so with oneDNN alone (TF_ENABLE_ONEDNN_OPTS=1).
         step_peak_mb: Peak memory of the step in MiB, above that held between steps.
         plain_peak_mb: Peak memory of the plain step in MiB, above that held between steps.
         plain_wall_ms: Wall milliseconds of the plain step.
@@ -110,24 +111,43 @@ def measure(search_space: blocks.Space, kind: str, batch_size: int, paths: int, 
     rows = rows[paths:]  # The first round warms up.
 
     def ratio(field):
-        return statistics.median(own[field] / other[field] for own, other in rows)
+        return statistics.median(getattr(own, field) / getattr(other, field) for own, other in rows)
 
-    return Cost(kind, len(rows), ratio(0), ratio(1), ratio(2), statistics.median(own[2] for own, _ in rows),
-                statistics.median(other[2] for _, other in rows),
-                1e3 * statistics.median(other[1] for _, other in rows), first_step_s, rest_mb, trace_rss_mb,
+    return Cost(kind, len(rows), ratio("cpu_s"), ratio("wall_s"), ratio("peak_mb"),
+                statistics.median(own.peak_mb for own, _ in rows),
+                statistics.median(other.peak_mb for _, other in rows),
+                1e3 * statistics.median(other.wall_s for _, other in rows), first_step_s, rest_mb, trace_rss_mb,
                 step.traces() - 1)
 
 
-def _measured(step: Callable[[], object]) -> tuple[float, float, float]:
-    """CPU seconds, wall seconds, and peak memory in MiB above that held before."""
-    import tensorflow as tf
+class _Figures(NamedTuple):
+    """What one step took; the peak is in MiB above what was held before."""
 
-    held = tf.config.experimental.get_memory_info("CPU:0")["current"]
-    tf.config.experimental.reset_memory_stats("CPU:0")
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+
+
+def _measured(step: Callable[[], object]) -> _Figures:
+    """Figures of one step."""
+    held = _memory("current")
     cpu, wall = time.process_time(), time.perf_counter()
     step()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return cpu, wall, (tf.config.experimental.get_memory_info("CPU:0")["peak"] - held) / 2**20
+    return _Figures(cpu, wall, (_memory("peak") - held) / 2**20)
+
+
+def _memory(kind):
+    """Bytes that TensorFlow holds now ("current"; the peak counts from now on), or held at most ("peak")."""
+    import tensorflow as tf
+
+    try:
+        held = tf.config.experimental.get_memory_info("CPU:0")[kind]
+    except ValueError:
+        return math.nan
+    if kind == "current":
+        tf.config.experimental.reset_memory_stats("CPU:0")
+    return held
 
 
 def _rss_mb():
@@ -278,10 +298,12 @@ def show(costs: list[Cost]) -> str:
     """The figures as a table."""
     lines = [f"{'step':<18}{'CPU time':>9}{'wall':>7}{'memory':>8}{'peak MB':>9}{'first step':>12}{'pairs':>7}"]
     for cost in costs:
-        lines.append(f"{cost.kind:<18}{cost.cpu_ratio:>8.2f}x{cost.wall_ratio:>6.2f}x{cost.memory_ratio:>7.2f}x"
-                     f"{cost.step_peak_mb:>9.0f}{cost.first_step_s:>10.1f} s{cost.pairs:>7}")
-    lines.append(f"plain step: {statistics.median(c.plain_wall_ms for c in costs):.0f} ms, "
-                 f"{statistics.median(c.plain_peak_mb for c in costs):.0f} MB above rest; "
+        memory = f"{cost.memory_ratio:>7.2f}x{cost.step_peak_mb:>9.0f}" if cost.step_peak_mb >= 0 else f"{'-':>17}"
+        lines.append(f"{cost.kind:<18}{cost.cpu_ratio:>8.2f}x{cost.wall_ratio:>6.2f}x{memory}"
+                     f"{cost.first_step_s:>10.1f} s{cost.pairs:>7}")
+    peak_mb = statistics.median(cost.plain_peak_mb for cost in costs)
+    peak = f"{peak_mb:.0f} MB above rest" if peak_mb >= 0 else "memory not counted (TF_ENABLE_ONEDNN_OPTS=1 counts it)"
+    lines.append(f"plain step: {statistics.median(c.plain_wall_ms for c in costs):.0f} ms, {peak}; "
                  f"supernet at rest {costs[0].rest_mb:.0f} MB; tracing took up to "
                  f"{max(c.trace_rss_mb for c in costs):.0f} MB of host memory; "
                  f"{sum(c.retraces for c in costs)} retraces.")
