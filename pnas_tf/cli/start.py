@@ -3,6 +3,7 @@
 import copy
 import functools
 import os
+import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +23,8 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
     """Parses the flags and runs an entry point. An InputError becomes one line on stderr and exit code 1.
 
     Output that cannot be written is dropped, see `output`. TensorFlow's C++ part logs nothing unless --verbosity=1 or
-    the environment (TF_CPP_MIN_LOG_LEVEL=0) asks for it.
+    the environment (TF_CPP_MIN_LOG_LEVEL=0) asks for it. On x86 it computes with oneDNN, unless the environment
+    (TF_ENABLE_ONEDNN_OPTS=0) forbids that.
 
     Args:
         run: Function that does the work of the command, called after the flags are parsed.
@@ -34,6 +36,8 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
     output.guard()
     flags.DEFINE_multi_string("import", [], "Your Python file that registers ops or spaces; may be repeated.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if platform.machine() in ("x86_64", "AMD64"):  # by itself, TensorFlow uses oneDNN on CPUs with AVX-512 alone
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
     def main(_):
         try:

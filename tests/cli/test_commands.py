@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import operator
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -180,3 +181,15 @@ def test_tensorflow_is_quiet_unless_asked_to_talk():
         return done.stderr
 
     assert chatter() == "" and "cpu_feature_guard" in chatter("--verbosity=1")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or platform.system() == "Darwin", reason="oneDNN is for x86")
+def test_commands_compute_with_onednn_unless_that_is_forbidden():
+    """TensorFlow counts the memory of a CPU with oneDNN alone."""
+    code = ('"""Counts."""\nfrom pnas_tf.cli import start\ndef count():\n    start.load_tensorflow()\n'
+            "    import tensorflow as tf\n    tf.config.experimental.get_memory_info('CPU:0')\nstart.start(count)\n")
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, timeout=120, check=True)
+    forbidden = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment | {"TF_ENABLE_ONEDNN_OPTS": "0"},
+                               timeout=120, check=False, capture_output=True, text=True)
+    assert "Allocator stats not available" in forbidden.stderr
