@@ -3,8 +3,10 @@
 import concurrent.futures
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +18,8 @@ from pnas_tf.run_folder import RunFolder
 from pnas_tf.space.blocks import Space
 
 ONE_CORE = machine.thread_settings(1)
+# The commands that run now. A signal that ends this process has to end them too.
+_RUNNING: set[subprocess.Popen] = set()
 
 
 def write_made_up(folder: str, space: Space, ms: Callable[[int], float]) -> tuple[str, str]:
@@ -57,11 +61,14 @@ def command(module: str, arguments: Sequence[str], log: str, *, launcher: Sequen
     """
     os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
     begin = time.monotonic()
+    _end_together()
     with open(log, "w", encoding="utf-8") as file, \
             subprocess.Popen([*launcher, sys.executable, "-m", module, *arguments], stdout=file,
                              stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}) as process:
+        _RUNNING.add(process)
         _, status, usage = os.wait4(process.pid, 0)  # the usage of this process alone, whatever runs beside it
         process.returncode = code = os.waitstatus_to_exitcode(status)
+        _RUNNING.discard(process)
     if code:
         with open(log, encoding="utf-8", errors="replace") as file:
             printed = [line.strip() for line in file if line.strip()]
@@ -80,12 +87,27 @@ def in_parallel(calls: Sequence[Callable[[], Any]], workers: int) -> Iterator[An
         The results of the calls, in the order in which the calls end.
     """
     begin = time.monotonic()
+    _end_together()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         running = [pool.submit(call) for call in calls]
         for done, future in enumerate(concurrent.futures.as_completed(running), start=1):
             yield future.result()
             seconds = (time.monotonic() - begin) / done * (len(calls) - done)
             print(f"{done} of {len(calls)}, {seconds / 60:.0f} min left", flush=True)
+
+
+def _end_together():
+    """Makes a SIGTERM or SIGHUP to this process end the commands that run, too. Ctrl-C reaches them by itself."""
+    def end(number, _):
+        for process in tuple(_RUNNING):
+            process.send_signal(signal.SIGTERM)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, end)
 
 
 def search_seconds(run_dir: str) -> float | None:

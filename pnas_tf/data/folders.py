@@ -53,10 +53,22 @@ def listed(path: str) -> tuple[Listing, Listing | None, list[str]]:
     if all(_PART.fullmatch(name) and _subfolders(os.path.join(root, name)) for name in class_names):
         raise InputError(f"{root}: the folders {', '.join(class_names[:_NAMED])} look like parts of a data set, not "
                          f"like classes. Name them train and {' or '.join(TEST_PARTS[:2])}.")
+    _check_parts(path, root, class_names)
     if has_train:
         _report_parts(path, [part for part in parts if part not in ("train", test)], test)
     return (_list_classes(root, class_names), _list_classes(os.path.join(path, test), class_names) if test else None,
             class_names)
+
+
+def _check_parts(path: str, root: str, class_names: Sequence[str]) -> None:
+    """Raises InputError if a folder beside the classes holds folders of those classes, as test images may."""
+    for name in filter(_PART.fullmatch, class_names):
+        others = [each for each in class_names if each != name]
+        inside = _subfolders(os.path.join(root, name))
+        if inside and set(inside) <= set(others):
+            raise InputError(f"{os.path.join(root, name)}: holds folders of classes ({', '.join(inside[:_NAMED])}), so "
+                             f"it looks like a part of the data set. Move the classes beside it, {others[0]} and all "
+                             f"others, into {os.path.join(path, 'train')}.")
 
 
 def _heic(left_out: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from pnas_tf.network.evaluate import Score, cross_entropy, recalibrate
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import memory
 from pnas_tf.space.arch import Arch
-from pnas_tf.train import first_classifier, initial_weights, linear_maps, mistakes, optimizers
+from pnas_tf.train import first_classifier, initial_weights, known_images, linear_maps, mistakes, optimizers
 from pnas_tf.train.events import Events
 from pnas_tf.train.non_finite import NonFinite, StopOnNonFinite
 from pnas_tf.train.progress import Progress
@@ -60,6 +60,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
             written.
     """
     recipe = recipe.settled(arch, data.train.size, folder)
+    known_images.check(recipe, data)
     if not tf.config.list_physical_devices("GPU"):  # whose memory is another
         memory.check_network(arch, recipe.batch_size)
     keras.utils.set_random_seed(recipe.seed)

@@ -418,6 +418,17 @@ def test_other_parts_beside_train_are_read_or_named(tmp_path, capsys):
     assert "look like parts of a data set" in error_of(f"folder:{tmp_path}")
 
 
+@pytest.mark.parametrize("part", ["test", "Validation"])
+def test_a_part_beside_the_classes_is_no_class(tmp_path, part):
+    for folder in ("cat", "dog", f"{part}/cat", "dog/test"):  # a class may have any folders in it
+        for number in range(4):
+            write_image(str(tmp_path / folder / f"{number}.png"), (100, 0, 0))
+    message = error_of(f"folder:{tmp_path}")
+    assert f"{tmp_path}/{part}: holds folders of classes (cat)" in message and f"into {tmp_path}/train" in message
+    os.rename(tmp_path / part / "cat", tmp_path / part / "wolf")  # a class of its own
+    assert data.load(f"folder:{tmp_path}").class_names == tuple(sorted(("cat", "dog", part)))
+
+
 def test_cifar10_binary_and_arrays_and_jpeg(tmp_path):
     random = np.random.RandomState(0)
     images, labels = random.randint(0, 256, (60, 32, 32, 3)).astype(np.uint8), np.arange(60) % 10

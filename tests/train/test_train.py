@@ -227,6 +227,42 @@ def test_run_and_export_find_the_data_set_of_the_training(trial, small_npz):
     assert run_folder.data_arguments(str(folder / "run"), trained=True)["spec"] == f"npz:{small_npz}"
 
 
+def test_a_network_that_knows_test_images_is_refused(small_arch, tmp_path):
+    """The seed splits the test images off, unless they lie in a folder of their own."""
+    rng = np.random.default_rng(0)
+
+    def write(*path):
+        (tmp_path / "photos").joinpath(*path).parent.mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(tmp_path.joinpath("photos", *path), rng.integers(0, 256, (16, 16, 3)))
+
+    def train(name, *more):
+        return run(f"--arch={tmp_path}/small.json", f"--dataset=folder:{tmp_path}/photos",
+                   f"--run_dir={tmp_path}/{name}", "--image_size=8", "--batch_size=8", "--max_steps=2", *more)
+
+    small_arch.save(str(tmp_path / "small.json"))
+    for label in "abc":
+        for number in range(12):
+            write(label, f"{number}.png")
+    assert train("first", "--seed=3").returncode == 0
+    for flag in ("init_weights", "teacher"):
+        again = f"--{flag}={tmp_path}/first/model.keras"
+        refused = train("refused", again, "--seed=4")
+        assert refused.returncode == 1 and "was trained on images that are test images now" in refused.stderr
+        assert "Give --seed=3." in refused.stderr and not (tmp_path / "refused" / "model.keras").exists()
+        same = train(f"same_{flag}", again, "--seed=3")
+        assert same.returncode == 0 and "Warning" not in same.stdout + same.stderr, same.stderr
+    write("a", "new.png")
+    grown = train("grown", f"--init_weights={tmp_path}/first", "--seed=3")
+    assert grown.returncode == 0 and "It may know some of what are test images now" in grown.stdout + grown.stderr
+    for label in "abc":
+        (tmp_path / "photos" / "train").mkdir(exist_ok=True)
+        (tmp_path / "photos" / label).rename(tmp_path / "photos" / "train" / label)
+        write("test", label, "0.png")
+    assert train("apart", "--seed=3").returncode == 0
+    given = train("given", f"--init_weights={tmp_path}/apart", "--seed=4")
+    assert given.returncode == 0 and "Warning" not in given.stdout + given.stderr, given.stderr
+
+
 def test_images_that_changed_since_the_search_are_refused(small_arch, small_npz, small_data, tmp_path):
     """A new split would test on images that the search has trained on."""
     small_arch.save(str(tmp_path / "arch.json"))

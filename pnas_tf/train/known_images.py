@@ -1,0 +1,56 @@
+"""Tells whether a training starts or learns from a network that knows images of the test part."""
+
+import os
+from typing import Any
+
+from pnas_tf import files, terminal
+from pnas_tf.data import Data
+from pnas_tf.errors import InputError
+from pnas_tf.run_folder import RunFolder
+from pnas_tf.train.recipe import Recipe
+from pnas_tf.train.state import CONTENTS
+
+
+def check(recipe: Recipe, data: Data) -> None:
+    """Looks at the trainings of the initial weights and of the teacher, if they are of the same data set.
+
+    Where the seed splits off the test images, another seed makes test images of those that a network has learned. So
+    does a file that was added or removed, since the images are split anew; this is only a warning, because a network
+    may well be trained further on a data set that has grown.
+
+    Args:
+        recipe: Settled recipe.
+        data: Data set of the training.
+
+    Raises:
+        InputError: If a network was trained on the same data set, split by another seed.
+    """
+    for flag, path in (("init_weights", recipe.init_weights), ("teacher", recipe.teacher)):
+        facts = _facts(path)
+        settings = facts.get("settings")
+        if not isinstance(settings, dict) or facts.get("dataset") != data.name or not _is_comparable(settings, data):
+            continue
+        if str(settings.get(CONTENTS, data.test.fingerprint)).endswith(data.test.fingerprint):
+            continue
+        there = str(settings.get("seed"))[:20]
+        if there != str(recipe.seed):
+            raise InputError(f"--{flag}={path}: was trained on images that are test images now, since its split is "
+                             f"another (--seed={there}, here {recipe.seed}). Give --seed={there}.")
+        terminal.warn(f"{path} was trained on other files of {data.name} than there are now. It may know some of what "
+                      "are test images now, and the test accuracy may be too high. Images for the test that stay the "
+                      "same belong in a folder of their own, docs/data.md says how.")
+
+
+def _facts(path: str) -> dict[str, Any]:
+    """The record of the training that made a .keras file; {} if there is none."""
+    folder = path if os.path.isdir(path) else os.path.dirname(path) or os.curdir
+    record = RunFolder(folder).training_facts
+    facts = files.read_json(record) if os.path.exists(path) and os.path.exists(record) else None
+    return facts if isinstance(facts, dict) else {}
+
+
+def _is_comparable(settings: dict[str, Any], data: Data) -> bool:
+    """Whether fingerprints tell the same images: those of arrays depend on the size of the images, too."""
+    space = settings["arch"].get("space") if isinstance(settings.get("arch"), dict) else None
+    size = space.get("input_size") if isinstance(space, dict) else None
+    return data.rendering is not None or size == data.image_shape[0]
