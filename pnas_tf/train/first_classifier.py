@@ -23,7 +23,8 @@ STRENGTHS = np.logspace(-3, 3, 13)
 STEPS = 255
 
 
-def start(model: keras.Model, images: Part, label_smoothing: float, seed: int) -> float:
+def start(model: keras.Model, images: Part, label_smoothing: float, seed: int,
+          class_weights: np.ndarray | None = None) -> float:
     """Sets the weights of a network's last layer by ridge regression on the features of training images.
 
     Features are brought to one deviation. A feature that varies by less than rounding to int8 counts for less: its
@@ -36,6 +37,7 @@ def start(model: keras.Model, images: Part, label_smoothing: float, seed: int) -
         images: Training images.
         label_smoothing: Label smoothing of the training.
         seed: Seed of the images that are looked at.
+        class_weights: Weight of an image in the regression and in both choices, [classes]; None for equal ones.
 
     Returns:
         Share of right answers on the images that are left out in turn; there are at most `MOST_IMAGES`.
@@ -49,18 +51,21 @@ def start(model: keras.Model, images: Part, label_smoothing: float, seed: int) -
         raise InputError("The initial weights give features that are not finite on training images. Take other "
                          "--init_weights, or another --teacher.")
     targets = np.eye(dense.units)[labels]
-    mean, rounding = features.mean(0), max(float(np.ptp(features)) / STEPS / math.sqrt(12), 1e-6)
+    weights = (np.ones(dense.units) if class_weights is None else class_weights.astype(np.float64))[labels]
+    weights /= weights.mean()
+    mean, share = (np.average(values, axis=0, weights=weights) for values in (features, targets))
+    rounding = max(float(np.ptp(features)) / STEPS / math.sqrt(12), 1e-6)
     deviation = np.hypot(features.std(0), rounding)
-    share = targets.mean(0)
-    left, sizes, right = np.linalg.svd((features - mean) / deviation, full_matrices=False)
-    projected = left.T @ (targets - share)
-    accuracy, strength, answers = max((_left_out(left, sizes, projected, targets, share, strength)
-                                       for strength in STRENGTHS), key=lambda found: found[0])
-    scale = _scale(answers, targets, label_smoothing)
+    root = np.sqrt(weights)[:, None]  # a weighted regression is one of rows that are multiplied by the weights' roots
+    left, sizes, right = np.linalg.svd(root * (features - mean) / deviation, full_matrices=False)
+    projected = left.T @ (root * (targets - share))
+    _, strength, answers = max((_left_out(left, sizes, projected, targets, share, weights, strength)
+                                for strength in STRENGTHS), key=lambda found: found[0])
+    scale = _scale(answers, targets, weights, label_smoothing)
     kernel = right.T @ (projected * (_shrunk(sizes, strength) / np.maximum(sizes, 1e-12))[:, None])
     kernel *= scale / deviation[:, None]
     dense.set_weights([kernel.astype(np.float32), (scale * share - mean @ kernel).astype(np.float32)])
-    return accuracy
+    return float(np.mean(answers.argmax(1) == labels))
 
 
 def _features(body: keras.Model, images: Part, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,21 +85,21 @@ def _shrunk(sizes: np.ndarray, strength: float) -> np.ndarray:
 
 
 def _left_out(left: np.ndarray, sizes: np.ndarray, projected: np.ndarray, targets: np.ndarray, share: np.ndarray,
-              strength: float) -> tuple[float, float, np.ndarray]:
-    """(share of right answers, strength, answers) of a ridge regression on images that are left out in turn."""
+              weights: np.ndarray, strength: float) -> tuple[float, float, np.ndarray]:
+    """(weighted share of right answers, strength, answers) of a ridge regression on images left out in turn."""
     kept = _shrunk(sizes, strength)
-    own = 1 / len(left) + (left ** 2) @ kept  # how much an image's answer depends on its own label
-    answers = share + left @ (kept[:, None] * projected)
+    own = weights / weights.sum() + (left ** 2) @ kept  # how much an image's answer depends on its own label
+    answers = share + left @ (kept[:, None] * projected) / np.sqrt(weights)[:, None]
     answers = targets - (targets - answers) / np.maximum(1 - own, 1e-6)[:, None]
-    return float(np.mean(answers.argmax(1) == targets.argmax(1))), strength, answers
+    return float(np.average(answers.argmax(1) == targets.argmax(1), weights=weights)), strength, answers
 
 
-def _scale(answers: np.ndarray, targets: np.ndarray, label_smoothing: float) -> float:
+def _scale(answers: np.ndarray, targets: np.ndarray, weights: np.ndarray, label_smoothing: float) -> float:
     """The factor that turns answers into the logits of the least cross-entropy."""
     smooth = (1 - label_smoothing) * targets + label_smoothing / targets.shape[1]
 
     def loss(log_scale: float) -> float:
         logits = np.exp(log_scale) * answers
-        return float(np.mean(np.logaddexp.reduce(logits, 1) - np.sum(smooth * logits, 1)))
+        return float(np.average(np.logaddexp.reduce(logits, 1) - np.sum(smooth * logits, 1), weights=weights))
 
     return float(np.exp(optimize.minimize_scalar(loss, bounds=(0.0, np.log(64)), method="bounded").x))

@@ -163,7 +163,8 @@ def _fit_to_images(start: initial_weights.Start, data: Data, recipe: Recipe, epo
     if start.is_cut:  # its layers see other features than in the whole network
         recalibrate(start.model, data.train.batches(recipe.batch_size, seed=recipe.seed).take(_RECALIBRATION),
                     may_lower=False)
-    right = first_classifier.start(start.model, data.train, recipe.label_smoothing, recipe.seed)
+    right = first_classifier.start(start.model, data.train, recipe.label_smoothing, recipe.seed,
+                                   data_lib.class_weights(data.train, recipe.class_weights))
     # A teacher has learned these images, so that leaving them out of the regression alone says little.
     answers = "" if start.whole is not None else f": {right:.1%} of training images right, left out in turn"
     terminal.say(f"The classifier starts as the best linear one on the pretrained features{answers}.")

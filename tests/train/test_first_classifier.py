@@ -39,11 +39,50 @@ def test_leaving_out_in_closed_form_equals_leaving_out(images):
     features -= features.mean(0)
     left, sizes, _ = np.linalg.svd(features, full_matrices=False)
     share = targets.mean(0)
-    _, _, answers = first_classifier._left_out(left, sizes, left.T @ (targets - share), targets, share, 0.1)
+    _, _, answers = first_classifier._left_out(left, sizes, left.T @ (targets - share), targets, share, np.ones(25),
+                                               0.1)
     penalty = 0.1 * np.mean(sizes ** 2)
     others = np.array([np.arange(25) != image for image in range(25)])
     expected = [ridge(features[rest], targets[rest], penalty)(features[~rest])[0] for rest in others]
     np.testing.assert_allclose(answers, expected, atol=1e-9)
+
+
+def test_images_of_weight_2_count_twice():
+    """Against the regression on images that are there twice, of which both copies are left out."""
+    rng = np.random.default_rng(5)
+    features, labels = rng.normal(size=(20, 6)), rng.integers(0, 3, 20)
+    targets, weights = np.eye(3)[labels], np.where(labels == 1, 2, 1)
+    twice = np.repeat(np.arange(20), weights)
+    mean, share = features[twice].mean(0), targets[twice].mean(0)
+    root = np.sqrt(weights)[:, None]
+    left, sizes, _ = np.linalg.svd(root * (features - mean), full_matrices=False)
+    accuracy, _, answers = first_classifier._left_out(left, sizes, left.T @ (root * (targets - share)), targets, share,
+                                                      weights.astype(float), 0.1)
+    # A ridge that centres with the rest alone differs a little, so both centre here as with all images.
+    penalty = 0.1 * np.mean(sizes ** 2)
+    for image in range(20):
+        rest = twice[twice != image]
+        centred = np.c_[features[rest] - mean, np.ones(len(rest))]
+        solved = np.linalg.solve(centred.T @ centred + penalty * np.diag([1.0] * 6 + [0.0]),
+                                 centred.T @ (targets[rest] - share))
+        np.testing.assert_allclose(answers[image], np.r_[features[image] - mean, 1] @ solved + share, atol=1e-9)
+    right = answers.argmax(1) == labels
+    assert accuracy == pytest.approx(right[twice].mean())
+
+
+def test_balanced_classes_start_balanced(model):
+    """Classes of 54 and 6 images that overlap: without weights, the small one is hardly ever answered."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2, 3], [27, 27, 3, 3])
+    pixels = np.clip(rng.normal(120, 60, (60, 3, 3, 3)) + 15 * np.eye(4)[labels][:, None, None, :3], 0, 255)
+    images = data.from_arrays((pixels.astype(np.uint8), labels), (pixels[:8].astype(np.uint8), labels[:8])).train
+    batch, _ = next(iter(images.batches(60)))
+
+    def share_of_small(weights):
+        first_classifier.start(model, images, 0.1, seed=0, class_weights=weights)
+        return np.mean(model(batch).numpy().argmax(1) >= 2)
+
+    assert share_of_small(data.class_weights(images, "balanced")) > share_of_small(None)
 
 
 def test_it_is_the_ridge_regression_scaled_to_the_least_loss(images, model):
@@ -78,7 +117,7 @@ def test_the_scale_has_the_least_loss():
 
     scales = np.linspace(1, 64, 64_000)
     best = scales[np.argmin([loss(scale) for scale in scales[::40]]) * 40]
-    assert first_classifier._scale(answers, targets, 0.1) == pytest.approx(best, abs=0.05)
+    assert first_classifier._scale(answers, targets, np.ones(len(targets)), 0.1) == pytest.approx(best, abs=0.05)
 
 
 def test_a_sample_of_many_images_is_the_same_for_a_seed(images, model, monkeypatch):
