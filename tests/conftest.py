@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from pnas_tf.cli import start
+
+start.set_environment()  # tests compute as commands do
+
 ADB_DEVICE = Path(__file__).parent / "adb_device"
 PROPERTIES = {"ro.product.manufacturer": "Google", "ro.product.model": "Pixel 2", "ro.board.platform": "msm8998",
               "ro.build.version.release": "11", "ro.build.version.sdk": "30", "ro.build.id": "RP1A.201005.004",

@@ -13,16 +13,16 @@ import itertools
 import json
 import math
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import flags
 
+from benchmarks.speed import figures
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError
@@ -96,18 +96,18 @@ def measure(search_space: blocks.Space, kind: str, batch_size: int, paths: int, 
     # Counted by hand: a variable that keeps the host's array that it was made from is unknown to the allocator.
     rest_mb = sum(4 * math.prod(weight.shape) for weight in net.weights) / 2**20
     step = _steps()[kind](net, images, labels)
-    rss = _rss_mb()
+    rss = figures.rss_mb()
     begin = time.perf_counter()
     step(sampled[0])
-    first_step_s, trace_rss_mb = time.perf_counter() - begin, _rss_mb() - rss
+    first_step_s, trace_rss_mb = time.perf_counter() - begin, figures.rss_mb() - rss
     plain = [_plain_step(net.arch(path), images, labels) for path in sampled]
     rows = []
     for _ in range(repeats):
         for path, twin in zip(sampled, plain, strict=True):
             supernet.set_graph_optimiser(True)  # For the plain network only: a search turns it off for the supernet.
-            plain_figures = _measured(twin)
+            plain_step = figures.measure(twin)
             supernet.set_graph_optimiser(False)
-            rows.append((_measured(functools.partial(step, path)), plain_figures))
+            rows.append((figures.measure(functools.partial(step, path)), plain_step))
     rows = rows[paths:]  # The first round warms up.
 
     def ratio(field):
@@ -118,40 +118,6 @@ def measure(search_space: blocks.Space, kind: str, batch_size: int, paths: int, 
                 statistics.median(other.peak_mb for _, other in rows),
                 1e3 * statistics.median(other.wall_s for _, other in rows), first_step_s, rest_mb, trace_rss_mb,
                 step.traces() - 1)
-
-
-class _Figures(NamedTuple):
-    """What one step took; the peak is in MiB above what was held before."""
-
-    cpu_s: float
-    wall_s: float
-    peak_mb: float
-
-
-def _measured(step: Callable[[], object]) -> _Figures:
-    """Figures of one step."""
-    held = _memory("current")
-    cpu, wall = time.process_time(), time.perf_counter()
-    step()
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return _Figures(cpu, wall, (_memory("peak") - held) / 2**20)
-
-
-def _memory(kind):
-    """Bytes that TensorFlow holds now ("current"; the peak counts from now on), or held at most ("peak")."""
-    import tensorflow as tf
-
-    try:
-        held = tf.config.experimental.get_memory_info("CPU:0")[kind]
-    except ValueError:
-        return math.nan
-    if kind == "current":
-        tf.config.experimental.reset_memory_stats("CPU:0")
-    return held
-
-
-def _rss_mb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 class _Traced:

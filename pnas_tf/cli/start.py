@@ -23,8 +23,7 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
     """Parses the flags and runs an entry point. An InputError becomes one line on stderr and exit code 1.
 
     Output that cannot be written is dropped, see `output`. TensorFlow's C++ part logs nothing unless --verbosity=1 or
-    the environment (TF_CPP_MIN_LOG_LEVEL=0) asks for it. On x86 it computes with oneDNN, unless the environment
-    (TF_ENABLE_ONEDNN_OPTS=0) forbids that.
+    the environment (TF_CPP_MIN_LOG_LEVEL=0) asks for it, and it computes as `set_environment` says.
 
     Args:
         run: Function that does the work of the command, called after the flags are parsed.
@@ -35,9 +34,7 @@ def start(run: Callable[[], None], check_imported: Callable[[list[str]], None] |
     """
     output.guard()
     flags.DEFINE_multi_string("import", [], "Your Python file that registers ops or spaces; may be repeated.")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if platform.machine() in ("x86_64", "AMD64"):  # by itself, TensorFlow uses oneDNN on CPUs with AVX-512 alone
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    set_environment()
 
     def main(_):
         try:
@@ -114,6 +111,16 @@ def _import(paths, check_imported):
     op_types = extensions.load(paths)
     if check_imported and op_types:
         check_imported(op_types)
+
+
+def set_environment() -> None:
+    """Sets what TensorFlow reads from the environment when it is loaded, unless the user has set it.
+
+    Its C++ part logs errors alone. On x86 it computes with oneDNN, which by itself it does on CPUs with AVX-512 alone.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if platform.machine() in ("x86_64", "AMD64"):
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def load_tensorflow() -> None:

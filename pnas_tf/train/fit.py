@@ -67,8 +67,7 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     dropout = recipe.dropout_of(arch.space.name)
     start = initial_weights.build(arch, recipe.init_weights, folder, teacher=recipe.teacher, dropout=dropout,
                                   drop_path=recipe.drop_path, precision=recipe.precision)
-    model = start.model
-    teacher = None if recipe.teacher == NONE else read_teacher(recipe.teacher, arch.space)
+    model, teacher = start.model, None if recipe.teacher == NONE else read_teacher(recipe.teacher, arch.space)
     how_taught = _distillation(model, teacher, recipe, data_lib.class_weights(data.train, recipe.class_weights))
     learner = Student(model, teacher, how_taught) if teacher else model
     epochs, steps = _length(recipe, data.train.steps_per_epoch(recipe.batch_size))
