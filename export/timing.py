@@ -4,6 +4,8 @@ import glob
 import os
 import platform
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -42,14 +44,31 @@ def machine_facts() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """Name of the board, such as `Raspberry Pi 4 Model B Rev 1.4`, or else of the CPU, on Linux from /proc/cpuinfo."""
+    """Name of the board, such as `Raspberry Pi 4 Model B Rev 1.4`, or else of the CPU.
+
+    An ARM CPU without a name is called by the numbers of its maker and of its kinds of cores: `aarch64 CPU 0x41:0xd0c`.
+    """
     if board := (_read("/proc/device-tree/model") or "").strip("\0 "):
         return board
-    for line in (_read("/proc/cpuinfo") or "").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("model name", "Hardware", "Model") and value.strip():
-            return value.strip()
+    if sys.platform == "darwin" and (chip := _output("sysctl", "-n", "machdep.cpu.brand_string")):
+        return chip
+    lines = [line.split(":", 1) for line in (_read("/proc/cpuinfo") or "").splitlines() if ":" in line]
+    facts = [(name.strip(), value.strip()) for name, value in lines]
+    if named := next((value for name, value in facts if name in ("model name", "Hardware", "Model") and value), None):
+        return named
+    makers, kinds = ([value for name, value in facts if name == f"CPU {fact}"] for fact in ("implementer", "part"))
+    if cores := dict.fromkeys(f"{maker}:{kind}" for maker, kind in zip(makers, kinds, strict=False)):
+        return f"{platform.machine()} CPU {' '.join(cores)}"
     return platform.processor() or platform.machine()
+
+
+def _output(*command: str) -> str:
+    """What a program of the system prints; "" if it fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=True,
+                              stdin=subprocess.DEVNULL).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _read(path: str) -> str | None:
