@@ -40,7 +40,8 @@ PHONE_SCRIPT = """#!/bin/sh
 # Get benchmark_model for Android from https://ai.google.dev/edge/litert/models/measurement and name its path:
 #     sh time_on_phone.sh path/to/benchmark_model
 set -eu
-binary=$(realpath "${1:?name the path of benchmark_model for Android}")
+name=${1:?name the path of benchmark_model for Android}
+binary=$(cd "$(dirname "$name")" && pwd)/$(basename "$name")
 cd "$(dirname "$0")"
 there=/data/local/tmp/pnas_tf_bundle
 adb shell "mkdir -p $there"

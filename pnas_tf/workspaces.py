@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
+from pnas_tf import terminal
 from pnas_tf.errors import InputError
 
 # Beginnings of the names of files and folders in the making, and of folders among the temporary files of all programs.
@@ -184,7 +185,8 @@ def lock(file: IO[Any] | int) -> bool:
 def only_writer(path: str) -> Iterator[bool]:
     """Within this context, no other process that calls this function writes a file.
 
-    An empty hidden file beside it is locked: on Windows, nobody could read a file that is locked itself.
+    An empty hidden file beside it is locked: on Windows, nobody could read a file that is locked itself. Where the file
+    system has no locks, this is only a warning.
 
     Args:
         path: The file; it need not exist.
@@ -193,14 +195,19 @@ def only_writer(path: str) -> Iterator[bool]:
         False if another process is the writer.
 
     Raises:
-        OSError: If the folder cannot be written or its file system does not support locks.
+        OSError: If the folder cannot be written.
     """
     folder, name = os.path.split(os.path.realpath(path))
     beside = os.path.join(folder, f".lock-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}")
     with contextlib.ExitStack() as stack:
         while True:
             file = stack.enter_context(open(beside, "ab", opener=lambda own, how: os.open(own, how | NOFOLLOW, 0o666)))
-            if not lock(file):
+            try:
+                is_alone = lock(file)
+            except OSError as error:  # some file systems of networks have no locks
+                terminal.warn(f"{path} cannot be locked ({error.strerror}). Make sure that no other program writes it.")
+                is_alone = True
+            if not is_alone:
                 yield False
                 return
             with contextlib.suppress(FileNotFoundError):  # removed by a writer that has just ended

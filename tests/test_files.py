@@ -1,5 +1,6 @@
 """Files: whole or not there, half a last line, locks between processes."""
 
+import errno
 import json
 import os
 import resource
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import filelock
 import pytest
 
 from pnas_tf import files, workspaces
@@ -123,6 +125,18 @@ def test_a_file_has_one_writer_at_a_time_and_no_lock_stays_beside_it(tmp_path):
     with pytest.raises(OSError), workspaces.only_writer(path):
         pass
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_file_system_without_locks_is_only_a_warning(tmp_path, monkeypatch, capsys):
+    """Lustre without `-o flock` answers so; no such file system can be mounted here."""
+    def answer(*_, **__):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(filelock, "lock_descriptor", answer)
+    with files.only_writer(str(tmp_path / "t.jsonl")):
+        files.append_line(str(tmp_path / "t.jsonl"), [1])
+    assert [file.name for file in tmp_path.iterdir()] == ["t.jsonl"]
+    assert "t.jsonl cannot be locked (Function not implemented)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value, number", [(3, 3), (0.5, 0.5), (True, None), ("3", None), (None, None),

@@ -2,6 +2,7 @@
 
 import math
 import resource
+import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -32,7 +33,7 @@ def measure(call: Callable[[], object]) -> Figures:
 
 def rss_mb() -> float:
     """Most MiB of memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _memory(kind):

@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
-from pnas_tf import terminal
+from pnas_tf import machine, terminal
 from pnas_tf.data import file_ends, fingerprint, pictures, small_copies
 from pnas_tf.data.labelled import Labelled
 from pnas_tf.data.pictures import BY_PILLOW, Header, Rendering
@@ -180,7 +180,7 @@ def _decoded(paths: Sequence[bytes], looks: Sequence[_Look], sides: Sequence[int
         background: Colour behind transparent parts of copies.
     """
     groups, found, taken = _groups(list(zip(paths, looks, sides, strict=True))), list[_Look](), 0
-    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with futures.ThreadPoolExecutor(machine.cores()) as pool:
         for group in terminal.countdown(groups, f"Reading image files, {_FILES} at a time", len(groups)):
             with terminal.quiet():  # libjpeg prints warnings
                 has_room = taken < small_copies.MAX_BYTES

@@ -116,8 +116,8 @@ def fused_batch_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: f
 def conv(x: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], padding: str, dilations: Sequence[int]) -> tf.Tensor:
     """Convolution, in as many groups as the channels of x have the depth of the kernel.
 
-    On a CPU, only oneDNN has gradients of convolutions in groups. TensorFlow uses it by itself on Linux and Windows
-    with AVX-512. Elsewhere each group is a convolution of its own.
+    On a CPU, only oneDNN has gradients of convolutions in groups, and it computes in half precision on few CPUs.
+    Without it, each group is a convolution of its own.
 
     Args:
         x: Input [batch, height, width, channels].
@@ -131,7 +131,7 @@ def conv(x: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], padding: str, 
     """
     groups = x.shape[-1] // kernel.shape[2]
     is_dilated = set(dilations) != {1}
-    if groups > 1 and (is_dilated or not _has_gradients_of_groups()):
+    if groups > 1 and (is_dilated or not _has_gradients_of_groups(x.dtype)):
         parts = zip(tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True)
         return tf.concat([conv(part, filters, strides, padding, dilations) for part, filters in parts], -1)
     convolve = tf.nn.convolution if is_dilated else tf.nn.conv2d  # conv2d needs oneDNN for gradients of dilated ones
@@ -139,12 +139,13 @@ def conv(x: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], padding: str, 
 
 
 @functools.cache
-def _has_gradients_of_groups() -> bool:
-    """Whether TensorFlow's convolution in groups can be trained on this machine's default device."""
+def _has_gradients_of_groups(dtype: tf.DType) -> bool:
+    """Whether TensorFlow's convolution in groups can be trained in a type on this machine's default device."""
     with tf.init_scope():
         try:
-            tf.raw_ops.Conv2DBackpropInput(input_sizes=[1, 1, 1, 4], filter=tf.zeros([1, 1, 2, 4]),
-                                           out_backprop=tf.zeros([1, 1, 1, 4]), strides=[1, 1, 1, 1], padding="SAME")
+            tf.raw_ops.Conv2DBackpropInput(input_sizes=[1, 1, 1, 4], filter=tf.zeros([1, 1, 2, 4], dtype),
+                                           out_backprop=tf.zeros([1, 1, 1, 4], dtype), strides=[1, 1, 1, 1],
+                                           padding="SAME")
         except tf.errors.OpError:
             return False
     return True

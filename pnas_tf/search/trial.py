@@ -25,11 +25,12 @@ def _main() -> None:
     except (TypeError, ValueError):
         raise InputError("--config: expected the settings of a search as JSON. pnas_tf.search --trials starts this "
                          "command.") from None
-    threading.Thread(target=_end_with_input, daemon=True).start()
     start.load_tensorflow()
     from pnas_tf.derive import trials
     from pnas_tf.search import side_by_side
 
+    # After all imports: on Windows, loading a library may wait for whoever reads standard input.
+    threading.Thread(target=_end_with_input, daemon=True).start()
     folder = RunFolder(f.run_dir)
     arch = arch_lib.load(folder.arch)
     data = load_data(config, arch.space, f.largest_size)
