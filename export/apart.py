@@ -25,7 +25,7 @@ from pnas_tf.errors import InputError, printable
 # `timed_runs` and all modules of ours that it imports.
 MODULES = ("export", "export.interpreter", "export.litert", "export.machine_state", "export.timed_runs",
            "export.timing", "pnas_tf", "pnas_tf.errors", "pnas_tf.extras", "pnas_tf.files", "pnas_tf.packages",
-           "pnas_tf.terminal", "pnas_tf.workspaces")
+           "pnas_tf.shell", "pnas_tf.terminal", "pnas_tf.workspaces")
 MAX_ANSWER_BYTES = 1_000_000
 # Seconds for a request that times nothing, for sending a model, and those that the process gets to end by itself.
 SHORT_S, PUT_S, CLOSING_S = 60.0, 600.0, 3.0

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -23,7 +22,7 @@ from absl import flags
 from export import apps, bundle_readme, inputs, interpreter, metadata, recommend, settings
 from export import facts as facts_lib
 from pnas_tf import files as files_lib
-from pnas_tf import workspaces
+from pnas_tf import shell, workspaces
 from pnas_tf.cli import start
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder, exports
@@ -177,7 +176,7 @@ def _example_files(images: np.ndarray) -> dict[str, bytes]:
 
 def _read(path):
     return files_lib.read_bytes(path, files_lib.MAX_MODEL_BYTES, "Export first: python -m export.tflite "
-                                f"--run_dir={shlex.quote(os.path.dirname(path))}")
+                                f"--run_dir={shell.word(os.path.dirname(path))}")
 
 
 def _zipped(files: Mapping[str, bytes]) -> bytes:
@@ -245,7 +244,7 @@ def _main() -> None:
                                  seed=f.seed)
     print(f"{', '.join(names)}\nRecommended: {recommended}\nBundle: {output}")
     if not output.endswith(".zip"):
-        print(f"Next: python {shlex.quote(os.path.join(output, 'run.py'))}")
+        print(f"Next: python {shell.word(os.path.join(output, 'run.py'))}")
 
 
 def main() -> None:

@@ -3,11 +3,10 @@
 import hashlib
 import json
 import os
-import shlex
 from typing import Any
 
 from export import convert, graph, interpreter, model_ends
-from pnas_tf import files
+from pnas_tf import files, shell
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder, exports
 from pnas_tf.space.arch import Arch
@@ -84,7 +83,7 @@ def of_run(run_dir: str | None, command: str, model_path: str) -> dict[str, Any]
     seeds: dict[str, int | None] = {}
     folder = RunFolder(run_dir) if run_dir else None
     if folder and os.path.exists(folder.flags):
-        commands["search"] = shlex.join(["python", "-m", "pnas_tf.search", f"--flagfile={folder.flags}"])
+        commands["search"] = shell.line(["python", "-m", "pnas_tf.search", f"--flagfile={folder.flags}"])
         seed = folder.read_flags().get("seed", "")
         seeds["search"] = int(seed) if seed.isdecimal() else None
     if folder and os.path.exists(folder.training_facts):

@@ -1,9 +1,9 @@
 """Loads the Keras model to export, and checks that it belongs to the arch.json beside it and to the data set."""
 
 import os
-import shlex
 from typing import Any
 
+from pnas_tf import shell
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.space import arch as arch_lib
@@ -21,7 +21,7 @@ def load(path: str) -> Any:
     """
     if not os.path.isfile(path):
         folder, name = os.path.split(path)
-        run_dir = shlex.quote(folder or ".") if name == "model.keras" else "DIR"
+        run_dir = shell.word(folder or ".") if name == "model.keras" else "DIR"
         raise InputError(f"No model at {path}. Train one: python -m pnas_tf.train --run_dir={run_dir}")
     model = read_model(path)
     shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))

@@ -12,7 +12,6 @@ does not agree with Keras is not written.
 import contextlib
 import math
 import os
-import shlex
 import sys
 import time
 from typing import Any
@@ -37,7 +36,7 @@ from export import anchor as anchor_lib
 from export import facts as facts_lib
 from export.anchor import Anchor
 from export.settings import ExportConfig
-from pnas_tf import __version__, extras, packages, terminal
+from pnas_tf import __version__, extras, packages, shell, terminal
 from pnas_tf import files as files_lib
 from pnas_tf.cli import settings, start
 from pnas_tf.errors import InputError
@@ -261,7 +260,7 @@ def _slower(results, out_dir):
     ms = {facts["mode"]: facts["measured_ms"] for facts in results}
     return [f"{mode}.tflite takes {ms[mode] / ms['float32']:.2g} times as long as float32.tflite here. To see which op "
             "is slow: "
-            + shlex.join(["python", "-m", "latency.profile", f"--model={os.path.join(out_dir, mode)}.tflite"])
+            + shell.line(["python", "-m", "latency.profile", f"--model={os.path.join(out_dir, mode)}.tflite"])
             for mode in ms if mode.startswith("int8") and ms[mode] > SLOWER * ms.get("float32", math.inf)]
 
 
@@ -295,7 +294,7 @@ def _main() -> None:
                          normalisation=_of_images(model, arch, f.model_takes))
     if f.run_dir:
         trained_images.check(data, RunFolder(f.run_dir).training_facts, are_the_same=not f.dataset)
-    command = shlex.join(["python", "-m", "export.tflite", *sys.argv[1:]])
+    command = shell.line(["python", "-m", "export.tflite", *sys.argv[1:]])
     with data_lib.naming_broken_images(data):
         results = run(model=model, data=data, config=config, out_dir=out_dir, arch=arch,
                       origin=facts_lib.of_run(f.run_dir, command, model_path),

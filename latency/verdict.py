@@ -1,9 +1,9 @@
 """The last words of a comparison: what it says about the table, and what to do next."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pnas_tf import shell
 from pnas_tf.cost import table_accuracy, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
 
@@ -30,7 +30,7 @@ def words(table: LatencyTable, result: Mapping[str, Any], space_flags: Sequence[
     judged = table_accuracy.verdict(figures(result), table.header.get("measurer"))
     assert judged, "a comparison has all figures"
     if judged.state == table_accuracy.UNJUDGED:
-        removed = f"remove {shlex.quote(times)} and " if times else ""
+        removed = f"remove {shell.word(times)} and " if times else ""
         return f"{judged.words} When it is idle, {removed}run the same command again."
     if judged.state == table_accuracy.OFF:
         return (f"{judged.words} Build another one: "

@@ -2,10 +2,10 @@
 
 import importlib.util
 import platform
-import shlex
 import sys
 from collections.abc import Mapping
 
+from pnas_tf import shell
 from pnas_tf.errors import InputError
 
 # Packages of each extra by the modules that are imported, as pip reads them: with the range where other versions are
@@ -26,7 +26,7 @@ def install(extra: str) -> str:
     Args:
         extra: Key of `EXTRAS`.
     """
-    return shlex.join(["pip", "install", *EXTRAS[extra].values()])
+    return shell.line(["pip", "install", *EXTRAS[extra].values()])
 
 
 def check(extra: str, user: str) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("pnas_tf", "export", "latency")
 EVERYTHING = (*PACKAGES, "benchmarks", "scripts")
 # Wings and modules of pnas_tf: each imports only those to its left. Two that stand together do not know each other.
-WINGS = (("errors", "terminal", "machine", "adb_path", "siblings", "packages"), ("extras", "workspaces"),
+WINGS = (("errors", "shell", "terminal", "machine", "adb_path", "siblings", "packages"), ("extras", "workspaces"),
          ("files",), ("data",), ("space",), ("network",), ("cost", "supernet"), ("run_folder", "cli"),
          ("report", "train"), ("derive",), ("search",), ("net_config", "keras_mobilenet"),
          ("notebook", "doctor", "import_weights", "auto", "__main__"))

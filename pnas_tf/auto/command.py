@@ -1,14 +1,13 @@
 """The command `python -m pnas_tf.auto`: its flags, and the run of its steps."""
 
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
 
 from absl import flags
 
-from pnas_tf import auto, terminal
+from pnas_tf import auto, shell, terminal
 from pnas_tf.auto import child, outcome, plan
 from pnas_tf.auto import photos as photos_lib
 from pnas_tf.auto.photos import Photos
@@ -149,7 +148,7 @@ def _about(seconds: float) -> str:
 
 def _same_command() -> str:
     """The running command, to paste."""
-    return shlex.join(["python", "-m", "pnas_tf.auto", *sys.argv[1:]])
+    return shell.line(["python", "-m", "pnas_tf.auto", *sys.argv[1:]])
 
 
 def main() -> None:

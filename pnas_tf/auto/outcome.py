@@ -1,10 +1,9 @@
 """The last words of a run: durations, what came out, and what to do next."""
 
 import os
-import shlex
 from collections.abc import Sequence
 
-from pnas_tf import terminal
+from pnas_tf import shell, terminal
 from pnas_tf.auto.plan import Step
 from pnas_tf.auto.record import Record
 from pnas_tf.report import facts as run_facts
@@ -33,7 +32,7 @@ def last_words(folder: RunFolder, argument: str) -> str:
     facts = run_facts.collect(folder.path)
     steps = [*next_steps.of_run(facts), NextStep(
         "For a phone or another board, measure a table on it (docs/start.md):",
-        f"python -m pnas_tf.auto {shlex.quote(argument)} --table=TABLE.jsonl --run_dir=DIR")]
+        f"python -m pnas_tf.auto {shell.word(argument)} --table=TABLE.jsonl --run_dir=DIR")]
     return "\n".join([
         "Result:   " + "\n          ".join(verdict.of_run(facts)),
         f"Files:    {folder.bundle()}{os.sep} for an app, {folder.report}, {folder.model}",

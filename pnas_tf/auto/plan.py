@@ -1,10 +1,9 @@
 """The steps from a folder of pictures to a report: commands of this project, and the files that they read and write."""
 
 import dataclasses
-import shlex
 from collections.abc import Sequence
 
-from pnas_tf import terminal
+from pnas_tf import shell, terminal
 from pnas_tf.auto import durations
 from pnas_tf.auto.photos import Photos
 from pnas_tf.cli import settings
@@ -67,7 +66,7 @@ class Step:
     @property
     def command(self) -> str:
         """The command, to paste."""
-        return shlex.join(["python", "-m", self.module, *self.arguments])
+        return shell.line(["python", "-m", self.module, *self.arguments])
 
 
 @dataclasses.dataclass(frozen=True)

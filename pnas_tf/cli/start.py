@@ -4,14 +4,13 @@ import copy
 import functools
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from absl import app, flags
 
-from pnas_tf import __version__
+from pnas_tf import __version__, shell
 from pnas_tf.cli import flag_files, output
 from pnas_tf.cli import help as command_help
 from pnas_tf.errors import InputError, printable
@@ -151,7 +150,7 @@ def next_command(module: str, *arguments: str) -> str:
         module: Module of the command.
         arguments: Its arguments.
     """
-    return shlex.join(["python", "-m", module, *import_flags(), *arguments])
+    return shell.line(["python", "-m", module, *import_flags(), *arguments])
 
 
 def import_flags() -> list[str]:

@@ -3,10 +3,10 @@
 import itertools
 import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pnas_tf import shell
 from pnas_tf.space.blocks import Space
 
 # Settings of `latency.build_table` that decide what a row means, each with the value that needs no flag.
@@ -43,7 +43,7 @@ def build(header: Mapping[str, Any], flags: Sequence[str], output: str) -> str:
         flags: Flags that name the space, and more.
         output: Path of the table.
     """
-    return shlex.join(["python", "-m", "latency.build_table", *flags, *_settings(header), f"--output={output}"])
+    return shell.line(["python", "-m", "latency.build_table", *flags, *_settings(header), f"--output={output}"])
 
 
 def compare(table: str, flags: Sequence[str]) -> str:
@@ -53,7 +53,7 @@ def compare(table: str, flags: Sequence[str]) -> str:
         table: Path of the table.
         flags: Flags that name the space, and more.
     """
-    return shlex.join(["python", "-m", "latency.compare", f"--table={table}", *flags])
+    return shell.line(["python", "-m", "latency.compare", f"--table={table}", *flags])
 
 
 def another(table: str) -> str:

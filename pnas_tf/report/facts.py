@@ -2,11 +2,10 @@
 
 import dataclasses
 import os
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from pnas_tf import files
+from pnas_tf import files, shell
 from pnas_tf.errors import InputError, printable
 from pnas_tf.files import number
 from pnas_tf.report import early_warnings, mistakes, op_profile, small_data
@@ -178,7 +177,7 @@ def _collected(run_dir: str) -> Facts:
     if arch is None and not epochs:
         raise InputError(f"{run_dir}: nothing to report, neither arch.json nor an epoch in metrics.jsonl. "
                          "Search first: python -m pnas_tf.search --flagfile=quickstart.flags "
-                         f"--run_dir={shlex.quote(run_dir)}")
+                         f"--run_dir={shell.word(run_dir)}")
     finalists = _object_if_there(folder.finalists)
     exported = [{**_read_object(folder.export_facts(mode)), "mode": mode} for mode in MODES
                 if os.path.exists(folder.export_facts(mode))]
@@ -246,7 +245,7 @@ def _read_compared(path: str) -> Compared:
                 and predicted > 0 and measured > 0][:MAX_COMPARED]
     if not positive:
         raise InputError(f"{path}: does not hold a comparison as latency.compare writes it. Write it again: "
-                         f"python -m latency.compare --table=TABLE.jsonl --json={shlex.quote(path)}")
+                         f"python -m latency.compare --table=TABLE.jsonl --json={shell.word(path)}")
     figures = figures if isinstance(figures, dict) else {}
     return Compared(text(data.get("target")), tuple(predicted for predicted, _ in positive),
                     tuple(measured for _, measured in positive), number(figures.get("within_10_percent")),

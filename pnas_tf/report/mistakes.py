@@ -3,10 +3,9 @@
 import base64
 import binascii
 import dataclasses
-import shlex
 from typing import Any
 
-from pnas_tf import files
+from pnas_tf import files, shell
 from pnas_tf.errors import InputError, printable
 from pnas_tf.files import number
 from pnas_tf.report import plots
@@ -86,7 +85,7 @@ def read(path: str) -> Mistakes:
     classes = _dicts(data, "classes")
     if not classes:
         raise InputError(f"{path}: does not hold mistakes as pnas_tf.train writes them. Remove it, or train again: "
-                         f"python -m pnas_tf.train --run_dir={shlex.quote(path.removesuffix('mistakes.json') or '.')}")
+                         f"python -m pnas_tf.train --run_dir={shell.word(path.removesuffix('mistakes.json') or '.')}")
     count = len(classes)
     confusion = data.get("confusion")
     entries = [tuple(entry) for entry in (confusion if isinstance(confusion, list) else ())

@@ -2,8 +2,8 @@
 
 import dataclasses
 import os
-import shlex
 
+from pnas_tf import shell
 from pnas_tf.cli.settings import ImageSettings
 from pnas_tf.cost import table_commands
 from pnas_tf.errors import printable
@@ -50,7 +50,7 @@ def _files(facts: Facts, folder: RunFolder) -> list[NextStep]:
     recommended, reason = facts.bundle.get("recommended"), facts.bundle.get("reason")
     take = [NextStep(f"Take {recommended}.tflite. {printable(str(reason or ''), 400)}".strip())] \
         if recommended in MODES else []
-    return [*take, NextStep("Try the network on a picture of your own:", shlex.join(
+    return [*take, NextStep("Try the network on a picture of your own:", shell.line(
         ["python", os.path.join(folder.bundle(), "run.py"), "--image=PICTURE"]))]
 
 
@@ -76,7 +76,7 @@ def _others(facts: Facts) -> list[NextStep]:
 
 def search_command(facts: Facts) -> str:
     """Command that continues or repeats the search."""
-    return shlex.join(["python", "-m", "pnas_tf.search", f"--flagfile={RunFolder(facts.run_dir).flags}"])
+    return shell.line(["python", "-m", "pnas_tf.search", f"--flagfile={RunFolder(facts.run_dir).flags}"])
 
 
 def compare_command(facts: Facts) -> str:
@@ -91,7 +91,7 @@ def compare_command(facts: Facts) -> str:
 def _command(facts: Facts, module: str, *arguments: str) -> str:
     """A command on the run folder, which loads the same files of the user's (--import) as the search."""
     imported = [f"--import={path}" for path in facts.flags.get("import", "").split(",") if path]
-    return shlex.join(["python", "-m", module, *imported, f"--run_dir={facts.run_dir}", *arguments])
+    return shell.line(["python", "-m", module, *imported, f"--run_dir={facts.run_dir}", *arguments])
 
 
 def _image_flags(facts: Facts) -> list[str]:

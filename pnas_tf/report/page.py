@@ -2,12 +2,11 @@
 
 import itertools
 import math
-import shlex
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from pnas_tf import __version__, files, packages, terminal
+from pnas_tf import __version__, files, packages, shell, terminal
 from pnas_tf.errors import InputError
 from pnas_tf.files import number
 from pnas_tf.report import (
@@ -112,7 +111,7 @@ def render(facts: Facts) -> str:
         train_charts=plots.train_charts(facts.train.get("history"),
                                         taught=facts.train.get("teacher") not in (None, "none")),
         confusion=mistakes.confusion_chart(facts.mistakes) if facts.mistakes else None,
-        run_dir=shlex.quote(facts.run_dir),
+        run_dir=shell.word(facts.run_dir),
         command=next_steps.search_command(facts))
 
 

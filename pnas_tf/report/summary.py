@@ -3,9 +3,8 @@
 import dataclasses
 import itertools
 import os
-import shlex
 
-from pnas_tf import terminal
+from pnas_tf import shell, terminal
 from pnas_tf.errors import printable
 from pnas_tf.files import number
 from pnas_tf.report import drawing, kept_limits
@@ -138,7 +137,7 @@ def stale_files(facts: Facts) -> str:
 def export_again(facts: Facts) -> str:
     """Command that makes the exports of an earlier model again."""
     modes = ",".join(facts.stale)
-    return shlex.join(["python", "-m", "export.tflite", f"--run_dir={facts.run_dir}", f"--mode={modes}"])
+    return shell.line(["python", "-m", "export.tflite", f"--run_dir={facts.run_dir}", f"--mode={modes}"])
 
 
 def _network(facts: Facts) -> list[str]:

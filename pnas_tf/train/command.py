@@ -1,13 +1,12 @@
 """The command `python -m pnas_tf.train`: its flags and its output."""
 
 import os
-import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from pnas_tf import files, terminal, train
+from pnas_tf import files, shell, terminal, train
 from pnas_tf.cli import settings, start
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder, claim, front_file
@@ -86,7 +85,7 @@ def _train(arch: arch_lib.Arch, source: dict[str, Any], folder: RunFolder) -> di
     recipe = settings.read(Recipe)
     return fit(arch, data, recipe, folder, overwrite=f.overwrite, record={
         "data": {"dataset": source.pop("spec"), **source},
-        "command": shlex.join(["python", "-m", "pnas_tf.train", *sys.argv[1:]])})
+        "command": shell.line(["python", "-m", "pnas_tf.train", *sys.argv[1:]])})
 
 
 def _check_images(data: "Data", run_dir: str, spec: str) -> None:
