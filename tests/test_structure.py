@@ -21,8 +21,8 @@ WINGS = (("errors", "shell", "terminal", "machine", "adb_path", "siblings", "pac
 # Folders of package data have an __init__.py alone.
 DATA_FOLDERS = ("archs", "flags", "tables", "datasets", "weights")
 # Text and data: what may be imported before TensorFlow is. Expectation is the differentiable twin of a cost.
-LIGHT = ("errors", "terminal", "machine", "adb_path", "siblings", "packages", "extras", "workspaces", "files", "space",
-         "cost", "run_folder", "cli")
+LIGHT = ("errors", "terminal", "shell", "machine", "adb_path", "siblings", "packages", "extras", "workspaces",
+         "files", "space", "cost", "run_folder", "cli")
 HEAVY_MODULES = ("pnas_tf.cost.expectation",)
 HEAVY = {"tensorflow", "keras", "tf_keras"}
 MAX_MODULE, MAX_FUNCTION, MAX_PARAMETERS = 350, 60, 8

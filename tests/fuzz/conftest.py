@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -97,8 +98,7 @@ def bounded() -> Iterator[None]:
     def stop(number, frame):
         raise TimeoutError(f"computed for {CPU_SECONDS} s")
 
-    with open("/proc/self/statm", encoding="ascii") as file:
-        now_bytes = int(file.read().split()[0]) * resource.getpagesize()
+    now_bytes = psutil.Process().memory_info().vms
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     before = signal.signal(signal.SIGVTALRM, stop)
     resource.setrlimit(resource.RLIMIT_AS, (now_bytes + MEMORY_BYTES, hard))

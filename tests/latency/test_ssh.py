@@ -38,8 +38,8 @@ SPACE = from_json({
     "head": [{"name": "classifier", "ops": ["classifier"], "filters": 3}]})
 ARM64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\xb7\x00" + bytes(200)  # begin of a program for another processor
 
-pytestmark = pytest.mark.skipif(not ssh_server.SSHD or not shutil.which("ssh"),
-                                reason="no sshd or no ssh: apt-get install openssh-server openssh-client")
+pytestmark = pytest.mark.skipif(sys.platform != "linux" or not ssh_server.SSHD or not shutil.which("ssh"),
+                                reason="needs Linux, like boards, and: apt-get install openssh-server openssh-client")
 
 
 @pytest.fixture(scope="module")
