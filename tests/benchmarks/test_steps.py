@@ -20,7 +20,8 @@ ALONE = "steps.command('http.server', ['0'], sys.argv[1] + '/1.log')"
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_benchmark_that_is_ended_ends_its_commands(tmp_path, code, count, number):
     code = f"import sys; from benchmarks import steps; {code}"
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT,
+                               preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))  # nohup ignores SIGHUP
     deadline, running = time.monotonic() + 30, []
     while len(running) < count:
         assert time.monotonic() < deadline and process.poll() is None
