@@ -115,10 +115,10 @@ def _import(paths, check_imported):
 def set_environment() -> None:
     """Sets what TensorFlow reads from the environment when it is loaded, unless the user has set it.
 
-    Its C++ part logs errors alone. On x86 it computes with oneDNN, which by itself it does on newer CPUs alone
-    (AVX512_VNNI, AVX_VNNI, AMX).
+    Its C++ part logs nothing: what goes wrong becomes an exception. On x86 it computes with oneDNN, which by itself it
+    does on newer CPUs alone (AVX512_VNNI, AVX_VNNI, AMX).
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 

@@ -98,7 +98,8 @@ def _list_classes(path: str, class_names: Sequence[str]) -> Listing:
         others += [name for name in files if not name.lower().endswith((*endings, *_SYSTEM_FILES))]
         nested += sum(os.sep in name for name in images)
         if not images:
-            raise InputError(f"{folder}: no images. Expected files that end in {', '.join(endings)}.{_heic(files)}")
+            raise InputError(f"{folder}: no images. Expected files that end in {', '.join(endings)}; put some "
+                             f"there, or remove the folder.{_heic(files)}")
         paths += [os.fsencode(os.path.join(folder, name)) for name in images]
         labels += [label] * len(images)
     _report(path, stray, others, nested)

@@ -9,6 +9,7 @@ from pnas_tf.cost import image_size, latency_table, table_commands
 from pnas_tf.cost import limits as limits_lib
 from pnas_tf.cost.goal import Goal, check_limits, check_reachable, goal_for
 from pnas_tf.cost.latency_table import LatencyTable
+from pnas_tf.data import spec
 from pnas_tf.errors import InputError
 from pnas_tf.files import read_json
 from pnas_tf.run_folder import RunFolder
@@ -252,7 +253,7 @@ def _check_split(config: SearchConfig) -> None:
     """
     for path in (config.init_weights, config.teacher if os.path.isfile(config.teacher) else ""):
         used = _split_of(path) if path else {}
-        if used.get("dataset") != config.dataset:
+        if not spec.is_same(str(used.get("dataset")), config.dataset):
             continue
         for name in ("seed", "held_out_size"):
             there, here = str(used.get(name) or 0), str(getattr(config, name))

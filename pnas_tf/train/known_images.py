@@ -4,11 +4,11 @@ import os
 from typing import Any
 
 from pnas_tf import files, terminal
-from pnas_tf.data import Data
+from pnas_tf.data import Data, spec
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
 from pnas_tf.train.recipe import Recipe
-from pnas_tf.train.state import CONTENTS
+from pnas_tf.train.state import CONTENTS, TRAINED_ON
 
 
 def check(recipe: Recipe, data: Data) -> None:
@@ -16,29 +16,35 @@ def check(recipe: Recipe, data: Data) -> None:
 
     Where the seed splits off the test images, another seed makes test images of those that a network has learned. So
     does a file that was added or removed, since the images are split anew; this is only a warning, because a network
-    may well be trained further on a data set that has grown.
+    may well be trained further on a data set that has grown. The same holds for another data set of the same classes,
+    which may be a copy.
 
     Args:
         recipe: Settled recipe.
         data: Data set of the training.
 
     Raises:
-        InputError: If a network was trained on the same data set, split by another seed.
+        InputError: If a network was trained on the same data set, split by another seed, so that it knows test images.
     """
     for flag, path in (("init_weights", recipe.init_weights), ("teacher", recipe.teacher)):
         facts = _facts(path)
         settings = facts.get("settings")
-        if not isinstance(settings, dict) or facts.get("dataset") != data.name or not _is_comparable(settings, data):
+        if not isinstance(settings, dict) or not _is_comparable(settings, data):
+            continue
+        is_same, looks = spec.is_same(str(facts.get("dataset")), data.name), facts.get(TRAINED_ON)
+        classes = looks.get("class_names") if isinstance(looks, dict) else None
+        if not is_same and classes != list(data.class_names):
             continue
         if str(settings.get(CONTENTS, data.test.fingerprint)).endswith(data.test.fingerprint):
             continue
         there = str(settings.get("seed"))[:20]
-        if there != str(recipe.seed):
+        if is_same and there != str(recipe.seed):
             raise InputError(f"--{flag}={path}: was trained on images that are test images now, since its split is "
                              f"another (--seed={there}, here {recipe.seed}). Give --seed={there}.")
-        terminal.warn(f"{path} was trained on other files of {data.name} than there are now. It may know some of what "
-                      "are test images now, and the test accuracy may be too high. Images for the test that stay the "
-                      "same belong in a folder of their own, docs/data.md says how.")
+        others = f"other files of {data.name} than there are now" if is_same else "another data set of these classes"
+        terminal.warn(f"{path} was trained on {others}. It may know some of what are test images now, and the test "
+                      "accuracy may be too high. Images for the test that stay the same belong in a folder of their "
+                      "own, docs/data.md says how.")
 
 
 def _facts(path: str) -> dict[str, Any]:

@@ -173,7 +173,8 @@ def test_tensorflow_is_quiet_unless_asked_to_talk():
     """A command that only loads TensorFlow prints none of the lines of its C++ part."""
     def chatter(*arguments):
         code = ('"""Loads."""\nfrom pnas_tf.cli import start\ndef show():\n    start.load_tensorflow()\n'
-                "    import tensorflow as tf\n    tf.constant(1.0)\n    print('done')\nstart.start(show)\n")
+                "    import tensorflow as tf\n    tf.transpose(tf.zeros([2, 8, 8, 4], tf.uint8), [0, 3, 1, 2])\n"
+                "    print('done')\nstart.start(show)\n")
         environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT,
                               env=environment, timeout=120, check=True)

@@ -3,6 +3,7 @@
 import colorsys
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,7 +252,14 @@ def test_a_network_that_knows_test_images_is_refused(small_arch, tmp_path):
         assert "Give --seed=3." in refused.stderr and not (tmp_path / "refused" / "model.keras").exists()
         same = train(f"same_{flag}", again, "--seed=3")
         assert same.returncode == 0 and "Warning" not in same.stdout + same.stderr, same.stderr
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    written = train("refused", f"--init_weights={tmp_path}/first", "--seed=4",
+                    f"--dataset=folder:{tmp_path}/link/../link")
+    assert written.returncode == 1 and "are test images now" in written.stderr
+    shutil.copytree(tmp_path / "photos", tmp_path / "copy")
     write("a", "new.png")
+    copied = train("copied", f"--init_weights={tmp_path}/first", "--seed=4", f"--dataset=folder:{tmp_path}/copy")
+    assert copied.returncode == 0 and "on another data set of these classes" in copied.stdout + copied.stderr
     grown = train("grown", f"--init_weights={tmp_path}/first", "--seed=3")
     assert grown.returncode == 0 and "It may know some of what are test images now" in grown.stdout + grown.stderr
     for label in "abc":
