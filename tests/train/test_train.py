@@ -22,7 +22,7 @@ from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder, claim
 from pnas_tf.space import arch
 from pnas_tf.train import fit as fit_lib
-from pnas_tf.train import initial_weights
+from pnas_tf.train import initial_weights, known_images
 from pnas_tf.train import recipe as recipe_lib
 from tests import forked
 
@@ -228,7 +228,7 @@ def test_run_and_export_find_the_data_set_of_the_training(trial, small_npz):
     assert run_folder.data_arguments(str(folder / "run"), trained=True)["spec"] == f"npz:{small_npz}"
 
 
-def test_a_network_that_knows_test_images_is_refused(small_arch, tmp_path):
+def test_a_network_that_knows_test_images_is_refused(small_arch, tmp_path, capsys):
     """The seed splits the test images off, unless they lie in a folder of their own."""
     rng = np.random.default_rng(0)
 
@@ -240,35 +240,38 @@ def test_a_network_that_knows_test_images_is_refused(small_arch, tmp_path):
         return run(f"--arch={tmp_path}/small.json", f"--dataset=folder:{tmp_path}/photos",
                    f"--run_dir={tmp_path}/{name}", "--image_size=8", "--batch_size=8", "--max_steps=2", *more)
 
+    def check(seed, folder="photos", learned="first/model.keras", flag="init_weights"):
+        """What is printed where a training goes on."""
+        images = data.load(f"folder:{tmp_path}/{folder}", image_size=8, seed=seed)
+        capsys.readouterr()
+        known_images.check(recipe_lib.Recipe(seed=seed, **{flag: str(tmp_path / learned)}), images)
+        return capsys.readouterr().out
+
     small_arch.save(str(tmp_path / "small.json"))
     for label in "abc":
         for number in range(12):
             write(label, f"{number}.png")
     assert train("first", "--seed=3").returncode == 0
-    for flag in ("init_weights", "teacher"):
-        again = f"--{flag}={tmp_path}/first/model.keras"
-        refused = train("refused", again, "--seed=4")
-        assert refused.returncode == 1 and "was trained on images that are test images now" in refused.stderr
-        assert "Give --seed=3." in refused.stderr and not (tmp_path / "refused" / "model.keras").exists()
-        same = train(f"same_{flag}", again, "--seed=3")
-        assert same.returncode == 0 and "Warning" not in same.stdout + same.stderr, same.stderr
+    refused = train("refused", f"--init_weights={tmp_path}/first", "--seed=4")
+    assert refused.returncode == 1 and "was trained on images that are test images now" in refused.stderr
+    assert "Give --seed=3." in refused.stderr and not (tmp_path / "refused" / "model.keras").exists()
     (tmp_path / "link").symlink_to(tmp_path / "photos")
-    written = train("refused", f"--init_weights={tmp_path}/first", "--seed=4",
-                    f"--dataset=folder:{tmp_path}/link/../link")
-    assert written.returncode == 1 and "are test images now" in written.stderr
+    for how in ({"flag": "teacher"}, {"folder": "link/../link"}, {"learned": "first"}):
+        assert check(3, **how) == ""
+        with pytest.raises(InputError, match=r"are test images now.* Give --seed=3\."):
+            check(4, **how)
     shutil.copytree(tmp_path / "photos", tmp_path / "copy")
+    assert check(3, "copy") == "" and "on another data set of these classes" in check(4, "copy")
     write("a", "new.png")
-    copied = train("copied", f"--init_weights={tmp_path}/first", "--seed=4", f"--dataset=folder:{tmp_path}/copy")
-    assert copied.returncode == 0 and "on another data set of these classes" in copied.stdout + copied.stderr
-    grown = train("grown", f"--init_weights={tmp_path}/first", "--seed=3")
-    assert grown.returncode == 0 and "It may know some of what are test images now" in grown.stdout + grown.stderr
+    assert "It may know some of what are test images now" in check(3)
     for label in "abc":
         (tmp_path / "photos" / "train").mkdir(exist_ok=True)
         (tmp_path / "photos" / label).rename(tmp_path / "photos" / "train" / label)
         write("test", label, "0.png")
-    assert train("apart", "--seed=3").returncode == 0
-    given = train("given", f"--init_weights={tmp_path}/apart", "--seed=4")
-    assert given.returncode == 0 and "Warning" not in given.stdout + given.stderr, given.stderr
+    facts = json.loads((tmp_path / "first" / "train.json").read_text())
+    facts["settings"]["contents of the images"] = data.load(f"folder:{tmp_path}/photos", image_size=8).fingerprint
+    (tmp_path / "first" / "train.json").write_text(json.dumps(facts))
+    assert check(4) == ""
 
 
 def test_images_that_changed_since_the_search_are_refused(small_arch, small_npz, small_data, tmp_path):
