@@ -181,6 +181,20 @@ def lock(file: IO[Any] | int) -> bool:
     return filelock.lock_descriptor(descriptor, blocking=False)
 
 
+def lock_if_possible(file: IO[Any], path: str) -> bool:
+    """As `lock`, but a file system without locks, as some of networks are, is only a warning.
+
+    Args:
+        file: Open file.
+        path: What the lock is for, as the warning names it.
+    """
+    try:
+        return lock(file)
+    except OSError as error:
+        terminal.warn(f"{path} cannot be locked ({error.strerror}). Make sure that no other process writes there.")
+        return True
+
+
 @contextlib.contextmanager
 def only_writer(path: str) -> Iterator[bool]:
     """Within this context, no other process that calls this function writes a file.
@@ -202,12 +216,7 @@ def only_writer(path: str) -> Iterator[bool]:
     with contextlib.ExitStack() as stack:
         while True:
             file = stack.enter_context(open(beside, "ab", opener=lambda own, how: os.open(own, how | NOFOLLOW, 0o666)))
-            try:
-                is_alone = lock(file)
-            except OSError as error:  # some file systems of networks have no locks
-                terminal.warn(f"{path} cannot be locked ({error.strerror}). Make sure that no other program writes it.")
-                is_alone = True
-            if not is_alone:
+            if not lock_if_possible(file, path):
                 yield False
                 return
             with contextlib.suppress(FileNotFoundError):  # removed by a writer that has just ended

@@ -31,9 +31,10 @@ def measure(call: Callable[[], object]) -> Figures:
     return Figures(cpu, wall, (_memory("peak") - held) / 2**20)
 
 
-def rss_mb() -> float:
-    """Most MiB of memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+def rss_mb(usage: resource.struct_rusage | None = None) -> float:
+    """Most MiB of memory that this process has held, or the one that a usage is of."""
+    usage = usage or resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _memory(kind):

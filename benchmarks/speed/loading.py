@@ -22,12 +22,13 @@ CLASSES = 100
 
 # Program that loads one of the two; prints seconds and growth of the peak memory since everything was imported.
 MEASURE = """
-import json, resource, sys, time
+import json, sys, time
 import tensorflow  # which pnas_tf.data would import when it is first used
+from benchmarks.speed.figures import rss_mb
 from pnas_tf import data
 from pnas_tf.cost import latency_table
 def peak():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(2**20 * rss_mb())
 what, path = sys.argv[1:]
 before, begin, cpu = peak(), time.monotonic(), time.process_time()
 if what == "folder":

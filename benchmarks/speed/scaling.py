@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import steps
+from benchmarks.speed.figures import rss_mb
 from pnas_tf import files
 from pnas_tf.cli import start
 from pnas_tf.cost import latency_table, prices
@@ -88,7 +89,7 @@ def measured(out_dir: str, point: Mapping[str, int]) -> dict[str, float]:
     os.remove(path("images.npz"))
     seconds = {name: cpu for name, (_, cpu) in files.read_json(path("parts.json")).items()}
     parts = {name: sum(seconds.pop(own, 0.0) for own in names) for name, names in PARTS.items()}
-    return {**parts, REST: sum(seconds.values()), "peak_mb": usage.ru_maxrss / 1024}
+    return {**parts, REST: sum(seconds.values()), "peak_mb": rss_mb(usage)}
 
 
 def exponent(values: Sequence[float], costs: Sequence[float]) -> float:

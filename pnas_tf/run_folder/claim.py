@@ -108,13 +108,9 @@ def locked(run_dir: str) -> Iterator[None]:
         raise InputError(f"{run_dir}: cannot be written ({error.strerror or error}). Choose another --run_dir."
                          ) from None
     with file:
-        try:
-            if not workspaces.lock(file):
-                raise InputError(f"{run_dir} is in use by another process{_holder(file)}. Wait until it ends, stop it, "
-                                 "or use another --run_dir.")
-        except OSError as error:
-            terminal.warn(f"{run_dir} cannot be locked ({error.strerror}). Make sure that no other process writes "
-                          "there.")
+        if not workspaces.lock_if_possible(file, run_dir):
+            raise InputError(f"{run_dir} is in use by another process{_holder(file)}. Wait until it ends, stop it, or "
+                             "use another --run_dir.")
         with contextlib.suppress(OSError):  # the lock also holds if the disk is full and nothing can be written
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}")

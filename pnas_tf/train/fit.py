@@ -60,14 +60,13 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
             written.
     """
     recipe = recipe.settled(arch, data.train.size, folder)
-    known_images.check(recipe, data)
-    if not tf.config.list_physical_devices("GPU"):  # whose memory is another
-        memory.check_network(arch, recipe.batch_size)
+    _check(arch, data, recipe)
     keras.utils.set_random_seed(recipe.seed)
     dropout = recipe.dropout_of(arch.space.name)
     start = initial_weights.build(arch, recipe.init_weights, folder, teacher=recipe.teacher, dropout=dropout,
                                   drop_path=recipe.drop_path, precision=recipe.precision)
-    model, teacher = start.model, None if recipe.teacher == NONE else read_teacher(recipe.teacher, arch.space)
+    model = start.model
+    teacher = None if recipe.teacher == NONE else read_teacher(recipe.teacher, arch.space)
     how_taught = _distillation(model, teacher, recipe, data_lib.class_weights(data.train, recipe.class_weights))
     learner = Student(model, teacher, how_taught) if teacher else model
     epochs, steps = _length(recipe, data.train.steps_per_epoch(recipe.batch_size))
@@ -99,6 +98,13 @@ def fit(arch: Arch, data: Data, recipe: Recipe, folder: RunFolder, record: dict[
     files.write_text(folder.training_facts, json.dumps(facts, indent=1) + "\n")
     state.remove()
     return facts
+
+
+def _check(arch: Arch, data: Data, recipe: Recipe) -> None:
+    """Raises InputError if the memory is too small, or the test would be on images that are known already."""
+    known_images.check(recipe, data)
+    if not tf.config.list_physical_devices("GPU"):  # whose memory is another
+        memory.check_network(arch, recipe.batch_size)
 
 
 def _tested(model: keras.Model, data: Data, recipe: Recipe) -> tuple[Score, dict[str, Any]]:

@@ -10,6 +10,7 @@ from pnas_tf.space import whole_blocks
 from pnas_tf.space.arch import Arch
 
 AUTO, SCRATCH, INHERITED, IMAGENET, TEACHER = "auto", "scratch", "inherited", "imagenet", "teacher"
+WORDS = (AUTO, SCRATCH, INHERITED, IMAGENET, TEACHER)
 ENDING = ".keras"
 
 
@@ -31,7 +32,7 @@ class Start(NamedTuple):
 
 def check(init: str) -> None:
     """Raises InputError if the text is neither a known word nor a .keras file that exists."""
-    if init in (AUTO, SCRATCH, INHERITED, IMAGENET, TEACHER):
+    if init in WORDS:
         return
     if not init.endswith(ENDING) and not os.path.isdir(init):
         raise InputError(f"--init_weights must be {SCRATCH}, {INHERITED}, {IMAGENET}, {TEACHER}, a {ENDING} file or "

@@ -7,7 +7,8 @@ from pnas_tf import files, terminal
 from pnas_tf.data import Data, spec
 from pnas_tf.errors import InputError
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.train.recipe import Recipe
+from pnas_tf.train.initial_weights import WORDS
+from pnas_tf.train.recipe import NONE, Recipe
 from pnas_tf.train.state import CONTENTS, TRAINED_ON
 
 
@@ -27,7 +28,7 @@ def check(recipe: Recipe, data: Data) -> None:
         InputError: If a network was trained on the same data set, split by another seed, so that it knows test images.
     """
     for flag, path in (("init_weights", recipe.init_weights), ("teacher", recipe.teacher)):
-        facts = _facts(path)
+        facts = {} if path in (*WORDS, NONE) else _facts(path)
         settings = facts.get("settings")
         if not isinstance(settings, dict) or not _is_comparable(settings, data):
             continue

@@ -1,5 +1,8 @@
 """The benchmark of a step's cost: each kind of step runs and is traced once."""
 
+import dataclasses
+import math
+
 import pytest
 
 from benchmarks.speed import supernet_cost
@@ -22,6 +25,6 @@ def test_shared_weights_take_less_at_rest():
 def test_each_kind_of_step_runs(kind):
     cost = supernet_cost.measure(spaces.from_json(SMALL), kind, batch_size=16, paths=1, repeats=3, seed=0)
     assert cost.pairs == 2 and cost.retraces == 0
-    assert min(cost.cpu_ratio, cost.wall_ratio, cost.plain_wall_ms, cost.first_step_s) > 0
-    assert not cost.memory_ratio <= 0  # TensorFlow counts memory with oneDNN alone
-    assert kind in supernet_cost.show([cost])
+    assert min(cost.cpu_ratio, cost.wall_ratio, cost.memory_ratio, cost.plain_wall_ms, cost.first_step_s) > 0
+    uncounted = dataclasses.replace(cost, memory_ratio=math.nan, step_peak_mb=math.nan, plain_peak_mb=math.nan)
+    assert "nan" not in supernet_cost.show([uncounted]) and "memory not counted" in supernet_cost.show([uncounted])

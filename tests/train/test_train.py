@@ -1,6 +1,7 @@
 """Training of a derived network: the paper's recipe, initial weights, results, and bad input."""
 
 import colorsys
+import contextlib
 import json
 import os
 import shutil
@@ -260,6 +261,10 @@ def test_a_network_that_knows_test_images_is_refused(small_arch, tmp_path, capsy
         assert check(3, **how) == ""
         with pytest.raises(InputError, match=r"are test images now.* Give --seed=3\."):
             check(4, **how)
+    with contextlib.chdir(tmp_path):  # words are no folders, whatever lies there
+        shutil.copytree("first", "teacher")
+        known_images.check(recipe_lib.Recipe(seed=4, init_weights="teacher"), data.load("folder:photos", image_size=8,
+                                                                                        seed=4))
     shutil.copytree(tmp_path / "photos", tmp_path / "copy")
     assert check(3, "copy") == "" and "on another data set of these classes" in check(4, "copy")
     write("a", "new.png")
