@@ -1,6 +1,7 @@
 """Runs the steps of a long benchmark: each step is a command of the project, run in a process of its own."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,8 @@ from pnas_tf.space.blocks import Space
 
 ONE_CORE = machine.thread_settings(1)
 # The commands that run now. A signal that ends this process has to end them too.
-_RUNNING: set[subprocess.Popen] = set()
+_RUNNING: set[int] = set()  # process IDs
+_CHANGING = threading.Lock()  # held while a command is started or taken out
 
 
 def write_made_up(folder: str, space: Space, ms: Callable[[int], float]) -> tuple[str, str]:
@@ -62,13 +64,15 @@ def command(module: str, arguments: Sequence[str], log: str, *, launcher: Sequen
     os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
     begin = time.monotonic()
     _end_together()
-    with open(log, "w", encoding="utf-8") as file, \
-            subprocess.Popen([*launcher, sys.executable, "-m", module, *arguments], stdout=file,
-                             stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}) as process:
-        _RUNNING.add(process)
+    with open(log, "w", encoding="utf-8") as file:
+        with _CHANGING:
+            process = subprocess.Popen([*launcher, sys.executable, "-m", module, *arguments], stdout=file,
+                                       stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})})
+            _RUNNING.add(process.pid)
         _, status, usage = os.wait4(process.pid, 0)  # the usage of this process alone, whatever runs beside it
         process.returncode = code = os.waitstatus_to_exitcode(status)
-        _RUNNING.discard(process)
+        with _CHANGING:
+            _RUNNING.discard(process.pid)
     if code:
         with open(log, encoding="utf-8", errors="replace") as file:
             printed = [line.strip() for line in file if line.strip()]
@@ -98,16 +102,21 @@ def in_parallel(calls: Sequence[Callable[[], Any]], workers: int) -> Iterator[An
 
 def _end_together():
     """Makes a SIGTERM or SIGHUP to this process end the commands that run, too. Ctrl-C reaches them by itself."""
-    def end(number, _):
-        for process in tuple(_RUNNING):
-            process.send_signal(signal.SIGTERM)
+    def end(number):
+        with _CHANGING:
+            for process_id in _RUNNING:
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    os.kill(process_id, signal.SIGTERM)
+            os.kill(os.getpid(), number)
+
+    def on_signal(number, _):  # the thread that it interrupts may be the one that starts a command
         signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        threading.Thread(target=end, args=(number,)).start()
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, end)
+                signal.signal(number, on_signal)
 
 
 def search_seconds(run_dir: str) -> float | None:

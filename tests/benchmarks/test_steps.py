@@ -13,10 +13,20 @@ ROOT = Path(__file__).parents[2]
 SIDE_BY_SIDE = ("list(steps.in_parallel([lambda n=n: steps.command('http.server', ['0'], f'{sys.argv[1]}/{n}.log') "
                 "for n in (1, 2)], 2))")
 ALONE = "steps.command('http.server', ['0'], sys.argv[1] + '/1.log')"
+# A command that exists for a second before the benchmark knows it.
+SLOW = """
+import subprocess, time
+class Slow(subprocess.Popen):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        time.sleep(1)
+subprocess.Popen = Slow
+"""
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
-@pytest.mark.parametrize(("code", "count"), [(SIDE_BY_SIDE, 2), (ALONE, 1)])
+@pytest.mark.parametrize(("code", "count"), [
+    (SIDE_BY_SIDE, 2), (ALONE, 1), (SLOW + SIDE_BY_SIDE, 2), (SLOW + ALONE, 1)])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_benchmark_that_is_ended_ends_its_commands(tmp_path, code, count, number):
     code = f"import sys; from benchmarks import steps; {code}"
