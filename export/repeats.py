@@ -45,7 +45,8 @@ class Times(Generic[Name]):
         steady: Whether the times can be trusted.
         repeats: Number of repeats.
         samples: Milliseconds [visits][runs] of each subject, in the repeats that count.
-        spread_ms: Least and largest time of each subject in one of the repeats that count, milliseconds.
+        spread_ms: Least and largest time of each subject in milliseconds, in one of the repeats that count or in all of
+            them together: with few visits, the lower quartile of all can lie below those of the repeats.
     """
 
     steady: bool
@@ -125,7 +126,7 @@ def _medians(repeat):
 
 def _times(repeats, judgement):
     counted = [repeats[number] for number in judgement.counted]
-    by_repeat = {name: [timing.summarise(repeat[name])["median_ms"] for repeat in counted] for name in counted[0]}
-    return Times(judgement.steady, len(repeats),
-                 {name: [runs for repeat in counted for runs in repeat[name]] for name in counted[0]},
-                 {name: (min(ms), max(ms)) for name, ms in by_repeat.items()})
+    samples = {name: [runs for repeat in counted for runs in repeat[name]] for name in counted[0]}
+    ms = {name: [timing.summarise(visits)["median_ms"] for visits in (samples[name], *(each[name] for each in counted))]
+          for name in samples}
+    return Times(judgement.steady, len(repeats), samples, {name: (min(each), max(each)) for name, each in ms.items()})

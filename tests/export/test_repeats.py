@@ -53,6 +53,15 @@ def test_trusted_times_of_a_busy_machine_agree():
     assert len(trusted) >= 5 and max(trusted) / min(trusted) < 1.05
 
 
+def test_a_time_lies_within_its_range():
+    """Three visits of each repeat: the lower quartile of all of them is below those of the repeats."""
+    samples = iter([[1.0], [10.0], [10.0]] * 2)
+    times = repeats.in_turns(["a"], lambda _: next(samples), patience_seconds=0.0)
+    assert (times.steady, times.repeats, len(times.samples["a"])) == (False, 2, 6)
+    median_ms = timing.summarise(times.samples["a"])["median_ms"]
+    assert median_ms == pytest.approx(3.25) and times.spread_ms["a"] == pytest.approx((3.25, 5.5))
+
+
 def test_patience_ends():
     times, ms, _ = replayed(0, patience_seconds=20.0)
     assert not times.steady and 10 <= times.repeats <= 11
