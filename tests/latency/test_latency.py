@@ -335,6 +335,15 @@ def test_smaller_images_are_sizes_of_a_pretrained_network():
     assert build_table._sizes(["80", "64"], space) == [80, 64] and build_table._sizes([], space) == []
 
 
+@pytest.mark.parametrize(("name", "settings", "dataset"), [
+    ("quickstart", {}, ([], [])), ("cifar_tree", {}, (["--dataset=cifar10"], [])),
+    ("quickstart", {"num_classes": 3},
+     (["--dataset=npz:IMAGES.npz"], ["IMAGES.npz is the file of your images, with 3 classes."])),
+    ("lite0", {}, (["--dataset=folder:IMAGES"], ["IMAGES is the folder of your images, with 1000 classes."]))])
+def test_next_command_names_images_that_the_space_fits(name, settings, dataset):
+    assert build_table._images(space_flags.load_space(name, **settings)) == dataset
+
+
 def test_xla_and_the_entry_points(tmp_path):
     """In a process of its own: the number of threads is set before TensorFlow starts."""
     (tmp_path / "s.json").write_text(json.dumps(TINY))
@@ -347,7 +356,7 @@ def test_xla_and_the_entry_points(tmp_path):
     assert "Rows:   1" in done.stdout
     assert done.stdout.endswith(f"Next:   python -m pnas_tf.search --space={tmp_path}/s.json --image_size=8 "
                                 f"--dataset=folder:IMAGES --table={path} --run_dir={tmp_path}/t_search\n"
-                                "        IMAGES is the folder of your images.\n")
+                                "        IMAGES is the folder of your images, with 10 classes.\n")
     table = latency_table.read(str(path))
     assert table.target in ("xla_cpu_b2_float32", "xla_gpu_b2_float32") and table.rows[KEY]["median_ms"] > 0
     assert table.header["batch_size"] == 2 and table.rows[KEY]["overhead_ms"] > 0
