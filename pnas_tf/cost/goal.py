@@ -41,6 +41,7 @@ class Goal:
         whole: Limits that finalists are measured for as whole networks; see `limits.of_whole_networks`.
         pretrained_ms: Milliseconds of the whole pretrained network that the space is a part of, at the size of the
             images that it learns from as the teacher; None if the space starts from no such network.
+        device: Device that the table was timed on, by its header; None if unknown.
     """
 
     target: str
@@ -53,6 +54,12 @@ class Goal:
     table_doubt: str = ""
     whole: tuple[Bound, ...] = ()
     pretrained_ms: float | None = None
+    device: str | None = None
+
+    @property
+    def costs(self) -> dict[str, Any]:
+        """What an arch says about the goal that it was chosen for."""
+        return {"target": self.target, **({"device": self.device} if self.device else {}), "target_ms": self.target_ms}
 
     @property
     def limit_ms(self) -> float | None:
@@ -128,7 +135,7 @@ def goal_for(space: Space, table: LatencyTable, target_ms: float, bounds: Sequen
                          f"{high:.4g} ms (--target_ms).")
     return Goal(table.target, ms, target_ms, limits, keeps_ms, (low, high), knee,
                 table_accuracy.doubt(table.accuracy(space), table.header.get("measurer")),
-                limits_lib.of_whole_networks(bounds))
+                limits_lib.of_whole_networks(bounds), device=table.header.get("device"))
 
 
 def quick_ops(ms: Cost, macs: Cost) -> np.ndarray:

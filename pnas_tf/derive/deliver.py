@@ -221,9 +221,8 @@ def delivered_arch(best: Finalist, goal: Goal, probs: np.ndarray) -> Arch:
     measured = {} if best.measured_ms is None else {"measured_ms": best.measured_ms}
     doubt = {"table_doubt": goal.table_doubt} if goal.table_doubt else {}
     whole = {"pretrained_ms": goal.pretrained_ms} if goal.pretrained_ms else {}
-    return best.arch.with_costs(target=goal.target, target_ms=goal.target_ms,
-                                expected_ms=float(expectation.expected(goal.ms, probs)), table_ms=best.costs["ms"],
-                                **measured, **doubt, **whole)
+    return best.arch.with_costs(**goal.costs, expected_ms=float(expectation.expected(goal.ms, probs)),
+                                table_ms=best.costs["ms"], **measured, **doubt, **whole)
 
 
 def _summary(goal: Goal, candidates: Sequence[Finalist], choice: LastChoice) -> str:

@@ -150,7 +150,7 @@ def trade_offs(compared: Sequence[Run]) -> list[Chart]:
 
 
 def _groups(compared: Sequence[Run]) -> dict[tuple[str, str], list[Point]]:
-    """Networks with an accuracy and milliseconds by target and data set."""
+    """Networks with an accuracy and milliseconds, by target with its device and by data set."""
     points: dict[tuple[str, str], list[Point]] = {}
     for run in compared:
         for target, (ms, accuracy, measured) in _results(run.facts).items():
@@ -160,20 +160,29 @@ def _groups(compared: Sequence[Run]) -> dict[tuple[str, str], list[Point]]:
 
 
 def _results(facts: Facts) -> dict[str, tuple[float, float, bool]]:
-    """Milliseconds, accuracy, and whether the milliseconds are measured, by target.
+    """Milliseconds, accuracy, and whether the milliseconds are measured, by target with its device.
 
     Both numbers belong to an exported file that was timed, which may be less accurate than the network. If there is no
     such file, they are the table's prediction and the accuracy of the trained network.
     """
     results, predicted, trained = {}, facts.cost("table_ms"), number(facts.train.get("test_accuracy"))
     if facts.target and predicted is not None and trained is not None:
-        results[facts.target] = (predicted, trained, False)
+        results[_place(facts.target, facts.device or _device_of_exports(facts))] = (predicted, trained, False)
     for export in facts.exports:
         ms, target, top1 = number(export.get("measured_ms")), text(export.get("target")), number(export.get("top1"))
         accuracy = trained if top1 is None else top1
         if ms is not None and target and accuracy is not None:
-            results[target] = (ms, accuracy, True)
+            results[_place(target, text(export.get("device")))] = (ms, accuracy, True)
     return results
+
+
+def _place(target: str, device: str | None) -> str:
+    """A target and the device behind it: tables of two computers may have the same target."""
+    return f"{target} ({device})" if device else target
+
+
+def _device_of_exports(facts: Facts) -> str | None:
+    return next((text(export.get("device")) for export in facts.exports if export.get("target") == facts.target), None)
 
 
 def search_charts(compared: Sequence[Run]) -> tuple[list[Chart], int]:

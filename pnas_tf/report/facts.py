@@ -109,6 +109,11 @@ class Facts:
         return text(self.arch.costs.get("target")) if self.arch else None
 
     @property
+    def device(self) -> str | None:
+        """Device that the search's table was timed on, if it is known."""
+        return text(self.arch.costs.get("device")) if self.arch else None
+
+    @property
     def target_ms(self) -> float | None:
         """Milliseconds that the search aimed at, from the arch or else from the flags; None without such a target."""
         if self.flags.get("latency_loss") == "none":
@@ -133,12 +138,21 @@ class Facts:
         export = self.measured
         return number(export["measured_ms"]) if export is not None and self._is_on_target(export) else None
 
+    def is_of_target(self, export: dict[str, Any]) -> bool:
+        """Whether an export was timed on the search's target: one of that name, on the same device if both are known.
+
+        Tables of two computers have the same target unless --target_name tells them apart.
+        """
+        device = text(export.get("device"))
+        return (self.target is not None and export.get("target") == self.target
+                and (device is None or self.device in (None, device)))
+
     def _is_on_target(self, export: dict[str, Any]) -> bool:
-        """Whether an export was timed as the table's rows were: on a target of that name, with one image at a time."""
+        """Whether an export was timed as the table's rows were: on the search's target, with one image at a time."""
         ends = export.get("input")
         shape = ends.get("shape") if isinstance(ends, dict) else None
         images = shape[0] if isinstance(shape, list) and shape else 1
-        return self.target is not None and export.get("target") == self.target and images == 1
+        return self.is_of_target(export) and images == 1
 
     @property
     def time_on_target(self) -> Measured | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+from typing import Any
 
 from pnas_tf import shell, terminal
 from pnas_tf.errors import printable
@@ -63,14 +64,22 @@ def _measured(facts: Facts) -> Card:
         return Card("Measured", "not yet measured", "export the network", "open")
     time = measured.of_export(export)
     ms = time.ms if time else None
-    where = "" if export.get("target") == facts.target else \
-        f" on {text(export.get('target')) or 'a target not named'}"  # the page's head names the search's own
+    is_of_target = facts.is_of_target(export)
+    where = "" if is_of_target else f" on {_timed_on(export, facts)}"  # the page's head names the search's own
     note = f"{export['mode']}.tflite{where}"
-    if predicted and ms and export.get("target") == facts.target:
+    if predicted and ms and is_of_target:
         note += f"; prediction {abs(predicted / ms - 1) * 100:.0f} % {'above' if predicted >= ms else 'below'}"
     doubt = time.doubt if time else ""
     return Card("Measured", "not a number" if ms is None else terminal.ms(ms), f"{note}; {doubt}" if doubt else note,
                 "open" if doubt else "")
+
+
+def _timed_on(export: dict[str, Any], facts: Facts) -> str:
+    """Where an export was timed that is not of the search's target."""
+    target = text(export.get("target"))
+    if target is None:
+        return "a target not named"
+    return f"{text(export.get('device'))}, not {facts.device}" if target == facts.target else target
 
 
 def target_kept(facts: Facts) -> Card:

@@ -133,8 +133,7 @@ class SearchLog(keras.callbacks.Callback):
         facts = {"expected_ms": expected_ms, "table_ms": table_ms, "derived_loss": score.loss,
                  "derived_accuracy": score.accuracy, "entropy": float(gates.entropy(tf.constant(probs)))}
         facts |= {f"expected_{limit.name}": float(expectation.expected(limit.cost, probs)) for limit in goal.limits}
-        arch = supernet.arch(path).with_costs(target=goal.target, target_ms=goal.target_ms, expected_ms=expected_ms,
-                                              table_ms=table_ms)
+        arch = supernet.arch(path).with_costs(**goal.costs, expected_ms=expected_ms, table_ms=table_ms)
         return {**facts, "probs": named_probs(supernet, probs)}, arch
 
     def _accuracy_of_random_paths(self) -> dict[str, float]:

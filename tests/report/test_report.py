@@ -275,6 +275,18 @@ def test_verdict_goes_by_the_target_itself(tmp_path):
     assert "0.500 ms int8.tflite; prediction 20 % below" in text and "missed by 25.0 %, as measured" in text
 
 
+def test_another_computer_is_another_target(tmp_path):
+    """The table is of a laptop, and the files were timed on a server: both targets have the same default name."""
+    run_folder(tmp_path)
+    arch = json.loads((tmp_path / "arch.json").read_text())
+    write(tmp_path / "arch.json", {**arch, "costs": {**arch["costs"], "device": "a laptop"}})
+    write(tmp_path / "float32.json", {"measured_ms": 0.9, "target": TARGET, "device": "a server"})
+    text = page_of(tmp_path).text
+    assert "float32.tflite on a server, not a laptop" in text and "kept, as predicted" in text
+    write(tmp_path / "float32.json", {"measured_ms": 0.9, "target": TARGET, "device": "a laptop"})
+    assert "missed by 125.0 %, as measured" in page_of(tmp_path).text
+
+
 def test_hostile_text_is_escaped(tmp_path):
     run_folder(tmp_path, target=HOSTILE)
     lines = list(epoch_lines(SPACES["quickstart"], 3))

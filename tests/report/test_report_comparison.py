@@ -99,6 +99,18 @@ def test_runs_of_other_data_share_no_chart(three_runs, tmp_path):
     assert "No two runs have both" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+def test_runs_on_other_computers_share_no_chart(three_runs, tmp_path):
+    """A network of one computer is predicted there and timed on the other, which both have the same target."""
+    for name, device in (("fast", "laptop"), ("good", "server"), ("uniform", "laptop")):
+        file = tmp_path / name / "float32.json"
+        write(file, {**json.loads(file.read_text()), "device": device})
+    arch = json.loads((tmp_path / "good" / "arch.json").read_text())
+    write(tmp_path / "good" / "arch.json", {**arch, "costs": {**arch["costs"], "device": "laptop"}})
+    (verdict,) = comparison.verdicts(comparison.runs([facts.collect(run) for run in three_runs]))
+    assert f"good is the most accurate: 89.00 % in 0.408 ms on {TARGET} (laptop)" in verdict
+    assert "Some milliseconds are predicted" in verdict and "fast by 4.0 points" in verdict
+
+
 def test_names_tell_runs_apart(tmp_path):
     folders = [make_run(tmp_path / side / "run", "mb_k3_e3", 0.8, 0.2) for side in ("left", "right")]
     page.compare(folders, str(tmp_path / "page.html"))
