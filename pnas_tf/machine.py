@@ -33,20 +33,41 @@ def memory_bytes() -> int:
 def cores() -> int:
     """Number of cores that this process may use: those that it may run on, or fewer if a container or the environment
     (`THREADS`) allows fewer."""
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = _within_quota()
+    threads = os.environ.get(THREADS[0], "")
+    return min(own, int(threads)) if threads.isdecimal() and int(threads) else own
+
+
+def settings_under_quota() -> dict[str, str]:
+    """Environment in which TensorFlow has no more threads than a container's quota allows cores.
+
+    TensorFlow itself counts the cores that it may run on. With more threads than the quota allows, all of them stand
+    still for the rest of a period once they have used it up.
+    """
+    count = _within_quota()
+    return thread_settings(count) if count < _all_cores() else {}
+
+
+def thread_settings(count: int) -> dict[str, str]:
+    """Environment of a process that shares the machine with others of its kind, and has so many threads."""
+    return dict.fromkeys(THREADS, str(count))
+
+
+def _all_cores() -> int:
+    """Number of cores that this process may run on, whatever its quota."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _within_quota() -> int:
+    """Number of cores that this process may use, whatever the environment says."""
+    own = _all_cores()
     for group in _groups("cpu"):
         # Microseconds of CPU time in each period, and the period. Without a limit, the first is `max` or -1.
         for values in (_numbers(group, "cpu.max"), [*_numbers(group, "cpu.cfs_quota_us"),
                                                     *_numbers(group, "cpu.cfs_period_us")]):
             if len(values) == 2 and min(values) > 0:
                 own = min(own, math.ceil(values[0] / values[1]))
-    threads = os.environ.get(THREADS[0], "")
-    return min(own, int(threads)) if threads.isdecimal() and int(threads) else own
-
-
-def thread_settings(count: int) -> dict[str, str]:
-    """Environment of a process that shares the machine with others of its kind, and has so many threads."""
-    return dict.fromkeys(THREADS, str(count))
+    return own
 
 
 def _groups(controller: str) -> Iterator[str]:

@@ -43,6 +43,12 @@ def test_limits_of_control_groups(monkeypatch, tmp_path, own, files, cores, memo
     assert machine.cores() == (cores or all_cores) and machine.memory_bytes() == (memory or all_memory)
 
 
+def test_threads_are_left_to_tensorflow_without_a_quota(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "_OWN_GROUPS", str(tmp_path / "missing"))
+    monkeypatch.setenv(machine.THREADS[0], "1")
+    assert machine.settings_under_quota() == {}
+
+
 def test_a_real_quota_of_one_core_counts():
     group = next((root for root in (CGROUP / "cpu", CGROUP) if (root / "cgroup.procs").exists()), CGROUP) / "pnas_test"
     try:
@@ -56,10 +62,12 @@ def test_a_real_quota_of_one_core_counts():
         except OSError as error:
             pytest.skip(f"no quota can be set: {error}")
         code = (f"import os; open('{group}/cgroup.procs', 'w').write(str(os.getpid())); "
-                "from pnas_tf import machine; print(machine.cores())")
+                "from pnas_tf import machine; from pnas_tf.cli import start; print(machine.cores()); "
+                "start.set_environment(); print(*map(os.environ.get, machine.THREADS))")
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                             env={name: value for name, value in os.environ.items() if name != machine.THREADS[0]})
-        assert ran.stdout == "1\n"
+                             env={name: value for name, value in os.environ.items() if name not in machine.THREADS}
+                             | {machine.THREADS[1]: "5"})
+        assert ran.stdout == "1\n1 5 1\n"  # what the user has set stays
     finally:
         with contextlib.suppress(OSError):
             group.rmdir()

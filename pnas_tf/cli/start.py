@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from absl import app, flags
 
-from pnas_tf import __version__, shell
+from pnas_tf import __version__, machine, shell
 from pnas_tf.cli import flag_files, output
 from pnas_tf.cli import help as command_help
 from pnas_tf.errors import InputError, printable
@@ -116,8 +116,10 @@ def set_environment() -> None:
     """Sets what TensorFlow reads from the environment when it is loaded, unless the user has set it.
 
     Its C++ part logs nothing: what goes wrong becomes an exception. On x86 it computes with oneDNN, which by itself it
-    does on newer CPUs alone (AVX512_VNNI, AVX_VNNI, AMX).
+    does on newer CPUs alone (AVX512_VNNI, AVX_VNNI, AMX). In a container, it has as many threads as the quota allows.
     """
+    for name, value in machine.settings_under_quota().items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
