@@ -1,7 +1,7 @@
 """Reads a user's list of whole networks with their times, as JSON Lines. The file is untrusted.
 
-    {"ops": [7, 8, 1, 4], "ms": 28.0}
-    {"ops": {"b00": "mb_k3_e3", "b01": "zero"}, "ms": 31.5, "time": 12.5}
+    {"ops": [1, 0, 4], "ms": 28.0, "time": 12.0}
+    {"ops": {"b01": "mb_k3_e3", "b02": "zero", "b03": "mb_k5_e6"}, "ms": 31.5, "time": 12.5}
 
 `ops` has the op of each choice of the space: by name of the choice, or in order, as texts or as numbers of the ops that
 the choice has. `time` is the time of the measurement in any unit; without it, the lines are in the order of

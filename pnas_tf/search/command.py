@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from pnas_tf import files, search
+from pnas_tf import files, search, terminal
 from pnas_tf.cli import settings, start
 from pnas_tf.cost import limits, table_accuracy, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
@@ -20,6 +20,7 @@ from pnas_tf.report import kept_limits
 from pnas_tf.run_folder import RunFolder, claim, versions
 from pnas_tf.search.config import ALL, TEACHERS, SearchConfig
 from pnas_tf.search.problem import Problem, Request
+from pnas_tf.space import spaces
 from pnas_tf.space.arch import Arch
 from pnas_tf.space.blocks import Space
 
@@ -82,6 +83,7 @@ def _problems(request: Request) -> list[Problem]:
     from pnas_tf import data as data_lib
     from pnas_tf.search import image_sizes
 
+    _warn_widths(request.config)
     data = request.load_data()
     if request.config.class_weights == "none" and (message := data_lib.imbalance(data.train)):
         print(message)
@@ -181,6 +183,14 @@ def _accuracy(table: LatencyTable, space: Space, named_by: Sequence[str] = ()) -
     warning = f"\nWarning: {doubt} Build a new table and search with it: {build}" if doubt else ""
     return (f"Table {table.target} predicted {shares[0]:.0%} of whole networks within 5 % and {shares[1]:.0%} within "
             f"10 %, RMSE {shares[2]:.1%} of the mean.{warning}")
+
+
+def _warn_widths(config: SearchConfig) -> None:
+    """Warns if other widths leave the space without its pretrained weights."""
+    if config.width_mult != 1 and spaces.load(config.space).pretrained:
+        terminal.warn(f"--space={config.space} has pretrained weights at its own widths alone. With "
+                      f"--width_mult={config.width_mult:g}, the search starts from scratch. Smaller images keep them "
+                      "(--image_size).")
 
 
 def _warn_classifier(table: LatencyTable, space: Space) -> None:

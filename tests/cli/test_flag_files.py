@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "pnas_tf" / "flags"
 FILES = flag_files.names()
 # Searches on images that the user has to name.
-LEFT_TO_THE_USER = ("mobile.flags", "mobile_int8.flags", "cpu.flags", "gpu.flags")
+LEFT_TO_THE_USER = ("mobile.flags", "mobile_int8.flags", "cpu.flags", "gpu.flags", "mobile_2024.flags")
 SEARCHES = [name for name in FILES if not name.endswith("train.flags")]
 
 

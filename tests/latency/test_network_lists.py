@@ -6,6 +6,7 @@ of timing. The true rows are known.
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +112,14 @@ def test_a_list_becomes_a_table(tmp_path, others, truth, with_others):
     result = compare_list.run(table, held_out)
     assert result["figures"]["within_5_percent"] > 0.9 > result["as_measured"]["within_5_percent"]
     assert result["pace"][1] / result["pace"][0] > 1.1 and "divided by the pace" in compare_list.words(result)
+
+
+def test_the_list_of_the_docs_is_read(tmp_path):
+    lines = (Path(__file__).parents[2] / "docs/latency_tables.md").read_text().splitlines()
+    shown = [line.strip() for line in lines if line.startswith('    {"ops": ')]
+    (tmp_path / "mine.jsonl").write_text("\n".join(shown))
+    timed = network_list.read(str(tmp_path / "mine.jsonl"), spaces.SPACES["quickstart"])
+    assert [(each.time_s, each.ms) for each in timed] == [(12.0, 28.0), (12.5, 31.5)]
 
 
 def test_a_new_device_from_networks_and_other_tables(tmp_path, others, truth):

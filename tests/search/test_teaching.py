@@ -13,7 +13,7 @@ from pnas_tf import network
 from pnas_tf.errors import InputError
 from pnas_tf.network import pretrained
 from pnas_tf.run_folder import RunFolder
-from pnas_tf.search import teaching
+from pnas_tf.search import command, teaching
 from pnas_tf.search.config import FROM_SCRATCH, PRETRAINED_FEW, SearchConfig
 from pnas_tf.search.problem import Request
 from pnas_tf.space import spaces
@@ -163,6 +163,15 @@ def test_from_photos_to_a_network(photos, write_space, tmp_path):
     assert facts["init"] == "teacher" and facts["teacher"].endswith("teacher/model.keras")
     again = forked.run(command)
     assert again.returncode == 0 and "First the teacher" not in again.stdout
+
+
+def test_other_widths_lose_the_pretrained_weights(capsys):
+    for settings in ({"space": "lite0"}, {"space": "cifar_mb", "width_mult": 0.5}):
+        command._warn_widths(SearchConfig(**settings))
+    assert capsys.readouterr().out == ""
+    command._warn_widths(SearchConfig(space="lite0", width_mult=0.5))
+    assert "With --width_mult=0.5, the search starts from scratch" in capsys.readouterr().out
+    assert LITE0.scaled(0.5).pretrained is None
 
 
 def test_ops_start_from_a_teacher_that_is_the_whole_network(tmp_path, capsys):
