@@ -107,6 +107,8 @@ def adb_server(request, tmp_path_factory):
                            "HOME": str(tmp_path_factory.mktemp("home"))})
     client.environment.pop("ANDROID_SERIAL", None)
     client("start-server")
+    if attached := client("devices").stdout.split("\n", 1)[1].strip():
+        pytest.skip(f"a phone of yours is attached, which the tests would use: {attached}")
     yield client
     client("kill-server")
 

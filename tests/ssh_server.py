@@ -48,7 +48,7 @@ class Server:
         self._process = subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "sshd_config"],
                                          stderr=(self.folder / "log").open("ab"), stdin=subprocess.DEVNULL,
                                          env={**os.environ, **environment})
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return
@@ -69,7 +69,7 @@ class Server:
         """Ends the server and all connections."""
         sessions = self.sessions()
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
         _kill(sessions)
 
 

@@ -181,6 +181,7 @@ class Device:
                 for writer in self.connections:
                     writer.transport.abort()
                 server = None
+                (self.root / "was_unplugged").touch()
             await asyncio.sleep(0.01)
 
     async def shell(self, stream, command, v2):

@@ -54,12 +54,15 @@ def test_calls_in_a_loop_are_not_taken_for_the_first_one():
     """Their frames are at the same address."""
     import tensorflow as tf
 
+    x, sampler = tf.ones([600, 600]), sampled.Sampler()
+
     @tf.function(autograph=False)
     def twice(x):
-        time.sleep(0.1)  # while it is traced
+        limit = time.monotonic() + 60
+        while not sampler.seconds[sampled.TRACING][0] and time.monotonic() < limit:  # while it is traced
+            time.sleep(0.01)
         return tf.linalg.matmul(x, x)
 
-    x, sampler = tf.ones([600, 600]), sampled.Sampler()
     twice(x)
     traced, end = sampler.seconds[sampled.TRACING][0], time.monotonic() + 1.5
     while time.monotonic() < end:

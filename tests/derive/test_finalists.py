@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +142,7 @@ def test_several_goals_killed_and_started_again_end_alike(tmp_path, write_space)
             if line.startswith("epoch 3/4"):
                 process.kill()
                 break
+    assert process.returncode == -signal.SIGKILL
     again = subprocess.run(command(tmp_path / "cut"), cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "Continuing after epoch" in again.stdout

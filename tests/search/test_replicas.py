@@ -37,7 +37,7 @@ def steps(*arguments, **environment):
 
 
 def result(process):
-    out, error = process.communicate(timeout=300)
+    out, error = process.communicate(timeout=1800)
     assert process.returncode == 0, error[-2000:]
     return json.loads(out.splitlines()[-1])
 
@@ -151,11 +151,11 @@ def test_search_goes_on_when_a_killed_worker_is_started_again(files, victim):
     processes[victim].communicate()
     time.sleep(5)
     processes[victim] = search(files, files / "run", configs[victim])
-    outs = [process.communicate(timeout=300)[0] for process in processes]
+    outs = [process.communicate(timeout=1800)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert "Lost another worker" in outs[1 - victim]
     assert all(re.search(r"Continuing after epoch \d of 4", out) for out in outs)
     undisturbed = search(files, files / "mirrored")
-    assert undisturbed.wait(300) == 0
+    assert undisturbed.wait(1800) == 0
     resumed, expected = (arch.load(str(files / name / "arch.json")) for name in ("run", "mirrored"))
     assert resumed.ops == expected.ops

@@ -323,7 +323,7 @@ def test_a_second_signal_stops_at_once(files, tmp_path):
         wait_for((tmp_path / "run" / "logs").exists, process)
         time.sleep(0.5)  # within the first step, which is compiled
         process.send_signal(signal.SIGINT)
-        time.sleep(0.1)
+        next(line for line in process.stdout if "Stopping after this step" in line)
         process.send_signal(signal.SIGINT)
         output = process.stdout.read()
     assert process.returncode == 130 and "Traceback" not in output, output

@@ -115,7 +115,7 @@ def test_processes_end_with_the_search(tmp_path):
     """Without an error, and long before the thousand epochs."""
     with side_by_side.start(trial_in(tmp_path), ENDLESS, threads=1) as process:
         process.stdin.close()
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=600) == 1
     assert "Error" not in (tmp_path / side_by_side.OUTPUT).read_text()
 
 
@@ -150,7 +150,7 @@ def test_threads_depend_on_cores_and_trials_alone(tmp_path, monkeypatch, cores, 
 def test_settings_that_are_none_are_refused(tmp_path, config):
     result = subprocess.run([sys.executable, "-m", "pnas_tf.search.trial", f"--run_dir={tmp_path}",
                              f"--config={config}"], cwd=ROOT, capture_output=True, text=True,
-                            stdin=subprocess.DEVNULL, timeout=60)
+                            stdin=subprocess.DEVNULL, timeout=600)
     assert result.returncode == 1 and result.stderr.startswith("Error: --config: expected the settings of a search")
     assert len(result.stderr.splitlines()) == 1
 

@@ -63,7 +63,7 @@ def test_a_command_ends_as_it_would_without_a_pipe(tmp_path, streams):
     script = tmp_path / "command.py"
     script.write_text('"""Waits."""\nimport sys, time\n'
                       f"sys.path.insert(0, {str(ROOT)!r})\nfrom pnas_tf.cli import start\n"
-                      "def work():\n    print('ready', flush=True)\n    try:\n        time.sleep(60)\n"
+                      "def work():\n    try:\n        print('ready', flush=True)\n        time.sleep(600)\n"
                       "    except KeyboardInterrupt:\n        time.sleep(0.3)\n        print('saving', flush=True)\n"
                       f"        open({str(tmp_path / 'saved')!r}, 'w').close()\n        raise\nstart.start(work)\n")
     terminal = Terminal(tmp_path, streams, [sys.executable, str(script)])

@@ -374,7 +374,7 @@ def test_other_images_under_the_same_name_are_refused(small_model, tmp_path, fin
 
 
 def wait_for(path):
-    for _ in range(600):
+    for _ in range(6000):
         if path.exists():
             return
         time.sleep(0.05)

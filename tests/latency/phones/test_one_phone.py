@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from latency import measure
-from latency.phones import adb, session
+from latency.phones import adb, session, worker
 from latency.phones.android import Android
 from latency.phones.settings import PhoneSettings
 from pnas_tf import doctor
@@ -58,7 +58,7 @@ def test_a_phone_that_is_listed_twice_is_used_once(client, device, tmp_path, exp
         client("disconnect", other)
 
 
-def test_one_program_at_a_time(client, device, capfd):
+def test_one_program_at_a_time(client, device, capfd, monkeypatch):
     phone = device()
     hold = open_session(client, phone.serial)
     folder = phone.root / hold.folder.lstrip("/")
@@ -68,10 +68,16 @@ def test_one_program_at_a_time(client, device, capfd):
     assert folder.is_dir() and len(list(folder.parent.glob("session-*"))) == 1
     hold.close()
     assert not folder.exists()
-    measurer = android(client, wait_seconds=30.0)
+    measurer = android(client, wait_seconds=300.0)
     measurer.facts()
-    hold = open_session(client, phone.serial)
-    threading.Timer(1, hold.close).start()
+    hold, say = open_session(client, phone.serial), worker.say
+
+    def end_then(text):  # the other program ends once this one waits for it
+        say(text)
+        if "Waiting for the phone" in text:
+            hold.close()
+
+    monkeypatch.setattr(worker, "say", end_then)
     build_one = measure.op_build(measure.OVERHEAD_KEY)
     assert [name for name, _ in measurer.measure({"it": build_one})] == ["it"]
     assert "in use by another program" in (said := capfd.readouterr().err) and "Waiting for the phone" in said
@@ -101,7 +107,7 @@ def test_a_killed_program_leaves_the_phone_free(client, device):
         (folder / "pid").write_text(f"{left[0].pid}\n")
         open_session(client, phone.serial).close()
         assert not list(folder.parent.iterdir())
-        assert [process.poll() for process in left] == [-9, None]
+        assert left[0].wait(60) == -9 and left[1].poll() is None
     finally:
         for process in left:
             process.kill()
@@ -170,7 +176,7 @@ def test_the_adb_of_the_package_adbutils_is_used_if_there_is_no_other(adb_server
         adb.find("adb2")
 
 
-def wait_for(condition, seconds=20):
+def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the condition never came true"
