@@ -93,8 +93,9 @@ def load(name_or_path: str) -> Space:
             return from_json(json.loads(entry.read_text(encoding="utf-8"))["space"], name_or_path)
     if not os.path.exists(name_or_path):
         raise InputError(f"Unknown space {name_or_path!r}. Known: {', '.join(SPACES)}, cifar_tree_bB_fF "
-                         "with B blocks in each of 3 stages (up to 18) and F filters in the last (72 to 1600), or the "
-                         f"path of a JSON file. Behind a name, {WIDTHS} makes filters choices: cifar_mb{WIDTHS}.")
+                         "with B blocks in each of 3 stages (up to 18) and F filters in the last (72 to 1600), "
+                         "cifar_tree_bB_fF_s2 on maps of half the side, or the path of a JSON file. Behind a name, "
+                         f"{WIDTHS} makes filters choices: cifar_mb{WIDTHS}.")
     data = read_json(name_or_path)
     return from_json(data["space"] if isinstance(data, dict) and "space" in data else data, name_or_path)
 
