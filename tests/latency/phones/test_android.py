@@ -193,4 +193,5 @@ def test_a_phone_that_becomes_slower(client, device, tmp_path, expected, monkeyp
 
     phone.fault("benchmark", "us=$((us * 98 / 100))")
     timer = network_timer(table, SPACE)
-    assert timer(archs[2:], run_folder.RunFolder(str(tmp_path))) == pytest.approx(true_ms[2:], rel=0.012)
+    timed = timer(archs[2:], run_folder.RunFolder(str(tmp_path)))
+    assert [costs["ms"] for costs in timed] == pytest.approx(true_ms[2:], rel=0.012)
