@@ -29,9 +29,6 @@ from pnas_tf.space.blocks import OpKey, Space
 # Smallest time of a row: a tenth of a microsecond, which is finer than a call can be timed.
 LEAST_MS = 1e-4
 
-# Flags of a search for known images, by their height, channels and classes.
-DATASETS: dict[tuple[int, int, int], list[str]] = {(28, 1, 10): [], (32, 3, 10): ["--dataset=cifar10"]}
-
 
 def run(*, space: Space, output: str, measurer: str = "host", settings: dict[str, Any] | None = None,
         only: Sequence[str] = (), target_name: str | None = None) -> LatencyTable:
@@ -178,20 +175,10 @@ def _next(f: flags.FlagValues, space: Space) -> str:
     several = bool(f.smaller_images) and not space.pretrained
     if several:
         arguments += [f"--image_sizes={','.join(map(str, (space.input_size, *f.smaller_images)))}", "--target_ms=MS"]
-    dataset, words = _images(space)
+    dataset, words = table_commands.images(space)
     command = start.next_command("pnas_tf.search", *arguments, *dataset, f"--table={f.output}",
                                  f"--run_dir={table_commands.run_dir(f.output)}")
     return "\n        ".join([command, *words, *(["MS is the largest number of milliseconds."] if several else [])])
-
-
-def _images(space: Space) -> tuple[list[str], list[str]]:
-    """The flag that names images which a space fits, and what it leaves open."""
-    shape = (space.input_size, space.input_channels, space.num_classes)
-    if shape in DATASETS:
-        return DATASETS[shape], []
-    images, words = ("folder:IMAGES", "folder") if space.input_channels == 3 else ("npz:IMAGES.npz", "file")
-    return [f"--dataset={images}"], [f"{images.partition(':')[2]} is the {words} of your images, with "
-                                     f"{space.num_classes} classes."]
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from pnas_tf.cli import start
 from pnas_tf.cost import coverage, latency_table, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
+from pnas_tf.space import spaces
 from pnas_tf.space.blocks import Space
 
 # Format of a list of networks with their times; see `network_list`.
@@ -84,10 +85,11 @@ def _covered(table: LatencyTable) -> str:
     parts = coverage.of_spaces(table)
     lines = [f"Covers: {coverage.words(parts)}"]
     if parts and parts[0].is_whole:
+        dataset, words = table_commands.images(spaces.load(parts[0].space))
         lines.append("Next:   " + start.next_command("pnas_tf.search", f"--space={parts[0].space}",
-                                                    f"--table={table.path}", "--dataset=folder:IMAGES",
+                                                    f"--table={table.path}", *dataset,
                                                     f"--run_dir={table_commands.run_dir(table.path)}"))
-        lines.append("        IMAGES is the folder of your images.")
+        lines += [f"        {each}" for each in words]
     else:
         lines.append("A search needs every op of its space, and an imported table takes no new rows. Write a space of "
                      "ops that this table has into a JSON file, and name it by --space.")

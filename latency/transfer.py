@@ -19,7 +19,7 @@ from latency import build_table, compare, fitted_table, measure, measurer_flags,
 from latency.fitted_table import TimedArch
 from pnas_tf import files
 from pnas_tf.cli import start
-from pnas_tf.cost import latency_table, network_times
+from pnas_tf.cost import latency_table, network_times, table_commands
 from pnas_tf.cost.latency_table import LatencyTable
 from pnas_tf.errors import InputError
 from pnas_tf.space import memory
@@ -123,9 +123,11 @@ def _main() -> None:
     start.load_tensorflow()
     table = run(archs=archs, tables=tables, output=f.output, measurer=f.measurer, settings=settings,
                 target_name=f.target_name, space=space)
+    dataset, words = table_commands.images(space)
+    search = start.next_command("pnas_tf.search", f"--space={f.space}", f"--table={f.output}", *dataset,
+                                "--run_dir=DIR")
     print(f"\nTarget: {table.target} ({table.header['device']}, {table.header['runtime']})\n"
-          f"{fitted_table.words(table.header)}\nTable:  {f.output}\nNext:   "
-          + start.next_command("pnas_tf.search", f"--space={f.space}", f"--table={f.output}", "--run_dir=DIR"))
+          f"{fitted_table.words(table.header)}\nTable:  {f.output}\nNext:   " + "\n        ".join([search, *words]))
 
 
 def main() -> None:

@@ -5,8 +5,6 @@ import math
 import os
 from collections.abc import Iterator
 
-import psutil
-
 try:
     import resource
 except ImportError:  # Windows
@@ -20,6 +18,8 @@ THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"
 
 def memory_bytes() -> int:
     """Bytes of memory of this machine, or fewer if a container or `ulimit` (-v or -d) allows fewer."""
+    import psutil  # here, because every command looks at the cores when it starts
+
     limits = [psutil.virtual_memory().total]
     for group in _groups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):

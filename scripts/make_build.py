@@ -21,7 +21,7 @@ DATA = {"pnas_tf.archs": {"*.json"}, "pnas_tf.flags": {"*.flags"}, "pnas_tf.tabl
 READS = {"pnas_tf.space.arch": "pnas_tf.archs", "pnas_tf.cost.latency_table": "pnas_tf.tables",
          "pnas_tf.network.pretrained": "pnas_tf.weights",
          "pnas_tf.report.page": "pnas_tf.report.templates", "export.bundle": "export.bundle_runner"}
-HELPERS = ("forked.py", "spaces.py", "ssh_server.py")  # modules of the folder of tests that tests import
+HELPERS = ("forked.py", "spaces.py", "ssh_server.py", "waiting.py")  # modules of the folder of tests that tests import
 EXCLUDED = {".git/**", ".venv/**", "bazel-*/**", "build/**", "dist/**", "runs/**", "**/__pycache__/**"}
 
 HEAD = '''"""{what} made by scripts/make_build.py; PyPI packages come with Python."""

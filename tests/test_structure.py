@@ -245,7 +245,7 @@ def test_build_files_have_the_real_dependencies():
 
 def test_build_file_of_the_tests_has_the_real_dependencies():
     targets, folder, expected = build_targets(ROOT / "tests" / "BUILD"), ROOT / "tests", {}
-    helpers = {"forked.py", "spaces.py", "ssh_server.py"}
+    helpers = {"forked.py", "spaces.py", "ssh_server.py", "waiting.py"}
     for path in [*folder.rglob("test_*.py"), *folder.rglob("conftest.py"), *(folder / name for name in helpers)]:
         name = "_".join(path.relative_to(folder).with_suffix("").parts)
         fixtures = "_".join([*(folder / "fuzz" / "x" if path.parent.name == "fuzz" else folder / "x")

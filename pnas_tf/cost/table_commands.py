@@ -13,6 +13,8 @@ from pnas_tf.space.blocks import Space
 DEFAULTS = {"measurer": "host", "runtime": "litert", "delegate": "xnnpack", "dtype": "float32", "threads": 1,
             "batch_size": 1, "accelerator": "ethos-u55-128", "vela_config": "Arm/vela.ini", "system_config": "",
             "memory_mode": "Shared_Sram", "clock_mhz": 0.0, "arena_kib": 0.0, "library_path": ""}
+# Flags of a search for known images, by their height, channels and classes. The first ones need none.
+DATASETS: dict[tuple[int, int, int], list[str]] = {(28, 1, 10): [], (32, 3, 10): ["--dataset=cifar10"]}
 # What a header may say that every command needs, such as the board's address: a flag with a word in capitals in place
 # of its value.
 NEEDS = re.compile(r"--[a-z_]{1,40}=[A-Z@]{1,40}")
@@ -33,6 +35,20 @@ def space_flags(space: Space, named_by: Sequence[str] = ()) -> list[str]:
 def named_by(space: str, width_mult: float = 1.0) -> list[str]:
     """The first flags of `space_flags`, from the values of --space and --width_mult."""
     return [f"--space={space}", *([f"--width_mult={width_mult:g}"] if width_mult != 1 else [])]
+
+
+def images(space: Space) -> tuple[list[str], list[str]]:
+    """The flag of a search that names images which a space fits, and sentences about what it leaves open.
+
+    Args:
+        space: Space at the size of the images, with their channels and classes.
+    """
+    shape = (space.input_size, space.input_channels, space.num_classes)
+    if shape in DATASETS:
+        return DATASETS[shape], []
+    named, what = ("folder:IMAGES", "folder") if space.input_channels == 3 else ("npz:IMAGES.npz", "file")
+    return [f"--dataset={named}"], [f"{named.partition(':')[2]} is the {what} of your images, with "
+                                    f"{space.num_classes} classes."]
 
 
 def build(header: Mapping[str, Any], flags: Sequence[str], output: str) -> str:

@@ -130,13 +130,13 @@ class Facts:
     def measured(self) -> dict[str, Any] | None:
         """The export that was timed on the search's target; if there is none, the first timed export."""
         timed = [export for export in self.exports if number(export.get("measured_ms")) is not None]
-        return next(iter([export for export in timed if self._is_on_target(export)] + timed), None)
+        return next(iter([export for export in timed if self._is_timed_as_rows(export)] + timed), None)
 
     @property
     def measured_on_target(self) -> float | None:
         """Milliseconds of the timed export; None if it was not timed on the search's target."""
         export = self.measured
-        return number(export["measured_ms"]) if export is not None and self._is_on_target(export) else None
+        return number(export["measured_ms"]) if export is not None and self._is_timed_as_rows(export) else None
 
     def is_of_target(self, export: dict[str, Any]) -> bool:
         """Whether an export was timed on the search's target: one of that name, on the same device if both are known.
@@ -147,7 +147,7 @@ class Facts:
         return (self.target is not None and export.get("target") == self.target
                 and (device is None or self.device in (None, device)))
 
-    def _is_on_target(self, export: dict[str, Any]) -> bool:
+    def _is_timed_as_rows(self, export: dict[str, Any]) -> bool:
         """Whether an export was timed as the table's rows were: on the search's target, with one image at a time."""
         ends = export.get("input")
         shape = ends.get("shape") if isinstance(ends, dict) else None

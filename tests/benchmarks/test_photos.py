@@ -83,7 +83,7 @@ def test_cnn_is_trained_exported_and_logged_once(tmp_path, folder_of_pictures):
     with pytest.raises(InputError, match="add lite0 to --rivals"):
         benchmark.run("small", 0, "cnn")
     whole = benchmark.run("small", 0, "lite0")
-    assert 1 / 3 < whole["ms"] / whole["lite0_ms"] < 3  # the same file, timed twice
+    assert whole["ms"] == pytest.approx(whole["lite0_ms"], rel=0.3)
     result = benchmark.run("small", 0, "cnn")
     assert result["ms"] > 0 and result["cpu_seconds"] > 0 and 0 <= result["test_accuracy"] <= 1
     assert result["ms"] < result["lite0_ms"]

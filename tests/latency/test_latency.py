@@ -18,7 +18,7 @@ from export import apart, convert, interpreter, timed_files, timing
 from latency import build_table, host, measure, profile, space_flags
 from latency.phones import worker
 from pnas_tf import workspaces
-from pnas_tf.cost import latency_table
+from pnas_tf.cost import latency_table, table_commands
 from pnas_tf.errors import InputError
 from pnas_tf.space.blocks import OpKey
 from pnas_tf.space.spaces import from_json
@@ -341,7 +341,7 @@ def test_smaller_images_are_sizes_of_a_pretrained_network():
      (["--dataset=npz:IMAGES.npz"], ["IMAGES.npz is the file of your images, with 3 classes."])),
     ("lite0", {}, (["--dataset=folder:IMAGES"], ["IMAGES is the folder of your images, with 1000 classes."]))])
 def test_next_command_names_images_that_the_space_fits(name, settings, dataset):
-    assert build_table._images(space_flags.load_space(name, **settings)) == dataset
+    assert table_commands.images(space_flags.load_space(name, **settings)) == dataset
 
 
 def test_xla_and_the_entry_points(tmp_path):

@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +26,7 @@ from pnas_tf.errors import InputError
 from pnas_tf.space.blocks import OpKey
 from pnas_tf.space.spaces import from_json
 from tests import ssh_server
+from tests.waiting import wait_for
 
 # The right to time models is one for the whole machine, where other tests of boards may run.
 QUICK = {"host": "board", "remote_python": sys.executable, "rounds": 2, "runs": 3, "warmup_seconds": 0.0,
@@ -94,13 +94,6 @@ def fails(act, match):
         act()
     assert "\n" not in str(caught.value) and str(caught.value).isprintable()
     return str(caught.value)
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def processes(folder):

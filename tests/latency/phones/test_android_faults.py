@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from pnas_tf.cost import latency_table
 from pnas_tf.errors import InputError
 from tests.latency.phones import recorded
 from tests.latency.phones.recorded import BENCHMARK, TINY, build, right
+from tests.waiting import wait_for
 
 # Runs of the tool before the first batch of rows: the smallest model, the anchor twice, the overhead, the anchor, and
 # then, for the rows, the anchor twice again.
@@ -419,10 +419,3 @@ def runs(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never came true"
-        time.sleep(0.02)

@@ -4,7 +4,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from pnas_tf import doctor
 from pnas_tf.errors import InputError
 from tests.latency.phones import recorded
 from tests.latency.phones.recorded import build, right, settings
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.parametrize("adb_server", ["any"], indirect=True)
 FOLDER = "data/local/tmp/pnas_tf"
@@ -174,10 +174,3 @@ def test_the_adb_of_the_package_adbutils_is_used_if_there_is_no_other(adb_server
     assert adb.find(None) == copy and doctor.phones()[0] == doctor.Finding("Phones", "adb", True, copy)
     with pytest.raises(InputError, match="No adb at adb2"):
         adb.find("adb2")
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never came true"
-        time.sleep(0.02)
